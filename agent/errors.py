@@ -1,0 +1,17 @@
+"""One base class for everything that is an operator's to know.
+
+The command line prints the message without a traceback and exits with `exit_code`; the fields go
+to the log. `do` is a complete sentence, and it is never "delete your data".
+"""
+
+from __future__ import annotations
+
+
+class LimpetError(Exception):
+    """An error that says where it happened, what is wrong, and what to do about it."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, what: str, do: str) -> None:
+        super().__init__(f"{where}: {what}. {do}")
+        self.where, self.what, self.do = where, what, do
