@@ -1,0 +1,45 @@
+# Everything a contributor or CI runs. Each target sets up what it needs; `make help` lists them.
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+SOURCES := agent buffer tests tools
+.PHONY: help run test check fmt bench dist lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+.venv/.ready: pyproject.toml requirements/dev.txt tools/venv.sh
+	@sh tools/venv.sh
+	@touch $@
+
+run: .venv/.ready ## start Prometheus and the agent, and watch samples arrive (Ctrl-C ends it)
+	@exec $(PY) -m tools.demo
+
+test: .venv/.ready ## the whole suite, with branch coverage, against real servers
+	@$(PY) -m tools.servers prometheus
+	@mkdir -p .cache
+	@$(PY) -m pytest --cov --cov-report=term
+
+check: .venv/.ready ## format, lint, types and unit tests: before every commit
+	@$(PY) -m ruff format --check $(SOURCES)
+	@$(PY) -m ruff check $(SOURCES)
+	@$(PY) -m mypy
+	@$(PY) -m pytest -q tests/unit
+
+fmt: .venv/.ready ## format, and mend what the linter can mend
+	@$(PY) -m ruff check --fix-only $(SOURCES)
+	@$(PY) -m ruff format $(SOURCES)
+
+bench: .venv/.ready ## measure, and print the figures as a table
+	@$(PY) -m tools.servers prometheus
+	@$(PY) -m tests.bench
+
+dist: .venv/.ready ## build the sdist and the wheel into dist/
+	@rm -rf dist build
+	@$(PY) -m build --no-isolation --outdir dist .
+
+lock: .venv/.ready ## resolve all dependencies anew into requirements/
+	@sh tools/lock.sh $(PY)
+
+clean: ## remove what was built; `make` sets it up again
+	rm -rf .venv .cache dist build var ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

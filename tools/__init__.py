@@ -1,0 +1,1 @@
+"""What builds, runs and shows the project; not part of the distribution."""

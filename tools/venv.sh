@@ -1,0 +1,45 @@
+#!/bin/sh
+# Make .venv what pyproject.toml and requirements/dev.txt say, with the newest Python of 3.11 or later that works.
+set -eu
+
+say() { echo "venv: $*" >&2; }
+
+# A name on the PATH proves nothing (version managers leave stubs), so each is run. $1 is what it must do.
+find_python() {
+    for name in python3.14 python3.13 python3.12 python3.11 python3; do
+        if "$name" -c "import sys; assert sys.version_info >= (3, 11); $1" >/dev/null 2>&1; then
+            command -v "$name"
+            return
+        fi
+    done
+    return 1
+}
+
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    if ! python=$(find_python 'import ensurepip, venv'); then
+        if ! find_python 'pass' >/dev/null && [ -z "$(command -v apt-get)" ]; then
+            say "no working Python of 3.11 or later is on the PATH: install one and try again"
+            exit 1
+        fi
+        if [ "$(id -u)" != 0 ] || [ -z "$(command -v apt-get)" ]; then
+            say "no Python of 3.11 or later that can make an environment: install its venv module" \
+                "(on Debian: apt-get install python3-venv) and try again"
+            exit 1
+        fi
+        say "installing python3-venv"
+        apt-get update -qq >&2
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv >&2
+        if ! python=$(find_python 'import ensurepip, venv'); then
+            say "this system's Python is older than 3.11: install a newer one and try again"
+            exit 1
+        fi
+    fi
+    say "making .venv with $("$python" --version)"
+    rm -rf .venv
+    "$python" -m venv .venv
+fi
+
+say "installing the locked packages"
+pip() { .venv/bin/python -m pip --quiet --disable-pip-version-check "$@"; }
+pip install --require-hashes -r requirements/dev.txt
+pip install --no-deps --no-build-isolation --editable .
