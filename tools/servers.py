@@ -1,0 +1,259 @@
+"""Real servers without root: Debian's packages, downloaded, checked and unpacked into a cache.
+
+`ensure(name, cache)` gives a program that has just answered `--version`. It looks, in this order:
+
+1. in `cache/<name>-<version>/`, where an earlier call unpacked it (nothing is asked of the network then);
+2. in Debian's unstable suite, which has the newest version;
+3. in the suites of this machine's own apt sources, whose packages fit its libraries;
+4. on the PATH.
+
+apt is used with sources, lists and cache of its own in a temporary folder, so the machine's state is neither
+needed nor touched. The sources are those entries of the machine that point to a Debian archive: its mirror,
+its options and its keyrings. apt checks the archive's signature and the package's hash against them as
+ever. An unpacked folder appears complete or not at all, and a lock lets one caller at a time fetch.
+
+Needs the standard library only: it runs before the environment is there, as
+`python -m tools.servers prometheus [alertmanager ...]`, prints a path for each, and tells what it does on stderr.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from agent.errors import LimpetError
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache" / "servers"
+NEWEST_SUITE = "sid"
+_ONE_LINE = re.compile(r"\s*deb\s+(\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+(.+)")
+
+
+class Package(NamedTuple):
+    """Where Debian has a server: the package's name, and the program's name below usr/bin."""
+
+    package: str
+    program: str
+
+
+PACKAGES = {
+    "prometheus": Package("prometheus", "prometheus"),
+    "alertmanager": Package("prometheus-alertmanager", "prometheus-alertmanager"),
+    "node-exporter": Package("prometheus-node-exporter", "prometheus-node-exporter"),
+    "victoria-metrics": Package("victoria-metrics", "victoria-metrics"),
+}
+
+
+class Server(NamedTuple):
+    """A program that ran: its path, and the first line of what it says its version is."""
+
+    path: Path
+    version: str
+
+
+class ServerError(LimpetError):
+    """A server could not be had."""
+
+
+def find(name: str) -> Path | None:
+    """Return the program of the server `name` on the PATH, or None when there is none that runs."""
+    path = shutil.which(PACKAGES[name].program) or shutil.which(name)
+    return Path(path) if path and _version(Path(path)) else None
+
+
+def ensure(name: str, cache: Path = CACHE) -> Server:
+    """Return the server `name`, fetched into `cache` if need be. Raises ServerError when it cannot be had."""
+    if name not in PACKAGES:
+        raise ServerError("servers", f"unknown server {name!r}", f"Choose of: {', '.join(PACKAGES)}.")
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / ".lock"):
+        return _cached(name, cache) or _fetched(name, cache)
+
+
+def debian_sources(text: str, one_line: bool, suite: str | None) -> list[str]:
+    """Return the entries of an apt source file that lead to a Debian archive's `main`, of `suite` if given.
+
+    `one_line` tells a `.list` file from a deb822 `.sources` file; the entries come back in the same form.
+    Entries that are disabled, for source packages only, or for another archive (security included) are left out.
+    """
+    entries = _one_line(text, suite) if one_line else _stanzas(text, suite)
+    return list(entries)
+
+
+def _is_debian(uri: str) -> bool:
+    # A mirror list is a file of URIs; Debian's own images name it debian.list.
+    return urlsplit(uri).path.rstrip("/").rsplit("/", 1)[-1] in ("debian", "debian.list")
+
+
+def _one_line(text: str, suite: str | None) -> Iterator[str]:
+    for line in text.splitlines():
+        if match := _ONE_LINE.match(line.partition("#")[0]):
+            options, uri, own, components = match.groups(default="")
+            if _is_debian(uri) and "main" in components.split():
+                yield f"deb {options}{uri} {suite or own} main"
+
+
+def _stanzas(text: str, suite: str | None) -> Iterator[str]:
+    lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for stanza in re.split(r"\n\s*\n", lines):
+        fields: dict[str, str] = {}
+        name = ""
+        for line in stanza.splitlines():
+            if line[:1] in (" ", "\t"):
+                fields[name] += "\n" + line  # a key can be embedded, over many lines
+            elif ":" in line:
+                name, _, value = line.partition(":")
+                name = name.strip().lower()
+                fields[name] = value.strip()
+        uris = [uri for uri in fields.get("uris", "").split() if _is_debian(uri)]
+        wanted = (
+            "deb" in fields.get("types", "").split()
+            and "main" in fields.get("components", "").split()
+            and fields.get("enabled", "yes").lower() not in ("no", "false", "off", "0")
+        )
+        if uris and wanted:
+            fields |= {"types": "deb", "uris": " ".join(uris), "components": "main"}
+            if suite:
+                fields["suites"] = suite
+            yield "\n".join(f"{key.title()}: {value}" for key, value in fields.items())
+
+
+def _say(text: str) -> None:
+    print(f"servers: {text}", file=sys.stderr, flush=True)
+
+
+def _version(program: Path) -> str | None:
+    """Return what the program says its version is; None when it does not run here."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return (done.stdout or done.stderr).partition("\n")[0]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _cached(name: str, cache: Path) -> Server | None:
+    for folder in sorted(cache.glob(f"{name}-*"), reverse=True):
+        program = folder / "usr" / "bin" / PACKAGES[name].program
+        if version := _version(program):
+            return Server(program, version)
+    return None
+
+
+def _fetched(name: str, cache: Path) -> Server:
+    failures: list[str] = []
+    for suite in (NEWEST_SUITE, None) if shutil.which("apt-get") else ():
+        try:
+            return _unpacked(name, cache, suite)
+        except ServerError as error:
+            _say(str(error))
+            failures.append(error.what)
+    if path := find(name):
+        _say(f"taking {path}, which is on the PATH")
+        return Server(path, _version(path) or "")
+    reason = "; ".join(failures) or "this system has no apt-get"
+    raise ServerError(name, f"cannot be had: {reason}", f"Install {name} so that it is on the PATH.")
+
+
+def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
+    package, program = PACKAGES[name]
+    where = f"Debian's {suite}" if suite else "this machine's suite"
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as temporary:
+        folder = Path(temporary)
+        apt = _private_apt(folder, suite)
+        _say(f"fetching {package} from {where}")
+        # Hooks of the machine's configuration may fail without root; what counts is whether the download works.
+        updated = subprocess.run([*apt, "update"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*apt, "download", package], capture_output=True, text=True, check=False, cwd=folder
+        )
+        packages = list(folder.glob("*.deb"))
+        if done.returncode or not packages:
+            said = [line for line in (updated.stderr + done.stderr).splitlines() if line.startswith("E:")]
+            raise ServerError(
+                name,
+                f"no {package} in {where} ({' '.join(said) or 'no word from apt'})",
+                "Look at apt's sources.",
+            )
+        root = folder / "root"
+        subprocess.run(["dpkg-deb", "-x", packages[0], root], check=True)
+        version = subprocess.run(
+            ["dpkg-deb", "-f", packages[0], "Version"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        if not _version(root / "usr" / "bin" / program):
+            raise ServerError(
+                name, f"{package} {version} of {where} does not run here", "Another suite is tried."
+            )
+        final = cache / f"{name}-{version}"
+        shutil.rmtree(final, ignore_errors=True)  # it is there only if it does not run
+        root.rename(final)
+    ready = final / "usr" / "bin" / program
+    _say(f"{name} {version} is in {os.path.relpath(final)}")
+    return Server(ready, _version(ready) or version)
+
+
+def _private_apt(folder: Path, suite: str | None) -> list[str]:
+    """Write apt's sources for `suite` (None: as they are) below `folder`; return the command to use them with."""
+    parts = folder / "sources.list.d"
+    for needed in (parts, folder / "state/lists/partial", folder / "cache/archives/partial"):
+        needed.mkdir(parents=True, exist_ok=True)
+    (folder / "status").touch()
+    lists = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*.list")]
+    stanzas = Path("/etc/apt/sources.list.d").glob("*.sources")
+    lines = _entries(lists, True, suite)
+    blocks = _entries(stanzas, False, suite)
+    (parts / "debian.list").write_text("".join(f"{line}\n" for line in lines))
+    (parts / "debian.sources").write_text("\n\n".join(blocks) + "\n")
+    if not lines and not blocks:
+        raise ServerError(
+            "apt", "none of this machine's sources is a Debian archive", "Put the server on the PATH instead."
+        )
+    options = {
+        "Dir::State": folder / "state",
+        "Dir::State::status": folder / "status",
+        "Dir::Cache": folder / "cache",
+        "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourceparts": parts,
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "3",
+        "APT::Sandbox::User": "root",  # the folder is the caller's own: apt's user may not write there
+    }
+    return ["apt-get", "-q", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
+
+
+def _entries(files: Iterable[Path], one_line: bool, suite: str | None) -> list[str]:
+    found: dict[str, None] = {}  # a dict keeps the order, and an entry that occurs twice only once
+    for file in files:
+        if file.is_file():
+            found |= dict.fromkeys(debian_sources(file.read_text(), one_line, suite))
+    return list(found)
+
+
+def main(names: list[str]) -> int:
+    """Make sure that each server is there, and print its path. Exit status 1 when one cannot be had."""
+    try:
+        for name in names:
+            print(ensure(name).path)
+    except ServerError as error:
+        _say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
