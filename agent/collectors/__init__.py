@@ -1,0 +1,31 @@
+"""The collectors, by the name they have in the configuration. Every one of them is here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent.collectors import cpu, disk_io, disk_usage, host, memory, network
+from agent.collectors.kind import Collect, CollectorKind, HostPaths
+from agent.collectors.metric import Labels, Metric, MetricType, Sample
+from agent.collectors.options import DiskIoOptions, DiskUsageOptions, NetworkOptions, Options
+
+__all__ = [
+    "COLLECTORS",
+    "Collect",
+    "CollectorKind",
+    "HostPaths",
+    "Labels",
+    "Metric",
+    "MetricType",
+    "Options",
+    "Sample",
+]
+
+COLLECTORS: Mapping[str, CollectorKind] = {
+    "cpu": CollectorKind(cpu.METRICS, Options, cpu.build),
+    "memory": CollectorKind(memory.METRICS, Options, memory.build),
+    "disk_io": CollectorKind(disk_io.METRICS, DiskIoOptions, disk_io.build),
+    "network": CollectorKind(network.METRICS, NetworkOptions, network.build),
+    "disk_usage": CollectorKind(disk_usage.METRICS, DiskUsageOptions, disk_usage.build),
+    "host": CollectorKind(host.METRICS, Options, host.build),
+}

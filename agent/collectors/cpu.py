@@ -1,0 +1,162 @@
+"""The processors and the load, from /proc/stat and /proc/loadavg.
+
+Usage is the share of the ticks since the last run that was not idle. Waiting for I/O counts as idle; time of
+guests is already part of user. The four counters are the kernel's fields of the same name: `user` is without
+`nice`. Idle and iowait are one clock that the kernel divides between two fields and sometimes moves from one to
+the other, so only their sum is compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agent.collectors.files import label, read_or_none
+from agent.collectors.kind import LINUX, Collect, HostPaths
+from agent.collectors.metric import Labels, Metric, Sample
+from agent.collectors.options import Options
+from agent.collectors.rates import deltas, percent
+
+METRICS = (
+    Metric("cpu_usage_percent", "gauge", "percent", "Share of the time of all cores that was not idle."),
+    Metric(
+        "cpu_usage_per_core_percent", "gauge", "percent", "Share of the time of a core that was not idle."
+    ),
+    Metric("cpu_user_seconds_total", "counter", "seconds", "Time of all cores in user mode, without nice."),
+    Metric(
+        "cpu_system_seconds_total",
+        "counter",
+        "seconds",
+        "Time of all cores in the kernel, without interrupts.",
+    ),
+    Metric("cpu_idle_seconds_total", "counter", "seconds", "Time of all cores with nothing to do."),
+    Metric(
+        "cpu_iowait_seconds_total", "counter", "seconds", "Time of all cores idle while I/O was in flight."
+    ),
+    Metric(
+        "load_average_1m", "gauge", "", "Processes running or waiting for a core or a disk, mean of 1 minute."
+    ),
+    Metric(
+        "load_average_5m",
+        "gauge",
+        "",
+        "Processes running or waiting for a core or a disk, mean of 5 minutes.",
+    ),
+    Metric(
+        "load_average_15m",
+        "gauge",
+        "",
+        "Processes running or waiting for a core or a disk, mean of 15 minutes.",
+    ),
+)
+
+ALL: Labels = (("core", "all"),)
+
+
+class Times(NamedTuple):
+    """Clock ticks since boot. `busy` is everything but idle and iowait; None is what the platform does not tell."""
+
+    user: int
+    system: int
+    idle: int
+    iowait: int | None
+    busy: int
+
+
+def build(options: Options, paths: HostPaths) -> Collect:
+    """A run reads both files; it raises OSError if it could read neither."""
+    if not LINUX:
+        from agent.collectors import portable
+
+        return cpu(portable.HUNDREDTHS, portable.cpu_times, portable.load_average)
+    stat, loadavg = f"{paths.proc}/stat", f"{paths.proc}/loadavg"
+    return cpu(
+        os.sysconf("SC_CLK_TCK"),
+        lambda: parse_stat(read_or_none(stat) or b""),
+        lambda: parse_loadavg(read_or_none(loadavg) or b""),
+    )
+
+
+def cpu(
+    ticks_per_second: int,
+    read_times: Callable[[], dict[bytes, Times]],
+    read_load: Callable[[], tuple[float, ...]],
+) -> Collect:
+    """The collector over two readers: the times by core (b"" is all of them), and the three load averages."""
+    before: dict[bytes, Times] = {}
+    labels: dict[bytes, Labels] = {b"": ALL}
+
+    def collect(now: float) -> list[Sample]:
+        nonlocal before
+        times, load = read_times(), read_load()
+        if not times and not load:
+            raise OSError("neither the processor times nor the load average can be read")
+        samples = [Sample(name, value) for name, value in zip(LOAD_NAMES, load, strict=False)]
+        if b"" in times:
+            samples += counters(times[b""], ticks_per_second)
+        for core, ticks in times.items():
+            usage = usage_percent(before[core], ticks) if core in before else None
+            if usage is not None:
+                if core not in labels:
+                    labels[core] = (("core", label(core)),)
+                samples.append(
+                    Sample("cpu_usage_per_core_percent" if core else "cpu_usage_percent", usage, labels[core])
+                )
+        before = times
+        return samples
+
+    return collect
+
+
+LOAD_NAMES = ("load_average_1m", "load_average_5m", "load_average_15m")
+
+
+def counters(all_cores: Times, ticks_per_second: int) -> list[Sample]:
+    """The cumulative times in seconds, to the hundredth, which is the kernel's tick."""
+    user, system, idle, iowait, _ = all_cores
+    samples = [
+        Sample("cpu_user_seconds_total", round(user / ticks_per_second, 2)),
+        Sample("cpu_system_seconds_total", round(system / ticks_per_second, 2)),
+        Sample("cpu_idle_seconds_total", round(idle / ticks_per_second, 2)),
+    ]
+    if iowait is not None:
+        samples.append(Sample("cpu_iowait_seconds_total", round(iowait / ticks_per_second, 2)))
+    return samples
+
+
+def usage_percent(before: Times, now: Times) -> float | None:
+    """The share that was busy; None if no tick passed or the clocks went backwards."""
+    grown = deltas(
+        (before.busy, before.idle + (before.iowait or 0)), (now.busy, now.idle + (now.iowait or 0))
+    )
+    if grown is None or not any(grown):
+        return None
+    busy, idle = grown
+    return percent(busy, busy + idle)
+
+
+def parse_stat(content: bytes) -> dict[bytes, Times]:
+    """The `cpu` lines of /proc/stat by core, b"" for all of them (proc_stat(5)); what is not such a line is left out."""
+    times = {}
+    for line in content.partition(b"\nintr")[
+        0
+    ].splitlines():  # what follows is long on a host with many interrupts
+        if not line.startswith(b"cpu"):
+            continue
+        try:
+            name, *fields = line.split()
+            user, nice, system, idle, iowait, *rest = map(int, fields[:8])  # beyond: guest, which is in user
+        except ValueError:
+            continue
+        times[name[3:]] = Times(user, system, idle, iowait, user + nice + system + sum(rest))
+    return times
+
+
+def parse_loadavg(content: bytes) -> tuple[float, ...]:
+    """The three averages, or nothing if the line is not one of the kernel's."""
+    try:
+        one, five, fifteen = map(float, content.split()[:3])
+    except ValueError:
+        return ()
+    return one, five, fifteen

@@ -1,0 +1,151 @@
+"""What the disks did, from /proc/diskstats (Documentation/admin-guide/iostats.rst of the kernel).
+
+Whole disks only, because what a partition did is in its disk's numbers: a sum over devices would count it twice.
+Device mapper and md devices are whole disks of their own, beside the disks that they stand on.
+
+A time per request is over reads and writes that completed in the interval; discards and flushes do not count,
+or the weekly trim would look like a slow disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+
+from agent.collectors.files import read
+from agent.collectors.kind import LINUX, Collect, HostPaths
+from agent.collectors.metric import Labels, Metric, Sample
+from agent.collectors.names import Names
+from agent.collectors.options import DiskIoOptions, matcher
+from agent.collectors.rates import Growth, mean, percent, rate
+
+METRICS = (
+    Metric("disk_read_bytes_total", "counter", "bytes", "Read from the device."),
+    Metric("disk_written_bytes_total", "counter", "bytes", "Written to the device."),
+    Metric("disk_reads_completed_total", "counter", "", "Read requests completed."),
+    Metric("disk_writes_completed_total", "counter", "", "Write requests completed."),
+    Metric("disk_io_time_seconds_total", "counter", "seconds", "Time with at least one request in flight."),
+    Metric("disk_read_bytes_per_sec", "gauge", "bytes_per_sec", "Read from the device in the interval."),
+    Metric("disk_write_bytes_per_sec", "gauge", "bytes_per_sec", "Written to the device in the interval."),
+    Metric("disk_read_ops_per_sec", "gauge", "ops_per_sec", "Read requests completed in the interval."),
+    Metric("disk_write_ops_per_sec", "gauge", "ops_per_sec", "Write requests completed in the interval."),
+    Metric(
+        "disk_read_time_ms",
+        "gauge",
+        "ms",
+        "Mean time of a read request, waiting included; 0 if none completed.",
+    ),
+    Metric(
+        "disk_write_time_ms",
+        "gauge",
+        "ms",
+        "Mean time of a write request, waiting included; 0 if none completed.",
+    ),
+    Metric("disk_await_time_ms", "gauge", "ms", "Mean time of a read or write request; 0 if none completed."),
+    Metric("disk_io_util_percent", "gauge", "percent", "Share of the interval with a request in flight."),
+    Metric("disk_queue_length", "gauge", "", "Mean number of requests in flight in the interval."),
+)
+
+SECTOR = 512  # of the kernel's accounting, whatever the device's is
+
+
+Disk = tuple[int, ...]
+"""Counters of one device since boot: reads completed, bytes read, ms of all reads, the same three of writes, and,
+where the platform tells them, ms with a request in flight and ms of all requests, those in flight included."""
+
+
+def build(options: DiskIoOptions, paths: HostPaths) -> Collect:
+    """A run reads one file; it raises OSError if it cannot."""
+    exclude = matcher("exclude_devices", options.exclude_devices)
+    names = Names("device", exclude, is_partition)
+    if not LINUX:
+        from agent.collectors import portable
+
+        return disk_io(names, portable.disks)
+    diskstats = f"{paths.proc}/diskstats"
+    return disk_io(names, lambda names: parse_diskstats(read(diskstats), names))
+
+
+def disk_io(names: Names, read_disks: Callable[[Names], dict[bytes, Disk]]) -> Collect:
+    """The collector over a reader that returns the devices which `names` does not leave out."""
+    growth = Growth()
+
+    def collect(now: float) -> list[Sample]:
+        disks = read_disks(names)
+        seconds, grown = growth.step(now, disks)
+        samples: list[Sample] = []
+        for name, disk in disks.items():
+            labels = names[name]
+            if labels is not None:
+                samples += counters(disk, labels)
+                if name in grown:
+                    samples += rates(grown[name], seconds, labels)
+        return samples
+
+    return collect
+
+
+def counters(disk: Disk, labels: Labels) -> list[Sample]:
+    """The cumulative series of one device."""
+    samples = [
+        Sample("disk_read_bytes_total", float(disk[1]), labels),
+        Sample("disk_written_bytes_total", float(disk[4]), labels),
+        Sample("disk_reads_completed_total", float(disk[0]), labels),
+        Sample("disk_writes_completed_total", float(disk[3]), labels),
+    ]
+    if len(disk) > 6:
+        samples.append(Sample("disk_io_time_seconds_total", disk[6] / 1000, labels))
+    return samples
+
+
+def rates(grown: Sequence[int], seconds: float, labels: Labels) -> list[Sample]:
+    """The series of one device over an interval of `seconds` > 0 in which its counters grew by `grown`."""
+    reads, read_bytes, read_ms, writes, written_bytes, write_ms = grown[:6]
+    samples = [
+        Sample("disk_read_bytes_per_sec", rate(read_bytes, seconds, 0), labels),
+        Sample("disk_write_bytes_per_sec", rate(written_bytes, seconds, 0), labels),
+        Sample("disk_read_ops_per_sec", rate(reads, seconds, 2), labels),
+        Sample("disk_write_ops_per_sec", rate(writes, seconds, 2), labels),
+        Sample("disk_read_time_ms", mean(read_ms, reads), labels),
+        Sample("disk_write_time_ms", mean(write_ms, writes), labels),
+        Sample("disk_await_time_ms", mean(read_ms + write_ms, reads + writes), labels),
+    ]
+    if len(grown) > 6:
+        samples.append(Sample("disk_io_util_percent", percent(grown[6], seconds * 1000), labels))
+        samples.append(Sample("disk_queue_length", rate(grown[7] / 1000, seconds, 2), labels))
+    return samples
+
+
+def parse_diskstats(content: bytes, names: Names) -> dict[bytes, Disk]:
+    """The devices of /proc/diskstats that `names` does not leave out; a line that is not one of the kernel's is skipped."""
+    disks: dict[bytes, Disk] = {}
+    for line in content.splitlines():
+        fields = line.split(None, 14)
+        if len(fields) < 14 or names[fields[2]] is None:
+            continue
+        try:
+            reads, _, read_sectors, read_ms, writes, _, written_sectors, write_ms, _, io_ms, weighted_ms = (
+                map(int, fields[3:14])
+            )
+        except ValueError:
+            continue
+        disks[fields[2]] = (
+            reads, read_sectors * SECTOR, read_ms,
+            writes, written_sectors * SECTOR, write_ms,
+            io_ms, weighted_ms,
+        )  # fmt: skip
+    return disks
+
+
+def is_partition(name: bytes, known: Container[bytes]) -> bool:
+    """Whether `name` is a partition of a disk among `known`.
+
+    The kernel calls a partition by its disk's name and its number, with a `p` between them if the disk's name ends
+    in a digit (disk_name() in block/), and lists a disk before its partitions. A whole disk may look like one where
+    there is no such disk (`xvda1` on some virtual machines), and is one then.
+    """
+    disk = name.rstrip(b"0123456789")
+    if disk == name or not disk:
+        return False
+    if disk in known:
+        return True
+    return disk.endswith(b"p") and disk[-2:-1].isdigit() and disk[:-1] in known

@@ -1,0 +1,109 @@
+"""Memory, swap and the OOM killer, from /proc/meminfo and /proc/vmstat.
+
+`used` is total - available, as `free` (procps 4) and psutil 7 define it, so that it agrees with the percentage.
+`cached` is the page cache with the reclaimable slab, `free -w`'s cache column. Kernels before 3.14 know no
+MemAvailable: there it is free + buffers + cached.
+"""
+
+from __future__ import annotations
+
+from agent.collectors.files import number_after, read_or_none
+from agent.collectors.kind import LINUX, Collect, HostPaths
+from agent.collectors.metric import Metric, Sample
+from agent.collectors.options import Options
+from agent.collectors.rates import percent
+
+METRICS = (
+    Metric("memory_total_bytes", "gauge", "bytes", "Memory the kernel manages."),
+    Metric("memory_used_bytes", "gauge", "bytes", "Memory in use: total less available."),
+    Metric("memory_free_bytes", "gauge", "bytes", "Memory used for nothing at all, not even as a cache."),
+    Metric("memory_available_bytes", "gauge", "bytes", "Memory that programs can get without swapping."),
+    Metric("memory_cached_bytes", "gauge", "bytes", "Page cache and reclaimable slab."),
+    Metric("memory_buffers_bytes", "gauge", "bytes", "Buffers of block devices."),
+    Metric("memory_usage_percent", "gauge", "percent", "100 x (total - available) / total."),
+    Metric("swap_total_bytes", "gauge", "bytes", "Swap space."),
+    Metric("swap_used_bytes", "gauge", "bytes", "Swap space in use."),
+    Metric("swap_free_bytes", "gauge", "bytes", "Swap space not in use."),
+    Metric("swap_usage_percent", "gauge", "percent", "100 x used / total; 0 where there is no swap."),
+    Metric("memory_oom_kills_total", "counter", "", "Processes killed for want of memory since boot."),
+)
+
+FIELDS = frozenset(
+    (
+        b"MemTotal",
+        b"MemFree",
+        b"MemAvailable",
+        b"Buffers",
+        b"Cached",
+        b"SReclaimable",
+        b"SwapTotal",
+        b"SwapFree",
+    )
+)
+
+
+def build(options: Options, paths: HostPaths) -> Collect:
+    """A run reads both files; it raises OSError if it could read neither."""
+    if not LINUX:
+        from agent.collectors import portable
+
+        return portable.memory
+    meminfo, vmstat = f"{paths.proc}/meminfo", f"{paths.proc}/vmstat"
+
+    def collect(now: float) -> list[Sample]:
+        sizes, kills = read_or_none(meminfo), read_or_none(vmstat)
+        if sizes is None and kills is None:
+            raise OSError(f"neither {meminfo} nor {vmstat} can be read")
+        return memory_samples(parse_meminfo(sizes or b"")) + oom_samples(kills or b"")
+
+    return collect
+
+
+def parse_meminfo(content: bytes) -> dict[bytes, int]:
+    """The lines of FIELDS in bytes (the kernel's kB are KiB); a line that is not `Name: number kB` is left out."""
+    found = {}
+    for line in content.splitlines():
+        name, _, rest = line.partition(b":")
+        if name in FIELDS:
+            size = rest.split(None, 1)
+            if size and size[0].isdigit():
+                found[name] = int(size[0]) * 1024
+    return found
+
+
+def memory_samples(field: dict[bytes, int]) -> list[Sample]:
+    """What can be said from these fields; a series that lacks one of its fields is left out."""
+    samples = []
+    total, free, buffers = field.get(b"MemTotal"), field.get(b"MemFree"), field.get(b"Buffers")
+    cached = field[b"Cached"] + field.get(b"SReclaimable", 0) if b"Cached" in field else None
+    available = field.get(b"MemAvailable")
+    if available is None and free is not None and buffers is not None and cached is not None:
+        available = free + buffers + cached
+    if total is not None:
+        samples.append(Sample("memory_total_bytes", float(total)))
+    if free is not None:
+        samples.append(Sample("memory_free_bytes", float(free)))
+    if buffers is not None:
+        samples.append(Sample("memory_buffers_bytes", float(buffers)))
+    if cached is not None:
+        samples.append(Sample("memory_cached_bytes", float(cached)))
+    if available is not None:
+        samples.append(Sample("memory_available_bytes", float(available)))
+        if total:
+            used = max(0, total - available)  # in some containers available is the host's
+            samples.append(Sample("memory_used_bytes", float(used)))
+            samples.append(Sample("memory_usage_percent", percent(used, total)))
+    swap_total, swap_free = field.get(b"SwapTotal"), field.get(b"SwapFree")
+    if swap_total is not None and swap_free is not None:
+        swap_used = max(0, swap_total - swap_free)
+        samples.append(Sample("swap_total_bytes", float(swap_total)))
+        samples.append(Sample("swap_used_bytes", float(swap_used)))
+        samples.append(Sample("swap_free_bytes", float(swap_free)))
+        samples.append(Sample("swap_usage_percent", percent(swap_used, swap_total) if swap_total else 0.0))
+    return samples
+
+
+def oom_samples(vmstat: bytes) -> list[Sample]:
+    """`oom_kill` of /proc/vmstat, which kernels have since 4.13; nothing where it is not."""
+    kills = number_after(b"oom_kill", vmstat)
+    return [] if kills is None else [Sample("memory_oom_kills_total", float(kills))]

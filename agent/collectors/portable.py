@@ -1,0 +1,133 @@
+"""What psutil offers where there is no /proc: the readers of the other collectors. Never imported on Linux.
+
+Not told there, and so absent: iowait (but on FreeBSD), the time with requests in flight and the queue of a disk,
+socket counts (psutil would walk over every process), OOM kills, and on Windows inodes.
+"""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+from agent.collectors.cpu import Times
+from agent.collectors.disk_io import Disk
+from agent.collectors.disk_usage import Place, Space, labels_of, statvfs
+from agent.collectors.host import host_info
+from agent.collectors.kind import Collect
+from agent.collectors.memory import memory_samples
+from agent.collectors.metric import Sample
+from agent.collectors.names import Names
+from agent.collectors.network import Interface
+from agent.collectors.options import DiskUsageOptions, matcher
+
+HUNDREDTHS = 100  # psutil tells seconds; the collector counts ticks
+
+
+def cpu_times() -> dict[bytes, Times]:
+    """The times of every core and, as b"", of all of them."""
+    times = {b"": times_of(psutil.cpu_times()._asdict())}
+    for core, seconds in enumerate(psutil.cpu_times(percpu=True)):
+        times[b"%d" % core] = times_of(seconds._asdict())
+    return times
+
+
+def times_of(seconds: dict[str, float]) -> Times:
+    """Ticks from psutil's fields, which differ by platform; guest is already in user and in nice."""
+    ticks = {name: round(value * HUNDREDTHS) for name, value in seconds.items()}
+    busy = sum(
+        value for name, value in ticks.items() if name not in ("idle", "iowait", "guest", "guest_nice")
+    )
+    return Times(ticks["user"], ticks["system"], ticks["idle"], ticks.get("iowait"), busy)
+
+
+def load_average() -> tuple[float, ...]:
+    """The three averages; on Windows psutil's imitation."""
+    one, five, fifteen = psutil.getloadavg()
+    return round(one, 2), round(five, 2), round(fifteen, 2)
+
+
+def memory(now: float) -> list[Sample]:
+    """The memory collector."""
+    ram, swap = psutil.virtual_memory(), psutil.swap_memory()
+    fields = {
+        b"MemTotal": ram.total,
+        b"MemFree": ram.free,
+        b"MemAvailable": ram.available,
+        b"SwapTotal": swap.total,
+        b"SwapFree": swap.free,
+    }
+    for key, name in ((b"Buffers", "buffers"), (b"Cached", "cached")):
+        if hasattr(ram, name):
+            fields[key] = getattr(ram, name)
+    return memory_samples(fields)
+
+
+def disks(names: Names) -> dict[bytes, Disk]:
+    """The disks that `names` does not leave out, without the counters that only Linux has."""
+    found: dict[bytes, Disk] = {}
+    for name, io in (psutil.disk_io_counters(perdisk=True, nowrap=False) or {}).items():
+        raw = name.encode()
+        if names[raw] is not None:
+            found[raw] = (
+                io.read_count,
+                io.read_bytes,
+                io.read_time,
+                io.write_count,
+                io.write_bytes,
+                io.write_time,
+            )
+    return found
+
+
+def interfaces(names: Names) -> dict[bytes, Interface]:
+    """The interfaces that `names` does not leave out."""
+    found: dict[bytes, Interface] = {}
+    for name, io in psutil.net_io_counters(pernic=True, nowrap=False).items():
+        raw = name.encode()
+        if names[raw] is not None:
+            received = (io.bytes_recv, io.packets_recv, io.errin, io.dropin)
+            found[raw] = (*received, io.bytes_sent, io.packets_sent, io.errout, io.dropout)
+    return found
+
+
+def link_speed(interface: str) -> int | None:
+    """Mbit/s, or None where it is unknown."""
+    stats = psutil.net_if_stats().get(interface)
+    return stats.speed or None if stats else None
+
+
+def places(options: DiskUsageOptions) -> list[Place]:
+    """The mounted file systems that are not excluded, each device once."""
+    fstypes = matcher("exclude_fstypes", options.exclude_fstypes)
+    mountpoints = matcher("exclude_mountpoints", options.exclude_mountpoints)
+    found: dict[str, Place] = {}
+    for part in psutil.disk_partitions(all=False):
+        if not (fstypes.fullmatch(part.fstype) or mountpoints.fullmatch(part.mountpoint)):
+            device, fstype, path = (
+                os.fsencode(part.device),
+                part.fstype.encode(),
+                os.fsencode(part.mountpoint),
+            )
+            found.setdefault(part.device, Place(path, labels_of(device, fstype, path)))
+    return list(found.values())
+
+
+def space(path: bytes) -> Space:
+    """Ask the platform. Raises OSError."""
+    if hasattr(os, "statvfs"):
+        return statvfs(path)
+    usage = psutil.disk_usage(os.fsdecode(path))
+    return Space(1, usage.total, usage.total - usage.used, usage.free, 0, 0)
+
+
+def host() -> Collect:
+    """The host collector."""
+    import platform
+
+    info = host_info(kernel_release=platform.release(), machine=platform.machine(), os=platform.system())
+
+    def collect(now: float) -> list[Sample]:
+        return [info, Sample("host_boot_time_seconds", float(int(psutil.boot_time())))]
+
+    return collect
