@@ -1,17 +1,7 @@
-"""One base class for everything that is an operator's to know.
-
-The command line prints the message without a traceback and exits with `exit_code`; the fields go
-to the log. `do` is a complete sentence, and it is never "delete your data".
-"""
+"""The base class of every error that is meant for an operator; see `buffer.errors`."""
 
 from __future__ import annotations
 
+from buffer.errors import LimpetError
 
-class LimpetError(Exception):
-    """An error that says where it happened, what is wrong, and what to do about it."""
-
-    exit_code = 2
-
-    def __init__(self, where: str, what: str, do: str) -> None:
-        super().__init__(f"{where}: {what}. {do}")
-        self.where, self.what, self.do = where, what, do
+__all__ = ["LimpetError"]

@@ -1,0 +1,120 @@
+"""The handful of file calls that the buffer makes, so that a test can make any of them fail.
+
+Everything raises OSError as the system does.  Paths are strings.  `write` may write less than it was
+given: the caller looks at what it returns.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+
+class Fs(Protocol):
+    """What the buffer needs of a file system."""
+
+    def create(self, path: str) -> int: ...
+    def open(self, path: str) -> int: ...
+    def write(self, fd: int, data: bytes) -> int: ...
+    def truncate(self, fd: int, size: int) -> None: ...
+    def read(self, fd: int, size: int, at: int) -> bytes: ...
+    def size(self, path: str) -> int: ...
+    def sync(self, fd: int) -> None: ...
+    def close(self, fd: int) -> None: ...
+    def rename(self, old: str, new: str) -> None: ...
+    def unlink(self, path: str) -> None: ...
+    def list(self, folder: str) -> list[str]: ...
+    def make_folder(self, folder: str) -> None: ...
+    def sync_folder(self, folder: str) -> None: ...
+    def free(self, folder: str) -> tuple[int, int]: ...
+
+
+class RealFs:
+    """The system's own calls.  Files are readable by their owner only."""
+
+    def create(self, path: str) -> int:
+        """Create a new file for appending; FileExistsError where there is one."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def open(self, path: str) -> int:
+        """Open a file for reading."""
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Append, and return how many bytes were written."""
+        return os.write(fd, data)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        os.ftruncate(fd, size)
+
+    def read(self, fd: int, size: int, at: int) -> bytes:
+        """Return up to `size` bytes from offset `at`."""
+        return os.pread(fd, size, at)
+
+    def size(self, path: str) -> int:
+        """Return the size of a file in bytes."""
+        return os.stat(path).st_size
+
+    def sync(self, fd: int) -> None:
+        """Return when the file's data is on the medium."""
+        os.fdatasync(fd)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def rename(self, old: str, new: str) -> None:
+        """Replace `new` by `old`, atomically."""
+        os.replace(old, new)
+
+    def unlink(self, path: str) -> None:
+        """Remove a file."""
+        os.unlink(path)
+
+    def list(self, folder: str) -> list[str]:
+        """Return the names in a folder."""
+        return os.listdir(folder)
+
+    def make_folder(self, folder: str) -> None:
+        """Create a folder and those above it, for their owner only."""
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+
+    def sync_folder(self, folder: str) -> None:
+        """Return when the folder's entries are on the medium."""
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def free(self, folder: str) -> tuple[int, int]:
+        """Return the bytes that are free to us on the volume, and its size."""
+        stat = os.statvfs(folder)
+        return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+
+
+def write_atomic(fs: Fs, path: str, data: bytes) -> None:
+    """Replace the file's contents: after a power cut it holds the old ones or the new ones, whole."""
+    temporary = path + ".tmp"
+    try:
+        fs.unlink(temporary)  # of a process that died here
+    except FileNotFoundError:
+        pass
+    fd = fs.create(temporary)
+    try:
+        if fs.write(fd, data) != len(data):
+            raise OSError(28, os.strerror(28), path)
+        fs.sync(fd)
+    finally:
+        fs.close(fd)
+    fs.rename(temporary, path)
+
+
+def read_all(fs: Fs, path: str, limit: int) -> bytes:
+    """Return the file's first `limit` bytes."""
+    fd = fs.open(path)
+    try:
+        return fs.read(fd, limit, 0)
+    finally:
+        fs.close(fd)
