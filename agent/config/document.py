@@ -1,0 +1,146 @@
+"""YAML as a tree of texts with line numbers: the part of YAML that a configuration needs, and no more.
+
+A scalar stays the text that was written (`010`, `1:30`, `on` and `2024-01-01` included): what it means is
+up to the key it belongs to. Unquoted `null`, `~` and nothing at all are None. Refused, each with its line:
+a key that is there twice, merge keys (`<<`), tags, keys that are no text, more than one document, and
+nesting that no configuration has. An anchor can be used again below it.
+
+`parse` reads the event stream of PyYAML (libyaml where it is there), which needs no recursion in the
+library: its own tree builder ends the process by a stack overflow on a long row of brackets. No message
+repeats anything that was written but keys, because a password may stand where a value, tag or alias is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import yaml
+
+from agent.config.problems import Problem
+
+_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NULL = frozenset(("", "~", "null", "Null", "NULL"))
+_DEEPEST = 16
+
+
+class Entry(NamedTuple):
+    """A key's value in a mapping, and the line the key is on."""
+
+    line: int
+    node: Node
+
+
+class Node(NamedTuple):
+    """A piece of the document: a text, a list, a mapping, or None for null."""
+
+    line: int
+    value: str | list[Node] | dict[str, Entry] | None
+
+
+class _Unreadable(Exception):
+    def __init__(self, line: int, what: str, do: str) -> None:
+        super().__init__(what)
+        self.line, self.what, self.do = line, what, do
+
+
+def join(path: str, key: str) -> str:
+    """The path of `key` in the mapping at `path`."""
+    return f"{path}.{key}" if path else key
+
+
+def parse(text: str) -> tuple[Node, tuple[Problem, ...]]:
+    """The document, and what is wrong with it as a document. It never raises; empty text is a null node."""
+    loader = None
+    try:
+        text.encode()  # the library encodes it again, and would not say what it did not like
+        loader = _LOADER(text)
+        builder = _Builder(loader)
+        return builder.document(), tuple(builder.problems)
+    except _Unreadable as error:
+        return Node(1, None), (Problem("", error.what, error.do, error.line),)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        said = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
+        what = "not valid YAML: " + re.sub(r"\s*['\"].*", "", str(said))  # what is quoted may be a secret
+        return Node(1, None), (
+            Problem("", what, "Correct this line, or the one before.", mark and mark.line + 1),
+        )
+    except (ValueError, OverflowError):  # characters that do not exist
+        what = "not valid text: it holds characters that cannot be written as UTF-8"
+        return Node(1, None), (Problem("", what, "Save it as UTF-8."),)
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+class _Builder:
+    def __init__(self, loader: Any) -> None:
+        self._next = loader.get_event
+        self._anchors: dict[str, Node] = {}
+        self.problems: list[Problem] = []
+
+    def document(self) -> Node:
+        self._next()  # the stream's start
+        event = self._next()
+        if isinstance(event, yaml.StreamEndEvent):
+            return Node(1, None)
+        node = self._node(self._next(), "", 0)
+        self._next()  # the document's end
+        event = self._next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            line = event.start_mark.line + 1
+            raise _Unreadable(
+                line, "a second document starts here", "Keep one document; remove the line `---`."
+            )
+        return node
+
+    def _node(self, event: Any, path: str, depth: int) -> Node:
+        line: int = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchors:
+                raise _Unreadable(
+                    line,
+                    "an alias (*name) without its anchor (&name) above",
+                    "Put a value with a * in quotes.",
+                )
+            return self._anchors[event.anchor]
+        if depth > _DEEPEST:
+            raise _Unreadable(
+                line, "nested deeper than any configuration is", "Check the brackets and indentation."
+            )
+        if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
+            raise _Unreadable(line, "tags (!name) are not supported", "Put a value with a ! in quotes.")
+        if isinstance(event, yaml.ScalarEvent):
+            null = event.implicit[0] and event.value in _NULL
+            node = Node(line, None if null else event.value)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = Node(line, self._list(path, depth))
+        else:
+            node = Node(line, self._mapping(path, depth))
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _list(self, path: str, depth: int) -> list[Node]:
+        nodes: list[Node] = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            nodes.append(self._node(event, f"{path}[{len(nodes)}]", depth + 1))
+        return nodes
+
+    def _mapping(self, path: str, depth: int) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            merge = isinstance(event, yaml.ScalarEvent) and event.implicit[0] and event.value == "<<"
+            key_line, key = self._node(event, path, depth + 1)
+            if merge:
+                raise _Unreadable(key_line, "merge keys (<<) are not supported", "Write the keys out.")
+            if not isinstance(key, str):
+                raise _Unreadable(key_line, "a key that is not a text", "Check the brackets and indentation.")
+            entry = Entry(key_line, self._node(self._next(), join(path, key), depth + 1))
+            if key in entries:
+                what = f"this key is there twice, first on line {entries[key].line}"
+                self.problems.append(Problem(join(path, key), what, "Keep one of the two.", key_line))
+            else:
+                entries[key] = entry
+        return entries
