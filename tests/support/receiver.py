@@ -1,0 +1,252 @@
+"""A small receiver for remote write 1.0, on a real socket, that answers as it is told.
+
+It decodes what arrives by `tests.support.wire`, which is stricter than Prometheus: a request that breaks the
+specification is answered 400 and kept in `broken`. Answers are scripted as a list; when the list is used up,
+`default` answers (204). `requests` has all that could be decoded, from the moment they are there; only those
+that are answered 2xx count as `accepted`, and those whose client was cut off before the answer do not.
+
+Standalone (`python -m tests.support.receiver --port 9201`) it shows what it receives, line by line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from tests.support.certs import Certs
+from tests.support.net import free_port
+from tests.support.wire import Labels, WireError, Write, decode
+
+LARGEST_BODY = 64 * 1024 * 1024
+
+
+class Answer(NamedTuple):
+    """What a request is answered: after `delay_s`, or never (`hang`), or by a closed connection (`close`)."""
+
+    status: int = 204
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    delay_s: float = 0.0
+    hang: bool = False
+    close: bool = False
+
+
+class Received(NamedTuple):
+    """A request: when it was there (monotonic seconds), what it was, and what it is to be answered."""
+
+    at: float
+    method: str
+    path: str
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+    write: Write
+    answer: Answer
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+    receiver: Receiver
+
+    def __init__(self, port: int, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def hang_up(self) -> None:
+        """Cut the connections that are open: a stopped receiver must not answer a client that kept one."""
+        for connection in tuple(self.open):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is gone already
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: clients that go away, and refused handshakes, are what the tests make."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body of an answer leave as one
+    timeout = 60
+    server: _Server
+
+    def setup(self) -> None:
+        context = self.server.receiver.tls
+        if context is not None:
+            self.request = context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+        self.server.open.add(self.request)
+        super().setup()
+
+    def handle(self) -> None:
+        # The handshake happens in the connection's own thread: a client that stalls stops nobody else.
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.connection.do_handshake()
+        super().handle()
+
+    def finish(self) -> None:
+        self.server.open.discard(self.request)
+        super().finish()
+        self.request.close()  # the server closes only the socket below TLS
+
+    def do_POST(self) -> None:
+        self.server.receiver._take(self)
+
+    def do_GET(self) -> None:
+        self.server.receiver._take(self)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+class Receiver:
+    """A context manager; `url` is where to push. It listens on loopback, with TLS if `certs` are given.
+
+    `client_cert` asks for a certificate of the same authority. The last `keep` requests are kept whole.
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[Answer] = (),
+        *,
+        certs: Certs | None = None,
+        client_cert: bool = False,
+        port: int | None = None,
+        keep: int | None = None,
+    ) -> None:
+        self.default = Answer()
+        self.answers: deque[Answer] = deque(answers)
+        self.requests: deque[Received] = deque(maxlen=keep)
+        self.accepted: deque[Write] = deque(maxlen=keep)
+        self.broken: deque[tuple[str, bytes]] = deque(maxlen=keep)
+        self.latest: dict[Labels, tuple[int, float]] = {}
+        self.samples = 0
+        self.writes = 0
+        self.port = port or free_port()
+        self.tls: ssl.SSLContext | None = None
+        if certs is not None:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(certs.server_cert, certs.server_key)
+            if client_cert:
+                self.tls.verify_mode = ssl.CERT_REQUIRED
+                self.tls.load_verify_locations(certs.ca)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._server: _Server | None = None
+
+    @property
+    def url(self) -> str:
+        """The address to push to."""
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/api/v1/write"
+
+    def start(self) -> None:
+        """Listen; after `stop`, on the same port again."""
+        self._stopping.clear()
+        self._server = _Server(self.port, self)
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="receiver", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Stop listening, and cut all connections; a request that waits for its answer gets none."""
+        self._stopping.set()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server.hang_up()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def received(self) -> dict[Labels, list[tuple[int, float]]]:
+        """Return the samples of the kept requests that were answered 2xx, in the order of arrival."""
+        samples: dict[Labels, list[tuple[int, float]]] = {}
+        with self._lock:
+            for write in self.accepted:
+                for series in write.series:
+                    samples.setdefault(series.labels, []).extend(series.samples)
+        return samples
+
+    def _take(self, handler: _Handler) -> None:
+        at = time.monotonic()
+        headers = {name.lower(): value for name, value in handler.headers.items()}
+        length = int(headers.get("content-length", "0"))
+        if length > LARGEST_BODY:
+            self._reply(handler, Answer(413))
+            return
+        body = handler.rfile.read(length)
+        try:
+            if headers.get("content-encoding") != "snappy":
+                raise WireError(f"Content-Encoding is {headers.get('content-encoding')!r}")
+            if not headers.get("content-type", "").startswith("application/x-protobuf"):
+                raise WireError(f"Content-Type is {headers.get('content-type')!r}")
+            write = decode(body)
+        except WireError as error:
+            with self._lock:
+                self.broken.append((str(error), body))
+            self._reply(handler, Answer(400, body=f"{error}\n".encode()))
+            return
+        with self._lock:
+            answer = self.answers.popleft() if self.answers else self.default
+            self.requests.append(Received(at, handler.command, handler.path, headers, body, write, answer))
+        if self._stopping.wait(None if answer.hang else answer.delay_s) or answer.close:
+            handler.close_connection = True
+            return
+        if answer.status // 100 == 2:
+            with self._lock:
+                self.accepted.append(write)
+                self.samples += write.samples
+                self.writes += 1
+                for series in write.series:
+                    self.latest[series.labels] = series.samples[-1]
+        self._reply(handler, answer)
+
+    def _reply(self, handler: _Handler, answer: Answer) -> None:
+        handler.send_response(answer.status)
+        for name, value in answer.headers.items():
+            handler.send_header(name, value)
+        if answer.status != 204:
+            handler.send_header("Content-Length", str(len(answer.body)))
+        handler.end_headers()
+        if answer.status != 204:
+            handler.wfile.write(answer.body)
+
+
+def main() -> None:
+    """Receive until Ctrl-C, and say once in two seconds what came."""
+    parser = argparse.ArgumentParser(description="A small remote write 1.0 receiver on loopback.")
+    parser.add_argument("--port", type=int, help="default: a free one")
+    options = parser.parse_args()
+    with Receiver(port=options.port, keep=0) as receiver:
+        print(f"receiving at {receiver.url}", flush=True)
+        try:
+            while True:
+                time.sleep(2)
+                print(
+                    f"{receiver.samples} samples of {len(receiver.latest)} series in {receiver.writes} requests,"
+                    f" {len(receiver.broken)} broken",
+                    flush=True,
+                )
+        except KeyboardInterrupt:
+            pass
+
+
+if __name__ == "__main__":
+    main()
