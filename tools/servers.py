@@ -124,7 +124,7 @@ def _stanzas(text: str, suite: str | None) -> Iterator[str]:
             fields |= {"types": "deb", "uris": " ".join(uris), "components": "main"}
             if suite:
                 fields["suites"] = suite
-            yield "\n".join(f"{key.title()}: {value}" for key, value in fields.items())
+            yield "\n".join(f"{key.title()}: {value}".replace(": \n", ":\n") for key, value in fields.items())
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,167 @@
+"""The tools that run before anything else is there: which sources apt gets, what the cache gives, which Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tools import servers
+
+ROOT = Path(__file__).resolve().parents[2]
+
+DEB822 = """\
+Types: deb
+# a comment in the middle
+URIs: http://deb.example.org/debian/ http://mirror.example.org/other
+Suites: bookworm bookworm-updates
+Components: main contrib
+Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ abc
+
+Types: deb
+URIs: http://deb.example.org/debian-security
+Suites: bookworm-security
+Components: main
+
+Types: deb-src
+URIs: http://deb.example.org/debian
+Suites: bookworm
+Components: main
+
+Enabled: no
+Types: deb
+URIs: http://deb.example.org/debian
+Suites: trixie
+Components: main
+
+Types: deb
+URIs: https://vendor.example.org/apt/debian
+Suites: stable
+Components: vendor
+"""
+
+KEPT = """\
+Types: deb
+Uris: http://deb.example.org/debian/
+Suites: {}
+Components: main
+Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ abc"""
+
+
+@pytest.mark.parametrize(("suite", "suites"), [("sid", "sid"), (None, "bookworm bookworm-updates")])
+def test_of_deb822_sources_only_debian_itself_is_kept(suite: str | None, suites: str) -> None:
+    assert servers.debian_sources(DEB822, one_line=False, suite=suite) == [KEPT.format(suites)]
+
+
+ONE_LINE = {  # a line of sources.list: what is kept of it for sid
+    "deb http://deb.example.org/debian bookworm main contrib": "deb http://deb.example.org/debian sid main",
+    "  deb\t[signed-by=/k.gpg arch=amd64] http://m.example.org/x/debian/ stable main # the mirror": (
+        "deb [signed-by=/k.gpg arch=amd64] http://m.example.org/x/debian/ sid main"
+    ),
+    "deb mirror+file:/etc/apt/mirrors/debian.list bookworm main": (
+        "deb mirror+file:/etc/apt/mirrors/debian.list sid main"
+    ),
+    "# deb http://deb.example.org/debian bookworm main": None,
+    "deb-src http://deb.example.org/debian bookworm main": None,
+    "deb http://deb.example.org/debian bookworm contrib non-free": None,
+    "deb http://deb.example.org/debian-security bookworm-security main": None,
+    "deb http://archive.example.org/ubuntu noble main": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize(("line", "kept"), ONE_LINE.items(), ids=range(len(ONE_LINE)))
+def test_of_one_line_sources_only_debian_itself_is_kept(line: str, kept: str | None) -> None:
+    assert servers.debian_sources(f"{line}\n", one_line=True, suite="sid") == ([kept] if kept else [])
+
+
+def program(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def cached(cache: Path, folder: str, script: str) -> Path:
+    return program(cache / folder / "usr/bin/prometheus", script)
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(program(tmp_path / "bin/apt-get", "exit 100").parent))
+    there = cached(tmp_path, "prometheus-3.0", "echo version 3.0")
+    cached(tmp_path, "prometheus-4.0", "exit 127")  # fetched for other libraries: it does not run
+    assert servers.ensure("prometheus", tmp_path) == servers.Server(there, "version 3.0")
+
+
+def test_without_a_package_the_path_is_asked_and_then_the_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = program(tmp_path / "bin/apt-get", "echo 'E: no network' >&2; exit 100").parent
+    monkeypatch.setenv("PATH", f"{path}:/bin:/usr/bin")
+    on_path = program(path / "prometheus", "echo version 2.0")
+    assert servers.ensure("prometheus", tmp_path / "cache") == servers.Server(on_path, "version 2.0")
+    assert "E: no network" in capsys.readouterr().err
+    on_path.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(servers.ServerError, match=r"cannot be had: .*E: no network.* Install prometheus"):
+        servers.ensure("prometheus", tmp_path / "cache")
+    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_one_caller_at_a_time_uses_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    cached(tmp_path / "cache", "prometheus-3.0", "echo version 3.0")
+    with servers._locked(tmp_path / "cache/.lock"):
+        waiting = threading.Thread(target=servers.ensure, args=("prometheus", tmp_path / "cache"))
+        waiting.start()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_an_unknown_server_is_named() -> None:
+    with pytest.raises(servers.ServerError, match=r"unknown server 'promethoos'.*alertmanager"):
+        servers.ensure("promethoos")
+
+
+def venv(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run tools/venv.sh in an empty folder, with nothing but `path` and the shell's own tools on the PATH."""
+    for tool in ("id", "sh", "rm"):
+        found = shutil.which(tool)
+        assert found is not None
+        (path / tool).symlink_to(found)
+    return subprocess.run(
+        ["/bin/sh", ROOT / "tools/venv.sh"],
+        cwd=folder,
+        env=os.environ | {"PATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_a_python_that_works_the_environment_says_so(tmp_path: Path) -> None:
+    stubs = program(tmp_path / "bin/python3.13", "exit 127").parent
+    program(stubs / "python3", "exit 1")  # too old
+    done = venv(stubs, tmp_path)
+    assert done.returncode == 1
+    assert "no working Python of 3.11 or later" in done.stderr
+
+
+def test_a_stub_that_does_not_work_is_passed_over(tmp_path: Path) -> None:
+    stubs = program(tmp_path / "bin/python3.13", "exit 127").parent
+    # It passes every check, says its version, and then makes no environment, which ends the script.
+    program(stubs / "python3.11", '[ "$2" = venv ] && exit 42; echo Python 3.11.99')
+    done = venv(stubs, tmp_path)
+    assert done.returncode == 42
+    assert "making .venv with Python 3.11.99" in done.stderr
