@@ -91,6 +91,7 @@ class Reader:
     def __init__(self, fs: Fs, folder: str, seq: int = 0) -> None:
         self._fs, self._folder, self._seq = fs, folder, seq
         self._file: File | None = None
+        self._done = -1
         self._decoder = Decoder()
         self.damaged = 0
         """Stretches of damage, unreadable records and unreadable files met so far."""
@@ -107,8 +108,9 @@ class Reader:
             entry = self._read(file)
             if entry is not None:
                 return entry
-            if not any(first > file.first_seq for first in names):
+            if names[-1:] <= [file.first_seq]:
                 return None
+            self._done = file.first_seq
             self.close()
 
     def _read(self, file: File) -> Entry | None:
@@ -130,20 +132,24 @@ class Reader:
 
     def _open(self, names: list[int]) -> bool:
         """Open the file that holds the position, at the last key frame before it."""
-        before = [first for first in names if first <= self._seq]
-        for first in before[-1:] + [first for first in names if first > self._seq]:
-            if self._skip is not None and first <= self._skip:
-                continue
+        while names := [first for first in names if first > self._done]:
+            first = max((first for first in names if first <= self._seq), default=names[0])
             try:
-                self._file = File(self._fs, self._folder, first)
+                file = File(self._fs, self._folder, first)
             except FileNotFoundError:  # dropped since the folder was listed
-                continue
+                self._done = first
+            except segment.Short:
+                if first == names[-1]:  # being written at this moment, or the writer died
+                    return False
+                self._done = first
             except segment.NotASegment:
                 self.damaged += 1
-                continue
-            self._decoder.reset()
-            self._file.seek(_last_key(self._file, self._seq))
-            return True
+                self._done = first
+            else:
+                self._decoder.reset()
+                file.seek(_last_key(file, self._seq))
+                self._file = file
+                return True
         return False
 
     def close(self) -> None:
@@ -151,3 +157,16 @@ class Reader:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _last_key(file: File, seq: int) -> int:
+    """Return the offset of the last key frame that is not behind the record with sample `seq`."""
+    key = offset = file.offset
+    while (found := file.next()) is not None:
+        if isinstance(found, Record):
+            if found.seq > seq:
+                break
+            if found.key:
+                key = offset
+        offset = file.offset
+    return key

@@ -67,6 +67,14 @@ class NotASegment(ValueError):
     """The file has no header of a known version."""
 
 
+class NewerVersion(NotASegment):
+    """The file is a segment of a version that this program does not know."""
+
+
+class Short(NotASegment):
+    """The file ends within its header: its writer died there, or is writing it."""
+
+
 def encode_header(first_seq: int) -> bytes:
     """Return the header of a segment whose first record has this seq."""
     return HEADER.pack(MAGIC, VERSION, 0, first_seq)
@@ -75,12 +83,12 @@ def encode_header(first_seq: int) -> bytes:
 def decode_header(data: bytes) -> int:
     """Return a segment's first seq.  Raises NotASegment."""
     if len(data) < HEADER.size:
-        raise NotASegment("too short for a header")
+        raise Short("the file ends within its header")
     magic, version, _, first_seq = HEADER.unpack_from(data)
     if magic != MAGIC:
         raise NotASegment("no segment file of Limpet's")
     if version != VERSION:
-        raise NotASegment(f"format version {version}; this program knows version {VERSION}")
+        raise NewerVersion(f"format version {version}; this program knows version {VERSION}")
     return int(first_seq)
 
 

@@ -1,0 +1,234 @@
+"""A cursor: how far one destination is, and what became of every sample before that.
+
+Its file, `cursors/<name>.json`, is one line of JSON and the CRC-32 of that line, replaced as a whole:
+
+    {"version": 1, "position": .., "start": .., "delivered": .., "dropped": {reason: ..},
+     "missed_before": .., "damaged": .., "state": .., "error": .., "rate": ..}
+
+Positions count samples (see `buffer.segment`), so the ledger balances by construction:
+
+    appended = end of the log - start = delivered + pending + sum(dropped)
+    pending  = end of the log - position
+    position - start = delivered + sum(dropped)                      checked on loading
+
+Position and sums are one atomic write: after a kill at any moment they agree.  The file is written at
+most once a second, and by every `Buffer.sync`; what was settled since is sent again after a kill, the
+same samples with the same times, which receivers take as one.  A file that cannot be read means:
+start at the oldest record.  Sending twice is better than losing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from buffer.fs import Fs, read_all, write_atomic
+from buffer.log import Log
+from buffer.model import Tick
+from buffer.reader import Entry, Reader
+
+VERSION = 1
+MAX_FILE = 64 << 10
+PERSIST_EVERY = 1.0
+SUFFIX = ".json"
+
+
+class Ledger(NamedTuple):
+    """What a cursor file holds: position, sums, and the destination's last known state."""
+
+    position: int
+    start: int
+    delivered: int
+    dropped: dict[str, int]
+    missed_before: int
+    damaged: int
+    state: str
+    error: str | None
+    rate: float
+
+    def settle(self, to: int, dropped: Mapping[str, int], rest: str) -> Ledger:
+        """Return the ledger at position `to`: `dropped` of the samples up to there by their reasons,
+        all others by `rest`, which is "delivered" or a reason.
+        """
+        other = to - self.position - sum(dropped.values())
+        sums = dict(self.dropped)
+        for reason, count in (*dropped.items(), *([] if rest == "delivered" else [(rest, other)])):
+            if count:
+                sums[reason] = sums.get(reason, 0) + count
+        delivered = self.delivered + (other if rest == "delivered" else 0)
+        return self._replace(position=to, delivered=delivered, dropped=sums)
+
+
+class Chunk(NamedTuple):
+    """Consecutive ticks from a cursor's position on; `samples` of them, `end` the position after."""
+
+    ticks: list[Tick]
+    end: int
+    samples: int
+
+
+def encode(ledger: Ledger) -> bytes:
+    """Return the contents of a cursor file."""
+    line = json.dumps({"version": VERSION, **ledger._asdict()}, ensure_ascii=False).encode()
+    return line + b"\n%08x\n" % zlib.crc32(line)
+
+
+def decode(data: bytes) -> Ledger | None:
+    """Return what a cursor file holds; None where it is not one, or does not balance."""
+    line, _, crc = data.partition(b"\n")
+    if crc.strip() != b"%08x" % zlib.crc32(line):
+        return None
+    try:
+        fields: dict[str, Any] = json.loads(line)
+        if fields.pop("version") != VERSION:
+            return None
+        ledger = Ledger(**fields)
+        balanced = ledger.position - ledger.start == ledger.delivered + sum(ledger.dropped.values())
+        return ledger if balanced and 0 <= ledger.start <= ledger.position else None
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
+
+
+def load(fs: Fs, path: str) -> Ledger | None:
+    """Read a cursor file; None where it is missing, unreadable or wrong."""
+    try:
+        return decode(read_all(fs, path, MAX_FILE))
+    except OSError:
+        return None
+
+
+class Cursor:
+    """One destination's way through the log.  Read and commit from one thread; the rest from any."""
+
+    def __init__(
+        self, fs: Fs, folder: str, name: str, log: Log, start: Ledger, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.name = name
+        self._fs, self._log, self._clock = fs, log, clock
+        self._path = f"{folder}/cursors/{name}{SUFFIX}"
+        self._folder = folder
+        self._lock = threading.Lock()
+        self.ledger = start
+        self._dirty, self._persisted = True, -PERSIST_EVERY
+        self._reader: Reader | None = None
+        self._ahead: deque[Entry] = deque()
+        self._read_at = 0.0
+        self.written = 0
+
+    @property
+    def position(self) -> int:
+        """In samples: everything before it is settled."""
+        return self.ledger.position
+
+    def pending(self) -> int:
+        """Return the number of samples behind the position."""
+        return self._log.end - self.ledger.position
+
+    def read(self, max_samples: int) -> Chunk:
+        """Return the records from the position on, up to `max_samples`, but one at least.
+
+        Empty where there is nothing new.  The position stays, and so does what a later call returns.
+        Raises OSError.
+        """
+        self._read_at = self._clock()
+        with self._lock:
+            position = self.ledger.position
+        while self._ahead and self._ahead[0].end <= position:  # evicted meanwhile
+            self._ahead.popleft()
+        stored = sum(entry.end - entry.seq for entry in self._ahead)
+        while stored < max_samples and (entry := self._next(position)) is not None:
+            self._ahead.append(entry)
+            stored += entry.end - entry.seq
+        ticks: list[Tick] = []
+        samples, end = 0, position
+        for entry in self._ahead:
+            if ticks and samples + entry.end - entry.seq > max_samples:
+                break
+            ticks += entry.ticks
+            samples, end = samples + entry.end - entry.seq, entry.end
+        return Chunk(ticks, end, samples)
+
+    def commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        """Settle everything up to `end`: `dropped` by reason, the rest of what was read delivered.
+
+        What lay between and could not be read is dropped as `corrupt`.  What was evicted since it
+        was read stays counted as evicted.  Raises OSError where the cursor file cannot be written;
+        the cursor has moved all the same, and the next sync writes it.
+        """
+        with self._lock:
+            span = end - self.ledger.position
+            if span > 0:
+                refused = sum(dropped.values())
+                hole = max(0, span - delivered - refused)
+                if refused > span:  # the eviction took the front of the batch
+                    dropped = {"evicted": span}
+                self.ledger = self.ledger.settle(end, {**dropped, "corrupt": hole}, "delivered")
+                spent = self._clock() - self._read_at
+                rate = delivered / spent if spent > 0 else 0.0
+                damaged = self.ledger.damaged
+                if self._reader is not None:
+                    damaged, self._reader.damaged = damaged + self._reader.damaged, 0
+                self.ledger = self.ledger._replace(rate=round(rate, 1), damaged=damaged)
+                self._dirty = True
+        while self._ahead and self._ahead[0].end <= end:
+            self._ahead.popleft()
+        self._persist()
+
+    def skip(self, to: int, reason: str) -> None:
+        """Give up everything before `to`, for this reason."""
+        with self._lock:
+            if to > self.ledger.position:
+                self.ledger = self.ledger.settle(to, {}, reason)
+                self._dirty = True
+
+    def oldest_pending_ms(self) -> int | None:
+        """Return the wall time of the oldest pending record that was read, or None."""
+        ahead = next(iter(self._ahead), None)
+        return ahead.wall_ms if ahead is not None and self.pending() else None
+
+    def note(self, state: str, error: str | None) -> None:
+        """Keep the destination's state and last error for `limpet buffer status`.
+
+        Cheap when unchanged; "sending" and "idle" are the same here (the backlog tells them apart).
+        """
+        state = "sending" if state == "idle" else state
+        with self._lock:
+            if (state, error) == (self.ledger.state, self.ledger.error):
+                return
+            self.ledger = self.ledger._replace(state=state, error=error)
+            self._dirty = True
+        self._persist()
+
+    def persist(self) -> None:
+        """Write the cursor file if something changed.  Raises OSError."""
+        # The log first: after a power cut no cursor may point behind the log's end.
+        if self.ledger.position > self._log.synced:
+            self._log.sync()
+        with self._lock:
+            if self._dirty:
+                data = encode(self.ledger)
+                write_atomic(self._fs, self._path, data)
+                self.written += len(data)
+                self._dirty, self._persisted = False, self._clock()
+
+    def close(self) -> None:
+        """Close what reading has opened."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def _persist(self) -> None:
+        if self._dirty and self._clock() - self._persisted >= PERSIST_EVERY:
+            self.persist()
+
+    def _next(self, position: int) -> Entry | None:
+        if self._reader is None:
+            self._reader = Reader(self._fs, f"{self._folder}/segments", position)
+        while (entry := self._reader.next()) is not None:
+            if entry.end > position:
+                return entry
+        return None

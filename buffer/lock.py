@@ -1,0 +1,66 @@
+"""One writer at a time: an advisory lock on a file that names its holder.
+
+The kernel releases it when the process ends, however it ends; a stale pid in the file means nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from buffer.errors import BufferInUse
+
+_PATIENCE = 1.0
+
+
+class Lock:
+    """Held from construction to `close`.  Raises BufferInUse where another process holds it."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _PATIENCE
+        while not _take(self._fd, fcntl.LOCK_EX):
+            # `holder` takes a shared lock for an instant: that is no reason to give up.
+            if time.monotonic() > deadline:
+                pid = _pid(self._fd)
+                os.close(self._fd)
+                raise BufferInUse(
+                    path,
+                    f"the buffer is in use by process {pid or 'unknown'}",
+                    "Stop that process, or set another data_dir.",
+                )
+            time.sleep(0.02)
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def holder(path: str) -> int | None:
+    """Return the pid of the process that holds the lock, or None.  Changes nothing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return None if _take(fd, fcntl.LOCK_SH) else _pid(fd)
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _pid(fd: int) -> int | None:
+    text = os.pread(fd, 32, 0).strip()
+    return int(text) if text.isdigit() else None

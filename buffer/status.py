@@ -1,0 +1,204 @@
+"""Looking at a buffer from outside: read-only, whether its writer runs, was stopped, or is dead.
+
+Nothing here takes the writer's lock, creates, changes or removes a file; it works on a read-only copy.
+Counts are exact for what is in the files at the moment of reading.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+from buffer import cursor as cursors
+from buffer import lock, segment
+from buffer.cursor import Ledger
+from buffer.fs import Fs, RealFs
+from buffer.reader import File, Reader
+from buffer.segment import Damaged, Record
+
+
+class Segment(NamedTuple):
+    """What is in one segment file."""
+
+    name: str
+    first_seq: int
+    end_seq: int
+    bytes: int
+    records: int
+    key_frames: int
+    samples: int
+    oldest_timestamp_ms: int | None
+    newest_timestamp_ms: int | None
+    damaged: int
+    damaged_bytes: int
+
+
+def segments(data_dir: str, fs: Fs | None = None) -> list[Segment]:
+    """Read every segment file and return what is in each, oldest first."""
+    fs = fs or RealFs()
+    folder = f"{data_dir}/segments"
+    return [found for first in _listing(fs, folder) if (found := _segment(fs, folder, first)) is not None]
+
+
+def _listing(fs: Fs, folder: str) -> list[int]:
+    try:
+        return segment.listing(fs, folder)
+    except FileNotFoundError:
+        return []
+
+
+def _segment(fs: Fs, folder: str, first: int) -> Segment | None:
+    name = segment.name(first)
+    empty = Segment(name, first, first, 0, 0, 0, 0, None, None, 0, 0)
+    try:
+        size = fs.size(f"{folder}/{name}")
+        file = File(fs, folder, first)
+    except FileNotFoundError:  # dropped since the folder was listed
+        return None
+    except segment.Short:
+        return empty._replace(bytes=size)
+    except segment.NotASegment:
+        return empty._replace(bytes=size, damaged=1, damaged_bytes=size)
+    end, records, keys, samples, damaged, damaged_bytes = first, 0, 0, 0, 0, 0
+    oldest: int | None = None
+    newest: int | None = None
+    while (found := file.next()) is not None:
+        if isinstance(found, Damaged):
+            damaged, damaged_bytes = damaged + 1, damaged_bytes + found.end - found.at
+            continue
+        records, keys, samples = records + 1, keys + found.key, samples + found.count
+        end = found.seq + found.count
+        oldest = found.wall_ms if oldest is None else min(oldest, found.wall_ms)
+        newest = found.wall_ms if newest is None else max(newest, found.wall_ms)
+    file.close()
+    return Segment(name, first, end, size, records, keys, samples, oldest, newest, damaged, damaged_bytes)
+
+
+def status(data_dir: str, max_bytes: int | None = None, now: float | None = None) -> dict[str, Any]:
+    """Return what `limpet buffer status --json` prints; docs/buffer.md explains every key.
+
+    `max_bytes` is the configured cap, None where the configuration is not known; `now` is the UTC
+    time in seconds.
+    """
+    fs, now = RealFs(), time.time() if now is None else now
+    # The cursors first: what is appended and sent between the two reads is then pending, not negative.
+    ledgers = _ledgers(fs, data_dir)
+    files = segments(data_dir, fs)
+    writer = lock.holder(f"{data_dir}/lock")
+    size = sum(file.bytes for file in files)
+    samples = sum(file.samples for file in files)
+    end = max((file.end_seq for file in files), default=0)
+    times = [t for f in files for t in (f.oldest_timestamp_ms, f.newest_timestamp_ms) if t is not None]
+    missed = _missed(fs, data_dir, end)
+    destinations = [
+        _destination(fs, data_dir, name, ledger, files, max(end, ledger.position), missed, writer, now)
+        for name, ledger in ledgers.items()
+    ]
+    return {
+        "data_dir": data_dir,
+        "bytes": size,
+        "max_bytes": max_bytes,
+        "segments": len(files),
+        "samples": samples,
+        "bytes_per_sample": round(size / samples, 3) if samples else 0.0,
+        "oldest_timestamp_ms": min(times, default=None),
+        "newest_timestamp_ms": max(times, default=None),
+        "writer_pid": writer,
+        "time_until_full_seconds": _until_full(max_bytes, size, times, destinations),
+        "damaged_records": sum(f.damaged for f in files),
+        "destinations": destinations,
+    }
+
+
+def _ledgers(fs: Fs, data_dir: str) -> dict[str, Ledger]:
+    try:
+        names = sorted(fs.list(f"{data_dir}/cursors"))
+    except FileNotFoundError:
+        return {}
+    paths = {n.removesuffix(cursors.SUFFIX): f"{data_dir}/cursors/{n}" for n in names}
+    read = {n: cursors.load(fs, p) for n, p in paths.items() if p.endswith(cursors.SUFFIX)}
+    return {name: ledger for name, ledger in read.items() if ledger is not None}
+
+
+def _missed(fs: Fs, data_dir: str, end: int) -> int:
+    """Return the running total of missed samples, from the last record."""
+    reader, missed = Reader(fs, f"{data_dir}/segments", max(0, end - 1)), 0
+    try:
+        while (entry := reader.next()) is not None:
+            missed = entry.missed
+    except FileNotFoundError:
+        pass
+    reader.close()
+    return missed
+
+
+def _destination(
+    fs: Fs,
+    data_dir: str,
+    name: str,
+    ledger: Ledger,
+    files: list[Segment],
+    end: int,
+    missed: int,
+    writer: int | None,
+    now: float,
+) -> dict[str, Any]:
+    pending = end - ledger.position
+    size, oldest = _pending(fs, data_dir, ledger.position, files) if pending else (0, None)
+    sending = "sending" if pending else "idle"
+    state = "stopped" if writer is None else sending if ledger.state == "sending" else ledger.state
+    dropped = {"evicted": 0, "rejected": 0, **ledger.dropped}
+    appended, missing = end - ledger.start, max(0, missed - ledger.missed_before)
+    lost = sum(dropped.values()) + missing
+    return {
+        "name": name,
+        "state": state,
+        "last_error": ledger.error,
+        "pending_samples": pending,
+        "pending_bytes": size,
+        "oldest_pending_timestamp_ms": oldest,
+        "lag_seconds": round(max(0.0, now - oldest / 1000), 3) if oldest is not None else 0.0,
+        "drain_eta_seconds": round(pending / ledger.rate, 1) if state == "sending" and ledger.rate else None,
+        "ledger": {
+            "appended": appended,
+            "delivered": ledger.delivered,
+            "pending": pending,
+            "dropped": dropped,
+            "missed": missing,
+            "loss_ratio": round(lost / (appended + missing), 6) if lost else 0.0,
+        },
+    }
+
+
+def _pending(fs: Fs, data_dir: str, position: int, files: list[Segment]) -> tuple[int, int | None]:
+    """Return the bytes behind a position, and the wall time of the first record there."""
+    size = 0
+    for file in reversed(files):
+        size += file.bytes
+        if file.first_seq <= position:
+            break
+    else:
+        return size, next((f.oldest_timestamp_ms for f in files if f.records), None)
+    try:
+        records = File(fs, f"{data_dir}/segments", file.first_seq)
+    except (FileNotFoundError, segment.NotASegment):
+        return size, None
+    offset, found = 0, records.next()
+    while found is not None and not (isinstance(found, Record) and found.seq >= position):
+        offset, found = records.offset, records.next()
+    records.close()
+    if isinstance(found, Record):
+        return size - offset, found.wall_ms
+    later = (f.oldest_timestamp_ms for f in files if f.first_seq > file.first_seq and f.records)
+    return size - offset, next(later, None)
+
+
+def _until_full(
+    max_bytes: int | None, size: int, times: list[int], destinations: list[dict[str, Any]]
+) -> float | None:
+    """Return the seconds until the cap is reached at the pace of what is there; None while it drains."""
+    span = (max(times) - min(times)) / 1000 if times else 0
+    stuck = any(d["state"] in ("waiting", "held", "stopped") for d in destinations)
+    if max_bytes is None or not span or not stuck:
+        return None
+    return round(max(0, max_bytes - size) / (size / span), 1)
