@@ -2,8 +2,8 @@
 
 Usage is the share of the ticks since the last run that was not idle. Waiting for I/O counts as idle; time of
 guests is already part of user. The four counters are the kernel's fields of the same name: `user` is without
-`nice`. Idle and iowait are one clock that the kernel divides between two fields and sometimes moves from one to
-the other, so only their sum is compared.
+`nice`. Idle and iowait are one clock that the kernel divides between two fields, and sometimes moves from one
+to the other, so only their sum is compared.
 """
 
 from __future__ import annotations
@@ -20,34 +20,17 @@ from agent.collectors.rates import deltas, percent
 
 METRICS = (
     Metric("cpu_usage_percent", "gauge", "percent", "Share of the time of all cores that was not idle."),
-    Metric(
-        "cpu_usage_per_core_percent", "gauge", "percent", "Share of the time of a core that was not idle."
-    ),
+    Metric("cpu_usage_per_core_percent", "gauge", "percent", "Share of a core's time that was not idle."),
     Metric("cpu_user_seconds_total", "counter", "seconds", "Time of all cores in user mode, without nice."),
     Metric(
-        "cpu_system_seconds_total",
-        "counter",
-        "seconds",
-        "Time of all cores in the kernel, without interrupts.",
+        "cpu_system_seconds_total", "counter", "seconds", "Time of all cores in the kernel, without IRQs."
     ),
     Metric("cpu_idle_seconds_total", "counter", "seconds", "Time of all cores with nothing to do."),
+    Metric("cpu_iowait_seconds_total", "counter", "seconds", "Time of all cores idle with I/O in flight."),
+    Metric("load_average_1m", "gauge", "", "Tasks that run or wait for a core or a disk, mean of 1 minute."),
+    Metric("load_average_5m", "gauge", "", "Tasks that run or wait for a core or a disk, mean of 5 minutes."),
     Metric(
-        "cpu_iowait_seconds_total", "counter", "seconds", "Time of all cores idle while I/O was in flight."
-    ),
-    Metric(
-        "load_average_1m", "gauge", "", "Processes running or waiting for a core or a disk, mean of 1 minute."
-    ),
-    Metric(
-        "load_average_5m",
-        "gauge",
-        "",
-        "Processes running or waiting for a core or a disk, mean of 5 minutes.",
-    ),
-    Metric(
-        "load_average_15m",
-        "gauge",
-        "",
-        "Processes running or waiting for a core or a disk, mean of 15 minutes.",
+        "load_average_15m", "gauge", "", "Tasks that run or wait for a core or a disk, mean of 15 minutes."
     ),
 )
 
@@ -55,7 +38,7 @@ ALL: Labels = (("core", "all"),)
 
 
 class Times(NamedTuple):
-    """Clock ticks since boot. `busy` is everything but idle and iowait; None is what the platform does not tell."""
+    """Clock ticks since boot. `busy` is all but idle and iowait; None is what the platform does not tell."""
 
     user: int
     system: int
@@ -103,7 +86,8 @@ def cpu(
                 samples.append(
                     Sample("cpu_usage_per_core_percent" if core else "cpu_usage_percent", usage, labels[core])
                 )
-        before = times
+        if times:
+            before = times
         return samples
 
     return collect
@@ -137,7 +121,7 @@ def usage_percent(before: Times, now: Times) -> float | None:
 
 
 def parse_stat(content: bytes) -> dict[bytes, Times]:
-    """The `cpu` lines of /proc/stat by core, b"" for all of them (proc_stat(5)); what is not such a line is left out."""
+    """The `cpu` lines of /proc/stat (proc_stat(5)) by core, b"" for all; what is not one is left out."""
     times = {}
     for line in content.partition(b"\nintr")[
         0

@@ -1,7 +1,7 @@
 """What the disks did, from /proc/diskstats (Documentation/admin-guide/iostats.rst of the kernel).
 
-Whole disks only, because what a partition did is in its disk's numbers: a sum over devices would count it twice.
-Device mapper and md devices are whole disks of their own, beside the disks that they stand on.
+Whole disks only, because what a partition did is in its disk's numbers, and a sum over devices would count it
+twice. Device mapper and md devices are whole disks of their own, beside the disks that they stand on.
 
 A time per request is over reads and writes that completed in the interval; discards and flushes do not count,
 or the weekly trim would look like a slow disk.
@@ -28,29 +28,18 @@ METRICS = (
     Metric("disk_write_bytes_per_sec", "gauge", "bytes_per_sec", "Written to the device in the interval."),
     Metric("disk_read_ops_per_sec", "gauge", "ops_per_sec", "Read requests completed in the interval."),
     Metric("disk_write_ops_per_sec", "gauge", "ops_per_sec", "Write requests completed in the interval."),
-    Metric(
-        "disk_read_time_ms",
-        "gauge",
-        "ms",
-        "Mean time of a read request, waiting included; 0 if none completed.",
-    ),
-    Metric(
-        "disk_write_time_ms",
-        "gauge",
-        "ms",
-        "Mean time of a write request, waiting included; 0 if none completed.",
-    ),
-    Metric("disk_await_time_ms", "gauge", "ms", "Mean time of a read or write request; 0 if none completed."),
+    Metric("disk_read_time_ms", "gauge", "ms", "Mean time of a read with its wait; 0 if none completed."),
+    Metric("disk_write_time_ms", "gauge", "ms", "Mean time of a write with its wait; 0 if none completed."),
+    Metric("disk_await_time_ms", "gauge", "ms", "Mean time of a read or write; 0 if none completed."),
     Metric("disk_io_util_percent", "gauge", "percent", "Share of the interval with a request in flight."),
     Metric("disk_queue_length", "gauge", "", "Mean number of requests in flight in the interval."),
 )
 
 SECTOR = 512  # of the kernel's accounting, whatever the device's is
 
-
 Disk = tuple[int, ...]
-"""Counters of one device since boot: reads completed, bytes read, ms of all reads, the same three of writes, and,
-where the platform tells them, ms with a request in flight and ms of all requests, those in flight included."""
+"""Counters of one device since boot: reads completed, bytes read, ms of all reads, the same three of writes;
+then, if the platform tells them, ms with a request in flight, and ms of all requests with those in flight."""
 
 
 def build(options: DiskIoOptions, paths: HostPaths) -> Collect:
@@ -116,7 +105,7 @@ def rates(grown: Sequence[int], seconds: float, labels: Labels) -> list[Sample]:
 
 
 def parse_diskstats(content: bytes, names: Names) -> dict[bytes, Disk]:
-    """The devices of /proc/diskstats that `names` does not leave out; a line that is not one of the kernel's is skipped."""
+    """The devices of /proc/diskstats that `names` does not leave out; what is not such a line is skipped."""
     disks: dict[bytes, Disk] = {}
     for line in content.splitlines():
         fields = line.split(None, 14)
@@ -139,9 +128,9 @@ def parse_diskstats(content: bytes, names: Names) -> dict[bytes, Disk]:
 def is_partition(name: bytes, known: Container[bytes]) -> bool:
     """Whether `name` is a partition of a disk among `known`.
 
-    The kernel calls a partition by its disk's name and its number, with a `p` between them if the disk's name ends
-    in a digit (disk_name() in block/), and lists a disk before its partitions. A whole disk may look like one where
-    there is no such disk (`xvda1` on some virtual machines), and is one then.
+    The kernel calls a partition by its disk's name and its number, with a `p` between them if the disk's name
+    ends in a digit (bdev_name() in lib/vsprintf.c), and lists a disk before its partitions. So no file of
+    sysfs is needed, and `xvda1` of a virtual machine that has no `xvda` is the whole disk that it is.
     """
     disk = name.rstrip(b"0123456789")
     if disk == name or not disk:

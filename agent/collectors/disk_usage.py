@@ -1,8 +1,8 @@
 """How full the file systems are, as `df` and `df -i` tell it.
 
-One series per file system, however often it is mounted: its root is preferred to a bind mount of a part of it,
-then the shortest mount point. A mount point that a later mount hides is left out, because asking it would answer
-for the other file system.
+One series per file system, however often it is mounted: its root is preferred to a bind mount of a part of
+it, then the shortest mount point. A mount point that another mount hides is left out, because asking there
+would answer for the other file system.
 
     used = blocks - free blocks,  free = what users may still take,  percent = 100 x used / (used + free)
 
@@ -78,7 +78,7 @@ class Space(NamedTuple):
 
 
 def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
-    """A run reads the mounts and asks each; it raises OSError if it cannot read them or none of them answers."""
+    """A run reads the mounts and asks each; it raises OSError if it cannot read them or none answers."""
     if not LINUX:
         from agent.collectors import portable
 
@@ -146,7 +146,7 @@ def space_samples(of: Space, labels: Labels) -> list[Sample]:
 def parse_mountinfo(content: bytes) -> list[Mount]:
     """The lines of mountinfo in their order; what is not such a line is left out."""
     mounts = []
-    for line in content.splitlines():
+    for line in content.split(b"\n"):  # splitlines would also split at a carriage return in a path
         before, _, after = line.partition(b" - ")
         fields, source = before.split(b" "), after.split(b" ")
         if len(fields) >= 6 and len(source) >= 2 and fields[0].isdigit() and fields[1].isdigit():

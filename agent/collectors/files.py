@@ -28,7 +28,7 @@ def read_or_none(path: str) -> bytes | None:
 
 
 def label(raw: bytes) -> str:
-    """A name of the kernel's as a label value. What is not UTF-8 becomes U+FFFD: receivers refuse the rest."""
+    """A kernel's name as a label value. What is not UTF-8, which receivers refuse, becomes U+FFFD."""
     return raw.decode("utf-8", "replace")
 
 

@@ -1,8 +1,8 @@
 """Memory, swap and the OOM killer, from /proc/meminfo and /proc/vmstat.
 
-`used` is total - available, as `free` (procps 4) and psutil 7 define it, so that it agrees with the percentage.
-`cached` is the page cache with the reclaimable slab, `free -w`'s cache column. Kernels before 3.14 know no
-MemAvailable: there it is free + buffers + cached.
+`used` is total - available, as `free` (procps 4) and psutil 7.2 define it, so that it agrees with the
+percentage. `cached` is the page cache with the reclaimable slab, `free -w`'s cache column. Kernels before
+3.14 know no MemAvailable: there it is free + buffers + cached.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def build(options: Options, paths: HostPaths) -> Collect:
 
 
 def parse_meminfo(content: bytes) -> dict[bytes, int]:
-    """The lines of FIELDS in bytes (the kernel's kB are KiB); a line that is not `Name: number kB` is left out."""
+    """The lines of FIELDS in bytes (the kernel's kB are KiB); what is not `Name: number` is left out."""
     found = {}
     for line in content.splitlines():
         name, _, rest = line.partition(b":")

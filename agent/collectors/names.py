@@ -14,7 +14,7 @@ MOST = 2048  # names come and go on a host of containers: beyond this all are fo
 class Names(dict[bytes, Labels | None]):
     """`names[raw]` is the one label `key` with the name, or None for a name that is left out.
 
-    Left out is what `exclude` matches whole, and what `hidden(raw, names)` says, which sees all names met before.
+    Left out is what `exclude` matches whole, and what `hidden(raw, names)` says, which sees all names met.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """What the network interfaces did, and how many sockets there are.
 
-Interfaces from /proc/net/dev, whose drop counters hold what /sys/class/net/*/statistics calls dropped and missed.
-Link speeds from /sys/class/net/*/speed, read again every minute. Sockets from the kernel's own counters in
+Interfaces from /proc/net/dev, whose received drops are what sysfs calls rx_dropped and rx_missed_errors. Link
+speeds from /sys/class/net/*/speed, read again every minute. Sockets from the kernel's own counters in
 /proc/net/sockstat, sockstat6 and snmp: a number each, read in the same time with ten sockets and 50,000.
 """
 
@@ -43,7 +43,7 @@ Interface = tuple[int, ...]
 
 
 def build(options: NetworkOptions, paths: HostPaths) -> Collect:
-    """A run reads four files, and the speeds once a minute; it raises OSError if it could read none of the four."""
+    """A run reads four files, and once a minute the speeds; it raises OSError if the four told nothing."""
     names = Names("interface", matcher("exclude_interfaces", options.exclude_interfaces))
     if not LINUX:
         from agent.collectors import portable
@@ -164,8 +164,8 @@ SOCKETS: tuple[tuple[bytes, bytes, Labels], ...] = (
     (b"TCP", b"alloc", (("family", "tcp"), ("state", "allocated"))),
     (b"Tcp", b"CurrEstab", (("family", "tcp"), ("state", "established"))),
 )
-"""Which number of which line becomes which series. The kernel counts in_use by IP version (listening sockets
-included, time_wait not), the others for both versions together. Established includes close_wait, by RFC 4022."""
+"""Which number of which line becomes which series. The kernel counts in_use by IP version (with listening
+sockets, without time_wait), the others for both versions. Established includes close_wait (RFC 4022)."""
 
 
 def socket_samples(sockstat: bytes, sockstat6: bytes, snmp: bytes) -> list[Sample]:

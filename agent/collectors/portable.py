@@ -1,7 +1,7 @@
 """What psutil offers where there is no /proc: the readers of the other collectors. Never imported on Linux.
 
-Not told there, and so absent: iowait (but on FreeBSD), the time with requests in flight and the queue of a disk,
-socket counts (psutil would walk over every process), OOM kills, and on Windows inodes.
+Not told there, and so absent: iowait, a disk's time with requests in flight and its queue, socket counts
+(psutil would walk over every process), OOM kills, and on Windows inodes.
 """
 
 from __future__ import annotations

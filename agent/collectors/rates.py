@@ -20,12 +20,12 @@ def deltas(before: Sequence[int], now: Sequence[int]) -> list[int] | None:
 
 def rate(grown: float, seconds: float, digits: int) -> float:
     """Per second over an interval of `seconds` > 0."""
-    return round(grown / seconds, digits) + 0.0
+    return round(grown / seconds, digits)
 
 
 def mean(total: float, count: int) -> float:
     """Per completed piece, 2 digits; 0 when none completed."""
-    return round(total / count, 2) + 0.0 if count else 0.0
+    return round(total / count, 2) if count else 0.0
 
 
 def percent(part: float, whole: float) -> float:
@@ -48,8 +48,8 @@ class Growth:
     ) -> tuple[float, dict[bytes, list[int]]]:
         """The seconds since the run before, and the growth by device.
 
-        A device is left out if the run before did not have it or one of its counters went backwards; all are if
-        no time passed. So seconds > 0 wherever there is a growth.
+        A device is left out if the run before did not have it or one of its counters went backwards; all are
+        left out if no time passed. So seconds > 0 wherever there is a growth.
         """
         before, seconds = self._before, now - self._at
         self._before, self._at = counters, now

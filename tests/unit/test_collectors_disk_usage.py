@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.collectors import Labels
+from agent.collectors.disk_usage import Place, Space, choose, disk_usage, parse_mountinfo, space_samples
+from agent.collectors.options import DiskUsageOptions
+from tests.support.hosts import HOSTS, Host, of, values
+
+SERVER = parse_mountinfo((HOSTS / "server/first/proc/self/mountinfo").read_bytes())
+ROOT: Labels = (("device", "/dev/sda1"), ("fstype", "ext4"), ("mountpoint", "/"))
+DEFAULT = DiskUsageOptions()
+
+
+def places(options: DiskUsageOptions = DEFAULT) -> dict[str, str]:
+    """Device by mount point."""
+    return {
+        dict(place.labels)["mountpoint"]: dict(place.labels)["device"] for place in choose(SERVER, options)
+    }
+
+
+def test_every_file_system_once_where_it_can_be_seen() -> None:
+    assert places() == {
+        "/": "/dev/sda1",
+        "/srv/data": "/dev/nvme0n1p1",  # its root, not the shorter bind mount of a part of it
+        "/mnt/once": "/dev/sda2",  # the shorter of two mounts
+        "/media/my disk": "/dev/sdb1",
+        "/media/tab\tand\\slash": "/dev/sdb2",
+        "/home": "/dev/mapper/vg-home",
+        "/opt": "/dev/mapper/vg-opt",  # mounted over /opt/hidden
+        "/opt/seen": "/dev/mapper/vg-seen",
+        "/stacked": "/dev/mapper/vg-above",
+        "/net/share": "files:/export",
+        "/btrfs": "/dev/sdg",
+    }
+
+
+def test_the_path_to_ask_is_in_bytes_and_the_label_is_text() -> None:
+    content = (
+        b"1 0 8:1 / /caf\xe9\\040\xc3\xa9 rw - ext4 /dev/sda1 rw\n2 0 8:2 / /cr\rin rw - xfs /dev/sdb rw\n"
+    )
+    first, second = choose(parse_mountinfo(content), DEFAULT)
+    assert first.path == b"/caf\xe9 \xc3\xa9"
+    assert dict(first.labels)["mountpoint"] == "/caf\ufffd \u00e9"
+    assert second.path == b"/cr\rin"
+
+
+def test_exclusions() -> None:
+    found = places(
+        DiskUsageOptions(exclude_fstypes=("ext.", "nfs"), exclude_mountpoints=("/media/.*", "/srv"))
+    )
+    assert found.keys() == {"/srv/data", "/net/share", "/btrfs", "/run", "/snap/core/1"} | {
+        "/var/lib/docker/overlay2/ab/merged"
+    }
+
+
+def test_a_mount_point_left_out_gives_way_to_another_of_the_same_file_system() -> None:
+    assert "/mnt/second/time" in places(DiskUsageOptions(exclude_mountpoints=("/mnt/once",)))
+
+
+@pytest.mark.parametrize("excluded", [(), ("tmpfs",)])
+def test_what_stores_nothing_is_left_out_whatever_is_excluded(excluded: tuple[str, ...]) -> None:
+    found = places(DiskUsageOptions(exclude_fstypes=excluded))
+    assert not found.keys() & {"/proc", "/sys", "/dev"}
+
+
+def test_used_free_and_percent_are_those_of_df() -> None:
+    found = values(space_samples(Space(4096, 1000, 400, 350, 500, 100), ROOT))
+    assert of(found, device="/dev/sda1", fstype="ext4", mountpoint="/") == {
+        "disk_total_bytes": 1000 * 4096,
+        "disk_used_bytes": 600 * 4096,
+        "disk_free_bytes": 350 * 4096,
+        "disk_usage_percent": 63.16,  # 600 of 950: what is reserved for root is neither
+        "inode_total": 500,
+        "inode_used": 400,
+        "inode_free": 100,
+        "inode_usage_percent": 80,
+    }
+
+
+@pytest.mark.parametrize(
+    ("space", "series"),
+    [
+        (Space(4096, 0, 0, 0, 0, 0), 0),
+        (Space(4096, 0, 0, 0, 10, 5), 0),
+        (Space(4096, 100, 50, 50, 0, 0), 4),  # btrfs and vfat count no inodes
+        (Space(4096, 100, 100, 0, 0, 0), 3),  # all reserved: df says "-"
+        (Space(4096, 100, 0, 0, 10, 0), 8),
+    ],
+)
+def test_what_a_file_system_does_not_tell_is_absent(space: Space, series: int) -> None:
+    assert len(space_samples(space, ROOT)) == series
+
+
+def test_one_that_does_not_answer_costs_its_own_series() -> None:
+    other: Labels = (("device", "gone"), ("fstype", "nfs4"), ("mountpoint", "/gone"))
+
+    def ask(path: bytes) -> Space:
+        if path == b"/gone":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return Space(4096, 100, 50, 50, 0, 0)
+
+    both = disk_usage(lambda: [Place(b"/gone", other), Place(b"/", ROOT)], ask)
+    assert {sample.labels for sample in both(0.0)} == {ROOT}
+    with pytest.raises(OSError, match=r"[Ss]tale"):
+        disk_usage(lambda: [Place(b"/gone", other)], ask)(0.0)
+    assert disk_usage(list, ask)(0.0) == []
+
+
+def test_mounts_are_asked_where_they_are_and_read_again_when_they_change(tmp_path: Path) -> None:
+    host = Host("vm", tmp_path)
+    mountinfo = host.file("proc/self/mountinfo")
+    here, there = tmp_path / "a b", tmp_path / "c"
+    here.mkdir()
+    there.mkdir()
+    line = "{} 0 8:{} / {} rw - ext4 /dev/sd{} rw\n"
+    mountinfo.write_text(line.format(1, 1, str(here).replace(" ", "\\040"), "a"))
+    collect = host.collector("disk_usage")
+    vfs = os.statvfs(tmp_path)
+    first = values(collect(0.0))
+    assert of(first, device="/dev/sda", fstype="ext4", mountpoint=str(here))["disk_total_bytes"] == (
+        vfs.f_blocks * vfs.f_frsize
+    )
+    again = collect(60.0)
+    assert {id(sample.labels) for sample in again} == {id(labels) for _, labels in first}
+    with mountinfo.open("a") as more:
+        more.write(line.format(2, 2, there, "b"))
+        more.write(line.format(3, 3, tmp_path / "vanished", "c"))
+    assert {dict(labels)["mountpoint"] for _, labels in values(collect(120.0))} == {str(here), str(there)}
+
+
+def test_no_mountinfo_is_an_error(tmp_path: Path) -> None:
+    host = Host("vm", tmp_path)
+    host.file("proc/self/mountinfo").unlink()
+    with pytest.raises(FileNotFoundError):
+        host.collector("disk_usage")(0.0)

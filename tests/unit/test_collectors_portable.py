@@ -1,0 +1,103 @@
+"""The readers for platforms without /proc, run on this one: they must agree with those of Linux where both can."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+import pytest
+
+from agent.collectors import COLLECTORS, HostPaths, cpu, disk_io, disk_usage, host, memory, network, portable
+from agent.collectors.names import Names
+from agent.collectors.options import DiskIoOptions, DiskUsageOptions, NetworkOptions, Options
+from tests.support.hosts import Values, values
+
+MODULES = {
+    "cpu": (cpu, Options()),
+    "memory": (memory, Options()),
+    "disk_io": (disk_io, DiskIoOptions()),
+    "network": (network, NetworkOptions()),
+    "disk_usage": (disk_usage, DiskUsageOptions()),
+    "host": (host, Options()),
+}
+ONLY_LINUX = {
+    "memory_oom_kills_total",
+    "disk_io_time_seconds_total",
+    "disk_io_util_percent",
+    "disk_queue_length",
+    "network_connections",
+}
+STEADY = (
+    "disk_total_bytes",
+    "inode_total",
+    "memory_total_bytes",
+    "swap_total_bytes",
+    "host_boot_time_seconds",
+)
+
+
+def two_runs(name: str) -> Values:
+    module, options = MODULES[name]
+    collect = module.build(options, HostPaths())
+    first = collect(time.monotonic())
+    deadline = time.monotonic() + 5
+    seen = values(first)
+    while time.monotonic() < deadline:  # until the clock ticked, which makes the rates of the processors
+        seen = values(collect(time.monotonic()))
+        if name != "cpu" or any("usage" in series for series, _ in seen):
+            break
+        time.sleep(0.02)
+    return seen
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_same_series_but_for_what_only_linux_tells(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    linux = two_runs(name)
+    monkeypatch.setattr(MODULES[name][0], "LINUX", False)
+    other = two_runs(name)
+    assert other
+    usual = {key for key in linux if key[0] not in ONLY_LINUX and key[0] != "cpu_usage_per_core_percent"}
+    if name == "disk_io":  # psutil tells partitions of Linux too, and orders by nothing
+        usual = {key for key in usual if key in other}
+        assert usual
+    if name == "disk_usage":  # psutil does not tell a bind mount from another
+        usual = {key for key in usual if dict(key[1])["mountpoint"] == "/"}
+    assert usual <= other.keys()
+    assert not {series for series, _ in other} & ONLY_LINUX
+    assert {series for series, _ in other} <= {metric.name for metric in COLLECTORS[name].metrics}
+    for key in usual:
+        if key[0] in STEADY:
+            assert other[key] == pytest.approx(linux[key], abs=1)
+
+
+def test_platforms_without_statvfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    vfs = os.statvfs("/")
+    monkeypatch.delattr(os, "statvfs")
+    with monkeypatch.context():
+        import psutil
+
+        usage = (vfs.f_blocks * vfs.f_frsize, vfs.f_bavail * vfs.f_frsize)
+        monkeypatch.setattr(
+            psutil,
+            "disk_usage",
+            lambda path: type("usage", (), {"total": usage[0], "used": usage[0] // 2, "free": usage[1]}),
+        )
+        space = portable.space(b"/")
+    assert (space.frsize, space.blocks, space.bavail) == (1, *usage)
+    assert space.files == 0
+
+
+def test_times_of_a_platform_that_knows_little() -> None:
+    times = portable.times_of({"user": 1.5, "system": 0.5, "idle": 10.0, "interrupt": 0.25, "dpc": 0.25})
+    assert times == cpu.Times(user=150, system=50, idle=1000, iowait=None, busy=250)
+    assert [sample.name for sample in cpu.counters(times, 100)] == [
+        "cpu_user_seconds_total",
+        "cpu_system_seconds_total",
+        "cpu_idle_seconds_total",
+    ]
+
+
+def test_names_are_left_out() -> None:
+    assert portable.interfaces(Names("interface", re.compile(".*"))) == {}
+    assert portable.disks(Names("device", re.compile(".*"))) == {}
