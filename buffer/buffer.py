@@ -89,6 +89,10 @@ class Buffer:
             self._arrived.notify_all()
         return end
 
+    def last(self, group: str) -> tuple[int, int] | None:
+        """Return the wall time in ms of the group's last tick and its number of series, if it is known."""
+        return self.log.last.get(group)
+
     def wait(self, position: int, timeout: float) -> None:
         """Return when something was appended behind `position`, after `timeout` seconds, or on `wake`."""
         with self._arrived:

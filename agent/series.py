@@ -1,0 +1,43 @@
+"""From a collector's samples to the buffer's series: the host's labels on every one of them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from agent.collectors.metric import Labels, Metric, Sample
+from buffer.model import Series
+
+if TYPE_CHECKING:
+    from agent.config import Config
+
+
+def host_labels(config: Config) -> dict[str, str]:
+    """Return what every series carries: `hostname` (default: the system's) and the configured labels."""
+    return {**config.labels, "hostname": config.hostname or socket.gethostname()}
+
+
+class Columns:
+    """Splits samples into series and values, and returns the same series object while they stay the same.
+
+    A label of a sample wins over a host label of the same name.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], host: Mapping[str, str]) -> None:
+        self._metrics = {metric.name: metric for metric in metrics}
+        self._host = dict(host)
+        self._keys: list[tuple[str, Labels]] = []
+        self._series: tuple[Series, ...] = ()
+
+    def __call__(self, samples: Sequence[Sample]) -> tuple[tuple[Series, ...], list[float]]:
+        """Return the series of these samples, and their values in the same order."""
+        keys = [(name, labels) for name, _, labels in samples]
+        if keys != self._keys:
+            self._keys, self._series = keys, tuple(self._of(*key) for key in keys)
+        return self._series, [float(sample.value) for sample in samples]
+
+    def _of(self, name: str, labels: Labels) -> Series:
+        metric = self._metrics[name]
+        merged = tuple(sorted({**self._host, **dict(labels)}.items()))
+        return Series(name, merged, metric.type, metric.unit, metric.help)
