@@ -1,0 +1,111 @@
+"""One destination over HTTP: a body goes out, an `Outcome` comes back. Nothing is raised.
+
+Credentials and certificates are read again when their files have changed, before the request. They go to
+the configured host alone: no redirect is followed, no proxy is used. An exchange takes at most twice
+`remote_timeout` (transport.py), and of an answer at most LARGEST_ANSWER bytes are read. The status counts as
+soon as it is there: an answer whose body never ends is no reason to send a batch twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import httpx
+
+from agent.config import RemoteWrite
+from agent.errors import LimpetError
+from agent.sender import access
+from agent.sender.outcome import Outcome, Verdict, classify, failure
+from agent.sender.transport import Limits, Transport
+
+LARGEST_ANSWER = 64 << 10
+
+_PROTOCOL = {
+    "Content-Encoding": b"snappy",
+    "Content-Type": b"application/x-protobuf",
+    "X-Prometheus-Remote-Write-Version": b"0.1.0",
+    "Accept-Encoding": b"identity",
+}
+
+for _name in ("httpx", "httpcore"):  # they would log whole URLs and headers, in which secrets may be
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class Client:
+    """The connection with a destination. One thread posts; `interrupt` may come from any."""
+
+    def __init__(self, to: RemoteWrite, version: str, wall: Callable[[], float] = time.time) -> None:
+        self._to, self._wall = to, wall
+        self._own = {"User-Agent": f"limpet/{version}".encode(), **_PROTOCOL}
+        self._host = urlsplit(to.url).hostname or to.name
+        self._extensions = {"sni_hostname": to.tls_config.server_name} if to.tls_config.server_name else {}
+        self._files = access.files(to)
+        self._stamp: access.Stamp | None = None
+        self._headers: dict[str, bytes] = {}
+        self._transport: Transport | None = None
+        self._client: httpx.Client | None = None
+        self._interrupted = False
+
+    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+        """Send a compressed body. `attempt` counts earlier tries; `within` bounds it further, in seconds."""
+        try:
+            client, transport = self._ready()
+            step = self._to.remote_timeout
+            whole = 2 * step if within is None else min(2 * step, within)
+            transport.begin(Limits(step, whole))
+            headers = self._headers | ({"Retry-Attempt": b"%d" % attempt} if attempt else {})
+            request = client.build_request(
+                "POST",
+                self._to.url,
+                content=body,
+                headers=[(name.encode(), value) for name, value in headers.items()],
+                extensions=self._extensions,
+            )
+            answer = client.send(request, stream=True, auth=None, follow_redirects=False)
+        except LimpetError as error:
+            return Outcome(Verdict.HELD, error=str(error))
+        except Exception as error:
+            return failure(error, self._host)
+        return classify(answer.status_code, answer.headers, _beginning(answer), self._wall())
+
+    def _ready(self) -> tuple[httpx.Client, Transport]:
+        stamp = access.stamp(self._files)
+        if self._client is None or self._transport is None or stamp != self._stamp:
+            self.close()
+            self._headers = self._own | access.headers(self._to)
+            self._transport = Transport(access.tls(self._to))
+            if self._interrupted:
+                self._transport.cut()
+            self._client = httpx.Client(transport=self._transport, trust_env=False)
+            self._client.headers.clear()
+            self._stamp = stamp
+        return self._client, self._transport
+
+    def interrupt(self) -> None:
+        """End the request that is under way, and let none begin. For a stop; there is no way back."""
+        self._interrupted = True
+        if self._transport is not None:
+            self._transport.cut()
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._client is not None:
+            self._client.close()
+        self._client = self._transport = None
+
+
+def _beginning(answer: httpx.Response) -> bytes:
+    found = b""
+    try:
+        for part in answer.iter_raw():
+            found += part
+            if len(found) >= LARGEST_ANSWER:
+                break
+    except Exception:  # noqa: S110  what is here of the body has to do
+        pass
+    finally:
+        answer.close()
+    return found[:LARGEST_ANSWER]

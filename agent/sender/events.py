@@ -1,0 +1,43 @@
+"""The names of what the sender logs. They are kept: a changed name is a line in the changelog."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Event(StrEnum):
+    """What happened at a destination."""
+
+    DELIVERED = "sender.delivered"
+    """debug: a batch was settled with a 2xx."""
+    RETRY = "sender.retry"
+    """A request will be repeated; warning for the first of a row, debug for the others."""
+    HELD = "sender.held"
+    """warning: nothing is sent until an operator has mended what `error` says. debug while it lasts."""
+    RESUMED = "sender.resumed"
+    """info: a destination that was held or waiting takes samples again."""
+    REJECTED = "sender.rejected"
+    """error: the receiver refused a batch for good; its samples are in the ledger as rejected."""
+    REPEATED = "sender.repeated"
+    """warning: ticks held several values of a series for one instant; one was sent."""
+    BATCH_HALVED = "sender.batch_halved"
+    """info: the receiver takes only smaller requests."""
+    FAILED = "sender.failed"
+    """error: the lane itself failed (a disk error at its cursor, or a defect); it goes on after a while."""
+
+
+class Logger(Protocol):
+    """What is needed of a logger; structlog's have it."""
+
+    def debug(self, event: str, **fields: Any) -> Any:
+        """Log for those who look for something."""
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Log what is good to know."""
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Log what may need somebody."""
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Log what was lost or is broken."""

@@ -1,0 +1,146 @@
+"""What an answer, or the lack of one, means for a batch: pure functions, one table.
+
+| answer                                            | verdict   | the batch                               |
+|---------------------------------------------------|-----------|-----------------------------------------|
+| 2xx                                               | DELIVERED | is settled                              |
+| no connection, timeout, 5xx, 408, 425, 429        | RETRY     | is sent again, for ever                 |
+| 401, 403, 404, 407, 3xx, a TLS handshake refused  | HELD      | waits until an operator has mended it   |
+| 413                                               | TOO_LARGE | is sent in smaller ones                 |
+| 400, 409, 415, 422, other 4xx                     | REJECTED  | is settled, in the ledger as `rejected` |
+
+What is no valid status (below 200, above 599) is a proxy's nonsense: RETRY. Nothing here raises, whatever a
+receiver sends. An error's text is for the log and the status: it holds the receiver's words, cut and without
+control characters, and no secrets; of a URL it has no user and no query.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+WORDS = 200
+"""Characters of a receiver's own words that are kept."""
+
+
+class Verdict(Enum):
+    """What becomes of a batch."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    HELD = "held"
+    TOO_LARGE = "too large"
+    REJECTED = "rejected"
+
+
+class Outcome(NamedTuple):
+    """A verdict; the HTTP status (0: there was no answer), what was wrong, and the wait asked for (s)."""
+
+    verdict: Verdict
+    status: int = 0
+    error: str | None = None
+    after: float | None = None
+
+
+_HELD = frozenset((401, 403, 404, 407))
+_RETRIED = frozenset((408, 425, 429))
+
+_DO = {
+    401: "check the user and password, or the credentials",
+    403: "check the user and password, or the credentials and their rights",
+    404: "check the path of the url, and that the receiver takes remote write",
+    407: "a proxy on the way asks for credentials",
+}
+
+# OpenSSL's reasons (SSLError.reason) that no repetition will mend. What is not here, a record damaged on
+# the way or a connection cut, is retried.
+_TLS_REFUSED = (
+    "CERTIFICATE",
+    "HANDSHAKE_FAILURE",
+    "HTTP_REQUEST",
+    "NO_PROTOCOLS_AVAILABLE",
+    "NO_SHARED_CIPHER",
+    "PROTOCOL_VERSION",
+    "UNKNOWN_CA",
+    "UNRECOGNIZED_NAME",
+    "UNSUPPORTED_PROTOCOL",
+    "WRONG_SSL_VERSION",
+    "WRONG_VERSION_NUMBER",
+)
+
+
+def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Outcome:
+    """The outcome of an answer. Header names are in lower case; `now` is Unix time in seconds."""
+    if 200 <= status <= 299:
+        return Outcome(Verdict.DELIVERED, status)
+    error = f"HTTP {status}"
+    if 300 <= status <= 399:
+        where = words(headers.get("location", "").partition("?")[0].encode(errors="replace"))
+        told = f" to {_without_user(where)}" if where else ""
+        return Outcome(
+            Verdict.HELD, status, f"{error}: a redirect{told}, which is not followed: correct the url"
+        )
+    said = words(body)
+    if status in _HELD:
+        return Outcome(Verdict.HELD, status, f"{error}: {_DO[status]}" + (f" ({said})" if said else ""))
+    error += f": {said}" if said else ""
+    if status == 413:
+        return Outcome(Verdict.TOO_LARGE, status, error)
+    if 400 <= status <= 499 and status not in _RETRIED:
+        return Outcome(Verdict.REJECTED, status, error)
+    return Outcome(Verdict.RETRY, status, error, retry_after(headers.get("retry-after"), now))
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Seconds that a Retry-After header asks for, in either form (RFC 9110, 10.2.3); None: nothing usable.
+
+    A date that has passed, and a negative number, are 0. There is no ceiling here.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.removeprefix("-").isdigit():
+        return max(0.0, float(value[:12]))
+    from email.utils import mktime_tz, parsedate_tz
+
+    try:
+        date = parsedate_tz(value)
+        return None if date is None else max(0.0, mktime_tz(date) - now)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+
+
+def words(body: bytes) -> str:
+    """The first WORDS characters of what a receiver said, on one line."""
+    text = " ".join(body[: 4 * WORDS].decode("utf-8", "replace").split())
+    return "".join(c if c.isprintable() else "?" for c in text)[:WORDS]
+
+
+def _without_user(url: str) -> str:
+    scheme, slashes, rest = url.rpartition("//")
+    host, slash, path = rest.partition("/")
+    return scheme + slashes + host.rpartition("@")[2] + slash + path
+
+
+def failure(error: Exception, host: str) -> Outcome:
+    """The outcome of a request that got no answer. `host` is named where that helps."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"the certificate of {host} was not accepted: {error.verify_message or error.reason}"
+        return Outcome(Verdict.HELD, error=f"TLS: {what.rstrip('.')}")
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or "the connection was cut"
+        held = any(part in reason for part in _TLS_REFUSED)
+        told = reason.lower().replace("_", " ")
+        return Outcome(Verdict.HELD if held else Verdict.RETRY, error=f"TLS with {host}: {told}")
+    if isinstance(error, TimeoutError):
+        return Outcome(Verdict.RETRY, error=f"timeout: {error}" if str(error) else "timeout")
+    if isinstance(error, socket.gaierror):
+        return Outcome(Verdict.RETRY, error=f"the name {host} cannot be resolved: {error.strerror}")
+    if isinstance(error, OSError):
+        told = (error.strerror or str(error) or type(error).__name__).lower()
+        return Outcome(Verdict.RETRY, error=f"no connection with {host}: {told}")
+    return Outcome(
+        Verdict.RETRY, error=f"{type(error).__name__}: {words(str(error).encode(errors='replace'))}"
+    )

@@ -1,0 +1,201 @@
+"""The way of a request's bytes: one connection, a deadline for the whole exchange, and a way to cut it.
+
+HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised for every exchange:
+
+1. It ends within `Limits.whole` seconds, and no step of it (a connect, a handshake, a write, a read) is waited
+   for longer than `Limits.step`. A receiver that sends a byte now and then gains nothing by it. The one
+   exception is looking up a name, for which the system has its own limits.
+2. `cut()`, from any thread, ends the exchange at hand and all later ones with an OSError.
+3. Errors arrive as what they are (OSError, TimeoutError, ssl.SSLError), not wrapped.
+
+No proxy and no environment variable is looked at, and there is no redirect on this level.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import httpcore
+import httpx
+
+
+class Limits(NamedTuple):
+    """Seconds: for a single step, and for the whole exchange."""
+
+    step: float
+    whole: float
+
+
+class Transport(httpx.BaseTransport):
+    """One kept-alive connection to one receiver."""
+
+    def __init__(self, tls: ssl.SSLContext | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._net = _Net(clock)
+        self._pool = httpcore.ConnectionPool(ssl_context=tls, max_connections=1, network_backend=self._net)
+
+    def begin(self, limits: Limits) -> None:
+        """Start the clock of the next exchange."""
+        self._net.begin(limits)
+
+    def cut(self) -> None:
+        """End what is under way; nothing goes out any more. Safe from any thread, at any time."""
+        self._net.cut()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Exchange one request; called by httpx."""
+        url = request.url
+        answer = self._pool.handle_request(
+            httpcore.Request(
+                request.method,
+                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions={})
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._answer.iter_stream()
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+class _Net(httpcore.NetworkBackend):
+    """Opens connections; keeps the deadline and the socket that is in use."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._limits, self._end = Limits(0.0, 0.0), 0.0
+        self._cut = False
+        self._socket: socket.socket | None = None
+
+    def begin(self, limits: Limits) -> None:
+        self._limits, self._end = limits, self._clock() + limits.whole
+
+    def patience(self, share: int = 1) -> float:
+        """Seconds that the next step may take, when `share` steps have to do with what is left."""
+        left = self._end - self._clock()
+        if left <= 0:
+            raise TimeoutError(f"no whole answer within {self._limits.whole:g} s")
+        return min(self._limits.step, left / share)
+
+    def use(self, sock: socket.socket) -> None:
+        """From now on it is this socket that `cut` has to end."""
+        self._socket = sock
+        if self._cut:  # set before it looked for a socket: one of the two threads sees the other's
+            self.cut()
+            raise ConnectionAbortedError("stopping")
+
+    def cut(self) -> None:
+        self._cut = True
+        if self._socket is not None:
+            try:
+                socket.socket.shutdown(
+                    self._socket, socket.SHUT_RDWR
+                )  # not SSLSocket's, which drops its state
+            except OSError:
+                pass  # not connected, or closed already
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for i, (family, kind, protocol, _, address) in enumerate(found):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                self.use(sock)
+                sock.settimeout(self.patience(share=len(found) - i))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:
+                sock.close()
+                if self._cut or i == len(found) - 1:
+                    if isinstance(error, TimeoutError):
+                        raise TimeoutError("no connection in time") from None
+                    raise
+            else:
+                return _Stream(self, sock)
+        raise OSError("the name has no address")
+
+    def sleep(self, seconds: float) -> None:
+        raise NotImplementedError  # httpcore's own retries are off
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, net: _Net, sock: socket.socket) -> None:
+        self._net, self._socket = net, sock
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        patience = self._net.patience()
+        self._socket.settimeout(patience)
+        try:
+            return self._socket.recv(max_bytes)
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {patience:.3g} s") from None
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        view = memoryview(buffer)
+        while view:
+            patience = self._net.patience()
+            self._socket.settimeout(patience)
+            try:
+                view = view[self._socket.send(view) :]
+            except TimeoutError:
+                raise TimeoutError(f"the receiver took nothing for {patience:.3g} s") from None
+            except OSError as error:
+                # It may have answered before it had read everything (413, say): httpcore then looks.
+                raise httpcore.WriteError(error) from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        try:
+            sock = ssl_context.wrap_socket(
+                self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+        except BaseException:
+            self.close()
+            raise
+        try:
+            self._net.use(sock)
+            patience = self._net.patience()
+            sock.settimeout(patience)
+            sock.do_handshake()
+        except TimeoutError:
+            sock.close()
+            raise TimeoutError("no TLS handshake in time") from None
+        except BaseException:
+            sock.close()
+            raise
+        return _Stream(self._net, sock)
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":  # asked before a kept connection is used: has the receiver closed it?
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            return bool(poll.poll(0))
+        return None
