@@ -3,7 +3,7 @@
 A scalar stays the text that was written (`010`, `1:30`, `on` and `2024-01-01` included): what it means is
 up to the key it belongs to. Unquoted `null`, `~` and nothing at all are None. Refused, each with its line:
 a key that is there twice, merge keys (`<<`), tags, keys that are no text, more than one document, and
-nesting that no configuration has. An anchor can be used again below it.
+nesting that no configuration has. An anchor can be used again below it, some hundred times in all.
 
 `parse` reads the event stream of PyYAML (libyaml where it is there), which needs no recursion in the
 library: its own tree builder ends the process by a stack overflow on a long row of brackets. No message
@@ -22,6 +22,7 @@ from agent.config.problems import Problem
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _DEEPEST = 16
+_MOST_ALIASES = 100
 
 
 class Entry(NamedTuple):
@@ -45,7 +46,9 @@ class _Unreadable(Exception):
 
 
 def join(path: str, key: str) -> str:
-    """The path of `key` in the mapping at `path`."""
+    """The path of `key` in the mapping at `path`, on one line whatever the key is."""
+    if not key.isprintable() or len(key) > 60:
+        key = repr(key[:60])
     return f"{path}.{key}" if path else key
 
 
@@ -78,6 +81,7 @@ class _Builder:
     def __init__(self, loader: Any) -> None:
         self._next = loader.get_event
         self._anchors: dict[str, Node] = {}
+        self._aliases = 0
         self.problems: list[Problem] = []
 
     def document(self) -> Node:
@@ -104,6 +108,9 @@ class _Builder:
                     "an alias (*name) without its anchor (&name) above",
                     "Put a value with a * in quotes.",
                 )
+            self._aliases += 1
+            if self._aliases > _MOST_ALIASES:  # each may stand for most of the file
+                raise _Unreadable(line, f"more than {_MOST_ALIASES} aliases (*name)", "Write the values out.")
             return self._anchors[event.anchor]
         if depth > _DEEPEST:
             raise _Unreadable(

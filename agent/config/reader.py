@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -89,6 +90,7 @@ class Reader:
                 )
             value = leaf.read(text)
         except Wrong as error:
+            # What begins otherwise says already what is wrong with this very value.
             got = f", got {_short(text)}" if leaf.shown and error.what.startswith("expected") else ""
             return self._wrong(path, error.what + got, error.do, node.line)
         if leaf.kind == "value":
@@ -133,9 +135,10 @@ class Reader:
             elif key not in known:
                 self._unknown(join(path, key), key, known, line)
             else:
-                found[key] = self._collector(
-                    key, Node(line, {}) if value.value is None else value, join(path, key)
-                )
+                self._lines[join(path, key)] = line
+                settings = Node(line, {}) if value.value is None else value
+                if (one := self._collector(key, settings, join(path, key))) is not None:
+                    found[key] = one
         return found
 
     def _collector(self, name: str, node: Node, path: str) -> Collector | None:
@@ -207,7 +210,8 @@ class Reader:
         try:
             return kind(**more)
         except (ValueError, re.error) as error:  # what a collector's options check for themselves
-            self._wrong(path, str(error), "See the collector's page.", self._lines.get(path))
+            do = "Each pattern is right alone, but not with the others: name no groups."
+            self._wrong(path, str(error), do, self._lines.get(path))
             return None
 
     def _entries(self, node: Node, path: str) -> Any:
@@ -222,8 +226,14 @@ class Reader:
         import difflib  # rarely needed, and not by an agent that runs
 
         near = difflib.get_close_matches(key, list(known), 1)
-        listed = f"Known here: {', '.join(known)}."
-        self._wrong(place, "unknown key", f"Did you mean {near[0]}? {listed}" if near else listed, line)
+        here = re.sub(r"\[[0-9]+\]", "[]", place).rpartition(".")[0]
+        homes = [path for path in _all_keys() if path.endswith(f".{key}")]
+        below = [path for path in homes if here and path.startswith(f"{here}.")]
+        if near and not below:
+            hint = f"Did you mean {near[0]}? "
+        else:
+            hint = f"It belongs at {(below or homes)[0]}. " if homes else ""
+        self._wrong(place, "unknown key", f"{hint}Known here: {', '.join(known)}.", line)
 
 
 def fields(kind: Any) -> dict[str, Field]:
@@ -237,6 +247,29 @@ def fields(kind: Any) -> dict[str, Field]:
         else:
             found[one.name] = Field(one.type, None)
     return found
+
+
+def keys(kind: Any = Config, path: str = "") -> Iterator[str]:
+    """The paths of all keys there are, with `[]` for the elements of a list."""
+    for name, field in fields(kind).items():
+        if kind is Collector and name == "options":
+            continue
+        place = join(path, name)
+        yield place
+        if field.type == dict[str, Collector]:
+            for collector, one in COLLECTORS.items():
+                yield join(place, collector)
+                yield from keys(Collector, join(place, collector))
+                yield from keys(one.options, join(place, collector))
+            continue
+        for part in (field.type, *get_args(field.type)):
+            if isinstance(part, type) and issubclass(part, Section):
+                yield from keys(part, f"{place}[]" if get_origin(field.type) is tuple else place)
+
+
+@cache
+def _all_keys() -> tuple[str, ...]:
+    return tuple(keys())
 
 
 def _always(value: Any) -> Callable[[], Any]:

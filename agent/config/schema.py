@@ -19,6 +19,7 @@ from agent.collectors.options import Options
 from agent.config import values as v
 
 DISK_USAGE_INTERVAL = 60.0
+SEGMENTS = 8  # the buffer is made of this many at least, so that dropping one is a small loss
 
 
 class Complaint(NamedTuple):
@@ -162,11 +163,11 @@ class Buffer(Section, frozen=True, kw_only=True):
         if largest is None or segment is None:
             return
         if "segment_size" not in got.given:
-            got.values["segment_size"] = min(segment, largest // 4)
-        elif segment > largest // 2:
+            got.values["segment_size"] = min(segment, largest // SEGMENTS)
+        elif segment > largest // SEGMENTS:
             yield Complaint(
                 "segment_size",
-                "a segment is larger than half the buffer",
+                "a segment is larger than an eighth of max_size",
                 "Choose a smaller one, because whole segments are dropped.",
             )
 

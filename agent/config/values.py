@@ -19,7 +19,7 @@ from agent.config.units import parse_duration, parse_size
 class Wrong(Exception):
     """A text is not what its key takes. `what` is a phrase, `do` whole sentences."""
 
-    def __init__(self, what: str, do: str = "") -> None:
+    def __init__(self, what: str, do: str) -> None:
         super().__init__(what)
         self.what, self.do = what, do
 
@@ -104,7 +104,7 @@ def _flag(text: str) -> bool:
         return True
     if text.lower() in ("false", "no", "off"):
         return False
-    raise Wrong("expected true or false")
+    raise Wrong("expected true or false", "Write one of the two.")
 
 
 def _words(text: str) -> str:
@@ -250,8 +250,8 @@ def _header_name(text: str) -> str:
 
 
 def _header_value(text: str) -> str:
-    if not re.fullmatch("[\t\x20-\x7e\xa0-\xff]*", text):
-        raise Wrong("expected a header value: one line, no control characters", "Remove them.")
+    if not re.fullmatch("[\t\x20-\x7e]*", text):
+        raise Wrong("expected one line of printable ASCII", "A header cannot carry anything else.")
     return text
 
 

@@ -1,0 +1,848 @@
+"""A configuration is either good, or everything that is wrong with it is told at once and without secrets."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.collectors import COLLECTORS, HostPaths
+from agent.config import (
+    Buffer,
+    Collect,
+    Config,
+    ConfigErrors,
+    FreeSpace,
+    Loaded,
+    Log,
+    Problem,
+    QueueConfig,
+    RemoteWrite,
+    Secret,
+    TlsConfig,
+    load,
+    load_file,
+    public_url,
+)
+from agent.config.schema import SEGMENTS
+from agent.config.values import TAKEN_LABELS
+from agent.errors import LimpetError
+from buffer.buffer import MIN_SEGMENTS
+
+URL = "https://prometheus.example.com/api/v1/write"
+
+
+def problems_of(text: str) -> tuple[Problem, ...]:
+    with pytest.raises(ConfigErrors) as caught:
+        load(text, "f.yaml")
+    return caught.value.problems
+
+
+def destination(text: str) -> str:
+    return f"remote_write:\n- url: {URL}\n" + textwrap.indent(textwrap.dedent(text), "  ")
+
+
+def first(text: str) -> RemoteWrite:
+    return load(destination(text), "/etc/limpet/f.yaml").config.remote_write[0]
+
+
+# --- what is wrong: the text, the key's path, and words of what is told -------------------------------------
+
+WRONG = [
+    # unknown keys
+    ("colect: {}", "colect", "Did you mean collect?"),
+    ("max_size: 1GiB", "max_size", "It belongs at buffer.max_size"),
+    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, collect, buffer, remote_write, log"),
+    ("collect: {intervall: 1s}", "collect.intervall", "Did you mean interval?"),
+    ("collect: {collectors: {cpus: {}}}", "collect.collectors.cpus", "Did you mean cpu?"),
+    (
+        "collect: {collectors: {disk_io: {exclude_device: []}}}",
+        "collect.collectors.disk_io.exclude_device",
+        "Did you mean exclude_devices?",
+    ),
+    (
+        "collect: {collectors: {cpu: {exclude_devices: []}}}",
+        "collect.collectors.cpu.exclude_devices",
+        "unknown key",
+    ),
+    (
+        destination("queue_config: {max_backof: 1s}"),
+        "remote_write[0].queue_config.max_backof",
+        "mean max_backoff?",
+    ),
+    (
+        destination("username: x"),
+        "remote_write[0].username",
+        "It belongs at remote_write[].basic_auth.username",
+    ),
+    ('"a\\nb": 1', "'a\\nb'", "unknown key"),
+    # what is not here yet, and what is called otherwise
+    ("history: {raw: 7d}", "history", "not in this version"),
+    ("mask: [device]", "mask", "not in this version"),
+    ("buffer: {on_full: thin}", "buffer.on_full", "not in this version"),
+    ("collect: {collectors: {scrape: {targets: []}}}", "collect.collectors.scrape", "not in this version"),
+    ("collect: {collectors: {textfile: null}}", "collect.collectors.textfile", "not in this version"),
+    (destination("oauth2: {client_id: x}"), "remote_write[0].oauth2", "not in this version"),
+    (destination("sigv4: {}"), "remote_write[0].sigv4", "not in this version"),
+    (destination("azuread: {}"), "remote_write[0].azuread", "not in this version"),
+    (destination("google_iam: {}"), "remote_write[0].google_iam", "not in this version"),
+    (destination("proxy_url: http://p"), "remote_write[0].proxy_url", "not in this version"),
+    (
+        destination("write_relabel_configs: []"),
+        "remote_write[0].write_relabel_configs",
+        "not in this version",
+    ),
+    (
+        destination("queue_config: {sample_age_limit: 1h}"),
+        "remote_write[0].queue_config.sample_age_limit",
+        "not in this version",
+    ),
+    (
+        destination("protobuf_message: io.prometheus.write.v2.Request"),
+        "remote_write[0].protobuf_message",
+        "2.0 is not in this version",
+    ),
+    (
+        destination("protobuf_message: v2"),
+        "remote_write[0].protobuf_message",
+        "expected auto or prometheus.WriteRequest",
+    ),
+    (destination("bearer_token: x"), "remote_write[0].bearer_token", "Write authorization"),
+    ("global: {}", "global", "Write labels for external_labels"),
+    # the wrong kind of value
+    ("- a", "", "expected keys with their values, got a list"),
+    ("just text", "", "expected keys with their values, got a text"),
+    ("collect: 10s", "collect", "expected keys with their values, got a text"),
+    ("collect: {interval: [1s]}", "collect.interval", "expected one value, got a list"),
+    ("collect: {collectors: [cpu]}", "collect.collectors", "expected keys with their values, got a list"),
+    (
+        "collect: {collectors: {cpu: on}}",
+        "collect.collectors.cpu",
+        "expected keys with their values, got a text",
+    ),
+    ("remote_write: {url: x}", "remote_write", "expected a list, got keys with values"),
+    (f"remote_write: {URL}", "remote_write", "expected a list, got a text"),
+    ("remote_write: [null]", "remote_write[0]", "got nothing"),
+    ("remote_write: [x]", "remote_write[0]", "got a text"),
+    ("remote_write: [{}]", "remote_write[0].url", "missing"),
+    ("remote_write: [{url: null}]", "remote_write[0].url", "missing"),
+    (
+        "collect: {interval: ten}",
+        "collect.interval",
+        "expected a duration such as 10s, 500ms or 1h30m, got 'ten'",
+    ),
+    (
+        "collect: {interval: 10}",
+        "collect.interval",
+        "expected a duration such as 10s, 500ms or 1h30m, got '10'",
+    ),
+    ("collect: {interval: 1:30}", "collect.interval", "got '1:30'"),
+    ("collect: {interval: 50ms}", "collect.interval", "expected a duration of 100ms or more, got '50ms'"),
+    ("collect: {timeout: 0s}", "collect.timeout", "1ms or more"),
+    (
+        "buffer: {max_size: lots}",
+        "buffer.max_size",
+        "expected a size such as 256MiB, 1.5GiB or a number of bytes",
+    ),
+    ("buffer: {max_size: 256kB}", "buffer.max_size", "got '256kB'"),
+    ("buffer: {max_size: 1000}", "buffer.max_size", "expected 1MiB or more"),
+    ("buffer: {segment_size: 1000}", "buffer.segment_size", "expected 64KiB or more"),
+    (
+        "buffer: {max_size: 4MiB, segment_size: 3MiB}",
+        "buffer.segment_size",
+        "larger than an eighth of max_size",
+    ),
+    ("buffer: {min_free_space: 100%}", "buffer.min_free_space", "expected a share such as 5%"),
+    ("buffer: {min_free_space: -1%}", "buffer.min_free_space", "expected a share such as 5%"),
+    ("log: {level: warn}", "log.level", "expected debug, info, warning or error, got 'warn'"),
+    ("log: {format: xml}", "log.format", "expected auto, console or json, got 'xml'"),
+    (destination("allow_http: maybe"), "remote_write[0].allow_http", "expected true or false, got 'maybe'"),
+    (
+        destination("queue_config: {max_samples_per_send: 0}"),
+        "remote_write[0].queue_config.max_samples_per_send",
+        "expected a whole number from 1",
+    ),
+    (
+        destination("tls_config: {min_version: TLS10}"),
+        "remote_write[0].tls_config.min_version",
+        "TLS12 or TLS13",
+    ),
+    # names and labels
+    ("hostname: ''", "hostname", "not empty"),
+    ("hostname: [a]", "hostname", "got a list"),
+    ("labels: {1a: b}", "labels.1a", "expected a label name"),
+    ("labels: {a-b: c}", "labels.a-b", "expected a label name"),
+    ("labels: {__a: b}", "labels.__a", "expected a label name"),
+    ("labels: {hostname: b}", "labels.hostname", "Set `hostname` at the top"),
+    ("labels: {device: b}", "labels.device", "a label of this name already"),
+    ("labels: {a: ''}", "labels.a", "not empty"),
+    ("labels: {a: null}", "labels.a", "got nothing"),
+    ("labels: {a: {b: c}}", "labels.a", "got keys with values"),
+    ("data_dir: ''", "data_dir", "expected the path"),
+    (
+        "collect: {collectors: {network: {exclude_interfaces: [lo, '(']}}}",
+        "collect.collectors.network.exclude_interfaces[1]",
+        "expected a regular expression",
+    ),
+    (
+        "collect: {collectors: {disk_usage: {exclude_mountpoints: ['a(?i)b']}}}",
+        "collect.collectors.disk_usage.exclude_mountpoints[0]",
+        "expected a regular expression",
+    ),
+    (
+        "collect: {collectors: {disk_io: {exclude_devices: ['(?P<x>a)', '(?P<x>b)']}}}",
+        "collect.collectors.disk_io",
+        "redefinition of group name",
+    ),
+    # rules between keys
+    ("collect: {interval: 10s, timeout: 11s}", "collect.timeout", "longer than the interval"),
+    ("collect: {timeout: 11s}", "collect.timeout", "longer than the interval"),
+    (
+        "collect: {collectors: {cpu: {timeout: 11s}}}",
+        "collect.collectors.cpu.timeout",
+        "longer than this collector's interval",
+    ),
+    (
+        "collect: {collectors: {disk_usage: {timeout: 61s}}}",
+        "collect.collectors.disk_usage.timeout",
+        "longer than this collector's interval",
+    ),
+    (
+        destination("queue_config: {min_backoff: 2s, max_backoff: 1s}"),
+        "remote_write[0].queue_config.max_backoff",
+        "below min_backoff",
+    ),
+    (
+        destination("basic_auth: {username: u, username_file: f}"),
+        "remote_write[0].basic_auth.username_file",
+        "username and username_file exclude each other",
+    ),
+    (
+        destination("basic_auth: {username: u, password: p, password_file: f}"),
+        "remote_write[0].basic_auth.password_file",
+        "password and password_file exclude each other",
+    ),
+    (destination("basic_auth: {password: p}"), "remote_write[0].basic_auth", "no user name"),
+    (destination("basic_auth: {username: 'a:b'}"), "remote_write[0].basic_auth.username", "without colons"),
+    (destination("authorization: {type: Bearer}"), "remote_write[0].authorization", "no credentials"),
+    (
+        destination("authorization: {type: basic, credentials: x}"),
+        "remote_write[0].authorization.type",
+        "Use basic_auth",
+    ),
+    (
+        destination('authorization: {credentials: "a\\r\\nX-Evil: b"}'),
+        "remote_write[0].authorization.credentials",
+        "one line",
+    ),
+    (
+        destination("basic_auth: {username: u}\nauthorization: {credentials: x}"),
+        "remote_write[0].authorization",
+        "basic_auth and authorization exclude each other",
+    ),
+    (
+        destination("tls_config: {ca: x, ca_file: y}"),
+        "remote_write[0].tls_config.ca_file",
+        "exclude each other",
+    ),
+    (destination("tls_config: {cert_file: x}"), "remote_write[0].tls_config.cert_file", "no key"),
+    (destination("tls_config: {key: x}"), "remote_write[0].tls_config.key", "no certificate"),
+    (
+        destination("tls_config: {min_version: TLS13, max_version: TLS12}"),
+        "remote_write[0].tls_config.max_version",
+        "below min_version",
+    ),
+    (destination("headers: {Host: x}"), "remote_write[0].headers.Host", "belongs to the protocol"),
+    (
+        destination("headers: {CONTENT-type: x}"),
+        "remote_write[0].headers.CONTENT-type",
+        "belongs to the protocol",
+    ),
+    (
+        destination("headers: {user-agent: x}"),
+        "remote_write[0].headers.user-agent",
+        "belongs to the protocol",
+    ),
+    (
+        destination("headers: {X-Prometheus-Remote-Write-Version: x}"),
+        "remote_write[0].headers.X-Prometheus-Remote-Write-Version",
+        "belongs to the protocol",
+    ),
+    (destination("headers: {authorization: x}"), "remote_write[0].headers.authorization", "Use basic_auth"),
+    (destination("headers: {'a b': x}"), "remote_write[0].headers.a b", "name of an HTTP header"),
+    (destination('headers: {a: "x\\r\\ny"}'), "remote_write[0].headers.a", "one line"),
+    # names of destinations
+    (destination("name: a/b"), "remote_write[0].name", "expected a name of 1 to 64"),
+    (destination("name: .."), "remote_write[0].name", "expected a name of 1 to 64"),
+    (destination(f"name: {'a' * 65}"), "remote_write[0].name", "expected a name of 1 to 64"),
+    (
+        "remote_write: [{url: https://a/, name: n}, {url: https://b/, name: n}]",
+        "remote_write[1].name",
+        "the name 'n' belongs to remote_write[0] already",
+    ),
+    (
+        "remote_write: [{url: https://a/}, {url: https://a/}]",
+        "remote_write[1].name",
+        "belongs to remote_write[0]",
+    ),
+    # URLs
+    ("remote_write: [{url: prometheus:9090}]", "remote_write[0].url", "expected an http:// or https:// URL"),
+    ("remote_write: [{url: ftp://a/}]", "remote_write[0].url", "expected an http:// or https:// URL"),
+    ("remote_write: [{url: 'https://'}]", "remote_write[0].url", "expected an http:// or https:// URL"),
+    ("remote_write: [{url: 'https://a:x/'}]", "remote_write[0].url", "expected an http:// or https:// URL"),
+    ("remote_write: [{url: 'https://a:0/'}]", "remote_write[0].url", "expected an http:// or https:// URL"),
+    ("remote_write: [{url: 'https://a b/'}]", "remote_write[0].url", "expected an http:// or https:// URL"),
+    ('remote_write: [{url: "https://a/\\nx"}]', "remote_write[0].url", "expected an http:// or https:// URL"),
+    ("remote_write: [{url: 'https://[::1/'}]", "remote_write[0].url", "expected an http:// or https:// URL"),
+    ("remote_write: [{url: 'https://u@a/'}]", "remote_write[0].url", "Move them to basic_auth"),
+    ("remote_write: [{url: 'https://a/#x'}]", "remote_write[0].url", "after #"),
+    ("remote_write: [{url: 'http://a/'}]", "remote_write[0].url", "plain http:// to another host"),
+    ("remote_write: [{url: 'http://127.evil.example/'}]", "remote_write[0].url", "plain http://"),
+    ("remote_write: [{url: 'http://localhost.evil.example/'}]", "remote_write[0].url", "plain http://"),
+    ("remote_write: [{url: 'http://0.0.0.0/'}]", "remote_write[0].url", "plain http://"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "told"), WRONG, ids=[f"{path}-{told[:24]}" for _, path, told in WRONG]
+)
+def test_what_is_wrong_is_told_with_its_path(text: str, path: str, told: str) -> None:
+    problems = problems_of(text)
+    assert [problem.path for problem in problems] == [path]  # this, and nothing that follows from it
+    line = problems[0].told("f.yaml")
+    assert told in line
+    assert re.match(r"f\.yaml:\d+: ", line)
+    assert line.endswith((".", "?"))
+    assert "\n" not in line
+
+
+def test_everything_wrong_is_told_at_once_in_the_order_of_the_file() -> None:
+    text = """\
+        hostname: ''
+        labels: {x: y, x: z}
+        collect: {interval: ten, timeout: 3s}
+        remote_write:
+        - url: http://a/
+          queue_config: {max_backof: 1s}
+          basic_auth: {username: u, password: p, password_file: f}
+        - name: b
+          remote_timeout: soon
+        log: {levle: info}
+        """
+    with pytest.raises(ConfigErrors) as caught:
+        load(textwrap.dedent(text), "limpet.yaml")
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["limpet.yaml:1", "hostname"],
+        ["limpet.yaml:2", "labels.x"],
+        ["limpet.yaml:3", "collect.interval"],
+        ["limpet.yaml:5", "remote_write[0].url"],
+        ["limpet.yaml:6", "remote_write[0].queue_config.max_backof"],
+        ["limpet.yaml:7", "remote_write[0].basic_auth.password_file"],
+        ["limpet.yaml:8", "remote_write[1].url"],
+        ["limpet.yaml:9", "remote_write[1].remote_timeout"],
+        ["limpet.yaml:10", "log.levle"],
+    ]
+    error: LimpetError = caught.value
+    assert (error.exit_code, error.where, error.what) == (
+        2,
+        "limpet.yaml",
+        "the configuration has 9 problems",
+    )
+
+
+# --- what is good ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["", "remote_write: []", "remote_write:", "collect:\nbuffer:\nlog: null\nlabels:"]
+)
+def test_without_a_destination_the_agent_collects_and_says_so(text: str) -> None:
+    loaded = load(text, "f.yaml")
+    assert loaded.config == Config()
+    assert len(loaded.warnings) == 1
+    assert "there is no destination" in loaded.warnings[0]
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    config = load(f"remote_write: [{{url: {URL}}}]", "f.yaml").config
+    assert config == Config(remote_write=(RemoteWrite(url=URL, name="prometheus.example.com"),))
+    assert (config.hostname, config.labels, config.data_dir) == (None, {}, "/var/lib/limpet")
+    assert config.buffer == Buffer(
+        max_size=256 << 20, min_free_space=FreeSpace(percent=5.0), segment_size=4 << 20, sync_interval=10.0
+    )
+    assert config.log == Log(level="info", format="auto")
+    one = config.remote_write[0]
+    assert (one.headers, one.remote_timeout, one.protobuf_message, one.allow_http) == (
+        {},
+        30.0,
+        "auto",
+        False,
+    )
+    assert (one.basic_auth, one.authorization, one.tls_config) == (None, None, TlsConfig())
+    assert one.queue_config == QueueConfig(
+        max_samples_per_send=10_000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=300.0
+    )
+    assert (one.tls_config.min_version, one.tls_config.max_version) == ("TLS12", None)
+
+
+def test_texts_stay_as_they_are_written() -> None:
+    config = load("hostname: 007\nlabels: {role: on, rack: 010, day: 2024-01-01}", "f.yaml").config
+    assert (config.hostname, config.labels) == ("007", {"role": "on", "rack": "010", "day": "2024-01-01"})
+
+
+@pytest.mark.parametrize(
+    ("written", "percent", "size", "floor"),
+    [("5%", 5.0, None, 500), ("0%", 0.0, None, 0), ("2.5%", 2.5, None, 250), ("1KiB", None, 1024, 1024)],
+)
+def test_the_floor_of_free_space(written: str, percent: float | None, size: int | None, floor: int) -> None:
+    value = load(f"buffer: {{min_free_space: {written}}}", "f.yaml").config.buffer.min_free_space
+    assert (value.percent, value.bytes, value.on(10_000)) == (percent, size, floor)
+
+
+def test_defaults_give_way_to_what_is_given() -> None:
+    assert load("collect: {interval: 1s}", "f.yaml").config.collect.timeout == 1.0
+    assert load("buffer: {max_size: 2MiB}", "f.yaml").config.buffer.segment_size == 256 << 10
+    assert first("queue_config: {max_backoff: 100ms}").queue_config.min_backoff == 0.1
+    assert first("queue_config: {min_backoff: 10m}").queue_config.max_backoff == 600.0
+
+
+def test_a_segment_that_is_allowed_is_one_that_the_buffer_takes() -> None:
+    assert SEGMENTS == MIN_SEGMENTS
+
+
+def plan_of(text: str) -> dict[str, tuple[float, float]]:
+    return {one.name: (one.interval, one.timeout) for one in load(text, "f.yaml").config.collect.plan()}
+
+
+def test_the_plan_has_every_collector() -> None:
+    usual = dict.fromkeys(COLLECTORS, (10.0, 5.0)) | {"disk_usage": (60.0, 5.0)}
+    assert plan_of("") == plan_of("collect: {collectors: {cpu: , disk_usage: {}}}") == usual
+    assert {one.name: one.options for one in Collect().plan()} == {
+        n: k.options() for n, k in COLLECTORS.items()
+    }
+
+
+def test_the_plan_follows_the_collectors_settings() -> None:
+    plan = plan_of(
+        "collect: {interval: 2s, collectors: {cpu: {enabled: false}, memory: {interval: 1s},"
+        " network: {interval: 1m, timeout: 30s}, disk_usage: {interval: 500ms}}}"
+    )
+    assert plan == {
+        "memory": (1.0, 1.0),
+        "disk_io": (2.0, 2.0),
+        "network": (60.0, 30.0),
+        "disk_usage": (0.5, 0.5),
+        "host": (2.0, 2.0),
+    }
+    assert plan_of("collect: {interval: 5m}")["disk_usage"] == (300.0, 5.0)
+
+
+def test_a_collectors_options_are_its_own() -> None:
+    text = "collect: {collectors: {disk_io: {interval: 5s, exclude_devices: ['sd[a-c]']}}}"
+    planned = {one.name: one for one in load(text, "f.yaml").config.collect.plan()}["disk_io"]
+    assert planned.options == COLLECTORS["disk_io"].options(exclude_devices=("sd[a-c]",))
+
+
+def test_no_label_can_clash_with_those_of_a_collector() -> None:
+    carried: set[str] = set()
+    for kind in COLLECTORS.values():
+        collect = kind.build(kind.options(), HostPaths())
+        for now in (0.0, 1.0):
+            carried.update(name for sample in collect(now) for name, _ in sample.labels)
+    assert carried
+    assert carried <= TAKEN_LABELS
+
+
+# --- Prometheus's own blocks ------------------------------------------------------------------------------------
+
+PASTED = {
+    "grafana cloud": """
+        url: https://prometheus-prod-01-eu-west-0.grafana.net/api/prom/push
+        basic_auth:
+          username: 123456
+          password: glc_hunter2==
+        """,
+    "mimir": """
+        url: https://mimir.example.com/api/v1/push
+        name: mimir
+        headers:
+          X-Scope-OrgID: edge
+        remote_timeout: 1m
+        send_exemplars: true
+        send_native_histograms: false
+        queue_config:
+          capacity: 10000
+          max_shards: 50
+          min_shards: 1
+          max_samples_per_send: 2000
+          batch_send_deadline: 5s
+          min_backoff: 30ms
+          max_backoff: 5s
+          retry_on_http_429: true
+        metadata_config:
+          send: true
+          send_interval: 1m
+        follow_redirects: true
+        enable_http2: true
+        round_robin_dns: false
+        """,
+    "private authority": """
+        url: https://10.0.0.1:9090/api/v1/write
+        protobuf_message: prometheus.WriteRequest
+        authorization:
+          credentials_file: token
+        tls_config:
+          ca_file: certs/ca.pem
+          cert_file: /abs/client.pem
+          key_file: certs/client.key
+          server_name: prometheus.internal
+          min_version: TLS13
+          insecure_skip_verify: false
+        """,
+}
+
+
+def pasted(name: str) -> Loaded:
+    block = textwrap.indent(textwrap.dedent(PASTED[name]).strip(), "    ")
+    return load(f"remote_write:\n  -{block[3:]}\n", "/etc/limpet/f.yaml")
+
+
+def test_a_block_with_basic_auth_can_be_pasted() -> None:
+    loaded = pasted("grafana cloud")
+    one = loaded.config.remote_write[0]
+    assert loaded.warnings == ()
+    assert one.name == "prometheus-prod-01-eu-west-0.grafana.net"
+    assert one.basic_auth is not None
+    assert one.basic_auth.username == "123456"
+    assert one.basic_auth.password == Secret("glc_hunter2==")
+    assert one.basic_auth.password.reveal() == "glc_hunter2=="
+
+
+def test_keys_that_mean_nothing_here_are_accepted_and_the_warning_says_why() -> None:
+    loaded = pasted("mimir")
+    one = loaded.config.remote_write[0]
+    assert one.headers == {"X-Scope-OrgID": "edge"}
+    assert one.queue_config == QueueConfig(
+        max_samples_per_send=2000, batch_send_deadline=5.0, min_backoff=0.03, max_backoff=5.0
+    )
+    told = {warning.split(" is ignored: ")[0].rpartition(".")[2] for warning in loaded.warnings}
+    assert told == {
+        *("capacity", "max_shards", "min_shards", "retry_on_http_429", "metadata_config", "follow_redirects"),
+        *("enable_http2", "round_robin_dns", "send_exemplars", "send_native_histograms"),
+    }
+    assert all(
+        re.match(r"/etc/limpet/f\.yaml:\d+: remote_write\[0\]\.\S+ is ignored: \w", w)
+        for w in loaded.warnings
+    )
+
+
+def test_files_are_found_from_the_folder_of_the_configuration() -> None:
+    one = pasted("private authority").config.remote_write[0]
+    assert one.authorization is not None
+    assert (one.authorization.type, one.authorization.credentials_file) == ("Bearer", "/etc/limpet/token")
+    tls = one.tls_config
+    assert (tls.ca_file, tls.cert_file, tls.key_file) == (
+        "/etc/limpet/certs/ca.pem",
+        "/abs/client.pem",
+        "/etc/limpet/certs/client.key",
+    )
+    assert load("data_dir: var", "/etc/limpet/f.yaml").config.data_dir == "/etc/limpet/var"
+
+
+# --- destinations -------------------------------------------------------------------------------------------------
+
+
+def names(*urls: str) -> list[str]:
+    text = "remote_write:\n" + "".join(f"- {{url: '{url}', allow_http: true}}\n" for url in urls)
+    return [one.name for one in load(text, "f.yaml").config.remote_write]
+
+
+def test_a_destination_is_named_for_its_host() -> None:
+    assert names("https://a.example/x", "http://127.0.0.1:9090/x", "http://[::1]:9090/x") == [
+        "a.example",
+        "127.0.0.1-9090",
+        "1--9090",
+    ]
+    assert len(names(f"https://{'a' * 300}/")[0]) <= 64
+
+
+def test_destinations_on_one_host_are_told_apart_whatever_their_order() -> None:
+    one, two, other = names("https://a/1", "https://a/2", "https://b/")
+    assert re.fullmatch("a-[0-9a-f]{8}", one)
+    assert re.fullmatch("a-[0-9a-f]{8}", two)
+    assert other == "b"
+    assert names("https://a/2", "https://b/", "https://a/1") == [two, other, one]
+    warnings = load("remote_write: [{url: https://a/1}, {url: https://a/2}]", "f.yaml").warnings
+    assert len(warnings) == 2
+    assert all("set names" in warning for warning in warnings)
+
+
+def test_a_derived_name_gives_way_to_a_given_one() -> None:
+    config = load("remote_write: [{url: https://a/1}, {url: https://b/2, name: a}]", "f.yaml").config
+    assert re.fullmatch("a-[0-9a-f]{8}", config.remote_write[0].name)
+    assert config.remote_write[1].name == "a"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "[::1]", "localhost:9090"]
+)
+def test_plain_http_to_this_machine_is_fine(host: str) -> None:
+    assert load(f"remote_write: [{{url: 'http://{host}/'}}]", "f.yaml").warnings == ()
+
+
+def test_plain_http_elsewhere_must_be_meant() -> None:
+    text = "remote_write: [{url: 'http://a/', allow_http: true%s}]"
+    assert load(text % "", "f.yaml").warnings == ()
+    (warning,) = load(text % ", basic_auth: {username: u}", "f.yaml").warnings
+    assert "in the clear" in warning
+
+
+def test_no_verification_is_warned_of() -> None:
+    (warning,) = load(destination("tls_config: {insecure_skip_verify: true}"), "f.yaml").warnings
+    assert "insecure_skip_verify" in warning
+
+
+# --- secrets ------------------------------------------------------------------------------------------------------
+
+SPOTS = [
+    "basic_auth: {username: u, password: hunter2}",
+    "basic_auth: {username: hunter2, password: hunter2, password_file: x}",
+    "basic_auth: {username: 'hunter2:x', password: [hunter2]}",
+    "basic_auth: hunter2",
+    "basic_auth: {username: u, password: *hunter2}",
+    "basic_auth: {username: u, password: !hunter2 x}",
+    "basic_auth: {username: u, password: !hunter2!x y}",
+    "basic_auth: {username: u, password: 'hunter2}",
+    "basic_auth: {username: u, password: @hunter2}",
+    'authorization: {credentials: "hunter2\\n"}',
+    "authorization: {type: Bearer hunter2}",
+    "authorization: {credentials: hunter2}",
+    "headers: {X-Api-Key: hunter2}",
+    'headers: {X-Api-Key: "hunter2\\n"}',
+    "headers: {X-Api-Key: [hunter2]}",
+    "tls_config: {key: hunter2, cert: hunter2}",
+    "tls_config: {key: hunter2}",
+    "bearer_token: hunter2",
+    "password: hunter2",
+]
+URLS = [
+    "https://u:hunter2@a/x",
+    "https://hunter2@a/x",
+    "https://u:hunter2#@a/x",
+    "https://u:hunter2?@a/x",
+    "https://[hunter2/x",
+    "https://u:hunter2@a:x/",
+    "https://a/x?token=hunter2",
+    "http://a/x?token=hunter2",
+    "https://a/x#hunter2",
+    "ftp://hunter2/",
+    "hunter2",
+]
+
+
+@pytest.mark.parametrize(
+    "text", [destination(spot) for spot in SPOTS] + [f'remote_write: [{{url: "{url}"}}]' for url in URLS]
+)
+def test_a_secret_is_never_shown(text: str) -> None:
+    from rich.pretty import pretty_repr
+
+    try:
+        loaded = load(text, "f.yaml")
+        shown = f"{loaded!r} {loaded.warnings} {pretty_repr(loaded)}"
+        for one in loaded.config.remote_write:
+            shown += f"{one} {one!r} {one.tls_config.key} {one.authorization} {pretty_repr(one)}"
+    except ConfigErrors as errors:
+        shown = f"{errors} {errors!r} {errors.args} {errors.problems} {errors.__cause__!r}"
+    assert "hunter2" not in shown
+
+
+def test_a_secret_shows_itself_only_when_asked() -> None:
+    secret = Secret("hunter2")
+    assert f"{secret} {secret!r} {[secret]}" == "<secret> <secret> [<secret>]"
+    assert secret.reveal() == "hunter2"
+    assert secret == Secret("hunter2") != Secret("hunter3")
+    assert len({secret, Secret("hunter2")}) == 1
+    assert secret != "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:p@a.example:9090/x/y?token=z#f", "https://a.example:9090/x/y"),
+        ("https://[::1]:9090/x", "https://[::1]:9090/x"),
+        ("nonsense", "<not a URL>"),
+    ],
+)
+def test_the_public_part_of_a_url(url: str, shown: str) -> None:
+    assert public_url(url) == shown
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def file_problems(path: Path) -> list[str]:
+    with pytest.raises(ConfigErrors) as caught:
+        load_file(path)
+    return str(caught.value).replace(str(path.parent), "DIR").splitlines()
+
+
+def test_a_file_is_loaded_and_nothing_is_created(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(
+        f"\ufeffremote_write: [{{url: {URL}, basic_auth: {{username: u, password_file: p}}}}]\ndata_dir: d"
+    )
+    (tmp_path / "p").write_text("hunter2\n")
+    loaded = load_file(path)
+    assert loaded.config.data_dir == str(tmp_path / "d")
+    assert sorted(os.listdir(tmp_path)) == ["f.yaml", "p"]
+    assert load_file(str(path)) == loaded
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "DIR/f.yaml: the file is empty"),
+        (b" \n\n", "DIR/f.yaml: the file is empty"),
+        (b"hostname: a\nlabels: {a: \xff}\n", "DIR/f.yaml:2: not UTF-8"),
+        (b"a: b: c\n", "DIR/f.yaml:1: not valid YAML"),
+        (b"#" * 2_000_000, "DIR/f.yaml: larger than 1MiB"),
+        (b"hostname: \x00", "DIR/f.yaml: not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_bytes(content)
+    (line,) = file_problems(path)
+    assert line.startswith(told)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    assert file_problems(tmp_path / "none.yaml") == [
+        "DIR/none.yaml: the file cannot be read: no such file or directory. Check its name and its permissions."
+    ]
+    assert "is a directory" in file_problems(tmp_path)[0]
+    assert "not a valid path" in file_problems(tmp_path / "a\0b")[0]
+
+
+@pytest.mark.timeout(20)
+def test_the_files_it_names_are_looked_at_with_all_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # opening it must not wait for a writer
+    path = tmp_path / "f.yaml"
+    path.write_text(
+        textwrap.dedent(
+            f"""\
+            data_dir: f.yaml
+            remote_write:
+            - url: {URL}
+              basic_auth: {{username_file: pipe, password_file: none}}
+              tls_config:
+                ca_file: folder
+                cert_file: f.yaml
+                key_file: "a\\0b"
+            log: {{level: loud}}
+            """
+        )
+    )
+    lines = file_problems(path)
+    assert [line.split(". ")[0] for line in lines] == [
+        "DIR/f.yaml:1: data_dir: DIR/f.yaml is a file",
+        "DIR/f.yaml:4: remote_write[0].basic_auth.password_file: DIR/none cannot be read: no such file or directory",
+        "DIR/f.yaml:6: remote_write[0].tls_config.ca_file: DIR/folder is a folder",
+        "DIR/f.yaml:8: remote_write[0].tls_config.key_file: expected the path of a file or folder, got 'a\\x00b'",
+        "DIR/f.yaml:9: log.level: expected debug, info, warning or error, got 'loud'",
+    ]
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_load_opens_nothing() -> None:
+    out = run(
+        """
+        import difflib, sys
+        from agent.config import ConfigErrors, load
+        text = "data_dir: d\\nx: 1\\nremote_write: [{url: 'https://a/', basic_auth: {username: u, password_file: p}}]"
+        touched = []
+        watched = ("open", "os.", "socket.")
+        sys.addaudithook(lambda event, args: touched.append(event) if event.startswith(watched) else None)
+        load("remote_write: [{url: 'https://a/', tls_config: {ca_file: c}}]", "f.yaml")
+        try:
+            load(text, "f.yaml")
+        except ConfigErrors as errors:
+            problems = len(errors.problems)
+        print(problems, touched)
+        """
+    )
+    assert out == "1 []\n"
+
+
+def test_importing_it_brings_nothing_heavy() -> None:
+    heavy = {"rich", "asyncio", "subprocess", "dataclasses", "difflib", "ssl", "http", "logging"}
+    loaded = run("import sys, agent.config; print(*sys.modules)").split()
+    assert heavy.isdisjoint(loaded)
+
+
+# --- any text -----------------------------------------------------------------------------------------------------
+
+EXAMPLE = Path("config/limpet.yaml").read_text()
+SCALARS = st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats() | st.text(max_size=8)
+SCALARS |= st.sampled_from(["10s", "0s", "1MiB", "5%", URL, "http://a", "cpu", "[", "a|b", "TLS13", "Bearer"])
+WORDS = sorted(set(re.findall(r"\b[a-z_]+(?=:)", EXAMPLE)))
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=4), inner)
+    ),
+    max_leaves=12,
+)
+TREES = st.dictionaries(
+    st.sampled_from(["hostname", "labels", "collect", "buffer", "remote_write", "log"]), VALUES
+)
+
+
+def loads_or_tells(text: str) -> None:
+    told: list[str] = []
+    config: Config | None = None
+    try:
+        config = load(text, "f.yaml").config
+    except ConfigErrors as errors:
+        told = str(errors).splitlines() if errors.problems else []
+    if config is None:
+        assert told
+        assert all(re.match(r"f\.yaml(:\d+)?: .+\.", line) for line in told)
+    else:
+        assert all(one.timeout <= one.interval for one in config.collect.plan())
+        assert len({one.name for one in config.remote_write}) == len(config.remote_write)
+        assert config.buffer.segment_size * SEGMENTS <= config.buffer.max_size
+
+
+@settings(max_examples=150, deadline=None)
+@given(TREES)
+def test_any_tree_is_loaded_or_told(tree: dict[str, object]) -> None:
+    loads_or_tells(yaml.safe_dump(tree, allow_unicode=True))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_damage_to_the_example_is_loaded_or_told(data: st.DataObject) -> None:
+    text = re.sub(r"(?m)^( *)#(?=[a-z ]+:)", r"\1", EXAMPLE)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        length = data.draw(st.integers(0, 20))
+        text = text[:start] + data.draw(st.text(max_size=6)) + text[start + length :]
+    loads_or_tells(text)
