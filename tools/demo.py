@@ -1,0 +1,340 @@
+"""`make run`: a real Prometheus, the agent, and one screen that shows samples arrive.
+
+Starts a Prometheus (of the PATH, else Debian's package; where none can be had, the receiver of the tests, and
+says so) on a free loopback port, and the agent with its buffer in var/limpet. Shows the backlog as the agent's
+own command tells it, and what the other end has, as the other end tells it. All state is below ./var.
+
+Ends with Ctrl-C, SIGTERM or `--for SECONDS`, and ends what it started: the agent first, then Prometheus; they
+get SIGTERM from the kernel if this process is killed. Exit status 1 when the agent or Prometheus died, or when no
+sample arrived within a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, Protocol
+
+import yaml
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agent import __version__
+from tests.support.prometheus import CONFIG, Prometheus, PrometheusError, tied
+from tests.support.receiver import Receiver
+from tests.support.wire import Labels
+from tools.servers import ServerError, ensure, find
+
+VAR = Path("var")
+DATA = VAR / "limpet"
+SETTINGS = VAR / "limpet.yaml"
+AGENT_LOG = VAR / "limpet.log"
+LIMPET = Path(sys.executable).with_name("limpet")
+FIRST_SAMPLE_WITHIN_S = 60.0
+AGENT_STOPS_WITHIN_S = 10.0
+REFRESH_S = 2.0
+INTERVAL_S = 10.0  # the agent's default
+PLAIN_EVERY_S = 10.0
+
+HOST_VALUES = {  # what is shown: metric, labels that it must have
+    "CPU": ("cpu_usage_percent", {"core": "all"}),
+    "memory": ("memory_usage_percent", {}),
+    "disk": ("disk_usage_percent", {}),
+}
+
+
+class Ended(Exception):
+    """Something the demonstration stands on is gone; the message is for the person who watches."""
+
+
+class Arrived(NamedTuple):
+    """What the other end has: counts, the newest timestamp, and the newest values of this host in percent."""
+
+    series: int = 0
+    samples: int = 0
+    newest_ms: int = 0
+    values: Mapping[str, float] = {}
+
+
+class Sink(Protocol):
+    """The other end of the line."""
+
+    title: str
+    push_url: str
+    see: str
+
+    def look(self) -> Arrived:
+        """Ask what has arrived since the start."""
+
+    def check(self) -> None:
+        """Raise Ended when it is gone."""
+
+
+class PrometheusSink:
+    """A real Prometheus, asked by queries."""
+
+    def __init__(self, server: Prometheus, version: str) -> None:
+        self.title = version
+        self.push_url = server.write_url
+        self.see = f"{server.url}/consoles/limpet.html"
+        self._server = server
+        self._started = time.time()
+
+    def look(self) -> Arrived:
+        """Return counts and values by instant queries at this moment."""
+        ask = self._server.query
+        # The first tick's time is on the grid, which can be up to an interval before.
+        since = f"[{time.time() - self._started + INTERVAL_S:.0f}s]"
+        newest = ask('max(timestamp({hostname!=""}))')
+        values = {
+            title: found[()]
+            for title, (metric, labels) in HOST_VALUES.items()
+            if (found := ask(f"max({_selector(metric, labels)})"))
+        }
+        return Arrived(
+            int(ask('count({hostname!=""})').get((), 0)),
+            int(ask(f'sum(count_over_time({{hostname!=""}}{since}))').get((), 0)),
+            int(newest.get((), 0.0) * 1000),
+            values,
+        )
+
+    def check(self) -> None:
+        """Raise Ended, with the end of its log, when Prometheus does not run."""
+        if self._server.pid is None:
+            raise Ended(f"Prometheus ended. The end of {self._server.log}:\n{self._server.tail()}")
+
+
+class ReceiverSink:
+    """The receiver of the tests, for where no Prometheus can be had."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.title = "the tests' receiver (no Prometheus could be had: put one on the PATH)"
+        self.push_url = receiver.url
+        self.see = "only here: the receiver keeps nothing"
+        self._receiver = receiver
+
+    def look(self) -> Arrived:
+        """Return what the receiver has counted."""
+        latest = dict(self._receiver.latest)
+        values = {title: _newest(latest, metric, labels) for title, (metric, labels) in HOST_VALUES.items()}
+        return Arrived(
+            len(latest),
+            self._receiver.samples,
+            max((at for at, _ in latest.values()), default=0),
+            {title: value for title, value in values.items() if value is not None},
+        )
+
+    def check(self) -> None:
+        """Do nothing: it is part of this process."""
+
+
+def _selector(metric: str, labels: Mapping[str, str]) -> str:
+    inside = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return f"{metric}{{{inside}}}"
+
+
+def _newest(
+    latest: Mapping[Labels, tuple[int, float]], metric: str, labels: Mapping[str, str]
+) -> float | None:
+    wanted = {"__name__": metric, **labels}.items()
+    return max((value for key, (_, value) in latest.items() if wanted <= dict(key).items()), default=None)
+
+
+@contextmanager
+def sink() -> Iterator[Sink]:
+    """Start the best receiver to be had."""
+    folder = VAR / "prometheus"
+    try:
+        program = find("prometheus") or ensure("prometheus").path
+    except ServerError as error:
+        print(error, file=sys.stderr)
+        with Receiver(keep=0) as receiver:
+            yield ReceiverSink(receiver)
+        return
+    flags = tuple(f"--web.console.{what}={CONFIG.parent / 'consoles'}" for what in ("templates", "libraries"))
+    server = Prometheus(program, folder, flags=flags)
+    server.log.unlink(missing_ok=True)
+    try:
+        server.start()
+        version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+        yield PrometheusSink(
+            server, version.stdout.partition(" (")[0].replace("prometheus, version", "Prometheus")
+        )
+    except PrometheusError as error:
+        raise Ended(str(error)) from None
+    finally:
+        server.stop()
+
+
+@contextmanager
+def agent(push_url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the agent with a configuration that pushes there."""
+    settings = {
+        "data_dir": str(DATA),
+        "remote_write": [
+            {"name": "demo", "url": push_url, "queue_config": {"batch_send_deadline": "5s"}},
+        ],
+    }
+    SETTINGS.write_text("# Written by `make run`.\n" + yaml.safe_dump(settings, sort_keys=False))
+    with AGENT_LOG.open("wb") as log:
+        process = subprocess.Popen(
+            tied([str(LIMPET), "run", "--config", str(SETTINGS)]),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(AGENT_STOPS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            print(
+                f"The agent did not stop within {AGENT_STOPS_WITHIN_S:g} s, and is killed.", file=sys.stderr
+            )
+            process.kill()
+            process.wait()
+
+
+def backlog() -> dict[str, Any] | None:
+    """Return what `limpet buffer status --json` says; None while there is no buffer yet."""
+    command = [str(LIMPET), "buffer", "status", "--json", "--data-dir", str(DATA)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except subprocess.SubprocessError:
+        return None
+    status: dict[str, Any] = json.loads(done.stdout)
+    return status
+
+
+def rows(there: Sink, status: dict[str, Any] | None, arrived: Arrived) -> list[tuple[str, str]]:
+    """Return what is shown, line by line: a title and a text."""
+    shown = []
+    if status is None or not status["destinations"]:
+        shown.append(("buffer", "starting"))
+    else:
+        to = status["destinations"][0]
+        ledger = to["ledger"]
+        dropped = sum(ledger["dropped"].values())
+        state = to["state"] + (f": {to['last_error']}" if to["last_error"] else "")
+        shown += [
+            ("buffer", f"{status['samples']:,} samples, {status['bytes']:,} bytes in {DATA}"),
+            ("backlog", f"{to['pending_samples']:,} samples to send, {to['lag_seconds']:.0f} s behind"),
+            ("delivered", f"{ledger['delivered']:,} of {ledger['appended']:,} samples, {dropped:,} dropped"),
+            ("sender", state),
+        ]
+    if arrived.newest_ms:
+        age = max(0.0, time.time() - arrived.newest_ms / 1000)
+        shown += [
+            (
+                "arrived",
+                f"{arrived.samples:,} samples of {arrived.series:,} series since the start, the newest {age:.0f} s old",
+            ),
+            ("this host", ", ".join(f"{title} {value:.1f} %" for title, value in arrived.values.items())),
+        ]
+    else:
+        shown.append(("arrived", "nothing yet"))
+    return [*shown, ("receiver", there.title), ("see it", there.see)]
+
+
+def screen(lines: list[tuple[str, str]]) -> Group:
+    """Return the one screen."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, text in lines:
+        table.add_row(title, Text(text, style="bold" if title in ("backlog", "delivered", "see it") else ""))
+    return Group(
+        Text(
+            f"Limpet {__version__}: collected here, written to disk first, pushed to the receiver",
+            style="bold",
+        ),
+        Text(),
+        table,
+        Text(),
+        Text(
+            "Ctrl-C ends it all. Elsewhere: .venv/bin/limpet buffer status --watch --data-dir var/limpet",
+            style="dim",
+        ),
+    )
+
+
+def watch(there: Sink, process: subprocess.Popen[bytes], seconds: float | None) -> None:
+    """Show what happens until `seconds` are over. Raises Ended when it cannot go on."""
+    console = Console()
+    start, start_ms = time.monotonic(), time.time() * 1000
+    shown_at = -PLAIN_EVERY_S
+    with ExitStack() as stack:
+        live = stack.enter_context(Live(console=console, auto_refresh=False)) if console.is_terminal else None
+        while True:
+            there.check()
+            if process.poll() is not None:
+                tail = "\n".join(AGENT_LOG.read_text(errors="replace").splitlines()[-20:])
+                raise Ended(f"The agent ended (status {process.returncode}). The end of {AGENT_LOG}:\n{tail}")
+            arrived = there.look()
+            elapsed = time.monotonic() - start
+            last = seconds is not None and elapsed >= seconds
+            lines = rows(there, backlog(), arrived)
+            if live:
+                live.update(screen(lines), refresh=True)
+            elif last or elapsed - shown_at >= PLAIN_EVERY_S:
+                shown_at = elapsed
+                print(" | ".join(f"{title}: {text}" for title, text in lines), flush=True)
+            if arrived.newest_ms < start_ms and (last or elapsed > FIRST_SAMPLE_WITHIN_S):
+                raise Ended(
+                    f"No new sample arrived within {elapsed:.0f} s. What the agent says is in {AGENT_LOG}."
+                )
+            if last:
+                return
+            time.sleep(REFRESH_S)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _let_finish() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def main() -> int:
+    """Run the demonstration; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="make run", description="A real Prometheus, the agent, and one screen."
+    )
+    parser.add_argument(
+        "--for", dest="seconds", type=float, metavar="SECONDS", help="end by itself (default: never)"
+    )
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    VAR.mkdir(exist_ok=True)
+    try:
+        with ExitStack() as stack:
+            there = stack.enter_context(sink())
+            process = stack.enter_context(agent(there.push_url))
+            stack.callback(_let_finish)  # the first to be called: what was started ends in good order
+            watch(there, process, options.seconds)
+    except Ended as ended:
+        print(ended, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Ended; what was collected is in var.", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
