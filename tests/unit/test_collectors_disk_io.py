@@ -133,6 +133,7 @@ def test_no_file_is_an_error(tmp_path: Path) -> None:
         (b"cciss/c0d0p3", [b"cciss/c0d0"], True),
         (b"xvda1", [], False),
         (b"vdp1", [b"vdp"], True),
+        (b"sdp1", [b"sd"], False),
         (b"7", [b""], False),
     ],
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agent.collectors.files import label, number_after
+from agent.collectors.files import label, number_after, read, read_or_none
 from tests.support.hosts import Host, of, values
 
 
@@ -32,6 +32,13 @@ def test_number_after() -> None:
     assert number_after(b"btime", b"a 1\nbtime 5\n") == 5
     assert number_after(b"btime", b"a 1\nbtime 5") == 5
     assert number_after(b"btime", b"a 1\nbtime\n") is number_after(b"btime", b"") is None
+
+
+def test_a_file_is_read_to_its_end(tmp_path: Path) -> None:
+    long = tmp_path / "long"
+    long.write_bytes(b"0123456789\n" * 50_000)
+    assert read(str(long)) == read_or_none(str(long)) == long.read_bytes()
+    assert read_or_none(str(tmp_path / "none")) is None
 
 
 def test_a_label_is_always_text() -> None:

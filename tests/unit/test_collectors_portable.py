@@ -9,9 +9,10 @@ import time
 import pytest
 
 from agent.collectors import COLLECTORS, HostPaths, cpu, disk_io, disk_usage, host, memory, network, portable
+from agent.collectors.files import read
 from agent.collectors.names import Names
 from agent.collectors.options import DiskIoOptions, DiskUsageOptions, NetworkOptions, Options
-from tests.support.hosts import Values, values
+from tests.support.hosts import Values, of, values
 
 MODULES = {
     "cpu": (cpu, Options()),
@@ -69,6 +70,51 @@ def test_the_same_series_but_for_what_only_linux_tells(name: str, monkeypatch: p
     for key in usual:
         if key[0] in STEADY:
             assert other[key] == pytest.approx(linux[key], abs=1)
+
+
+def test_interfaces_and_disks_are_those_that_linux_tells() -> None:
+    """Psutil's numbers lie between two readings of the files, field by field."""
+    nics, disks = (
+        Names("interface", re.compile("lo")),
+        Names("device", re.compile("loop.*"), disk_io.is_partition),
+    )
+
+    def files() -> dict[bytes, tuple[int, ...]]:
+        devices = disk_io.parse_diskstats(read("/proc/diskstats"), disks)
+        return network.parse_dev(read("/proc/net/dev"), nics) | {
+            name: disk[:6] for name, disk in devices.items()
+        }
+
+    before = files()
+    told = portable.interfaces(nics) | portable.disks(disks)
+    after = files()
+    both = before.keys() & after.keys() & told.keys()
+    assert both
+    for name in both:
+        for low, value, high in zip(before[name], told[name], after[name], strict=True):
+            assert low <= value <= high, name
+
+
+def test_memory_is_what_linux_tells() -> None:
+    mine, files = (
+        of(values(collect(0.0))) for collect in (portable.memory, memory.build(Options(), HostPaths()))
+    )
+    assert mine.keys() == files.keys() - ONLY_LINUX
+    for series, value in mine.items():
+        assert value == pytest.approx(files[series], abs=64 * 2**20), series
+
+
+def test_a_guests_time_is_not_busy_twice() -> None:
+    seconds = {
+        "user": 3.0,
+        "nice": 1.0,
+        "system": 2.0,
+        "idle": 50.0,
+        "iowait": 4.0,
+        "guest": 2.0,
+        "guest_nice": 1.0,
+    }
+    assert portable.times_of(seconds) == cpu.Times(user=300, system=200, idle=5000, iowait=400, busy=600)
 
 
 def test_platforms_without_statvfs(monkeypatch: pytest.MonkeyPatch) -> None:
