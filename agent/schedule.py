@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from agent import grid
@@ -140,16 +141,15 @@ class Schedule:
         due = [plan for plan in self._plans.values() if plan.next_ms <= now_ms]
         if not due:
             return
-        # The newest grid time; the very first one may be on a denser grid than the plan's own.
-        at_ms = max(max(p.next_ms, grid.slot(now_ms, p.interval_ms, p.offset_ms)) for p in due)
         mono = self._clock.monotonic()
-        instant = Instant(at_ms, int(mono * 1000), self._boot_id)
         jobs = []
         for plan in due:
+            # The very first time may be on a denser grid than the plan's own.
+            at_ms = max(plan.next_ms, grid.slot(now_ms, plan.interval_ms, plan.offset_ms))
             plan.next_ms = self._following(plan, now_ms)
             if plan.running is None:
-                plan.running = instant, mono
-                jobs.append(Job(plan.name, lambda collect=plan.collect: collect(mono)))
+                plan.running = Instant(at_ms, int(mono * 1000), self._boot_id), mono
+                jobs.append(Job(plan.name, partial(plan.collect, mono)))
         self._settle(self._workers.run(jobs))
 
     def _follow_clock(self, now_ms: int) -> None:
@@ -166,7 +166,7 @@ class Schedule:
         missed: dict[Instant, int] = {}
         for done in ended:
             plan = self._plans[done.key]
-            assert plan.running is not None  # noqa: S101  a job is started with it
+            assert plan.running is not None  # a job is started with it
             instant, _ = plan.running
             late, plan.running, plan.timed_out, plan.seconds = plan.timed_out, None, False, done.seconds
             if done.error is not None:
@@ -215,5 +215,3 @@ class Schedule:
                 self._log.warning(
                     Event.COLLECTOR_TIMED_OUT, collector=plan.name, timeout_seconds=plan.timeout
                 )
-
-

@@ -144,4 +144,4 @@ class Buffer:
 
     def _fits(self) -> bool:
         free, volume = self._fs.free(self._dir)
-        return self.log.bytes < self._max_size and free >= self._min_free(volume)
+        return self.log.size < self._max_size and free >= self._min_free(volume)

@@ -144,7 +144,7 @@ class Encoder:
                 self._modes[group.name, group.series[i]] = modes[i]
             group.rescale()
             new = lanes.to_lanes(values, group.scales, group.raw)
-            assert new is not None  # noqa: S101  every scale is now the one that its value needs
+            assert new is not None  # every scale is now the one that its value needs
         head = _COLUMN.pack(group.index, len(changed))
         remodes = [_REMODE.pack(i, group.modes[i]) for i in changed]
         row = lanes.to_row(new, group.lanes)

@@ -106,7 +106,13 @@ class Cursor:
     """One destination's way through the log.  Read and commit from one thread; the rest from any."""
 
     def __init__(
-        self, fs: Fs, folder: str, name: str, log: Log, start: Ledger, clock: Callable[[], float] = time.monotonic
+        self,
+        fs: Fs,
+        folder: str,
+        name: str,
+        log: Log,
+        start: Ledger,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._fs, self._log, self._clock = fs, log, clock

@@ -11,8 +11,9 @@ from typing import Protocol
 
 
 class Fs(Protocol):
-    """What the buffer needs of a file system."""
+    """What the buffer needs of a file system; `RealFs` says what each call does."""
 
+    # ruff: noqa: D102
     def create(self, path: str) -> int: ...
     def open(self, path: str) -> int: ...
     def write(self, fd: int, data: bytes) -> int: ...

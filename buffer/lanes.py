@@ -52,7 +52,7 @@ def to_lanes(values: Sequence[float], scales: Sequence[float], raw: Sequence[int
         lanes = [round(v * s) for v, s in zip(plain, scales, strict=True)]
     except (ValueError, OverflowError):  # NaN, infinity
         return None
-    if lanes and not (-_LIMIT < min(lanes) and max(lanes) < _LIMIT):
+    if lanes and not (min(lanes) > -_LIMIT and max(lanes) < _LIMIT):
         return None
     pack = struct.Struct(f"<{len(lanes)}d").pack
     if pack(*map(truediv, lanes, scales)) != pack(*plain):  # bytes, because -0.0 == 0.0

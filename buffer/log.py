@@ -52,7 +52,7 @@ class Log:
         self.end = self.synced = max(self._recover(), numbered_from)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """The size of all segment files."""
         return sum(self.sizes.values())
 
@@ -225,7 +225,7 @@ class Log:
             return None
         while (record := file.next()) is not None:
             if isinstance(record, Record):
-                end = record.seq + record.count
+                end = record.seq + record.samples
                 key = record.seq if record.key or key is None else key
         file.close()
         return None if key is None or end is None else (key, end)

@@ -66,7 +66,9 @@ class File:
             if found is None or isinstance(found, Torn):
                 return None
             at, self._at = self._at, found.end
-            return found._replace(at=self._base + at, end=self.offset) if isinstance(found, Damaged) else found
+            return (
+                found._replace(at=self._base + at, end=self.offset) if isinstance(found, Damaged) else found
+            )
 
     def _more(self) -> bool:
         """Extend the window by what the file has; False where it ends."""
@@ -104,7 +106,7 @@ class Reader:
             if self._file is None and not self._open(names):
                 return None
             file = self._file
-            assert file is not None  # noqa: S101  _open has set it
+            assert file is not None  # _open has set it
             entry = self._read(file)
             if entry is not None:
                 return entry
@@ -119,7 +121,7 @@ class Reader:
                 self.damaged += 1
                 self._decoder.reset()
                 continue
-            end = found.seq + found.count
+            end = found.seq + found.samples
             try:
                 frame = self._decoder.decode(found.body, found.wall_ms, found.key)
             except CodecError:

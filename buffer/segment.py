@@ -43,7 +43,7 @@ class Record(NamedTuple):
 
     seq: int
     wall_ms: int
-    count: int
+    samples: int
     key: bool
     body: bytes
     end: int

@@ -52,8 +52,11 @@ def _segment(fs: Fs, folder: str, first: int) -> Segment | None:
     empty = Segment(name, first, first, 0, 0, 0, 0, None, None, 0, 0)
     try:
         size = fs.size(f"{folder}/{name}")
-        file = File(fs, folder, first)
     except FileNotFoundError:  # dropped since the folder was listed
+        return None
+    try:
+        file = File(fs, folder, first)
+    except FileNotFoundError:
         return None
     except segment.Short:
         return empty._replace(bytes=size)
@@ -66,8 +69,8 @@ def _segment(fs: Fs, folder: str, first: int) -> Segment | None:
         if isinstance(found, Damaged):
             damaged, damaged_bytes = damaged + 1, damaged_bytes + found.end - found.at
             continue
-        records, keys, samples = records + 1, keys + found.key, samples + found.count
-        end = found.seq + found.count
+        records, keys, samples = records + 1, keys + found.key, samples + found.samples
+        end = found.seq + found.samples
         oldest = found.wall_ms if oldest is None else min(oldest, found.wall_ms)
         newest = found.wall_ms if newest is None else max(newest, found.wall_ms)
     file.close()
