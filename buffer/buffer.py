@@ -49,6 +49,7 @@ class Buffer:
             fs.make_folder(folder)
         self._lock = Lock(f"{data_dir}/lock")
         self._arrived = threading.Condition()
+        self._waiting: dict[object, int] = {}
         try:
             known = self._known()
             furthest = max((ledger.position for ledger in known.values() if ledger), default=0)
@@ -86,18 +87,28 @@ class Buffer:
         self._make_room()
         end = self.log.append(ticks, missed)
         with self._arrived:
-            self._arrived.notify_all()
+            # Nobody is woken for less than it waits for: a wake-up costs more than the append.
+            if any(position < end for position in self._waiting.values()):
+                self._arrived.notify_all()
         return end
 
     def last(self, group: str) -> tuple[int, int] | None:
         """Return the wall time in ms of the group's last tick and its number of series, if it is known."""
         return self.log.last.get(group)
 
+    @property
+    def written(self) -> int:
+        """Bytes written to segments and cursor files since the buffer was opened."""
+        return self.log.written + sum(cursor.written for cursor in self.cursors.values())
+
     def wait(self, position: int, timeout: float) -> None:
-        """Return when something was appended behind `position`, after `timeout` seconds, or on `wake`."""
+        """Return when there are samples behind `position`, after `timeout` seconds, or on `wake`."""
         with self._arrived:
             if self.log.end <= position:
+                me = object()
+                self._waiting[me] = position
                 self._arrived.wait(timeout)
+                del self._waiting[me]
 
     def wake(self) -> None:
         """Make every `wait` return."""

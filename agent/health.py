@@ -1,0 +1,175 @@
+"""What the agent reports of itself: the `limpet_*` series, collected and pushed like everything else.
+
+Cheap: a few attributes and two reads of /proc per run.  Durations are rounded to the millisecond.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+
+from agent import __version__
+from agent.collectors.metric import Labels, Metric, Sample
+from agent.schedule import Schedule
+from agent.sender.lane import Lane
+from buffer.buffer import Buffer
+
+METRICS = (
+    Metric("limpet_build_info", "gauge", "", "Always 1; the labels say which version runs on which Python."),
+    Metric("limpet_start_time_seconds", "gauge", "seconds", "When the agent started, UTC since 1970."),
+    Metric("limpet_cpu_seconds_total", "counter", "seconds", "CPU time the agent has used."),
+    Metric("limpet_resident_memory_bytes", "gauge", "bytes", "Memory the agent holds."),
+    Metric("limpet_buffer_bytes", "gauge", "bytes", "Size of the buffer's segment files."),
+    Metric("limpet_buffer_max_bytes", "gauge", "bytes", "Configured limit of the buffer."),
+    Metric(
+        "limpet_buffer_appended_samples_total",
+        "counter",
+        "samples",
+        "Samples appended since the buffer began.",
+    ),
+    Metric(
+        "limpet_buffer_missed_samples_total",
+        "counter",
+        "samples",
+        "Samples that could not be collected, estimated from the grid.",
+    ),
+    Metric(
+        "limpet_buffer_append_failures_total", "counter", "appends", "Appends that failed since the start."
+    ),
+    Metric(
+        "limpet_buffer_written_bytes_total",
+        "counter",
+        "bytes",
+        "Bytes written to segments and cursors since the start.",
+    ),
+    Metric(
+        "limpet_collector_duration_seconds", "gauge", "seconds", "How long the collector's last run took."
+    ),
+    Metric(
+        "limpet_collector_failures_total", "counter", "runs", "Runs of the collector that raised an error."
+    ),
+    Metric(
+        "limpet_collector_timeouts_total", "counter", "runs", "Runs of the collector that were left behind."
+    ),
+    Metric(
+        "limpet_destination_appended_samples_total",
+        "counter",
+        "samples",
+        "Samples appended for the destination: delivered, pending and dropped ones.",
+    ),
+    Metric(
+        "limpet_destination_delivered_samples_total",
+        "counter",
+        "samples",
+        "Samples that the destination has taken.",
+    ),
+    Metric(
+        "limpet_destination_dropped_samples_total",
+        "counter",
+        "samples",
+        "Samples that the destination will not get, by reason.",
+    ),
+    Metric(
+        "limpet_destination_pending_samples", "gauge", "samples", "Samples that wait for the destination."
+    ),
+    Metric(
+        "limpet_destination_oldest_pending_age_seconds",
+        "gauge",
+        "seconds",
+        "Age of the oldest sample that waits for the destination.",
+    ),
+    Metric(
+        "limpet_destination_held",
+        "gauge",
+        "",
+        "1 while the destination refuses what an operator has to mend, else 0.",
+    ),
+    Metric("limpet_destination_requests_total", "counter", "requests", "Requests sent to the destination."),
+    Metric("limpet_destination_retries_total", "counter", "requests", "Requests that were repetitions."),
+    Metric("limpet_destination_sent_bytes_total", "counter", "bytes", "Bytes of request bodies sent."),
+    Metric(
+        "limpet_destination_send_seconds_total",
+        "counter",
+        "seconds",
+        "Time spent waiting for the destination.",
+    ),
+)
+
+REASONS = ("evicted", "rejected", "corrupt")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def build(
+    buffer: Buffer,
+    max_size: int,
+    lanes: Sequence[Lane],
+    schedule: Callable[[], Schedule],
+    wall: Callable[[], float] = time.time,
+) -> Callable[[float], list[Sample]]:
+    """Return the collector.  `schedule` is asked at each run, because it holds this collector itself."""
+    info: Labels = (("python", platform.python_version()), ("version", __version__))
+    started = round(wall(), 2)
+
+    def collect(_now: float) -> list[Sample]:
+        log, plan = buffer.log, schedule()
+        samples = [
+            Sample("limpet_build_info", 1.0, info),
+            Sample("limpet_start_time_seconds", started),
+            Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
+            Sample("limpet_resident_memory_bytes", float(resident_bytes())),
+            Sample("limpet_buffer_bytes", float(log.size)),
+            Sample("limpet_buffer_max_bytes", float(max_size)),
+            Sample("limpet_buffer_appended_samples_total", float(log.end)),
+            Sample("limpet_buffer_missed_samples_total", float(log.missed)),
+            Sample("limpet_buffer_append_failures_total", float(plan.append_failures)),
+            Sample("limpet_buffer_written_bytes_total", float(buffer.written)),
+        ]
+        for each in plan.plans:
+            labels: Labels = (("collector", each.name),)
+            samples += (
+                Sample("limpet_collector_duration_seconds", round(each.seconds, 3), labels),
+                Sample("limpet_collector_failures_total", float(each.failures), labels),
+                Sample("limpet_collector_timeouts_total", float(each.timeouts), labels),
+            )
+        now = wall()
+        for lane in lanes:
+            samples += _destination(buffer, lane, now)
+        return samples
+
+    return collect
+
+
+def _destination(buffer: Buffer, lane: Lane, now: float) -> list[Sample]:
+    cursor, stats = buffer.cursors[lane.name], lane.stats
+    ledger, oldest = cursor.ledger, cursor.oldest_pending_ms()
+    labels: Labels = (("destination", lane.name),)
+    values = {
+        "appended_samples_total": buffer.log.end - ledger.start,
+        "delivered_samples_total": ledger.delivered,
+        "pending_samples": buffer.log.end - ledger.position,
+        "oldest_pending_age_seconds": round(max(0.0, now - oldest / 1000)) if oldest is not None else 0,
+        "held": ledger.state == "held",
+        "requests_total": stats.requests,
+        "retries_total": stats.retries,
+        "sent_bytes_total": stats.bytes_sent,
+        "send_seconds_total": round(stats.send_seconds_total, 3),
+    }
+    samples = [Sample(f"limpet_destination_{name}", float(value), labels) for name, value in values.items()]
+    for reason in dict.fromkeys((*REASONS, *ledger.dropped)):
+        labelled: Labels = (("destination", lane.name), ("reason", reason))
+        count = float(ledger.dropped.get(reason, 0))
+        samples.append(Sample("limpet_destination_dropped_samples_total", count, labelled))
+    return samples
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process: the kernel's statm, or the peak where there is none."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,157 @@
+"""The process: opens the buffer, starts the schedule and the lanes, waits for a signal, and stops.
+
+Promises: signals are waited for, never handled, so nothing runs in between.  SIGTERM, SIGINT and
+SIGHUP stop within five seconds whatever a receiver does: no new round, what was collected is on disk,
+one bounded last try to send, the lock is released; the cursors keep the rest.  A thread that dies of a
+defect ends the process with status 1.  Meanwhile this thread syncs the buffer every `sync_interval`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from agent import __version__, health, log
+from agent.collectors import COLLECTORS, HostPaths
+from agent.config import Config
+from agent.events import Event
+from agent.schedule import Plan, Schedule, SystemClock
+from agent.sender.lane import open_lane, stop_all
+from agent.series import Columns, host_labels
+from buffer.buffer import Buffer
+from buffer.errors import LimpetError
+
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+LAST_TRY = 2.0
+LAST_ROUND = 1.0
+HEALTH = "limpet"
+
+
+class Agent:
+    """Everything that runs, put together from a configuration.
+
+    Raises LimpetError where the buffer is in use, of a newer format, or cannot be opened.
+    """
+
+    def __init__(self, config: Config, logger: Any) -> None:
+        self._log = logger
+        self.died = False
+        limits = config.buffer
+        self.buffer = open_buffer(config)
+        clock = SystemClock()
+        self.lanes = [
+            open_lane(to, self.buffer.cursors[to.name], self.buffer, __version__, logger)
+            for to in config.remote_write
+        ]
+        labels = host_labels(config)
+        plans = [
+            Plan(
+                each.name,
+                COLLECTORS[each.name].build(each.options, HostPaths()),
+                Columns(COLLECTORS[each.name].metrics, labels),
+                each.interval,
+                each.timeout,
+                labels["hostname"],
+            )
+            for each in config.collect.plan()
+        ]
+        own = health.build(self.buffer, limits.max_size, self.lanes, lambda: self.schedule)
+        columns = Columns(health.METRICS, labels)
+        interval, timeout = config.collect.interval, config.collect.timeout
+        plans.append(Plan(HEALTH, own, columns, interval, timeout, labels["hostname"]))
+        self.schedule = Schedule(plans, self.buffer, boot_id(), logger, clock)
+
+    def run(self, sync_interval: float) -> int:
+        """Run until a signal comes; return the exit status.  The caller has blocked the signals."""
+        threading.excepthook = self._thread_died
+        self.schedule.start()
+        for lane in self.lanes:
+            lane.start()
+        self._log.info(
+            Event.STARTED,
+            version=__version__,
+            pid=os.getpid(),
+            destinations=[lane.name for lane in self.lanes],
+        )
+        failing = False
+        while (received := signal.sigtimedwait(STOP_SIGNALS, sync_interval)) is None:
+            failing = self._sync(failing)
+        name = signal.Signals(received.si_signo).name
+        self._log.info(Event.STOPPING, signal=name)
+        begun = time.monotonic()
+        self.schedule.stop(LAST_ROUND)
+        self._sync(failing)
+        stop_all(self.lanes, LAST_TRY)
+        try:
+            self.buffer.close()
+        except OSError as error:
+            self._log.error(Event.SYNC_FAILED, error=str(error))
+        self._log.info(Event.STOPPED, seconds=round(time.monotonic() - begun, 2))
+        return 1 if self.died else 0
+
+    def _sync(self, failing: bool) -> bool:
+        try:
+            self.buffer.sync()
+        except OSError as error:
+            (self._log.debug if failing else self._log.error)(Event.SYNC_FAILED, error=str(error))
+            return True
+        return False
+
+    def _thread_died(self, args: threading.ExceptHookArgs) -> None:
+        self._log.critical(
+            Event.THREAD_DIED,
+            thread=args.thread.name if args.thread else None,
+            exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+        )
+        self.died = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def open_buffer(config: Config) -> Buffer:
+    """Open the configured buffer for writing.  Raises LimpetError."""
+    limits = config.buffer
+    try:
+        return Buffer(
+            config.data_dir,
+            [to.name for to in config.remote_write],
+            max_size=limits.max_size,
+            min_free=limits.min_free_space.on,
+            segment_size=limits.segment_size,
+        )
+    except OSError as error:
+        raise LimpetError(
+            "data_dir",
+            f"{config.data_dir} cannot be used: {(error.strerror or str(error)).lower()}",
+            "Check that the folder can be written by this user, and that the volume has room.",
+        ) from None
+
+
+def boot_id() -> str:
+    """Return 32 hex digits that change with every boot: the kernel's, or made of the boot time."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip().replace("-", "")
+    except OSError:
+        import psutil
+
+        return f"{int(psutil.boot_time()):032x}"
+
+
+def run(config: Config, warnings: Sequence[str] = ()) -> int:
+    """`limpet run`: collect, keep and send until a signal comes; return the exit status."""
+    # Before any thread starts: they inherit the mask, so that only `sigtimedwait` sees the signals.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    log.configure(config.log.level, config.log.format)
+    logger = log.get()
+    for warning in warnings:
+        logger.warning(Event.CONFIG_WARNING, text=warning)
+    agent = Agent(config, logger)
+    # What is loaded by now stays: the collector of cycles need not look at it again.
+    gc.collect()
+    gc.freeze()
+    return agent.run(config.buffer.sync_interval)
