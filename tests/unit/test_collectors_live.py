@@ -44,11 +44,11 @@ def test_memory_is_what_free_says() -> None:
         ("cached", "cache"),
         ("buffers", "buffers"),
     ):
-        assert found[f"memory_{series}_bytes"] == pytest.approx(free[column], abs=64 * MIB), series
-    assert found["memory_used_bytes"] == pytest.approx(free["total"] - free["available"], abs=64 * MIB)
+        assert found[f"memory_{series}_bytes"] == pytest.approx(free[column], abs=128 * MIB), series
+    assert found["memory_used_bytes"] == pytest.approx(free["total"] - free["available"], abs=128 * MIB)
     swap = dict(zip(words[0], map(float, words[2][1:]), strict=False))
     assert found["swap_total_bytes"] == swap["total"]
-    assert found["swap_used_bytes"] == pytest.approx(swap["used"], abs=64 * MIB)
+    assert found["swap_used_bytes"] == pytest.approx(swap["used"], abs=128 * MIB)
 
 
 def test_disk_usage_is_what_df_says() -> None:
