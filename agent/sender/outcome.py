@@ -130,7 +130,7 @@ def failure(error: Exception, host: str) -> Outcome:
         what = f"the certificate of {host} was not accepted: {error.verify_message or error.reason}"
         return Outcome(Verdict.HELD, error=f"TLS: {what.rstrip('.')}")
     if isinstance(error, ssl.SSLError):
-        reason = error.reason or "the connection was cut"
+        reason = getattr(error, "reason", None) or "the connection was cut"  # not every one has it
         held = any(part in reason for part in _TLS_REFUSED)
         told = reason.lower().replace("_", " ")
         return Outcome(Verdict.HELD if held else Verdict.RETRY, error=f"TLS with {host}: {told}")

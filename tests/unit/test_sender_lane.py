@@ -1,0 +1,560 @@
+"""The lane against a model receiver, on a clock that moves only when the lane waits.
+
+What the real sockets add is in tests/fault/test_sender.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from agent.config import QueueConfig
+from agent.sender.events import Event
+from agent.sender.lane import EMPTY, Lane, stop_all
+from agent.sender.outcome import Outcome, Verdict
+from agent.sender.state import Rules, State
+from buffer.cursor import Chunk
+from buffer.model import Instant, Series, Tick
+from tests.support import wire
+from tests.support.net import wait_for
+
+SERIES = tuple(Series(name, (("hostname", "a"),)) for name in ("cpu", "memory"))
+LATER = tuple(Series(name, (("hostname", "a"),)) for name in ("cpu", "disk", "memory"))
+QUEUE = QueueConfig(max_samples_per_send=10, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=300.0)
+
+DELIVERED = Outcome(Verdict.DELIVERED, 204)
+RETRY = Outcome(Verdict.RETRY, 503, "HTTP 503")
+NO_ANSWER = Outcome(Verdict.RETRY, 0, "no connection")
+HELD = Outcome(Verdict.HELD, 401, "HTTP 401")
+TOO_LARGE = Outcome(Verdict.TOO_LARGE, 413, "HTTP 413")
+REJECTED = Outcome(Verdict.REJECTED, 400, "HTTP 400: out of order sample")
+
+
+class Clock:
+    """A clock, and the event that a lane waits for: waiting moves the one and sets the other at its end."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.stopped = False
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        self.now += max(0.0, seconds)
+        return self.stopped
+
+    def is_set(self) -> bool:
+        return self.stopped
+
+
+class Memory:
+    """A buffer and its only cursor: a list of records, each the ticks of one instant."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.records: list[list[Tick]] = []
+        self.position = 0
+        self.delivered = 0
+        self.dropped: dict[str, int] = {}
+        self.notes: list[tuple[str, str | None]] = []
+        self.waits: list[float] = []
+        self.broken: OSError | None = None
+        self._clock = clock
+
+    def append(self, *ticks: Tick) -> None:
+        self.records.append(list(ticks))
+
+    @property
+    def end(self) -> int:
+        return sum(_size(record) for record in self.records)
+
+    def pending(self) -> int:
+        return self.end - self.position
+
+    def read(self, max_samples: int) -> Chunk:
+        at, ticks, samples = 0, list[Tick](), 0
+        for record in self.records:
+            if at >= self.position:
+                if ticks and samples + _size(record) > max_samples:
+                    break
+                ticks += record
+                samples += _size(record)
+            at += _size(record)
+        return Chunk(ticks, self.position + samples, samples)
+
+    def commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        assert end > self.position
+        assert delivered + sum(dropped.values()) == end - self.position
+        self.position = end
+        self.delivered += delivered
+        for reason, count in dropped.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+        if self.broken:
+            raise self.broken
+
+    def note(self, state: str, error: str | None) -> None:
+        if self.notes[-1:] != [(state, error)]:
+            self.notes.append((state, error))
+        if self.broken:
+            raise self.broken
+
+    def wait(self, position: int, timeout: float) -> None:
+        assert self.end <= position, "the lane waits for what is there"
+        self.waits.append(timeout)
+        self._clock.now += timeout
+
+    def wake(self) -> None:
+        pass
+
+
+def _size(record: Sequence[Tick]) -> int:
+    return sum(len(tick.values) for tick in record)
+
+
+class Script:
+    """A receiver that answers as it is told, and keeps what it answered 2xx (`lost`: or would have)."""
+
+    def __init__(self, outcomes: Sequence[Outcome] = (), lost: bool = False) -> None:
+        self.outcomes = list(outcomes)
+        self.lost = lost
+        self.bodies: list[bytes] = []
+        self.attempts: list[int] = []
+        self.within: list[float | None] = []
+        self.stored: dict[wire.Labels, dict[int, float]] = {}
+        self.closed = False
+
+    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+        self.bodies.append(body)
+        self.attempts.append(attempt)
+        self.within.append(within)
+        outcome = self.outcomes.pop(0) if self.outcomes else DELIVERED
+        if outcome.verdict is Verdict.DELIVERED or (self.lost and outcome is NO_ANSWER):
+            for labels, samples in wire.decode(body).series:
+                known = self.stored.setdefault(labels, {})
+                for at, value in samples:
+                    if at not in known:
+                        assert at > max(known, default=-1), "older than what this series has"
+                    assert known.setdefault(at, value) == value, "another value for the same instant"
+        return outcome
+
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Rig:
+    """A lane on a memory buffer, driven step by step."""
+
+    def __init__(
+        self, outcomes: Sequence[Outcome] = (), queue: QueueConfig = QUEUE, *, lost: bool = False
+    ) -> None:
+        self.clock = Clock()
+        self.memory = Memory(self.clock)
+        self.script = Script(outcomes, lost)
+        self.lane = Lane(
+            "there",
+            queue,
+            self.memory,
+            self.memory,
+            self.script,
+            structlog.get_logger(),
+            clock=self.clock,
+            random=lambda: 0.5,
+        )
+        self.lane._stopping = self.clock  # type: ignore[assignment]
+        self.lane._due = self.clock.now
+        self.ticks = 0
+
+    def collect(self, count: int = 1, series: tuple[Series, ...] = SERIES) -> None:
+        for _ in range(count):
+            self.ticks += 1
+            at = Instant(self.ticks * 10_000, 0, "boot")
+            self.memory.append(
+                Tick(at, "all", series, [float(self.ticks * 10 + i) for i in range(len(series))])
+            )
+
+    def step(self) -> None:
+        self.lane._step()
+
+    def drain(self) -> None:
+        for _ in range(1000):
+            if not self.memory.pending():
+                return
+            self.step()
+        raise AssertionError("the lane does not get on")
+
+    def everything(self) -> dict[wire.Labels, dict[int, float]]:
+        found: dict[wire.Labels, dict[int, float]] = {}
+        for record in self.memory.records:
+            for tick in record:
+                for (name, labels, *_), value in zip(tick.series, tick.values, strict=True):
+                    key = tuple(sorted([("__name__", name), *labels]))
+                    found.setdefault(key, {})[tick.at.wall_ms] = value
+        return found
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.sampled_from([DELIVERED, RETRY, NO_ANSWER, HELD, TOO_LARGE]), max_size=25),
+    st.lists(st.tuples(st.integers(1, 9), st.sampled_from([SERIES, LATER])), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_whatever_goes_wrong_everything_arrives_once_and_in_order(
+    outcomes: list[Outcome], appends: list[tuple[int, tuple[Series, ...]]], lost: bool
+) -> None:
+    rig = Rig(outcomes, lost=lost)
+    for count, series in appends:
+        rig.collect(count, series)
+        rig.step()
+    rig.drain()
+    assert rig.script.stored == rig.everything()
+    assert (rig.memory.delivered, rig.memory.dropped) == (rig.memory.end, {})
+    assert rig.lane.stats.samples_sent == rig.memory.end
+
+
+@given(st.lists(st.sampled_from([DELIVERED, RETRY, REJECTED, HELD]), max_size=20))
+@settings(deadline=None)
+def test_what_is_refused_is_in_the_ledger_and_nothing_else_is_missing(outcomes: list[Outcome]) -> None:
+    rig = Rig(outcomes)
+    rig.collect(40)
+    rig.drain()
+    stored = sum(len(samples) for samples in rig.script.stored.values())
+    assert rig.memory.delivered == stored
+    assert stored + rig.memory.dropped.get("rejected", 0) == 80
+
+
+def test_the_first_batch_goes_out_at_once_and_then_one_in_each_deadline() -> None:
+    rig = Rig()
+    rig.collect()
+    rig.step()
+    assert len(rig.script.bodies) == 1
+    sent_at = rig.clock.now
+    rig.collect(3)
+    rig.step()
+    assert len(rig.script.bodies) == 1
+    assert rig.clock.now == sent_at + 30.0  # it waited, and for nothing less than a full batch
+    rig.step()
+    assert [wire.decode(body).samples for body in rig.script.bodies] == [2, 6]
+
+
+def test_a_full_batch_waits_for_nothing() -> None:
+    rig = Rig()
+    rig.collect(12)
+    while len(rig.script.bodies) < 2:
+        rig.step()
+    assert (rig.clock.now, rig.memory.waits) == (1000.0, [])
+    assert [wire.decode(body).samples for body in rig.script.bodies] == [10, 10]
+
+
+def test_a_batch_merges_the_ticks_of_each_series() -> None:
+    rig = Rig()
+    rig.collect(5)
+    rig.step()
+    [body] = rig.script.bodies
+    assert sorted(len(series.samples) for series in wire.decode(body).series) == [5, 5]
+
+
+def test_an_idle_lane_waits_for_the_next_sample_without_polling() -> None:
+    rig = Rig()
+    rig.step()
+    assert rig.memory.waits == [3600.0]
+    assert rig.memory.notes == [("idle", None)]
+
+
+def test_a_retry_repeats_the_very_same_request_and_counts() -> None:
+    rig = Rig([RETRY, NO_ANSWER, RETRY])
+    rig.collect(2)
+    rig.step()
+    rig.collect(3)  # newer samples do not join a batch that is on its way
+    rig.drain()
+    assert len({*rig.script.bodies[:4]}) == 1
+    assert rig.script.attempts == [0, 1, 2, 3, 0]
+    stats = rig.lane.stats
+    assert (stats.requests, stats.retries, stats.consecutive_failures, stats.last_status) == (5, 3, 0, 204)
+    assert stats.bytes_sent == sum(map(len, rig.script.bodies))
+
+
+def test_after_an_outage_what_came_in_meanwhile_goes_out_at_once() -> None:
+    rig = Rig([NO_ANSWER] * 12)
+    rig.collect(5)
+    for _ in range(12):
+        rig.step()
+    rig.collect(1)
+    before = rig.clock.now
+    rig.step()
+    recovered = rig.clock.now
+    rig.step()
+    assert rig.clock.now == recovered > before
+    assert rig.memory.pending() == 0
+
+
+def test_a_held_destination_is_probed_and_resumes_by_itself() -> None:
+    rig = Rig([HELD, HELD, NO_ANSWER, DELIVERED])
+    rig.collect(5)
+    with capture_logs() as logs:
+        rig.step()
+        assert rig.memory.notes[-1] == ("held", "HTTP 401")
+        rig.step()
+        rig.step()
+        assert rig.lane.state is State.HELD
+        assert rig.memory.delivered == 0
+        rig.drain()
+    assert rig.script.bodies[1:4] == [EMPTY] * 3
+    assert rig.script.bodies[4] == rig.script.bodies[0]
+    assert rig.clock.now - 1000.0 == 45 + 75 + (30 + 30 * 7) / 2 + 15
+    assert told(logs) == [
+        ("warning", Event.HELD, "HTTP 401"),
+        ("debug", Event.HELD, "HTTP 401"),
+        ("warning", Event.HELD, "no connection"),
+        ("debug", Event.DELIVERED, None),
+        ("info", Event.RESUMED, None),
+    ]
+    assert rig.lane.error is None
+
+
+def test_a_receiver_that_takes_only_empty_writes_is_asked_ever_more_rarely() -> None:
+    rig = Rig([HELD, DELIVERED] * 8)
+    rig.collect(1)
+    waits = []
+    for _ in range(8):
+        rig.step()  # the batch
+        before = rig.clock.now
+        rig.step()  # the probe
+        waits.append(rig.clock.now - before)
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (45.0, 165.0)
+    assert rig.memory.delivered == 0
+
+
+def test_too_large_a_batch_is_halved_and_stays_so() -> None:
+    rig = Rig([TOO_LARGE, TOO_LARGE])
+    rig.collect(10)
+    with capture_logs() as logs:
+        rig.drain()
+    assert [wire.decode(body).samples for body in rig.script.bodies] == [10, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert [(e["log_level"], e["limit"]) for e in logs if e["event"] == Event.BATCH_HALVED] == [
+        ("info", 5),
+        ("info", 2),
+    ]
+
+
+def test_a_single_record_that_is_too_large_is_held_not_lost() -> None:
+    rig = Rig([TOO_LARGE, TOO_LARGE])
+    rig.collect(1)
+    rig.step()
+    rig.clock.now += 30
+    rig.step()
+    assert (rig.lane.state, rig.lane.error) == (State.HELD, "HTTP 413")
+    rig.drain()
+    assert (rig.memory.delivered, rig.memory.dropped) == (2, {})
+
+
+def test_a_refused_batch_is_told_with_the_receivers_words() -> None:
+    rig = Rig([REJECTED])
+    rig.collect(2)
+    with capture_logs() as logs:
+        rig.step()
+    assert told(logs) == [("error", Event.REJECTED, "HTTP 400: out of order sample")]
+    assert logs[0]["samples"] == 4
+    assert (rig.memory.position, rig.memory.dropped) == (4, {"rejected": 4})
+    assert rig.lane.error == "HTTP 400: out of order sample"
+
+
+def test_a_row_of_failures_is_told_aloud_once() -> None:
+    rig = Rig([RETRY, NO_ANSWER, RETRY])
+    rig.collect(1)
+    with capture_logs() as logs:
+        rig.drain()
+    assert [entry for entry in told(logs) if entry[1] == Event.RETRY] == [
+        ("warning", Event.RETRY, "HTTP 503"),
+        ("debug", Event.RETRY, "no connection"),
+        ("debug", Event.RETRY, "HTTP 503"),
+    ]
+    assert all(entry["destination"] == "there" for entry in logs)
+
+
+def test_an_instant_that_is_there_twice_is_sent_once_and_balances() -> None:
+    rig = Rig()
+    rig.collect(2)
+    rig.memory.append(rig.memory.records[0][0]._replace(values=[-1.0, -1.0]))
+    with capture_logs() as logs:
+        rig.step()
+    assert rig.script.stored[("__name__", "cpu"), ("hostname", "a")] == {10_000: 10.0, 20_000: 20.0}
+    assert (rig.memory.delivered, rig.memory.dropped) == (4, {"rejected": 2})
+    assert ("warning", Event.REPEATED, None) in told(logs)
+
+
+def test_records_without_samples_are_passed_over() -> None:
+    rig = Rig()
+    rig.memory.append(Tick(Instant(1, 0, "boot"), "all", (), ()))
+    rig.collect(1)
+    rig.drain()
+    assert rig.memory.delivered == 2
+
+
+def test_what_cannot_be_read_yet_does_not_make_the_lane_spin() -> None:
+    rig = Rig()
+    rig.collect(6)
+
+    def nothing(max_samples: int) -> Chunk:
+        return Chunk([], 0, 0)
+
+    rig.memory.read = nothing  # type: ignore[method-assign]
+    rig.step()
+    assert rig.clock.now == 1001.0
+    assert rig.script.bodies == []
+
+
+def test_a_batch_that_was_evicted_while_it_waited_is_let_go() -> None:
+    rig = Rig([RETRY])
+    rig.collect(5)
+    rig.step()
+    rig.collect(1)
+    rig.memory.position = 10  # the buffer was full, and dropped its oldest
+    rig.drain()
+    assert [wire.decode(body).samples for body in rig.script.bodies] == [10, 2]
+    assert rig.memory.delivered == 2
+
+
+def test_a_cursor_that_cannot_be_written_stops_nothing() -> None:
+    rig = Rig()
+    rig.collect(10)
+    rig.memory.broken = OSError(errno.ENOSPC, "No space left on device")
+    with capture_logs() as logs:
+        rig.step()
+        rig.step()
+    assert (rig.memory.delivered, rig.clock.now) == (20, 1000.0)
+    assert told(logs).count(("error", Event.FAILED, "[Errno 28] No space left on device")) == 1
+
+
+def test_an_error_of_the_disk_or_a_defect_is_told_and_tried_again() -> None:
+    rig = Rig()
+    rig.collect(1)
+    read, calls = rig.memory.read, []
+
+    def broken(max_samples: int) -> Chunk:
+        calls.append(max_samples)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(max_samples)
+
+    rig.memory.read = broken  # type: ignore[method-assign]
+    rig.lane._due = 0.0
+    with capture_logs() as logs:
+        rig.lane._guarded(rig.step)
+    assert told(logs) == [("error", Event.FAILED, "OSError: [Errno 5] Input/output error")]
+    assert rig.memory.notes[-1][1] == "OSError: [Errno 5] Input/output error"
+    rig.drain()
+    assert rig.memory.delivered == 2
+
+
+class Gate(Memory):
+    """A memory buffer whose `wait` really waits, as the true one does."""
+
+    def __init__(self) -> None:
+        super().__init__(Clock())
+        self._arrived = threading.Condition()
+
+    def wait(self, position: int, timeout: float) -> None:
+        with self._arrived:
+            if self.end <= position:
+                self._arrived.wait(timeout)
+
+    def wake(self) -> None:
+        with self._arrived:
+            self._arrived.notify_all()
+
+
+class Stuck(Script):
+    """A receiver that never answers; `deaf`: and a request that cannot be cut either."""
+
+    def __init__(self, deaf: bool) -> None:
+        super().__init__()
+        self.deaf, self.called, self.cut = deaf, threading.Event(), threading.Event()
+
+    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+        self.called.set()
+        self.cut.wait(30)
+        return NO_ANSWER
+
+    def interrupt(self) -> None:
+        if not self.deaf:
+            self.cut.set()
+
+
+def running(script: Script, **options: Any) -> tuple[Lane, Gate]:
+    gate = Gate()
+    lane = Lane("there", QUEUE, gate, gate, script, structlog.get_logger(), **options)
+    return lane, gate
+
+
+def tick(at: int) -> Tick:
+    return Tick(Instant(at, 0, "boot"), "all", SERIES, (1.0, 2.0))
+
+
+def test_a_stop_sends_what_is_pending() -> None:
+    script = Script()
+    lane, gate = running(script)
+    with capture_logs():
+        lane.start()
+        gate.append(tick(1))
+        gate.wake()
+        wait_for(lambda: gate.delivered == 2, 5, "the first batch")
+        gate.append(tick(2))  # not due for 30 seconds
+        lane.stop(5.0)
+    assert gate.delivered == 4
+    assert script.within[-1] is not None
+    assert gate.notes[-1] == ("stopped", None)
+    assert script.closed
+
+
+@pytest.mark.parametrize("outcome", [RETRY, HELD], ids=["waiting", "held"])
+def test_a_stop_tries_nothing_when_there_is_trouble(outcome: Outcome) -> None:
+    script = Script([outcome] * 100)
+    lane, gate = running(script, rules=Rules(100.0, 100.0, 100.0, 100.0))
+    with capture_logs():
+        gate.append(tick(1))
+        lane.start()
+        wait_for(lambda: lane.state in (State.WAITING, State.HELD), 5, "trouble")
+        lane.stop(5.0)
+    assert len(script.bodies) == 1
+    assert gate.notes[-1] == ("stopped", outcome.error)
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_stop_returns_in_time_whatever_the_receiver_does(deaf: bool) -> None:
+    script = Stuck(deaf)
+    lane, gate = running(script)
+    clock: Callable[[], float] = lane._clock
+    with capture_logs() as logs:
+        gate.append(tick(1))
+        lane.start()
+        assert script.called.wait(5)
+        began = clock()
+        stop_all([lane], 0.5)
+        assert clock() - began < 0.7
+        before = list(gate.notes)
+        script.cut.set()
+        lane._thread.join(5)
+        assert not lane._thread.is_alive()
+    assert gate.position == 0
+    if deaf:
+        assert gate.notes == before  # it was left behind, and must not touch the cursor any more
+    else:
+        assert gate.notes[-1] == ("stopped", None)
+    assert logs == []
+
+
+def told(logs: list[EventDict]) -> list[tuple[str, str, str | None]]:
+    return [(entry["log_level"], entry["event"], entry.get("error")) for entry in logs]

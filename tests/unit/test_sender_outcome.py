@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.sender.backoff import LONGEST_WISH, backoff, retry_wait
+from agent.sender.outcome import WORDS, Outcome, Verdict, classify, failure, retry_after, words
+
+NOW = 1_800_000_000.0
+
+STATUSES = {
+    Verdict.DELIVERED: (200, 201, 202, 204, 299),
+    Verdict.RETRY: (408, 425, 429, 500, 501, 502, 503, 504, 511, 599, 100, 199, 600, 999),
+    Verdict.HELD: (300, 301, 302, 303, 304, 307, 308, 401, 403, 404, 407),
+    Verdict.TOO_LARGE: (413,),
+    Verdict.REJECTED: (400, 402, 405, 406, 409, 410, 411, 415, 422, 431, 451, 499),
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"), [(status, verdict) for verdict, some in STATUSES.items() for status in some]
+)
+def test_what_a_status_means(status: int, verdict: Verdict) -> None:
+    found = classify(status, {}, b"because\n", NOW)
+    assert (found.verdict, found.status) == (verdict, status)
+    if verdict is Verdict.DELIVERED:
+        assert found.error is None
+    else:
+        assert str(found.error).startswith(f"HTTP {status}")
+
+
+@given(
+    st.integers(-1000, 10_000),
+    st.dictionaries(st.sampled_from(["retry-after", "location"]), st.text()),
+    st.binary(),
+)
+def test_whatever_is_answered_has_an_outcome(status: int, headers: dict[str, str], body: bytes) -> None:
+    found = classify(status, headers, body, NOW)
+    assert found.after is None or found.after >= 0
+    assert found.error is None or (found.error.isprintable() and len(found.error) < 400)
+
+
+def test_the_receivers_own_words_are_kept() -> None:
+    body = b"out of order\n  sample\x00\xff " + b"x" * 10_000
+    found = classify(400, {}, body, NOW)
+    assert found.error == f"HTTP 400: {words(body)}"
+    assert words(body).startswith("out of order sample?\N{REPLACEMENT CHARACTER} xxx")
+    assert len(words(body)) == WORDS
+
+
+def test_a_redirect_is_shown_without_what_may_be_secret() -> None:
+    where = "https://user:hunter2@login.example.com/in?token=hunter2#hunter2"
+    assert classify(302, {"location": where}, b"", NOW).error == (
+        "HTTP 302: a redirect to https://login.example.com/in, which is not followed: correct the url"
+    )
+
+
+RETRY_AFTER: dict[str, float | None] = {
+    "120": 120,
+    " 7 ": 7,
+    "0": 0,
+    "-5": 0,
+    "99999999999999999999": 999_999_999_999,
+    formatdate(NOW + 90, usegmt=True): 90,
+    formatdate(NOW - 90, usegmt=True): 0,
+    "Sunday, 06-Nov-94 08:49:37 GMT": 0,
+    "Sun Nov  6 08:49:37 1994": 0,
+    "": None,
+    "--5": None,
+    "1.5": None,
+    "soon": None,
+    "Fri, 99 Foo 9999 99:99:99 GMT": None,
+    "²": None,
+}
+
+
+@pytest.mark.parametrize(("value", "expected"), RETRY_AFTER.items())
+def test_retry_after_in_both_forms(value: str, expected: float | None) -> None:
+    assert retry_after(value, NOW) == expected
+    assert classify(429, {"retry-after": value}, b"", NOW).after == expected
+    assert classify(503, {"retry-after": value}, b"", NOW).after == expected
+
+
+def _tls(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, "message")
+    error.reason = reason
+    return error
+
+
+def _unverified() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "long")
+    error.verify_message = "self-signed certificate in certificate chain"
+    return error
+
+
+FAILURES: dict[str, tuple[Exception, Verdict, str]] = {
+    "refused": (ConnectionRefusedError(111, "Connection refused"), Verdict.RETRY, "no connection with h: connection refused"),
+    "reset": (ConnectionResetError(104, "Connection reset by peer"), Verdict.RETRY, "no connection with h: connection reset by peer"),
+    "no network": (OSError(101, "Network is unreachable"), Verdict.RETRY, "no connection with h: network is unreachable"),
+    "no name": (socket.gaierror(-2, "Name or service not known"), Verdict.RETRY, "the name h cannot be resolved: Name or service not known"),
+    "timeout": (TimeoutError("no answer within 5 s"), Verdict.RETRY, "timeout: no answer within 5 s"),
+    "no valid http": (ValueError("illegal status line\x00"), Verdict.RETRY, "ValueError: illegal status line?"),
+    "unknown CA": (_unverified(), Verdict.HELD, "TLS: the certificate of h was not accepted: self-signed certificate in certificate chain"),
+    "client certificate missing": (_tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), Verdict.HELD, "TLS with h: tlsv13 alert certificate required"),
+    "old version": (_tls("TLSV1_ALERT_PROTOCOL_VERSION"), Verdict.HELD, "TLS with h: tlsv1 alert protocol version"),
+    "plain http there": (_tls("WRONG_VERSION_NUMBER"), Verdict.HELD, "TLS with h: wrong version number"),
+    "cut in the handshake": (ssl.SSLEOFError(8, "EOF"), Verdict.RETRY, "TLS with h: the connection was cut"),
+    "damaged on the way": (_tls("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"), Verdict.RETRY, "TLS with h: decryption failed or bad record mac"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "verdict", "told"), FAILURES.values(), ids=FAILURES)
+def test_what_the_lack_of_an_answer_means(error: Exception, verdict: Verdict, told: str) -> None:
+    assert failure(error, "h") == Outcome(verdict, 0, told)
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_a_wait_lies_between_the_least_and_the_most(attempt: int, chance: float) -> None:
+    assert 1.0 <= backoff(attempt, 1.0, 300.0, chance) <= 300.0
+
+
+def test_waits_grow_and_are_spread() -> None:
+    assert [backoff(n, 1.0, 300.0, 0.999999) for n in (1, 2, 3, 20)] == pytest.approx(
+        [2, 4, 8, 300], rel=1e-3
+    )
+    assert [backoff(n, 1.0, 300.0, 0.0) for n in (1, 2, 20)] == [1.0, 1.0, 1.0]
+    dice = random.Random(1)
+    waits = sorted(backoff(10, 1.0, 300.0, dice.random()) for _ in range(1000))
+    assert waits[100] < 60  # a fleet does not come back as one
+    assert waits[900] > 240
+
+
+@pytest.mark.parametrize(
+    ("wish", "least"), [(None, 0), (-3.0, 0), (60.0, 60), (1e12, LONGEST_WISH), (float("inf"), LONGEST_WISH)]
+)
+def test_what_a_receiver_asks_for_is_honoured_up_to_a_ceiling(wish: float | None, least: float) -> None:
+    assert retry_wait(1, 1.0, 300.0, wish, 0.0) == least + 1.0
+    assert retry_wait(1, 1.0, 300.0, wish, 0.5) == least + 1.5
