@@ -1,24 +1,26 @@
 """The tick codec: how the ticks of one instant become the body of a record, and back.
 
     body       := deflate(plain)                    raw deflate, RFC 1951
-    plain      := mono_ms i64 | missed u64
-                | boot_id u8[16]                    key frames only
-                | n u16 | definition[n]             groups that this record defines
-                | n u16 | column[n]                 the ticks of this record, in order
-    definition := n u32 | scale u8[n] | size u32 | json u8[size]
+    plain      := key:   base_ms i64 | missed u64 | boot_id u8[16]
+                  other: since s | missed v         changes since the record before
+                | n v | definition[n]               groups that this record defines
+                | n v | column[n]                   the ticks of this record, in order
+    definition := n v | scale u8[n] | size v | json u8[size]
     json       := [group, [[name, type, unit, help, {label: value ..}] ..n]]
-    column     := group u16 | n u32 | remode[n] | row         row: see `buffer.lanes`
-    remode     := lane u32 | scale u8
+    column     := group v | n v | remode[n] | row                        row: see `buffer.lanes`
+    remode     := lane v | scale u8
 
-Little-endian, no padding.  A group is the set of series that one collector returns; groups are
-numbered in the order of their definition since the key frame.  A key frame forgets all groups, so
-it can be read without anything before it; every other record needs all records since its key frame.
+Fixed numbers are little-endian, v is LEB128, s the same of a zigzag-coded number.  A group is the set
+of series that one collector returns; groups are numbered in the order of their definition since the
+key frame.  A key frame forgets all groups, so it can be read without anything before it; every other
+record needs all records since its key frame.
 
 A row holds each lane's difference to the group's tick before.  The lanes of a group just defined,
 and those in the remode list (which get a new scale), count from zero.  Scales only grow.
+`base_ms` is wall time minus monotonic time, in ms; `missed` is the running total of samples that could
+not be collected, see `buffer.log`.
 
 Promise: every value comes back bit for bit, NaN payloads and -0.0 included.
-`missed` is the running total of samples that could not be collected, see `buffer.log`.
 """
 
 from __future__ import annotations
@@ -31,16 +33,14 @@ from typing import NamedTuple
 
 from buffer import lanes
 from buffer.model import Instant, Series, Tick
+from buffer.varint import Bytes, unzigzag, varint, zigzag
 
 MAX_PLAIN = 16 << 20
+MAX_TABLES = 64
 KEY_COST = 8
 """A key frame is due when the records since the last one take this many times its own size."""
-MAX_GROUPS = 1 << 15
 
-_HEAD = struct.Struct("<qQ")
-_COLUMN = struct.Struct("<HI")
-_REMODE = struct.Struct("<IB")
-_U16, _U32 = struct.Struct("<H"), struct.Struct("<I")
+_KEY = struct.Struct("<qQ16s")
 
 
 class CodecError(ValueError):
@@ -83,6 +83,7 @@ class Encoder:
         self._groups: dict[str, _Group] = {}
         self._defined = 0
         self._boot: str | None = None
+        self._base = self._missed = 0
         self._key_size = self._since_key = 0
 
     def encode(self, ticks: Sequence[Tick], missed: int) -> tuple[bytes, bool]:
@@ -93,32 +94,26 @@ class Encoder:
         if len({tick.at for tick in ticks}) != 1:
             raise ValueError("a record holds the ticks of one instant")
         at = ticks[0].at
+        base = at.wall_ms - at.mono_ms
         key = at.boot_id != self._boot or self._since_key > KEY_COST * self._key_size
-        if key or self._defined + len(ticks) > MAX_GROUPS:
-            key = True
+        if key:
             self.reset()
             self._boot = at.boot_id
+            head = _KEY.pack(base, missed, bytes.fromhex(at.boot_id))
+        else:
+            head = varint(zigzag(base - self._base)) + varint(missed - self._missed)
+        self._base, self._missed = base, missed
         definitions, columns = [], []
-        samples = 0
         for tick in ticks:
             group = self._groups.get(tick.group)
             if group is None or (group.series is not tick.series and group.series != tick.series):
                 group = self._define(tick)
                 definitions.append(_definition(group))
             columns.append(self._column(group, tick.values))
-            samples += len(tick.values)
-        plain = b"".join(
-            (
-                _HEAD.pack(at.mono_ms, missed),
-                bytes.fromhex(at.boot_id) if key else b"",
-                _U16.pack(len(definitions)),
-                *definitions,
-                _U16.pack(len(columns)),
-                *columns,
-            )
-        )
+        parts = head, varint(len(definitions)), *definitions, varint(len(columns)), *columns
+        plain = b"".join(parts)
         if len(plain) > MAX_PLAIN:
-            raise ValueError(f"{samples} samples of one instant do not fit in one record")
+            raise ValueError(f"the {len(ticks)} ticks of one instant do not fit in one record")
         body = zlib.compress(plain, 6, -15)
         if key:
             self._key_size = len(body)
@@ -145,11 +140,10 @@ class Encoder:
             group.rescale()
             new = lanes.to_lanes(values, group.scales, group.raw)
             assert new is not None  # every scale is now the one that its value needs
-        head = _COLUMN.pack(group.index, len(changed))
-        remodes = [_REMODE.pack(i, group.modes[i]) for i in changed]
+        remodes = [varint(i) + group.modes[i : i + 1] for i in changed]
         row = lanes.to_row(new, group.lanes)
         group.lanes = new
-        return b"".join((head, *remodes, row))
+        return b"".join((varint(group.index), varint(len(changed)), *remodes, row))
 
 
 class Decoder:
@@ -163,67 +157,58 @@ class Decoder:
         """Forget what came before, because a record was skipped: only a key frame can come next."""
         self._groups: list[_Group] = []
         self._boot: str | None = None
+        self._base = self._missed = 0
 
     def decode(self, body: bytes, wall_ms: int, key: bool) -> Frame:
         """Decode one body, which is a key frame or not.  Raises `CodecError`, after which only a key frame can come next."""
         try:
-            return self._decode(_inflate(body), wall_ms, key)
+            return self._decode(Bytes(_inflate(body)), wall_ms, key)
         except (ValueError, LookupError, TypeError, struct.error, zlib.error, RecursionError) as error:
             self.reset()
             raise CodecError(str(error)) from None
 
-    def _decode(self, plain: bytes, wall_ms: int, key: bool) -> Frame:
-        mono_ms, missed = _HEAD.unpack_from(plain)
-        at = _HEAD.size
+    def _decode(self, plain: Bytes, wall_ms: int, key: bool) -> Frame:
         if key:
-            self._groups = []
-            self._boot = plain[at : at + 16].hex()
-            at += 16
-        if self._boot is None:
+            self._base, self._missed, boot = _KEY.unpack(plain.take(_KEY.size))
+            self._boot, self._groups = boot.hex(), []
+        elif self._boot is None:
             raise CodecError("the key frame before it is missing")
-        at = self._definitions(plain, at)
-        (count,) = _U16.unpack_from(plain, at)
-        at += 2
-        instant = Instant(wall_ms, mono_ms, self._boot)
+        else:
+            self._base += unzigzag(plain.varint())
+            self._missed += plain.varint()
+        for _ in range(plain.varint()):
+            self._define(plain)
+        instant = Instant(wall_ms, wall_ms - self._base, self._boot)
         ticks = []
-        for _ in range(count):
-            index, remodes = _COLUMN.unpack_from(plain, at)
-            group = self._groups[index]
+        for _ in range(plain.varint()):
+            group = self._groups[plain.varint()]
             group.values = values = group.values.copy()  # the tick before keeps its own
-            at = _remode(plain, at + _COLUMN.size, remodes, group)
-            at = lanes.from_row(plain, at, group.lanes, values, group.scales, group.raw)
+            _remode(plain, group)
+            plain.at = lanes.from_row(plain.data, plain.at, group.lanes, values, group.scales, group.raw)
             ticks.append(Tick(instant, group.name, group.series, values))
-        if at != len(plain):
+        if plain.at != len(plain.data):
             raise CodecError("the body is longer than its ticks")
-        return Frame(ticks, missed)
+        return Frame(ticks, self._missed)
 
-    def _definitions(self, plain: bytes, at: int) -> int:
-        (count,) = _U16.unpack_from(plain, at)
-        at += 2
-        for _ in range(count):
-            (size,) = _U32.unpack_from(plain, at)
-            modes = plain[at + 4 : at + 4 + size]
-            at += 4 + size
-            (length,) = _U32.unpack_from(plain, at)
-            text = plain[at + 4 : at + 4 + length]
-            at += 4 + length
-            # The same table again, after a key frame, gives the same object: cheaper here, and the
-            # sender sees at once that the series are the same.
-            known = self._tables.get(text)
-            if known is None:
-                if len(self._tables) >= 64:
-                    self._tables.clear()
-                known = self._tables[text] = _table(text)
-            if len(known[1]) != len(modes) or max(modes, default=0) > lanes.RAW:
-                raise CodecError("a definition's scales do not fit its series")
-            self._groups.append(_Group(len(self._groups), *known, modes))
-        return at
+    def _define(self, plain: Bytes) -> None:
+        modes = plain.take(plain.varint())
+        text = plain.take(plain.varint())
+        # The same table again, after a key frame, gives the same object: cheaper here, and the sender
+        # sees at once that the series are the same.
+        known = self._tables.get(text)
+        if known is None:
+            if len(self._tables) >= MAX_TABLES:
+                self._tables.clear()
+            known = self._tables[text] = _table(text)
+        if len(known[1]) != len(modes) or max(modes, default=0) > lanes.RAW:
+            raise CodecError("a definition's scales do not fit its series")
+        self._groups.append(_Group(len(self._groups), *known, modes))
 
 
 def _definition(group: _Group) -> bytes:
     rows = [[s.name, s.type, s.unit, s.help, dict(s.labels)] for s in group.series]
     text = json.dumps([group.name, rows], separators=(",", ":"), ensure_ascii=False).encode()
-    return _U32.pack(len(group.modes)) + group.modes + _U32.pack(len(text)) + text
+    return varint(len(group.modes)) + group.modes + varint(len(text)) + text
 
 
 def _table(text: bytes) -> tuple[str, tuple[Series, ...]]:
@@ -236,16 +221,15 @@ def _table(text: bytes) -> tuple[str, tuple[Series, ...]]:
     return str(name), tuple(series)
 
 
-def _remode(plain: bytes, at: int, count: int, group: _Group) -> int:
+def _remode(plain: Bytes, group: _Group) -> None:
+    count = plain.varint()
     for _ in range(count):
-        i, mode = _REMODE.unpack_from(plain, at)
-        at += _REMODE.size
+        i, mode = plain.varint(), plain.take(1)[0]
         if mode > lanes.RAW:
             raise CodecError(f"no scale {mode}")
         group.modes[i], group.lanes[i], group.values[i] = mode, 0, 0.0
     if count:
         group.rescale()
-    return at
 
 
 def _inflate(body: bytes) -> bytes:

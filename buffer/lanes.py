@@ -14,11 +14,12 @@ import struct
 from collections.abc import Sequence
 from operator import truediv
 
+from buffer.varint import LONGEST, varint, zigzag
+
 SCALES = (1 / 1024, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 RAW = len(SCALES)
 _LIMIT = 1 << 62
 _SIGN, _ALL = 1 << 63, (1 << 64) - 1
-_LONGEST = 10
 
 
 def scale_of(value: float, at_least: int = 0) -> int:
@@ -72,11 +73,7 @@ def to_row(lanes: Sequence[int], before: Sequence[int]) -> bytes:
             difference = new - old
             if not -_SIGN <= difference < _SIGN:  # raw lanes only
                 difference = _wrap(difference)
-            number = difference << 1 if difference >= 0 else ~(difference << 1)
-            while number > 127:
-                varints.append(number & 127 | 128)
-                number >>= 7
-            varints.append(number)
+            varints += varint(zigzag(difference))
     return bytes(changed + varints)
 
 
@@ -102,7 +99,7 @@ def from_row(
                 at += 1
                 number |= (byte & 127) << shift
                 shift += 7
-                if shift > 7 * _LONGEST:
+                if shift > 7 * LONGEST:
                     raise ValueError("a varint is too long")
             lane = lanes[i] = lanes[i] + (number >> 1 ^ -(number & 1))
             values[i] = lane / scales[i]

@@ -69,14 +69,17 @@ class Log:
         belong together; the log is then as it was.
         """
         with self._lock:
-            if self._fd >= 0 and self.sizes[self._first] >= self._segment_size:
+            count = sum(len(tick.values) for tick in ticks)
+            if self._fd >= 0 and (
+                self.sizes[self._first] >= self._segment_size
+                or self.end + count - self._first >= segment.MAX_SAMPLES
+            ):
                 self._seal()
             if self._fd < 0:
                 self._encoder.reset()
-            count = sum(len(tick.values) for tick in ticks)
             try:
                 body, key = self._encoder.encode(ticks, self.missed + missed)
-                self._write(segment.encode(self.end, ticks[0].at.wall_ms, count, key, body))
+                self._write(Record(self.end, ticks[0].at.wall_ms, count, key, body, 0))
             except BaseException:
                 self._encoder.reset()
                 raise
@@ -139,21 +142,22 @@ class Log:
     def _path(self, first: int) -> str:
         return f"{self._folder}/{segment.name(first)}"
 
-    def _write(self, record: bytes) -> None:
+    def _write(self, record: Record) -> None:
         fresh = self._fd < 0
+        data = segment.encode(self.end if fresh else self._first, record)
         if fresh:
+            data = segment.encode_header(self.end) + data
             self._fd, self._first = self._create(), self.end
             self.sizes[self._first] = 0
-            record = segment.encode_header(self.end) + record
         try:
-            written = self._fs.write(self._fd, record)
+            written = self._fs.write(self._fd, data)
             self.written += written
-            if written != len(record):
+            if written != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path(self._first))
         except OSError:
             self._undo(fresh)
             raise
-        self.sizes[self._first] += len(record)
+        self.sizes[self._first] += len(data)
 
     def _undo(self, fresh: bool) -> None:
         """Take back what a failed write left: cut it off, or leave the file and begin another."""
@@ -200,13 +204,12 @@ class Log:
         for first in self.sizes:
             header = read_all(self._fs, self._path(first), segment.HEADER.size)
             try:
-                segment.decode_header(header)
+                with suppress(segment.Short):
+                    segment.decode_header(header)
             except segment.NewerVersion as error:
                 raise NewerFormat(
                     self._path(first), str(error), "Run the newer version of Limpet that wrote it."
                 ) from None
-            except segment.NotASegment:
-                continue
         end = max(self.sizes, default=0)
         for first in sorted(self.sizes, reverse=True):
             found = self._last_records(first)
@@ -221,7 +224,7 @@ class Log:
         key = end = None
         try:
             file = File(self._fs, self._folder, first)
-        except segment.NotASegment:
+        except segment.Short:
             return None
         while (record := file.next()) is not None:
             if isinstance(record, Record):

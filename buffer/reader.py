@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 class File:
     """The records of one segment file, one after another.
 
-    Raises FileNotFoundError and NotASegment when it is opened.
+    Raises FileNotFoundError, Short and NewerVersion when it is opened.
     """
 
     def __init__(self, fs: Fs, folder: str, first_seq: int) -> None:
@@ -41,10 +41,13 @@ class File:
         self._data, self._base, self._at = b"", 0, 0
         try:
             self._data = fs.read(self._fd, WINDOW, 0)
-            segment.decode_header(self._data)
+            base = segment.decode_header(self._data)
         except BaseException:
             self.close()
             raise
+        # Without its header the file is as good: its name says the same.
+        self.damaged_header = base is None
+        self._first_seq = first_seq if base is None else base
         self._at = segment.HEADER.size
 
     @property
@@ -59,7 +62,7 @@ class File:
     def next(self) -> Record | Damaged | None:
         """Return the next record or stretch of damage; None at the end, clean or torn, for now."""
         while True:
-            found = segment.decode(self._data, self._at)
+            found = segment.decode(self._data, self._at, self._first_seq)
             whole = isinstance(found, Record) or (isinstance(found, Damaged) and found.end < len(self._data))
             if not whole and self._more():
                 continue
@@ -144,10 +147,11 @@ class Reader:
                 if first == names[-1]:  # being written at this moment, or the writer died
                     return False
                 self._done = first
-            except segment.NotASegment:
+            except segment.NewerVersion:
                 self.damaged += 1
                 self._done = first
             else:
+                self.damaged += file.damaged_header
                 self._decoder.reset()
                 file.seek(_last_key(file, self._seq))
                 self._file = file

@@ -60,9 +60,10 @@ def _segment(fs: Fs, folder: str, first: int) -> Segment | None:
         return None
     except segment.Short:
         return empty._replace(bytes=size)
-    except segment.NotASegment:
+    except segment.NewerVersion:
         return empty._replace(bytes=size, damaged=1, damaged_bytes=size)
-    end, records, keys, samples, damaged, damaged_bytes = first, 0, 0, 0, 0, 0
+    end, records, keys, samples = first, 0, 0, 0
+    damaged, damaged_bytes = int(file.damaged_header), file.damaged_header * segment.HEADER.size
     oldest: int | None = None
     newest: int | None = None
     while (found := file.next()) is not None:
@@ -184,7 +185,7 @@ def _pending(fs: Fs, data_dir: str, position: int, files: list[Segment]) -> tupl
         return size, next((f.oldest_timestamp_ms for f in files if f.records), None)
     try:
         records = File(fs, f"{data_dir}/segments", file.first_seq)
-    except (FileNotFoundError, segment.NotASegment):
+    except (FileNotFoundError, segment.Short, segment.NewerVersion):
         return size, None
     offset, found = 0, records.next()
     while found is not None and not (isinstance(found, Record) and found.seq >= position):

@@ -1,0 +1,118 @@
+"""The real agent as a process: configured, started, stopped or killed, and looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from buffer.fs import RealFs
+from buffer.reader import Reader
+from buffer.status import status
+from tests.support.net import wait_for
+from tests.support.prometheus import Samples, tied
+
+HOSTNAME = "test-host"
+
+
+class Agent:
+    """`limpet run` below `folder`, with this configuration added to a quick one (a tick each second)."""
+
+    def __init__(self, folder: Path, remote_write: list[dict[str, Any]], **config: Any) -> None:
+        self.folder, self.data_dir = folder, folder / "data"
+        self.config_file, self.log = folder / "limpet.yaml", folder / "agent.log"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.config: dict[str, Any] = {
+            "hostname": HOSTNAME,
+            "data_dir": "data",
+            "collect": {"interval": "1s"},
+            "remote_write": [{"queue_config": QUICK, **one} for one in remote_write],
+            "log": {"format": "json", "level": "debug"},
+        } | config
+
+    @property
+    def pid(self) -> int:
+        """The pid of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> float:
+        """Start it, and return the time at which it said that it has begun."""
+        self.config_file.write_text(yaml.safe_dump(self.config))
+        command = [sys.executable, "-m", "agent", "run", "--config", str(self.config_file)]
+        before = len(self.events("agent.started"))
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(tied(command), stdout=log, stderr=log)
+        started = wait_for(lambda: self.events("agent.started")[before:] or self._ended(), 15, "the agent")
+        return _seconds(started[0]["timestamp"])
+
+    def stop(self) -> int:
+        """Stop it with SIGTERM, and return its exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(10)
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def status(self) -> dict[str, Any]:
+        """Return what `limpet buffer status --json` says."""
+        return status(str(self.data_dir))
+
+    def destination(self, name: str) -> dict[str, Any]:
+        """Return the status of one destination; empty where it is not known yet."""
+        return next((d for d in self.status()["destinations"] if d["name"] == name), {})
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the events that were logged so far, all or those of one name."""
+        if not self.log.exists():
+            return []
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        found = [json.loads(line) for line in lines if line.endswith("}")]
+        return [event for event in found if name in (None, event["event"])]
+
+    def buffered(self) -> Samples:
+        """Return every sample that is in the buffer's files, by its labels."""
+        reader, found = Reader(RealFs(), str(self.data_dir / "segments")), Samples()
+        while (entry := reader.next()) is not None:
+            for tick in entry.ticks:
+                for series, value in zip(tick.series, tick.values, strict=True):
+                    labels = tuple(sorted([*series.labels, ("__name__", series.name)]))
+                    found.setdefault(labels, []).append((tick.at.wall_ms, value))
+        reader.close()
+        return found
+
+    def _ended(self) -> None:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"the agent ended at once:\n{self.log.read_text()}")
+
+
+QUICK = {"batch_send_deadline": "1s", "min_backoff": "100ms", "max_backoff": "500ms"}
+
+
+def _seconds(iso: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(iso).timestamp()
