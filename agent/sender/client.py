@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+import httpcore
 import httpx
 
 from agent.config import RemoteWrite
 from agent.errors import LimpetError
 from agent.sender import access
-from agent.sender.outcome import Outcome, Verdict, classify, failure
+from agent.sender.outcome import Outcome, Verdict, classify, failure, words
 from agent.sender.transport import Limits, Transport
 
 LARGEST_ANSWER = 64 << 10
@@ -67,6 +68,9 @@ class Client:
             answer = client.send(request, stream=True, auth=None, follow_redirects=False)
         except LimpetError as error:
             return Outcome(Verdict.HELD, error=str(error))
+        except httpcore.RemoteProtocolError as error:
+            said = words(str(error).encode(errors="replace"))
+            return Outcome(Verdict.RETRY, error=f"no valid answer from {self._host}: {said}")
         except Exception as error:
             return failure(error, self._host)
         return classify(answer.status_code, answer.headers, _beginning(answer), self._wall())

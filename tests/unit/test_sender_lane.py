@@ -286,17 +286,13 @@ def test_a_retry_repeats_the_very_same_request_and_counts() -> None:
 
 
 def test_after_an_outage_what_came_in_meanwhile_goes_out_at_once() -> None:
-    rig = Rig([NO_ANSWER] * 12)
+    rig = Rig([NO_ANSWER])
     rig.collect(5)
-    for _ in range(12):
-        rig.step()
+    rig.step()
     rig.collect(1)
-    before = rig.clock.now
-    rig.step()
-    recovered = rig.clock.now
-    rig.step()
-    assert rig.clock.now == recovered > before
-    assert rig.memory.pending() == 0
+    rig.drain()
+    assert rig.clock.now == 1001.5  # the wait after the failure, and nothing else
+    assert len(rig.script.bodies) == 3
 
 
 def test_a_held_destination_is_probed_and_resumes_by_itself() -> None:
@@ -393,6 +389,14 @@ def test_an_instant_that_is_there_twice_is_sent_once_and_balances() -> None:
     assert rig.script.stored[("__name__", "cpu"), ("hostname", "a")] == {10_000: 10.0, 20_000: 20.0}
     assert (rig.memory.delivered, rig.memory.dropped) == (4, {"rejected": 2})
     assert ("warning", Event.REPEATED, None) in told(logs)
+
+
+def test_a_refused_batch_counts_what_it_repeated_too() -> None:
+    rig = Rig([REJECTED])
+    rig.collect(2)
+    rig.memory.append(rig.memory.records[0][0])
+    rig.step()
+    assert (rig.memory.delivered, rig.memory.dropped) == (0, {"rejected": 6})
 
 
 def test_records_without_samples_are_passed_over() -> None:
@@ -517,6 +521,23 @@ def test_a_stop_sends_what_is_pending() -> None:
     assert script.within[-1] is not None
     assert gate.notes[-1] == ("stopped", None)
     assert script.closed
+
+
+def test_a_stop_is_heard_by_a_lane_that_is_just_about_to_wait() -> None:
+    lane, gate = running(Script())
+    wake = gate.wake
+    calls: list[None] = []
+
+    def late() -> None:
+        calls.append(None)
+        if len(calls) > 1:  # the first one comes before the lane waits
+            wake()
+
+    gate.wake = late  # type: ignore[method-assign]
+    lane.start()
+    wait_for(lambda: lane._thread.is_alive() and gate.notes, 5, "the lane to be idle")
+    lane.stop(5.0)
+    assert gate.notes[-1] == ("stopped", None)
 
 
 @pytest.mark.parametrize("outcome", [RETRY, HELD], ids=["waiting", "held"])
