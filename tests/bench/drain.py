@@ -1,0 +1,80 @@
+"""What sending a backlog costs: the real agent starts upon a recorded host's hours, over TLS, into a real Prometheus.
+
+The bytes are those of the whole connection, counted by a relay: handshake, TLS, HTTP and bodies. The relay lets
+nothing through until the agent says that it has begun, so what is counted as the sender's is the agent's CPU
+from there to the last delivery, without the start; the first request was made by then and is left out.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.bench import replay, steady
+from tests.bench.figures import Figure
+from tests.bench.process import cpu_seconds, memory
+from tests.bench.relay import Relay
+from tests.support.agent import Agent
+from tests.support.certs import Certs
+from tests.support.net import wait_for
+from tests.support.prometheus import Prometheus
+
+DESTINATION = "central"
+FIRST_REQUEST = 10_000  # queue_config.max_samples_per_send
+DRAINED_WITHIN = 300.0
+TICK_WITHIN = 30.0
+
+
+def figures(
+    folder: Path, server: Prometheus, certs: Certs, recording: replay.Recording, samples: int
+) -> list[Figure]:
+    """Measure with a backlog of at least so many samples."""
+    with Relay(server.port) as relay:
+        agent = steady.agent(folder / "web-01", server, certs, "10s", relay.port)
+        now_ms = int(time.time() * 1000)
+        rounds = list(replay.repeated(recording, samples, now_ms))
+        backlog = sum(len(tick.values) for ticks in rounds for tick in ticks)
+        replay.fill(agent.data_dir, rounds, [DESTINATION])
+        with agent:
+            pid = agent.pid
+            cpu, since = cpu_seconds(pid), time.monotonic()
+            relay.open()
+            wait_for(lambda: delivered(agent) >= backlog, DRAINED_WITHIN, "the backlog to be sent")
+            cpu, took = cpu_seconds(pid) - cpu, time.monotonic() - since
+            sent, answered = relay.sent, relay.received
+            peak = memory(pid).peak
+            after = int(time.time() * 1000)
+            wait_for(lambda: agent.status()["newest_timestamp_ms"] > after, TICK_WITHIN, "a tick after it")
+            agent.stop()
+    bodies, taken = reported(server, "sent_bytes_total"), reported(server, "delivered_samples_total")
+    hours = backlog / recording.samples * recording.span_ms / 3_600_000
+    how = f"{backlog} samples of {recording.series} series, {hours:.1f} hours at 10 s"
+    return [
+        Figure("on the wire, draining", sent / backlog, "B/sample", 4, f"TLS, HTTP and bodies; {how}"),
+        Figure("of these request bodies", bodies / taken, "B/sample", 4, "as the agent counts them"),
+        Figure("answers on the wire", answered / backlog, "B/sample", None, "the other way"),
+        Figure(
+            "sender's CPU for a million samples",
+            cpu / (backlog - FIRST_REQUEST) * 1e6,
+            "s",
+            0.6,
+            "read, merge, encode, compress, TLS, commit",
+        ),
+        Figure(
+            "draining", backlog / took, "samples/s", None, "wall time, with Prometheus on the same machine"
+        ),
+        Figure("resident memory draining, peak", peak / 1e6, "MB", 40, how),
+    ]
+
+
+def delivered(agent: Agent) -> int:
+    """Return how many samples the agent's cursor has settled as delivered."""
+    found = agent.destination(DESTINATION)
+    return int(found["ledger"]["delivered"]) if found else 0
+
+
+def reported(server: Prometheus, name: str) -> float:
+    """Return the newest value of one of the agent's own series, as Prometheus has it."""
+    found = server.query(f'last_over_time(limpet_destination_{name}{{hostname="web-01"}}[5m])')
+    (value,) = found.values()
+    return value

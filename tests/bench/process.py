@@ -1,0 +1,54 @@
+"""What a process costs, seen from outside: CPU to the nanosecond, memory as the kernel counts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+
+class Memory(NamedTuple):
+    """Resident memory in bytes: now, and the most there ever was."""
+
+    now: int
+    peak: int
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process, of its ended threads too: its CPU clock (clock_getcpuclockid(3))."""
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+def memory(pid: int) -> Memory:
+    """Return VmRSS and VmHWM of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kib = {
+        key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines) if "Vm" in key
+    }
+    return Memory(kib["VmRSS"] * 1024, kib["VmHWM"] * 1024)
+
+
+def cpu_of(command: Sequence[str]) -> float:
+    """Run a command to its end, and return its CPU time in seconds.  Raises where it fails."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command} ended with status {process.returncode}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def ask(code: str, *arguments: str) -> dict[str, Any]:
+    """Run Python code in a process of its own, and return the JSON it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
