@@ -4,6 +4,7 @@
     TimeSeries   := (0x0a length Label)* (0x12 length Sample)*
     Label        := 0x0a length name 0x12 length value           utf-8
     Sample       := 0x09 value f64 0x10 timestamp varint         little-endian
+                  | 0x10 timestamp varint                        0.0, in a series of nothing else
 
 `length` is a varint of the bytes that follow; proto/*.proto hold the same as protobuf definitions.
 
@@ -18,7 +19,8 @@ What is promised, for any ticks:
 4. `samples + repeated` is what the ticks hold, so that a ledger balances.
 
 Speed comes from work per series instead of per sample: rows become columns in one `zip`, and one
-`struct` call writes all samples of a series. Series are ordered by their first value, so that constants
+`struct` call writes all samples of a series. Values that are all zero, as in half the series of a host,
+are left out, which saves 5 to 6 % on the wire. Series are ordered by their first value, so that constants
 of the same value (mostly zeros) stand together, which costs nothing and saves 6 to 7 % on the wire.
 A receiver does not care about the order of series.
 """
@@ -147,10 +149,19 @@ def _encode_block(stamps: Stamps, columns: list[tuple[bytes, Values]]) -> Iterab
     packer = Struct(f"<{len(fixed[0])}s" + "".join([f"d{len(part)}s" for part in fixed[1:]]))
     arguments: list[bytes | float] = [b""] * (2 * len(stamps) + 1)
     arguments[0::2] = fixed
+    zeros = b"".join([bytes((0x12, len(end))) + end for end in ends])  # a value that is not there is 0.0
+    doubles = Struct(f"{len(stamps)}d")
+    all_zero = bytes(doubles.size)
     for labels, values in sorted(columns, key=_first_value):
-        arguments[1::2] = values
-        yield b"\x0a" + varint(len(labels) + packer.size) + labels
-        yield packer.pack(*arguments)
+        if (
+            not any(values) and doubles.pack(*values) == all_zero
+        ):  # no -0.0 among them, which is another value
+            samples = zeros
+        else:
+            arguments[1::2] = values
+            samples = packer.pack(*arguments)
+        yield b"\x0a" + varint(len(labels) + len(samples)) + labels
+        yield samples
 
 
 def _first_value(column: tuple[bytes, Sequence[float]]) -> float:

@@ -65,6 +65,11 @@ CASES = {
         (tick(30, (UP,), 3), tick(10, (UP,), 1), tick(20, (UP,), 2)),
         (("up", ((10, 1), (20, 2), (30, 3))),),
     ),
+    "zeros": Case((tick(1, (UP,), 0.0), tick(2, (UP,), 0.0)), (("up", ((1, 0.0), (2, 0.0))),)),
+    "zeros of both signs": Case(
+        (tick(1, (UP,), 0.0), tick(2, (UP,), -0.0)), (("up", ((1, 0.0), (2, -0.0))),)
+    ),
+    "whole numbers": Case((tick(1, (UP,), 0), tick(2, (UP,), 0)), (("up", ((1, 0), (2, 0))),)),
     "an instant twice: the first counts": Case(
         (tick(10, (UP, DOWN), 1, 2), tick(20, (UP, DOWN), 3, 4), tick(10, (UP,), 9)),
         (("up", ((10, 1), (20, 3))), ("down", ((10, 2), (20, 4)))),
