@@ -1,0 +1,1 @@
+"""The command line. `main` is the entry point; each command's own module is imported when it is called."""

@@ -1,0 +1,35 @@
+"""Standard output: the one way by which commands print."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from agent.errors import LimpetError
+
+
+def write(text: str) -> None:
+    """Write and flush. Raises BrokenPipeError where nobody reads, LimpetError where it cannot be stored."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What could not be written is still in there, and the interpreter would try again as it ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise LimpetError(
+            "standard output", f"it cannot be written: {reason}", "Send it elsewhere."
+        ) from None
+
+
+def write_json(document: Any, *, one_line: bool = False) -> None:
+    """Write a JSON document, indented, or on one line."""
+    import json
+
+    layout: dict[str, Any] = {"separators": (",", ":")} if one_line else {"indent": 2}
+    write(json.dumps(document, allow_nan=False, **layout) + "\n")

@@ -1,0 +1,151 @@
+"""The commands and their options, with help for each; imports argparse only.
+
+What a command is called, its options and their help stand here and nowhere else: the shell completions
+are made of it, and a test holds docs/commands.md against it. FILE and FOLDER as a metavar complete paths.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+STATUS = "Exit status: 0 fine, 1 the answer is no, 2 wrong usage or configuration."
+SHELLS = ("bash", "zsh", "tcsh")
+WATCH_SECONDS = 2.0
+
+Parser = argparse.ArgumentParser
+Commands = Any  # argparse does not name the type of what add_subparsers returns
+
+
+def build() -> Parser:
+    """Return the parser. What it parses has the name of the command, such as "buffer tail", as `command`."""
+    top = Parser(
+        "limpet",
+        description="A metrics agent that writes to disk first, and pushes with Prometheus remote write "
+        "when the link allows.",
+        epilog=STATUS,
+        allow_abbrev=False,
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = _command(commands, "run", "run the agent: collect, keep, send, until SIGTERM or Ctrl-C")
+    _config(run, required=True)
+
+    check = _command(commands, "check-config", "tell everything that is wrong with a configuration file")
+    check.add_argument("file", metavar="FILE", help="the configuration file (YAML)")
+    _json(check)
+
+    collect = _command(
+        commands,
+        "collect",
+        "collect now, and show what the agent would send",
+        "Runs every enabled collector twice, one second apart, because rates need two readings, and shows "
+        "the second. No buffer is opened and nothing is sent.",
+    )
+    _config(collect, more="; default: every collector, with its defaults")
+    collect.add_argument("--watch", action="store_true", help="go on, and show every reading, until Ctrl-C")
+    collect.add_argument(
+        "--interval",
+        metavar="DURATION",
+        type=duration,
+        help="time between two readings, such as 500ms or 5s; default: 1s, with --watch 2s",
+    )
+    form = collect.add_mutually_exclusive_group()
+    form.add_argument(
+        "--format",
+        choices=("table", "prometheus", "json"),
+        default="table",
+        help="a table for people (default), Prometheus's text format 0.0.4, or a JSON array",
+    )
+    _json(form, "the same as --format json; with --watch one array a line")
+
+    buffer = _command(commands, "buffer", "look into the buffer, whether the agent runs, is stopped or dead")
+    parts = buffer.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    status = _command(parts, "status", "how much waits for each destination, and what became of the rest")
+    _where(status)
+    status.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        const=WATCH_SECONDS,
+        type=seconds,
+        help=f"show it again every so many seconds (default {WATCH_SECONDS:g}), until Ctrl-C",
+    )
+    _json(status, "print JSON; with --watch one document a line")
+
+    segments = _command(parts, "segments", "what is in each segment file, oldest first")
+    _where(segments)
+    _json(segments)
+
+    tail = _command(parts, "tail", "the newest ticks; a tick is one run of one collector")
+    _where(tail)
+    tail.add_argument(
+        "-n", "--number", metavar="N", type=count, default=10, help="how many ticks to show (default 10)"
+    )
+    tail.add_argument(
+        "-f", "--follow", action="store_true", help="go on with what is appended, until Ctrl-C"
+    )
+    form = tail.add_mutually_exclusive_group()
+    form.add_argument("--values", action="store_true", help="print every sample, one a line")
+    _json(form, "print one JSON object per tick, one a line")
+
+    completion = _command(commands, "completion", "print the completion script of a shell")
+    completion.add_argument("shell", choices=SHELLS, help="the shell that is to complete")
+
+    version = _command(commands, "version", "print the versions of Limpet, Python and the system")
+    _json(version)
+    return top
+
+
+def count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 999999999, not {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time between two views, in seconds."""
+    return _least(text, float, "expected seconds, 0.1 or more")
+
+
+def duration(text: str) -> float:
+    """A time between two readings, as the configuration has durations; in seconds."""
+    from agent.config.units import parse_duration
+
+    return _least(text, parse_duration, "expected a duration of 100ms or more, such as 500ms or 5s")
+
+
+def _least(text: str, read: Callable[[str], float], wrong: str) -> float:
+    try:
+        value = read(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"{wrong}, at most a day, not {text!r}")
+    return value
+
+
+def _command(commands: Commands, name: str, summary: str, more: str = "") -> Parser:
+    text = more or f"{summary[0].upper()}{summary[1:]}."
+    parser: Parser = commands.add_parser(name, help=summary, description=text, allow_abbrev=False)
+    parser.set_defaults(command=parser.prog.removeprefix("limpet "))
+    return parser
+
+
+def _config(parser: Any, *, required: bool = False, more: str = "") -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", required=required, help=f"the configuration file (YAML){more}"
+    )
+
+
+def _where(parser: Parser) -> None:
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--data-dir", metavar="FOLDER", help="the folder that holds the buffer")
+    _config(where, more=", which names it and its limits")
+
+
+def _json(parser: Any, text: str = "print JSON") -> None:
+    parser.add_argument("--json", action="store_true", help=text)
