@@ -140,6 +140,7 @@ class Lane:
         self._due = 0.0  # when a batch that is not full may go out
         self._troubled: float | None = None  # since when nothing gets through
         self._disk_error = ""
+        self._repeats = False  # whether it was told that there are any
         self._encoder = Encoder()
         self._stopping, self._stop_at = threading.Event(), 0.0
         self._hands_on, self._left = threading.Lock(), False  # nobody touches the cursor once it is left
@@ -334,7 +335,9 @@ class Lane:
                 self._troubled = None
                 self._due = self._clock()  # what came in meanwhile does not wait for its turn
             if batch.repeated:
-                self._log.warning(Event.REPEATED, destination=self.name, samples=batch.repeated)
+                say = self._log.debug if self._repeats else self._log.warning
+                say(Event.REPEATED, destination=self.name, samples=batch.repeated)
+                self._repeats = True
         elif verdict is Verdict.REJECTED:
             self._log.error(Event.REJECTED, destination=self.name, samples=samples, error=outcome.error)
         elif self._now.state is State.WAITING:

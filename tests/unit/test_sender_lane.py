@@ -389,6 +389,10 @@ def test_an_instant_that_is_there_twice_is_sent_once_and_balances() -> None:
     assert rig.script.stored[("__name__", "cpu"), ("hostname", "a")] == {10_000: 10.0, 20_000: 20.0}
     assert (rig.memory.delivered, rig.memory.dropped) == (4, {"rejected": 2})
     assert ("warning", Event.REPEATED, None) in told(logs)
+    rig.memory.append(Tick(Instant(90_000, 0, "boot"), "all", SERIES * 2, (1.0, 2.0, 3.0, 4.0)))
+    with capture_logs() as logs:
+        rig.drain()
+    assert ("debug", Event.REPEATED, None) in told(logs)
 
 
 def test_a_refused_batch_counts_what_it_repeated_too() -> None:
