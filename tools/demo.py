@@ -43,7 +43,6 @@ LIMPET = Path(sys.executable).with_name("limpet")
 FIRST_SAMPLE_WITHIN_S = 60.0
 AGENT_STOPS_WITHIN_S = 10.0
 REFRESH_S = 2.0
-INTERVAL_S = 10.0  # the agent's default
 PLAIN_EVERY_S = 10.0
 
 HOST_VALUES = {  # what is shown: metric, labels that it must have
@@ -88,14 +87,11 @@ class PrometheusSink:
         self.push_url = server.write_url
         self.see = f"{server.url}/consoles/limpet.html"
         self._server = server
-        self._started = time.time()
 
     def look(self) -> Arrived:
-        """Return counts and values by instant queries at this moment."""
+        """Return what it counts of itself, and values by instant queries at this moment."""
         ask = self._server.query
-        # The first tick's time is on the grid, which can be up to an interval before.
-        since = f"[{time.time() - self._started + INTERVAL_S:.0f}s]"
-        newest = ask('max(timestamp({hostname!=""}))')
+        newest = ask("max(timestamp(memory_usage_percent))")  # of all collectors that run at the full pace
         values = {
             title: found[()]
             for title, (metric, labels) in HOST_VALUES.items()
@@ -103,7 +99,7 @@ class PrometheusSink:
         }
         return Arrived(
             int(ask('count({hostname!=""})').get((), 0)),
-            int(ask(f'sum(count_over_time({{hostname!=""}}{since}))').get((), 0)),
+            int(self._server.own("prometheus_tsdb_head_samples_appended_total")),
             int(newest.get((), 0.0) * 1000),
             values,
         )

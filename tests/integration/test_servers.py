@@ -62,6 +62,7 @@ def test_prometheus_keeps_a_write_over_tls_with_a_password(over_tls: Prometheus,
     assert over_tls.query("up_test", at=now / 1000) == {labels: 1e300}
     assert over_tls.query("1 + 1") == {(): 2.0}
     assert over_tls.series("up_test") == [dict(labels)]
+    assert over_tls.own("prometheus_tsdb_head_samples_appended_total") == 3
     start = (now - 10_001) / 1000
     assert over_tls.query_range("up_test", start, start + 9, 9) == {
         labels: [(now - 10_001, -2.0), (now - 1001, -2.0)]

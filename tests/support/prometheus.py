@@ -232,6 +232,14 @@ class Prometheus:
         kept = {labels: [s for s in samples if s[0] >= start_ms] for labels, samples in found.items()}
         return {labels: samples for labels, samples in kept.items() if samples}
 
+    def own(self, metric: str) -> float:
+        """Return the sum of a counter that Prometheus has of itself; 0 while it has not counted yet."""
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in self._get("/metrics", {}).decode().splitlines()
+            if line.startswith((f"{metric} ", f"{metric}{{"))
+        )
+
     def _api(self, what: str, parameters: dict[str, str]) -> Any:
         answer = json.loads(self._get(f"/api/v1/{what}", parameters))
         return answer["data"]
