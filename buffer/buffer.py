@@ -6,9 +6,11 @@
 
 Promises: the size of the segments exceeds `max_size` by at most one record, and no record is written
 while less than the floor of space is free on the volume.  What every destination has settled goes
-first, one segment file at a time; then the oldest file goes, and each destination that had not
-settled it counts what it lost as `evicted`.  Where even that makes no room, `append` raises
-BufferFull and nothing else stops.
+first, one segment file at a time.  Then, as `on_full` says: the oldest segments are thinned, to a
+sample a minute and later one in ten minutes, and only then the oldest file goes (`thin`); the oldest
+file goes (`drop_oldest`); or nothing goes (`drop_newest`).  Each destination that had not settled what
+goes counts it as `thinned` or `evicted`.  Where no room is made, `append` raises BufferFull and nothing
+else stops.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 from buffer import cursor as cursors
 from buffer.cursor import Cursor, Ledger
@@ -25,8 +28,11 @@ from buffer.lock import Lock
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Reader
+from buffer.segment import Header
+from buffer.thin import STEPS_MS
 
 MIN_SEGMENTS = 8
+OnFull = Literal["thin", "drop_oldest", "drop_newest"]
 
 
 class Buffer:
@@ -40,11 +46,14 @@ class Buffer:
         max_size: int = 256 << 20,
         min_free: Callable[[int], int] = lambda _volume: 0,
         segment_size: int = 4 << 20,
+        on_full: OnFull = "thin",
         fs: Fs | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fs = fs = fs or RealFs()
-        self._dir, self._max_size, self._min_free = data_dir, max_size, min_free
+        self._dir, self._max_size, self._min_free, self._on_full = data_dir, max_size, min_free, on_full
+        # Small files where the cap is small: they are what the oldest data is dropped by.
+        self._segment_size = min(segment_size, max_size // MIN_SEGMENTS)
         for folder in (data_dir, f"{data_dir}/segments", f"{data_dir}/cursors"):
             fs.make_folder(folder)
         self._lock = Lock(f"{data_dir}/lock")
@@ -53,8 +62,7 @@ class Buffer:
         try:
             known = self._known()
             furthest = max((ledger.position for ledger in known.values() if ledger), default=0)
-            # Small files where the cap is small: they are what the oldest data is dropped by.
-            self.log = Log(fs, f"{data_dir}/segments", min(segment_size, max_size // MIN_SEGMENTS), furthest)
+            self.log = Log(fs, f"{data_dir}/segments", self._segment_size, furthest)
             self.cursors = {
                 name: Cursor(fs, data_dir, name, self.log, self._ledger(known.get(name)), clock)
                 for name in dict.fromkeys((*destinations, *known))
@@ -121,6 +129,9 @@ class Buffer:
         for cursor in self.cursors.values():
             cursor.persist()
         self._release()
+        # Ahead of time and here, so that no tick has to wait for it.
+        while not self._fits(self._segment_size) and self._thin():
+            pass
 
     def close(self) -> None:
         """Sync, close and release the lock; the lock goes even where the sync raises OSError."""
@@ -133,6 +144,7 @@ class Buffer:
             self._lock.close()
 
     def _release(self) -> None:
+        """Drop what every destination has settled.  Without destinations everything is kept."""
         settled = min((c.position for c in self.cursors.values()), default=0)
         while (second := self.log.second()) is not None and second <= settled:
             self.log.drop_oldest()
@@ -142,17 +154,72 @@ class Buffer:
             return
         self._release()
         while not self._fits():
-            second = self.log.second()
-            if second is None:
+            if self._on_full == "drop_newest" or not (self._thin() or self._drop_oldest()):
                 raise BufferFull(
                     self._dir,
                     "no room left within buffer.max_size and buffer.min_free_space",
                     "Free space on the volume, or raise the limits.",
                 )
-            for cursor in self.cursors.values():
-                cursor.skip(second, "evicted")
-            self.log.drop_oldest()
 
-    def _fits(self) -> bool:
+    def _thin(self) -> bool:
+        """Thin a run of the oldest segments, if there is one that may be; False where there is none."""
+        if self._on_full != "thin":
+            return False
+        positions = [cursor.position for cursor in self.cursors.values()]
+        level, run = thinnable(self.log.segments(), positions, self._max_size, self._segment_size)
+        if not run:
+            return False
+        try:
+            self.log.thin(run, level)
+        except OSError:  # no room even for that: the oldest has to go
+            return False
+        return True
+
+    def _drop_oldest(self) -> bool:
+        second = self.log.second()
+        if second is None:
+            return False
+        for cursor in self.cursors.values():
+            cursor.skip(second, "evicted")
+        self.log.drop_oldest()
+        return True
+
+    def _fits(self, ahead: int = 0) -> bool:
+        """Whether a record may be appended, and `ahead` bytes more."""
         free, volume = self._fs.free(self._dir)
-        return self.log.size < self._max_size and free >= self._min_free(volume)
+        # A thinned segment is there beside the ones that it replaces, for a moment.
+        reserve = self._segment_size if self._on_full == "thin" else 0
+        return self.log.size + reserve + ahead < self._max_size and free >= self._min_free(volume)
+
+
+def thinnable(
+    segments: Sequence[tuple[Header, int]], positions: Sequence[int], max_size: int, segment_size: int
+) -> tuple[int, list[Header]]:
+    """Return which consecutive segments to thin next, and to which level; none where nothing may be.
+
+    The newest quarter of `max_size` stays as collected, and the newest half is not thinned twice.  What
+    every destination has settled is not worth it, and a segment in which a cursor stands is left alone.
+    The result fits in one segment, as far as the step tells.
+    """
+    behind = 0
+    ages: list[int] = []
+    for _, size in reversed(segments):
+        behind += size
+        ages.append(behind)
+    ages.reverse()
+    first = min(positions, default=0)
+    for level, share in ((1, 4), (2, 2)):
+        run: list[Header] = []
+        room = segment_size * STEPS_MS[level] // max(STEPS_MS[level - 1], 10_000)
+        for (header, size), age in zip(segments[:-1], ages, strict=False):
+            inside = any(header.first_seq < position < header.end_seq for position in positions)
+            good = header.level == level - 1 and not inside and header.end_seq > first
+            if good and age > max_size // share and room >= size:
+                run.append(header)
+                room -= size
+            elif run:
+                break
+        # A single segment is worth thinning; of coarse ones only several are, for the sake of the tables.
+        if len(run) >= level:
+            return level, run
+    return 0, []

@@ -8,8 +8,11 @@ Its file, `cursors/<name>.json`, is one line of JSON and the CRC-32 of that line
 Positions count samples (see `buffer.segment`), so the ledger balances by construction:
 
     appended = end of the log - start = delivered + pending + sum(dropped)
-    pending  = end of the log - position
+    pending  = end of the log - position - what was thinned away behind the position
     position - start = delivered + sum(dropped)                      checked on loading
+
+(What was thinned away behind the position is `dropped` for those who ask, and in the file once the
+position has passed it.)
 
 Position and sums are one atomic write: after a kill at any moment they agree.  The file is written at
 most once a second, and by every `Buffer.sync`; what was settled since is sent again after a kill, the
@@ -133,7 +136,11 @@ class Cursor:
 
     def pending(self) -> int:
         """Return the number of samples behind the position."""
-        return self._log.end - self.ledger.position
+        return self._log.end - self.ledger.position - self.thinned_ahead()
+
+    def thinned_ahead(self) -> int:
+        """Return the number of positions behind the cursor's that were thinned away."""
+        return self._log.holes_from(self.ledger.position)
 
     def read(self, max_samples: int) -> Chunk:
         """Return the records from the position on, up to `max_samples`, but one at least.
@@ -146,44 +153,54 @@ class Cursor:
             position = self.ledger.position
         while self._ahead and self._ahead[0].end <= position:  # evicted meanwhile
             self._ahead.popleft()
-        stored = sum(entry.end - entry.seq for entry in self._ahead)
+        stored = sum(entry.samples for entry in self._ahead)
         while stored < max_samples and (entry := self._next(position)) is not None:
             self._ahead.append(entry)
-            stored += entry.end - entry.seq
+            stored += entry.samples
         ticks: list[Tick] = []
         samples, end = 0, position
         for entry in self._ahead:
-            if ticks and samples + entry.end - entry.seq > max_samples:
+            if ticks and samples + entry.samples > max_samples:
                 break
             ticks += entry.ticks
-            samples, end = samples + entry.end - entry.seq, entry.end
+            samples, end = samples + entry.samples, entry.end
         return Chunk(ticks, end, samples)
 
     def commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         """Settle everything up to `end`: `dropped` by reason, the rest of what was read delivered.
 
-        What lay between and could not be read is dropped as `corrupt`.  What was evicted since it
-        was read stays counted as evicted.  Raises OSError where the cursor file cannot be written;
-        the cursor has moved all the same, and the next sync writes it.
+        Positions that were thinned away are dropped as `thinned`, those that could not be read as
+        `corrupt`.  What was evicted since it was read stays counted as evicted.  Raises OSError where
+        the cursor file cannot be written; the cursor has moved all the same, and the next sync writes it.
         """
         with self._lock:
-            span = end - self.ledger.position
-            if span > 0:
-                refused = sum(dropped.values())
-                hole = max(0, span - delivered - refused)
-                if refused > span:  # the eviction took the front of the batch
-                    dropped = {"evicted": span}
-                self.ledger = self.ledger.settle(end, {**dropped, "corrupt": hole}, "delivered")
-                spent = self._clock() - self._read_at
-                rate = delivered / spent if spent > 0 else 0.0
-                damaged = self.ledger.damaged
-                if self._reader is not None:
-                    damaged, self._reader.damaged = damaged + self._reader.damaged, 0
-                self.ledger = self.ledger._replace(rate=round(rate, 1), damaged=damaged)
-                self._dirty = True
+            position = self.ledger.position
+            if end > position:
+                # A batch whose front was evicted, or settled before it became part of a thinned record,
+                # has more samples than there are positions left: they count once.
+                left = end - position
+                reasons: dict[str, int] = {}
+                for reason, count in dropped.items():
+                    reasons[reason] = min(count, left)
+                    left -= reasons[reason]
+                left -= min(delivered, left)
+                spans = sum(e.end - max(e.seq, position) - e.samples for e in self._ahead if e.end <= end)
+                reasons["thinned"] = min(max(0, spans), left)
+                reasons["corrupt"] = left - reasons["thinned"]
+                self._account(end, delivered, reasons)
         while self._ahead and self._ahead[0].end <= end:
             self._ahead.popleft()
         self._persist()
+
+    def _account(self, end: int, delivered: int, reasons: Mapping[str, int]) -> None:
+        spent = self._clock() - self._read_at
+        rate = round(delivered / spent, 1) if spent > 0 else 0.0
+        damaged = self.ledger.damaged
+        if self._reader is not None:
+            damaged, self._reader.damaged = damaged + self._reader.damaged, 0
+        ledger = self.ledger.settle(end, reasons, "delivered")
+        self.ledger = ledger._replace(rate=rate, damaged=damaged)
+        self._dirty = True
 
     def skip(self, to: int, reason: str) -> None:
         """Give up everything before `to`, for this reason."""

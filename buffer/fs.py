@@ -6,8 +6,12 @@ given: the caller looks at what it returns.
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from typing import Protocol
+
+TEMPORARY = ".tmp"
 
 
 class Fs(Protocol):
@@ -16,7 +20,7 @@ class Fs(Protocol):
     # ruff: noqa: D102
     def create(self, path: str) -> int: ...
     def open(self, path: str) -> int: ...
-    def write(self, fd: int, data: bytes) -> int: ...
+    def write(self, fd: int, data: bytes, at: int) -> int: ...
     def truncate(self, fd: int, size: int) -> None: ...
     def read(self, fd: int, size: int, at: int) -> bytes: ...
     def size(self, path: str) -> int: ...
@@ -34,16 +38,16 @@ class RealFs:
     """The system's own calls.  Files are readable by their owner only."""
 
     def create(self, path: str) -> int:
-        """Create a new file for appending; FileExistsError where there is one."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        """Create a new file for writing; FileExistsError where there is one."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def open(self, path: str) -> int:
         """Open a file for reading."""
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def write(self, fd: int, data: bytes) -> int:
-        """Append, and return how many bytes were written."""
-        return os.write(fd, data)
+    def write(self, fd: int, data: bytes, at: int) -> int:
+        """Write at offset `at`, and return how many bytes were written."""
+        return os.pwrite(fd, data, at)
 
     def truncate(self, fd: int, size: int) -> None:
         """Cut the file to `size` bytes."""
@@ -97,15 +101,13 @@ class RealFs:
 
 def write_atomic(fs: Fs, path: str, data: bytes) -> None:
     """Replace the file's contents: after a power cut it holds the old ones or the new ones, whole."""
-    temporary = path + ".tmp"
-    try:
+    temporary = path + TEMPORARY
+    with suppress(FileNotFoundError):
         fs.unlink(temporary)  # of a process that died here
-    except FileNotFoundError:
-        pass
     fd = fs.create(temporary)
     try:
-        if fs.write(fd, data) != len(data):
-            raise OSError(28, os.strerror(28), path)
+        if fs.write(fd, data, 0) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         fs.sync(fd)
     finally:
         fs.close(fd)

@@ -25,10 +25,11 @@ from contextlib import suppress
 from buffer import segment
 from buffer.codec import Encoder
 from buffer.errors import NewerFormat
-from buffer.fs import Fs, read_all
+from buffer.fs import TEMPORARY, Fs, read_all
 from buffer.model import Tick
-from buffer.reader import File, Reader
-from buffer.segment import Record
+from buffer.reader import File, Reader, entries_of
+from buffer.segment import Header, Record
+from buffer.thin import STEPS_MS, thin
 
 
 class Log:
@@ -45,7 +46,8 @@ class Log:
         self._fd, self._first = -1, -1
         self._sealed: list[int] = []
         self._new_names = False
-        self.sizes = {first: fs.size(self._path(first)) for first in segment.listing(fs, folder)}
+        self.sizes: dict[int, int] = {}
+        self.thinned: dict[int, Header] = {}
         self.missed, self.last = 0, dict[str, tuple[int, int]]()
         self.written = 0
         # A cursor can be ahead of the log where the disk lied about a sync: numbers are never reused.
@@ -79,7 +81,7 @@ class Log:
                 self._encoder.reset()
             try:
                 body, key = self._encoder.encode(ticks, self.missed + missed)
-                self._write(Record(self.end, ticks[0].at.wall_ms, count, key, body, 0))
+                self._write(Record(self.end, self.end + count, ticks[0].at.wall_ms, count, key, body))
             except BaseException:
                 self._encoder.reset()
                 raise
@@ -117,12 +119,86 @@ class Log:
     def drop_oldest(self) -> None:
         """Remove the oldest segment file, which must not be the newest.  Raises OSError."""
         with self._lock:
-            first = min(self.sizes)
-            if len(self.sizes) < 2:
-                raise ValueError("the newest segment is never dropped")
-            with suppress(FileNotFoundError):
-                self._fs.unlink(self._path(first))
+            firsts = sorted(self.sizes)
+        if len(firsts) < 2:
+            raise ValueError("the newest segment is never dropped")
+        self._remove(firsts[0])
+
+    def segments(self) -> list[tuple[Header, int]]:
+        """Return what begins where, oldest first: headers with their ends filled in, and sizes in bytes."""
+        with self._lock:
+            firsts = sorted(self.sizes)
+            ends = [*firsts[1:], self.end]
+            return [
+                (self.thinned.get(first) or Header(first, 0, end, end - first), self.sizes[first])
+                for first, end in zip(firsts, ends, strict=True)
+            ]
+
+    def holes_from(self, position: int) -> int:
+        """Return how many of the positions from this one on were thinned away.
+
+        Within a segment they are taken to be spread evenly.
+        """
+        if not self.thinned:  # as good as always
+            return 0
+        with self._lock:
+            return sum(holes(header, position) for header in self.thinned.values())
+
+    def thin(self, old: Sequence[Header], level: int) -> None:
+        """Replace consecutive segments, none of them the newest, by one that is thinned to `level`.
+
+        After a kill or a power cut at any moment each position is in the old files or in the new one:
+        the new one takes the first one's place by a rename, and it says how far it goes, so that what is
+        left of the old ones is passed over by readers and removed by the next start.  Raises OSError,
+        and the old ones are then still there.
+        """
+        header = Header(old[0].first_seq, level, old[-1].end_seq, 0)
+        path = self._path(header.first_seq)
+        with suppress(FileNotFoundError):
+            self._fs.unlink(path + TEMPORARY)
+        fd = self._fs.create(path + TEMPORARY)
+        try:
+            header, size = self._write_thinned(fd, header, [each.first_seq for each in old])
+            self._fs.sync(fd)
+        except OSError:
+            with suppress(OSError):
+                self._fs.unlink(path + TEMPORARY)
+            raise
+        finally:
+            self._fs.close(fd)
+        self._fs.rename(path + TEMPORARY, path)
+        self._fs.sync_folder(self._folder)
+        with self._lock:
+            self.sizes[header.first_seq], self.thinned[header.first_seq] = size, header
+        for each in old[1:]:
+            self._remove(each.first_seq)
+
+    def _write_thinned(self, fd: int, header: Header, firsts: Sequence[int]) -> tuple[Header, int]:
+        encoder, samples, size = Encoder(), 0, segment.HEADER.size
+        entries = (entry for first in firsts for entry in entries_of(self._fs, self._folder, first))
+        for seq, end, ticks, missed in thin(entries, STEPS_MS[header.level]):
+            body, key = encoder.encode(ticks, missed)
+            count = sum(len(tick.values) for tick in ticks)
+            record = Record(seq, end, ticks[0].at.wall_ms, count, key, body)
+            size += self._put(fd, segment.encode(header.first_seq, record), size)
+            samples += count
+        header = header._replace(samples=samples)
+        self._put(fd, segment.encode_header(header), 0)
+        return header, size
+
+    def _put(self, fd: int, data: bytes, at: int) -> int:
+        written = self._fs.write(fd, data, at)
+        self.written += written
+        if written != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._folder)
+        return written
+
+    def _remove(self, first: int) -> None:
+        with suppress(FileNotFoundError):
+            self._fs.unlink(self._path(first))
+        with self._lock:
             del self.sizes[first]
+            self.thinned.pop(first, None)
 
     def second(self) -> int | None:
         """Return the first position after the oldest file, or None where there is only one."""
@@ -146,14 +222,11 @@ class Log:
         fresh = self._fd < 0
         data = segment.encode(self.end if fresh else self._first, record)
         if fresh:
-            data = segment.encode_header(self.end) + data
+            data = segment.encode_header(Header(self.end)) + data
             self._fd, self._first = self._create(), self.end
             self.sizes[self._first] = 0
         try:
-            written = self._fs.write(self._fd, data)
-            self.written += written
-            if written != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path(self._first))
+            self._put(self._fd, data, self.sizes[self._first])
         except OSError:
             self._undo(fresh)
             raise
@@ -201,16 +274,20 @@ class Log:
 
     def _recover(self) -> int:
         """Find the end of the log, and what its last records say; return the position after it."""
-        for first in self.sizes:
-            header = read_all(self._fs, self._path(first), segment.HEADER.size)
-            try:
-                with suppress(segment.Short):
-                    segment.decode_header(header)
-            except segment.NewerVersion as error:
-                raise NewerFormat(
-                    self._path(first), str(error), "Run the newer version of Limpet that wrote it."
-                ) from None
-        end = max(self.sizes, default=0)
+        for name in self._fs.list(self._folder):
+            if name.endswith(TEMPORARY):  # of a process that died while thinning
+                self._fs.unlink(f"{self._folder}/{name}")
+        covered = 0
+        for first in segment.listing(self._fs, self._folder):
+            header = self._header(first)
+            if first < covered:  # its thinned successor is there: the process died before it was removed
+                self._fs.unlink(self._path(first))
+                continue
+            self.sizes[first] = self._fs.size(self._path(first))
+            if header.level:
+                self.thinned[first] = header
+                covered = header.end_seq
+        end = max((*self.sizes, covered))
         for first in sorted(self.sizes, reverse=True):
             found = self._last_records(first)
             if found is not None:
@@ -218,6 +295,17 @@ class Log:
                 self._remember(Reader(self._fs, self._folder, key))
                 break
         return end
+
+    def _header(self, first: int) -> Header:
+        data = read_all(self._fs, self._path(first), segment.HEADER.size)
+        try:
+            return segment.decode_header(data) or Header(first)
+        except segment.Short:
+            return Header(first)
+        except segment.NewerVersion as error:
+            raise NewerFormat(
+                self._path(first), str(error), "Run the newer version of Limpet that wrote it."
+            ) from None
 
     def _last_records(self, first: int) -> tuple[int, int] | None:
         """Return the seq of the file's last key frame and the position after its last record."""
@@ -228,7 +316,7 @@ class Log:
             return None
         while (record := file.next()) is not None:
             if isinstance(record, Record):
-                end = record.seq + record.samples
+                end = record.end
                 key = record.seq if record.key or key is None else key
         file.close()
         return None if key is None or end is None else (key, end)
@@ -239,3 +327,10 @@ class Log:
             for tick in entry.ticks:
                 self.last[tick.group] = entry.wall_ms, len(tick.values)
         reader.close()
+
+
+def holes(header: Header, position: int) -> int:
+    """Return how many positions of a thinned segment, from `position` on, hold no sample."""
+    span = header.end_seq - header.first_seq
+    ahead = min(span, header.end_seq - position)
+    return (span - header.samples) * ahead // span if ahead > 0 else 0

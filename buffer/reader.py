@@ -8,23 +8,26 @@ went on.  Memory: one window of a file (64 KiB, more only for a record that is l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from buffer import segment
 from buffer.codec import CodecError, Decoder
 from buffer.fs import Fs
 from buffer.model import Tick
-from buffer.segment import Damaged, Record, Torn
+from buffer.segment import Damaged, Header, Record, Torn
 
 WINDOW = 64 << 10
 
 
 class Entry(NamedTuple):
-    """A record with its ticks decoded.  The next entry's `seq` is `end` where nothing is missing."""
+    """A record with its ticks decoded: `samples` for the positions from `seq` to before `end`."""
 
     seq: int
     end: int
     wall_ms: int
+    samples: int
     ticks: list[Tick]
     missed: int
 
@@ -32,6 +35,7 @@ class Entry(NamedTuple):
 class File:
     """The records of one segment file, one after another.
 
+    `header` is what its header says, or, where that is damaged, what its name says.
     Raises FileNotFoundError, Short and NewerVersion when it is opened.
     """
 
@@ -41,13 +45,12 @@ class File:
         self._data, self._base, self._at = b"", 0, 0
         try:
             self._data = fs.read(self._fd, WINDOW, 0)
-            base = segment.decode_header(self._data)
+            header = segment.decode_header(self._data)
         except BaseException:
             self.close()
             raise
-        # Without its header the file is as good: its name says the same.
-        self.damaged_header = base is None
-        self._first_seq = first_seq if base is None else base
+        self.damaged_header = header is None
+        self.header = header or Header(first_seq)
         self._at = segment.HEADER.size
 
     @property
@@ -62,15 +65,17 @@ class File:
     def next(self) -> Record | Damaged | None:
         """Return the next record or stretch of damage; None at the end, clean or torn, for now."""
         while True:
-            found = segment.decode(self._data, self._at, self._first_seq)
-            whole = isinstance(found, Record) or (isinstance(found, Damaged) and found.end < len(self._data))
+            found = segment.decode(self._data, self._at, self.header.first_seq)
+            whole = isinstance(found, Record) or (
+                isinstance(found, Damaged) and found.after < len(self._data)
+            )
             if not whole and self._more():
                 continue
             if found is None or isinstance(found, Torn):
                 return None
-            at, self._at = self._at, found.end
+            at, self._at = self._at, found.after
             return (
-                found._replace(at=self._base + at, end=self.offset) if isinstance(found, Damaged) else found
+                found._replace(at=self._base + at, after=self.offset) if isinstance(found, Damaged) else found
             )
 
     def _more(self) -> bool:
@@ -103,60 +108,72 @@ class Reader:
 
     def next(self) -> Entry | None:
         """Return the next entry; None where the log ends for now."""
-        while True:
-            # Listed before reading: only a file that was not the newest then is surely at its end.
-            names = segment.listing(self._fs, self._folder)
-            if self._file is None and not self._open(names):
-                return None
-            file = self._file
-            assert file is not None  # _open has set it
-            entry = self._read(file)
+        while self._file is not None or self._open():
+            entry = self._read()
             if entry is not None:
                 return entry
-            if names[-1:] <= [file.first_seq]:
+            newest = segment.listing(self._fs, self._folder)[-1:]
+            if newest <= [self._first]:
                 return None
-            self._done = file.first_seq
+            # The writer has left this file: what it wrote there last is there now.
+            if (entry := self._read()) is not None:
+                return entry
+            self._done = self._first
             self.close()
+        return None
 
-    def _read(self, file: File) -> Entry | None:
-        while (found := file.next()) is not None:
+    @property
+    def _first(self) -> int:
+        return self._file.first_seq if self._file is not None else -1
+
+    def _read(self) -> Entry | None:
+        while self._file is not None and (found := self._file.next()) is not None:
             if isinstance(found, Damaged):
                 self.damaged += 1
                 self._decoder.reset()
                 continue
-            end = found.seq + found.samples
             try:
                 frame = self._decoder.decode(found.body, found.wall_ms, found.key)
             except CodecError:
                 self.damaged += 1
                 continue
-            if end > self._seq:
-                self._seq = end
-                return Entry(found.seq, end, found.wall_ms, frame.ticks, frame.missed)
+            if found.end > self._seq:
+                self._seq = found.end
+                return Entry(found.seq, found.end, found.wall_ms, found.samples, frame.ticks, frame.missed)
         return None
 
-    def _open(self, names: list[int]) -> bool:
+    def _open(self) -> bool:
         """Open the file that holds the position, at the last key frame before it."""
-        while names := [first for first in names if first > self._done]:
+        names = segment.listing(self._fs, self._folder)
+        file = None
+        # A file that was read already holds the position if it was thinned since, with those behind it.
+        again = max((first for first in names if first <= min(self._seq, self._done)), default=None)
+        if again is not None and (file := self._try(again)) and file.header.end_seq <= self._seq:
+            file.close()
+            file = None
+        while file is None and (names := [first for first in names if first > self._done]):
             first = max((first for first in names if first <= self._seq), default=names[0])
-            try:
-                file = File(self._fs, self._folder, first)
-            except FileNotFoundError:  # dropped since the folder was listed
-                self._done = first
-            except segment.Short:
+            file = self._try(first)
+            if file is None:
                 if first == names[-1]:  # being written at this moment, or the writer died
                     return False
                 self._done = first
-            except segment.NewerVersion:
-                self.damaged += 1
-                self._done = first
-            else:
-                self.damaged += file.damaged_header
-                self._decoder.reset()
-                file.seek(_last_key(file, self._seq))
-                self._file = file
-                return True
-        return False
+        if file is None:
+            return False
+        self.damaged += file.damaged_header
+        self._decoder.reset()
+        file.seek(_last_key(file, self._seq))
+        self._file = file
+        return True
+
+    def _try(self, first: int) -> File | None:
+        try:
+            return File(self._fs, self._folder, first)
+        except (FileNotFoundError, segment.Short):  # dropped since, or torn
+            return None
+        except segment.NewerVersion:
+            self.damaged += 1
+            return None
 
     def close(self) -> None:
         """Close the file that is open; the reader may go on being used."""
@@ -176,3 +193,18 @@ def _last_key(file: File, seq: int) -> int:
                 key = offset
         offset = file.offset
     return key
+
+
+def entries_of(fs: Fs, folder: str, first_seq: int) -> Iterator[Entry]:
+    """Yield the entries of one segment file; damage is passed over.  Raises as `File` does."""
+    file, decoder = File(fs, folder, first_seq), Decoder()
+    try:
+        while (found := file.next()) is not None:
+            if isinstance(found, Damaged):
+                decoder.reset()
+                continue
+            with suppress(CodecError):
+                frame = decoder.decode(found.body, found.wall_ms, found.key)
+                yield Entry(found.seq, found.end, found.wall_ms, found.samples, frame.ticks, frame.missed)
+    finally:
+        file.close()

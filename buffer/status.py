@@ -13,14 +13,16 @@ from buffer import cursor as cursors
 from buffer import lock, segment
 from buffer.cursor import Ledger
 from buffer.fs import Fs, RealFs
+from buffer.log import holes
 from buffer.reader import File, Reader
-from buffer.segment import Damaged, Record
+from buffer.segment import Damaged, Header, Record
 
 
 class Segment(NamedTuple):
     """What is in one segment file."""
 
     name: str
+    level: int
     first_seq: int
     end_seq: int
     bytes: int
@@ -49,7 +51,7 @@ def _listing(fs: Fs, folder: str) -> list[int]:
 
 def _segment(fs: Fs, folder: str, first: int) -> Segment | None:
     name = segment.name(first)
-    empty = Segment(name, first, first, 0, 0, 0, 0, None, None, 0, 0)
+    empty = Segment(name, 0, first, first, 0, 0, 0, 0, None, None, 0, 0)
     try:
         size = fs.size(f"{folder}/{name}")
     except FileNotFoundError:  # dropped since the folder was listed
@@ -68,14 +70,17 @@ def _segment(fs: Fs, folder: str, first: int) -> Segment | None:
     newest: int | None = None
     while (found := file.next()) is not None:
         if isinstance(found, Damaged):
-            damaged, damaged_bytes = damaged + 1, damaged_bytes + found.end - found.at
+            damaged, damaged_bytes = damaged + 1, damaged_bytes + found.after - found.at
             continue
         records, keys, samples = records + 1, keys + found.key, samples + found.samples
-        end = found.seq + found.samples
+        end = found.end
         oldest = found.wall_ms if oldest is None else min(oldest, found.wall_ms)
         newest = found.wall_ms if newest is None else max(newest, found.wall_ms)
     file.close()
-    return Segment(name, first, end, size, records, keys, samples, oldest, newest, damaged, damaged_bytes)
+    level, end = file.header.level, max(end, file.header.end_seq)
+    return Segment(
+        name, level, first, end, size, records, keys, samples, oldest, newest, damaged, damaged_bytes
+    )
 
 
 def status(data_dir: str, max_bytes: int | None = None, now: float | None = None) -> dict[str, Any]:
@@ -147,11 +152,16 @@ def _destination(
     writer: int | None,
     now: float,
 ) -> dict[str, Any]:
-    pending = end - ledger.position
+    thinned = sum(
+        holes(Header(f.first_seq, f.level, f.end_seq, f.samples), ledger.position) for f in files if f.level
+    )
+    pending = end - ledger.position - thinned
     size, oldest = _pending(fs, data_dir, ledger.position, files) if pending else (0, None)
     sending = "sending" if pending else "idle"
     state = "stopped" if writer is None else sending if ledger.state == "sending" else ledger.state
     dropped = {"evicted": 0, "rejected": 0, **ledger.dropped}
+    if thinned:
+        dropped["thinned"] = dropped.get("thinned", 0) + thinned
     appended, missing = end - ledger.start, max(0, missed - ledger.missed_before)
     lost = sum(dropped.values()) + missing
     return {
