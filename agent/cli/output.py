@@ -27,9 +27,14 @@ def write(text: str) -> None:
         ) from None
 
 
-def write_json(document: Any, *, one_line: bool = False) -> None:
-    """Write a JSON document, indented, or on one line."""
+def json_text(document: Any, *, one_line: bool = False) -> str:
+    """A JSON document as text, indented, or on one line."""
     import json
 
     layout: dict[str, Any] = {"separators": (",", ":")} if one_line else {"indent": 2}
-    write(json.dumps(document, allow_nan=False, **layout) + "\n")
+    return json.dumps(document, allow_nan=False, **layout) + "\n"
+
+
+def write_json(document: Any, *, one_line: bool = False) -> None:
+    """Write a JSON document, indented, or on one line."""
+    write(json_text(document, one_line=one_line))

@@ -84,9 +84,7 @@ def build() -> Parser:
     tail.add_argument(
         "-n", "--number", metavar="N", type=count, default=10, help="how many ticks to show (default 10)"
     )
-    tail.add_argument(
-        "-f", "--follow", action="store_true", help="go on with what is appended, until Ctrl-C"
-    )
+    tail.add_argument("-f", "--follow", action="store_true", help="go on with what is appended, until Ctrl-C")
     form = tail.add_mutually_exclusive_group()
     form.add_argument("--values", action="store_true", help="print every sample, one a line")
     _json(form, "print one JSON object per tick, one a line")

@@ -1,0 +1,100 @@
+"""`limpet collect`: runs the collectors here and now, and shows what the agent would send.
+
+Opens no buffer, sends nothing. A collector that hangs is left behind after its timeout, as in the agent,
+and named; the others are shown. Exit status 1 where a collector could not be read.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from agent.cli import output
+from agent.cli.exposition import Reading, documents, exposition
+from agent.collectors import COLLECTORS, HostPaths, Sample
+from agent.config import Config, load_file
+from agent.series import Columns, host_labels
+from agent.workers import Done, Job, Workers
+
+ONCE_SECONDS, WATCH_SECONDS = 1.0, 2.0
+
+
+class Group(NamedTuple):
+    """What one collector had to say: its series and values, or why there are none."""
+
+    name: str
+    readings: list[Reading]
+    problem: str | None = None
+
+
+class Collectors:
+    """The enabled collectors of a configuration, run one after another."""
+
+    def __init__(self, config: Config) -> None:
+        self.host = host_labels(config)
+        plans = config.collect.plan()
+        self._patience = max((plan.timeout for plan in plans), default=1.0)
+        self._collect = {plan.name: COLLECTORS[plan.name].build(plan.options, HostPaths()) for plan in plans}
+        self._columns = {plan.name: Columns(COLLECTORS[plan.name].metrics, self.host) for plan in plans}
+        self._workers: Workers[list[Sample]] = Workers(self._patience)
+        self._hung: set[str] = set()
+
+    def read(self) -> list[Group]:
+        """Run them all but those that still hang."""
+        self._hung -= {done.key for done in self._workers.ended()}
+        now = time.monotonic()
+        jobs = [Job(n, partial(c, now)) for n, c in self._collect.items() if n not in self._hung]
+        done = {one.key: one for one in self._workers.run(jobs)}
+        self._hung = {name for name in self._collect if name not in done}
+        return [self._group(name, done.get(name)) for name in self._collect]
+
+    def _group(self, name: str, done: Done[list[Sample]] | None) -> Group:
+        if done is None:
+            return Group(name, [], f"it takes longer than {self._patience:g} s, and was left behind")
+        if done.result is None:
+            return Group(name, [], f"it cannot be read: {done.error}")
+        return Group(name, list(zip(*self._columns[name](done.result), strict=True)))
+
+
+def collect(file: str | None, form: str, *, watch: bool, interval: float | None) -> int:
+    """Show the readings as `form` (table, prometheus, json); once, or until Ctrl-C. Raises ConfigErrors."""
+    config = load_file(file).config if file else Config()
+    collectors = Collectors(config)
+    pause = interval or (WATCH_SECONDS if watch else ONCE_SECONDS)
+    collectors.read()  # what rates are computed from
+    if form == "table":
+        from agent.cli import show
+
+        host = collectors.host
+        if watch:
+            show.live(lambda width, height: show.readings_live(collectors.read(), host, width, height), pause)
+        return _each(collectors, pause, 1, lambda groups: show.text(show.readings(groups, host)))
+    rounds = sys.maxsize if watch else 1
+    if form == "prometheus":
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: so says the format
+        return _each(collectors, pause, rounds, lambda groups: exposition(_readings(groups)))
+    return _each(collectors, pause, rounds, partial(_json, one_line=watch))
+
+
+def _json(groups: list[Group], *, one_line: bool) -> str:
+    return output.json_text(documents(list(_readings(groups))), one_line=one_line)
+
+
+def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[list[Group]], str]) -> int:
+    problems: list[Group] = []
+    for _ in range(rounds):
+        time.sleep(pause)
+        groups = collectors.read()
+        output.write(render(groups))
+        problems = [group for group in groups if group.problem]
+        for group in problems:
+            print(f"{group.name}: {group.problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _readings(groups: list[Group]) -> Iterator[Reading]:
+    return (reading for group in groups for reading in group.readings)
