@@ -11,14 +11,17 @@ sample a minute and later one in ten minutes, and only then the oldest file goes
 file goes (`drop_oldest`); or nothing goes (`drop_newest`).  Each destination that had not settled what
 goes counts it as `thinned` or `evicted`.  Where no room is made, `append` raises BufferFull and nothing
 else stops.
+
+A destination that is new starts at the oldest record, or at the end of the log (`start_now`).  One that
+is not configured any more keeps its cursor, and what waits for it, for `forget_after` seconds.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Literal, Protocol
 
 from buffer import cursor as cursors
 from buffer.cursor import Cursor, Ledger
@@ -35,6 +38,13 @@ MIN_SEGMENTS = 8
 OnFull = Literal["thin", "drop_oldest", "drop_newest"]
 
 
+class Tell(Protocol):
+    """Hears what the buffer does by itself: evicted, thinned, cursor_reset, forgotten."""
+
+    def __call__(self, what: str, **fields: object) -> None:
+        """Say what happened."""
+
+
 class Buffer:
     """The writer's side.  Raises BufferInUse, NewerFormat and OSError when it is opened."""
 
@@ -43,15 +53,20 @@ class Buffer:
         data_dir: str,
         destinations: Iterable[str] = (),
         *,
+        start_now: Collection[str] = (),
         max_size: int = 256 << 20,
         min_free: Callable[[int], int] = lambda _volume: 0,
         segment_size: int = 4 << 20,
         on_full: OnFull = "thin",
+        forget_after: float = 7 * 86400.0,
+        tell: Tell = lambda _what, **_fields: None,
         fs: Fs | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._fs = fs = fs or RealFs()
         self._dir, self._max_size, self._min_free, self._on_full = data_dir, max_size, min_free, on_full
+        self._forget_after, self._tell, self._wall = forget_after, tell, wall
         # Small files where the cap is small: they are what the oldest data is dropped by.
         self._segment_size = min(segment_size, max_size // MIN_SEGMENTS)
         for folder in (data_dir, f"{data_dir}/segments", f"{data_dir}/cursors"):
@@ -59,14 +74,16 @@ class Buffer:
         self._lock = Lock(f"{data_dir}/lock")
         self._arrived = threading.Condition()
         self._waiting: dict[object, int] = {}
+        self._destinations = list(destinations)
         try:
             known = self._known()
             furthest = max((ledger.position for ledger in known.values() if ledger), default=0)
             self.log = Log(fs, f"{data_dir}/segments", self._segment_size, furthest)
             self.cursors = {
-                name: Cursor(fs, data_dir, name, self.log, self._ledger(known.get(name)), clock)
-                for name in dict.fromkeys((*destinations, *known))
+                name: Cursor(fs, data_dir, name, self.log, self._ledger(name, known, start_now), clock)
+                for name in dict.fromkeys((*self._destinations, *known))
             }
+            self._forget()
         except BaseException:
             self._lock.close()
             raise
@@ -76,16 +93,34 @@ class Buffer:
         names = [n.removesuffix(cursors.SUFFIX) for n in self._fs.list(folder) if n.endswith(cursors.SUFFIX)]
         return {name: cursors.load(self._fs, f"{folder}/{name}{cursors.SUFFIX}") for name in sorted(names)}
 
-    def _ledger(self, ledger: Ledger | None) -> Ledger:
-        """Bring a cursor's ledger in line with the log; without one, start at the oldest record."""
-        first = self.log.first
-        if ledger is None:
-            entry = Reader(self._fs, f"{self._dir}/segments", first).next()
-            missed = entry.missed if entry else self.log.missed
-            return Ledger(first, first, 0, {}, missed, 0, "stopped", None, 0.0)
-        # A segment is dropped before the cursors that lose by it are written (the disk may be full):
-        # after a kill in between, this is where it is accounted for.
-        return ledger if ledger.position >= first else ledger.settle(first, {}, "evicted")
+    def _ledger(self, name: str, known: Mapping[str, Ledger | None], start_now: Collection[str]) -> Ledger:
+        """Bring a cursor's ledger in line with the log, or begin one."""
+        first, ledger = self.log.first, known.get(name)
+        if ledger is not None:
+            # A segment is dropped before the cursors that lose by it are written (the disk may be full):
+            # after a kill in between, this is where it is accounted for.
+            return ledger if ledger.position >= first else ledger.settle(first, {}, "evicted")
+        if name in known:
+            self._tell("cursor_reset", destination=name, position=first)
+        elif name in start_now:
+            return Ledger(self.log.end, self.log.end, 0, {}, self.log.missed, 0, "stopped", None, 0.0, None)
+        entry = Reader(self._fs, f"{self._dir}/segments", first).next()
+        missed = entry.missed if entry else self.log.missed
+        return Ledger(first, first, 0, {}, missed, 0, "stopped", None, 0.0, None)
+
+    def _forget(self) -> None:
+        """Let go of destinations that are not configured any more, once that has lasted long enough."""
+        now_ms = int(self._wall() * 1000)
+        for name, cursor in list(self.cursors.items()):
+            since = cursor.ledger.removed_ms
+            if name in self._destinations:
+                cursor.removed(None)
+            elif since is None:
+                cursor.removed(now_ms)
+            elif now_ms - since > self._forget_after * 1000:
+                cursor.forget()
+                del self.cursors[name]
+                self._tell("forgotten", destination=name, pending_samples=cursor.pending())
 
     def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
         """Append the ticks of one instant and return the position after them; see `Log.append`.
@@ -128,6 +163,7 @@ class Buffer:
         self.log.sync()
         for cursor in self.cursors.values():
             cursor.persist()
+        self._forget()
         self._release()
         # Ahead of time and here, so that no tick has to wait for it.
         while not self._fits(self._segment_size) and self._thin():
@@ -173,6 +209,7 @@ class Buffer:
             self.log.thin(run, level)
         except OSError:  # no room even for that: the oldest has to go
             return False
+        self._tell("thinned", level=level, samples=run[-1].end_seq - run[0].first_seq)
         return True
 
     def _drop_oldest(self) -> bool:
@@ -182,6 +219,7 @@ class Buffer:
         for cursor in self.cursors.values():
             cursor.skip(second, "evicted")
         self.log.drop_oldest()
+        self._tell("evicted", upto=second)
         return True
 
     def _fits(self, ahead: int = 0) -> bool:

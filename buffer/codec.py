@@ -20,7 +20,8 @@ and those in the remode list (which get a new scale), count from zero.  Scales o
 `base_ms` is wall time minus monotonic time, in ms; `missed` is the running total of samples that could
 not be collected, see `buffer.log`.
 
-Promise: every value comes back bit for bit, NaN payloads and -0.0 included.
+Promise: every value comes back bit for bit, NaN payloads and -0.0 included.  Decoding takes memory and
+time within the limits below, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from buffer import lanes
 from buffer.model import Instant, Series, Tick
 from buffer.varint import Bytes, unzigzag, varint, zigzag
 
-MAX_PLAIN = 16 << 20
+MAX_PLAIN = 8 << 20
+MAX_SAMPLES = 1 << 18
+"""In the ticks of one record, and in the groups since a key frame: what a hostile file can cost is bounded."""
 MAX_TABLES = 64
 KEY_COST = 8
 """A key frame is due when the records since the last one take this many times its own size."""
@@ -76,11 +79,19 @@ class Encoder:
 
     def __init__(self) -> None:
         self._modes: dict[tuple[str, Series], int] = {}
+        self._groups: dict[str, _Group] = {}
         self.reset()
 
     def reset(self) -> None:
         """Make the next body a key frame: the last one was not stored, or a segment begins."""
-        self._groups: dict[str, _Group] = {}
+        if self._groups:  # only what is still there is worth remembering
+            self._modes = {
+                (group.name, series): mode
+                for group in self._groups.values()
+                for series, mode in zip(group.series, group.modes, strict=True)
+                if mode
+            }
+        self._groups = {}
         self._defined = 0
         self._boot: str | None = None
         self._base = self._missed = 0
@@ -112,7 +123,7 @@ class Encoder:
             columns.append(self._column(group, tick.values))
         parts = head, varint(len(definitions)), *definitions, varint(len(columns)), *columns
         plain = b"".join(parts)
-        if len(plain) > MAX_PLAIN:
+        if len(plain) > MAX_PLAIN or max(self._samples, sum(1 + len(t.values) for t in ticks)) > MAX_SAMPLES:
             raise ValueError(f"the {len(ticks)} ticks of one instant do not fit in one record")
         body = zlib.compress(plain, 6, -15)
         if key:

@@ -3,7 +3,7 @@
 Its file, `cursors/<name>.json`, is one line of JSON and the CRC-32 of that line, replaced as a whole:
 
     {"version": 1, "position": .., "start": .., "delivered": .., "dropped": {reason: ..},
-     "missed_before": .., "damaged": .., "state": .., "error": .., "rate": ..}
+     "missed_before": .., "damaged": .., "state": .., "error": .., "rate": .., "removed_ms": ..}
 
 Positions count samples (see `buffer.segment`), so the ledger balances by construction:
 
@@ -28,6 +28,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from buffer.fs import Fs, read_all, write_atomic
@@ -53,6 +54,8 @@ class Ledger(NamedTuple):
     state: str
     error: str | None
     rate: float
+    removed_ms: int | None
+    """When the destination was first found to be no longer configured; None while it is."""
 
     def settle(self, to: int, dropped: Mapping[str, int], rest: str) -> Ledger:
         """Return the ledger at position `to`: `dropped` of the samples up to there by their reasons,
@@ -226,6 +229,20 @@ class Cursor:
             self.ledger = self.ledger._replace(state=state, error=error)
             self._dirty = True
         self._persist()
+
+    def removed(self, now_ms: int | None) -> None:
+        """Keep that the destination is not configured since then; None: it is."""
+        with self._lock:
+            if self.ledger.removed_ms != now_ms:
+                self.ledger = self.ledger._replace(removed_ms=now_ms)
+                self._dirty = True
+
+    def forget(self) -> None:
+        """Remove the cursor file: nobody waits for this destination any more.  Raises OSError."""
+        with self._lock:
+            self._dirty = False
+            with suppress(FileNotFoundError):
+                self._fs.unlink(self._path)
 
     def persist(self) -> None:
         """Write the cursor file if something changed.  Raises OSError."""

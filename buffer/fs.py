@@ -30,6 +30,7 @@ class Fs(Protocol):
     def unlink(self, path: str) -> None: ...
     def list(self, folder: str) -> list[str]: ...
     def make_folder(self, folder: str) -> None: ...
+    def remove_folder(self, folder: str) -> None: ...
     def sync_folder(self, folder: str) -> None: ...
     def free(self, folder: str) -> tuple[int, int]: ...
 
@@ -85,6 +86,10 @@ class RealFs:
         """Create a folder and those above it, for their owner only."""
         os.makedirs(folder, mode=0o700, exist_ok=True)
 
+    def remove_folder(self, folder: str) -> None:
+        """Remove an empty folder."""
+        os.rmdir(folder)
+
     def sync_folder(self, folder: str) -> None:
         """Return when the folder's entries are on the medium."""
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -104,14 +109,19 @@ def write_atomic(fs: Fs, path: str, data: bytes) -> None:
     temporary = path + TEMPORARY
     with suppress(FileNotFoundError):
         fs.unlink(temporary)  # of a process that died here
-    fd = fs.create(temporary)
+    write_new(fs, temporary, data)
+    fs.rename(temporary, path)
+
+
+def write_new(fs: Fs, path: str, data: bytes) -> None:
+    """Write a new file and make its data durable; FileExistsError where there is one."""
+    fd = fs.create(path)
     try:
         if fs.write(fd, data, 0) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         fs.sync(fd)
     finally:
         fs.close(fd)
-    fs.rename(temporary, path)
 
 
 def read_all(fs: Fs, path: str, limit: int) -> bytes:

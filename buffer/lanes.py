@@ -45,10 +45,10 @@ def to_lanes(values: Sequence[float], scales: Sequence[float], raw: Sequence[int
     `raw` lists the lanes whose scale is RAW.  Raises ValueError where the lengths differ.
     """
     plain = list(values)
-    for i in raw:
-        plain[i] = 0.0
     if len(plain) != len(scales):
         raise ValueError(f"{len(plain)} values for {len(scales)} series")
+    for i in raw:
+        plain[i] = 0.0
     try:
         lanes = [round(v * s) for v, s in zip(plain, scales, strict=True)]
     except (ValueError, OverflowError):  # NaN, infinity

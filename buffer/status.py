@@ -168,6 +168,7 @@ def _destination(
         "name": name,
         "state": state,
         "last_error": ledger.error,
+        "removed_timestamp_ms": ledger.removed_ms,
         "pending_samples": pending,
         "pending_bytes": size,
         "oldest_pending_timestamp_ms": oldest,

@@ -1,0 +1,145 @@
+"""The quarantine: what a destination refused for good, with its own words, to be looked at and replayed.
+
+    data_dir/quarantine/<destination>-<position>/about.json       what `Item` has
+    data_dir/quarantine/<destination>-<position>/*.seg            the ticks, as in the log
+
+Promises: an item is there whole or not at all (its folder gets its name when all is in it), and
+putting the same one twice leaves one.  All items together take at most `max_size` bytes: beyond
+that the oldest ones go, and `put` says which.  Any process may read and drop items while the agent runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from buffer import segment
+from buffer.codec import Encoder
+from buffer.fs import Fs, RealFs, read_all, write_new
+from buffer.model import Tick
+from buffer.reader import Entry, entries_of
+from buffer.segment import Header, Record
+
+ABOUT = "about.json"
+MAX_ABOUT = 64 << 10
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}-[0-9]{20}")
+
+
+class Item(NamedTuple):
+    """A refused batch."""
+
+    id: str
+    destination: str
+    refused_at_ms: int
+    reason: str
+    status: int
+    message: str
+    samples: int
+    bytes: int
+    oldest_timestamp_ms: int
+    newest_timestamp_ms: int
+
+
+class Quarantine:
+    """The refused batches of one data directory."""
+
+    def __init__(self, data_dir: str, max_size: int = 32 << 20, fs: Fs | None = None) -> None:
+        self._fs, self._max_size = fs or RealFs(), max_size
+        self._folder = f"{data_dir}/quarantine"
+
+    def put(
+        self,
+        destination: str,
+        position: int,
+        ticks: Sequence[Tick],
+        reason: str,
+        status: int,
+        message: str,
+        now_ms: int,
+    ) -> list[Item]:
+        """Keep the ticks that a destination refused at this position; return what had to go for it.
+
+        Raises OSError where it cannot be written, and ValueError for no ticks.
+        """
+        data = _segment(ticks)
+        times = [tick.at.wall_ms for tick in ticks]
+        samples = sum(len(tick.values) for tick in ticks)
+        name = f"{destination}-{position:020d}"
+        item = Item(
+            name, destination, now_ms, reason, status, message, samples, len(data), min(times), max(times)
+        )
+        gone = self._make_room(len(data), name)
+        folder, building = f"{self._folder}/{name}", f"{self._folder}/.{name}"
+        self._remove(building)
+        self._fs.make_folder(building)
+        write_new(self._fs, f"{building}/{segment.name(0)}", data)
+        write_new(self._fs, f"{building}/{ABOUT}", json.dumps(item._asdict()).encode())
+        self._remove(folder)
+        self._fs.rename(building, folder)
+        self._fs.sync_folder(self._folder)
+        return gone
+
+    def items(self) -> list[Item]:
+        """Return what is there, oldest refusal first; what is not an item is left out."""
+        try:
+            names = self._fs.list(self._folder)
+        except FileNotFoundError:
+            return []
+        found = [item for name in names if (item := self.get(name)) is not None]
+        return sorted(found, key=lambda item: (item.refused_at_ms, item.id))
+
+    def get(self, name: str) -> Item | None:
+        """Return one item; None where there is none of this id."""
+        if not _ID.fullmatch(name):
+            return None
+        try:
+            fields = json.loads(read_all(self._fs, f"{self._folder}/{name}/{ABOUT}", MAX_ABOUT))
+            return Item(**fields)._replace(id=name)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def entries(self, name: str) -> Iterator[Entry]:
+        """Yield the entries of an item.  Raises FileNotFoundError where there is none of this id."""
+        if not _ID.fullmatch(name):
+            raise FileNotFoundError(name)
+        return entries_of(self._fs, f"{self._folder}/{name}", 0)
+
+    def drop(self, name: str) -> bool:
+        """Remove an item; False where there is none of this id.  Raises OSError."""
+        if self.get(name) is None:
+            return False
+        self._remove(f"{self._folder}/{name}")
+        return True
+
+    def _make_room(self, size: int, name: str) -> list[Item]:
+        items = [item for item in self.items() if item.id != name]
+        total, gone = sum(item.bytes for item in items) + size, []
+        for item in items:
+            if total <= self._max_size:
+                break
+            self._remove(f"{self._folder}/{item.id}")
+            total -= item.bytes
+            gone.append(item)
+        return gone
+
+    def _remove(self, folder: str) -> None:
+        with suppress(FileNotFoundError):
+            for name in self._fs.list(folder):
+                self._fs.unlink(f"{folder}/{name}")
+            self._fs.remove_folder(folder)
+
+
+def _segment(ticks: Sequence[Tick]) -> bytes:
+    encoder, seq = Encoder(), 0
+    parts = [segment.encode_header(Header(0))]
+    for tick in ticks:
+        body, key = encoder.encode([tick], 0)
+        end = seq + len(tick.values)
+        parts.append(segment.encode(0, Record(seq, end, tick.at.wall_ms, end - seq, key, body)))
+        seq = end
+    if not seq:
+        raise ValueError("there is nothing to keep")
+    return b"".join(parts)
