@@ -23,7 +23,7 @@ from agent.events import Event
 from agent.schedule import Plan, Schedule, SystemClock
 from agent.sender.lane import open_lane, stop_all
 from agent.series import Columns, host_labels
-from buffer.buffer import Buffer
+from buffer.buffer import Buffer, Tell
 from buffer.errors import LimpetError
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -42,7 +42,7 @@ class Agent:
         self._log = logger
         self.died = False
         limits = config.buffer
-        self.buffer = open_buffer(config)
+        self.buffer = open_buffer(config, self._tell)
         clock = SystemClock()
         self.lanes = [
             open_lane(to, self.buffer.cursors[to.name], self.buffer, __version__, logger)
@@ -94,6 +94,10 @@ class Agent:
         self._log.info(Event.STOPPED, seconds=round(time.monotonic() - begun, 2))
         return 1 if self.died else 0
 
+    def _tell(self, what: str, **fields: object) -> None:
+        event = Event(f"buffer.{what}")
+        (self._log.info if event is Event.THINNED else self._log.warning)(event, **fields)
+
     def _sync(self, failing: bool) -> bool:
         try:
             self.buffer.sync()
@@ -112,7 +116,7 @@ class Agent:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def open_buffer(config: Config) -> Buffer:
+def open_buffer(config: Config, tell: Tell) -> Buffer:
     """Open the configured buffer for writing.  Raises LimpetError."""
     limits = config.buffer
     try:
@@ -122,6 +126,10 @@ def open_buffer(config: Config) -> Buffer:
             max_size=limits.max_size,
             min_free=limits.min_free_space.on,
             segment_size=limits.segment_size,
+            on_full=limits.on_full,
+            forget_after=limits.forget_after,
+            start_now=[to.name for to in config.remote_write if to.start == "now"],
+            tell=tell,
         )
     except OSError as error:
         raise LimpetError(

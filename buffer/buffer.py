@@ -45,6 +45,10 @@ class Tell(Protocol):
         """Say what happened."""
 
 
+def _nobody(what: str, **fields: object) -> None:
+    """Nobody listens."""
+
+
 class Buffer:
     """The writer's side.  Raises BufferInUse, NewerFormat and OSError when it is opened."""
 
@@ -59,7 +63,7 @@ class Buffer:
         segment_size: int = 4 << 20,
         on_full: OnFull = "thin",
         forget_after: float = 7 * 86400.0,
-        tell: Tell = lambda _what, **_fields: None,
+        tell: Tell = _nobody,
         fs: Fs | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,

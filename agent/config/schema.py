@@ -144,12 +144,12 @@ def _interval(name: str, one: Collector, common: float) -> float:
 class Buffer(Section, frozen=True, kw_only=True):
     """The buffer on disk."""
 
-    later = frozenset(("on_full", "forget_after"))
-
     max_size: v.Size = 256 << 20
     min_free_space: v.Floor = v.FreeSpace(percent=5.0)
     segment_size: v.Size = 4 << 20
     sync_interval: v.Interval = 10.0
+    on_full: Literal["thin", "drop_oldest", "drop_newest"] = "thin"
+    forget_after: v.Duration = 604_800.0
 
     @staticmethod
     def rules(got: Given) -> Verdicts:
@@ -288,7 +288,6 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
         "proxy_connect_header",
         "proxy_from_environment",
         "proxy_url",
-        "start",
         "write_relabel_configs",
     }
     elsewhere = {
@@ -313,6 +312,7 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     authorization: Authorization | None = None
     tls_config: TlsConfig = TlsConfig()
     queue_config: QueueConfig = QueueConfig()
+    start: Literal["oldest", "now"] = "oldest"
     allow_http: v.Flag = False
 
     @staticmethod

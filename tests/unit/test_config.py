@@ -87,7 +87,8 @@ WRONG = [
     # what is not here yet, and what is called otherwise
     ("history: {raw: 7d}", "history", "not in this version"),
     ("mask: [device]", "mask", "not in this version"),
-    ("buffer: {on_full: thin}", "buffer.on_full", "not in this version"),
+    ("buffer: {on_full: sometimes}", "buffer.on_full", "thin"),
+    (destination("start: yesterday"), "remote_write[0].start", "oldest"),
     ("collect: {collectors: {scrape: {targets: []}}}", "collect.collectors.scrape", "not in this version"),
     ("collect: {collectors: {textfile: null}}", "collect.collectors.textfile", "not in this version"),
     (destination("oauth2: {client_id: x}"), "remote_write[0].oauth2", "not in this version"),
