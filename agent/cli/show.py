@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from agent.cli import human, output
 from agent.cli.exposition import Reading
 from buffer.model import Labels
+from buffer.thin import STEPS_MS
 
 if TYPE_CHECKING:
     from agent.cli.collect import Group as Collected
     from buffer.status import Segment
 
 BUDGET = 0.001  # the share of samples that may be lost
-WIDE = 105  # columns from which a destination has all its figures in one row
 UNLIMITED = 1000  # the width of what is no terminal: a file, or the next program
 DANGER, WARNING, GOOD, DIM, HEAD = "red", "yellow", "green", "dim", "bold"
 STATES = {"sending": GOOD, "idle": GOOD, "waiting": WARNING, "held": DANGER, "stopped": DIM}
@@ -76,17 +77,24 @@ def status(found: Mapping[str, Any], now: float, columns: int) -> RenderableType
     destinations = found["destinations"]
     if not destinations:
         return Group(*parts, Text(), Text("No destination has a cursor in this buffer.", DIM))
-    cut = len(FIGURES) if columns >= WIDE else BACKLOG_FIGURES
-    for figures in (FIGURES[:cut], FIGURES[cut:]):
-        if figures:
-            parts += [Text(), _destinations(destinations, figures)]
-    errors = [one for one in destinations if one["last_error"]]
-    if errors:
-        parts.append(Text())
-    for one in errors:
-        message = human.plain(f"{one['name']}: {one['last_error']}")
-        parts.append(Text(message, STATES.get(one["state"], ""), overflow="fold"))
-    return Group(*parts)
+    whole = _destinations(destinations, FIGURES)
+    backlog, ledger = FIGURES[:BACKLOG_FIGURES], FIGURES[BACKLOG_FIGURES:]
+    tables = [whole] if _fits(whole, columns) else [_destinations(destinations, f) for f in (backlog, ledger)]
+    for table in tables:
+        parts += [Text(), table]
+    notes = [note for one in destinations for note in _notes(one)]
+    return Group(*parts, *([Text()] if notes else []), *notes)
+
+
+def _notes(one: Mapping[str, Any]) -> list[Text]:
+    """What there is to say of a destination in words: its last error, and that it was removed."""
+    found = []
+    if one["last_error"]:
+        found.append((one["last_error"], DANGER if one["state"] == "held" else WARNING))
+    if one["removed_timestamp_ms"] is not None:
+        removed = f"not in the configuration since {human.moment(one['removed_timestamp_ms'])}"
+        found.append((removed, WARNING))
+    return [Text(human.plain(f"{one['name']}: {told}"), style, overflow="fold") for told, style in found]
 
 
 def _header(found: Mapping[str, Any], now: float) -> Table:
@@ -172,10 +180,15 @@ def _destinations(destinations: Sequence[Mapping[str, Any]], figures: Sequence[F
     return table
 
 
+def _fits(table: Table, columns: int) -> bool:
+    console = Console(width=UNLIMITED)
+    return Measurement.get(console, console.options, table).maximum <= columns
+
+
 def segments(found: Sequence[Segment]) -> RenderableType:
     """The view of what `buffer.status.segments` returns."""
     table = _table()
-    for title in ("segment", "size", "records", "keys", "samples", "oldest", "newest", "damage"):
+    for title in ("segment", "size", "step", "records", "keys", "samples", "oldest", "newest", "damage"):
         table.add_column(title, justify="left" if title in ("segment", "oldest", "newest") else "right")
     for one in found:
         times = (
@@ -184,6 +197,7 @@ def segments(found: Sequence[Segment]) -> RenderableType:
         table.add_row(
             one.name.removesuffix(".seg").lstrip("0") or "0",
             human.size(one.bytes),
+            human.duration(STEPS_MS[one.level] / 1000) if one.level else "full",
             human.count(one.records),
             human.count(one.key_frames),
             human.count(one.samples),
@@ -227,7 +241,7 @@ def readings_live(
         hidden = len(rows) - room
         rows = rows[:room]
     table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, min_width=max((row.title.cell_len for row in rows), default=0))
     table.add_column(no_wrap=True, overflow="ellipsis")
     for row in rows:
         table.add_row(row.title, row.value)

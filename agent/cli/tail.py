@@ -88,7 +88,7 @@ def _start(fs: Fs, folder: str, records: int) -> int:
         while (found := file.next()) is not None:
             if isinstance(found, Record):
                 seqs.append(found.seq)
-                ends.append(found.seq + found.samples)
+                ends.append(found.end)
         file.close()
         if ends and not records:
             return ends[-1]
