@@ -37,8 +37,8 @@ from buffer.model import Instant, Series, Tick
 from buffer.varint import Bytes, unzigzag, varint, zigzag
 
 MAX_PLAIN = 8 << 20
-MAX_SAMPLES = 1 << 18
-"""In the ticks of one record, and in the groups since a key frame: what a hostile file can cost is bounded."""
+MAX_SAMPLES = 1 << 17
+"""In one record, each tick counted as one more; a key frame is due after definitions of as many series."""
 MAX_TABLES = 64
 KEY_COST = 8
 """A key frame is due when the records since the last one take this many times its own size."""
@@ -92,7 +92,7 @@ class Encoder:
                 if mode
             }
         self._groups = {}
-        self._defined = 0
+        self._defined = self._next = 0
         self._boot: str | None = None
         self._base = self._missed = 0
         self._key_size = self._since_key = 0
@@ -106,7 +106,13 @@ class Encoder:
             raise ValueError("a record holds the ticks of one instant")
         at = ticks[0].at
         base = at.wall_ms - at.mono_ms
-        key = at.boot_id != self._boot or self._since_key > KEY_COST * self._key_size
+        if sum(1 + len(tick.series) for tick in ticks) > MAX_SAMPLES:
+            raise ValueError(f"more than {MAX_SAMPLES} samples of one instant do not fit in one record")
+        key = (
+            at.boot_id != self._boot
+            or self._since_key > KEY_COST * self._key_size
+            or self._defined > MAX_SAMPLES
+        )
         if key:
             self.reset()
             self._boot = at.boot_id
@@ -123,7 +129,7 @@ class Encoder:
             columns.append(self._column(group, tick.values))
         parts = head, varint(len(definitions)), *definitions, varint(len(columns)), *columns
         plain = b"".join(parts)
-        if len(plain) > MAX_PLAIN or max(self._samples, sum(1 + len(t.values) for t in ticks)) > MAX_SAMPLES:
+        if len(plain) > MAX_PLAIN:
             raise ValueError(f"the {len(ticks)} ticks of one instant do not fit in one record")
         body = zlib.compress(plain, 6, -15)
         if key:
@@ -135,8 +141,9 @@ class Encoder:
     def _define(self, tick: Tick) -> _Group:
         # A scale that earlier ticks needed will be needed again: better said now than lane by lane.
         modes = bytes(self._modes.get((tick.group, series), 0) for series in tick.series)
-        group = self._groups[tick.group] = _Group(self._defined, tick.group, tick.series, modes)
-        self._defined += 1
+        group = self._groups[tick.group] = _Group(self._next, tick.group, tick.series, modes)
+        self._next += 1
+        self._defined += 1 + len(tick.series)
         return group
 
     def _column(self, group: _Group, values: Sequence[float]) -> bytes:
@@ -168,20 +175,28 @@ class Decoder:
         """Forget what came before, because a record was skipped: only a key frame can come next."""
         self._groups: list[_Group] = []
         self._boot: str | None = None
-        self._base = self._missed = 0
+        self._base = self._missed = self._defined = 0
 
     def decode(self, body: bytes, wall_ms: int, key: bool) -> Frame:
         """Decode one body, which is a key frame or not.  Raises `CodecError`, after which only a key frame can come next."""
         try:
             return self._decode(Bytes(_inflate(body)), wall_ms, key)
-        except (ValueError, LookupError, TypeError, struct.error, zlib.error, RecursionError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            struct.error,
+            zlib.error,
+            RecursionError,
+        ) as error:
             self.reset()
             raise CodecError(str(error)) from None
 
     def _decode(self, plain: Bytes, wall_ms: int, key: bool) -> Frame:
         if key:
             self._base, self._missed, boot = _KEY.unpack(plain.take(_KEY.size))
-            self._boot, self._groups = boot.hex(), []
+            self._boot, self._groups, self._defined = boot.hex(), [], 0
         elif self._boot is None:
             raise CodecError("the key frame before it is missing")
         else:
@@ -191,8 +206,12 @@ class Decoder:
             self._define(plain)
         instant = Instant(wall_ms, wall_ms - self._base, self._boot)
         ticks = []
+        room = MAX_SAMPLES
         for _ in range(plain.varint()):
             group = self._groups[plain.varint()]
+            room -= 1 + len(group.values)
+            if room < 0:
+                raise CodecError("more samples than a record may have")
             group.values = values = group.values.copy()  # the tick before keeps its own
             _remode(plain, group)
             plain.at = lanes.from_row(plain.data, plain.at, group.lanes, values, group.scales, group.raw)
@@ -203,12 +222,15 @@ class Decoder:
 
     def _define(self, plain: Bytes) -> None:
         modes = plain.take(plain.varint())
+        self._defined += 1 + len(modes)
+        if self._defined > 2 * MAX_SAMPLES:
+            raise CodecError("more series than may follow a key frame")
         text = plain.take(plain.varint())
         # The same table again, after a key frame, gives the same object: cheaper here, and the sender
         # sees at once that the series are the same.
         known = self._tables.get(text)
         if known is None:
-            if len(self._tables) >= MAX_TABLES:
+            if len(self._tables) >= MAX_TABLES or sum(map(len, self._tables)) > MAX_PLAIN:
                 self._tables.clear()
             known = self._tables[text] = _table(text)
         if len(known[1]) != len(modes) or max(modes, default=0) > lanes.RAW:
@@ -234,6 +256,8 @@ def _table(text: bytes) -> tuple[str, tuple[Series, ...]]:
 
 def _remode(plain: Bytes, group: _Group) -> None:
     count = plain.varint()
+    if count > len(group.modes):
+        raise CodecError("more new scales than lanes")
     for _ in range(count):
         i, mode = plain.varint(), plain.take(1)[0]
         if mode > lanes.RAW:

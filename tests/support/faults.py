@@ -1,0 +1,259 @@
+"""File systems for tests of the buffer: one in memory whose power can be cut, and wrappers that fail.
+
+Each has the calls of `buffer.fs.Fs` and nothing that the real one does not have.  They compose:
+`Failing(MemoryFs(), n, eio)` fails call number n, `Failing(MemoryFs(), n, power_cut)` loses power there.
+What they promise is tested in `test_buffer_faults.py`: a fake that is kinder than a disk proves nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+from buffer.fs import Fs, RealFs
+
+
+class PowerLost(BaseException):
+    """The process is gone in the middle of a call.  No `except Exception` can go on after it."""
+
+
+class Node:
+    """A file: what it holds, and what of that is on the medium."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.durable = b""
+
+
+class MemoryFs:
+    """A file system in memory that forgets, when its power is cut, what was not synced.
+
+    A file's bytes are kept by `sync`, the entries of a folder by `sync_folder`, and each by itself: a synced
+    file whose entry was not synced is gone.  Whatever was not synced may survive a power cut or not; `cut`
+    takes the choice from a generator of random numbers.
+    `capacity` is the size of the volume in bytes; a write that does not fit is short, or fails with ENOSPC.
+    """
+
+    def __init__(self, capacity: int = 1 << 40) -> None:
+        self.capacity = capacity
+        self.entries: dict[str, Node] = {}
+        self.durable: dict[str, Node] = {}
+        self.open_files: dict[int, tuple[Node, bool]] = {}
+        self._last_fd = 1000
+
+    # The calls of `Fs`.
+
+    def create(self, path: str) -> int:
+        if path in self.entries:
+            raise FileExistsError(errno.EEXIST, "exists", path)
+        node = self.entries[path] = Node()
+        return self._descriptor(node, writable=True)
+
+    def open(self, path: str) -> int:
+        return self._descriptor(self._node(path), writable=False)
+
+    def write(self, fd: int, data: bytes, at: int) -> int:
+        node, writable = self._of(fd)
+        if not writable:
+            raise OSError(errno.EBADF, "not open for writing")
+        room = self.capacity - self.used + max(0, len(node.data) - at)
+        if data and room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if at > len(node.data):
+            node.data += bytes(at - len(node.data))
+        node.data[at : at + len(data[:room])] = data[:room]
+        return min(len(data), room)
+
+    def truncate(self, fd: int, size: int) -> None:
+        node, writable = self._of(fd)
+        if not writable:
+            raise OSError(errno.EINVAL, "not open for writing")
+        node.data = node.data[:size].ljust(size, b"\0")
+
+    def read(self, fd: int, size: int, at: int) -> bytes:
+        return bytes(self._of(fd)[0].data[at : at + size])
+
+    def size(self, path: str) -> int:
+        return len(self._node(path).data)
+
+    def sync(self, fd: int) -> None:
+        node = self._of(fd)[0]
+        node.durable = bytes(node.data)
+
+    def close(self, fd: int) -> None:
+        self._of(fd)
+        del self.open_files[fd]
+
+    def rename(self, old: str, new: str) -> None:
+        self.entries[new] = self._node(old)
+        del self.entries[old]
+
+    def unlink(self, path: str) -> None:
+        self._node(path)
+        del self.entries[path]
+
+    def list(self, folder: str) -> list[str]:
+        return [path[len(folder) + 1 :] for path in self.entries if _folder(path) == folder]
+
+    def make_folder(self, folder: str) -> None:
+        """Folders are there when they are needed; these tests are not about folders."""
+
+    def sync_folder(self, folder: str) -> None:
+        for path in [path for path in self.durable if _folder(path) == folder]:
+            del self.durable[path]
+        self.durable |= {path: node for path, node in self.entries.items() if _folder(path) == folder}
+
+    def free(self, folder: str) -> tuple[int, int]:
+        return max(0, self.capacity - self.used), self.capacity
+
+    # What a test does to it.
+
+    @property
+    def used(self) -> int:
+        """Bytes taken, those of removed files that are still open among them."""
+        nodes = {id(node): node for node in self.entries.values()}
+        nodes |= {id(node): node for node, _ in self.open_files.values()}
+        return sum(len(node.data) for node in nodes.values())
+
+    def kill(self) -> None:
+        """Close what a process that was killed left open."""
+        self.open_files.clear()
+
+    def cut(self, choose: random.Random) -> None:
+        """Cut the power: keep what was synced, and of the rest whatever `choose` chooses.
+
+        An entry is as it was or as it is.  A file keeps what was synced and a part of what was appended
+        since, in which a hole of zeros may be.
+        """
+        self.kill()
+        survived: dict[str, Node] = {}
+        for path in sorted({*self.entries, *self.durable}):
+            side = self.entries if choose.random() < 0.5 else self.durable
+            if path in side:
+                survived[path] = side[path]
+        for node in {id(node): node for node in survived.values()}.values():
+            node.data = _what_is_left(node, choose)
+            node.durable = bytes(node.data)
+        self.entries = survived
+        self.durable = dict(survived)
+
+    def _node(self, path: str) -> Node:
+        try:
+            return self.entries[path]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "no such file", path) from None
+
+    def _of(self, fd: int) -> tuple[Node, bool]:
+        try:
+            return self.open_files[fd]
+        except KeyError:
+            raise OSError(errno.EBADF, "not an open file") from None
+
+    def _descriptor(self, node: Node, *, writable: bool) -> int:
+        self._last_fd += 1
+        self.open_files[self._last_fd] = node, writable
+        return self._last_fd
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _what_is_left(node: Node, choose: random.Random) -> bytearray:
+    if not node.data.startswith(node.durable):  # cut back below what was synced: that may survive or not
+        return node.data if choose.random() < 0.5 else bytearray(node.durable)
+    kept = node.data[: choose.randint(len(node.durable), len(node.data))]
+    if choose.random() < 0.3 and len(kept) > len(node.durable):
+        hole = choose.randint(len(node.durable), len(kept) - 1)
+        end = choose.randint(hole, len(kept))
+        kept[hole:end] = bytes(end - hole)
+    return kept
+
+
+# What goes wrong, given the call and its arguments; each returns what the call returns, or raises.
+
+Fault = Callable[[Fs, str, tuple[Any, ...]], Any]
+
+
+def eio(_inner: Fs, name: str, _args: tuple[Any, ...]) -> Any:
+    raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+
+def disk_full(_inner: Fs, name: str, _args: tuple[Any, ...]) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+
+def short_write(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
+    """Write half of it; no other call can be short."""
+    if name != "write":
+        return getattr(inner, name)(*args)
+    fd, data, at = args
+    return inner.write(fd, data[: len(data) // 2], at)
+
+
+def broken_write(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
+    """Write half of it, and fail all the same."""
+    if name == "write":
+        short_write(inner, name, args)
+    return eio(inner, name, args)
+
+
+def died(_inner: Fs, _name: str, _args: tuple[Any, ...]) -> Any:
+    """The process is killed before the call, or its machine loses power."""
+    raise PowerLost
+
+
+def died_in_write(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
+    """The process is killed within the call."""
+    if name == "write":
+        short_write(inner, name, args)
+    raise PowerLost
+
+
+class Failing:
+    """Passes every call on, and lets call number `fail_at` fail, and all later ones where it is `lasting`."""
+
+    def __init__(self, inner: Fs, fail_at: int, fault: Fault, *, lasting: bool = False) -> None:
+        self._inner, self._fail_at, self._fault, self._lasting = inner, fail_at, fault, lasting
+        self.calls = 0
+        self.failed: str | None = None
+        """The call that failed first."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        passed_on = getattr(self._inner, name)
+
+        def call(*args: Any) -> Any:
+            self.calls += 1
+            if self.calls == self._fail_at or (self._lasting and self.calls > self._fail_at):
+                self.failed = self.failed or name
+                return self._fault(self._inner, name, args)
+            return passed_on(*args)
+
+        return call
+
+
+class Counting:
+    """Passes every call on and counts them by name, and the bytes that were read."""
+
+    def __init__(self, inner: Fs | None = None) -> None:
+        self._inner = inner or RealFs()
+        self.calls: dict[str, int] = {}
+        self.bytes_read = 0
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        passed_on = getattr(self._inner, name)
+
+        def call(*args: Any) -> Any:
+            self.calls[name] = self.calls.get(name, 0) + 1
+            found = passed_on(*args)
+            if name == "read":
+                self.bytes_read += len(found)
+            return found
+
+        return call
+
+    def reset(self) -> None:
+        self.calls, self.bytes_read = {}, 0
