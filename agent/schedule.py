@@ -109,8 +109,8 @@ class Schedule:
     def _run(self) -> None:
         self._begin()
         while not self._stop.is_set():
-            self._round()
             self._settle(self._workers.ended())
+            self._round()
             self._leave_behind()
             self._stop.wait(self._pause())
         self._workers.close()

@@ -72,7 +72,11 @@ def test_no_jobs_are_no_wait(workers: Workers[str]) -> None:
 
 
 def test_a_job_is_measured(workers: Workers[str]) -> None:
-    (done,) = workers.run([Job("a", lambda: str(time.sleep(0.02)))])
+    def work() -> str:
+        time.sleep(0.02)
+        return ""
+
+    (done,) = workers.run([Job("a", work)])
     assert 0.02 <= done.seconds < 5
 
 

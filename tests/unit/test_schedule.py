@@ -1,0 +1,525 @@
+"""The schedule, on a clock that jumps ahead when nobody has anything to do, and a real buffer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import grid
+from agent.collectors import Metric, Sample
+from agent.events import Event
+from agent.schedule import Plan, Schedule, SystemClock
+from agent.series import Columns
+from buffer.buffer import Buffer
+from buffer.fs import RealFs
+from buffer.model import Series
+from buffer.reader import Entry, Reader
+from tests.support.net import wait_for
+
+HOST = "web-01"
+DAY = 86_400
+START = 20_000 * DAY + 4_321.5
+BOOT = "0" * 32
+METRICS = (Metric("a_total", "counter", "things", "Things."), Metric("b", "gauge", "", "Another."))
+DEADLINE = 10.0
+
+
+class World(threading.Event):
+    """A clock that hands itself in as the schedule's stop event: waiting for it is what makes time pass."""
+
+    def __init__(self, wall: float) -> None:
+        super().__init__()
+        self.now, self._ahead, self._end = 0.0, wall, 0.0
+        self._actions: list[tuple[float, Callable[[], object]]] = []
+        self.waits: list[float] = []
+
+    def wall(self) -> float:
+        return self._ahead + self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock ahead, or back."""
+        self._ahead += seconds
+
+    def at(self, seconds: float, action: Callable[[], object]) -> None:
+        """Do this so many seconds after the start."""
+        self._actions.append((seconds, action))
+        self._actions.sort(key=lambda each: each[0])
+
+    def run_until(self, seconds: float) -> None:
+        """Be set from then on."""
+        self._end = seconds
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.waits.append(timeout)
+        until = min(self.now + timeout, self._end)
+        while self._actions and self._actions[0][0] <= until:
+            self.now, action = self._actions.pop(0)
+            action()
+        self.now = until
+        if self.now >= self._end:
+            self.set()
+        return self.is_set()
+
+
+class Log:
+    """Keeps what was logged."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, dict[str, Any]]] = []
+
+    def of(self, event: Event, level: str | None = None) -> list[dict[str, Any]]:
+        return [fields for lv, name, fields in self.events if name == event and level in (None, lv)]
+
+    def loud(self) -> list[str]:
+        return [name for level, name, _ in self.events if level != "debug"]
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self.events.append(("debug", event, fields))
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.events.append(("info", event, fields))
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.events.append(("warning", event, fields))
+
+    def error(self, event: str, **fields: Any) -> None:
+        self.events.append(("error", event, fields))
+
+
+class Disk(RealFs):
+    """A disk that can be made to fail, or to be full."""
+
+    broken = full = False
+
+    def write(self, fd: int, data: bytes, at: int) -> int:
+        if self.broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(fd, data, at)
+
+    def free(self, folder: str) -> tuple[int, int]:
+        return (0, 1 << 30) if self.full else super().free(folder)
+
+
+class Collector:
+    """Returns what it is told to, and can fail or hang."""
+
+    def __init__(self, labels: Sequence[str] = ("x",)) -> None:
+        self.labels = labels
+        self.calls: list[float] = []
+        self.error: Exception | None = None
+        self.hang: threading.Event | None = None
+
+    def __call__(self, now: float) -> list[Sample]:
+        self.calls.append(now)
+        count = len(self.calls)
+        if self.hang is not None:
+            assert self.hang.wait(DEADLINE)
+        if self.error is not None:
+            raise self.error
+        return [Sample("b", count, (("core", label),)) for label in self.labels]
+
+
+class Rig:
+    """A schedule, and everything around it."""
+
+    def __init__(self, folder: Path, wall: float = START) -> None:
+        self.world, self.log, self.disk, self.folder = World(wall), Log(), Disk(), folder
+        self.buffer = self._open()
+        self._plans: list[Plan] = []
+        self.schedule: Schedule | None = None
+
+    def _open(self) -> Buffer:
+        return Buffer(str(self.folder), fs=self.disk, min_free=lambda _: 1)
+
+    def add(self, name: str, interval: float = 10, timeout: float = 5) -> Collector:
+        collector = Collector()
+        self._plans.append(
+            Plan(name, collector, Columns(METRICS, {"hostname": HOST}), interval, timeout, HOST)
+        )
+        return collector
+
+    def run(self, seconds: float) -> None:
+        """Run from now on, for so long."""
+        self.schedule = Schedule(self._plans, self.buffer, BOOT, self.log, self.world)
+        self.schedule._stop = self.world
+        self.world.clear()
+        self.world.run_until(self.world.now + seconds)
+        self.schedule._run()
+
+    def restart(self) -> None:
+        """As if the process had been ended and begun anew."""
+        self.buffer.close()
+        self.buffer = self._open()
+        self._plans = [
+            Plan(
+                p.name, p.collect, Columns(METRICS, {"hostname": HOST}), p.interval_ms / 1000, p.timeout, HOST
+            )
+            for p in self._plans
+        ]
+
+    def release(self, collector: Collector) -> None:
+        """Let a collector that hangs return, and wait until it has."""
+        assert collector.hang is not None
+        hanging, collector.hang = collector.hang, None
+        assert self.schedule is not None
+        ended = self.schedule._workers._ended
+        hanging.set()
+        wait_for(lambda: ended, DEADLINE, "the collector to return")
+
+    def hang(self, collector: Collector) -> None:
+        collector.hang = threading.Event()
+
+    def rounds(self) -> list[Entry]:
+        """Every append that is in the buffer."""
+        reader, found = Reader(RealFs(), f"{self.folder}/segments"), []
+        while (entry := reader.next()) is not None:
+            found.append(entry)
+        reader.close()
+        return found
+
+    def times(self, name: str) -> list[int]:
+        return [entry.wall_ms for entry in self.rounds() for tick in entry.ticks if tick.group == name]
+
+    def plan(self, name: str) -> Plan:
+        return next(plan for plan in self._plans if plan.name == name)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path / "data")
+    yield rig
+    for plan in rig._plans:
+        assert isinstance(plan.collect, Collector)
+        if plan.collect.hang is not None:
+            plan.collect.hang.set()
+    rig.buffer.close()
+    if rig.schedule is not None:
+        rig.schedule._workers.close()
+    wait_for(
+        lambda: not [t for t in threading.enumerate() if t.name == "collect"],
+        2 * DEADLINE,
+        "all threads to end",
+    )
+
+
+def slot(wall: float, interval_s: int = 10) -> int:
+    interval = interval_s * 1000
+    return grid.slot(int(wall * 1000), interval, grid.offset(HOST, interval))
+
+
+def every_10_s(first: int, rounds: int) -> list[int]:
+    return [first + 10_000 * n for n in range(rounds)]
+
+
+def test_a_round_is_one_append_with_one_time_on_the_grid(rig: Rig) -> None:
+    for name in ("cpu", "memory", "network"):
+        rig.add(name)
+    rig.run(35)
+    rounds = rig.rounds()
+    assert [entry.wall_ms for entry in rounds] == every_10_s(slot(START), 4)
+    for entry in rounds:
+        assert [tick.group for tick in entry.ticks] == ["cpu", "memory", "network"]
+        assert {tick.at.wall_ms for tick in entry.ticks} == {entry.wall_ms}
+        assert len({tick.at for tick in entry.ticks}) == 1
+    assert rig.log.events == []
+
+
+def test_the_first_round_comes_at_once_and_the_others_when_they_are_due(rig: Rig) -> None:
+    collector = rig.add("cpu")
+    rig.run(35)
+    until_second = (slot(START) + 10_000) / 1000 - START
+    assert collector.calls == pytest.approx(
+        [0, until_second, until_second + 10, until_second + 20], abs=0.002
+    )
+    assert len(rig.world.waits) == len(collector.calls)  # it wakes up for nothing else
+
+
+def test_a_tick_says_when_it_was_on_both_clocks(rig: Rig) -> None:
+    rig.add("cpu")
+    rig.run(35)
+    for entry in rig.rounds():
+        (tick,) = entry.ticks
+        assert tick.at.boot_id == BOOT
+        assert tick.at.wall_ms <= START * 1000 + tick.at.mono_ms < tick.at.wall_ms + 10_000
+
+
+def test_series_carry_the_labels_of_host_and_sample_and_what_the_table_says(rig: Rig) -> None:
+    rig.add("cpu").labels = ("0", "1")
+    rig.run(5)
+    (entry,) = rig.rounds()
+    assert entry.ticks[0].series == tuple(
+        Series("b", (("core", core), ("hostname", HOST)), "gauge", "", "Another.") for core in "01"
+    )
+    assert list(entry.ticks[0].values) == [1.0, 1.0]
+
+
+def test_a_minute_s_collector_joins_the_rounds_of_the_others(rig: Rig) -> None:
+    rig.add("cpu")
+    slow = rig.add("disk_usage", interval=60)
+    rig.run(200)
+    minutes = rig.times("disk_usage")
+    last = slot(rig.world.wall(), 60)
+    assert minutes == [slot(START), *range(slot(START, 60) + 60_000, last + 1, 60_000)]
+    assert len(slow.calls) == len(minutes) >= 4
+    both = [entry for entry in rig.rounds() if len(entry.ticks) == 2]
+    assert [entry.wall_ms for entry in both] == minutes
+    assert set(minutes) <= set(rig.times("cpu"))
+    assert rig.buffer.log.missed == 0
+
+
+def test_a_collector_that_returns_nothing_makes_no_tick(rig: Rig) -> None:
+    rig.add("cpu")
+    rig.add("gpu").labels = ()
+    rig.run(15)
+    assert [[tick.group for tick in entry.ticks] for entry in rig.rounds()] == [["cpu"], ["cpu"]]
+
+
+class TestRestart:
+    def test_a_slot_that_is_in_the_buffer_is_not_repeated(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.run(0.1)
+        rig.restart()
+        rig.run(12)
+        assert rig.times("cpu") == every_10_s(slot(START), 2)
+        assert rig.buffer.log.missed == 0
+
+    def test_one_that_is_not_comes_at_once(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.run(0.1)
+        rig.world.now += 11
+        rig.restart()
+        rig.run(0.1)
+        assert rig.times("cpu") == every_10_s(slot(START), 2)
+        assert rig.buffer.log.missed == 0
+
+    def test_the_times_at_which_no_agent_ran_are_missed(self, rig: Rig) -> None:
+        rig.add("cpu").labels = ("0", "1", "2")
+        rig.run(0.1)
+        rig.world.now += 65
+        rig.restart()
+        rig.run(0.1)
+        first, last = rig.times("cpu")
+        assert rig.buffer.log.missed == 3 * ((last - first) // 10_000 - 1) > 0
+
+    def test_a_minute_s_collector_that_was_restarted_within_it_missed_nothing(self, rig: Rig) -> None:
+        rig.add("disk_usage", interval=60)
+        rig.run(130)
+        rig.world.now += 5
+        rig.restart()
+        rig.run(130)
+        assert rig.buffer.log.missed == 0
+
+    def test_a_last_tick_from_the_future_is_no_reason_to_wait(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.world.step(DAY)
+        rig.run(0.1)
+        rig.world.step(-DAY)
+        rig.restart()
+        rig.run(12)
+        assert rig.times("cpu") == [slot(START + DAY), *every_10_s(slot(START), 2)]
+        assert rig.buffer.log.missed == 0
+
+
+class TestHanging:
+    def test_the_others_go_on(self, rig: Rig) -> None:
+        rig.hang(rig.add("nfs"))
+        rig.add("cpu")
+        rig.run(45)
+        assert rig.times("cpu") == every_10_s(slot(START), 5)
+        assert rig.times("nfs") == []
+
+    def test_it_is_left_behind_counted_and_logged_once(self, rig: Rig) -> None:
+        nfs = rig.add("nfs", timeout=3)
+        rig.add("cpu")
+        rig.hang(nfs)
+        rig.run(120)
+        assert len(nfs.calls) == 1  # and not started again
+        assert rig.plan("nfs").timeouts == 1
+        assert rig.log.events == [
+            ("warning", Event.COLLECTOR_TIMED_OUT, {"collector": "nfs", "timeout_seconds": 3})
+        ]
+
+    def test_it_is_left_behind_at_its_timeout(self, rig: Rig) -> None:
+        seen: list[int] = []
+        for timeout in (2.9, 3.6):
+            rig.world.at(timeout, lambda: seen.append(rig.plan("nfs").timeouts))
+        nfs = rig.add("nfs", timeout=3)
+        rig.hang(nfs)
+        rig.run(5)
+        assert seen == [0, 1]
+
+    def test_a_late_result_within_the_timeout_is_an_append_of_its_own_at_the_round_s_time(
+        self, rig: Rig
+    ) -> None:
+        slow = rig.add("slow")
+        rig.add("cpu")
+        rig.hang(slow)
+        rig.world.at(1.0, lambda: rig.release(slow))
+        rig.run(1.9)
+        first = slot(START)
+        assert [(entry.wall_ms, [t.group for t in entry.ticks]) for entry in rig.rounds()] == [
+            (first, ["cpu"]),
+            (first, ["slow"]),
+        ]
+        assert rig.rounds()[0].ticks[0].at == rig.rounds()[1].ticks[0].at
+        assert rig.log.events == []
+        rig.run(30)
+        assert rig.buffer.log.missed == 0
+
+    def test_one_that_returns_after_its_timeout_comes_back_by_itself(self, rig: Rig) -> None:
+        nfs = rig.add("nfs")
+        nfs.labels = ("0", "1")
+        rig.add("cpu")
+        rig.hang(nfs)
+        rig.world.at(25, lambda: rig.release(nfs))
+        rig.run(60)
+        first = slot(START)
+        begun = rig.times("nfs")[0]
+        assert begun == next(at for at in rig.times("cpu") if at >= START * 1000 + 25_000)
+        assert rig.times("nfs") == [at for at in rig.times("cpu") if at >= begun]
+        # What it returned so late is in no tick: the first one is that of its second run.
+        values = [list(t.values) for entry in rig.rounds() for t in entry.ticks if t.group == "nfs"]
+        assert values[0] == [2.0, 2.0]
+        assert rig.log.loud() == [Event.COLLECTOR_TIMED_OUT, Event.COLLECTOR_RECOVERED]
+        assert rig.log.of(Event.COLLECTOR_RECOVERED, "info")[0]["collector"] == "nfs"
+        assert first < begun
+
+    def test_it_can_hang_again(self, rig: Rig) -> None:
+        nfs = rig.add("nfs")
+        rig.hang(nfs)
+        rig.world.at(12, lambda: rig.release(nfs))
+        rig.world.at(31, lambda: rig.hang(nfs))
+        rig.run(80)
+        assert rig.plan("nfs").timeouts == 2
+        assert len(rig.log.of(Event.COLLECTOR_TIMED_OUT, "warning")) == 2
+
+    def test_what_it_misses_is_counted_when_it_is_back(self, rig: Rig) -> None:
+        nfs = rig.add("nfs")
+        nfs.labels = ("0", "1")
+        rig.world.at(1, lambda: rig.hang(nfs))
+        rig.world.at(35, lambda: rig.release(nfs))
+        rig.run(70)
+        times = rig.times("nfs")
+        expected = 2 * ((times[-1] - times[0]) // 10_000 + 1 - len(times))
+        assert rig.buffer.log.missed == expected > 0
+
+    def test_a_stop_does_not_wait_for_it(self, rig: Rig) -> None:
+        rig.hang(rig.add("nfs"))
+        rig.run(0)
+        assert rig.schedule is not None
+        rig.schedule.stop(0.0)
+
+
+class TestErrors:
+    def test_what_a_collector_raises_is_logged_once_a_row(self, rig: Rig) -> None:
+        bad, good = rig.add("disk_io"), rig.add("cpu")
+        bad.error = OSError(errno.ENOENT, "No such file", "/proc/diskstats")
+        rig.world.at(35, lambda: setattr(bad, "error", None))
+        rig.world.at(55, lambda: setattr(bad, "error", ValueError("odd")))
+        rig.run(75)
+        assert len(bad.calls) == len(good.calls) == len(rig.times("cpu"))
+        failures = len(bad.calls) - len(rig.times("disk_io"))
+        assert rig.plan("disk_io").failures == failures > 4
+        assert rig.log.loud() == [Event.COLLECTOR_FAILED, Event.COLLECTOR_RECOVERED, Event.COLLECTOR_FAILED]
+        assert len(rig.log.of(Event.COLLECTOR_FAILED, "debug")) == failures - 2
+        first = rig.log.of(Event.COLLECTOR_FAILED, "warning")[0]
+        assert first["collector"] == "disk_io"
+        assert first["error"] == "FileNotFoundError: [Errno 2] No such file: '/proc/diskstats'"
+
+    @pytest.mark.parametrize("trouble", ["broken", "full"])
+    def test_a_disk_that_fails_costs_what_it_does_not_take_and_nothing_else(
+        self, rig: Rig, trouble: str
+    ) -> None:
+        collector = rig.add("cpu")
+        rig.world.at(5, lambda: setattr(rig.disk, trouble, True))
+        rig.world.at(35, lambda: setattr(rig.disk, trouble, False))
+        rig.run(75)
+        assert rig.schedule is not None
+        failures = rig.schedule.append_failures
+        assert failures == 3
+        assert len(rig.times("cpu")) == len(collector.calls) - failures
+        assert rig.times("cpu")[1] - rig.times("cpu")[0] == 10_000 * (failures + 1)
+        assert rig.buffer.log.missed == failures
+        assert rig.log.loud() == [Event.APPEND_FAILED, Event.APPEND_RECOVERED]
+        assert rig.log.of(Event.APPEND_FAILED, "error")[0]["samples"] == 1
+        assert len(rig.log.of(Event.APPEND_FAILED, "debug")) == failures - 1
+
+    def test_failed_runs_are_missed_when_the_next_one_is_good(self, rig: Rig) -> None:
+        bad = rig.add("disk_io")
+        bad.labels = ("sda", "sdb")
+        rig.world.at(5, lambda: setattr(bad, "error", OSError()))
+        rig.world.at(25, lambda: setattr(bad, "error", None))
+        rig.run(40)
+        assert rig.buffer.log.missed == 2 * rig.plan("disk_io").failures == 4
+
+
+class TestClock:
+    @pytest.mark.parametrize("back", [15, 3_600, 400 * DAY])
+    def test_one_that_is_set_back_is_followed(self, rig: Rig, back: int) -> None:
+        collector = rig.add("cpu")
+        rig.add("disk_usage", interval=60)
+        rig.world.at(12, lambda: rig.world.step(-back))
+        rig.run(100)
+        assert max(b - a for a, b in pairwise(collector.calls)) <= 2 * 10
+        assert all(grid.slot(at, 10_000, grid.offset(HOST, 10_000)) == at for at in rig.times("cpu"))
+        assert len(rig.log.of(Event.CLOCK_STEPPED, "warning")) == 1
+        assert rig.log.loud() == [Event.CLOCK_STEPPED]
+        assert rig.times("cpu")[-1] == slot(rig.world.wall())
+        assert rig.buffer.log.missed == 0
+
+    def test_one_that_is_set_back_a_little_is_waited_for(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.world.at(12, lambda: rig.world.step(-4))
+        rig.run(60)
+        times = rig.times("cpu")
+        assert times == every_10_s(slot(START), len(times))  # no time twice
+        assert rig.log.events == []
+
+    def test_one_that_is_set_forward_is_followed_and_the_gap_is_missed(self, rig: Rig) -> None:
+        collector = rig.add("cpu")
+        rig.world.at(12, lambda: rig.world.step(3_600))
+        rig.run(60)
+        times = rig.times("cpu")
+        assert len(times) == len(set(times)) == len(collector.calls)
+        assert max(b - a for a, b in pairwise(times)) in (3_600_000, 3_610_000)
+        assert rig.buffer.log.missed == (times[-1] - times[0]) // 10_000 + 1 - len(times)
+
+    def test_one_that_was_wrong_by_years_makes_no_number_of_missed_samples(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.world.at(12, lambda: rig.world.step(10_000 * DAY))
+        rig.run(60)
+        assert rig.buffer.log.missed == 0
+
+
+def test_a_schedule_without_collectors_starts_and_stops(tmp_path: Path) -> None:
+    buffer = Buffer(str(tmp_path))
+    schedule = Schedule([], buffer, BOOT, Log(), World(START))
+    schedule.start()
+    schedule.stop(1)
+    assert schedule.plans == []
+    buffer.close()
+
+
+def test_the_thread_begins_and_ends(tmp_path: Path) -> None:
+    """The one test on the real clocks: started, ticking, stopped."""
+    buffer = Buffer(str(tmp_path))
+    plan = Plan("cpu", Collector(), Columns(METRICS, {"hostname": HOST}), 0.1, 0.1, HOST)
+    schedule = Schedule([plan], buffer, BOOT, Log(), SystemClock())
+    schedule.start()
+    wait_for(lambda: buffer.log.end >= 3, DEADLINE, "three rounds")
+    schedule.stop(DEADLINE)
+    assert not schedule._thread.is_alive()
+    end = buffer.log.end
+    buffer.close()
+    assert buffer.log.end == end
