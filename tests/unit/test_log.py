@@ -1,0 +1,172 @@
+"""The log: one line an event, names that are kept, and nothing imported that costs memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import structlog
+
+from agent import log
+from agent.events import Event
+from agent.sender.events import Event as SenderEvent
+
+# Somebody alerts on these. A change here is a line in the changelog, under Changed or Removed.
+EVENTS = {
+    "agent.started",
+    "agent.stopped",
+    "agent.stopping",
+    "agent.thread_died",
+    "buffer.append_failed",
+    "buffer.append_recovered",
+    "buffer.cursor_reset",
+    "buffer.evicted",
+    "buffer.forgotten",
+    "buffer.sync_failed",
+    "buffer.thinned",
+    "collector.failed",
+    "collector.recovered",
+    "collector.timed_out",
+    "config.warning",
+    "schedule.clock_stepped",
+    "sender.batch_halved",
+    "sender.delivered",
+    "sender.failed",
+    "sender.held",
+    "sender.rejected",
+    "sender.repeated",
+    "sender.resumed",
+    "sender.retry",
+}
+
+NOT_FOR_A_DAEMON = {
+    "bcrypt",
+    "google.protobuf",
+    "hypothesis",
+    "importlib.metadata",
+    "markdown_it",
+    "numpy",
+    "pkg_resources",
+    "psutil",
+    "pygments",
+    "pytest",
+    "rich",
+    "setuptools",
+    "shtab",
+    "sqlite3",
+    "trustme",
+}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def lines(out: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_the_names_of_events_are_kept() -> None:
+    assert {*Event, *SenderEvent} == EVENTS
+
+
+def test_a_line_is_an_object_with_name_level_and_utc_time() -> None:
+    out = io.StringIO()
+    log.configure("info", "json", out)
+    log.get().warning(Event.COLLECTOR_TIMED_OUT, collector="nfs", timeout_seconds=5.0)
+    (line,) = lines(out)
+    written = datetime.fromisoformat(line.pop("timestamp"))
+    assert abs(datetime.now(UTC) - written) < timedelta(minutes=1)
+    assert line == {
+        "event": "collector.timed_out",
+        "level": "warning",
+        "collector": "nfs",
+        "timeout_seconds": 5.0,
+    }
+
+
+def test_an_event_is_one_line_whatever_is_in_it() -> None:
+    out = io.StringIO()
+    log.configure("info", "json", out)
+    log.get().error(Event.APPEND_FAILED, error='two\nlines, "quoted", \u2028 and \x1b[31m')
+    assert out.getvalue().count("\n") == 1
+    assert "\x1b" not in out.getvalue()
+    assert lines(out)[0]["error"] == 'two\nlines, "quoted", \u2028 and \x1b[31m'
+
+
+def test_an_exception_is_a_field() -> None:
+    out = io.StringIO()
+    log.configure("info", "json", out)
+    try:
+        raise ValueError("odd")
+    except ValueError as error:
+        log.get().critical(Event.THREAD_DIED, exc_info=(type(error), error, error.__traceback__))
+    (line,) = lines(out)
+    assert line["level"] == "critical"
+    assert line["exception"].startswith("Traceback")
+    assert line["exception"].endswith("ValueError: odd")
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_what_is_below_the_level_is_not_written(level: str) -> None:
+    out = io.StringIO()
+    log.configure(level, "json", out)
+    for each in log.LEVELS:
+        getattr(log.get(), each)(each)
+    names = list(log.LEVELS)
+    assert [line["event"] for line in lines(out)] == names[names.index(level) :]
+
+
+@pytest.mark.parametrize(
+    ("style", "out", "is_json"),
+    [
+        ("auto", io.StringIO, True),
+        ("auto", Terminal, False),
+        ("json", Terminal, True),
+        ("console", io.StringIO, False),
+    ],
+)
+def test_console_is_for_terminals(style: str, out: type[io.StringIO], is_json: bool) -> None:
+    written = out()
+    log.configure("info", style, written)
+    log.get().info(Event.STARTED, pid=7)
+    text = written.getvalue()
+    assert text.startswith("{") == is_json
+    assert "agent.started" in text
+    assert ("\x1b[" in text) == (isinstance(written, Terminal) and not is_json)
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_what_limpet_run_imports_has_nothing_in_it_that_only_people_and_tests_need() -> None:
+    modules = modules_after("import agent.process")
+    assert "structlog" in modules
+    assert modules & NOT_FOR_A_DAEMON == set()
+
+
+def test_the_log_brings_no_rich_and_leaves_it_importable() -> None:
+    # It is installed, else this would prove nothing.
+    assert "rich" in modules_after("import structlog")
+    assert "rich" not in modules_after("import agent.log")
+    assert "rich.table" in modules_after("import agent.log, rich.table")
+
+
+def test_whoever_has_rich_already_keeps_it() -> None:
+    assert "rich" in modules_after("import rich, agent.log")
