@@ -25,7 +25,7 @@ from contextlib import suppress
 from buffer import segment
 from buffer.codec import Encoder
 from buffer.errors import NewerFormat
-from buffer.fs import TEMPORARY, Fs, read_all
+from buffer.fs import TEMPORARY, Fs
 from buffer.model import Tick
 from buffer.reader import File, Reader, entries_of
 from buffer.segment import Header, Record
@@ -95,12 +95,12 @@ class Log:
         """Make everything appended so far durable.  Raises OSError; the active file is then left."""
         with self._sync_lock:
             with self._lock:
-                end, fds, new_names = self.end, [*self._sealed, self._fd], self._new_names
+                if self.end == self.synced:
+                    return
+                end, sealed, active, new_names = self.end, list(self._sealed), self._fd, self._new_names
                 self._new_names = False
-            if end == self.synced:
-                return
             try:
-                for fd in fds:
+                for fd in (*sealed, active):
                     if fd >= 0:
                         self._fs.sync(fd)
                 if new_names:
@@ -110,10 +110,11 @@ class Log:
                     self._new_names = self._new_names or new_names
                     if self._fd >= 0:
                         self._seal()
-                    self._close_sealed(fds)
+                    self._close_sealed([*sealed, active])
                 raise
             with self._lock:
-                self._close_sealed([fd for fd in fds if fd != self._fd])
+                # Not the active one: if it was sealed meanwhile, it has records that are not synced yet.
+                self._close_sealed(sealed)
                 self.synced = max(self.synced, end)
 
     def drop_oldest(self) -> None:
@@ -242,7 +243,12 @@ class Log:
             del self.sizes[self._first]
         except OSError:
             pass  # what is left is a torn tail, which readers pass over
-        self._seal()
+        if fresh:  # nothing in it is worth a sync
+            with suppress(OSError):
+                self._fs.close(self._fd)
+            self._fd = -1
+        else:
+            self._seal()
 
     def _seal(self) -> None:
         self._sealed.append(self._fd)
@@ -287,17 +293,26 @@ class Log:
             if header.level:
                 self.thinned[first] = header
                 covered = header.end_seq
+        if self.sizes:
+            with suppress(OSError):
+                self._fs.sync_folder(self._folder)
         end = max((*self.sizes, covered))
         for first in sorted(self.sizes, reverse=True):
             found = self._last_records(first)
             if found is not None:
                 key, end = found[0], max(end, found[1])
-                self._remember(Reader(self._fs, self._folder, key))
-                break
+                if self._remember(Reader(self._fs, self._folder, key)):
+                    break
         return end
 
     def _header(self, first: int) -> Header:
-        data = read_all(self._fs, self._path(first), segment.HEADER.size)
+        fd = self._fs.open(self._path(first))
+        try:
+            data = self._fs.read(fd, segment.HEADER.size, 0)
+            with suppress(OSError):  # a process that was killed need not have synced it
+                self._fs.sync(fd)
+        finally:
+            self._fs.close(fd)
         try:
             return segment.decode_header(data) or Header(first)
         except segment.Short:
@@ -321,12 +336,15 @@ class Log:
         file.close()
         return None if key is None or end is None else (key, end)
 
-    def _remember(self, reader: Reader) -> None:
+    def _remember(self, reader: Reader) -> bool:
+        """Keep what the log says from there on; False where nothing of it can be read."""
+        found = False
         while (entry := reader.next()) is not None:
-            self.missed = entry.missed
+            found, self.missed = True, entry.missed
             for tick in entry.ticks:
                 self.last[tick.group] = entry.wall_ms, len(tick.values)
         reader.close()
+        return found
 
 
 def holes(header: Header, position: int) -> int:

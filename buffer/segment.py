@@ -42,6 +42,8 @@ RECORD = struct.Struct("<IIIIHI")
 MAX_LENGTH = (1 << 24) - 1
 MAX_SAMPLES = 1 << 30
 """In a record, and in a segment."""
+MAX_POSITION = 1 << 62
+"""No log gets there: what says so is damage, or a stranger's."""
 
 _MARK = bytes((MARK,))
 
@@ -184,4 +186,5 @@ def name(first_seq: int) -> str:
 def listing(fs: Fs, folder: str) -> list[int]:
     """Return the first seqs of the segments in a folder, oldest first; other files are left out."""
     stems = [entry.removesuffix(SUFFIX) for entry in fs.list(folder) if entry.endswith(SUFFIX)]
-    return sorted(int(stem) for stem in stems if len(stem) == 20 and stem.isascii() and stem.isdigit())
+    numbers = [int(stem) for stem in stems if len(stem) == 20 and stem.isascii() and stem.isdigit()]
+    return sorted(number for number in numbers if number <= MAX_POSITION)

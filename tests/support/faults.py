@@ -101,6 +101,10 @@ class MemoryFs:
     def make_folder(self, folder: str) -> None:
         """Folders are there when they are needed; these tests are not about folders."""
 
+    def remove_folder(self, folder: str) -> None:
+        if self.list(folder):
+            raise OSError(errno.ENOTEMPTY, "not empty", folder)
+
     def sync_folder(self, folder: str) -> None:
         for path in [path for path in self.durable if _folder(path) == folder]:
             del self.durable[path]
@@ -178,11 +182,17 @@ def _what_is_left(node: Node, choose: random.Random) -> bytearray:
 Fault = Callable[[Fs, str, tuple[Any, ...]], Any]
 
 
-def eio(_inner: Fs, name: str, _args: tuple[Any, ...]) -> Any:
+def eio(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
+    """Fail; a file is closed all the same."""
+    if name == "close":
+        inner.close(*args)
     raise OSError(errno.EIO, os.strerror(errno.EIO), name)
 
 
-def disk_full(_inner: Fs, name: str, _args: tuple[Any, ...]) -> Any:
+def disk_full(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
+    """Fail where something would have to be written."""
+    if name not in ("create", "write", "sync", "rename", "sync_folder", "make_folder"):
+        return getattr(inner, name)(*args)
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
 
