@@ -78,7 +78,7 @@ METRICS = (
         "limpet_destination_oldest_pending_age_seconds",
         "gauge",
         "seconds",
-        "Age of the oldest sample that waits for the destination.",
+        "Age of the oldest sample in the request that is under way or repeated; 0 without one.",
     ),
     Metric(
         "limpet_destination_held",
@@ -97,7 +97,9 @@ METRICS = (
     ),
 )
 
-REASONS = ("evicted", "rejected", "corrupt")
+REASONS = ("evicted", "thinned", "rejected", "corrupt")
+"""Told from the start, at 0 too, so that the set of series does not change when one is needed."""
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

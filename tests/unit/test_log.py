@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,9 +156,17 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_what_limpet_run_imports_has_nothing_in_it_that_only_people_and_tests_need() -> None:
-    modules = modules_after("import agent.process")
-    assert "structlog" in modules
+def test_what_limpet_run_imports_has_nothing_in_it_that_only_people_and_tests_need(tmp_path: Path) -> None:
+    config = tmp_path / "limpet.yaml"
+    config.write_text(f"data_dir: {tmp_path}\n")
+    # The real command up to the call that would not return.
+    modules = modules_after(f"""
+from agent import process
+from agent.cli.main import main
+process.run = lambda config, warnings: 0
+assert main(["run", "--config", {str(config)!r}]) == 0
+""")
+    assert {"agent.process", "structlog", "yaml"} <= modules
     assert modules & NOT_FOR_A_DAEMON == set()
 
 

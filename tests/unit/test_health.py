@@ -1,0 +1,236 @@
+"""The agent's own series: all that are documented, and counts that agree with what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from agent import __version__, health
+from agent.collectors import Metric, Sample
+from agent.config import QueueConfig, RemoteWrite
+from agent.schedule import Plan, Schedule, SystemClock
+from agent.sender.lane import Lane, open_lane
+from agent.series import Columns
+from buffer.buffer import Buffer
+from buffer.model import Instant, Series, Tick
+from tests.support.net import wait_for
+from tests.support.receiver import Answer, Receiver
+
+PAGE = Path(__file__).parents[2] / "docs" / "health.md"
+SERIES = tuple(Series(f"metric_{i}", (("hostname", "web-01"),)) for i in range(4))
+MAX_SIZE = 64 << 20
+NOW = 1_800_000_000.0
+DEADLINE = 10.0
+QUICK = QueueConfig(max_samples_per_send=8, batch_send_deadline=0.01, min_backoff=0.01, max_backoff=0.02)
+
+Read = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+class Rig:
+    """A buffer, a lane to a receiver, a schedule that is not started, and the collector that tells of them."""
+
+    def __init__(self, folder: Path, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.buffer = Buffer(str(folder), ["central"], max_size=MAX_SIZE)
+        to = RemoteWrite(url=receiver.url, name="central", queue_config=QUICK)
+        log = structlog.get_logger()
+        self.lane: Lane = open_lane(to, self.buffer.cursors["central"], self.buffer, __version__, log)
+        self.plan = Plan("cpu", lambda _now: [], Columns((), {}), 10, 5, "web-01")
+        self.schedule = Schedule([self.plan], self.buffer, "0" * 32, log, SystemClock())
+        self._collect = health.build(self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW)
+        self.ticks = 0
+
+    def samples(self) -> list[Sample]:
+        return self._collect(0.0)
+
+    def read(self) -> Read:
+        return {(sample.name, sample.labels): sample.value for sample in self.samples()}
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.read()[name, tuple(sorted(labels.items()))]
+
+    def of_central(self, name: str) -> float:
+        return self.value(f"limpet_destination_{name}", destination="central")
+
+    def append(self, missed: int = 0, age: float = 0.0) -> None:
+        """Append a tick of four samples, so many seconds ago."""
+        self.ticks += 1
+        at = Instant(int((NOW - age) * 1000) + self.ticks, self.ticks, "0" * 32)
+        self.buffer.append([Tick(at, "group", SERIES, [float(self.ticks)] * len(SERIES))], missed)
+
+    def deliver(self) -> None:
+        """Send until nothing waits."""
+        self.lane.start()
+        cursor = self.buffer.cursors["central"]
+        wait_for(lambda: cursor.pending() == 0, DEADLINE, "everything to be sent")
+        self.lane.stop(DEADLINE)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with Receiver() as receiver:
+        rig = Rig(tmp_path, receiver)
+        yield rig
+        rig.schedule._workers.close()
+        if rig.lane._thread.is_alive():
+            rig.lane.stop(DEADLINE)
+        rig.buffer.close()
+
+
+def by_name() -> dict[str, Metric]:
+    return {metric.name: metric for metric in health.METRICS}
+
+
+def test_every_series_is_in_the_table_and_every_row_is_collected(rig: Rig) -> None:
+    assert {sample.name for sample in rig.samples()} == set(by_name())
+    assert len(by_name()) == len(health.METRICS)
+
+
+def test_no_series_is_told_twice_and_labels_are_sorted(rig: Rig) -> None:
+    samples = rig.samples()
+    assert len(rig.read()) == len(samples)
+    for sample in samples:
+        assert isinstance(sample.value, float)
+        assert list(sample.labels) == sorted(sample.labels)
+
+
+def test_names_say_what_they_are() -> None:
+    for name, kind, unit, help_text in health.METRICS:
+        assert name.startswith("limpet_")
+        assert (kind == "counter") == name.endswith("_total")
+        for suffix in ("bytes", "seconds"):
+            assert (unit == suffix) == name.removesuffix("_total").endswith(f"_{suffix}")
+        assert help_text.endswith(".")
+
+
+def test_the_series_stay_the_same_from_one_run_to_the_next(rig: Rig) -> None:
+    # They are one table in the buffer; a set that changes costs a definition each time.
+    before = [(sample.name, sample.labels) for sample in rig.samples()]
+    rig.append(missed=3)
+    rig.deliver()
+    rig.buffer.cursors["central"].skip(rig.buffer.log.end, "evicted")
+    assert [(sample.name, sample.labels) for sample in rig.samples()] == before
+
+
+def test_the_process(rig: Rig) -> None:
+    import platform
+
+    info = (("python", platform.python_version()), ("version", __version__))
+    assert rig.read()["limpet_build_info", info] == 1
+    assert rig.value("limpet_start_time_seconds") == NOW
+    assert rig.value("limpet_cpu_seconds_total") == pytest.approx(time.process_time(), abs=0.1)
+    status = Path("/proc/self/status").read_text()
+    resident = 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    assert rig.value("limpet_resident_memory_bytes") == pytest.approx(resident, rel=0.05)
+
+
+def test_the_buffer(rig: Rig) -> None:
+    rig.append(missed=3)
+    rig.append(missed=4)
+    size = sum(file.stat().st_size for file in (Path(rig.buffer._dir) / "segments").iterdir())
+    assert rig.value("limpet_buffer_bytes") == size > 0
+    assert rig.value("limpet_buffer_max_bytes") == MAX_SIZE
+    assert rig.value("limpet_buffer_appended_samples_total") == 8
+    assert rig.value("limpet_buffer_missed_samples_total") == 7
+    rig.schedule.append_failures = 2
+    assert rig.value("limpet_buffer_append_failures_total") == 2
+    before = rig.value("limpet_buffer_written_bytes_total")
+    assert before >= size
+    rig.append()
+    assert rig.value("limpet_buffer_written_bytes_total") > before
+
+
+def test_the_collectors(rig: Rig) -> None:
+    rig.plan.seconds, rig.plan.failures, rig.plan.timeouts = 0.12345, 3, 2
+    assert rig.value("limpet_collector_duration_seconds", collector="cpu") == 0.123
+    assert rig.value("limpet_collector_failures_total", collector="cpu") == 3
+    assert rig.value("limpet_collector_timeouts_total", collector="cpu") == 2
+
+
+def test_what_was_delivered(rig: Rig) -> None:
+    for _ in range(5):
+        rig.append()
+    assert rig.of_central("appended_samples_total") == rig.of_central("pending_samples") == 20
+    assert rig.of_central("delivered_samples_total") == rig.of_central("requests_total") == 0
+    rig.deliver()
+    assert rig.of_central("appended_samples_total") == rig.of_central("delivered_samples_total") == 20
+    assert rig.of_central("pending_samples") == rig.of_central("retries_total") == 0
+    assert rig.of_central("requests_total") == len(rig.receiver.requests) == 3
+    assert rig.of_central("sent_bytes_total") == sum(len(each.body) for each in rig.receiver.requests)
+    assert rig.receiver.samples == 20
+
+
+def test_what_had_to_be_repeated(rig: Rig) -> None:
+    rig.receiver.answers.extend([Answer(503), Answer(503), Answer(204, delay_s=0.05)])
+    rig.append()
+    rig.deliver()
+    assert (rig.of_central("requests_total"), rig.of_central("retries_total")) == (3, 2)
+    assert rig.of_central("delivered_samples_total") == 4
+    assert 0.05 <= rig.of_central("send_seconds_total") < DEADLINE
+
+
+def test_what_was_dropped_and_why(rig: Rig) -> None:
+    def dropped() -> dict[str, float]:
+        name = "limpet_destination_dropped_samples_total"
+        return {
+            dict(sample.labels)["reason"]: sample.value for sample in rig.samples() if sample.name == name
+        }
+
+    assert set(dropped()) == set(health.REASONS)
+    assert set(dropped().values()) == {0}
+    rig.append()
+    rig.append()
+    rig.buffer.cursors["central"].skip(3, "evicted")
+    assert dropped()["evicted"] == 3
+    assert rig.of_central("pending_samples") == 5
+    assert rig.of_central("appended_samples_total") == 8
+
+
+def test_a_destination_that_is_held(rig: Rig) -> None:
+    assert rig.of_central("held") == 0
+    rig.receiver.default = Answer(401)
+    rig.append()
+    rig.lane.start()
+    wait_for(lambda: rig.of_central("held"), DEADLINE, "the destination to be held")
+    assert rig.of_central("held") == 1
+    rig.lane.stop(DEADLINE)
+
+
+def test_the_age_of_what_waits(rig: Rig) -> None:
+    assert rig.of_central("oldest_pending_age_seconds") == 0
+    rig.receiver.default = Answer(503)
+    rig.append(age=120)
+    rig.append(age=60)
+    rig.lane.start()
+    wait_for(lambda: rig.receiver.requests, DEADLINE, "a try")
+    assert rig.of_central("oldest_pending_age_seconds") == 120
+    rig.receiver.default = Answer(204)
+    wait_for(lambda: rig.of_central("pending_samples") == 0, DEADLINE, "delivery")
+    assert rig.of_central("oldest_pending_age_seconds") == 0
+    rig.lane.stop(DEADLINE)
+
+
+def test_memory_is_told_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise FileNotFoundError
+
+    before = health.resident_bytes()
+    monkeypatch.setattr("builtins.open", missing)
+    assert health.resident_bytes() >= before // 2
+
+
+def test_the_page_has_every_series_as_the_table_says_it(rig: Rig) -> None:
+    labels = {sample.name: ", ".join(f"`{name}`" for name, _ in sample.labels) for sample in rig.samples()}
+    rows = [
+        f"| `{name}` | {kind} | {unit} | {labels[name]} | {help_text} |"
+        for name, kind, unit, help_text in health.METRICS
+    ]
+    assert [line for line in PAGE.read_text().splitlines() if line.startswith("| `limpet_")] == rows
+
+
+def test_the_page_has_every_reason() -> None:
+    assert all(f"`{reason}`" in PAGE.read_text() for reason in health.REASONS)
