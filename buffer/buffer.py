@@ -243,20 +243,16 @@ def thinnable(
     every destination has settled is not worth it, and a segment in which a cursor stands is left alone.
     The result fits in one segment, as far as the step tells.
     """
-    behind = 0
-    ages: list[int] = []
-    for _, size in reversed(segments):
-        behind += size
-        ages.append(behind)
-    ages.reverse()
+    sizes = [size for _, size in segments]
+    newer = [sum(sizes[i + 1 :]) for i in range(len(sizes))]
     first = min(positions, default=0)
     for level, share in ((1, 4), (2, 2)):
         run: list[Header] = []
         room = segment_size * STEPS_MS[level] // max(STEPS_MS[level - 1], 10_000)
-        for (header, size), age in zip(segments[:-1], ages, strict=False):
+        for (header, size), behind in zip(segments[:-1], newer, strict=False):
             inside = any(header.first_seq < position < header.end_seq for position in positions)
             good = header.level == level - 1 and not inside and header.end_seq > first
-            if good and age > max_size // share and room >= size:
+            if good and behind >= max_size // share and room >= size:
                 run.append(header)
                 room -= size
             elif run:

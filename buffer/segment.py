@@ -60,7 +60,7 @@ class Header(NamedTuple):
 class Record(NamedTuple):
     """A valid record: `samples` that stand for the positions from `seq` to before `end`.
 
-    They are as many as the positions, unless it was thinned.  `after` is where it ends in its file.
+    They are as many as the positions, unless it was thinned.  `after` is where it ends in the data.
     """
 
     seq: int
