@@ -23,6 +23,7 @@ start at the oldest record.  Sending twice is better than losing.
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 import zlib
@@ -35,9 +36,12 @@ from buffer.fs import Fs, read_all, write_atomic
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Entry, Reader
+from buffer.segment import MAX_POSITION
 
 VERSION = 1
 MAX_FILE = 64 << 10
+MAX_ERROR = 1000
+"""Characters of an error that are kept; a cursor file stays far smaller than `MAX_FILE`."""
 PERSIST_EVERY = 1.0
 SUFFIX = ".json"
 
@@ -80,7 +84,7 @@ class Chunk(NamedTuple):
 
 def encode(ledger: Ledger) -> bytes:
     """Return the contents of a cursor file."""
-    line = json.dumps({"version": VERSION, **ledger._asdict()}, ensure_ascii=False).encode()
+    line = json.dumps({"version": VERSION, **ledger._asdict()}).encode()
     return line + b"\n%08x\n" % zlib.crc32(line)
 
 
@@ -94,10 +98,24 @@ def decode(data: bytes) -> Ledger | None:
         if fields.pop("version") != VERSION:
             return None
         ledger = Ledger(**fields)
-        balanced = ledger.position - ledger.start == ledger.delivered + sum(ledger.dropped.values())
-        return ledger if balanced and 0 <= ledger.start <= ledger.position else None
+        return ledger if _is_sound(ledger) else None
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return None
+
+
+def _is_sound(ledger: Ledger) -> bool:
+    """Whether every field is what it should be, and the sums balance."""
+    fields: tuple[Any, ...] = ledger  # its types are what is to be found out
+    position, start, delivered, dropped, missed_before, damaged, state, error, rate, removed_ms = fields
+    counts = (position, start, delivered, *dropped.values(), missed_before, damaged, removed_ms or 0)
+    return (
+        all(type(count) is int and 0 <= count <= MAX_POSITION for count in counts)
+        and isinstance(state, str)
+        and (error is None or isinstance(error, str))
+        and isinstance(rate, int | float)
+        and 0 <= rate < math.inf
+        and position - start == delivered + sum(dropped.values())
+    )
 
 
 def load(fs: Fs, path: str) -> Ledger | None:
@@ -222,7 +240,7 @@ class Cursor:
 
         Cheap when unchanged; "sending" and "idle" are the same here (the backlog tells them apart).
         """
-        state = "sending" if state == "idle" else state
+        state, error = "sending" if state == "idle" else state, error and error[:MAX_ERROR]
         with self._lock:
             if (state, error) == (self.ledger.state, self.ledger.error):
                 return
@@ -246,10 +264,10 @@ class Cursor:
 
     def persist(self) -> None:
         """Write the cursor file if something changed.  Raises OSError."""
-        # The log first: after a power cut no cursor may point behind the log's end.
-        if self.ledger.position > self._log.synced:
-            self._log.sync()
         with self._lock:
+            # The log first: after a power cut no cursor may point behind the log's end.
+            if self.ledger.position > self._log.synced:
+                self._log.sync()
             if self._dirty:
                 data = encode(self.ledger)
                 write_atomic(self._fs, self._path, data)
