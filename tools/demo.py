@@ -176,7 +176,7 @@ def sink() -> Iterator[Sink]:
 def agent(push_url: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the agent with a configuration that pushes there."""
     settings = {
-        "data_dir": str(DATA),
+        "data_dir": DATA.name,  # relative to the file, as in any configuration
         "remote_write": [
             {"name": "demo", "url": push_url, "queue_config": {"batch_send_deadline": "5s"}},
         ],
