@@ -25,11 +25,14 @@ from agent.sender.lane import open_lane, stop_all
 from agent.series import Columns, host_labels
 from buffer.buffer import Buffer, Tell
 from buffer.errors import LimpetError
+from buffer.quarantine import Quarantine
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 LAST_TRY = 2.0
 LAST_ROUND = 1.0
 HEALTH = "limpet"
+QUARANTINE_SHARE = 8
+"""The quarantine's own limit is this part of the buffer's."""
 
 
 class Agent:
@@ -44,8 +47,9 @@ class Agent:
         limits = config.buffer
         self.buffer = open_buffer(config, self._tell)
         clock = SystemClock()
+        quarantine = Quarantine(config.data_dir, limits.max_size // QUARANTINE_SHARE)
         self.lanes = [
-            open_lane(to, self.buffer.cursors[to.name], self.buffer, __version__, logger)
+            open_lane(to, self.buffer.cursors[to.name], self.buffer, quarantine, __version__, logger)
             for to in config.remote_write
         ]
         labels = host_labels(config)

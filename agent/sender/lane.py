@@ -9,6 +9,8 @@ Promises:
 4. Nothing that happens here ends the thread before. A cursor that cannot be written (a full disk) delays
    nothing; what cannot be read, or a defect, is logged, shown as the error, and tried again after a pause.
 5. A lane waits for nothing but its own receiver: lanes share the buffer and nothing else.
+6. What a receiver refuses for good is in the quarantine before the cursor moves past it. A kill in between sends
+   it again, and puts the same there again. Where it cannot be kept (a full disk) that is logged, and no obstacle.
 
 What becomes of a batch is decided in `outcome`, what a lane does next in `state`; here are the doing and the
 telling. Events are in `events`; no secret and no URL is among their fields.
@@ -31,6 +33,8 @@ from agent.sender.events import Event, Logger
 from agent.sender.outcome import Outcome, Verdict
 from agent.sender.state import Rules, Situation, State, after_batch, after_probe, settles
 from buffer.cursor import Chunk
+from buffer.model import Tick
+from buffer.quarantine import Item
 
 EMPTY = b"\x00"
 """A write request without series, compressed: what a held destination is probed with."""
@@ -72,6 +76,22 @@ class Buffer(Protocol):
         """Make every `wait` return."""
 
 
+class Quarantine(Protocol):
+    """What a lane needs of `buffer.quarantine.Quarantine`."""
+
+    def put(
+        self,
+        destination: str,
+        position: int,
+        ticks: Sequence[Tick],
+        reason: str,
+        status: int,
+        message: str,
+        now_ms: int,
+    ) -> Sequence[Item]:
+        """Keep these ticks and return what had to go for them. Raises OSError; ValueError: they do not fit."""
+
+
 class Wire(Protocol):
     """What a lane needs of `agent.sender.client.Client`."""
 
@@ -89,6 +109,8 @@ class Batch(NamedTuple):
     """Samples on their way: the compressed request, and what the cursor is told when they are settled."""
 
     body: bytes
+    ticks: Sequence[Tick]
+    position: int
     end: int
     samples: int
     repeated: int
@@ -123,6 +145,7 @@ class Lane:
         queue: QueueConfig,
         cursor: Cursor,
         buffer: Buffer,
+        quarantine: Quarantine,
         wire: Wire,
         log: Logger,
         *,
@@ -133,6 +156,7 @@ class Lane:
         self.name = name
         self.stats = LaneStats()
         self._queue, self._cursor, self._buffer, self._wire, self._log = queue, cursor, buffer, wire, log
+        self._quarantine = quarantine
         self._clock, self._random = clock, random
         self._rules = rules or Rules(queue.min_backoff, queue.max_backoff)
         self._now = Situation(queue.max_samples_per_send)
@@ -257,12 +281,12 @@ class Lane:
         self._enter(self._now)
 
     def _next_batch(self) -> Batch | None:
-        chunk = self._cursor.read(self._now.limit)
+        chunk, position = self._cursor.read(self._now.limit), self._cursor.position
         encoded = self._encoder.encode(chunk.ticks)
         if encoded.samples:
             body = bytes(snappy.compress(encoded.body))
-            return Batch(body, chunk.end, encoded.samples, encoded.repeated)
-        if chunk.end > self._cursor.position:  # records without samples: nothing to send, all settled
+            return Batch(body, chunk.ticks, position, chunk.end, encoded.samples, encoded.repeated)
+        if chunk.end > position:  # records without samples: nothing to send, all settled
             self._commit(chunk.end, 0, {})
         else:  # pending, but damaged and not to be had before the next key frame
             self._stopping.wait(UNREADABLE_PAUSE)
@@ -287,10 +311,33 @@ class Lane:
 
     def _settle(self, batch: Batch, outcome: Outcome) -> None:
         if outcome.verdict is Verdict.REJECTED:
+            self._keep(batch, outcome)
             self._commit(batch.end, 0, {"rejected": batch.samples + batch.repeated})
         else:
             self.stats.samples_sent += batch.samples
             self._commit(batch.end, batch.samples, {"rejected": batch.repeated} if batch.repeated else {})
+
+    def _keep(self, batch: Batch, outcome: Outcome) -> None:
+        """Put a refused batch into the quarantine."""
+        ticks = [tick for tick in batch.ticks if tick.values]
+        words, now_ms = outcome.error or "", int(time.time() * 1000)
+        with self._hands_on:
+            if self._left:
+                return
+            try:
+                gone = self._quarantine.put(
+                    self.name, batch.position, ticks, "rejected", outcome.status, words, now_ms
+                )
+            except (OSError, ValueError) as error:
+                self._log.error(
+                    Event.QUARANTINE_FAILED, destination=self.name, samples=batch.samples, error=str(error)
+                )
+                return
+        self._log.info(Event.QUARANTINED, destination=self.name, samples=batch.samples, error=outcome.error)
+        for item in gone:
+            self._log.warning(
+                Event.QUARANTINE_FULL, destination=item.destination, item=item.id, samples=item.samples
+            )
 
     def _commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         self._touch(lambda: self._cursor.commit(end, delivered, dropped))
@@ -358,9 +405,11 @@ class Lane:
             self._troubled = self._clock()
 
 
-def open_lane(to: RemoteWrite, cursor: Cursor, buffer: Buffer, version: str, log: Logger) -> Lane:
+def open_lane(
+    to: RemoteWrite, cursor: Cursor, buffer: Buffer, quarantine: Quarantine, version: str, log: Logger
+) -> Lane:
     """A lane to a configured destination, not started yet."""
-    return Lane(to.name, to.queue_config, cursor, buffer, Client(to, version), log)
+    return Lane(to.name, to.queue_config, cursor, buffer, quarantine, Client(to, version), log)
 
 
 def stop_all(lanes: Sequence[Lane], within: float) -> None:

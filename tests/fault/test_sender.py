@@ -26,6 +26,7 @@ from agent.sender.state import Rules, State
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.model import Instant, Series, Tick
+from buffer.quarantine import Quarantine
 from tests.support import wire
 from tests.support.certs import Certs, make_certs
 from tests.support.net import free_port, wait_for
@@ -45,8 +46,16 @@ class Host:
         self.buffer = Buffer(str(folder / "data"), [to.name])
         self.logs = logs
         self.wire = Client(to, "0.0.0")
+        self.quarantine = Quarantine(str(folder / "data"))
         self.lane = Lane(
-            to.name, to.queue_config, self.cursor, self.buffer, self.wire, structlog.get_logger(), rules=QUICK
+            to.name,
+            to.queue_config,
+            self.cursor,
+            self.buffer,
+            self.quarantine,
+            self.wire,
+            structlog.get_logger(),
+            rules=QUICK,
         )
         self.expected: dict[wire.Labels, dict[int, float]] = {}
 
@@ -671,6 +680,7 @@ def test_a_dead_destination_delays_no_other(tmp_path: Path) -> None:
                 QueueConfig(batch_send_deadline=0.01),
                 buffer.cursors[name],
                 buffer,
+                Quarantine(str(tmp_path)),
                 Client(destination(url, name=name, remote_timeout=30.0), "0"),
                 structlog.get_logger(),
             )

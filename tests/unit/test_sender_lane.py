@@ -24,6 +24,7 @@ from agent.sender.outcome import Outcome, Verdict
 from agent.sender.state import Rules, State
 from buffer.cursor import Chunk
 from buffer.model import Instant, Series, Tick
+from buffer.quarantine import Item
 from tests.support import wire
 from tests.support.net import wait_for
 
@@ -120,6 +121,31 @@ def _size(record: Sequence[Tick]) -> int:
     return sum(len(tick.values) for tick in record)
 
 
+class Shelf:
+    """A quarantine that takes everything, or fails as it is told to, or has too little room."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[int, list[Tick], str, int, str]] = []
+        self.broken: Exception | None = None
+        self.gone: list[Item] = []
+
+    def put(
+        self,
+        destination: str,
+        position: int,
+        ticks: Sequence[Tick],
+        reason: str,
+        status: int,
+        message: str,
+        now_ms: int,
+    ) -> Sequence[Item]:
+        assert destination == "there" and now_ms > 0
+        if self.broken:
+            raise self.broken
+        self.items.append((position, list(ticks), reason, status, message))
+        return self.gone
+
+
 class Script:
     """A receiver that answers as it is told, and keeps what it answered 2xx (`lost`: or would have)."""
 
@@ -161,12 +187,14 @@ class Rig:
     ) -> None:
         self.clock = Clock()
         self.memory = Memory(self.clock)
+        self.shelf = Shelf()
         self.script = Script(outcomes, lost)
         self.lane = Lane(
             "there",
             queue,
             self.memory,
             self.memory,
+            self.shelf,
             self.script,
             structlog.get_logger(),
             clock=self.clock,
@@ -231,7 +259,10 @@ def test_what_is_refused_is_in_the_ledger_and_nothing_else_is_missing(outcomes: 
     rig.drain()
     stored = sum(len(samples) for samples in rig.script.stored.values())
     assert rig.memory.delivered == stored
-    assert stored + rig.memory.dropped.get("rejected", 0) == 80
+    kept = [tick for _, ticks, *_ in rig.shelf.items for tick in ticks]
+    assert _size(kept) == rig.memory.dropped.get("rejected", 0) == 80 - stored
+    refused = {tick.at.wall_ms for tick in kept}
+    assert refused.isdisjoint(at for samples in rig.script.stored.values() for at in samples)
 
 
 def test_the_first_batch_goes_out_at_once_and_then_one_in_each_deadline() -> None:
@@ -361,10 +392,84 @@ def test_a_refused_batch_is_told_with_the_receivers_words() -> None:
     rig.collect(2)
     with capture_logs() as logs:
         rig.step()
-    assert told(logs) == [("error", Event.REJECTED, "HTTP 400: out of order sample")]
-    assert logs[0]["samples"] == 4
+    words = "HTTP 400: out of order sample"
+    assert told(logs) == [("error", Event.REJECTED, words), ("info", Event.QUARANTINED, words)]
+    assert [entry["samples"] for entry in logs] == [4, 4]
     assert (rig.memory.position, rig.memory.dropped) == (4, {"rejected": 4})
-    assert rig.lane.error == "HTTP 400: out of order sample"
+    assert rig.lane.error == words
+
+
+def test_a_refused_batch_is_in_the_quarantine_before_the_cursor_moves() -> None:
+    rig = Rig([REJECTED, DELIVERED, REJECTED])
+    rig.collect(6)
+    commit, kept_before = rig.memory.commit, []
+
+    def look(end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        kept_before.append(len(rig.shelf.items))
+        commit(end, delivered, dropped)
+
+    rig.memory.commit = look  # type: ignore[method-assign]
+    rig.collect(6)
+    rig.drain()
+    words = "HTTP 400: out of order sample"
+    assert rig.shelf.items == [
+        (0, [tick for record in rig.memory.records[:5] for tick in record], "rejected", 400, words),
+        (20, [tick for record in rig.memory.records[10:] for tick in record], "rejected", 400, words),
+    ]
+    assert kept_before == [1, 1, 2]
+
+
+def test_what_was_evicted_on_its_way_is_kept_as_it_was_refused() -> None:
+    rig = Rig([RETRY, REJECTED])
+    rig.collect(6)
+    rig.step()
+    rig.memory.position = 4  # the buffer was full, and dropped its oldest
+    rig.memory.dropped["evicted"] = 4
+
+    def tolerant(end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        rig.memory.position = end  # the true cursor counts what was evicted once; see its own tests
+
+    rig.memory.commit = tolerant  # type: ignore[method-assign]
+    rig.step()
+    [(position, ticks, *_)] = rig.shelf.items
+    assert position == 0
+    assert [tick.at.wall_ms for tick in ticks] == [10_000, 20_000, 30_000, 40_000, 50_000]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("too large")])
+def test_a_refused_batch_that_cannot_be_kept_is_told_and_settled_all_the_same(error: Exception) -> None:
+    rig = Rig([REJECTED])
+    rig.collect(5)
+    rig.shelf.broken = error
+    with capture_logs() as logs:
+        rig.step()
+    assert (rig.memory.position, rig.memory.dropped) == (10, {"rejected": 10})
+    failed = [entry for entry in logs if entry["event"] == Event.QUARANTINE_FAILED]
+    assert [(e["log_level"], e["samples"], e["error"]) for e in failed] == [("error", 10, str(error))]
+
+
+def test_what_had_to_go_for_a_refused_batch_is_told() -> None:
+    rig = Rig([REJECTED])
+    rig.collect(5)
+    rig.shelf.gone = [Item("other-" + "0" * 20, "other", 1, "rejected", 400, "no", 7, 100, 1, 2)]
+    with capture_logs() as logs:
+        rig.step()
+    [gone] = [entry for entry in logs if entry["event"] == Event.QUARANTINE_FULL]
+    assert gone == {
+        "event": Event.QUARANTINE_FULL,
+        "log_level": "warning",
+        "destination": "other",
+        "item": "other-" + "0" * 20,
+        "samples": 7,
+    }
+
+
+def test_a_lane_that_was_left_behind_puts_nothing_into_the_quarantine() -> None:
+    rig = Rig([REJECTED])
+    rig.collect(5)
+    rig.lane._left = True
+    rig.step()
+    assert (rig.shelf.items, rig.memory.position) == ([], 0)
 
 
 def test_a_row_of_failures_is_told_aloud_once() -> None:
@@ -503,7 +608,7 @@ class Stuck(Script):
 
 def running(script: Script, **options: Any) -> tuple[Lane, Gate]:
     gate = Gate()
-    lane = Lane("there", QUEUE, gate, gate, script, structlog.get_logger(), **options)
+    lane = Lane("there", QUEUE, gate, gate, Shelf(), script, structlog.get_logger(), **options)
     return lane, gate
 
 
