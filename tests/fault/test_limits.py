@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def feed(seed: int = 1) -> Iterator[Tick]:
     at = START_MS
     while True:
         for i in range(len(values)):
-            values[i] += chance.randrange(5000) if i % 2 else chance.randrange(-500, 500) / 100
+            values[i] += chance.randrange(1 << 34) if i % 2 else chance.randrange(-(1 << 33), 1 << 33) / 100
         yield Tick(Instant(at, at - START_MS, BOOT), "host", SERIES, [round(v, 2) for v in values])
         at += STEP_MS
 
@@ -58,7 +59,8 @@ def balances(buffer: Buffer) -> None:
 
 def test_a_full_buffer_keeps_its_cap_the_newest_data_whole_and_older_data_coarse(tmp_path: Path) -> None:
     buffer = Buffer(str(tmp_path), ["slow", "dead"], max_size=CAP)
-    ticks, kept, largest = feed(), [], 0
+    ticks, largest = feed(), 0
+    kept: list[Tick] = []
     slow = buffer.cursors["slow"]
     while buffer.log.written < 10 * CAP:
         tick = next(ticks)
@@ -78,10 +80,9 @@ def test_a_full_buffer_keeps_its_cap_the_newest_data_whole_and_older_data_coarse
     buffer.close()
 
     entries = read_all(tmp_path)
-    newest = [t for e in entries for t in e.ticks][-2000:]
-    assert [(t.at, t.values) for t in newest] == [(t.at, t.values) for t in kept[-2000:]]
-    steps = [b.wall_ms - a.wall_ms for a, b in zip(entries, entries[1:], strict=False)]
-    assert steps == sorted(steps, reverse=True) or set(steps) >= {10_000, 60_000, 600_000}
+    newest = [t for e in entries for t in e.ticks][-1000:]
+    assert [(t.at, t.values) for t in newest] == [(t.at, t.values) for t in kept[-1000:]]
+    assert {b.wall_ms - a.wall_ms for a, b in pairwise(entries)} >= {10_000, 60_000, 600_000}
     check_thinned(entries, kept)
 
     told = status(str(tmp_path))
@@ -116,7 +117,7 @@ def check_thinned(entries: list[Entry], kept: list[Tick]) -> None:
 def test_the_other_ways_keep_the_cap_and_the_balance_too(tmp_path: Path, on_full: OnFull) -> None:
     buffer = Buffer(str(tmp_path), ["dead"], max_size=1 << 20, on_full=on_full)
     ticks, refused, count = feed(), 0, 0
-    for _ in range(12_000):
+    for _ in range(6_000):
         try:
             buffer.append([next(ticks)])
             count += 1
@@ -127,7 +128,7 @@ def test_the_other_ways_keep_the_cap_and_the_balance_too(tmp_path: Path, on_full
     dropped = buffer.cursors["dead"].ledger.dropped
     buffer.close()
     entries = read_all(tmp_path)
-    assert {b.wall_ms - a.wall_ms for a, b in zip(entries, entries[1:], strict=False)} == {STEP_MS}
+    assert {b.wall_ms - a.wall_ms for a, b in pairwise(entries)} == {STEP_MS}
     if on_full == "drop_newest":
         assert refused
         assert not dropped
@@ -140,7 +141,7 @@ def test_the_other_ways_keep_the_cap_and_the_balance_too(tmp_path: Path, on_full
 def test_a_destination_that_has_it_loses_nothing_by_eviction(tmp_path: Path) -> None:
     buffer = Buffer(str(tmp_path), ["quick", "dead"], max_size=1 << 20, on_full="drop_oldest")
     ticks, quick = feed(), buffer.cursors["quick"]
-    for _ in range(8000):
+    for _ in range(4000):
         buffer.append([next(ticks)])
         chunk = quick.read(1000)
         quick.commit(chunk.end, chunk.samples, {})

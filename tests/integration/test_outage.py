@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_an_outage_with_a_kill_in_it_costs_nothing_but_the_time_the_agent_was_de
     prometheus = Prometheus(
         prometheus_program, tmp_path / "prometheus", certs=certs if secure else None, login=login
     )
-    to = {"url": prometheus.write_url, "name": NAME}
+    to: dict[str, Any] = {"url": prometheus.write_url, "name": NAME}
     if login:
         to |= {
             "basic_auth": {"username": login.user, "password": login.password},

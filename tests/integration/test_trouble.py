@@ -36,7 +36,8 @@ def test_it_is_told_and_costs_nothing(
     prometheus = Prometheus(prometheus_program, tmp_path / "prometheus", certs=certs, login=LOGIN)
     case = Case(prometheus, certs, tmp_path)
     good = dict(case.to)
-    state, words = "held", ()
+    state = "held"
+    words: tuple[str, ...]
     if trouble == "wrong password":
         case.password.write_text("guessed\n")
         words = ("401", "password")

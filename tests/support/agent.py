@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,11 +49,11 @@ class Agent:
         """Start it, and return the time at which it said that it has begun."""
         self.config_file.write_text(yaml.safe_dump(self.config))
         command = [sys.executable, "-m", "agent", "run", "--config", str(self.config_file)]
-        before = len(self.events("agent.started"))
         with self.log.open("ab") as log:
+            before = log.tell()
             self._process = subprocess.Popen(tied(command), stdout=log, stderr=log)
-        started = wait_for(lambda: self.events("agent.started")[before:] or self._ended(), 15, "the agent")
-        return _seconds(started[0]["timestamp"])
+        started = wait_for(lambda: self._started(before), 15, "the agent")
+        return datetime.fromisoformat(started[0]["timestamp"]).timestamp()
 
     def stop(self) -> int:
         """Stop it with SIGTERM, and return its exit status."""
@@ -84,12 +85,10 @@ class Agent:
         """Return the status of one destination; empty where it is not known yet."""
         return next((d for d in self.status()["destinations"] if d["name"] == name), {})
 
-    def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the events that were logged so far, all or those of one name."""
-        if not self.log.exists():
-            return []
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
-        found = [json.loads(line) for line in lines if line.endswith("}")]
+    def events(self, name: str | None = None, since: int = 0) -> list[dict[str, Any]]:
+        """Return the events that were logged so far, all or those of one name; `since` is in bytes."""
+        lines = self.log.read_bytes()[since:].decode().splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [event for event in found if name in (None, event["event"])]
 
     def buffered(self) -> Samples:
@@ -103,16 +102,11 @@ class Agent:
         reader.close()
         return found
 
-    def _ended(self) -> None:
+    def _started(self, since: int) -> list[dict[str, Any]]:
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"the agent ended at once:\n{self.log.read_text()}")
+        return self.events("agent.started", since)
 
 
 QUICK = {"batch_send_deadline": "1s", "min_backoff": "100ms", "max_backoff": "500ms"}
-
-
-def _seconds(iso: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(iso).timestamp()
