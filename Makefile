@@ -11,8 +11,8 @@ help: ## list the targets
 	@sh tools/venv.sh
 	@touch $@
 
-run: .venv/.ready ## start Prometheus and the agent, and watch samples arrive (Ctrl-C ends it)
-	@exec $(PY) -m tools.demo
+run: .venv/.ready ## start Prometheus and the agent, and watch samples arrive (Ctrl-C ends it; ARGS="--for 60")
+	@exec $(PY) -m tools.demo $(ARGS)
 
 test: .venv/.ready ## the whole suite, with branch coverage, against real servers
 	@$(PY) -m tools.servers prometheus
