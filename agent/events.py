@@ -34,6 +34,8 @@ class Event(StrEnum):
     """error: what was appended is not durable yet; the first of a row, debug for the others."""
     EVICTED = "buffer.evicted"
     """warning: the buffer was full, and its oldest segment was dropped."""
+    TRIMMED = "buffer.trimmed"
+    """warning: `limpet buffer trim` asked for it, and the oldest segment was dropped."""
     THINNED = "buffer.thinned"
     """info: the buffer was nearly full, and its oldest segments were made coarser."""
     FORGOTTEN = "buffer.forgotten"

@@ -3,6 +3,7 @@
     data_dir/lock              held by the writer, names its pid
     data_dir/segments/*.seg    the log (`buffer.segment`)
     data_dir/cursors/*.json    one for each destination (`buffer.cursor`)
+    data_dir/requests/         what `limpet buffer trim` asks of the writer (`buffer.requests`)
 
 Promises: the size of the segments exceeds `max_size` by at most one record, and no record is written
 while less than the floor of space is free on the volume.  What every destination has settled goes
@@ -14,6 +15,7 @@ else stops.
 
 A destination that is new starts at the oldest record, or at the end of the log (`start_now`).  One that
 is not configured any more keeps its cursor, and what waits for it, for `forget_after` seconds.
+A tool that is not the agent knows no destinations (None): then all cursors are left as they are.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Literal, Protocol
 
 from buffer import cursor as cursors
+from buffer import requests
 from buffer.cursor import Cursor, Ledger
 from buffer.errors import BufferFull
 from buffer.fs import Fs, RealFs
@@ -39,7 +43,7 @@ OnFull = Literal["thin", "drop_oldest", "drop_newest"]
 
 
 class Tell(Protocol):
-    """Hears what the buffer does by itself: evicted, thinned, cursor_reset, forgotten."""
+    """Hears what the buffer does by itself: evicted, trimmed, thinned, cursor_reset, forgotten."""
 
     def __call__(self, what: str, **fields: object) -> None:
         """Say what happened."""
@@ -55,7 +59,7 @@ class Buffer:
     def __init__(
         self,
         data_dir: str,
-        destinations: Iterable[str] = (),
+        destinations: Iterable[str] | None = (),
         *,
         start_now: Collection[str] = (),
         max_size: int = 256 << 20,
@@ -73,19 +77,22 @@ class Buffer:
         self._forget_after, self._tell, self._wall = forget_after, tell, wall
         # Small files where the cap is small: they are what the oldest data is dropped by.
         self._segment_size = min(segment_size, max_size // MIN_SEGMENTS)
-        for folder in (data_dir, f"{data_dir}/segments", f"{data_dir}/cursors"):
+        folders = ("segments", "cursors", requests.FOLDER)
+        for folder in (data_dir, *(f"{data_dir}/{name}" for name in folders)):
             fs.make_folder(folder)
         self._lock = Lock(f"{data_dir}/lock")
         self._arrived = threading.Condition()
         self._waiting: dict[object, int] = {}
-        self._destinations = list(destinations)
+        self._destinations = None if destinations is None else list(destinations)
+        # Two threads make room: the one that appends and the one that syncs.
+        self._shrinking = threading.RLock()
         try:
             known = self._known()
             furthest = max((ledger.position for ledger in known.values() if ledger), default=0)
             self.log = Log(fs, f"{data_dir}/segments", self._segment_size, furthest)
             self.cursors = {
                 name: Cursor(fs, data_dir, name, self.log, self._ledger(name, known, start_now), clock)
-                for name in dict.fromkeys((*self._destinations, *known))
+                for name in dict.fromkeys((*(self._destinations or ()), *known))
             }
             self._forget()
         except BaseException:
@@ -101,19 +108,21 @@ class Buffer:
         """Bring a cursor's ledger in line with the log, or begin one."""
         first, ledger = self.log.first, known.get(name)
         if ledger is not None:
-            # A segment is dropped before the cursors that lose by it are written (the disk may be full):
-            # after a kill in between, this is where it is accounted for.
-            return ledger if ledger.position >= first else ledger.settle(first, {}, "evicted")
+            return ledger.not_before(first)
         if name in known:
             self._tell("cursor_reset", destination=name, position=first)
         elif name in start_now:
             return Ledger(self.log.end, self.log.end, 0, {}, self.log.missed, 0, "stopped", None, 0.0, None)
-        entry = Reader(self._fs, f"{self._dir}/segments", first).next()
+        reader = Reader(self._fs, f"{self._dir}/segments", first)
+        entry = reader.next()
+        reader.close()
         missed = entry.missed if entry else self.log.missed
         return Ledger(first, first, 0, {}, missed, 0, "stopped", None, 0.0, None)
 
     def _forget(self) -> None:
         """Let go of destinations that are not configured any more, once that has lasted long enough."""
+        if self._destinations is None:
+            return
         now_ms = int(self._wall() * 1000)
         for name, cursor in list(self.cursors.items()):
             since = cursor.ledger.removed_ms
@@ -123,7 +132,8 @@ class Buffer:
                 cursor.removed(now_ms)
             elif now_ms - since > self._forget_after * 1000:
                 cursor.forget()
-                del self.cursors[name]
+                # A new dict: other threads go through the old one at this moment.
+                self.cursors = {known: each for known, each in self.cursors.items() if known != name}
                 self._tell("forgotten", destination=name, pending_samples=cursor.pending())
 
     def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
@@ -163,75 +173,113 @@ class Buffer:
             self._arrived.notify_all()
 
     def sync(self) -> None:
-        """Make the log and the cursors durable, and drop what every destination has settled."""
-        self.log.sync()
-        for cursor in self.cursors.values():
-            cursor.persist()
+        """Make the log and the cursors durable, and drop what every destination has settled.
+
+        A trim that was asked for comes first: it may be what makes room for the rest.
+        """
+        if (before := requests.trim(self._fs, self._dir)) is not None:
+            self.trim(before)
+            requests.done(self._fs, self._dir)
+        try:
+            self.log.sync()
+            for cursor in self.cursors.values():
+                cursor.persist()
+        finally:
+            self._release()  # also where the disk is full: this may be the room that the next sync needs
         self._forget()
-        self._release()
         # Ahead of time and here, so that no tick has to wait for it.
         while not self._fits(self._segment_size) and self._thin():
             pass
 
+    def trim(self, before: int) -> None:
+        """Drop the oldest segments as far as all their positions are before this one; not the newest.
+
+        What a destination had not settled is evicted for it.  Raises OSError; what is dropped by then is
+        accounted for, at the latest when the buffer is opened again.
+        """
+        with self._shrinking:
+            while (second := self.log.second()) is not None and second <= before:
+                self._drop("trimmed")
+        for cursor in self.cursors.values():
+            cursor.persist()
+
     def close(self) -> None:
-        """Sync, close and release the lock; the lock goes even where the sync raises OSError."""
-        try:
-            self.log.close()
+        """Sync, close and release the lock; all are closed even where the sync raises OSError."""
+        with ExitStack() as stack:
+            stack.callback(self._lock.close)
             for cursor in self.cursors.values():
-                cursor.persist()
-                cursor.close()
-        finally:
-            self._lock.close()
+                stack.callback(cursor.close)
+                stack.callback(cursor.persist)
+            stack.callback(self.log.close)
 
     def _release(self) -> None:
         """Drop what every destination has settled.  Without destinations everything is kept."""
         settled = min((c.position for c in self.cursors.values()), default=0)
-        while (second := self.log.second()) is not None and second <= settled:
-            self.log.drop_oldest()
+        if (second := self.log.second()) is None or second > settled:
+            return
+        # First the cursors: what was delivered must not count as evicted after a kill or a power cut.
+        # Where the disk is too full for that, they are written when this has made room.
+        with suppress(OSError):
+            for cursor in self.cursors.values():
+                cursor.persist()
+            self._fs.sync_folder(f"{self._dir}/cursors")
+        with self._shrinking:
+            while (second := self.log.second()) is not None and second <= settled:
+                self.log.drop_oldest()
 
     def _make_room(self) -> None:
         if self._fits():
             return
         self._release()
         while not self._fits():
-            if self._on_full == "drop_newest" or not (self._thin() or self._drop_oldest()):
-                raise BufferFull(
-                    self._dir,
-                    "no room left within buffer.max_size and buffer.min_free_space",
-                    "Free space on the volume, or raise the limits.",
-                )
+            if self._on_full != "drop_newest":
+                if self._thin() or self._drop("evicted"):
+                    continue
+                if self._is_above_floor():
+                    return  # the only file is over the cap: this record begins the one that replaces it
+            raise BufferFull(
+                self._dir,
+                "no room left within buffer.max_size and buffer.min_free_space",
+                "Free space on the volume, or raise the limits.",
+            )
 
     def _thin(self) -> bool:
         """Thin a run of the oldest segments, if there is one that may be; False where there is none."""
         if self._on_full != "thin":
             return False
-        positions = [cursor.position for cursor in self.cursors.values()]
-        level, run = thinnable(self.log.segments(), positions, self._max_size, self._segment_size)
-        if not run:
-            return False
-        try:
-            self.log.thin(run, level)
-        except OSError:  # no room even for that: the oldest has to go
-            return False
+        with self._shrinking:
+            positions = [cursor.position for cursor in self.cursors.values()]
+            level, run = thinnable(self.log.segments(), positions, self._max_size, self._segment_size)
+            if not run:
+                return False
+            try:
+                self.log.thin(run, level)
+            except OSError:  # no room even for that: the oldest has to go
+                return False
         self._tell("thinned", level=level, samples=run[-1].end_seq - run[0].first_seq)
         return True
 
-    def _drop_oldest(self) -> bool:
-        second = self.log.second()
-        if second is None:
-            return False
-        for cursor in self.cursors.values():
-            cursor.skip(second, "evicted")
-        self.log.drop_oldest()
-        self._tell("evicted", upto=second)
+    def _drop(self, why: str) -> bool:
+        """Drop the oldest segment, settled or not; False where it is the only one."""
+        with self._shrinking:
+            second = self.log.second()
+            if second is None:
+                return False
+            for cursor in self.cursors.values():
+                cursor.skip(second, "evicted")
+            self.log.drop_oldest()
+        self._tell(why, upto=second)
         return True
 
     def _fits(self, ahead: int = 0) -> bool:
         """Whether a record may be appended, and `ahead` bytes more."""
-        free, volume = self._fs.free(self._dir)
         # A thinned segment is there beside the ones that it replaces, for a moment.
         reserve = self._segment_size if self._on_full == "thin" else 0
-        return self.log.size + reserve + ahead < self._max_size and free >= self._min_free(volume)
+        return self.log.size + reserve + ahead < self._max_size and self._is_above_floor()
+
+    def _is_above_floor(self) -> bool:
+        free, volume = self._fs.free(self._dir)
+        return free >= self._min_free(volume)
 
 
 def thinnable(

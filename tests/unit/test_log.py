@@ -31,6 +31,7 @@ EVENTS = {
     "buffer.forgotten",
     "buffer.sync_failed",
     "buffer.thinned",
+    "buffer.trimmed",
     "collector.failed",
     "collector.recovered",
     "collector.timed_out",
