@@ -73,6 +73,14 @@ class Ledger(NamedTuple):
         delivered = self.delivered + (other if rest == "delivered" else 0)
         return self._replace(position=to, delivered=delivered, dropped=sums)
 
+    def not_before(self, first: int) -> Ledger:
+        """Return the ledger in line with a log that begins at `first`.
+
+        A segment is dropped before the cursors that lose by it are written, because the disk may be
+        full.  After a kill in between, this is where it is accounted for.
+        """
+        return self if self.position >= first else self.settle(first, {}, "evicted")
+
 
 class Chunk(NamedTuple):
     """Consecutive ticks from a cursor's position on; `samples` of them, `end` the position after."""

@@ -196,8 +196,12 @@ def _last_key(file: File, seq: int) -> int:
 
 
 def entries_of(fs: Fs, folder: str, first_seq: int) -> Iterator[Entry]:
-    """Yield the entries of one segment file; damage is passed over.  Raises as `File` does."""
-    file, decoder = File(fs, folder, first_seq), Decoder()
+    """Yield the entries of one segment file; damage is passed over.  Raises OSError."""
+    try:
+        file = File(fs, folder, first_seq)
+    except (segment.Short, segment.NewerVersion):
+        return
+    decoder = Decoder()
     try:
         while (found := file.next()) is not None:
             if isinstance(found, Damaged):

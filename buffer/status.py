@@ -90,17 +90,20 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
     time in seconds.
     """
     fs, now = RealFs(), time.time() if now is None else now
+    writer = lock.holder(f"{data_dir}/lock")
     # The cursors first: what is appended and sent between the two reads is then pending, not negative.
     ledgers = _ledgers(fs, data_dir)
     files = segments(data_dir, fs)
-    writer = lock.holder(f"{data_dir}/lock")
+    if writer is None and files:  # it may have died between dropping a segment and accounting for it
+        ledgers = {name: ledger.not_before(files[0].first_seq) for name, ledger in ledgers.items()}
     size = sum(file.bytes for file in files)
     samples = sum(file.samples for file in files)
-    end = max((file.end_seq for file in files), default=0)
+    # A cursor can be ahead of the log after a power cut; the writer numbers on from there.
+    end = max([0, *(file.end_seq for file in files), *(ledger.position for ledger in ledgers.values())])
     times = [t for f in files for t in (f.oldest_timestamp_ms, f.newest_timestamp_ms) if t is not None]
     missed = _missed(fs, data_dir, end)
     destinations = [
-        _destination(fs, data_dir, name, ledger, files, max(end, ledger.position), missed, writer, now)
+        _destination(fs, data_dir, name, ledger, files, end, missed, writer, now)
         for name, ledger in ledgers.items()
     ]
     return {
