@@ -57,7 +57,7 @@ def number(value: float) -> str:
         return "+Inf" if value > 0 else "-Inf"
     if abs(value) >= 1e15 or 0 < abs(value) < 0.005:
         return f"{value:.3g}"
-    return f"{value:,.2f}".rstrip("0").rstrip(".")
+    return f"{value + 0.0:,.2f}".rstrip("0").rstrip(".")
 
 
 def quantity(name: str, value: float, unit: str) -> str:

@@ -62,7 +62,7 @@ def call(args: Namespace) -> int:
         case "collect":
             from agent.cli import collect
 
-            form = "json" if args.json else args.format
+            form = "json" if args.json else args.format or "table"
             return collect.collect(args.config, form, watch=args.watch, interval=args.interval)
         case "buffer status":
             from agent.cli import backlog

@@ -55,7 +55,6 @@ def build() -> Parser:
     form.add_argument(
         "--format",
         choices=("table", "prometheus", "json"),
-        default="table",
         help="a table for people (default), Prometheus's text format 0.0.4, or a JSON array",
     )
     _json(form, "the same as --format json; with --watch one array a line")

@@ -245,7 +245,9 @@ def readings_live(
     table.add_column(no_wrap=True, overflow="ellipsis")
     for row in rows:
         table.add_row(row.title, row.value)
-    left_out = [f"{counters} counters"] * bool(counters) + [f"{hidden} more metrics"] * bool(hidden)
+    left_out = [
+        _plural(number, what) for number, what in ((counters, "counter"), (hidden, "metric")) if number
+    ]
     note = f"Not shown here: {' and '.join(left_out)}." if left_out else ""
     parts: list[RenderableType] = [_identity(host), Text(), table]
     return Group(*parts, Text(note, DIM)) if note else Group(*parts)

@@ -1,0 +1,164 @@
+"""Numbers, times and series as text: for people, for Prometheus, for JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.cli import human
+from agent.cli.exposition import Reading, documents, exposition, selector
+from buffer.model import Series
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2 - 1, "1 MiB"),
+        (256 << 20, "256 MiB"),
+        (1023.96 * 1024, "1 MiB"),
+        (5 * 1024**6, "5120 PiB"),
+        (-2048, "-2 KiB"),
+    ],
+)
+def test_size(bytes_: float, text: str) -> None:
+    assert human.size(bytes_) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (12345, "12,345"), (999_999, "999,999"), (1_234_567, "1.23 M"), (98_765_432_100, "98.77 G")],
+)
+def test_count(number: int, text: str) -> None:
+    assert human.count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.44, "0.4 s"),
+        (2.0, "2 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (125, "2 min 5 s"),
+        (3599.9, "1 h"),
+        (3 * 3600 + 240, "3 h 4 min"),
+        (86400, "1 d"),
+        (5 * 86400 + 3 * 3600 + 59, "5 d 3 h"),
+        (-1, "?"),
+        (math.inf, "?"),
+        (math.nan, "?"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert human.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unit", "text"),
+    [
+        ("cpu_usage_percent", 12.3, "percent", "12.3 %"),
+        ("memory_free_bytes", 1536.0, "bytes", "1.5 KiB"),
+        ("disk_read_bytes_per_sec", 1536.0, "bytes_per_sec", "1.5 KiB/s"),
+        ("disk_read_ops_per_sec", 3.0, "ops_per_sec", "3 ops/s"),
+        ("disk_read_time_ms", 0.25, "ms", "0.25 ms"),
+        ("cpu_user_seconds_total", 12345.678, "seconds", "12,345.68 s"),
+        ("disk_io_time_seconds_total", 5.0, "seconds", "5 s"),
+        ("host_boot_time_seconds", 1.7e9, "seconds", "2023-11-14 22:13:20"),
+        ("network_sent_packets_total", 7.0, "packets", "7 packets"),
+        ("load_average_1m", 0.001, "", "0.001"),
+        ("load_average_1m", -0.0, "", "0"),
+        ("inode_free", 1e18, "", "1e+18"),
+        ("memory_free_bytes", math.nan, "bytes", "NaN"),
+        ("memory_free_bytes", -math.inf, "bytes", "-Inf"),
+    ],
+)
+def test_quantity(name: str, value: float, unit: str, text: str) -> None:
+    assert human.quantity(name, value, unit) == text
+
+
+@given(st.floats())
+def test_any_value_can_be_shown(value: float) -> None:
+    for unit in ("", "bytes", "seconds", "bytes_per_sec"):
+        assert human.quantity("x_time_seconds", value, unit)
+        assert human.quantity("x", value, unit)
+    assert human.duration(value)
+    assert human.moment(value if math.isfinite(value) else 0)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "░░░░"), (0.001, "█░░░"), (0.5, "██░░"), (0.999, "███░"), (1, "████"), (7, "████")],
+)
+def test_bar(share: float, text: str) -> None:
+    assert human.bar(share, 4) == text
+
+
+@given(st.text(st.characters()))
+def test_nothing_reaches_the_terminal_as_a_command(text: str) -> None:
+    assert human.plain(text).isprintable()
+
+
+def test_plain() -> None:
+    assert human.plain("/mnt/größe  x") == "/mnt/größe  x"
+    assert human.plain("a\x1b[31mb\n\udc80\u202e") == r"a\x1b[31mb\n\udc80\u202e"
+
+
+READINGS: list[Reading] = [
+    (Series("a_bytes", (("device", 'C:\\DIR\n"x"'),), "gauge", "bytes", "One \\ two\nthree."), 1.5),
+    (Series("b_total", (), "counter", "", "Counted."), 2.0),
+    (Series("a_bytes", (("device", "ü"),), "gauge", "bytes", "One \\ two\nthree."), math.nan),
+    (Series("c", (("a", "1"), ("b", "2")), "gauge", "", ""), -math.inf),
+]
+
+
+def test_exposition() -> None:
+    assert exposition(READINGS) == (
+        "# HELP a_bytes One \\\\ two\\nthree.\n"
+        "# TYPE a_bytes gauge\n"
+        'a_bytes{device="C:\\\\DIR\\n\\"x\\""} 1.5\n'
+        'a_bytes{device="ü"} NaN\n'
+        "# HELP b_total Counted.\n"
+        "# TYPE b_total counter\n"
+        "b_total 2.0\n"
+        "# HELP c \n"
+        "# TYPE c gauge\n"
+        'c{a="1",b="2"} -Inf\n'
+    )
+
+
+def test_documents_are_strict_json() -> None:
+    found = json.loads(json.dumps(documents(READINGS), allow_nan=False))
+    assert [one["value"] for one in found] == [1.5, 2.0, "NaN", "-Inf"]
+    assert found[1] == {
+        "name": "b_total",
+        "labels": {},
+        "value": 2.0,
+        "type": "counter",
+        "unit": "",
+        "help": "Counted.",
+    }
+
+
+def test_selector() -> None:
+    assert selector("up", ()) == "up"
+    assert selector("up", (("a", "1"), ("b", '"'))) == 'up{a="1",b="\\""}'

@@ -1,0 +1,248 @@
+"""The command line as a whole: help everywhere, documented, completed, cheap to ask, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent import __version__
+from agent.cli import main as cli
+from agent.cli import parser
+from agent.errors import LimpetError
+from tools import completions
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = {command.prog: command for command in completions.commands(parser.build())}
+LEAVES = [name for name in COMMANDS if not any(other.startswith(f"{name} ") for other in COMMANDS)]
+
+
+def sections() -> dict[str, str]:
+    """The sections of docs/commands.md by their headings, what comes before the first one under ""."""
+    parts = re.split(r"^## (.+)$", (ROOT / "docs/commands.md").read_text(), flags=re.MULTILINE)
+    return dict(zip(["", *parts[1::2]], parts[::2], strict=True))
+
+
+def test_the_commands_of_this_version() -> None:
+    assert [leaf.removeprefix("limpet ") for leaf in LEAVES] == [
+        "run",
+        "check-config",
+        "collect",
+        "buffer status",
+        "buffer segments",
+        "buffer tail",
+        "completion",
+        "version",
+    ]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_everything_has_help(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.description
+    assert command.format_help()  # a % in a help text would raise here
+    for action in command._actions:
+        assert action.help or action.metavar == "COMMAND", f"{name}: {action.dest} has no help"
+        for choice in getattr(action, "_choices_actions", ()):
+            assert choice.help, f"{name} {choice.dest} has no summary"
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_everything_is_in_the_page(name: str) -> None:
+    page = sections()
+    assert name in page, f"docs/commands.md has no section `{name}`"
+    text = page[""] + page[name] + (page["limpet buffer"] if "buffer" in name else "")
+    words = [
+        word
+        for action in COMMANDS[name]._actions
+        for word in (action.option_strings or action.choices or [str(action.metavar)])
+    ]
+    assert [word for word in words if not re.search(rf"`{re.escape(word)}[` ]", text)] == []
+
+
+def test_the_page_has_nothing_else() -> None:
+    found = [heading for heading in sections() if heading]
+    assert sorted(found) == sorted([*LEAVES, "limpet buffer"])
+    known = {word for command in COMMANDS.values() for a in command._actions for word in a.option_strings}
+    assert set(re.findall(r"--[a-z][a-z-]+", (ROOT / "docs/commands.md").read_text())) <= known
+
+
+@pytest.mark.parametrize("shell", parser.SHELLS)
+def test_completions_are_fresh(shell: str) -> None:
+    stored = completions.path(shell).read_text(encoding="utf-8")
+    assert stored == completions.render(shell), "stale: run python -m tools.completions"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["limpet", "buf"], {"buffer"}),
+        (["limpet", "buffer", ""], {"status", "segments", "tail"}),
+        (["limpet", "collect", "--fo"], {"--format"}),
+        (["limpet", "completion", ""], {"bash", "zsh", "tcsh"}),
+        (["limpet", "buffer", "tail", "--config", "limp"], {"limpet.yaml"}),
+    ],
+    ids=" ".join,
+)
+def test_bash_completes(words: list[str], expected: set[str], tmp_path: Path) -> None:
+    (tmp_path / "limpet.yaml").touch()
+    function = r"complete -p limpet | sed 's/.*-F \([^ ]*\).*/\1/'"
+    script = (
+        f"source {completions.path('bash')}; COMP_WORDS=({' '.join(w or chr(39) * 2 for w in words)}); "
+        f"COMP_CWORD={len(words) - 1}; $({function}) limpet '{words[-1]}' '{words[-2]}'; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    # The subparsers of a command are offered with its options.
+    assert {word for word in done.stdout.split() if not word.startswith("-")} | (
+        {"--format"} & set(done.stdout.split())
+    ) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments", [["version"], ["--help"], ["buffer", "tail", "--help"], ["collect", "-h"]]
+)
+def test_asking_imports_next_to_nothing(arguments: list[str]) -> None:
+    code = (
+        "import sys; before = set(sys.modules); from agent.cli.main import main; main(sys.argv[1:]);"
+        "print(*sorted(set(sys.modules) - before), file=sys.stderr)"
+    )
+    # -S: without site-packages, so that nothing but Python itself and this source tree can be had.
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stderr.split())
+    ours = {name for name in loaded if name.split(".")[0] in ("agent", "buffer")}
+    assert {"argparse", "agent.cli.main"} <= loaded
+    assert ours <= {
+        *("agent", "agent.cli", "agent.cli.main", "agent.cli.parser", "agent.cli.output", "agent.cli.info"),
+        *("agent.errors", "buffer", "buffer.errors"),
+    }
+    heavy = {"json", "asyncio", "subprocess", "dataclasses", "inspect", "logging", "typing_extensions"}
+    heavy |= {"importlib.metadata", "platform", "socket", "threading", "urllib", "pathlib", "tempfile"}
+    assert loaded & heavy == set()
+
+
+def test_rich_is_imported_by_the_views_only() -> None:
+    users = [
+        path for path in (ROOT / "agent").rglob("*.py") if re.search(r"(import|from) rich", path.read_text())
+    ]
+    assert users == [ROOT / "agent/cli/show.py"]
+    code = "import sys, agent.cli.configuration, agent.process; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version"]) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["version", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["version"] == __version__
+    assert text == f"limpet {__version__} (Python {found['python']}, {found['platform']})\n"
+
+
+@pytest.mark.parametrize("shell", parser.SHELLS)
+def test_completion_prints_the_stored_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", shell]) == 0
+    assert capsys.readouterr().out == completions.path(shell).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["buffer"],
+        ["buffer", "status"],
+        ["buffer", "status", "--data-dir", "a", "--config", "b"],
+        ["buffer", "status", "--data-dir", "a", "--watch", "0"],
+        ["buffer", "status", "--data-dir", "a", "--watch", "nan"],
+        ["buffer", "tail", "--data-dir", "a", "-n", "-1"],
+        ["buffer", "tail", "--data-dir", "a", "-n", "1e3"],
+        ["buffer", "tail", "--data-dir", "a", "--json", "--values"],
+        ["collect", "--interval", "2"],
+        ["collect", "--interval", "1ms"],
+        ["collect", "--format", "xml"],
+        ["collect", "--json", "--format", "table"],
+        ["collect", "--wat"],
+        ["run"],
+        ["check-config"],
+        ["completion", "fish"],
+        ["doctor"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "usage: limpet" in said.err
+
+
+def raiser(error: BaseException) -> Callable[[object], int]:
+    def call(_: object) -> int:
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (LimpetError("here", "this is wrong", "Do that."), 2, "here: this is wrong. Do that.\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 141, ""),
+        (SystemExit(143), 143, ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_how_a_command_ends(
+    error: BaseException,
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cli, "call", raiser(error))
+    assert cli.main(["version"]) == status
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "call", raiser(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["version"])
+
+
+def test_check_config_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "limpet.yaml"
+    file.write_text("data_dir: not-made\n")
+    assert cli.main(["check-config", str(file)]) == 0
+    fine, warning = capsys.readouterr().out.splitlines()
+    assert fine == f"{file}: fine"
+    assert "there is no destination" in warning
+    assert cli.main(["check-config", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"file": str(file), "ok": True, "problems": [], "warnings": [warning]}
+    assert [path.name for path in tmp_path.iterdir()] == ["limpet.yaml"]
+
+
+def test_check_config_tells_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "limpet.yaml"
+    file.write_text("colect: {}\nbuffer: {max_size: 2}\n")
+    assert cli.main(["check-config", str(file)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert [line.partition(": ")[0] for line in said.err.splitlines()] == [f"{file}:1", f"{file}:2"]
+    assert cli.main(["check-config", str(file), "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert not found["ok"]
+    assert [problem["path"] for problem in found["problems"]] == ["colect", "buffer.max_size"]
+    assert "Did you mean collect?" in found["problems"][0]["do"]
+    assert cli.main(["run", "--config", str(file)]) == 2
+    assert capsys.readouterr().err == said.err

@@ -1,0 +1,234 @@
+"""The views: what stands in them, that they fit, and that nothing in them is obeyed by a terminal."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from agent.cli import show
+from agent.cli.collect import Group
+from buffer.model import Series
+from buffer.status import Segment
+
+NOW = 1_750_000_000.0
+HOST = {"hostname": "web-01", "role": "gateway"}
+
+
+def text(view: RenderableType, columns: int = 200, **console: Any) -> str:
+    out = StringIO()
+    Console(file=out, width=columns, highlight=False, markup=False, emoji=False, **console).print(view)
+    lines = out.getvalue().splitlines()
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= columns for line in lines)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def destination(name: str, **changes: Any) -> dict[str, Any]:
+    ledger = {
+        "appended": 1000,
+        "delivered": 600,
+        "pending": 400,
+        "dropped": {"evicted": 0, "rejected": 0},
+        "missed": 0,
+        "loss_ratio": 0.0,
+    }
+    return {
+        "name": name,
+        "state": "sending",
+        "last_error": None,
+        "removed_timestamp_ms": None,
+        "pending_samples": 400,
+        "pending_bytes": 2048,
+        "oldest_pending_timestamp_ms": 1,
+        "lag_seconds": 3900.0,
+        "drain_eta_seconds": 12.0,
+        "ledger": ledger | changes.pop("ledger", {}),
+    } | changes
+
+
+def found(*destinations: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "data_dir": "/var/lib/limpet",
+        "bytes": 128 << 20,
+        "max_bytes": 256 << 20,
+        "segments": 1,
+        "samples": 1_234_567,
+        "bytes_per_sample": 0.934,
+        "oldest_timestamp_ms": int((NOW - 7500) * 1000),
+        "newest_timestamp_ms": int((NOW - 3) * 1000),
+        "writer_pid": 812,
+        "time_until_full_seconds": 90000.0,
+        "damaged_records": 0,
+        "destinations": list(destinations),
+    } | changes
+
+
+def test_the_header() -> None:
+    lines = text(show.status(found(), NOW, 80), 80).splitlines()
+    rows = {line[:9].strip(): line[9:] for line in lines if line.strip()}
+    assert rows["buffer"] == "/var/lib/limpet"
+    assert rows["size"] == "█" * 12 + "░" * 12 + " 128 MiB of 256 MiB"
+    assert rows["samples"] == "1.23 M in 1 segment, 0.93 bytes each"
+    assert rows["oldest"].endswith(", 2 h 5 min ago")
+    assert rows["newest"].endswith(", 3 s ago")
+    assert rows["writer"] == "process 812"
+    assert rows["full in"].startswith("1 d 1 h")
+    assert "damage" not in rows
+    assert "No destination" in lines[-1]
+
+
+def test_the_header_of_an_empty_buffer() -> None:
+    empty = found(
+        max_bytes=None,
+        bytes=0,
+        segments=0,
+        samples=0,
+        oldest_timestamp_ms=None,
+        newest_timestamp_ms=None,
+        writer_pid=None,
+        damaged_records=2,
+    )
+    lines = text(show.status(empty, NOW, 80), 80).splitlines()
+    assert "size     0 B" in lines
+    assert "samples  0 in 0 segments" in lines
+    assert "oldest   -" in lines
+    assert "writer   not running" in lines
+    assert "damage   2 stretches" in lines
+    assert not any(line.startswith("full in") for line in lines)
+
+
+def test_a_clock_that_was_set_back() -> None:
+    view = show.status(found(newest_timestamp_ms=int((NOW + 60) * 1000)), NOW, 80)
+    assert "1 min ahead of this clock" in text(view)
+
+
+TWO = (
+    destination("central", ledger={"missed": 3, "dropped": {"evicted": 5, "rejected": 0, "aged": 1}}),
+    destination(
+        "backup",
+        state="held",
+        last_error="HTTP 401: \x1b[2J\r\nwrong [red]password[/red]",
+        drain_eta_seconds=None,
+        ledger={"loss_ratio": 0.00123},
+    ),
+)
+
+
+@pytest.mark.parametrize(("columns", "tables"), [(80, 2), (120, 1)])
+def test_destinations(columns: int, tables: int) -> None:
+    shown = text(show.status(found(*TWO), NOW, columns), columns)
+    assert shown.count("destination ") == tables
+    figures = [
+        " ".join(line.split()) for line in shown.splitlines() if line.startswith(("central", "backup"))
+    ]
+    joined = " | ".join(figures)
+    assert "central sending 400 2 KiB 1 h 5 min 12 s" in joined
+    assert "backup held 400 2 KiB 1 h 5 min -" in joined
+    assert "600 5 evicted 3 0 %" in joined
+    assert "1 aged" in shown
+    assert "600 0 0 0.123 %" in joined
+    assert r"backup: HTTP 401: \x1b[2J\r\nwrong [red]password[/red]" in shown
+
+
+def test_the_longest_names_and_numbers_fit() -> None:
+    widest = destination(
+        "d" * 64,
+        pending_samples=10**12,
+        pending_bytes=1 << 50,
+        last_error="x" * 300,
+        lag_seconds=5e7,
+        ledger={"delivered": 10**12, "missed": 10**12, "dropped": {"evicted": 10**12}},
+    )
+    for columns in (80, 120):
+        assert "1,000.00 G" in text(show.status(found(widest), NOW, columns), columns)
+
+
+def test_colors_say_nothing_that_words_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = show.status(found(*TWO), NOW, 120)
+    colored = text(view, 120, force_terminal=True, color_system="standard")
+    assert "\x1b[31mheld" in colored
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = text(view, 120, force_terminal=True, color_system="standard")
+    assert not re.search(r"\x1b\[3[0-7]m", plain)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == re.sub(r"\x1b\[[0-9;]*m", "", plain)
+
+
+def test_a_destination_that_was_removed() -> None:
+    shown = text(show.status(found(destination("old", removed_timestamp_ms=int(NOW * 1000))), NOW, 120))
+    assert re.search(r"^old: not in the configuration since 2025-06-1\d", shown, re.MULTILINE)
+
+
+def test_segments() -> None:
+    files = [
+        Segment("00000000000000000000.seg", 1, 0, 600, 4096, 50, 2, 100, 1, 2, 1, 30),
+        Segment("00000000000000000600.seg", 0, 600, 600, 0, 0, 0, 0, None, None, 0, 0),
+    ]
+    lines = [" ".join(line.split()) for line in text(show.segments(files)).splitlines()]
+    assert lines[1].startswith("0 4 KiB 1 min 50 2 100 19")
+    assert lines[1].endswith(" 1")
+    assert lines[2] == "600 0 B full 0 0 0 - - 0"
+    assert lines[3] == "2 segments, 4 KiB, 100 samples"
+    assert text(show.segments([])).splitlines()[-1] == "0 segments, 0 B, 0 samples"
+
+
+def series(name: str, unit: str = "", kind: str = "gauge", **labels: str) -> Series:
+    return Series(name, tuple(sorted({**HOST, **labels}.items())), kind, unit, "help")
+
+
+GROUPS = [
+    Group(
+        "cpu",
+        [
+            (series("cpu_usage_percent", "percent", core="all"), 12.5),
+            (series("cpu_usage_per_core_percent", "percent", core="0"), 5.0),
+            (series("cpu_usage_per_core_percent", "percent", core="1"), 20.0),
+            (series("cpu_user_seconds_total", "seconds", "counter"), 100.0),
+        ],
+    ),
+    Group("disk_usage", [], "it takes longer than 5 s, and was left behind"),
+    Group(
+        "network",
+        [
+            (series("network_connections", family="tcp4", state="in_use"), 1.0),
+            (series("network_connections", family="tcp6", state="in_use"), 2.0),
+            (series("network_connections", family="tcp6", state="other"), 3.0),
+            (series("network_bytes_sent_per_sec", "bytes_per_sec", interface="e\x1bvil"), 2048.0),
+        ],
+    ),
+]
+
+
+def test_readings() -> None:
+    shown = text(show.readings(GROUPS, HOST))
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert lines[0] == "web-01 role=gateway"
+    assert "cpu_usage_percent core=all 12.5 %" in lines
+    assert "cpu_user_seconds_total 100 s" in lines
+    assert "disk_usage it takes longer than 5 s, and was left behind" in lines
+    assert "network_connections family=tcp6, state=other 3" in lines
+    assert r"network_bytes_sent_per_sec interface=e\x1bvil 2 KiB/s" in lines
+    assert shown.count("gateway") == 1
+
+
+def test_the_live_view_has_a_row_for_each_metric() -> None:
+    lines = [" ".join(line.split()) for line in text(show.readings_live(GROUPS, HOST, 120, 40)).splitlines()]
+    assert "cpu_usage_percent all 12.5 %" in lines
+    assert "cpu_usage_per_core_percent 0 5 % 1 20 %" in lines
+    assert "cpu_user_seconds_total 100 s" in lines
+    assert "disk_usage it takes longer than 5 s, and was left behind" in lines
+    assert "network_connections tcp4/in_use 1 tcp6/in_use 2 tcp6/other 3" in lines
+    assert not any("Not shown" in line for line in lines)
+
+
+@pytest.mark.parametrize("lines", [1, 5, 10, 11, 12, 13, 40])
+def test_the_live_view_fits_and_counts_what_does_not(lines: int) -> None:
+    shown = text(show.readings_live(GROUPS, HOST, 80, lines), 80).splitlines()
+    assert len(shown) <= max(lines, 4)
+    rows = len(shown) - 2 - any("Not shown" in line for line in shown)
+    note = " ".join(shown[-1].split())
+    hidden = sum(int(number) for number in re.findall(r"(\d+) (?:counter|metric)", note))
+    assert rows + hidden == 8
+    assert hidden != 1 or note == "Not shown here: 1 counter."
