@@ -1,9 +1,13 @@
 """A cursor: how far one destination is, and what became of every sample before that.
 
-Its file, `cursors/<name>.json`, is one line of JSON and the CRC-32 of that line, replaced as a whole:
+Its file, `cursors/<name>.json`, has two slots of 4096 bytes.  A slot is one line of JSON and the CRC-32
+of that line; what stands behind them means nothing:
 
-    {"version": 1, "position": .., "start": .., "delivered": .., "dropped": {reason: ..},
+    {"version": 1, "generation": .., "position": .., "start": .., "delivered": .., "dropped": {reason: ..},
      "missed_before": .., "damaged": .., "state": .., "error": .., "rate": .., "removed_ms": ..}
+
+The valid slot with the higher generation counts; the other one is written next, in place, so that a torn
+write leaves the one before, and that the medium sees one block, not a new file and its folder.
 
 Positions count samples (see `buffer.segment`), so the ledger balances by construction:
 
@@ -14,16 +18,18 @@ Positions count samples (see `buffer.segment`), so the ledger balances by constr
 (What was thinned away behind the position is `dropped` for those who ask, and in the file once the
 position has passed it.)
 
-Position and sums are one atomic write: after a kill at any moment they agree.  The file is written at
-most once a second, and by every `Buffer.sync`; what was settled since is sent again after a kill, the
-same samples with the same times, which receivers take as one.  A file that cannot be read means:
-start at the oldest record.  Sending twice is better than losing.
+Position and sums are one write: after a kill at any moment they agree.  It is written by every
+`Buffer.sync`, and while a backlog drains at most once a second; what was settled since is sent again
+after a kill, the same samples with the same times, which receivers take as one.  A file without a valid
+slot means: start at the oldest record.  Sending twice is better than losing.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import threading
 import time
 import zlib
@@ -39,9 +45,9 @@ from buffer.reader import Entry, Reader
 from buffer.segment import MAX_POSITION
 
 VERSION = 1
-MAX_FILE = 64 << 10
-MAX_ERROR = 1000
-"""Characters of an error that are kept; a cursor file stays far smaller than `MAX_FILE`."""
+SLOT = 4096
+MAX_ERROR = 400
+"""Characters of an error that are kept: they and the rest fit in a slot."""
 PERSIST_EVERY = 1.0
 SUFFIX = ".json"
 
@@ -90,23 +96,35 @@ class Chunk(NamedTuple):
     samples: int
 
 
-def encode(ledger: Ledger) -> bytes:
-    """Return the contents of a cursor file."""
-    line = json.dumps({"version": VERSION, **ledger._asdict()}).encode()
+def encode(ledger: Ledger, generation: int = 0) -> bytes:
+    """Return the contents of a slot."""
+    fields = {"version": VERSION, "generation": generation, **ledger._asdict()}
+    line = json.dumps(fields).encode()
     return line + b"\n%08x\n" % zlib.crc32(line)
 
 
 def decode(data: bytes) -> Ledger | None:
-    """Return what a cursor file holds; None where it is not one, or does not balance."""
+    """Return what a cursor file holds; None where no slot is valid."""
+    newest = _newest(data)
+    return newest[1] if newest else None
+
+
+def _newest(data: bytes) -> tuple[int, Ledger] | None:
+    slots = [slot for at in (0, SLOT) if (slot := _slot(data[at : at + SLOT])) is not None]
+    return max(slots, key=lambda slot: slot[0], default=None)
+
+
+def _slot(data: bytes) -> tuple[int, Ledger] | None:
     line, _, crc = data.partition(b"\n")
-    if crc.strip() != b"%08x" % zlib.crc32(line):
+    if crc[:9] != b"%08x\n" % zlib.crc32(line):
         return None
     try:
         fields: dict[str, Any] = json.loads(line)
-        if fields.pop("version") != VERSION:
+        generation = fields.pop("generation")
+        if fields.pop("version") != VERSION or type(generation) is not int:
             return None
         ledger = Ledger(**fields)
-        return ledger if _is_sound(ledger) else None
+        return (generation, ledger) if _is_sound(ledger) else None
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return None
 
@@ -129,7 +147,7 @@ def _is_sound(ledger: Ledger) -> bool:
 def load(fs: Fs, path: str) -> Ledger | None:
     """Read a cursor file; None where it is missing, unreadable or wrong."""
     try:
-        return decode(read_all(fs, path, MAX_FILE))
+        return decode(read_all(fs, path, 2 * SLOT))
     except OSError:
         return None
 
@@ -153,6 +171,7 @@ class Cursor:
         self._lock = threading.Lock()
         self.ledger = start
         self._dirty, self._persisted = True, -PERSIST_EVERY
+        self._fd, self._generation = -1, 0
         self._reader: Reader | None = None
         self._ahead: deque[Entry] = deque()
         self._read_at = 0.0
@@ -269,6 +288,7 @@ class Cursor:
             self._dirty = False
             with suppress(FileNotFoundError):
                 self._fs.unlink(self._path)
+        self.close()
 
     def persist(self) -> None:
         """Write the cursor file if something changed.  Raises OSError."""
@@ -277,18 +297,46 @@ class Cursor:
             if self.ledger.position > self._log.synced:
                 self._log.sync()
             if self._dirty:
-                data = encode(self.ledger)
-                write_atomic(self._fs, self._path, data)
-                self.written += len(data)
+                self._write()
                 self._dirty, self._persisted = False, self._clock()
 
     def close(self) -> None:
-        """Close what reading has opened."""
+        """Close what is open."""
         if self._reader is not None:
             self._reader.close()
+        if self._fd >= 0:
+            self._fs.close(self._fd)
+            self._fd = -1
+
+    def _write(self) -> None:
+        if self._fd < 0:
+            newest = self._open()
+            self._generation = newest[0] if newest else 0
+        slot = encode(self.ledger, self._generation + 1)
+        at = SLOT * ((self._generation + 1) % 2)
+        self.written += (written := self._fs.write(self._fd, slot, at))
+        if written != len(slot):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+        self._fs.sync(self._fd)
+        self._generation += 1
+
+    def _open(self) -> tuple[int, Ledger] | None:
+        """Open the file, or a new one if there is none, and return its newest slot."""
+        try:
+            data = read_all(self._fs, self._path, 2 * SLOT)
+        except FileNotFoundError:
+            data = b""
+        if len(data) < 2 * SLOT:
+            data = data.ljust(2 * SLOT)
+            write_atomic(self._fs, self._path, data)
+        self._fd = self._fs.modify(self._path)
+        return _newest(data)
 
     def _persist(self) -> None:
-        if self._dirty and self._clock() - self._persisted >= PERSIST_EVERY:
+        # Not for the sake of a tick that is not durable itself: that would be a sync of the log for each
+        # request.  The next sync of the buffer does both.
+        durable = self.ledger.position <= self._log.synced
+        if self._dirty and durable and self._clock() - self._persisted >= PERSIST_EVERY:
             self.persist()
 
     def _next(self, position: int) -> Entry | None:
