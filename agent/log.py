@@ -1,22 +1,33 @@
 """Structured logs on standard error: one line an event, JSON for machines, colors on a terminal.
 
-Importing this module is how structlog gets imported: its development module imports rich where rich
-is installed, which costs 4 MB that `limpet run` does not need.
+Importing this module is how structlog gets imported, without two modules that cost memory and that
+`limpet run` does not need: rich, where it is installed (4 MB), and asyncio (3.4 MB).
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+from types import ModuleType
 from typing import Any, TextIO
 
-_had_rich = "rich" in sys.modules
-if not _had_rich:
-    sys.modules["rich"] = None  # type: ignore[assignment]  # "not installed", while structlog looks
+
+class _Later(ModuleType):
+    """Stands for a module, which is imported when something in it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+_STAND_INS = {"rich": None, "asyncio": _Later("asyncio")}  # None: it seems not to be installed
+_absent = [name for name in _STAND_INS if name not in sys.modules]
+for _name in _absent:
+    sys.modules[_name] = _STAND_INS[_name]  # type: ignore[assignment]
 import structlog  # noqa: E402
 
-if not _had_rich:
-    del sys.modules["rich"]
+for _name in _absent:
+    del sys.modules[_name]
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

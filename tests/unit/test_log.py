@@ -41,6 +41,9 @@ EVENTS = {
     "sender.delivered",
     "sender.failed",
     "sender.held",
+    "sender.quarantine_failed",
+    "sender.quarantine_full",
+    "sender.quarantined",
     "sender.rejected",
     "sender.repeated",
     "sender.resumed",
@@ -48,6 +51,7 @@ EVENTS = {
 }
 
 NOT_FOR_A_DAEMON = {
+    "asyncio",
     "bcrypt",
     "google.protobuf",
     "hypothesis",
@@ -62,6 +66,7 @@ NOT_FOR_A_DAEMON = {
     "setuptools",
     "shtab",
     "sqlite3",
+    "subprocess",
     "trustme",
 }
 
@@ -180,3 +185,16 @@ def test_the_log_brings_no_rich_and_leaves_it_importable() -> None:
 
 def test_whoever_has_rich_already_keeps_it() -> None:
     assert "rich" in modules_after("import rich, agent.log")
+
+
+def test_asyncio_comes_when_it_is_used() -> None:
+    assert "asyncio" not in modules_after("import agent.log")
+    assert "asyncio.base_events" in modules_after("import asyncio, agent.log")
+    modules = modules_after("""
+import agent.log, asyncio, io
+out = io.StringIO()
+agent.log.configure("info", "json", out)
+asyncio.run(agent.log.get().ainfo("agent.started"))  # structlog's own use of it
+assert "agent.started" in out.getvalue()
+""")
+    assert "asyncio.base_events" in modules
