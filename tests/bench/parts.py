@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from collections.abc import Iterator
@@ -9,9 +10,8 @@ from itertools import count, cycle, islice
 from pathlib import Path
 from statistics import median
 
-from buffer import segment
 from buffer.buffer import Buffer
-from buffer.model import Tick
+from buffer.model import Instant, Series, Tick
 from tests.bench import replay
 from tests.bench.figures import Figure
 from tests.bench.process import ask, cpu_of
@@ -19,16 +19,17 @@ from tests.bench.process import ask, cpu_of
 LIMPET = Path(sys.executable).with_name("limpet")
 FULL = 256 << 20
 SEGMENT = 4 << 20
+NOISE = 4_000
 RUNS = 5
 
 OPEN = """
-import json, resource, sys, time
+import json, os, sys, time
 from buffer.buffer import Buffer
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before, wall, cpu = peak(), time.perf_counter(), time.process_time()
+from tests.bench.process import memory
+before, wall, cpu = memory(os.getpid()).now, time.perf_counter(), time.process_time()
 buffer = Buffer(sys.argv[1])
-print(json.dumps({"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu,
-                  "memory": peak() - before, "bytes": buffer.log.size}))
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+print(json.dumps({"wall": wall, "cpu": cpu, "memory": memory(os.getpid()).peak - before, "bytes": buffer.log.size}))
 """
 
 
@@ -79,7 +80,7 @@ def opening(folder: Path, recording: replay.Recording) -> list[Figure]:
     """Time and memory it takes to open a buffer of 256 MiB."""
     fill_up(folder / "full", recording)
     found = ask(OPEN, str(folder / "full"))
-    how = f"{found['bytes'] >> 20} MiB, {FULL // SEGMENT} segments, files in the page cache"
+    how = f"{found['bytes'] >> 20} MiB in segments of {SEGMENT >> 20} MiB, in the page cache"
     return [
         Figure("opening a full buffer", found["wall"], "s", None, how),
         Figure("CPU of that", found["cpu"], "s", None),
@@ -88,26 +89,19 @@ def opening(folder: Path, recording: replay.Recording) -> list[Figure]:
 
 
 def fill_up(data_dir: Path, recording: replay.Recording) -> None:
-    """Write a full buffer: one segment made by the buffer itself, then copies of its records, renumbered."""
-    buffer = Buffer(str(data_dir), segment_size=SEGMENT)
-    for ticks in replay.repeated(recording, 1 << 40, 1 << 41):
-        buffer.append(ticks)
-        if buffer.log.size >= SEGMENT:
+    """Write a full buffer: noise, which takes room quickly, and the newest segment from the recording."""
+    buffer = Buffer(str(data_dir), max_size=2 * FULL, segment_size=SEGMENT)
+    noise = random.Random(1)
+    series = tuple(Series("noise", (("n", str(n)),)) for n in range(NOISE))
+    at = Instant(0, 0, replay.BOOT_ID)
+    while buffer.log.size < FULL - 2 * SEGMENT:
+        at = at._replace(wall_ms=at.wall_ms + recording.interval_ms)
+        buffer.append([Tick(at, "noise", series, [noise.random() for _ in series])])
+    for ticks in replay.repeated(recording, SEGMENT * 3, int(time.time() * 1000)):
+        if buffer.log.size > FULL - 2 * SEGMENT + SEGMENT // 2:
             break
+        buffer.append(ticks)
     buffer.close()
-    folder = data_dir / "segments"
-    (original,) = folder.iterdir()
-    data = original.read_bytes()
-    records = []
-    at = segment.HEADER.size
-    while isinstance(found := segment.decode(data, at, 0), segment.Record):
-        records.append(found)
-        at = found.end
-    length = records[-1].seq + records[-1].samples
-    for nth in range(1, FULL // SEGMENT):
-        shift = nth * length
-        copies = (segment.encode(shift, record._replace(seq=record.seq + shift)) for record in records)
-        (folder / segment.name(shift)).write_bytes(segment.encode_header(shift) + b"".join(copies))
 
 
 def commands() -> list[Figure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -18,10 +19,17 @@ class Relay:
         self._opened = threading.Event()
         self._sockets: list[socket.socket] = []
         self.sent = self.received = 0
+        self.last = time.monotonic()
+        """When bytes went through last."""
 
     def open(self) -> None:
         """Let everything through."""
+        self.last = time.monotonic()
         self._opened.set()
+
+    def quiet_for(self) -> float:
+        """Return for how many seconds nothing went through."""
+        return time.monotonic() - self.last
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -53,6 +61,7 @@ class Relay:
     def _pass(self, source: socket.socket, target: socket.socket, up: bool) -> None:
         try:
             while data := source.recv(1 << 16):
+                self.last = time.monotonic()
                 if up:
                     self.sent += len(data)
                 else:
