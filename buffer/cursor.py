@@ -46,7 +46,7 @@ from buffer.segment import MAX_POSITION
 
 VERSION = 1
 SLOT = 4096
-MAX_ERROR = 400
+MAX_ERROR = 250
 """Characters of an error that are kept: they and the rest fit in a slot."""
 PERSIST_EVERY = 1.0
 SUFFIX = ".json"
@@ -100,7 +100,8 @@ def encode(ledger: Ledger, generation: int = 0) -> bytes:
     """Return the contents of a slot."""
     fields = {"version": VERSION, "generation": generation, **ledger._asdict()}
     line = json.dumps(fields).encode()
-    return line + b"\n%08x\n" % zlib.crc32(line)
+    slot = line + b"\n%08x\n" % zlib.crc32(line)
+    return slot if len(slot) <= SLOT else encode(ledger._replace(error=None), generation)
 
 
 def decode(data: bytes) -> Ledger | None:
