@@ -314,7 +314,7 @@ class Log:
         finally:
             self._fs.close(fd)
         try:
-            return segment.decode_header(data) or Header(first)
+            return segment.decode_header(data, first) or Header(first)
         except segment.Short:
             return Header(first)
         except segment.NewerVersion as error:

@@ -16,9 +16,11 @@ from buffer import segment
 from buffer.codec import CodecError, Decoder
 from buffer.fs import Fs
 from buffer.model import Tick
-from buffer.segment import Damaged, Header, Record, Torn
+from buffer.segment import Damaged, Header, Record
 
 WINDOW = 64 << 10
+PATIENCE = 16
+"""How many bytes are checksummed in vain for each byte of a file, at most, in search of a record."""
 
 
 class Entry(NamedTuple):
@@ -45,18 +47,24 @@ class File:
         self._data, self._base, self._at = b"", 0, 0
         try:
             self._data = fs.read(self._fd, WINDOW, 0)
-            header = segment.decode_header(self._data)
+            header = segment.decode_header(self._data, first_seq)
         except BaseException:
             self.close()
             raise
         self.damaged_header = header is None
         self.header = header or Header(first_seq)
         self._at = segment.HEADER.size
+        self._checked = 0
 
     @property
     def offset(self) -> int:
         """Where the next record starts."""
         return self._base + self._at
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing but a header so far."""
+        return self.offset == segment.HEADER.size and not self.damaged_header
 
     def seek(self, offset: int) -> None:
         """Go on at the record that starts at `offset`."""
@@ -64,19 +72,34 @@ class File:
 
     def next(self) -> Record | Damaged | None:
         """Return the next record or stretch of damage; None at the end, clean or torn, for now."""
+        start, torn, why = self.offset, -1, ""
         while True:
-            found = segment.decode(self._data, self._at, self.header.first_seq)
-            whole = isinstance(found, Record) or (
-                isinstance(found, Damaged) and found.after < len(self._data)
-            )
-            if not whole and self._more():
+            patience = PATIENCE * (1 << 22) + PATIENCE * self.offset - self._checked
+            found = segment.decode(self._data, self._at, self.header.first_seq, max(0, patience))
+            if isinstance(found, Record):
+                return self._found(found, start, why)
+            if found is not None:
+                if isinstance(found, Damaged):
+                    why, self._checked = why or found.why, self._checked + found.after - found.at
+                elif torn < 0:
+                    torn = self.offset
+                # A valid record right behind means that this one is none, even if it says it is longer.
+                self._at = segment.next_mark(self._data, self._at + 1)
                 continue
-            if found is None or isinstance(found, Torn):
-                return None
-            at, self._at = self._at, found.after
-            return (
-                found._replace(at=self._base + at, after=self.offset) if isinstance(found, Damaged) else found
-            )
+            end = torn if torn >= 0 else self.offset
+            self._at = end - self._base
+            if self._more():
+                torn = -1
+                continue
+            # What is torn, or behind the end, is read anew when asked again: it may be cut off meanwhile.
+            self.seek(end)
+            return Damaged(start, end, why) if end > start else None
+
+    def _found(self, record: Record, start: int, why: str) -> Record | Damaged:
+        if self.offset > start:
+            return Damaged(start, self.offset, why or "a record runs into the next one")
+        self._at = record.after
+        return record
 
     def _more(self) -> bool:
         """Extend the window by what the file has; False where it ends."""
@@ -103,6 +126,7 @@ class Reader:
         self._file: File | None = None
         self._done = -1
         self._decoder = Decoder()
+        self._next_seq = -1
         self.damaged = 0
         """Stretches of damage, unreadable records and unreadable files met so far."""
 
@@ -114,6 +138,8 @@ class Reader:
                 return entry
             newest = segment.listing(self._fs, self._folder)[-1:]
             if newest <= [self._first]:
+                if self._file is not None and self._file.is_blank:
+                    self.close()  # a writer whose first append fails removes the file and makes another
                 return None
             # The writer has left this file: what it wrote there last is there now.
             if (entry := self._read()) is not None:
@@ -132,6 +158,9 @@ class Reader:
                 self.damaged += 1
                 self._decoder.reset()
                 continue
+            if found.seq != self._next_seq:  # records are missing, or there twice
+                self._decoder.reset()
+            self._next_seq = found.end
             try:
                 frame = self._decoder.decode(found.body, found.wall_ms, found.key)
             except CodecError:

@@ -79,7 +79,7 @@ class Torn(NamedTuple):
 
 
 class Damaged(NamedTuple):
-    """The bytes from `at` to before `after` are not a record."""
+    """The bytes from `at` to before `after` are no valid record."""
 
     at: int
     after: int
@@ -101,8 +101,11 @@ def encode_header(header: Header) -> bytes:
     return head + zlib.crc32(head).to_bytes(4, "little")
 
 
-def decode_header(data: bytes) -> Header | None:
-    """Return a segment's header; None where it is damaged.  Raises Short, NewerVersion."""
+def decode_header(data: bytes, named: int) -> Header | None:
+    """Return the header of a segment that is named for this seq; None where it is damaged or another's.
+
+    Raises Short, NewerVersion.
+    """
     if len(data) < HEADER.size:
         raise Short("the file ends within its header")
     magic, version, level, first_seq, end_seq, samples, crc = HEADER.unpack_from(data)
@@ -110,7 +113,7 @@ def decode_header(data: bytes) -> Header | None:
         return None
     if version != VERSION:
         raise NewerVersion(f"format version {version}; this program knows version {VERSION}")
-    return Header(first_seq, level, end_seq, samples)
+    return Header(first_seq, level, end_seq, samples) if first_seq == named else None
 
 
 def encode(first_seq: int, record: Record) -> bytes:
@@ -141,37 +144,33 @@ def _checksum(first_seq: int, head: bytes, body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(first_seq.to_bytes(8, "little") + head[1:4] + head[8:]))
 
 
-def decode(data: bytes, at: int, first_seq: int) -> Record | Torn | Damaged | None:
-    """Read the record at `at` of `data`, which goes up to the end of the file.  None is a clean end.
+def next_mark(data: bytes, at: int) -> int:
+    """Return the next offset from `at` on where a record may start; the end of `data` where none may."""
+    found = data.find(_MARK, at)
+    return len(data) if found < 0 else found
 
-    The `after` of a Damaged is where the next valid record starts, or the end of the file.
+
+def decode(data: bytes, at: int, first_seq: int, longest: int = MAX_LENGTH) -> Record | Torn | Damaged | None:
+    """Read the record at `at` of a segment that begins at `first_seq`.  None is a clean end.
+
+    A body of more than `longest` bytes is not looked at, and taken for damage.
     """
-    found = _decode(data, at, first_seq)
-    if not isinstance(found, Torn | Damaged):
-        return found
-    after = at
-    while (after := data.find(_MARK, after + 1)) >= 0:
-        if isinstance(_decode(data, after, first_seq), Record):
-            why = found.why if isinstance(found, Damaged) else "a record runs into the next one"
-            return Damaged(at, after, why)
-    return found if isinstance(found, Torn) else found._replace(after=len(data))
-
-
-def _decode(data: bytes, at: int, first_seq: int) -> Record | Torn | Damaged | None:
     if at >= len(data):
         return None
     if data[at] != MARK:
-        return Damaged(at, at, "no record starts here")
+        return Damaged(at, at + 1, "no record starts here")
     if at + RECORD.size > len(data):
         return Torn(at)
     first, crc, offset, low, high, bits = RECORD.unpack_from(data, at)
     after = at + RECORD.size + (first >> 8)
     if after > len(data):
         return Torn(at)
+    if first >> 8 > longest:
+        return Damaged(at, at, "too much damage to look at a long record")
     seq, samples = first_seq + offset, bits >> 2
     body = data[at + RECORD.size : after]
     if _checksum(first_seq, data[at : at + RECORD.size], body) != crc:
-        return Damaged(at, at, f"the record of seq {seq} fails its checksum")
+        return Damaged(at, after, f"the record of seq {seq} fails its checksum")
     end = seq + samples
     if bits & 2:
         end, body = seq + int.from_bytes(body[:4], "little"), body[4:]
