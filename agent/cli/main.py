@@ -77,5 +77,49 @@ def call(args: Namespace) -> int:
 
             form = "json" if args.json else "values" if args.values else "lines"
             return tail.tail(args.data_dir, args.config, args.number, form, follow=args.follow)
+        case "buffer replay":
+            from agent.cli import replay
+
+            return replay.run(
+                replay.Options(
+                    to=args.to,
+                    data_dir=args.data_dir,
+                    config=args.config,
+                    file=args.file,
+                    since=args.since,
+                    until=args.until,
+                    selector=args.selector,
+                    give_up_after=args.give_up_after,
+                    resume=args.resume,
+                    dry_run=args.dry_run,
+                    as_json=args.json,
+                )
+            )
+        case "buffer quarantine list":
+            from agent.cli import quarantine
+
+            return quarantine.listing(args.data_dir, args.config, as_json=args.json)
+        case "buffer quarantine show":
+            from agent.cli import quarantine
+
+            return quarantine.detail(args.data_dir, args.config, args.id, as_json=args.json)
+        case "buffer quarantine replay":
+            from agent.cli import quarantine
+
+            return quarantine.replay(
+                args.data_dir,
+                args.config,
+                args.id,
+                all_=args.all,
+                to=args.to,
+                give_up_after=args.give_up_after,
+                as_json=args.json,
+            )
+        case "buffer quarantine drop":
+            from agent.cli import quarantine
+
+            return quarantine.drop(
+                args.data_dir, args.config, args.id, all_=args.all, yes=args.yes, as_json=args.json
+            )
         case command:
             raise AssertionError(f"{command} is in the parser but not here")

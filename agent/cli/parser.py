@@ -13,6 +13,7 @@ from typing import Any
 STATUS = "Exit status: 0 fine, 1 the answer is no, 2 wrong usage or configuration."
 SHELLS = ("bash", "zsh", "tcsh")
 WATCH_SECONDS = 2.0
+GIVE_UP_SECONDS = 300.0
 
 Parser = argparse.ArgumentParser
 Commands = Any  # argparse does not name the type of what add_subparsers returns
@@ -88,12 +89,96 @@ def build() -> Parser:
     form.add_argument("--values", action="store_true", help="print every sample, one a line")
     _json(form, "print one JSON object per tick, one a line")
 
+    _replay(parts)
+    _quarantine(parts)
+
     completion = _command(commands, "completion", "print the completion script of a shell")
     completion.add_argument("shell", choices=SHELLS, help="the shell that is to complete")
 
     version = _command(commands, "version", "print the versions of Limpet, Python and the system")
     _json(version)
     return top
+
+
+def _replay(parts: Commands) -> None:
+    replay = _command(
+        parts,
+        "replay",
+        "send history again, from the buffer or an exported file, to any destination",
+        "Sends what the buffer holds, or a file that `limpet buffer export` wrote, to any destination. It only "
+        "reads: cursors and ledgers of the agent stay as they are. Samples that the receiver has already do no "
+        "harm.",
+    )
+    replay.add_argument(
+        "--to",
+        metavar="DESTINATION",
+        required=True,
+        help="the name of a remote_write entry of --config, or a URL (https, or this machine)",
+    )
+    source = replay.add_mutually_exclusive_group()
+    source.add_argument("--data-dir", metavar="FOLDER", help="the folder that holds the buffer")
+    source.add_argument("--file", metavar="FILE", help="an exported file (JSON lines, may be gzipped)")
+    _config(replay, more=": it names the buffer, if nothing else does, and the destinations")
+    replay.add_argument(
+        "--since", metavar="TIME", help="only samples of this time and later: a date, or 6h (ago)"
+    )
+    replay.add_argument("--until", metavar="TIME", help="only samples of this time and earlier")
+    replay.add_argument(
+        "--selector", metavar="SELECTOR", help="only series such as 'name{label=~\"pattern\"}'"
+    )
+    replay.add_argument("--dry-run", action="store_true", help="read and count, but send nothing")
+    replay.add_argument(
+        "--resume", action="store_true", help="go on with an unfinished replay of these options"
+    )
+    _give_up_after(replay)
+    _json(replay)
+
+
+def _quarantine(parts: Commands) -> None:
+    quarantine = _command(parts, "quarantine", "what receivers refused for good, with their words")
+    below = quarantine.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    listing = _command(below, "list", "all items, oldest refusal first; an item is a refused batch")
+    _where(listing)
+    _json(listing)
+
+    detail = _command(below, "show", "one item: the receiver's words, and its series")
+    detail.add_argument("id", metavar="ID", help="the item, as `list` shows it")
+    _where(detail)
+    _json(detail, "print JSON, with all samples")
+
+    replay = _command(below, "replay", "send items again, and remove what is delivered")
+    _items(replay)
+    _where(replay)
+    replay.add_argument(
+        "--to",
+        metavar="DESTINATION",
+        help="the name of a remote_write entry of --config, or a URL; default: where it was refused",
+    )
+    _give_up_after(replay)
+    _json(replay)
+
+    drop = _command(below, "drop", "remove items for good; asks first")
+    _items(drop)
+    _where(drop)
+    drop.add_argument("--yes", action="store_true", help="do not ask")
+    _json(drop)
+
+
+def _items(parser: Parser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", metavar="ID", nargs="*", default=[], help="items, as `list` shows them")
+    which.add_argument("--all", action="store_true", help="every item")
+
+
+def _give_up_after(parser: Parser) -> None:
+    parser.add_argument(
+        "--give-up-after",
+        metavar="DURATION",
+        type=duration,
+        default=GIVE_UP_SECONDS,
+        help="end when nothing got through for so long (default 5m)",
+    )
 
 
 def count(text: str) -> int:
@@ -109,7 +194,7 @@ def seconds(text: str) -> float:
 
 
 def duration(text: str) -> float:
-    """A time between two readings, as the configuration has durations; in seconds."""
+    """A length of time, as the configuration has durations; in seconds."""
     from agent.config.units import parse_duration
 
     return _least(text, parse_duration, "expected a duration of 100ms or more, such as 500ms or 5s")

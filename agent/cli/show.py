@@ -1,4 +1,4 @@
-"""What people see: tables and live views. The only module that imports rich.
+"""What people see: tables and live views. No command imports rich but through the views.
 
 The views are pure functions from values and a width to something rich can print. Texts from outside
 (mount points, a receiver's words) are shown escaped: none of them reaches the terminal as a command.
@@ -98,9 +98,7 @@ def _notes(one: Mapping[str, Any]) -> list[Text]:
 
 
 def _header(found: Mapping[str, Any], now: float) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style=DIM, no_wrap=True)
-    table.add_column(overflow="fold")
+    table = properties()
     cap, size = found["max_bytes"], found["bytes"]
     used = Text(human.size(size))
     if cap:
@@ -171,7 +169,7 @@ BACKLOG_FIGURES = 5
 
 
 def _destinations(destinations: Sequence[Mapping[str, Any]], figures: Sequence[Figure]) -> Table:
-    table = _table()
+    table = plain_table()
     table.add_column("destination", overflow="fold")
     for figure in figures:
         table.add_column(figure.title, justify="left" if figure.title == "state" else "right", no_wrap=True)
@@ -187,7 +185,7 @@ def _fits(table: Table, columns: int) -> bool:
 
 def segments(found: Sequence[Segment]) -> RenderableType:
     """The view of what `buffer.status.segments` returns."""
-    table = _table()
+    table = plain_table()
     for title in ("segment", "size", "step", "records", "keys", "samples", "oldest", "newest", "damage"):
         table.add_column(title, justify="left" if title in ("segment", "oldest", "newest") else "right")
     for one in found:
@@ -211,7 +209,7 @@ def segments(found: Sequence[Segment]) -> RenderableType:
 
 def readings(groups: Sequence[Collected], host: Mapping[str, str]) -> RenderableType:
     """Every series with its labels and its value, by collector; what all carry stands above, once."""
-    table = _table()
+    table = plain_table()
     table.add_column("series", overflow="fold")
     table.add_column("labels", overflow="fold", style=DIM)
     table.add_column("value", justify="right", no_wrap=True)
@@ -305,8 +303,17 @@ def _plural(count: int, thing: str, things: str = "") -> str:
     return f"{human.count(count)} {thing if count == 1 else things or thing + 's'}"
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """A table without lines."""
     return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM)
+
+
+def properties() -> Table:
+    """A table of titles, and of what they stand for."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=DIM, no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
 
 
 def _console() -> Console:

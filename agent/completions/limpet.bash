@@ -5,7 +5,8 @@
 #    source ~/.local/share/bash_completion/limpet
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_limpet_buffer_subparsers=(status segments tail)
+_shtab_limpet_buffer_quarantine_subparsers=(list show replay drop)
+_shtab_limpet_buffer_subparsers=(status segments tail replay quarantine)
 _shtab_limpet_subparsers=(run check-config collect buffer completion version)
 
 _shtab_limpet_run_option_strings=(-h --help --config)
@@ -14,6 +15,12 @@ _shtab_limpet_collect_option_strings=(-h --help --config --watch --interval --fo
 _shtab_limpet_buffer_status_option_strings=(-h --help --data-dir --config --watch --json)
 _shtab_limpet_buffer_segments_option_strings=(-h --help --data-dir --config --json)
 _shtab_limpet_buffer_tail_option_strings=(-h --help --data-dir --config -n --number -f --follow --values --json)
+_shtab_limpet_buffer_replay_option_strings=(-h --help --to --data-dir --file --config --since --until --selector --dry-run --resume --give-up-after --json)
+_shtab_limpet_buffer_quarantine_list_option_strings=(-h --help --data-dir --config --json)
+_shtab_limpet_buffer_quarantine_show_option_strings=(-h --help --data-dir --config --json)
+_shtab_limpet_buffer_quarantine_replay_option_strings=(-h --help --all --data-dir --config --to --give-up-after --json)
+_shtab_limpet_buffer_quarantine_drop_option_strings=(-h --help --all --data-dir --config --yes --json)
+_shtab_limpet_buffer_quarantine_option_strings=(-h --help)
 _shtab_limpet_buffer_option_strings=(-h --help)
 _shtab_limpet_completion_option_strings=(-h --help)
 _shtab_limpet_version_option_strings=(-h --help --json)
@@ -28,9 +35,21 @@ _shtab_limpet_buffer_segments___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_limpet_buffer_segments___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_buffer_tail___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_limpet_buffer_tail___config_COMPGEN=_shtab_compgen_files
+_shtab_limpet_buffer_replay___data_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_limpet_buffer_replay___file_COMPGEN=_shtab_compgen_files
+_shtab_limpet_buffer_replay___config_COMPGEN=_shtab_compgen_files
+_shtab_limpet_buffer_quarantine_list___data_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_limpet_buffer_quarantine_list___config_COMPGEN=_shtab_compgen_files
+_shtab_limpet_buffer_quarantine_show___data_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_limpet_buffer_quarantine_show___config_COMPGEN=_shtab_compgen_files
+_shtab_limpet_buffer_quarantine_replay___data_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_limpet_buffer_quarantine_replay___config_COMPGEN=_shtab_compgen_files
+_shtab_limpet_buffer_quarantine_drop___data_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_limpet_buffer_quarantine_drop___config_COMPGEN=_shtab_compgen_files
 
 _shtab_limpet_collect___format_choices=(table prometheus json)
-_shtab_limpet_buffer_pos_0_choices=(status segments tail)
+_shtab_limpet_buffer_quarantine_pos_0_choices=(list show replay drop)
+_shtab_limpet_buffer_pos_0_choices=(status segments tail replay quarantine)
 _shtab_limpet_completion_pos_0_choices=(bash zsh tcsh)
 _shtab_limpet_pos_0_choices=(run check-config collect buffer completion version)
 
@@ -56,6 +75,31 @@ _shtab_limpet_buffer_tail__f_nargs=0
 _shtab_limpet_buffer_tail___follow_nargs=0
 _shtab_limpet_buffer_tail___values_nargs=0
 _shtab_limpet_buffer_tail___json_nargs=0
+_shtab_limpet_buffer_replay__h_nargs=0
+_shtab_limpet_buffer_replay___help_nargs=0
+_shtab_limpet_buffer_replay___dry_run_nargs=0
+_shtab_limpet_buffer_replay___resume_nargs=0
+_shtab_limpet_buffer_replay___json_nargs=0
+_shtab_limpet_buffer_quarantine_list__h_nargs=0
+_shtab_limpet_buffer_quarantine_list___help_nargs=0
+_shtab_limpet_buffer_quarantine_list___json_nargs=0
+_shtab_limpet_buffer_quarantine_show__h_nargs=0
+_shtab_limpet_buffer_quarantine_show___help_nargs=0
+_shtab_limpet_buffer_quarantine_show___json_nargs=0
+_shtab_limpet_buffer_quarantine_replay_pos_0_nargs='*'
+_shtab_limpet_buffer_quarantine_replay__h_nargs=0
+_shtab_limpet_buffer_quarantine_replay___help_nargs=0
+_shtab_limpet_buffer_quarantine_replay___all_nargs=0
+_shtab_limpet_buffer_quarantine_replay___json_nargs=0
+_shtab_limpet_buffer_quarantine_drop_pos_0_nargs='*'
+_shtab_limpet_buffer_quarantine_drop__h_nargs=0
+_shtab_limpet_buffer_quarantine_drop___help_nargs=0
+_shtab_limpet_buffer_quarantine_drop___all_nargs=0
+_shtab_limpet_buffer_quarantine_drop___yes_nargs=0
+_shtab_limpet_buffer_quarantine_drop___json_nargs=0
+_shtab_limpet_buffer_quarantine_pos_0_nargs=A...
+_shtab_limpet_buffer_quarantine__h_nargs=0
+_shtab_limpet_buffer_quarantine___help_nargs=0
 _shtab_limpet_buffer_pos_0_nargs=A...
 _shtab_limpet_buffer__h_nargs=0
 _shtab_limpet_buffer___help_nargs=0

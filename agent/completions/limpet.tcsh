@@ -11,13 +11,16 @@ complete limpet \
         'c/--config=/f/' \
         'c/--format=/(table prometheus json)/' \
         'c/--data-dir=/d/' \
-        'c/--/(config data-dir follow format help interval json number values watch)/' \
+        'c/--file=/f/' \
+        'c/--/(all config data-dir dry-run file follow format give-up-after help interval json number resume selector since to until values watch yes)/' \
         'c/-/(- f h n)/' \
         'n/--config/f/' \
         'n/--format/(table prometheus json)/' \
         'n/--data-dir/d/' \
+        'n/--file/f/' \
         'p/1/(run check-config collect buffer completion version)/' \
         'n/check-config/f/' \
-        'n/buffer/(status segments tail)/' \
+        'n/buffer/(status segments tail replay quarantine)/' \
         'n/completion/(bash zsh tcsh)/' \
+        'p/3/(list show replay drop)/' \
         'p/*/()/'

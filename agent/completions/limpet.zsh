@@ -22,11 +22,26 @@ _shtab_limpet_commands() {
 
 _shtab_limpet_buffer_commands() {
   local _commands=(
+    drop:'Remove items for good; asks first.'
+    list:'All items, oldest refusal first; an item is a refused batch.'
+    quarantine:'What receivers refused for good, with their words.'
+    replay:'Send items again, and remove what is delivered.'
     segments:'What is in each segment file, oldest first.'
+    show:'One item: the receiver'"'"'s words, and its series.'
     status:'How much waits for each destination, and what became of the rest.'
     tail:'The newest ticks; a tick is one run of one collector.'
   )
   _describe 'limpet buffer commands' _commands
+}
+
+_shtab_limpet_buffer_quarantine_commands() {
+  local _commands=(
+    drop:'Remove items for good; asks first.'
+    list:'All items, oldest refusal first; an item is a refused batch.'
+    replay:'Send items again, and remove what is delivered.'
+    show:'One item: the receiver'"'"'s words, and its series.'
+  )
+  _describe 'limpet buffer quarantine commands' _commands
 }
 
 _shtab_limpet_options=(
@@ -42,6 +57,79 @@ _shtab_limpet_buffer_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_limpet_buffer_defaults_added=0
+
+_shtab_limpet_buffer_quarantine_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_buffer_quarantine_defaults_added=0
+
+_shtab_limpet_buffer_quarantine_drop_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--all[every item]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--yes[do not ask]"
+  "--json[print JSON]"
+  "(*)::items, as \`list\` shows them:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_buffer_quarantine_drop_defaults_added=0
+
+_shtab_limpet_buffer_quarantine_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--json[print JSON]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_buffer_quarantine_list_defaults_added=0
+
+_shtab_limpet_buffer_quarantine_replay_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--all[every item]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--to[the name of a remote_write entry of --config, or a URL\; default\: where it was refused]:DESTINATION:"
+  "--give-up-after[end when nothing got through for so long (default 5m)]:DURATION:"
+  "--json[print JSON]"
+  "(*)::items, as \`list\` shows them:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_buffer_quarantine_replay_defaults_added=0
+
+_shtab_limpet_buffer_quarantine_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--json[print JSON, with all samples]"
+  ":the item, as \`list\` shows it:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_buffer_quarantine_show_defaults_added=0
+
+_shtab_limpet_buffer_replay_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--to[the name of a remote_write entry of --config, or a URL (https, or this machine)]:DESTINATION:"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--file[an exported file (JSON lines, may be gzipped)]:FILE:_files"
+  "--config[the configuration file (YAML)\: it names the buffer, if nothing else does, and the destinations]:FILE:_files"
+  "--since[only samples of this time and later\: a date, or 6h (ago)]:TIME:"
+  "--until[only samples of this time and earlier]:TIME:"
+  "--selector[only series such as \'name\{label\=\~\"pattern\"\}\']:SELECTOR:"
+  "--dry-run[read and count, but send nothing]"
+  "--resume[go on with an unfinished replay of these options]"
+  "--give-up-after[end when nothing got through for so long (default 5m)]:DURATION:"
+  "--json[print JSON]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_buffer_replay_defaults_added=0
 
 _shtab_limpet_buffer_segments_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -169,9 +257,40 @@ _shtab_limpet_buffer() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_limpet_buffer-$line[1]:"
       case $line[1] in
+        drop) _arguments -C -s $_shtab_limpet_buffer_drop_options ;;
+        list) _arguments -C -s $_shtab_limpet_buffer_list_options ;;
+        quarantine) _shtab_limpet_buffer_quarantine ;;
+        replay) _arguments -C -s $_shtab_limpet_buffer_replay_options ;;
         segments) _arguments -C -s $_shtab_limpet_buffer_segments_options ;;
+        show) _arguments -C -s $_shtab_limpet_buffer_show_options ;;
         status) _arguments -C -s $_shtab_limpet_buffer_status_options ;;
         tail) _arguments -C -s $_shtab_limpet_buffer_tail_options ;;
+      esac
+  esac
+}
+
+_shtab_limpet_buffer_quarantine() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->quarantine'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_limpet_buffer_quarantine_defaults_added )); then
+    if (( ${_shtab_limpet_buffer_quarantine_options[(I)${(q)one_or_more}*]} +          ${_shtab_limpet_buffer_quarantine_options[(I)${(q)remainder}*]} +          ${_shtab_limpet_buffer_quarantine_options[(I)${(q)default}]} == 0 )); then
+      _shtab_limpet_buffer_quarantine_options+=(': :_shtab_limpet_buffer_quarantine_commands' '*::: :->quarantine')
+    fi
+    _shtab_limpet_buffer_quarantine_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_limpet_buffer_quarantine_options
+
+  case $state in
+    quarantine)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_limpet_buffer_quarantine-$line[1]:"
+      case $line[1] in
+        drop) _arguments -C -s $_shtab_limpet_buffer_quarantine_drop_options ;;
+        list) _arguments -C -s $_shtab_limpet_buffer_quarantine_list_options ;;
+        replay) _arguments -C -s $_shtab_limpet_buffer_quarantine_replay_options ;;
+        show) _arguments -C -s $_shtab_limpet_buffer_quarantine_show_options ;;
       esac
   esac
 }

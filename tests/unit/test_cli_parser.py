@@ -36,6 +36,11 @@ def test_the_commands_of_this_version() -> None:
         "buffer status",
         "buffer segments",
         "buffer tail",
+        "buffer replay",
+        "buffer quarantine list",
+        "buffer quarantine show",
+        "buffer quarantine replay",
+        "buffer quarantine drop",
         "completion",
         "version",
     ]
@@ -82,7 +87,7 @@ def test_completions_are_fresh(shell: str) -> None:
     ("words", "expected"),
     [
         (["limpet", "buf"], {"buffer"}),
-        (["limpet", "buffer", ""], {"status", "segments", "tail"}),
+        (["limpet", "buffer", ""], {"status", "segments", "tail", "replay", "quarantine"}),
         (["limpet", "collect", "--fo"], {"--format"}),
         (["limpet", "completion", ""], {"bash", "zsh", "tcsh"}),
         (["limpet", "buffer", "tail", "--config", "limp"], {"limpet.yaml"}),
@@ -132,7 +137,7 @@ def test_rich_is_imported_by_the_views_only() -> None:
     users = [
         path for path in (ROOT / "agent").rglob("*.py") if re.search(r"(import|from) rich", path.read_text())
     ]
-    assert users == [ROOT / "agent/cli/show.py"]
+    assert sorted(path.name for path in users) == ["progress.py", "show.py", "show_replay.py"]
     code = "import sys, agent.cli.configuration, agent.process; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -165,6 +170,13 @@ def test_completion_prints_the_stored_script(shell: str, capsys: pytest.CaptureF
         ["buffer", "tail", "--data-dir", "a", "-n", "-1"],
         ["buffer", "tail", "--data-dir", "a", "-n", "1e3"],
         ["buffer", "tail", "--data-dir", "a", "--json", "--values"],
+        ["buffer", "replay", "--data-dir", "a"],
+        ["buffer", "replay", "--data-dir", "a", "--file", "b", "--to", "c"],
+        ["buffer", "replay", "--data-dir", "a", "--to", "c", "--give-up-after", "0"],
+        ["buffer", "quarantine", "--data-dir", "a"],
+        ["buffer", "quarantine", "show", "--data-dir", "a"],
+        ["buffer", "quarantine", "drop", "--data-dir", "a"],
+        ["buffer", "quarantine", "drop", "--data-dir", "a", "--all", "b"],
         ["collect", "--interval", "2"],
         ["collect", "--interval", "1ms"],
         ["collect", "--format", "xml"],
