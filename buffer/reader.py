@@ -145,6 +145,8 @@ class Reader:
             if (entry := self._read()) is not None:
                 return entry
             self._done = self._first
+            if self._file is not None:  # what is damaged at a thinned file's end is behind us too
+                self._seq = max(self._seq, self._file.header.end_seq)
             self.close()
         return None
 
