@@ -58,9 +58,6 @@ class MemoryFs:
     def modify(self, path: str) -> int:
         return self._descriptor(self._node(path), writable=True)
 
-    def modify(self, path: str) -> int:
-        return self._descriptor(self._node(path), writable=True)
-
     def write(self, fd: int, data: bytes, at: int) -> int:
         node, writable = self._of(fd)
         if not writable:
