@@ -25,7 +25,7 @@ from buffer.segment import Header, Record
 
 ABOUT = "about.json"
 MAX_ABOUT = 64 << 10
-_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}-[0-9]{20}")
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}-[0-9]{20}")  # a dot first: it is being built
 
 
 class Item(NamedTuple):
@@ -41,6 +41,9 @@ class Item(NamedTuple):
     bytes: int
     oldest_timestamp_ms: int
     newest_timestamp_ms: int
+
+
+_LIKE = Item("", "", 0, "", 0, "", 0, 0, 0, 0)
 
 
 class Quarantine:
@@ -77,6 +80,7 @@ class Quarantine:
         self._fs.make_folder(building)
         write_new(self._fs, f"{building}/{segment.name(0)}", data)
         write_new(self._fs, f"{building}/{ABOUT}", json.dumps(item._asdict()).encode())
+        self._fs.sync_folder(building)
         self._remove(folder)
         self._fs.rename(building, folder)
         self._fs.sync_folder(self._folder)
@@ -97,8 +101,10 @@ class Quarantine:
             return None
         try:
             fields = json.loads(read_all(self._fs, f"{self._folder}/{name}/{ABOUT}", MAX_ABOUT))
-            return Item(**fields)._replace(id=name)
-        except (OSError, ValueError, TypeError):
+            item = Item(**fields)._replace(id=name)
+            sound = all(type(value) is type(like) for value, like in zip(item, _LIKE, strict=True))
+            return item if sound else None
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
     def entries(self, name: str) -> Iterator[Entry]:
