@@ -68,7 +68,9 @@ class File:
 
     def seek(self, offset: int) -> None:
         """Go on at the record that starts at `offset`."""
-        self._data, self._base, self._at = b"", offset, 0
+        if not self._base <= offset <= self._base + len(self._data):
+            self._data, self._base = b"", offset
+        self._at = offset - self._base
 
     def next(self) -> Record | Damaged | None:
         """Return the next record or stretch of damage; None at the end, clean or torn, for now."""
@@ -92,7 +94,7 @@ class File:
                 torn = -1
                 continue
             # What is torn, or behind the end, is read anew when asked again: it may be cut off meanwhile.
-            self.seek(end)
+            self._data, self._base, self._at = b"", end, 0
             return Damaged(start, end, why) if end > start else None
 
     def _found(self, record: Record, start: int, why: str) -> Record | Damaged:
@@ -113,9 +115,9 @@ class File:
 
     def close(self) -> None:
         """Close the file."""
-        if self._fd >= 0:
-            self._fs.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._fs.close(fd)
 
 
 class Reader:
@@ -186,15 +188,19 @@ class Reader:
             first = max((first for first in names if first <= self._seq), default=names[0])
             file = self._try(first)
             if file is None:
-                if first == names[-1]:  # being written at this moment, or the writer died
-                    return False
+                if first == names[-1] and first > self._done:
+                    return False  # being written at this moment, or the writer died
                 self._done = first
         if file is None:
             return False
         self.damaged += file.damaged_header
         self._decoder.reset()
-        file.seek(_last_key(file, self._seq))
         self._file = file
+        try:
+            file.seek(_last_key(file, self._seq))
+        except OSError:
+            self.close()
+            raise
         return True
 
     def _try(self, first: int) -> File | None:
@@ -203,14 +209,15 @@ class Reader:
         except (FileNotFoundError, segment.Short):  # dropped since, or torn
             return None
         except segment.NewerVersion:
-            self.damaged += 1
+            self.damaged += first > self._done
+            self._done = max(self._done, first)
             return None
 
     def close(self) -> None:
         """Close the file that is open; the reader may go on being used."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def _last_key(file: File, seq: int) -> int:

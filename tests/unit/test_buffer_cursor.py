@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from buffer import cursor as cursors
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor, Ledger, decode, encode
+from buffer.fs import read_all
 from buffer.log import Log
 from buffer.status import status
 from tests.support.faults import Failing, MemoryFs, eio
@@ -367,7 +368,7 @@ def test_a_slot_that_was_torn_leaves_the_one_before() -> None:
     for end in (3, 6, 9):
         cursor.commit(end, 3, {})
         cursor.persist()
-    whole = cursors.read_all(fs, "d/cursors/a.json", 2 * cursors.SLOT)
+    whole = read_all(fs, "d/cursors/a.json", 2 * cursors.SLOT)
     for at in range(0, 180, 7):
         for slot, left in ((0, 9), (cursors.SLOT, 6)):
             torn = whole[: slot + at] + b"#" + whole[slot + at + 1 :]

@@ -201,14 +201,14 @@ def test_a_header_comes_back_and_no_flipped_bit_passes(header: Header, data: st.
         segment.decode_header(bytes(written[:-1]), header.first_seq)
 
 
-def newer() -> bytes:
-    head = HEADER.pack(segment.MAGIC, segment.VERSION + 1, 0, 0, 0, 0, 0)[:-4]
+def newer(first: int) -> bytes:
+    head = HEADER.pack(segment.MAGIC, segment.VERSION + 1, 0, first, 0, 0, 0)[:-4]
     return head + zlib.crc32(head).to_bytes(4, "little")
 
 
 def test_a_newer_version_says_so() -> None:
     with pytest.raises(NewerVersion, match="version 2"):
-        segment.decode_header(newer(), 0)
+        segment.decode_header(newer(0), 0)
 
 
 # Damage: three segments of three records each, of which the first is a key frame and the last two are not.
@@ -406,11 +406,13 @@ def test_the_newest_file_of_a_newer_version_is_read_around_and_not_written_behin
     folder = tmp_path / "segments"
     folder.mkdir()
     paths = write_three(folder)
-    paths[2].write_bytes(newer() + paths[2].read_bytes()[HEADER.size :])
-    before = paths[2].read_bytes()
-    head = HEADER.pack(segment.MAGIC, 2, 0, 18, 0, 0, 0)[:-4]
-    paths[2].write_bytes(head + zlib.crc32(head).to_bytes(4, "little") + before[HEADER.size :])
+    paths[2].write_bytes(newer(2 * SPAN) + paths[2].read_bytes()[HEADER.size :])
     assert exactly(read_all(folder)[0]) == exactly([tick(n, WIDTH) for n in range(6)])
+    reader = Reader(RealFs(), str(folder))
+    while reader.next() is not None:
+        pass
+    assert reader.next() is None
+    assert reader.damaged == 1  # once, however often it is asked
     with pytest.raises(NewerFormat):
         Log(RealFs(), str(folder), 1 << 20)
     assert sorted(folder.iterdir()) == paths
