@@ -264,17 +264,20 @@ class Cursor:
         return ahead.wall_ms if ahead is not None and self.pending() else None
 
     def note(self, state: str, error: str | None) -> None:
-        """Keep the destination's state and last error for `limpet buffer status`.
+        """Keep the destination's state and last error for `limpet buffer status`; cheap when unchanged.
 
-        Cheap when unchanged; "sending" and "idle" are the same here (the backlog tells them apart).
+        Trouble, and its end, is written at once.  That it sends and has sent is not worth a write of
+        its own: the next sync has it.
         """
-        state, error = "sending" if state == "idle" else state, error and error[:MAX_ERROR]
+        error = error and error[:MAX_ERROR]
         with self._lock:
-            if (state, error) == (self.ledger.state, self.ledger.error):
+            was = self.ledger.state, self.ledger.error
+            if was == (state, error):
                 return
             self.ledger = self.ledger._replace(state=state, error=error)
             self._dirty = True
-        self._persist()
+        if was[1] != error or not {was[0], state} <= {"sending", "idle"}:
+            self._persist()
 
     def removed(self, now_ms: int | None) -> None:
         """Keep that the destination is not configured since then; None: it is."""

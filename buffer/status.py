@@ -1,12 +1,16 @@
 """Looking at a buffer from outside: read-only, whether its writer runs, was stopped, or is dead.
 
 Nothing here takes the writer's lock, creates, changes or removes a file; it works on a read-only copy.
-Counts are exact for what is in the files at the moment of reading.
+
+`segments` reads every record.  `status` has to be quick on a small box with a full buffer: it reads the
+newest segment whole, and of the others the header and the first record, which say what was written.
+What damage has taken of them is known once a destination has met it; `verify` looks for it.
 """
 
 from __future__ import annotations
 
 import time
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from buffer import cursor as cursors
@@ -40,6 +44,35 @@ def segments(data_dir: str, fs: Fs | None = None) -> list[Segment]:
     fs = fs or RealFs()
     folder = f"{data_dir}/segments"
     return [found for first in _listing(fs, folder) if (found := _segment(fs, folder, first)) is not None]
+
+
+def _glance(fs: Fs, folder: str) -> list[Segment]:
+    """Return what the segments say of themselves; of the newest one, what is in it."""
+    firsts = _listing(fs, folder)
+    found = []
+    for first, following in zip_longest(firsts, firsts[1:]):
+        whole = None if following is None else _outline(fs, folder, first, following)
+        found.append(whole or _segment(fs, folder, first))
+    return [each for each in found if each is not None]
+
+
+def _outline(fs: Fs, folder: str, first: int, following: int) -> Segment | None:
+    """Return what a sealed segment holds by its header, its first record, and the next one's name.
+
+    None where its beginning is damaged.
+    """
+    name = segment.name(first)
+    try:
+        size = fs.size(f"{folder}/{name}")
+        file = File(fs, folder, first)
+    except (FileNotFoundError, segment.Short, segment.NewerVersion):
+        return None
+    record, header = file.next(), file.header
+    file.close()
+    if file.damaged_header or not isinstance(record, Record):
+        return None
+    end, samples = (header.end_seq, header.samples) if header.level else (following, following - first)
+    return Segment(name, header.level, first, end, size, 0, 0, samples, record.wall_ms, None, 0, 0)
 
 
 def _listing(fs: Fs, folder: str) -> list[int]:
@@ -93,7 +126,7 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
     writer = lock.holder(f"{data_dir}/lock")
     # The cursors first: what is appended and sent between the two reads is then pending, not negative.
     ledgers = _ledgers(fs, data_dir)
-    files = segments(data_dir, fs)
+    files = _glance(fs, f"{data_dir}/segments")
     if writer is None and files:  # it may have died between dropping a segment and accounting for it
         ledgers = {name: ledger.not_before(files[0].first_seq) for name, ledger in ledgers.items()}
     size = sum(file.bytes for file in files)
@@ -117,7 +150,7 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
         "newest_timestamp_ms": max(times, default=None),
         "writer_pid": writer,
         "time_until_full_seconds": _until_full(max_bytes, size, times, destinations),
-        "damaged_records": sum(f.damaged for f in files),
+        "damaged_records": max([sum(f.damaged for f in files), *(each.damaged for each in ledgers.values())]),
         "destinations": destinations,
     }
 
@@ -160,8 +193,7 @@ def _destination(
     )
     pending = end - ledger.position - thinned
     size, oldest = _pending(fs, data_dir, ledger.position, files) if pending else (0, None)
-    sending = "sending" if pending else "idle"
-    state = "stopped" if writer is None else sending if ledger.state == "sending" else ledger.state
+    state = "stopped" if writer is None else ledger.state
     dropped = {"evicted": 0, "rejected": 0, **ledger.dropped}
     if thinned:
         dropped["thinned"] = dropped.get("thinned", 0) + thinned
@@ -196,7 +228,7 @@ def _pending(fs: Fs, data_dir: str, position: int, files: list[Segment]) -> tupl
         if file.first_seq <= position:
             break
     else:
-        return size, next((f.oldest_timestamp_ms for f in files if f.records), None)
+        return size, next((f.oldest_timestamp_ms for f in files if f.samples), None)
     try:
         records = File(fs, f"{data_dir}/segments", file.first_seq)
     except (FileNotFoundError, segment.Short, segment.NewerVersion):
@@ -207,7 +239,7 @@ def _pending(fs: Fs, data_dir: str, position: int, files: list[Segment]) -> tupl
     records.close()
     if isinstance(found, Record):
         return size - offset, found.wall_ms
-    later = (f.oldest_timestamp_ms for f in files if f.first_seq > file.first_seq and f.records)
+    later = (f.oldest_timestamp_ms for f in files if f.first_seq > file.first_seq and f.samples)
     return size - offset, next(later, None)
 
 

@@ -14,7 +14,7 @@ from tests.support.agent import HOSTNAME, Agent
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
 
-KILLS = 300
+KILLS = 100
 INTERVAL_MS = 100
 MARGIN = 0.25
 """Seconds at both ends of a life in which a tick may be under way."""
@@ -42,7 +42,7 @@ def test_the_receiver_the_ledger_and_the_grid_agree_after_many_kills(
         lives.append((started, time.time()))
 
     with prometheus, agent:
-        wait_for(lambda: agent.destination("p").get("pending_samples") == 0, 120, "the drain")
+        wait_for(lambda: agent.destination("p").get("lag_seconds", 99) < 5, 120, "the drain")
         assert agent.stop() == 0
         first_ms = int(lives[0][0] * 1000) - 60_000
         stored = prometheus.raw_samples(f'{{hostname="{HOSTNAME}"}}', first_ms, int(time.time() * 1000))

@@ -35,6 +35,7 @@ class Agent:
             "hostname": HOSTNAME,
             "data_dir": "data",
             "collect": {"interval": "1s"},
+            "buffer": {"sync_interval": "500ms"},  # how old the status of a living agent can be
             "remote_write": [{"queue_config": QUICK, **one} for one in remote_write],
             "log": {"format": "json", "level": "debug"},
         } | config

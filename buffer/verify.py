@@ -1,0 +1,396 @@
+"""Verification: every checksum of every segment, how the segments join, and the cursors; read-only.
+
+Promises:
+- What is called readable is what the agent can send: a record whose bytes pass their checksum, with all
+  records since its key frame, at positions that no file before it holds.  Lost is what should be there
+  beside it; only of damage behind the last record of the log nobody can tell what it was.
+- What the agent leaves behind by itself is no damage: a torn tail, a file that a thinned one covers,
+  the files it is just writing, dropping or thinning.  Whatever looks like damage is looked at twice.
+- Nothing is locked, created or changed.  Memory: a window of one file, and a few numbers for each.
+
+`deep` decodes every body as well: it finds what was wrong before its checksum was made, a defect of the
+writer, and takes some ten times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from buffer import cursor as cursors
+from buffer import lock, segment
+from buffer.codec import CodecError, Decoder
+from buffer.fs import TEMPORARY, Fs, RealFs
+from buffer.reader import File
+from buffer.segment import Damaged, Header, Record
+
+ROUNDS = 20
+"""How often the folder is looked at again while files come and go."""
+_TELL_EVERY = 1 << 20
+
+Progress = Callable[[int, int], None]
+
+
+class Damage(NamedTuple):
+    """Where something is wrong in a file, in bytes, and what."""
+
+    offset: int
+    reason: str
+
+
+class Segment(NamedTuple):
+    """What is in one segment file.  `damage` is the first of it, `damaged_bytes` all of it.
+
+    A `leftover` is covered by a thinned segment: nothing in it counts.
+    """
+
+    name: str
+    level: int
+    first_seq: int
+    end_seq: int
+    bytes: int
+    records: int
+    samples: int
+    samples_lost: int
+    damaged_bytes: int
+    damage: Damage | None
+    oldest_timestamp_ms: int | None
+    newest_timestamp_ms: int | None
+    leftover: bool
+
+
+class Gap(NamedTuple):
+    """Positions that no file holds."""
+
+    first_seq: int
+    end_seq: int
+
+
+class Cursor(NamedTuple):
+    """One cursor file; `position` is None where it cannot be read."""
+
+    name: str
+    position: int | None
+    problem: str | None
+
+
+class Note(NamedTuple):
+    """A file that is not part of the log, by its path below the data directory."""
+
+    path: str
+    what: str
+
+
+class Report(NamedTuple):
+    """Everything that was found."""
+
+    segments: list[Segment]
+    gaps: list[Gap]
+    cursors: list[Cursor]
+    notes: list[Note]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no damage anywhere."""
+        bad_segment = any(one.damage for one in self.segments)
+        return not (bad_segment or self.gaps or any(one.problem for one in self.cursors))
+
+    @property
+    def samples(self) -> int:
+        """Samples that are readable."""
+        return sum(one.samples for one in self.segments)
+
+    @property
+    def samples_lost(self) -> int:
+        """Samples that should be there and are not readable."""
+        between = sum(gap.end_seq - gap.first_seq for gap in self.gaps)
+        return between + sum(one.samples_lost for one in self.segments)
+
+
+def verify(
+    data_dir: str, *, deep: bool = False, fs: Fs | None = None, progress: Progress | None = None
+) -> Report:
+    """Read everything and return what was found.  Raises OSError where a folder cannot be listed.
+
+    `progress` is called with the bytes that were read and how many there are, now and then.
+    """
+    fs, folder = fs or RealFs(), f"{data_dir}/segments"
+    # The cursors first: the log that is read after them reaches at least as far.
+    ledgers, notes = _cursors(fs, data_dir)
+    found: dict[tuple[int, int | None], _Scan] = {}
+    keys: list[tuple[int, int | None]] = []
+    for _ in range(ROUNDS):
+        keys = _keys(fs, folder)
+        if all(key in found for key in keys):
+            break
+        missing = [key for key in keys if key not in found]
+        tell = _teller(fs, folder, missing, progress)
+        for key in missing:
+            scan = _scan(fs, folder, key[0], deep, tell)
+            # A writer that takes a failed append back, and appends again, can show both for an instant.
+            found[key] = _scan(fs, folder, key[0], deep, tell) if scan.damage else scan
+    segments, gaps = _judge([found[key] for key in keys if key in found and not found[key].gone])
+    notes += _foreign(fs, data_dir)
+    end = max((one.end_seq for one in segments), default=0)
+    first = segments[0].first_seq if segments else 0
+    return Report(segments, gaps, [_checked(cursor, first, end) for cursor in ledgers], notes)
+
+
+def _keys(fs: Fs, folder: str) -> list[tuple[int, int | None]]:
+    """Return what tells the files apart: first seq and size, of the newest, which grows, no size."""
+    firsts = _firsts(fs, folder)
+    keys: list[tuple[int, int | None]] = []
+    for first in firsts[:-1]:
+        try:
+            keys.append((first, fs.size(f"{folder}/{segment.name(first)}")))
+        except OSError:
+            continue  # dropped since
+    return keys + [(first, None) for first in firsts[-1:]]
+
+
+def _firsts(fs: Fs, folder: str) -> list[int]:
+    try:
+        return segment.listing(fs, folder)
+    except FileNotFoundError:
+        return []
+
+
+def _teller(
+    fs: Fs, folder: str, keys: Sequence[tuple[int, int | None]], progress: Progress | None
+) -> Callable[[int], None]:
+    if progress is None:
+        return lambda _: None
+    total, done = sum(size or _size(fs, folder, first) for first, size in keys), 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(min(done, total), total)
+
+    return tell
+
+
+def _size(fs: Fs, folder: str, first: int) -> int:
+    try:
+        return fs.size(f"{folder}/{segment.name(first)}")
+    except OSError:
+        return 0
+
+
+class _Scan:
+    """One file by itself."""
+
+    def __init__(self, first: int, size: int) -> None:
+        self.first, self.size = first, size
+        self.header = Header(first)
+        self.gone = self.torn = self.open_end = False
+        self.records = self.samples = self.lost = self.damaged_bytes = 0
+        self.at = 0
+        self.end = first
+        self.damage: Damage | None = None
+        self.oldest: int | None = None
+        self.newest: int | None = None
+
+    def damaged(self, at: int, size: int, reason: str) -> None:
+        self.damaged_bytes += size
+        self.damage = self.damage or Damage(at, reason)
+
+    def read(self, record: Record) -> None:
+        self.samples += record.samples
+        at = record.wall_ms
+        self.oldest = at if self.oldest is None or at < self.oldest else self.oldest
+        self.newest = at if self.newest is None or at > self.newest else self.newest
+
+    def segment(self, samples: int, lost: int, damage: Damage | None, *, leftover: bool = False) -> Segment:
+        first, level, end = self.first, self.header.level, self.end
+        times = (None, None) if leftover else (self.oldest, self.newest)
+        name, records, damaged_bytes = segment.name(self.first), self.records, self.damaged_bytes
+        return Segment(
+            name,
+            level,
+            first,
+            end,
+            self.size,
+            records,
+            samples,
+            lost,
+            damaged_bytes,
+            damage,
+            *times,
+            leftover,
+        )
+
+
+def _scan(fs: Fs, folder: str, first: int, deep: bool, tell: Callable[[int], None]) -> _Scan:
+    scan = _Scan(first, _size(fs, folder, first))
+    try:
+        file = File(fs, folder, first)
+    except FileNotFoundError:
+        scan.gone = True
+        return scan
+    except segment.Short:
+        scan.torn = True
+        return scan
+    except segment.NewerVersion as error:
+        scan.open_end = True
+        scan.damaged(0, scan.size, str(error))
+        return scan
+    except OSError as error:
+        scan.open_end = True
+        scan.damaged(0, scan.size, _reason(error))
+        return scan
+    try:
+        scan.header = file.header
+        if file.damaged_header:
+            scan.damaged(0, segment.HEADER.size, "the header fails its checksum, or is another file's")
+        _walk(scan, file, Decoder() if deep else None, tell)
+    except OSError as error:
+        scan.open_end = True
+        scan.damaged(scan.at, max(0, scan.size - scan.at), _reason(error))
+    finally:
+        file.close()
+    return scan
+
+
+def _walk(scan: _Scan, file: File, decoder: Decoder | None, tell: Callable[[int], None]) -> None:
+    position = expected = scan.header.first_seq
+    readable = explained = False
+    told = 0
+    scan.at = at = file.offset
+    while (found := file.next()) is not None:
+        after = file.offset
+        if isinstance(found, Damaged):
+            scan.damaged(found.at, found.after - found.at, found.why)
+            readable, explained, scan.open_end = False, True, True
+            scan.at = at = after
+            continue
+        if found.seq != expected:
+            readable = False
+            if not explained:
+                scan.damaged(at, 0, f"expected the record of seq {expected}, found {found.seq}")
+        readable, explained, expected = readable or found.key, False, found.end
+        if readable and decoder is not None and not _decodes(decoder, found):
+            scan.damaged(at, after - at, f"the record of seq {found.seq} cannot be decoded")
+            readable = False
+        if not readable and scan.damage is None:
+            scan.damaged(at, 0, "it does not begin with a key frame")
+        if readable and found.end > position:
+            scan.lost += max(0, found.seq - position)
+            scan.read(found)
+            position = found.end
+        scan.records, scan.open_end, scan.end = scan.records + 1, False, max(scan.end, found.end)
+        scan.at = at = after
+        if at - told >= _TELL_EVERY:
+            tell(at - told)
+            told = at
+    tell(scan.size - told)
+    scan.torn = at < scan.size
+    scan.lost += scan.end - position
+    if scan.header.level:
+        scan.end, scan.open_end = max(scan.end, scan.header.end_seq), False
+        scan.lost = max(0, scan.header.samples - scan.samples)
+
+
+def _decodes(decoder: Decoder, record: Record) -> bool:
+    try:
+        frame = decoder.decode(record.body, record.wall_ms, record.key)
+    except CodecError:
+        return False
+    return sum(len(tick.values) for tick in frame.ticks) == record.samples
+
+
+def _judge(scans: Sequence[_Scan]) -> tuple[list[Segment], list[Gap]]:
+    """Put the files together, in the order in which they are read."""
+    found: list[Segment] = []
+    gaps: list[Gap] = []
+    position, covered = scans[0].first if scans else 0, 0
+    for i, scan in enumerate(scans):
+        start = scan.first
+        if scan.first < covered and scan.end <= covered:
+            found.append(scan.segment(0, 0, None, leftover=True))
+            continue
+        if i and start > position:
+            _missing(found, gaps, scans[i - 1], Gap(position, start))
+        samples, lost, damage = scan.samples, scan.lost, scan.damage
+        if start < position and scan.end > start:
+            damage = damage or Damage(0, f"what it holds up to {min(scan.end, position)} is in another file")
+            samples = max(0, samples - (min(scan.end, position) - start))
+            lost = min(lost, max(0, scan.end - position))
+        found.append(scan.segment(samples, lost, damage))
+        position = max(position, scan.end)
+        if scan.header.level:
+            covered = scan.end
+    return found, gaps
+
+
+def _missing(found: list[Segment], gaps: list[Gap], before: _Scan, gap: Gap) -> None:
+    """Say of the file before a gap that it was cut, where that shows; else no file had it."""
+    last = found[-1]
+    if not (before.torn or before.open_end) or last.leftover:
+        gaps.append(gap)
+        return
+    damage = last.damage or Damage(before.at, "the file is cut short")
+    lost = last.samples_lost + gap.end_seq - gap.first_seq
+    found[-1] = last._replace(samples_lost=lost, damage=damage, end_seq=gap.end_seq)
+
+
+def _cursors(fs: Fs, data_dir: str) -> tuple[list[Cursor], list[Note]]:
+    try:
+        names = sorted(fs.list(f"{data_dir}/cursors"))
+    except FileNotFoundError:
+        return [], []
+    found, notes = [], []
+    for name in names:
+        if not name.endswith(cursors.SUFFIX):
+            if not name.endswith(TEMPORARY):
+                notes.append(Note(f"cursors/{name}", "not a file of Limpet's"))
+            continue
+        ledger = cursors.load(fs, f"{data_dir}/cursors/{name}")
+        # It may have been let go, or not be there for the instant of a rename.
+        if ledger is None and name in fs.list(f"{data_dir}/cursors"):
+            ledger = cursors.load(fs, f"{data_dir}/cursors/{name}")
+        problem = (
+            None
+            if ledger
+            else (
+                "it cannot be read, or its sums are wrong; the destination starts again at the oldest record: "
+                "some samples are sent twice, none is lost"
+            )
+        )
+        position = ledger.position if ledger else None
+        found.append(Cursor(name.removesuffix(cursors.SUFFIX), position, problem))
+    return found, notes
+
+
+def _checked(cursor: Cursor, first: int, end: int) -> Cursor:
+    if cursor.position is None or cursor.position <= end:
+        return cursor
+    ahead = cursor.position - end
+    problem = (
+        f"it is {ahead} samples ahead of the log, whose newest records are missing; new ones go on from there"
+    )
+    return cursor._replace(problem=problem)
+
+
+def _foreign(fs: Fs, data_dir: str) -> list[Note]:
+    try:
+        names = sorted(fs.list(f"{data_dir}/segments"))
+    except FileNotFoundError:
+        return []
+    known = {segment.name(first) for first in segment.listing(fs, f"{data_dir}/segments")}
+    writing = lock.holder(f"{data_dir}/lock") is not None
+    notes = []
+    for name in names:
+        if name in known or (name.endswith(TEMPORARY) and writing):
+            continue
+        what = "not a file of Limpet's"
+        if name.endswith(TEMPORARY):
+            what = "left by a process that died while thinning; the next start removes it"
+        elif name.endswith(".damaged"):
+            what = "kept aside when the agent started: no record in it could be read"
+        notes.append(Note(f"segments/{name}", what))
+    return notes
+
+
+def _reason(error: OSError) -> str:
+    return f"it cannot be read: {(error.strerror or str(error)).lower()}"
