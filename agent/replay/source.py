@@ -85,6 +85,7 @@ class Log:
                 self.damaged = reader.damaged
                 yield Piece(entry.ticks, entry.end, entry.samples, entry.end - self._first)
         finally:
+            self.damaged = reader.damaged
             reader.close()
 
 

@@ -53,7 +53,7 @@ def load(file: str) -> State | None:
         if fields.pop("version") != VERSION:
             return None
         return State(**{**fields, "ledger": Ledger(**fields["ledger"])})
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
 
