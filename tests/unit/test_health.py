@@ -17,6 +17,7 @@ from agent.sender.lane import Lane, open_lane
 from agent.series import Columns
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
+from buffer.quarantine import Quarantine
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
 
@@ -38,7 +39,9 @@ class Rig:
         self.buffer = Buffer(str(folder), ["central"], max_size=MAX_SIZE)
         to = RemoteWrite(url=receiver.url, name="central", queue_config=QUICK)
         log = structlog.get_logger()
-        self.lane: Lane = open_lane(to, self.buffer.cursors["central"], self.buffer, __version__, log)
+        kept = Quarantine(str(folder))
+        cursor = self.buffer.cursors["central"]
+        self.lane: Lane = open_lane(to, cursor, self.buffer, kept, __version__, log)
         self.plan = Plan("cpu", lambda _now: [], Columns((), {}), 10, 5, "web-01")
         self.schedule = Schedule([self.plan], self.buffer, "0" * 32, log, SystemClock())
         self._collect = health.build(self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW)
