@@ -153,6 +153,16 @@ def load(fs: Fs, path: str) -> Ledger | None:
         return None
 
 
+def load_all(fs: Fs, data_dir: str) -> dict[str, Ledger]:
+    """Read every cursor file of a data directory that can be read, by the names of the destinations."""
+    try:
+        names = sorted(fs.list(f"{data_dir}/cursors"))
+    except FileNotFoundError:
+        return {}
+    found = {name: load(fs, f"{data_dir}/cursors/{name}") for name in names if name.endswith(SUFFIX)}
+    return {name.removesuffix(SUFFIX): ledger for name, ledger in found.items() if ledger is not None}
+
+
 class Cursor:
     """One destination's way through the log.  Read and commit from one thread; the rest from any."""
 
