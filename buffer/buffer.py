@@ -114,8 +114,10 @@ class Buffer:
         elif name in start_now:
             return Ledger(self.log.end, self.log.end, 0, {}, self.log.missed, 0, "stopped", None, 0.0, None)
         reader = Reader(self._fs, f"{self._dir}/segments", first)
-        entry = reader.next()
-        reader.close()
+        try:
+            entry = reader.next()
+        finally:
+            reader.close()
         missed = entry.missed if entry else self.log.missed
         return Ledger(first, first, 0, {}, missed, 0, "stopped", None, 0.0, None)
 

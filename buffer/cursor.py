@@ -315,12 +315,14 @@ class Cursor:
                 self._dirty, self._persisted = False, self._clock()
 
     def close(self) -> None:
-        """Close what is open."""
-        if self._reader is not None:
-            self._reader.close()
-        if self._fd >= 0:
-            self._fs.close(self._fd)
-            self._fd = -1
+        """Close what is open.  Raises OSError; it is closed all the same."""
+        try:
+            if self._reader is not None:
+                self._reader.close()
+        finally:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                self._fs.close(fd)
 
     def _write(self) -> None:
         if self._fd < 0:

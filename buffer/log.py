@@ -329,21 +329,25 @@ class Log:
             file = File(self._fs, self._folder, first)
         except segment.Short:
             return None
-        while (record := file.next()) is not None:
-            if isinstance(record, Record):
-                end = record.end
-                key = record.seq if record.key or key is None else key
-        file.close()
+        try:
+            while (record := file.next()) is not None:
+                if isinstance(record, Record):
+                    end = record.end
+                    key = record.seq if record.key or key is None else key
+        finally:
+            file.close()
         return None if key is None or end is None else (key, end)
 
     def _remember(self, reader: Reader) -> bool:
         """Keep what the log says from there on; False where nothing of it can be read."""
         found = False
-        while (entry := reader.next()) is not None:
-            found, self.missed = True, entry.missed
-            for tick in entry.ticks:
-                self.last[tick.group] = entry.wall_ms, len(tick.values)
-        reader.close()
+        try:
+            while (entry := reader.next()) is not None:
+                found, self.missed = True, entry.missed
+                for tick in entry.ticks:
+                    self.last[tick.group] = entry.wall_ms, len(tick.values)
+        finally:
+            reader.close()
         return found
 
 
