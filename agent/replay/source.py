@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from agent import jsonl
 from agent.errors import LimpetError
 from buffer.fs import RealFs
 from buffer.model import Instant, Series, Tick
@@ -120,11 +120,7 @@ class _Line(msgspec.Struct):
 
 
 class File:
-    """A file of JSON lines, as `limpet buffer export --format jsonl` writes them, compressed by gzip or not.
-
-    A line holds samples of one series; the lines of a series are in time order. Raises LimpetError for what is
-    no such file, OSError.
-    """
+    """A file of JSON lines (`agent.jsonl`), compressed by gzip or not. Raises OSError; its pieces LimpetError too."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -161,7 +157,7 @@ class File:
     def _parse(self, text: bytes, number: int) -> tuple[tuple[Series], list[tuple[int, float]]]:
         try:
             line = _decode(text)
-            samples = [(ms, _value(value)) for ms, value in line.samples]
+            samples = [(ms, jsonl.value(value)) for ms, value in line.samples]
         except (ValueError, msgspec.DecodeError, RecursionError) as error:
             raise self._wrong(number, f"expected a series with its samples as JSON ({error})") from None
         if not line.name:
@@ -175,12 +171,3 @@ class File:
 
 
 _decode = msgspec.json.Decoder(_Line).decode
-
-
-def _value(value: float | str) -> float:
-    """A value; what JSON has no number for is one of the strings NaN, +Inf and -Inf."""
-    if isinstance(value, str):
-        if value not in ("NaN", "+Inf", "-Inf"):
-            raise ValueError(f"{value[:20]!r} is not a value")
-        return math.nan if value == "NaN" else math.inf if value == "+Inf" else -math.inf
-    return value

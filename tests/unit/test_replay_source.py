@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent import jsonl
 from agent.errors import LimpetError
 from agent.replay.selection import FIRST_MS, LAST_MS, Selection
 from agent.replay.source import PIECE, File, Log, Piece, Refused, Source
@@ -20,7 +21,7 @@ from buffer.buffer import Buffer
 from buffer.model import Series, Tick
 from buffer.quarantine import Quarantine
 from buffer.selector import parse
-from tests.support.ticks import START_MS, STEP_MS, exactly, tick
+from tests.support.ticks import START_MS, STEP_MS, bits, exactly, tick
 
 NO_LINE = "expected a series with its samples as JSON"
 
@@ -174,12 +175,9 @@ def test_a_file_is_replayed_whole(tmp_path: Path, packed: bool) -> None:
 
 def test_values_that_json_has_no_number_for(tmp_path: Path) -> None:
     file = tmp_path / "f"
-    file.write_text(line("a", [[1, "NaN"], [2, "+Inf"], [3, "-Inf"], [4, -0.0], [5, 7]]) + "\n")
-    values = [value for _, _, value in samples_of(File(str(file)))]
-    assert math.isnan(values[0])
-    assert values[1:3] == [math.inf, -math.inf]
-    assert math.copysign(1, values[3]) == -1.0
-    assert values[4] == 7
+    values = [math.nan, jsonl.STALE, math.inf, -math.inf, -0.0, 7.0, 5e-324]
+    file.write_text(jsonl.line(Series("a", ()), range(7), values))
+    assert bits([value for _, _, value in samples_of(File(str(file)))]) == bits(values)
 
 
 @settings(deadline=None)

@@ -1,0 +1,183 @@
+"""What a receiver refuses for good: kept with its words, counted, replayed; over kills, and on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buffer.quarantine import Quarantine
+from tests.support.agent import Agent
+from tests.support.limpet import limpet
+from tests.support.net import free_port, wait_for
+from tests.support.prometheus import Samples
+from tests.support.receiver import Answer, Receiver
+from tests.support.ticks import tick
+
+WORDS = "out of bounds, says the receiver"
+REFUSED = Answer(400, body=WORDS.encode())
+
+
+def kept(data_dir: Path) -> Samples:
+    """Every sample in the quarantine, by its labels."""
+    quarantine, found = Quarantine(str(data_dir)), Samples()
+    for item in quarantine.items():
+        for entry in quarantine.entries(item.id):
+            for one in entry.ticks:
+                for series, value in zip(one.series, one.values, strict=True):
+                    labels = tuple(sorted([*series.labels, ("__name__", series.name)]))
+                    found.setdefault(labels, []).append((one.at.wall_ms, value))
+    return found
+
+
+def count(samples: Samples) -> int:
+    return sum(len(of) for of in samples.values())
+
+
+def test_a_refused_batch_is_kept_with_its_words_and_delivered_by_a_replay(tmp_path: Path) -> None:
+    with Receiver([REFUSED, Answer(), REFUSED]) as receiver:
+        # The second destination takes nothing, so the log keeps everything to compare with.
+        nobody = {"url": f"http://127.0.0.1:{free_port()}/", "name": "nobody"}
+        agent = Agent(tmp_path / "agent", [{"url": receiver.url, "name": "there"}, nobody])
+        with agent:
+            wait_for(lambda: len(receiver.accepted) >= 3, 30, "the agent to go on after two refusals")
+            refused = [r for r in receiver.requests if r.answer.status == 400]
+            samples = sum(r.write.samples for r in refused)
+            wait_for(
+                lambda: agent.destination("there")["ledger"]["dropped"]["rejected"] == samples,
+                10,
+                "the ledger",
+            )
+
+            config = agent.config_file
+            listed = limpet(tmp_path, "buffer", "quarantine", "list", "--config", config, "--json").json
+            assert [item["samples"] for item in listed] == [r.write.samples for r in refused]
+            assert {(i["destination"], i["status"], i["reason"]) for i in listed} == {
+                ("there", 400, "rejected")
+            }
+            assert all(item["message"] == f"HTTP 400: {WORDS}" for item in listed)
+            assert count(kept(agent.data_dir)) == samples
+            told = limpet(tmp_path, "buffer", "quarantine", "list", "--data-dir", agent.data_dir)
+            assert told.out.count(WORDS) == 2
+            shown = limpet(tmp_path, "buffer", "quarantine", "show", listed[0]["id"], "--config", config)
+            assert (shown.status, WORDS in shown.out) == (0, True)
+            whole = limpet(
+                tmp_path, "buffer", "quarantine", "show", listed[0]["id"], "--config", config, "--json"
+            )
+            assert sum(len(one["samples"]) for one in whole.json["series"]) == listed[0]["samples"]
+
+            # The receiver's setting is mended, and the agent still runs.
+            done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--config", config, "--json")
+            assert (done.status, [one["removed"] for one in done.json]) == (0, [True, True])
+            assert sum(one["delivered"] for one in done.json) == samples
+            assert kept(agent.data_dir) == {}
+            assert (
+                agent.destination("there")["ledger"]["dropped"]["rejected"] == samples
+            )  # history is not changed
+            wait_for(lambda: agent.destination("there")["pending_samples"] == 0, 10, "the lane to be idle")
+            assert agent.stop() == 0
+        got = {labels: sorted(of) for labels, of in receiver.received().items()}
+        assert got == agent.buffered()
+        assert not receiver.broken
+    events = [e for e in agent.events() if e["event"] in ("sender.rejected", "sender.quarantined")]
+    assert [e["event"] for e in events] == ["sender.rejected", "sender.quarantined"] * 2
+
+
+def test_what_is_refused_again_stays_with_the_new_words(tmp_path: Path) -> None:
+    quarantine = Quarantine(str(tmp_path / "data"))
+    for position in range(3):
+        quarantine.put("there", position, [tick(position)], "rejected", 400, WORDS, position)
+    names = [item.id for item in quarantine.items()]
+    with Receiver([Answer(), Answer(422, body=b"still not")]) as receiver:
+        to = ("--data-dir", tmp_path / "data", "--to", receiver.url)
+        done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", *to)
+        assert done.status == 1
+        assert [line.partition(": ")[0] for line in done.out.splitlines()] == names
+        assert [
+            word in line
+            for word, line in zip(("removed", "still not", "removed"), done.out.splitlines(), strict=True)
+        ]
+        assert [item.id for item in quarantine.items()] == [names[1]]
+        assert quarantine.items()[0].message == WORDS
+        again = limpet(tmp_path, "buffer", "quarantine", "replay", names[0], names[1], *to, "--json")
+    assert (again.status, [one["removed"] for one in again.json]) == (1, [True])
+    assert f"{names[0]}: there is no such item" in again.err
+    assert quarantine.items() == []
+
+
+def test_a_receiver_that_is_down_is_waited_for_once(tmp_path: Path) -> None:
+    quarantine = Quarantine(str(tmp_path / "data"))
+    for position in range(3):
+        quarantine.put("there", position, [tick(position)], "rejected", 400, WORDS, position)
+    url = f"http://127.0.0.1:{free_port()}/"
+    where = ("--data-dir", tmp_path / "data", "--to", url, "--give-up-after", "300ms")
+    done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", *where)
+    assert (done.status, done.err.count("kept, not tried")) == (1, 2)
+    assert "refused" in done.out
+    assert len(quarantine.items()) == 3
+
+
+def test_each_goes_where_it_was_refused(tmp_path: Path) -> None:
+    quarantine = Quarantine(str(tmp_path / "data"))
+    for position, name in enumerate(("a", "b", "gone")):
+        quarantine.put(name, position, [tick(position)], "rejected", 400, WORDS, position)
+    with Receiver() as a, Receiver() as b:
+        config = tmp_path / "limpet.yaml"
+        config.write_text(
+            f"data_dir: data\nremote_write: [{{url: {a.url}, name: a}}, {{url: {b.url}, name: b}}]\n"
+        )
+        done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--config", config, "--json")
+        assert (a.samples, b.samples) == (3, 3)
+    assert done.status == 1
+    assert [(one["destination"], one["removed"]) for one in done.json] == [("a", True), ("b", True)]
+    assert "no destination is called 'gone'; the configuration has a, b" in done.err
+    assert [item.destination for item in quarantine.items()] == ["gone"]
+    unclear = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--data-dir", tmp_path / "data")
+    assert unclear.status == 2
+
+
+def test_dropping_asks_and_says_what_it_did(tmp_path: Path) -> None:
+    quarantine = Quarantine(str(tmp_path / "data"))
+    for position in range(3):
+        quarantine.put("there", position, [tick(position)], "rejected", 400, WORDS, position)
+    first, second, third = (item.id for item in quarantine.items())
+    drop: tuple[Any, ...] = ("buffer", "quarantine", "drop", "--data-dir", tmp_path / "data")
+    nobody = limpet(tmp_path, *drop, first)
+    assert (nobody.status, "--yes" in nobody.err) == (2, True)
+    assert len(quarantine.items()) == 3
+    one = limpet(tmp_path, *drop, first, "nonsense", "--yes")
+    assert (one.status, one.out) == (1, "dropped 1 of 1: 3 samples\n")
+    rest = limpet(tmp_path, *drop, "--all", "--yes", "--json")
+    assert (rest.status, [item["id"] for item in rest.json]) == (0, [second, third])
+    assert quarantine.items() == []
+    missing = limpet(tmp_path, "buffer", "quarantine", "show", first, "--data-dir", tmp_path / "data")
+    assert (missing.status, missing.out) == (1, "")
+
+
+@pytest.mark.parametrize("kills", [6])
+def test_no_kill_loses_what_was_refused(tmp_path: Path, kills: int) -> None:
+    """Everything is refused, and the agent is killed again and again: the quarantine has all that is settled."""
+    with Receiver() as receiver:
+        receiver.default = REFUSED
+        nobody = {"url": f"http://127.0.0.1:{free_port()}/", "name": "nobody"}
+        agent = Agent(tmp_path, [{"url": receiver.url, "name": "there"}, nobody])
+        with agent:
+            for kill in range(kills):
+                if kill:
+                    agent.start()
+                before = len(receiver.requests)
+                wait_for(lambda: len(receiver.requests) > before + 1, 20, "some refusals")  # noqa: B023
+                agent.kill()
+            agent.start()
+            wait_for(
+                lambda: agent.destination("there")["ledger"]["dropped"]["rejected"], 20, "the last refusal"
+            )
+            assert agent.stop() == 0
+    ledger = agent.destination("there")["ledger"]
+    assert ledger["appended"] == ledger["dropped"]["rejected"] + ledger["pending"]
+    assert ledger["delivered"] == 0
+    appended, found = agent.buffered(), kept(agent.data_dir)
+    missing = {labels: set(of) - set(found.get(labels, [])) for labels, of in appended.items()}
+    assert sum(map(len, missing.values())) <= ledger["pending"]
+    assert all(set(of) <= set(appended[labels]) for labels, of in found.items())

@@ -1,0 +1,54 @@
+"""The command as a process: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.support.prometheus import tied
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed, as JSON."""
+        return json.loads(self.out)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """Return the command line; the process ends with the one that starts it."""
+    return tied([sys.executable, "-m", "agent", *map(str, arguments)])
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the environment of a user whose files are below `home`."""
+    known = {key: value for key, value in os.environ.items() if key not in ("XDG_STATE_HOME", "COLUMNS")}
+    return known | {"HOME": str(home)}
+
+
+def limpet(home: Path, *arguments: str | Path, **options: Any) -> Done:
+    """Run a command to its end."""
+    done = subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
