@@ -33,6 +33,7 @@ from struct import Struct
 from typing import Generic, NamedTuple, TypeVar
 
 from buffer.model import Series, Tick
+from buffer.varint import varint as leb128
 
 K = TypeVar("K", bound=Hashable)
 Stamps = tuple[int, ...]
@@ -170,13 +171,7 @@ def _first_value(column: tuple[bytes, Sequence[float]]) -> float:
 
 def varint(number: int) -> bytes:
     """A 64-bit integer as protobuf writes it: 7 bits a byte, low ones first, two's complement."""
-    number &= 0xFFFF_FFFF_FFFF_FFFF
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return leb128(number & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def _field(tag: int, content: bytes) -> bytes:
