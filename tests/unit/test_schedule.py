@@ -119,10 +119,13 @@ class Collector:
         self.calls: list[float] = []
         self.error: Exception | None = None
         self.hang: threading.Event | None = None
+        self.during: dict[int, Callable[[], None]] = {}
 
     def __call__(self, now: float) -> list[Sample]:
         self.calls.append(now)
         count = len(self.calls)
+        if count in self.during:
+            self.during[count]()
         if self.hang is not None:
             assert self.hang.wait(DEADLINE)
         if self.error is not None:
@@ -173,9 +176,9 @@ class Rig:
         assert collector.hang is not None
         hanging, collector.hang = collector.hang, None
         assert self.schedule is not None
-        ended = self.schedule._workers._ended
         hanging.set()
-        wait_for(lambda: ended, DEADLINE, "the collector to return")
+        # Its thread was left to it, and ends with it.
+        wait_for(lambda: len(collecting()) == 1, DEADLINE, "the collector to return")
 
     def hang(self, collector: Collector) -> None:
         collector.hang = threading.Event()
@@ -206,11 +209,11 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig.buffer.close()
     if rig.schedule is not None:
         rig.schedule._workers.close()
-    wait_for(
-        lambda: not [t for t in threading.enumerate() if t.name == "collect"],
-        2 * DEADLINE,
-        "all threads to end",
-    )
+    wait_for(lambda: not collecting(), 2 * DEADLINE, "all threads to end")
+
+
+def collecting() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "collect"]
 
 
 def slot(wall: float, interval_s: int = 10) -> int:
@@ -376,6 +379,18 @@ class TestHanging:
         assert rig.log.events == []
         rig.run(30)
         assert rig.buffer.log.missed == 0
+
+    def test_a_result_that_comes_during_the_next_round_has_its_own_round_s_time(self, rig: Rig) -> None:
+        slow, cpu = rig.add("slow", timeout=10), rig.add("cpu")
+        rig.hang(slow)
+        cpu.during[2] = lambda: rig.release(slow)
+        rig.run(8)
+        first = slot(START)
+        assert [(entry.wall_ms, [t.group for t in entry.ticks]) for entry in rig.rounds()] == [
+            (first, ["cpu"]),
+            (first, ["slow"]),
+            (first + 10_000, ["cpu"]),
+        ]
 
     def test_one_that_returns_after_its_timeout_comes_back_by_itself(self, rig: Rig) -> None:
         nfs = rig.add("nfs")
