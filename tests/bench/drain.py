@@ -20,6 +20,7 @@ from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
 
 DESTINATION = "central"
+HOSTNAME = "drainer"  # not the recording's
 REQUEST = 10_000  # queue_config.max_samples_per_send
 QUIET = 2.0
 SYNC_WITHIN = 30.0
@@ -32,7 +33,7 @@ def figures(
 ) -> list[Figure]:
     """Measure with a backlog of at least so many samples."""
     with Relay(server.port) as relay:
-        agent = steady.agent(folder / "web-01", server, certs, "10s", relay.port)
+        agent = steady.agent(folder / HOSTNAME, server, certs, "10s", relay.port)
         now_ms = int(time.time() * 1000)
         rounds = list(replay.repeated(recording, samples, now_ms))
         backlog = sum(len(tick.values) for ticks in rounds for tick in ticks)
@@ -80,6 +81,6 @@ def delivered(agent: Agent) -> int:
 
 def reported(server: Prometheus, name: str) -> float:
     """Return the newest value of one of the agent's own series, as Prometheus has it."""
-    found = server.query(f'last_over_time(limpet_destination_{name}{{hostname="web-01"}}[5m])')
+    found = server.query(f'last_over_time(limpet_destination_{name}{{hostname="{HOSTNAME}"}}[5m])')
     (value,) = found.values()
     return value

@@ -53,10 +53,5 @@ def _row(figure: Figure) -> tuple[str, ...]:
 
 
 def number(value: float) -> str:
-    """Return a number with three digits that count."""
-    if value == 0 or abs(value) >= 100:
-        return f"{value:,.0f}"
-    digits = 0
-    while abs(value) * 10**digits < 100:
-        digits += 1
-    return f"{value:.{digits}f}".rstrip("0").rstrip(".") if "." in f"{value:.{digits}f}" else f"{value:.0f}"
+    """Return a number with the three digits that count, and all of them before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
