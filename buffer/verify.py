@@ -106,6 +106,13 @@ class Report(NamedTuple):
         between = sum(gap.end_seq - gap.first_seq for gap in self.gaps)
         return between + sum(one.samples_lost for one in self.segments)
 
+    @property
+    def span(self) -> tuple[int | None, int | None]:
+        """Wall times in ms of the oldest and the newest readable record."""
+        ends = [(one.oldest_timestamp_ms, one.newest_timestamp_ms) for one in self.segments]
+        times = [t for pair in ends for t in pair if t is not None]
+        return min(times, default=None), max(times, default=None)
+
 
 def verify(
     data_dir: str, *, deep: bool = False, fs: Fs | None = None, progress: Progress | None = None

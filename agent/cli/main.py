@@ -77,6 +77,37 @@ def call(args: Namespace) -> int:
 
             form = "json" if args.json else "values" if args.values else "lines"
             return tail.tail(args.data_dir, args.config, args.number, form, follow=args.follow)
+        case "buffer verify":
+            from agent.cli import verify
+
+            return verify.verify(args.data_dir, args.config, deep=args.deep, as_json=args.json)
+        case "buffer export":
+            from agent.cli import export
+
+            return export.export(
+                export.Options(
+                    data_dir=args.data_dir,
+                    config=args.config,
+                    form=args.format,
+                    since=args.since,
+                    until=args.until,
+                    selector=args.selector,
+                    output=args.output,
+                    force=args.force,
+                    as_json=args.json,
+                )
+            )
+        case "buffer trim":
+            from agent.cli import trim
+
+            return trim.trim(
+                args.data_dir,
+                args.config,
+                before=args.before,
+                to_size=args.to_size,
+                yes=args.yes,
+                as_json=args.json,
+            )
         case "buffer replay":
             from agent.cli import replay
 

@@ -89,7 +89,10 @@ def build() -> Parser:
     form.add_argument("--values", action="store_true", help="print every sample, one a line")
     _json(form, "print one JSON object per tick, one a line")
 
+    _verify(parts)
+    _export(parts)
     _replay(parts)
+    _trim(parts)
     _quarantine(parts)
 
     completion = _command(commands, "completion", "print the completion script of a shell")
@@ -98,6 +101,60 @@ def build() -> Parser:
     version = _command(commands, "version", "print the versions of Limpet, Python and the system")
     _json(version)
     return top
+
+
+def _verify(parts: Commands) -> None:
+    verify = _command(parts, "verify", "is everything in the buffer as it was written, and what is readable")
+    _where(verify)
+    verify.add_argument(
+        "--deep",
+        action="store_true",
+        help="decode every record as well: ten times slower, and finds what was wrong before it was written",
+    )
+    _json(verify)
+
+
+def _export(parts: Commands) -> None:
+    export = _command(
+        parts,
+        "export",
+        "write the samples of the buffer as text: for Prometheus, for replay, for a spreadsheet",
+        "Writes samples as text, delivered or not. The buffer stays as it is.",
+    )
+    _where(export)
+    export.add_argument(
+        "--format",
+        choices=("jsonl", "openmetrics", "csv"),
+        default="jsonl",
+        help="JSON lines (default), which `limpet buffer replay` takes; OpenMetrics, which promtool makes "
+        "blocks of; or CSV",
+    )
+    _selection(export)
+    export.add_argument(
+        "--output", metavar="FILE", default="-", help="the file to write; default: -, standard output"
+    )
+    export.add_argument("--force", action="store_true", help="replace the file if it is there")
+    _json(export, "print what was written as JSON; needs --output")
+
+
+def _trim(parts: Commands) -> None:
+    trim = _command(
+        parts,
+        "trim",
+        "give up the oldest data; says what it costs, and asks",
+        "Drops whole segments, the oldest first and never the newest. The agent does it if one runs. What a "
+        "destination had not got yet is counted as evicted.",
+    )
+    _where(trim)
+    which = trim.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--before", metavar="TIME", help="what is older than this: a date, or 7d (ago); whole segments only"
+    )
+    which.add_argument(
+        "--to-size", metavar="SIZE", type=size, help="as much as it takes to get down to a size such as 64MiB"
+    )
+    trim.add_argument("--yes", action="store_true", help="do not ask")
+    _json(trim)
 
 
 def _replay(parts: Commands) -> None:
@@ -119,13 +176,7 @@ def _replay(parts: Commands) -> None:
     source.add_argument("--data-dir", metavar="FOLDER", help="the folder that holds the buffer")
     source.add_argument("--file", metavar="FILE", help="an exported file (JSON lines, may be gzipped)")
     _config(replay, more=": it names the buffer, if nothing else does, and the destinations")
-    replay.add_argument(
-        "--since", metavar="TIME", help="only samples of this time and later: a date, or 6h (ago)"
-    )
-    replay.add_argument("--until", metavar="TIME", help="only samples of this time and earlier")
-    replay.add_argument(
-        "--selector", metavar="SELECTOR", help="only series such as 'name{label=~\"pattern\"}'"
-    )
+    _selection(replay)
     replay.add_argument("--dry-run", action="store_true", help="read and count, but send nothing")
     replay.add_argument(
         "--resume", action="store_true", help="go on with an unfinished replay of these options"
@@ -171,6 +222,16 @@ def _items(parser: Parser) -> None:
     which.add_argument("--all", action="store_true", help="every item")
 
 
+def _selection(parser: Parser) -> None:
+    parser.add_argument(
+        "--since", metavar="TIME", help="only samples of this time and later: a date, or 6h (ago)"
+    )
+    parser.add_argument("--until", metavar="TIME", help="only samples of this time and earlier")
+    parser.add_argument(
+        "--selector", metavar="SELECTOR", help="only series such as 'name{label=~\"pattern\"}'"
+    )
+
+
 def _give_up_after(parser: Parser) -> None:
     parser.add_argument(
         "--give-up-after",
@@ -186,6 +247,16 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 999999999, not {text!r}")
     return int(text)
+
+
+def size(text: str) -> int:
+    """A size, as the configuration has sizes; in bytes."""
+    from agent.config.units import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a size such as 64MiB, not {text!r}: {error}") from None
 
 
 def seconds(text: str) -> float:

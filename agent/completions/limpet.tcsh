@@ -11,16 +11,20 @@ complete limpet \
         'c/--config=/f/' \
         'c/--format=/(table prometheus json)/' \
         'c/--data-dir=/d/' \
+        'c/--format=/(jsonl openmetrics csv)/' \
+        'c/--output=/f/' \
         'c/--file=/f/' \
-        'c/--/(all config data-dir dry-run file follow format give-up-after help interval json number resume selector since to until values watch yes)/' \
+        'c/--/(all before config data-dir deep dry-run file follow force format give-up-after help interval json number output resume selector since to to-size until values watch yes)/' \
         'c/-/(- f h n)/' \
         'n/--config/f/' \
         'n/--format/(table prometheus json)/' \
         'n/--data-dir/d/' \
+        'n/--format/(jsonl openmetrics csv)/' \
+        'n/--output/f/' \
         'n/--file/f/' \
         'p/1/(run check-config collect buffer completion version)/' \
         'n/check-config/f/' \
-        'n/buffer/(status segments tail replay quarantine)/' \
+        'n/buffer/(status segments tail verify export replay trim quarantine)/' \
         'n/completion/(bash zsh tcsh)/' \
         'p/3/(list show replay drop)/' \
         'p/*/()/'

@@ -23,6 +23,7 @@ _shtab_limpet_commands() {
 _shtab_limpet_buffer_commands() {
   local _commands=(
     drop:'Remove items for good; asks first.'
+    export:'Writes samples as text, delivered or not. The buffer stays as it is.'
     list:'All items, oldest refusal first; an item is a refused batch.'
     quarantine:'What receivers refused for good, with their words.'
     replay:'Send items again, and remove what is delivered.'
@@ -30,6 +31,8 @@ _shtab_limpet_buffer_commands() {
     show:'One item: the receiver'"'"'s words, and its series.'
     status:'How much waits for each destination, and what became of the rest.'
     tail:'The newest ticks; a tick is one run of one collector.'
+    trim:'Drops whole segments, the oldest first and never the newest. The agent does it if one runs. What a destination had not got yet is counted as evicted.'
+    verify:'Is everything in the buffer as it was written, and what is readable.'
   )
   _describe 'limpet buffer commands' _commands
 }
@@ -57,6 +60,22 @@ _shtab_limpet_buffer_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_limpet_buffer_defaults_added=0
+
+_shtab_limpet_buffer_export_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--format[JSON lines (default), which \`limpet buffer replay\` takes\; OpenMetrics, which promtool makes blocks of\; or CSV]:format:(jsonl openmetrics csv)"
+  "--since[only samples of this time and later\: a date, or 6h (ago)]:TIME:"
+  "--until[only samples of this time and earlier]:TIME:"
+  "--selector[only series such as \'name\{label\=\~\"pattern\"\}\']:SELECTOR:"
+  "--output[the file to write\; default\: -, standard output]:FILE:_files"
+  "--force[replace the file if it is there]"
+  "--json[print what was written as JSON\; needs --output]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_buffer_export_defaults_added=0
 
 _shtab_limpet_buffer_quarantine_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -165,6 +184,30 @@ _shtab_limpet_buffer_tail_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_limpet_buffer_tail_defaults_added=0
 
+_shtab_limpet_buffer_trim_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--before[what is older than this\: a date, or 7d (ago)\; whole segments only]:TIME:"
+  "--to-size[as much as it takes to get down to a size such as 64MiB]:SIZE:"
+  "--yes[do not ask]"
+  "--json[print JSON]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_buffer_trim_defaults_added=0
+
+_shtab_limpet_buffer_verify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--deep[decode every record as well\: ten times slower, and finds what was wrong before it was written]"
+  "--json[print JSON]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_buffer_verify_defaults_added=0
+
 _shtab_limpet_check_config_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print JSON]"
@@ -258,6 +301,7 @@ _shtab_limpet_buffer() {
       curcontext="${curcontext%:*:*}:_shtab_limpet_buffer-$line[1]:"
       case $line[1] in
         drop) _arguments -C -s $_shtab_limpet_buffer_drop_options ;;
+        export) _arguments -C -s $_shtab_limpet_buffer_export_options ;;
         list) _arguments -C -s $_shtab_limpet_buffer_list_options ;;
         quarantine) _shtab_limpet_buffer_quarantine ;;
         replay) _arguments -C -s $_shtab_limpet_buffer_replay_options ;;
@@ -265,6 +309,8 @@ _shtab_limpet_buffer() {
         show) _arguments -C -s $_shtab_limpet_buffer_show_options ;;
         status) _arguments -C -s $_shtab_limpet_buffer_status_options ;;
         tail) _arguments -C -s $_shtab_limpet_buffer_tail_options ;;
+        trim) _arguments -C -s $_shtab_limpet_buffer_trim_options ;;
+        verify) _arguments -C -s $_shtab_limpet_buffer_verify_options ;;
       esac
   esac
 }

@@ -36,7 +36,10 @@ def test_the_commands_of_this_version() -> None:
         "buffer status",
         "buffer segments",
         "buffer tail",
+        "buffer verify",
+        "buffer export",
         "buffer replay",
+        "buffer trim",
         "buffer quarantine list",
         "buffer quarantine show",
         "buffer quarantine replay",
@@ -87,7 +90,10 @@ def test_completions_are_fresh(shell: str) -> None:
     ("words", "expected"),
     [
         (["limpet", "buf"], {"buffer"}),
-        (["limpet", "buffer", ""], {"status", "segments", "tail", "replay", "quarantine"}),
+        (
+            ["limpet", "buffer", ""],
+            {"status", "segments", "tail", "verify", "export", "replay", "trim", "quarantine"},
+        ),
         (["limpet", "collect", "--fo"], {"--format"}),
         (["limpet", "completion", ""], {"bash", "zsh", "tcsh"}),
         (["limpet", "buffer", "tail", "--config", "limp"], {"limpet.yaml"}),
@@ -137,7 +143,8 @@ def test_rich_is_imported_by_the_views_only() -> None:
     users = [
         path for path in (ROOT / "agent").rglob("*.py") if re.search(r"(import|from) rich", path.read_text())
     ]
-    assert sorted(path.name for path in users) == ["progress.py", "show.py", "show_replay.py"]
+    views = ["progress.py", "show.py", "show_replay.py", "show_tools.py"]
+    assert sorted(path.name for path in users) == views
     code = "import sys, agent.cli.configuration, agent.process; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -1,0 +1,58 @@
+"""`limpet buffer verify`: is everything in the buffer as it was written?
+
+Read-only. Exit status: 0 no damage, 1 damage, whatever else is readable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.cli import backlog, human, output
+from agent.cli.progress import Bar
+from buffer import lock
+from buffer.verify import Report
+from buffer.verify import verify as read
+
+
+def verify(data_dir: str | None, config: str | None, *, deep: bool, as_json: bool) -> int:
+    """Check every checksum, with `deep` every body too, and show what was found."""
+    place = backlog.where(data_dir, config)
+    with backlog.readable(place.data_dir), Bar(1000) as bar:
+
+        def progress(done: int, total: int) -> None:
+            share = 1000 * done // total if total else 1000
+            bar.update(share, f"{human.size(done)} of {human.size(total)}")
+
+        report = read(place.data_dir, deep=deep, progress=progress)
+    writer = lock.holder(f"{place.data_dir}/lock")
+    if as_json:
+        output.write_json(document(place.data_dir, report, deep=deep, writer=writer))
+    else:
+        from agent.cli import show, show_tools
+
+        output.write(show.text(show_tools.verified(report, running=writer is not None)))
+    return 0 if report.ok else 1
+
+
+def document(data_dir: str, report: Report, *, deep: bool, writer: int | None) -> dict[str, Any]:
+    """What `--json` prints."""
+    oldest, newest = report.span
+    segments = [
+        {**one._asdict(), "damage": one.damage._asdict() if one.damage else None} for one in report.segments
+    ]
+    return {
+        "data_dir": data_dir,
+        "ok": report.ok,
+        "deep": deep,
+        "writer_pid": writer,
+        "bytes": sum(one.bytes for one in report.segments),
+        "samples": report.samples,
+        "samples_lost": report.samples_lost,
+        "damaged_bytes": sum(one.damaged_bytes for one in report.segments),
+        "oldest_timestamp_ms": oldest,
+        "newest_timestamp_ms": newest,
+        "segments": segments,
+        "gaps": [gap._asdict() for gap in report.gaps],
+        "cursors": [cursor._asdict() for cursor in report.cursors],
+        "notes": [note._asdict() for note in report.notes],
+    }
