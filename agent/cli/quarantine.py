@@ -213,9 +213,8 @@ def _missing(name: str) -> int:
 def _agreed(items: Sequence[Item]) -> bool:
     if not sys.stdin.isatty():
         raise LimpetError("drop", "there is no terminal to ask at", "Add --yes if it is meant.")
+    batches = "1 refused batch" if len(items) == 1 else f"{human.count(len(items))} refused batches"
     samples = human.count(sum(item.samples for item in items))
-    print(
-        f"Drop {len(items)} refused batches with {samples} samples for good? [y/N] ", end="", file=sys.stderr
-    )
+    print(f"Drop {batches} with {samples} samples for good? [y/N] ", end="", file=sys.stderr)
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

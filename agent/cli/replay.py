@@ -113,7 +113,7 @@ def exit_status(report: Report) -> int:
     """What the shell is told."""
     if report.ended is Ended.INTERRUPTED:
         return INTERRUPTED
-    return 1 if report.refusals or report.ended is not Ended.COMPLETE else 0
+    return 1 if report.ledger.rejected or report.ended is not Ended.COMPLETE else 0
 
 
 def destination(to: str, config: Config | None) -> RemoteWrite:

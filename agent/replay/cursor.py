@@ -1,8 +1,8 @@
 """The lane's way through a source: what `buffer.cursor` is to the agent, and the ledger of a replay.
 
-    read = selected + what was not selected        selected = delivered + rejected
+    read = selected + what was not selected        selected = delivered + rejected + repeated
 
-both hold at every position. A position and its sums are saved together, once a second; what was settled since is
+both hold at every position. (Repeated are further values of a series for an instant: the first one counts.) A position and its sums are saved together, once a second; what was settled since is
 sent again after a kill, the same samples with the same times, which receivers take as one.
 """
 
@@ -34,6 +34,7 @@ class Ledger(NamedTuple):
     selected: int = 0
     delivered: int = 0
     rejected: int = 0
+    repeated: int = 0
     retried: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -121,13 +122,16 @@ class ReplayCursor:
             part = self._ahead.popleft()
             done, read, selected = part.piece.done, read + part.piece.samples, selected + part.selected
             times += [tick.at.wall_ms for tick in part.ticks]
+        left = sum(dropped.values())
         self._settled = was._replace(
             position=end,
             done=done,
             read=read,
             selected=selected,
             delivered=was.delivered + delivered,
-            rejected=was.rejected + sum(dropped.values()),
+            # A refused batch delivers nothing; of a delivered one, only what it repeats is left out.
+            rejected=was.rejected + (0 if delivered else left),
+            repeated=was.repeated + (left if delivered else 0),
             oldest_timestamp_ms=min(times, default=None),
             newest_timestamp_ms=max(times, default=None),
         )

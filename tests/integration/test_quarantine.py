@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from buffer.quarantine import Quarantine
+from tests.integration.test_cli_terminal import terminal
 from tests.support.agent import Agent
 from tests.support.limpet import limpet
 from tests.support.net import free_port, wait_for
@@ -153,6 +154,18 @@ def test_dropping_asks_and_says_what_it_did(tmp_path: Path) -> None:
     assert quarantine.items() == []
     missing = limpet(tmp_path, "buffer", "quarantine", "show", first, "--data-dir", tmp_path / "data")
     assert (missing.status, missing.out) == (1, "")
+
+
+@pytest.mark.parametrize(("key", "left", "status"), [(b"y\n", 0, 0), (b"n\n", 1, 1), (b"\n", 1, 1)])
+def test_dropping_at_a_terminal(tmp_path: Path, key: bytes, left: int, status: int) -> None:
+    quarantine = Quarantine(str(tmp_path))
+    quarantine.put("there", 0, [tick(0)], "rejected", 400, WORDS, 1)
+    with terminal("buffer", "quarantine", "drop", "--all", "--data-dir", str(tmp_path)) as shown:
+        shown.until(r"Drop 1 refused batch with 3 samples for good\? \[y/N\]")
+        shown.press(key)
+        shown.rest()
+        assert shown.process.returncode == status
+    assert len(quarantine.items()) == left
 
 
 @pytest.mark.parametrize("kills", [6])

@@ -17,6 +17,7 @@ import yaml
 from agent.cli.replay import INTERRUPTED
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
+from tests.integration.test_cli_terminal import terminal
 from tests.support.agent import Agent
 from tests.support.certs import Certs
 from tests.support.limpet import Done, command, environment, limpet
@@ -225,6 +226,26 @@ def test_ctrl_c_ends_it_in_good_order(tmp_path: Path) -> None:
         rest = replay(tmp_path, *where, "--resume")
         assert rest.status == 0
         assert (receiver.samples, once(receiver)) == (size(samples), samples)
+
+
+def test_a_person_sees_how_it_gets_on(tmp_path: Path) -> None:
+    samples = history(tmp_path / "data", grid_ms(hours_ago=10), 1000)
+    with Receiver([Answer(400, body=b"out of \x1b[31mbounds")]) as receiver:
+        receiver.default = Answer(delay_s=0.3)
+        where = ("--data-dir", str(tmp_path / "data"), "--to", receiver.url)
+        with terminal("buffer", "replay", *where, columns=120, HOME=str(tmp_path)) as shown:
+            shown.until("refused: HTTP 400: out of .*bounds")
+            shown.until(r"[4-9]0%.*,000 delivered, .* 10,000 refused")
+            shown.press(b"\x03")
+            told = shown.rest()
+            assert "--resume" in told
+            assert "\x1b[31mbounds" not in told
+            assert shown.process.returncode == INTERRUPTED
+        receiver.default = Answer()
+        with terminal("buffer", "replay", *where, "--resume", HOME=str(tmp_path)) as shown:
+            assert "Traceback" not in shown.rest()
+            assert shown.process.returncode == 1  # what was refused before still is
+    assert size(once(receiver)) == size(samples) - 10_000
 
 
 def test_a_file_goes_to_a_site_with_a_link(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:

@@ -65,7 +65,7 @@ def test_the_ledger_balances_at_every_position(
     pieces: list[int], selector: str | None, steps: list[tuple[int, str]], again: bool
 ) -> None:
     share = {None: 3, "a": 1, "nothing": 0}.get(selector, 2)
-    it, seen = cursor(Pieces(pieces), selector), list[int]()
+    it, seen, lost = cursor(Pieces(pieces), selector), list[int](), dict[str, int]()
     for limit, fate in [*steps, *([(1000, "delivered")] * 60)]:
         if not it.pending():
             break
@@ -75,11 +75,13 @@ def test_the_ledger_balances_at_every_position(
         assert chunk.end > it.position
         assert all(tick.values for tick in chunk.ticks)
         seen += [tick.at.wall_ms for tick in chunk.ticks]
-        rejected = {"delivered": 0, "rejected": chunk.samples, "repeated": chunk.samples // 3}[fate]
-        it.commit(chunk.end, chunk.samples - rejected, {"rejected": rejected} if rejected else {})
+        left = {"delivered": 0, "rejected": chunk.samples, "repeated": chunk.samples // 3}[fate]
+        it.commit(chunk.end, chunk.samples - left, {"rejected": left} if left else {})
         ledger = it.ledger
+        lost[fate] = lost.get(fate, 0) + left
+        assert (ledger.rejected, ledger.repeated) == (lost.get("rejected", 0), lost.get("repeated", 0))
         assert it.position == ledger.position == ledger.done == ledger.read == chunk.end
-        assert ledger.selected == ledger.delivered + ledger.rejected == len(seen) * share
+        assert ledger.selected == ledger.delivered + ledger.rejected + ledger.repeated == len(seen) * share
         if seen:
             assert (ledger.oldest_timestamp_ms, ledger.newest_timestamp_ms) == (min(seen), max(seen))
         if again:  # another process goes on
@@ -142,7 +144,7 @@ def test_a_state_comes_back_and_goes_away(tmp_path: Path, monkeypatch: pytest.Mo
     file = state.path("/data", "there", "https://x/", "6h", None, None)
     assert state.load(file) is None
     for position in (1, 2):
-        kept = State(99, "f", -5, 7, Ledger(position, 2, 3, 4, 5, 6, 7, 8, 9.5, 10, 11, None))
+        kept = State(99, "f", -5, 7, Ledger(position, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11, 12, None))
         state.save(file, kept)
         assert state.load(file) == kept
     assert [path.name for path in (tmp_path / "state/limpet").iterdir()] == [Path(file).name]
