@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from buffer import segment
-from buffer.codec import Encoder
+from buffer.codec import Decoder, Encoder
 from buffer.errors import NewerFormat
 from buffer.fs import TEMPORARY, Fs
 from buffer.model import Tick
@@ -176,7 +176,8 @@ class Log:
 
     def _write_thinned(self, fd: int, header: Header, firsts: Sequence[int]) -> tuple[Header, int]:
         encoder, samples, size = Encoder(), 0, segment.HEADER.size
-        entries = (entry for first in firsts for entry in entries_of(self._fs, self._folder, first))
+        decoder = Decoder()  # one for all, so that the same series are the same object across files
+        entries = (e for first in firsts for e in entries_of(self._fs, self._folder, first, decoder))
         for seq, end, ticks, missed in thin(entries, STEPS_MS[header.level]):
             body, key = encoder.encode(ticks, missed)
             count = sum(len(tick.values) for tick in ticks)

@@ -233,18 +233,24 @@ def _last_key(file: File, seq: int) -> int:
     return key
 
 
-def entries_of(fs: Fs, folder: str, first_seq: int) -> Iterator[Entry]:
-    """Yield the entries of one segment file; damage is passed over.  Raises OSError."""
+def entries_of(fs: Fs, folder: str, first_seq: int, decoder: Decoder | None = None) -> Iterator[Entry]:
+    """Yield the entries of one segment file; damage is passed over.  Raises OSError.
+
+    Series are the same object in all files that are read with one decoder, as long as the set stays.
+    """
     try:
         file = File(fs, folder, first_seq)
     except (segment.Short, segment.NewerVersion):
         return
-    decoder = Decoder()
+    decoder, next_seq = decoder or Decoder(), -1
     try:
         while (found := file.next()) is not None:
             if isinstance(found, Damaged):
                 decoder.reset()
                 continue
+            if found.seq != next_seq:  # records are missing, or there twice
+                decoder.reset()
+            next_seq = found.end
             with suppress(CodecError):
                 frame = decoder.decode(found.body, found.wall_ms, found.key)
                 yield Entry(found.seq, found.end, found.wall_ms, found.samples, frame.ticks, frame.missed)

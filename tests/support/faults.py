@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from buffer.fs import Fs, RealFs
@@ -33,7 +33,8 @@ class MemoryFs:
 
     A file's bytes are kept by `sync`, the entries of a folder by `sync_folder`, and each by itself: a synced
     file whose entry was not synced is gone.  Whatever was not synced may survive a power cut or not; `cut`
-    takes the choice from a generator of random numbers.
+    takes the choice from a generator of random numbers.  What was done to one folder survives in the order
+    in which it was done, as with every file system that keeps a journal; nothing else has an order.
     `capacity` is the size of the volume in bytes; a write that does not fit is short, or fails with ENOSPC.
     """
 
@@ -41,6 +42,7 @@ class MemoryFs:
         self.capacity = capacity
         self.entries: dict[str, Node] = {}
         self.durable: dict[str, Node] = {}
+        self._history: dict[str, list[dict[str, Node]]] = {}
         self.open_files: dict[int, tuple[Node, bool]] = {}
         self._last_fd = 1000
 
@@ -50,6 +52,7 @@ class MemoryFs:
         if path in self.entries:
             raise FileExistsError(errno.EEXIST, "exists", path)
         node = self.entries[path] = Node()
+        self._changed(path)
         return self._descriptor(node, writable=True)
 
     def open(self, path: str) -> int:
@@ -93,10 +96,12 @@ class MemoryFs:
     def rename(self, old: str, new: str) -> None:
         self.entries[new] = self._node(old)
         del self.entries[old]
+        self._changed(new)
 
     def unlink(self, path: str) -> None:
         self._node(path)
         del self.entries[path]
+        self._changed(path)
 
     def list(self, folder: str) -> list[str]:
         return [path[len(folder) + 1 :] for path in self.entries if _folder(path) == folder]
@@ -109,9 +114,9 @@ class MemoryFs:
             raise OSError(errno.ENOTEMPTY, "not empty", folder)
 
     def sync_folder(self, folder: str) -> None:
-        for path in [path for path in self.durable if _folder(path) == folder]:
-            del self.durable[path]
-        self.durable |= {path: node for path, node in self.entries.items() if _folder(path) == folder}
+        self.durable = {path: node for path, node in self.durable.items() if _folder(path) != folder}
+        self.durable |= self._in(folder)
+        self._history.pop(folder, None)
 
     def free(self, folder: str) -> tuple[int, int]:
         return max(0, self.capacity - self.used), self.capacity
@@ -132,20 +137,27 @@ class MemoryFs:
     def cut(self, choose: random.Random) -> None:
         """Cut the power: keep what was synced, and of the rest whatever `choose` chooses.
 
-        An entry is as it was or as it is.  A file keeps what was synced and a part of what was appended
+        A file keeps what was synced and a part of what was appended
         since, in which a hole of zeros may be.
         """
         self.kill()
         survived: dict[str, Node] = {}
-        for path in sorted({*self.entries, *self.durable}):
-            side = self.entries if choose.random() < 0.5 else self.durable
-            if path in side:
-                survived[path] = side[path]
+        for folder in sorted({_folder(path) for path in (*self.entries, *self.durable)}):
+            synced = {path: node for path, node in self.durable.items() if _folder(path) == folder}
+            survived |= choose.choice([synced, *self._history.get(folder, [])])
+        self._history.clear()
         for node in {id(node): node for node in survived.values()}.values():
             node.data = _what_is_left(node, choose)
             node.durable = bytes(node.data)
         self.entries = survived
         self.durable = dict(survived)
+
+    def _in(self, folder: str) -> dict[str, Node]:
+        return {path: node for path, node in self.entries.items() if _folder(path) == folder}
+
+    def _changed(self, path: str) -> None:
+        folder = _folder(path)
+        self._history.setdefault(folder, []).append(self._in(folder))
 
     def _node(self, path: str) -> Node:
         try:
@@ -183,6 +195,7 @@ def _what_is_left(node: Node, choose: random.Random) -> bytearray:
 # What goes wrong, given the call and its arguments; each returns what the call returns, or raises.
 
 Fault = Callable[[Fs, str, tuple[Any, ...]], Any]
+WRITING = frozenset({"create", "write", "sync", "rename", "sync_folder", "make_folder"})
 
 
 def eio(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
@@ -194,7 +207,7 @@ def eio(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
 
 def disk_full(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
     """Fail where something would have to be written."""
-    if name not in ("create", "write", "sync", "rename", "sync_folder", "make_folder"):
+    if name not in WRITING:
         return getattr(inner, name)(*args)
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
@@ -227,10 +240,16 @@ def died_in_write(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
 
 
 class Failing:
-    """Passes every call on, and lets call number `fail_at` fail, and all later ones where it is `lasting`."""
+    """Passes every call on, and lets call number `fail_at` fail, and all later ones where it is `lasting`.
 
-    def __init__(self, inner: Fs, fail_at: int, fault: Fault, *, lasting: bool = False) -> None:
+    Where a fault strikes certain calls only, these are the ones that count.
+    """
+
+    def __init__(
+        self, inner: Fs, fail_at: int, fault: Fault, *, lasting: bool = False, only: Collection[str] = ()
+    ) -> None:
         self._inner, self._fail_at, self._fault, self._lasting = inner, fail_at, fault, lasting
+        self._only = only
         self.calls = 0
         self.failed: str | None = None
         """The call that failed first."""
@@ -239,6 +258,8 @@ class Failing:
         passed_on = getattr(self._inner, name)
 
         def call(*args: Any) -> Any:
+            if self._only and name not in self._only:
+                return passed_on(*args)
             self.calls += 1
             if self.calls == self._fail_at or (self._lasting and self.calls > self._fail_at):
                 self.failed = self.failed or name

@@ -1,0 +1,336 @@
+"""Any call to the file system may fail, and at any call the process or the machine may die.
+
+One script is run again and again: call 1 goes wrong, then 2, then 3, until a run ends without meeting its
+fault.  So a call that is added to the buffer is covered the day it is written.  What must hold afterwards is
+in `check`, the same for every fault.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from buffer.buffer import Buffer, OnFull
+from buffer.errors import BufferFull
+from buffer.fs import Fs
+from buffer.reader import Entry, Reader
+from tests.support.faults import (
+    WRITING,
+    Failing,
+    Fault,
+    MemoryFs,
+    PowerLost,
+    broken_write,
+    died,
+    died_in_write,
+    disk_full,
+    eio,
+    short_write,
+)
+from tests.support.ticks import STEP_MS, exactly, tick
+
+WIDTH = 8
+NAMES = ("quick", "slow")
+
+
+class Trace:
+    """What a run of the script did, as its caller knows it."""
+
+    def __init__(self) -> None:
+        self.buffer: Buffer | None = None
+        self.acknowledged: dict[int, int] = {}
+        """Tick number: its position."""
+        self.begun: int | None = None
+        """The tick that is being appended."""
+        self.promised = 0
+        """Everything before this position was synced."""
+        self.delivered = dict.fromkeys(NAMES, 0)
+        self.settled = dict.fromkeys(NAMES, 0)
+        """The furthest position that was settled for a destination, delivered or dropped."""
+        self.kept = dict.fromkeys(NAMES, 0)
+        """The position that a destination had when it was last synced."""
+
+
+class Script:
+    """Opens, appends, reads, commits, syncs, rolls, makes room, closes, opens again."""
+
+    def __init__(self, folder: str, max_size: int, on_full: OnFull, ticks: int) -> None:
+        self.folder, self.max_size, self.on_full, self.ticks = folder, max_size, on_full, ticks
+
+    def open(self, fs: Fs) -> Buffer:
+        return Buffer(
+            self.folder,
+            NAMES,
+            max_size=self.max_size,
+            segment_size=600,
+            on_full=self.on_full,
+            fs=fs,
+            clock=itertools.count().__next__,
+        )
+
+    def run(self, fs: Fs, trace: Trace) -> None:
+        number = 0
+        for _ in range(2):
+            trace.buffer = buffer = self._open_at_last(fs)
+            for _ in range(self.ticks):
+                self._append(buffer, trace, number)
+                number += 1
+                if number % 3 == 0:
+                    self._deliver(buffer, trace, "quick", 100, 0)
+                if number % 5 == 0:
+                    self._sync(buffer, trace)
+                if number % 7 == 0:
+                    self._deliver(buffer, trace, "slow", 30, WIDTH)
+            try:
+                buffer.close()
+            except OSError:
+                assert not buffer.log._sealed
+            else:
+                self._synced(buffer, trace)
+
+    def _open_at_last(self, fs: Fs) -> Buffer:
+        try:
+            return self.open(fs)
+        except OSError:
+            return self.open(fs)  # a fault comes once, and leaves no lock behind
+
+    def _append(self, buffer: Buffer, trace: Trace, number: int) -> None:
+        trace.begun = number
+        try:
+            trace.acknowledged[number] = buffer.append([tick(number, WIDTH)], missed=1) - WIDTH
+        except (OSError, BufferFull):
+            pass
+        trace.begun = None
+        for name, cursor in buffer.cursors.items():
+            trace.settled[name] = max(trace.settled[name], cursor.position)
+
+    def _deliver(self, buffer: Buffer, trace: Trace, name: str, limit: int, refused: int) -> None:
+        cursor = buffer.cursors[name]
+        try:
+            chunk = cursor.read(limit)
+            if chunk.samples:
+                trace.delivered[name] += chunk.samples - refused
+                trace.settled[name] = max(trace.settled[name], chunk.end)
+                cursor.commit(chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {})
+        except OSError:
+            pass
+
+    def _sync(self, buffer: Buffer, trace: Trace) -> None:
+        for name, cursor in buffer.cursors.items():
+            trace.settled[name] = max(trace.settled[name], cursor.position)
+        try:
+            buffer.sync()
+        except OSError:
+            pass
+        else:
+            self._synced(buffer, trace)
+
+    def _synced(self, buffer: Buffer, trace: Trace) -> None:
+        trace.promised = buffer.log.end
+        trace.kept = {name: cursor.position for name, cursor in buffer.cursors.items()}
+
+
+def entries(fs: Fs, folder: str) -> Iterator[Entry]:
+    reader = Reader(fs, f"{folder}/segments")
+    while (entry := reader.next()) is not None:
+        yield entry
+    reader.close()
+
+
+def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evicts: bool) -> None:
+    buffer = script.open(fs)
+    log = buffer.log
+    found = list(entries(fs, script.folder))
+    numbers = [entry.ticks[0].at.mono_ms // STEP_MS for entry in found]
+
+    # What is there was written, bit for bit, in order, and each where it was acknowledged.
+    known = set(trace.acknowledged) | ({trace.begun} - {None})
+    assert set(numbers) <= known
+    assert numbers == sorted(set(numbers))
+    assert all(a.end <= b.seq for a, b in itertools.pairwise(found))
+    for number, entry in zip(numbers, found, strict=True):
+        assert exactly(entry.ticks) == exactly([tick(number, WIDTH)])
+        if number != trace.begun and script.on_full != "thin":
+            assert entry.seq == trace.acknowledged[number]
+
+    # What was acknowledged is there, or stands in a thinned record; after a power cut: what was synced.
+    covered = {p for entry in found for p in range(entry.seq, entry.end, WIDTH)}
+    until = trace.promised if power_was_cut else 1 << 62
+    missing = [p for p in trace.acknowledged.values() if log.first <= p < until and p not in covered]
+    assert not missing
+    # What is gone was settled by all, or evicted for those who had not.
+    if not evicts:
+        assert log.first <= min(trace.settled.values())
+
+    for name, cursor in buffer.cursors.items():
+        ledger = cursor.ledger
+        # Nothing is settled that was not, nothing is delivered that was not committed.
+        assert ledger.delivered <= trace.delivered[name]
+        assert ledger.position <= max(trace.settled[name], log.first)
+        assert evicts or "evicted" not in ledger.dropped
+        assert "corrupt" not in ledger.dropped
+        assert ledger.dropped.get("rejected", 0) <= len(trace.acknowledged) * WIDTH
+        if not power_was_cut:
+            assert ledger.position >= trace.kept[name]
+        assert_balance(buffer)
+
+    # The log goes on, and everything that waits is delivered, in order.
+    last = 10_000
+    buffer.append([tick(last, WIDTH)])
+    found = list(entries(fs, script.folder))  # again, because that may have made room
+    numbers = [entry.ticks[0].at.mono_ms // STEP_MS for entry in found]
+    for name, cursor in buffer.cursors.items():
+        begun, seen = cursor.position, []
+        while (chunk := cursor.read(100)).samples:
+            seen += chunk.ticks
+            cursor.commit(chunk.end, chunk.samples, {})
+            assert_balance(buffer)
+        waiting = [n for n, entry in zip(numbers, found, strict=True) if entry.end > begun]
+        assert waiting[-1] == last
+        assert exactly(seen) == exactly([tick(n, WIDTH) for n in waiting])
+        assert cursor.pending() == 0
+        if not power_was_cut:
+            assert cursor.ledger.dropped.get("corrupt", 0) == 0
+        assert buffer.cursors[name].ledger.damaged == 0 or power_was_cut
+    missed = log.missed
+    assert missed <= len(trace.acknowledged) + 1
+    buffer.close()
+    assert not fs.open_files
+
+    again = script.open(fs)
+    assert again.log.missed == missed
+    assert [c.pending() for c in again.cursors.values()] == [0, 0]
+    again.close()
+
+
+def assert_balance(buffer: Buffer) -> None:
+    for cursor in buffer.cursors.values():
+        ledger, ahead = cursor.ledger, cursor.thinned_ahead()
+        assert ledger.position - ledger.start == ledger.delivered + sum(ledger.dropped.values())
+        dropped = sum(ledger.dropped.values()) + ahead
+        assert buffer.log.end - ledger.start == ledger.delivered + cursor.pending() + dropped
+        assert cursor.pending() >= 0
+
+
+SCRIPTS: dict[str, tuple[int, OnFull, int]] = {  # name: cap, what goes when it is reached, ticks
+    "roomy": (1 << 20, "thin", 12),
+    "drop_oldest": (1700, "drop_oldest", 10),
+    "thin": (2000, "thin", 14),
+}
+# name: what happens, and to which calls; () stands for all.
+FAULTS: dict[str, tuple[Fault, Collection[str]]] = {
+    "eio": (eio, ()),
+    "disk_full": (disk_full, WRITING),
+    "short_write": (short_write, ["write"]),
+    "broken_write": (broken_write, ["write"]),
+}
+DEATHS: dict[str, tuple[Fault, Collection[str]]] = {
+    "at_a_call": (died, ()),
+    "in_a_write": (died_in_write, ["write"]),
+}
+
+
+@pytest.fixture(params=SCRIPTS)
+def script(request: pytest.FixtureRequest, tmp_path: Path) -> Script:
+    return Script(str(tmp_path), *SCRIPTS[request.param])
+
+
+def evicts(script: Script) -> bool:
+    return script.max_size < 1 << 20
+
+
+def test_the_scripts_do_what_they_are_for(script: Script) -> None:
+    fs, trace = MemoryFs(), Trace()
+    names: list[str] = []
+
+    def listen(inner: Fs, name: str, args: tuple[object, ...]) -> object:
+        names.append(name)
+        return getattr(inner, name)(*args)
+
+    script.run(Failing(fs, 1, listen, lasting=True), trace)
+    assert len(trace.acknowledged) == 2 * script.ticks
+    assert len(fs.list(f"{script.folder}/segments")) >= 2
+    assert {"create", "write", "sync", "sync_folder", "unlink", "open", "close", "list"} <= set(names)
+    assert trace.buffer is not None
+    reasons = {reason for c in trace.buffer.cursors.values() for reason in c.ledger.dropped}
+    assert "rejected" in reasons
+    assert ("evicted" in reasons) >= (script.on_full == "drop_oldest")
+    assert evicts(script) or "evicted" not in reasons
+    assert bool(trace.buffer.log.thinned) == (evicts(script) and script.on_full == "thin")
+    check(script, fs, trace, power_was_cut=False, evicts=evicts(script))
+
+
+@pytest.mark.parametrize(("fault", "only"), FAULTS.values(), ids=FAULTS)
+def test_any_call_may_fail(script: Script, fault: Fault, only: Collection[str]) -> None:
+    for n in every_call(script, only):
+        inner, trace = MemoryFs(), Trace()
+        fs = Failing(inner, n, fault, only=only)
+        script.run(fs, trace)
+        check(script, inner, trace, power_was_cut=False, evicts=evicts(script))
+        if fs.calls < n:
+            return
+
+
+@pytest.mark.parametrize(("fault", "only"), DEATHS.values(), ids=DEATHS)
+def test_the_process_may_die_at_any_call(script: Script, fault: Fault, only: Collection[str]) -> None:
+    for n in every_call(script, only):
+        inner, trace = MemoryFs(), Trace()
+        if not dies(script, Failing(inner, n, fault, only=only), trace):
+            return
+        inner.kill()
+        check(script, inner, trace, power_was_cut=False, evicts=evicts(script))
+
+
+@pytest.mark.parametrize(("fault", "only"), DEATHS.values(), ids=DEATHS)
+def test_the_power_may_fail_at_any_call(script: Script, fault: Fault, only: Collection[str]) -> None:
+    for n in every_call(script, only):
+        inner, trace = MemoryFs(), Trace()
+        if not dies(script, Failing(inner, n, fault, only=only), trace):
+            return
+        inner.cut(random.Random(n))
+        check(script, inner, trace, power_was_cut=True, evicts=evicts(script))
+
+
+def every_call(script: Script, only: Collection[str]) -> Iterator[int]:
+    """Yield 1, 2, 3, ... without end; in the long scripts every third, for the sake of time."""
+    return itertools.count(1, 1 if only or not evicts(script) else 3)
+
+
+def dies(script: Script, fs: Failing, trace: Trace) -> bool:
+    """Run the script until it dies; False where it does not."""
+    try:
+        script.run(fs, trace)
+    except PowerLost:
+        release_lock(trace)
+        return True
+    return False
+
+
+def release_lock(trace: Trace) -> None:
+    """Let go of the lock, as the kernel does; a buffer that died while it was opened has done it itself."""
+    if trace.buffer is not None:
+        trace.buffer._lock.close()
+
+
+@pytest.mark.parametrize(("fault", "only"), FAULTS.values(), ids=FAULTS)
+def test_a_disk_that_fails_for_good_stops_nothing_and_loses_nothing(
+    tmp_path: Path, fault: Fault, only: Collection[str]
+) -> None:
+    """From some call on everything fails, until the disk is well again."""
+    script = Script(str(tmp_path), *SCRIPTS["roomy"])
+    for n in range(20, 90, 9):
+        inner, trace = MemoryFs(), Trace()
+        fs = Failing(inner, n, fault, lasting=True, only=only)
+        try:
+            script.run(fs, trace)
+        except OSError:  # it could not even be opened again
+            pass
+        assert trace.buffer is not None
+        assert len(inner.open_files) <= 8
+        inner.kill()
+        release_lock(trace)
+        check(script, inner, trace, power_was_cut=False, evicts=False)
