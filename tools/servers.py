@@ -47,6 +47,7 @@ class Package(NamedTuple):
 
 PACKAGES = {
     "prometheus": Package("prometheus", "prometheus"),
+    "promtool": Package("promtool", "promtool"),
     "alertmanager": Package("prometheus-alertmanager", "prometheus-alertmanager"),
     "node-exporter": Package("prometheus-node-exporter", "prometheus-node-exporter"),
     "victoria-metrics": Package("victoria-metrics", "victoria-metrics"),
