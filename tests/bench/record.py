@@ -3,8 +3,8 @@
     python -m tests.bench.record --for 3600          run an agent for an hour, then write the file
     python -m tests.bench.record --from DATA_DIR     write the file from a buffer that is there already
 
-What would tell which host it was is replaced: the configured labels stand for a host, and the kernel's release
-in `host_info` is a made-up one. Mount points and devices are kept as they are: look at them before sharing.
+What would tell which host it was is replaced: the configured labels stand for a host, the kernel's release in
+`host_info` is a made-up one, and mount points below / are numbered. Devices and interfaces are kept as they are.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from pathlib import Path
 from buffer.fs import RealFs
 from buffer.model import Series, Tick
 from buffer.reader import Reader
-from tests.bench import replay
-from tests.support.agent import Agent
+from tests.bench import replay, steady
 from tests.support.receiver import Receiver
 
 INTERVAL_MS = 10_000
-LABELS = {"environment": "production", "region": "eu-west", "role": "gateway"}
 HOSTNAME = "web-01"
 KERNEL = "6.12.0-1-amd64"
 
@@ -31,14 +29,8 @@ KERNEL = "6.12.0-1-amd64"
 def record(seconds: float, folder: Path) -> Path:
     """Run an agent for so long, with a receiver that takes everything; return its data folder."""
     with Receiver(keep=0) as receiver:
-        agent = Agent(
-            folder,
-            [{"url": receiver.url, "name": "central", "queue_config": {}}],
-            hostname=HOSTNAME,
-            labels=LABELS,
-            collect={"interval": f"{INTERVAL_MS}ms"},
-            log={"format": "json"},
-        )
+        destination = {"url": receiver.url, "name": "central"}
+        agent = steady.at_defaults(folder, HOSTNAME, destination, f"{INTERVAL_MS}ms")
         with agent:
             time.sleep(seconds)
             agent.stop()
@@ -48,19 +40,22 @@ def record(seconds: float, folder: Path) -> Path:
 def ticks(data_dir: Path) -> Iterator[Tick]:
     """Return what a buffer holds, without what would name the host."""
     known: dict[tuple[Series, ...], tuple[Series, ...]] = {}
+    mounts = {"/": "/"}
+
+    def nameless(series: Series) -> Series:
+        labels = dict(series.labels) | {"hostname": HOSTNAME}
+        if "kernel_release" in labels:
+            labels["kernel_release"] = KERNEL
+        if "mountpoint" in labels:
+            labels["mountpoint"] = mounts.setdefault(labels["mountpoint"], f"/mnt/{len(mounts)}")
+        return series._replace(labels=tuple(sorted(labels.items())))
+
     reader = Reader(RealFs(), str(data_dir / "segments"))
     while (entry := reader.next()) is not None:
         for tick in entry.ticks:
-            series = known.setdefault(tick.series, tuple(map(_nameless, tick.series)))
+            series = known.setdefault(tick.series, tuple(map(nameless, tick.series)))
             yield tick._replace(series=series)
     reader.close()
-
-
-def _nameless(series: Series) -> Series:
-    labels = dict(series.labels) | {"hostname": HOSTNAME}
-    if "kernel_release" in labels:
-        labels["kernel_release"] = KERNEL
-    return series._replace(labels=tuple(sorted(labels.items())))
 
 
 def main() -> None:

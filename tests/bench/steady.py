@@ -7,7 +7,7 @@ often, so that minutes show what would creep in over an hour.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -41,16 +41,21 @@ def agent(folder: Path, server: Prometheus, certs: Certs, interval: str, port: i
         "url": f"https://127.0.0.1:{port or server.port}/api/v1/write",
         "name": "central",
         "tls_config": {"ca_file": str(certs.ca)},
-        "queue_config": {},
     }
-    return Agent(
-        folder,
-        [destination],
-        hostname=folder.name,
-        labels={"environment": "production", "region": "eu-west", "role": "gateway"},
-        collect={"interval": interval},
-        log={"format": "json"},
-    )
+    return at_defaults(folder, folder.name, destination, interval)
+
+
+def at_defaults(folder: Path, hostname: str, destination: Mapping[str, object], interval: str) -> Agent:
+    """An agent without any of the settings that make tests quick."""
+    made = Agent(folder, [])
+    made.config = {
+        "hostname": hostname,
+        "labels": {"environment": "production", "region": "eu-west", "role": "gateway"},
+        "data_dir": "data",
+        "collect": {"interval": interval},
+        "remote_write": [destination],
+    }
+    return made
 
 
 def figures(folder: Path, server: Prometheus, certs: Certs, seconds: float) -> list[Figure]:
