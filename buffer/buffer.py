@@ -224,7 +224,6 @@ class Buffer:
         with suppress(OSError):
             for cursor in self.cursors.values():
                 cursor.persist()
-            self._fs.sync_folder(f"{self._dir}/cursors")
         with self._shrinking:
             while (second := self.log.second()) is not None and second <= settled:
                 self.log.drop_oldest()

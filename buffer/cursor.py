@@ -345,6 +345,7 @@ class Cursor:
         if len(data) < 2 * SLOT:
             data = data.ljust(2 * SLOT)
             write_atomic(self._fs, self._path, data)
+            self._fs.sync_folder(f"{self._folder}/cursors")
         self._fd = self._fs.modify(self._path)
         return _newest(data)
 

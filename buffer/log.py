@@ -129,7 +129,7 @@ class Log:
         """Return what begins where, oldest first: headers with their ends filled in, and sizes in bytes."""
         with self._lock:
             firsts = sorted(self.sizes)
-            ends = [*firsts[1:], self.end]
+            ends = [*firsts, self.end][1:]
             return [
                 (self.thinned.get(first) or Header(first, 0, end, end - first), self.sizes[first])
                 for first, end in zip(firsts, ends, strict=True)
@@ -171,8 +171,12 @@ class Log:
         self._fs.sync_folder(self._folder)
         with self._lock:
             self.sizes[header.first_seq], self.thinned[header.first_seq] = size, header
+            for each in old[1:]:  # they count no more, even if they cannot be removed now
+                del self.sizes[each.first_seq]
+                self.thinned.pop(each.first_seq, None)
         for each in old[1:]:
-            self._remove(each.first_seq)
+            with suppress(OSError):
+                self._fs.unlink(self._path(each.first_seq))
 
     def _write_thinned(self, fd: int, header: Header, firsts: Sequence[int]) -> tuple[Header, int]:
         encoder, samples, size = Encoder(), 0, segment.HEADER.size

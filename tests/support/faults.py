@@ -250,6 +250,7 @@ class Failing:
     ) -> None:
         self._inner, self._fail_at, self._fault, self._lasting = inner, fail_at, fault, lasting
         self._only = only
+        self._dead = False
         self.calls = 0
         self.failed: str | None = None
         """The call that failed first."""
@@ -258,12 +259,20 @@ class Failing:
         passed_on = getattr(self._inner, name)
 
         def call(*args: Any) -> Any:
+            if self._dead:  # what stands in a `finally` does not happen either
+                if name == "close":
+                    return None
+                raise PowerLost
             if self._only and name not in self._only:
                 return passed_on(*args)
             self.calls += 1
             if self.calls == self._fail_at or (self._lasting and self.calls > self._fail_at):
                 self.failed = self.failed or name
-                return self._fault(self._inner, name, args)
+                try:
+                    return self._fault(self._inner, name, args)
+                except PowerLost:
+                    self._dead = True
+                    raise
             return passed_on(*args)
 
         return call

@@ -17,7 +17,7 @@ from buffer.fs import Fs, RealFs
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Reader
-from tests.support.faults import Counting, Failing, MemoryFs, disk_full, eio
+from tests.support.faults import Counting, Failing, MemoryFs, broken_write, disk_full, eio, short_write
 from tests.support.ticks import exactly, tick
 
 FOLDER = "log"
@@ -137,11 +137,11 @@ def test_a_failed_append_leaves_the_log_as_it_was() -> None:
     log = Log(inner, FOLDER, 1 << 20)
     append(log, 0)
     size = log.size
-    for fault in (eio, disk_full):
+    for fault in (eio, disk_full, short_write, broken_write):
         log._fs = Failing(inner, 1, fault)
         with pytest.raises(OSError):
             append(log, 1)
-        assert (log.end, log.size) == (3, size)
+        assert (log.end, log.size) == (3, size) == (3, len(inner.entries[f"{FOLDER}/{segment.name(0)}"].data))
         assert exactly(read(inner)) == ticks([0])
     log._fs = inner
     append(log, 2)
@@ -311,3 +311,7 @@ def test_the_newest_segment_is_never_dropped() -> None:
     end = log.end
     log.close()
     assert Log(fs, FOLDER, ROLL).end == end == 90
+
+
+def test_a_log_without_a_record_has_no_segments() -> None:
+    assert Log(MemoryFs(), FOLDER, ROLL).segments() == []
