@@ -74,6 +74,14 @@ class File:
 
     def next(self) -> Record | Damaged | None:
         """Return the next record or stretch of damage; None at the end, clean or torn, for now."""
+        if not self._checked:  # no damage yet: nothing to be patient with
+            found = segment.decode(self._data, self._at, self.header.first_seq)
+            if isinstance(found, Record):
+                self._at = found.after
+                return found
+        return self._search()
+
+    def _search(self) -> Record | Damaged | None:
         start, torn, why = self.offset, -1, ""
         while True:
             patience = PATIENCE * (1 << 22) + PATIENCE * self.offset - self._checked

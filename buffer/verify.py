@@ -202,11 +202,12 @@ class _Scan:
         self.damaged_bytes += size
         self.damage = self.damage or Damage(at, reason)
 
-    def read(self, record: Record) -> None:
-        self.samples += record.samples
-        at = record.wall_ms
-        self.oldest = at if self.oldest is None or at < self.oldest else self.oldest
-        self.newest = at if self.newest is None or at > self.newest else self.newest
+    def read(self, samples: int, wall_ms: int) -> None:
+        self.samples += samples
+        if self.oldest is None or wall_ms < self.oldest:
+            self.oldest = wall_ms
+        if self.newest is None or wall_ms > self.newest:
+            self.newest = wall_ms
 
     def segment(self, samples: int, lost: int, damage: Damage | None, *, leftover: bool = False) -> Segment:
         first, level, end = self.first, self.header.level, self.end
@@ -263,35 +264,36 @@ def _walk(scan: _Scan, file: File, decoder: Decoder | None, tell: Callable[[int]
     position = expected = scan.header.first_seq
     readable = explained = False
     told = 0
-    scan.at = at = file.offset
+    scan.at = file.offset
     while (found := file.next()) is not None:
-        after = file.offset
+        at, scan.at = scan.at, file.offset
         if isinstance(found, Damaged):
             scan.damaged(found.at, found.after - found.at, found.why)
             readable, explained, scan.open_end = False, True, True
-            scan.at = at = after
             continue
-        if found.seq != expected:
+        seq, end, wall_ms, samples, key, _, _ = found
+        if seq != expected:
             readable = False
             if not explained:
-                scan.damaged(at, 0, f"expected the record of seq {expected}, found {found.seq}")
-        readable, explained, expected = readable or found.key, False, found.end
+                scan.damaged(at, 0, f"expected the record of seq {expected}, found {seq}")
+        readable, explained, scan.open_end, expected = readable or key, False, False, end
         if readable and decoder is not None and not _decodes(decoder, found):
-            scan.damaged(at, after - at, f"the record of seq {found.seq} cannot be decoded")
+            scan.damaged(at, scan.at - at, f"the record of seq {seq} cannot be decoded")
             readable = False
         if not readable and scan.damage is None:
             scan.damaged(at, 0, "it does not begin with a key frame")
-        if readable and found.end > position:
-            scan.lost += max(0, found.seq - position)
-            scan.read(found)
-            position = found.end
-        scan.records, scan.open_end, scan.end = scan.records + 1, False, max(scan.end, found.end)
-        scan.at = at = after
+        if readable and end > position:
+            scan.lost += seq - position if seq > position else 0
+            scan.read(samples, wall_ms)
+            position = end
+        scan.records += 1
+        if end > scan.end:
+            scan.end = end
         if at - told >= _TELL_EVERY:
             tell(at - told)
             told = at
     tell(scan.size - told)
-    scan.torn = at < scan.size
+    scan.torn = scan.at < scan.size
     scan.lost += scan.end - position
     if scan.header.level:
         scan.end, scan.open_end = max(scan.end, scan.header.end_seq), False
