@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
@@ -51,6 +52,10 @@ class Collectors:
         self._hung = {name for name in self._collect if name not in done}
         return [self._group(name, done.get(name)) for name in self._collect]
 
+    def close(self) -> None:
+        """End the threads that run collectors, but for those that hang."""
+        self._workers.close()
+
     def _group(self, name: str, done: Done[list[Sample]] | None) -> Group:
         if done is None:
             return Group(name, [], f"it takes longer than {self._patience:g} s, and was left behind")
@@ -62,7 +67,11 @@ class Collectors:
 def collect(file: str | None, form: str, *, watch: bool, interval: float | None) -> int:
     """Show the readings as `form` (table, prometheus, json); once, or until Ctrl-C. Raises ConfigErrors."""
     config = load_file(file).config if file else Config()
-    collectors = Collectors(config)
+    with closing(Collectors(config)) as collectors:
+        return _show(collectors, form, watch=watch, interval=interval)
+
+
+def _show(collectors: Collectors, form: str, *, watch: bool, interval: float | None) -> int:
     pause = interval or (WATCH_SECONDS if watch else ONCE_SECONDS)
     collectors.read()  # what rates are computed from
     if form == "table":

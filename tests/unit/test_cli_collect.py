@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Probe]]:
 
 def test_the_labels_of_the_configuration(probes: dict[str, Probe]) -> None:
     config = load("{hostname: web-01, labels: {role: gateway}, remote_write: []}", "x.yaml").config
-    groups = collect.Collectors(config).read()
+    with closing(collect.Collectors(config)) as collectors:
+        groups = collectors.read()
     assert [group.name for group in groups] == ["one", "two"]
     [(series, value)] = groups[0].readings
     assert series.labels == (("device", "a"), ("hostname", "web-01"), ("role", "gateway"))
@@ -76,6 +78,7 @@ def test_a_collector_that_hangs_is_left_behind_and_comes_back(probes: dict[str, 
     while (one := collectors.read()[0]).problem:
         pass
     assert len(one.readings) == 1
+    collectors.close()
 
 
 def test_it_runs_twice_and_says_what_failed(
