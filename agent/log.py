@@ -1,7 +1,7 @@
 """Structured logs on standard error: one line an event, JSON for machines, colors on a terminal.
 
 Importing this module is how structlog gets imported, without two modules that cost memory and that
-`limpet run` does not need: rich, where it is installed (4 MB), and asyncio (3.4 MB).
+`limpet run` does not need: rich, where it is installed (4 MB), and asyncio (1.7 MB).
 """
 
 from __future__ import annotations
