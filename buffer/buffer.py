@@ -219,14 +219,18 @@ class Buffer:
         settled = min((c.position for c in self.cursors.values()), default=0)
         if (second := self.log.second()) is None or second > settled:
             return
-        # First the cursors: what was delivered must not count as evicted after a kill or a power cut.
-        # Where the disk is too full for that, they are written when this has made room.
-        with suppress(OSError):
-            for cursor in self.cursors.values():
-                cursor.persist()
+        self._persist()
         with self._shrinking:
             while (second := self.log.second()) is not None and second <= settled:
                 self.log.drop_oldest()
+
+    def _persist(self) -> None:
+        """Write the cursors before something goes, so that what was delivered never counts as evicted,
+        whenever the process or the power ends.  Where the disk is too full they are written later.
+        """
+        for cursor in self.cursors.values():
+            with suppress(OSError):
+                cursor.persist()
 
     def _make_room(self) -> None:
         if self._fits():
@@ -268,6 +272,7 @@ class Buffer:
                 return False
             for cursor in self.cursors.values():
                 cursor.skip(second, "evicted")
+            self._persist()
             self.log.drop_oldest()
         self._tell(why, upto=second)
         return True

@@ -180,12 +180,12 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
         ledger = cursor.ledger
         # Nothing is settled that was not, nothing is delivered that was not committed.
         assert ledger.delivered <= trace.delivered[name]
-        assert ledger.position <= max(trace.settled[name], log.first)
+        was = trace.buffer.cursors[name].ledger if trace.buffer else ledger
+        assert ledger.position <= max(trace.settled[name], was.position, log.first)
         assert evicts or "evicted" not in ledger.dropped
         assert "corrupt" not in ledger.dropped
         # What was delivered does not turn into a loss, whenever it ended.
-        was = trace.buffer.cursors[name].ledger.dropped if trace.buffer else {}
-        assert ledger.dropped.get("evicted", 0) <= was.get("evicted", 0)
+        assert ledger.dropped.get("evicted", 0) <= was.dropped.get("evicted", 0)
         assert ledger.dropped.get("rejected", 0) <= len(trace.acknowledged) * WIDTH
         assert ledger.position >= trace.kept[name]
         assert_balance(buffer)

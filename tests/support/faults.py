@@ -104,7 +104,7 @@ class MemoryFs:
         self._changed(path)
 
     def list(self, folder: str) -> list[str]:
-        return [path[len(folder) + 1 :] for path in self.entries if _folder(path) == folder]
+        return [path[len(folder) + 1 :] for path in tuple(self.entries) if _folder(path) == folder]
 
     def make_folder(self, folder: str) -> None:
         """Folders are there when they are needed; these tests are not about folders."""
@@ -126,8 +126,8 @@ class MemoryFs:
     @property
     def used(self) -> int:
         """Bytes taken, those of removed files that are still open among them."""
-        nodes = {id(node): node for node in self.entries.values()}
-        nodes |= {id(node): node for node, _ in self.open_files.values()}
+        nodes = {id(node): node for node in tuple(self.entries.values())}
+        nodes |= {id(node): node for node, _ in tuple(self.open_files.values())}
         return sum(len(node.data) for node in nodes.values())
 
     def kill(self) -> None:
@@ -153,7 +153,7 @@ class MemoryFs:
         self.durable = dict(survived)
 
     def _in(self, folder: str) -> dict[str, Node]:
-        return {path: node for path, node in self.entries.items() if _folder(path) == folder}
+        return {path: node for path, node in tuple(self.entries.items()) if _folder(path) == folder}
 
     def _changed(self, path: str) -> None:
         folder = _folder(path)

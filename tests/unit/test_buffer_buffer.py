@@ -1,0 +1,369 @@
+"""The buffer as a whole: caps, room, destinations, and the ledger through all of it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from buffer.buffer import Buffer, OnFull
+from buffer.errors import BufferFull
+from buffer.status import status
+from tests.support.faults import Failing, MemoryFs, eio
+from tests.support.ticks import exactly, tick
+
+
+def open_buffer(
+    fs: MemoryFs, folder: Path, max_size: int = 1 << 20, on_full: OnFull = "drop_oldest"
+) -> Buffer:
+    """Open a buffer whose clock stands still: cursor files are written once, and then when it syncs."""
+    return Buffer(
+        str(folder),
+        ["a", "b"],
+        max_size=max_size,
+        segment_size=1000,
+        on_full=on_full,
+        fs=fs,
+        clock=lambda: 0.0,
+    )
+
+
+def fill(buffer: Buffer, first: int, end: int) -> None:
+    for number in range(first, end):
+        buffer.append([tick(number)])
+
+
+def deliver(buffer: Buffer, name: str, limit: int = 1 << 30) -> int:
+    cursor, found = buffer.cursors[name], 0
+    while found < limit and (chunk := cursor.read(min(60, limit - found))).samples:
+        cursor.commit(chunk.end, chunk.samples, {})
+        found += chunk.samples
+    return found
+
+
+def die(buffer: Buffer, fs: MemoryFs) -> None:
+    fs.kill()
+    buffer._lock.close()
+
+
+def balanced(buffer: Buffer) -> bool:
+    return all(
+        buffer.log.end - c.ledger.start
+        == c.ledger.delivered + c.pending() + sum(c.ledger.dropped.values()) + c.thinned_ahead()
+        for c in buffer.cursors.values()
+    )
+
+
+# Room.
+
+
+@pytest.mark.parametrize("on_full", ["thin", "drop_oldest"])
+def test_the_cap_is_kept_to_one_record_and_the_newest_stays(tmp_path: Path, on_full: OnFull) -> None:
+    fs = MemoryFs()
+    buffer = open_buffer(fs, tmp_path, 10_000, on_full)
+    for number in range(2000):
+        buffer.append([tick(number)])
+        on_disk = sum(len(node.data) for path, node in fs.entries.items() if "/segments/" in path)
+        assert on_disk <= 10_000 + 400
+        assert on_disk == buffer.log.size
+    assert balanced(buffer)
+    assert exactly(list(buffer.cursors["a"].read(10**6).ticks)[-50:]) == exactly(
+        [tick(n) for n in range(1950, 2000)]
+    )
+
+
+def test_what_was_delivered_never_counts_as_evicted_even_if_the_cursor_file_is_behind(tmp_path: Path) -> None:
+    fs = MemoryFs()
+    buffer = open_buffer(fs, tmp_path, 10_000)
+    fill(buffer, 0, 10)
+    buffer.sync()
+    number = 10
+    while buffer.log.first == 0:  # until the cap is reached, and the oldest segment is let go
+        buffer.append([tick(number)])
+        number += 1
+        for name in ("a", "b"):
+            deliver(buffer, name)
+    gone = buffer.log.first
+    die(buffer, fs)
+    again = open_buffer(fs, tmp_path, 10_000)
+    for cursor in again.cursors.values():
+        assert cursor.position >= gone
+        assert "evicted" not in cursor.ledger.dropped
+        assert cursor.ledger.delivered == cursor.position
+
+
+def test_what_was_evicted_counts_for_those_who_had_not_got_it_also_after_a_kill(tmp_path: Path) -> None:
+    fs = MemoryFs()
+    buffer = open_buffer(fs, tmp_path, 10_000)
+    buffer.sync()
+    for number in range(1500):
+        buffer.append([tick(number)])
+        deliver(buffer, "a")
+    gone = buffer.log.first
+    assert buffer.cursors["a"].ledger.dropped == {}
+    assert buffer.cursors["b"].ledger.dropped == {"evicted": gone}
+    die(buffer, fs)
+    again = open_buffer(fs, tmp_path, 10_000)
+    assert again.cursors["b"].ledger.dropped == {"evicted": gone}
+    assert again.cursors["a"].ledger.dropped.get("evicted", 0) == 0
+    assert balanced(again)
+
+
+def test_a_cap_that_was_lowered_below_the_newest_file_stops_nothing(tmp_path: Path) -> None:
+    fs = MemoryFs()
+    buffer = Buffer(str(tmp_path), ["a"], max_size=1 << 20, segment_size=1 << 17, fs=fs)
+    fill(buffer, 0, 3000)
+    large = buffer.log.size
+    buffer.close()
+    for on_full in ("drop_oldest", "thin"):
+        buffer = open_buffer(fs, tmp_path, 8_000, on_full)
+        fill(buffer, 3000, 3200)
+        assert buffer.log.size <= 8_400 < large
+        assert balanced(buffer)
+        buffer.close()
+
+
+def test_a_record_as_large_as_the_cap_stops_nothing(tmp_path: Path) -> None:
+    fs = MemoryFs()
+    buffer = open_buffer(fs, tmp_path, 4_000)
+    wide = tick(0)
+    series = tuple(wide.series[0]._replace(name=f"m{i}_{hash(i * 7919)}") for i in range(3000))
+    buffer.append([wide._replace(series=series, values=[0.1 * i for i in range(3000)])])
+    assert buffer.log.size > 4_000
+    fill(buffer, 1, 100)
+    assert buffer.log.size < 4_400
+    assert balanced(buffer)
+
+
+def test_drop_newest_refuses_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
+    fs = MemoryFs()
+    buffer = open_buffer(fs, tmp_path, 4_000, "drop_newest")
+    with pytest.raises(BufferFull, match="max_size"):
+        fill(buffer, 0, 10**6)
+    number = buffer.log.end // 3
+    for name in ("a", "b"):
+        assert deliver(buffer, name) == 3 * number
+    buffer.append([tick(number)])
+    assert balanced(buffer)
+    assert all(c.ledger.dropped == {} for c in buffer.cursors.values())
+
+
+@pytest.mark.parametrize("on_full", ["thin", "drop_oldest", "drop_newest"])
+def test_the_floor_of_free_space_is_kept_and_opening_below_it_is_no_error(
+    tmp_path: Path, on_full: OnFull
+) -> None:
+    fs = MemoryFs(capacity=1_000_000)
+    fs.write(fs.create("someone/else"), bytes(960_000), 0)
+    buffer = Buffer(
+        str(tmp_path), ["a"], max_size=1 << 20, min_free=lambda volume: volume // 20, on_full=on_full, fs=fs
+    )
+    with pytest.raises(BufferFull, match="min_free_space"):
+        buffer.append([tick(0)])
+    buffer.sync()
+    assert not buffer.log.sizes
+    fs.unlink("someone/else")
+    fs.kill()
+    fill(buffer, 0, 10)
+    assert buffer.log.end == 30
+
+
+def test_a_full_disk_stops_the_append_alone_and_recovers_by_itself(tmp_path: Path) -> None:
+    """Cursor files cannot be written either; what was delivered makes the room for them."""
+    fs = MemoryFs(capacity=40_000)
+    buffer = Buffer(
+        str(tmp_path), ["a", "b"], max_size=1 << 20, segment_size=2_000, fs=fs, on_full="drop_oldest"
+    )
+    with pytest.raises(OSError):
+        fill(buffer, 0, 10**6)
+    number = buffer.log.end // 3
+    for _ in range(3):
+        with pytest.raises(OSError):
+            buffer.append([tick(number)])
+    assert balanced(buffer)
+    for name in ("a", "b"):
+        cursor = buffer.cursors[name]
+        while (chunk := cursor.read(60)).samples:
+            try:
+                cursor.commit(chunk.end, chunk.samples, {})
+            except OSError:
+                pass
+        assert cursor.ledger.delivered == 3 * number
+    for _ in range(3):
+        try:
+            buffer.sync()
+        except OSError:
+            continue
+    fill(buffer, number, number + 10)
+    buffer.sync()
+    die(buffer, fs)
+    again = open_buffer(fs, tmp_path)
+    for cursor in again.cursors.values():
+        assert (cursor.ledger.delivered, cursor.ledger.dropped, cursor.pending()) == (3 * number, {}, 30)
+
+
+def test_eviction_works_on_a_disk_that_is_truly_full(tmp_path: Path) -> None:
+    """Nothing can be written, so the segment goes first and is accounted for later, even over a kill."""
+    fs = MemoryFs(capacity=60_000)
+    buffer = open_buffer(fs, tmp_path, 30_000)
+    fill(buffer, 0, 400)
+    buffer.sync()
+    number = 400
+    while buffer.log.first == 0:
+        buffer.append([tick(number)])
+        number += 1
+    fs.capacity = fs.used
+    before = buffer.log.first
+    for _ in range(2000):
+        try:
+            buffer.append([tick(number)])
+        except OSError:
+            pass
+        else:
+            number += 1
+    assert buffer.log.first >= before
+    assert balanced(buffer)
+    gone = buffer.log.first
+    die(buffer, fs)
+    again = open_buffer(fs, tmp_path, 30_000)
+    for cursor in again.cursors.values():
+        assert cursor.ledger.dropped == {"evicted": gone}
+    assert balanced(again)
+
+
+def test_a_file_that_cannot_be_removed_stops_no_ledger(tmp_path: Path) -> None:
+    inner = MemoryFs()
+    buffer = open_buffer(inner, tmp_path, 6_000)
+    buffer.log._fs = Failing(inner, 1, eio, lasting=True, only=["unlink"])
+    number, failed = 0, 0
+    for number in range(600):
+        try:
+            buffer.append([tick(number)])
+        except OSError:
+            failed += 1
+    assert failed
+    assert balanced(buffer)
+    buffer.log._fs = inner
+    fill(buffer, 600, 700)
+    assert buffer.log.size <= 6_400
+    assert balanced(buffer)
+
+
+def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path) -> None:
+    fs = MemoryFs()
+    buffer = open_buffer(fs, tmp_path, 12_000, "thin")
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def keep(doing: str) -> None:
+        try:
+            while not over.is_set():
+                if doing == "sync":
+                    buffer.sync()
+                elif doing == "look":
+                    assert buffer.log.size >= 0
+                    assert buffer.written >= 0
+                    assert all(c.pending() >= 0 for c in buffer.cursors.values())
+                else:
+                    deliver(buffer, doing, 600)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=keep, args=(what,)) for what in ("sync", "look", "a", "b")]
+    for thread in threads:
+        thread.start()
+    try:
+        fill(buffer, 0, 3000)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    for name in ("a", "b"):
+        deliver(buffer, name)
+    assert balanced(buffer)
+    for cursor in buffer.cursors.values():
+        assert cursor.pending() == 0
+        assert cursor.ledger.dropped.get("corrupt", 0) == 0
+    buffer.close()
+    assert not fs.open_files
+
+
+# Destinations.
+
+
+def test_destinations_start_where_they_are_told_and_are_forgotten_in_time(tmp_path: Path) -> None:
+    now = 1e9
+    told: list[str] = []
+
+    def open_with(*names: str) -> Buffer:
+        return Buffer(
+            str(tmp_path),
+            names,
+            start_now=["now"],
+            forget_after=100,
+            wall=lambda: now,
+            tell=lambda what, **_: told.append(what),
+        )
+
+    buffer = open_with("a")
+    fill(buffer, 0, 10)
+    buffer.close()
+    buffer = open_with("oldest", "now")
+    assert {n: c.pending() for n, c in buffer.cursors.items()} == {"oldest": 30, "now": 0, "a": 30}
+    buffer.close()
+    now += 99
+    buffer = open_with("oldest")
+    assert set(buffer.cursors) == {"oldest", "now", "a"}
+    now += 2
+    buffer.sync()
+    assert set(buffer.cursors) == {"oldest", "now"}
+    buffer.close()
+    assert told == ["forgotten"]
+    assert [d["name"] for d in status(str(tmp_path))["destinations"]] == ["now", "oldest"]
+
+
+def test_without_destinations_everything_is_kept(tmp_path: Path) -> None:
+    buffer = Buffer(str(tmp_path), [], max_size=1 << 20, segment_size=500)
+    fill(buffer, 0, 50)
+    buffer.sync()
+    assert buffer.log.first == 0
+    buffer.close()
+    assert status(str(tmp_path))["samples"] == 150
+
+
+def test_waiting_ends_when_something_comes_or_somebody_wakes_it(tmp_path: Path) -> None:
+    buffer = Buffer(str(tmp_path), ["a"])
+    for end in (lambda: buffer.append([tick(0)]), buffer.wake):
+        waiter = threading.Thread(target=buffer.wait, args=(buffer.log.end, 60.0))
+        waiter.start()
+        while waiter.is_alive():
+            end()
+            waiter.join(0.01)
+    buffer.wait(0, 60.0)  # something is there already
+    buffer.close()
+
+
+# What the status says.
+
+
+def test_the_status_says_what_the_next_start_will_say(tmp_path: Path) -> None:
+    """After a kill between the dropping of a segment and its accounting, and with cursors ahead."""
+    buffer = Buffer(str(tmp_path), ["a", "b"], max_size=20_000, segment_size=1000, on_full="drop_oldest")
+    fill(buffer, 0, 800)
+    buffer.sync()
+    while buffer.log.first < 600:
+        fill(buffer, 800, 801)
+        deliver(buffer, "a")
+    buffer._lock.close()  # it was killed
+    shown = {d["name"]: d["ledger"] for d in status(str(tmp_path))["destinations"]}
+    again = Buffer(str(tmp_path), ["a", "b"], max_size=20_000, segment_size=1000, on_full="drop_oldest")
+    for name, cursor in again.cursors.items():
+        ledger = shown[name]
+        assert ledger["appended"] == again.log.end - cursor.ledger.start
+        assert ledger["pending"] == cursor.pending()
+        assert ledger["delivered"] == cursor.ledger.delivered
+        assert {r: c for r, c in ledger["dropped"].items() if c} == cursor.ledger.dropped
+        assert ledger["appended"] == ledger["delivered"] + ledger["pending"] + sum(ledger["dropped"].values())
+    again.close()
+    buffer.log.close()
