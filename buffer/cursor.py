@@ -343,7 +343,8 @@ class Cursor:
         except FileNotFoundError:
             data = b""
         if len(data) < 2 * SLOT:
-            data = data.ljust(2 * SLOT)
+            # A new file is valid from the first moment on: one that a kill left blank would be a reset.
+            data = (data or encode(self.ledger)).ljust(2 * SLOT)
             write_atomic(self._fs, self._path, data)
             self._fs.sync_folder(f"{self._folder}/cursors")
         self._fd = self._fs.modify(self._path)
