@@ -52,6 +52,9 @@ class Log:
         self.written = 0
         # A cursor can be ahead of the log where the disk lied about a sync: numbers are never reused.
         self.end = self.synced = max(self._recover(), numbered_from)
+        if self.end in self.sizes:
+            with suppress(OSError):  # now, before anybody reads it and waits for what comes behind
+                self._set_aside()
 
     @property
     def size(self) -> int:
@@ -271,17 +274,23 @@ class Log:
         try:
             fd = self._fs.create(path)
         except FileExistsError:
-            # It holds no record, else its number would not be the next one: the torn first write of
-            # a process that died, or nothing but damage, which is kept aside for a person to see.
-            size = self._fs.size(path)
-            if size <= segment.HEADER.size + segment.RECORD.size:
-                self._fs.unlink(path)
-            else:
-                self._fs.rename(path, path + ".damaged")
-            self.sizes.pop(self.end, None)
+            self._set_aside()
             fd = self._fs.create(path)
         self._new_names = True
         return fd
+
+    def _set_aside(self) -> None:
+        """Make way for the next file where one of its name is there.
+
+        That one holds no record, else its number would not be the next one: it is the torn first write
+        of a process that died, or nothing but damage, which is kept aside for a person to see.
+        """
+        path = self._path(self.end)
+        if self._fs.size(path) <= segment.HEADER.size + segment.RECORD.size:
+            self._fs.unlink(path)
+        else:
+            self._fs.rename(path, path + ".damaged")
+        self.sizes.pop(self.end, None)
 
     def _recover(self) -> int:
         """Find the end of the log, and what its last records say; return the position after it."""

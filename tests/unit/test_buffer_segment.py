@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buffer import segment
+from buffer.codec import FLUSHED
 from buffer.errors import NewerFormat
 from buffer.fs import RealFs
 from buffer.log import Log
@@ -107,12 +108,15 @@ def test_the_golden_records_are_encoded_to_the_same_bytes() -> None:
 def test_the_golden_bodies_hold_the_same_plain_text() -> None:
     """Deflate may change with its library; what is in it, and everything around it, may not."""
     written, wanted = records_of(write_golden(MemoryFs())), records_of(golden())
+    my_stream, their_stream = zlib.decompressobj(-15), zlib.decompressobj(-15)
     assert len(written) == len(wanted)
     for mine, theirs in zip(written, wanted, strict=True):
         assert isinstance(mine, Record)
         assert isinstance(theirs, Record)
         assert mine._replace(body=b"", after=0) == theirs._replace(body=b"", after=0)
-        assert zlib.decompress(mine.body, -15) == zlib.decompress(theirs.body, -15)
+        if mine.key:
+            my_stream, their_stream = zlib.decompressobj(-15), zlib.decompressobj(-15)
+        assert my_stream.decompress(mine.body + FLUSHED) == their_stream.decompress(theirs.body + FLUSHED)
 
 
 def test_the_golden_header_is_the_documented_layout() -> None:
@@ -277,7 +281,7 @@ DAMAGE: dict[str, tuple[Change, list[int], bool]] = {
     "zeros for its header": (lambda data, starts: bytes(starts[0]) + data[starts[0] :], [0, 1, 2], True),
     "all zeros": (lambda data, _: bytes(len(data)), [], True),
     "something else behind": (lambda data, _: data + b"#!/bin/sh\necho hello\n" * 9, [0, 1, 2], True),
-    "half a record twice": (lambda data, starts: data + data[starts[2] : starts[2] + 30], [0, 1, 2], False),
+    "half a record twice": (lambda data, starts: data + data[starts[2] : starts[2] + 23], [0, 1, 2], False),
     "a record twice": (lambda data, starts: data + data[starts[2] :], [0, 1, 2], True),
     "two records swapped": (
         lambda data, starts: data[: starts[1]] + data[starts[2] :] + data[starts[1] : starts[2]], [0], True,
