@@ -1,6 +1,7 @@
 """The tick codec: how the ticks of one instant become the body of a record, and back.
 
-    body       := deflate(plain)                    raw deflate, RFC 1951
+    body       := the next part of a raw deflate stream (RFC 1951), which begins with a key frame and is
+                  flushed after each plain (Z_SYNC_FLUSH), without the flush's last bytes 00 00 ff ff
     plain      := key:   base_ms i64 | missed u64 | boot_id u8[16]
                   other: since s | missed v         changes since the record before
                 | n v | definition[n]               groups that this record defines
@@ -40,6 +41,8 @@ MAX_PLAIN = 8 << 20
 MAX_SAMPLES = 1 << 17
 """In one record, each tick counted as one more; a key frame is due after definitions of as many series."""
 MAX_TABLES = 64
+FLUSHED = b"\x00\x00\xff\xff"
+"""What ends every part of a flushed deflate stream, and is not stored."""
 KEY_COST = 8
 """A key frame is due when the records since the last one take this many times its own size."""
 
@@ -131,7 +134,9 @@ class Encoder:
         plain = b"".join(parts)
         if len(plain) > MAX_PLAIN:
             raise ValueError(f"the {len(ticks)} ticks of one instant do not fit in one record")
-        body = zlib.compress(plain, 6, -15)
+        if key:
+            self._stream = zlib.compressobj(6, zlib.DEFLATED, -15)
+        body = (self._stream.compress(plain) + self._stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(FLUSHED)
         if key:
             self._key_size = len(body)
         else:
@@ -180,7 +185,7 @@ class Decoder:
     def decode(self, body: bytes, wall_ms: int, key: bool) -> Frame:
         """Decode one body, which is a key frame or not.  Raises `CodecError`, after which only a key frame can come next."""
         try:
-            return self._decode(Bytes(_inflate(body)), wall_ms, key)
+            return self._decode(Bytes(self._inflate(body, key)), wall_ms, key)
         except (
             ValueError,
             LookupError,
@@ -193,18 +198,26 @@ class Decoder:
             self.reset()
             raise CodecError(str(error)) from None
 
+    def _inflate(self, body: bytes, key: bool) -> bytes:
+        if key:
+            self._stream = zlib.decompressobj(-15)
+        elif self._boot is None:
+            raise CodecError("the key frame before it is missing")
+        plain = self._stream.decompress(body + FLUSHED, MAX_PLAIN)
+        if self._stream.unconsumed_tail or self._stream.eof:
+            raise CodecError("the body does not end where it should")
+        return plain
+
     def _decode(self, plain: Bytes, wall_ms: int, key: bool) -> Frame:
         if key:
             self._base, self._missed, boot = _KEY.unpack(plain.take(_KEY.size))
             self._boot, self._groups, self._defined = boot.hex(), [], 0
-        elif self._boot is None:
-            raise CodecError("the key frame before it is missing")
         else:
             self._base += unzigzag(plain.varint())
             self._missed += plain.varint()
         for _ in range(plain.varint()):
             self._define(plain)
-        instant = Instant(wall_ms, wall_ms - self._base, self._boot)
+        instant = Instant(wall_ms, wall_ms - self._base, self._boot or "")
         ticks = []
         room = MAX_SAMPLES
         for _ in range(plain.varint()):
@@ -265,11 +278,3 @@ def _remode(plain: Bytes, group: _Group) -> None:
         group.modes[i], group.lanes[i], group.values[i] = mode, 0, 0.0
     if count:
         group.rescale()
-
-
-def _inflate(body: bytes) -> bytes:
-    inflater = zlib.decompressobj(-15)
-    plain = inflater.decompress(body, MAX_PLAIN)
-    if not inflater.eof or inflater.unused_data:
-        raise CodecError("the body does not end where it should")
-    return plain

@@ -132,7 +132,7 @@ def without(file: Path, record: int) -> None:
 DAMAGE: dict[str, tuple[Callable[[Path], object], int, tuple[int, str] | None]] = {
     "a torn tail": (lambda d: cut(path(d, 2), offsets(path(d, 2))[-1] - 1), 0, None),
     "a torn header": (lambda d: (d / "segments" / segment.name(3 * FILE)).write_bytes(b"LMPT"), 0, None),
-    "a flip in record 5": (lambda d: flip(path(d, 1), offsets(path(d, 1))[5] + 30), 45, (1, "checksum")),
+    "a flip in record 5": (lambda d: flip(path(d, 1), offsets(path(d, 1))[5] + 23), 45, (1, "checksum")),
     "a flip in a mark": (lambda d: flip(path(d, 1), offsets(path(d, 1))[5]), 45, (1, "no record starts")),
     "a flip in the key frame": (lambda d: flip(path(d, 1), offsets(path(d, 1))[0] + 40), 60, (1, "checksum")),
     "a flip in the header": (lambda d: flip(path(d, 1), 10), 0, (1, "header")),
