@@ -137,11 +137,12 @@ def encode(first_seq: int, record: Record) -> bytes:
         wall_ms >> 32,
         samples << 2 | thinned << 1 | key,
     )
-    return head[:4] + _checksum(first_seq, head, body).to_bytes(4, "little") + head[8:] + body
+    rest = head[8:] + body
+    return head[:4] + _checksum(first_seq, head[1:4], rest).to_bytes(4, "little") + rest
 
 
-def _checksum(first_seq: int, head: bytes, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(first_seq.to_bytes(8, "little") + head[1:4] + head[8:]))
+def _checksum(first_seq: int, length: bytes, rest: bytes) -> int:
+    return zlib.crc32(rest, zlib.crc32(length, zlib.crc32(first_seq.to_bytes(8, "little"))))
 
 
 def next_mark(data: bytes, at: int) -> int:
@@ -168,10 +169,9 @@ def decode(data: bytes, at: int, first_seq: int, longest: int = MAX_LENGTH) -> R
     if first >> 8 > longest:
         return Damaged(at, at, "too much damage to look at a long record")
     seq, samples = first_seq + offset, bits >> 2
-    body = data[at + RECORD.size : after]
-    if _checksum(first_seq, data[at : at + RECORD.size], body) != crc:
+    if _checksum(first_seq, data[at + 1 : at + 4], data[at + 8 : after]) != crc:
         return Damaged(at, after, f"the record of seq {seq} fails its checksum")
-    end = seq + samples
+    end, body = seq + samples, data[at + RECORD.size : after]
     if bits & 2:
         end, body = seq + int.from_bytes(body[:4], "little"), body[4:]
     return Record(seq, end, high << 32 | low, samples, bool(bits & 1), body, after)

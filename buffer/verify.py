@@ -19,23 +19,13 @@ from typing import NamedTuple
 
 from buffer import cursor as cursors
 from buffer import lock, segment
-from buffer.codec import CodecError, Decoder
 from buffer.fs import TEMPORARY, Fs, RealFs
-from buffer.reader import File
-from buffer.segment import Damaged, Header, Record
+from buffer.scan import Damage, Scan, scan_file
 
 ROUNDS = 20
 """How often the folder is looked at again while files come and go."""
-_TELL_EVERY = 1 << 20
 
 Progress = Callable[[int, int], None]
-
-
-class Damage(NamedTuple):
-    """Where something is wrong in a file, in bytes, and what."""
-
-    offset: int
-    reason: str
 
 
 class Segment(NamedTuple):
@@ -124,7 +114,7 @@ def verify(
     fs, folder = fs or RealFs(), f"{data_dir}/segments"
     # The cursors first: the log that is read after them reaches at least as far.
     ledgers, notes = _cursors(fs, data_dir)
-    found: dict[tuple[int, int | None], _Scan] = {}
+    found: dict[tuple[int, int | None], Scan] = {}
     keys: list[tuple[int, int | None]] = []
     for _ in range(ROUNDS):
         keys = _keys(fs, folder)
@@ -133,9 +123,9 @@ def verify(
         missing = [key for key in keys if key not in found]
         tell = _teller(fs, folder, missing, progress)
         for key in missing:
-            scan = _scan(fs, folder, key[0], deep, tell)
+            scan = scan_file(fs, folder, key[0], deep, tell)
             # A writer that takes a failed append back, and appends again, can show both for an instant.
-            found[key] = _scan(fs, folder, key[0], deep, tell) if scan.damage else scan
+            found[key] = scan_file(fs, folder, key[0], deep, tell) if scan.damage else scan
     segments, gaps = _judge([found[key] for key in keys if key in found and not found[key].gone])
     notes += _foreign(fs, data_dir)
     end = max((one.end_seq for one in segments), default=0)
@@ -184,131 +174,35 @@ def _size(fs: Fs, folder: str, first: int) -> int:
         return 0
 
 
-class _Scan:
-    """One file by itself."""
-
-    def __init__(self, first: int, size: int) -> None:
-        self.first, self.size = first, size
-        self.header = Header(first)
-        self.gone = self.torn = self.open_end = False
-        self.records = self.samples = self.lost = self.damaged_bytes = 0
-        self.at = 0
-        self.end = first
-        self.damage: Damage | None = None
-        self.oldest: int | None = None
-        self.newest: int | None = None
-
-    def damaged(self, at: int, size: int, reason: str) -> None:
-        self.damaged_bytes += size
-        self.damage = self.damage or Damage(at, reason)
-
-    def read(self, samples: int, wall_ms: int) -> None:
-        self.samples += samples
-        if self.oldest is None or wall_ms < self.oldest:
-            self.oldest = wall_ms
-        if self.newest is None or wall_ms > self.newest:
-            self.newest = wall_ms
-
-    def segment(self, samples: int, lost: int, damage: Damage | None, *, leftover: bool = False) -> Segment:
-        first, level, end = self.first, self.header.level, self.end
-        times = (None, None) if leftover else (self.oldest, self.newest)
-        name, records, damaged_bytes = segment.name(self.first), self.records, self.damaged_bytes
-        return Segment(
-            name,
-            level,
-            first,
-            end,
-            self.size,
-            records,
-            samples,
-            lost,
-            damaged_bytes,
-            damage,
-            *times,
-            leftover,
-        )
+def _segment(
+    scan: Scan, samples: int, lost: int, damage: Damage | None, *, leftover: bool = False
+) -> Segment:
+    name, level, end, size, records = (
+        segment.name(scan.first),
+        scan.header.level,
+        scan.end,
+        scan.size,
+        scan.records,
+    )
+    oldest, newest = (None, None) if leftover else (scan.oldest, scan.newest)
+    return Segment(
+        name,
+        level,
+        scan.first,
+        end,
+        size,
+        records,
+        samples,
+        lost,
+        scan.damaged_bytes,
+        damage,
+        oldest,
+        newest,
+        leftover,
+    )
 
 
-def _scan(fs: Fs, folder: str, first: int, deep: bool, tell: Callable[[int], None]) -> _Scan:
-    scan = _Scan(first, _size(fs, folder, first))
-    try:
-        file = File(fs, folder, first)
-    except FileNotFoundError:
-        scan.gone = True
-        return scan
-    except segment.Short:
-        scan.torn = True
-        return scan
-    except segment.NewerVersion as error:
-        scan.open_end = True
-        scan.damaged(0, scan.size, str(error))
-        return scan
-    except OSError as error:
-        scan.open_end = True
-        scan.damaged(0, scan.size, _reason(error))
-        return scan
-    try:
-        scan.header = file.header
-        if file.damaged_header:
-            scan.damaged(0, segment.HEADER.size, "the header fails its checksum, or is another file's")
-        _walk(scan, file, Decoder() if deep else None, tell)
-    except OSError as error:
-        scan.open_end = True
-        scan.damaged(scan.at, max(0, scan.size - scan.at), _reason(error))
-    finally:
-        file.close()
-    return scan
-
-
-def _walk(scan: _Scan, file: File, decoder: Decoder | None, tell: Callable[[int], None]) -> None:
-    position = expected = scan.header.first_seq
-    readable = explained = False
-    told = 0
-    scan.at = file.offset
-    while (found := file.next()) is not None:
-        at, scan.at = scan.at, file.offset
-        if isinstance(found, Damaged):
-            scan.damaged(found.at, found.after - found.at, found.why)
-            readable, explained, scan.open_end = False, True, True
-            continue
-        seq, end, wall_ms, samples, key, _, _ = found
-        if seq != expected:
-            readable = False
-            if not explained:
-                scan.damaged(at, 0, f"expected the record of seq {expected}, found {seq}")
-        readable, explained, scan.open_end, expected = readable or key, False, False, end
-        if readable and decoder is not None and not _decodes(decoder, found):
-            scan.damaged(at, scan.at - at, f"the record of seq {seq} cannot be decoded")
-            readable = False
-        if not readable and scan.damage is None:
-            scan.damaged(at, 0, "it does not begin with a key frame")
-        if readable and end > position:
-            scan.lost += seq - position if seq > position else 0
-            scan.read(samples, wall_ms)
-            position = end
-        scan.records += 1
-        if end > scan.end:
-            scan.end = end
-        if at - told >= _TELL_EVERY:
-            tell(at - told)
-            told = at
-    tell(scan.size - told)
-    scan.torn = scan.at < scan.size
-    scan.lost += scan.end - position
-    if scan.header.level:
-        scan.end, scan.open_end = max(scan.end, scan.header.end_seq), False
-        scan.lost = max(0, scan.header.samples - scan.samples)
-
-
-def _decodes(decoder: Decoder, record: Record) -> bool:
-    try:
-        frame = decoder.decode(record.body, record.wall_ms, record.key)
-    except CodecError:
-        return False
-    return sum(len(tick.values) for tick in frame.ticks) == record.samples
-
-
-def _judge(scans: Sequence[_Scan]) -> tuple[list[Segment], list[Gap]]:
+def _judge(scans: Sequence[Scan]) -> tuple[list[Segment], list[Gap]]:
     """Put the files together, in the order in which they are read."""
     found: list[Segment] = []
     gaps: list[Gap] = []
@@ -316,7 +210,7 @@ def _judge(scans: Sequence[_Scan]) -> tuple[list[Segment], list[Gap]]:
     for i, scan in enumerate(scans):
         start = scan.first
         if scan.first < covered and scan.end <= covered:
-            found.append(scan.segment(0, 0, None, leftover=True))
+            found.append(_segment(scan, 0, 0, None, leftover=True))
             continue
         if i and start > position:
             _missing(found, gaps, scans[i - 1], Gap(position, start))
@@ -325,14 +219,14 @@ def _judge(scans: Sequence[_Scan]) -> tuple[list[Segment], list[Gap]]:
             damage = damage or Damage(0, f"what it holds up to {min(scan.end, position)} is in another file")
             samples = max(0, samples - (min(scan.end, position) - start))
             lost = min(lost, max(0, scan.end - position))
-        found.append(scan.segment(samples, lost, damage))
+        found.append(_segment(scan, samples, lost, damage))
         position = max(position, scan.end)
         if scan.header.level:
             covered = scan.end
     return found, gaps
 
 
-def _missing(found: list[Segment], gaps: list[Gap], before: _Scan, gap: Gap) -> None:
+def _missing(found: list[Segment], gaps: list[Gap], before: Scan, gap: Gap) -> None:
     """Say of the file before a gap that it was cut, where that shows; else no file had it."""
     last = found[-1]
     if not (before.torn or before.open_end) or last.leftover:
@@ -399,7 +293,3 @@ def _foreign(fs: Fs, data_dir: str) -> list[Note]:
             what = "kept aside when the agent started: no record in it could be read"
         notes.append(Note(f"segments/{name}", what))
     return notes
-
-
-def _reason(error: OSError) -> str:
-    return f"it cannot be read: {(error.strerror or str(error)).lower()}"
