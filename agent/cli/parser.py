@@ -109,7 +109,7 @@ def _verify(parts: Commands) -> None:
     verify.add_argument(
         "--deep",
         action="store_true",
-        help="decode every record as well: ten times slower, and finds what was wrong before it was written",
+        help="decode every record as well: over ten times slower, and finds what was wrong before it was written",
     )
     _json(verify)
 

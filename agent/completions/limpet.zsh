@@ -201,7 +201,7 @@ _shtab_limpet_buffer_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
   "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
-  "--deep[decode every record as well\: ten times slower, and finds what was wrong before it was written]"
+  "--deep[decode every record as well\: over ten times slower, and finds what was wrong before it was written]"
   "--json[print JSON]"
 )
 
