@@ -337,7 +337,7 @@ def test_trim_asks_at_a_terminal(tmp_path: Path, answer: bytes) -> None:
     before = len(list((folder / "segments").iterdir()))
     with terminal("buffer", "trim", "--data-dir", str(folder), "--to-size", "64KiB") as screen:
         shown = screen.until(r"for good\? \[y/N\]")
-        assert "never gets 97,020 of them" in shown
+        assert re.search(r"never gets 9\d,\d{3} of them", shown)
         screen.press(answer)
         screen.rest()
         agreed = answer == b"y\n"
