@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -65,7 +66,30 @@ def become_other(choose: random.Random, data: bytearray, other: bytes) -> None:
     data[:] = choose.choice([b"", other, bytes(100), choose.randbytes(choose.choice([5, 36, 37, 5000]))])
 
 
-CHANGES: list[Change] = [flip, cut, cut_out, insert, overwrite, zero, noise, become_other]
+def misplace(choose: random.Random, data: bytearray, _: bytes) -> None:
+    """Leave out, repeat or swap whole records."""
+    first = int.from_bytes(data[8:16], "little")
+    if len(data) < HEADER.size or segment.decode_header(bytes(data), first) is None:
+        return
+    fs = MemoryFs()
+    fs.write(fs.create(f"{FOLDER}/{segment.name(first)}"), bytes(data), 0)
+    file, places = File(fs, FOLDER, first), [HEADER.size]
+    while file.next() is not None:
+        places.append(file.offset)
+    pieces = [bytes(data[a:b]) for a, b in itertools.pairwise(places)]
+    if len(pieces) > 1:
+        i, j = choose.randrange(len(pieces)), choose.randrange(len(pieces))
+        how = choose.randrange(3)
+        if how == 0:
+            del pieces[i]
+        elif how == 1:
+            pieces.insert(i, pieces[j])
+        else:
+            pieces[i], pieces[j] = pieces[j], pieces[i]
+        data[HEADER.size :] = b"".join(pieces)
+
+
+CHANGES: list[Change] = [flip, cut, cut_out, insert, overwrite, zero, noise, become_other, misplace, misplace]
 
 
 def original() -> MemoryFs:

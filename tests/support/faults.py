@@ -94,8 +94,9 @@ class MemoryFs:
         del self.open_files[fd]
 
     def rename(self, old: str, new: str) -> None:
-        self.entries[new] = self._node(old)
+        node = self._node(old)
         del self.entries[old]
+        self.entries[new] = node
         self._changed(new)
 
     def unlink(self, path: str) -> None:

@@ -63,6 +63,7 @@ SCRIPT: list[Call] = [
     lambda fs, d, f: fs.read(f["r"], 100, 0),
     lambda fs, d, f: opened(fs, f, "b", "create", f"{d}/b"),
     lambda fs, d, f: fs.rename(f"{d}/a", f"{d}/b"),
+    lambda fs, d, f: fs.rename(f"{d}/b", f"{d}/b"),
     lambda fs, d, f: sorted(fs.list(d)),
     lambda fs, d, f: fs.read(f["r"], 100, 0),
     lambda fs, d, f: fs.unlink(f"{d}/b"),
