@@ -26,11 +26,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Literal, Protocol
 
-from buffer import cursor as cursors
 from buffer import requests
-from buffer.cursor import Cursor, Ledger
+from buffer.cursor import Cursor
 from buffer.errors import BufferFull
 from buffer.fs import Fs, RealFs
+from buffer.ledger import SUFFIX, Ledger, load
 from buffer.lock import Lock
 from buffer.log import Log
 from buffer.model import Tick
@@ -101,8 +101,8 @@ class Buffer:
 
     def _known(self) -> dict[str, Ledger | None]:
         folder = f"{self._dir}/cursors"
-        names = [n.removesuffix(cursors.SUFFIX) for n in self._fs.list(folder) if n.endswith(cursors.SUFFIX)]
-        return {name: cursors.load(self._fs, f"{folder}/{name}{cursors.SUFFIX}") for name in sorted(names)}
+        names = [n.removesuffix(SUFFIX) for n in self._fs.list(folder) if n.endswith(SUFFIX)]
+        return {name: load(self._fs, f"{folder}/{name}{SUFFIX}") for name in sorted(names)}
 
     def _ledger(self, name: str, known: Mapping[str, Ledger | None], start_now: Collection[str]) -> Ledger:
         """Bring a cursor's ledger in line with the log, or begin one."""

@@ -13,10 +13,9 @@ import time
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from buffer import cursor as cursors
 from buffer import lock, segment
-from buffer.cursor import Ledger
 from buffer.fs import Fs, RealFs
+from buffer.ledger import Ledger, load_all
 from buffer.log import holes
 from buffer.reader import File, Reader
 from buffer.segment import Damaged, Header, Record
@@ -125,7 +124,7 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
     fs, now = RealFs(), time.time() if now is None else now
     writer = lock.holder(f"{data_dir}/lock")
     # The cursors first: what is appended and sent between the two reads is then pending, not negative.
-    ledgers = _ledgers(fs, data_dir)
+    ledgers = load_all(fs, data_dir)
     files = _glance(fs, f"{data_dir}/segments")
     if writer is None and files:  # it may have died between dropping a segment and accounting for it
         ledgers = {name: ledger.not_before(files[0].first_seq) for name, ledger in ledgers.items()}
@@ -153,16 +152,6 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
         "damaged_records": max([sum(f.damaged for f in files), *(each.damaged for each in ledgers.values())]),
         "destinations": destinations,
     }
-
-
-def _ledgers(fs: Fs, data_dir: str) -> dict[str, Ledger]:
-    try:
-        names = sorted(fs.list(f"{data_dir}/cursors"))
-    except FileNotFoundError:
-        return {}
-    paths = {n.removesuffix(cursors.SUFFIX): f"{data_dir}/cursors/{n}" for n in names}
-    read = {n: cursors.load(fs, p) for n, p in paths.items() if p.endswith(cursors.SUFFIX)}
-    return {name: ledger for name, ledger in read.items() if ledger is not None}
 
 
 def _missed(fs: Fs, data_dir: str, end: int) -> int:

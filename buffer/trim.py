@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from buffer import cursor, lock, requests
+from buffer import lock, requests
 from buffer.buffer import Buffer
-from buffer.cursor import Ledger
 from buffer.errors import BufferInUse, LimpetError
 from buffer.fs import Fs, RealFs
+from buffer.ledger import Ledger, load_all
 from buffer.log import holes
 from buffer.segment import Header
 from buffer.status import Segment, segments
@@ -47,7 +47,7 @@ def plan(data_dir: str, *, before_ms: int | None = None, to_size: int | None = N
     Either everything in it is older than `before_ms`, or so much goes that `to_size` bytes are left.
     """
     fs = RealFs()
-    ledgers = cursor.load_all(fs, data_dir)  # first: what is delivered meanwhile costs less, not more
+    ledgers = load_all(fs, data_dir)  # first: what is delivered meanwhile costs less, not more
     return cut(segments(data_dir, fs), ledgers, before_ms=before_ms, to_size=to_size)
 
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from buffer import cursor as cursors
 from buffer import lock, segment
 from buffer.fs import TEMPORARY, Fs, RealFs
+from buffer.ledger import SUFFIX, load
 from buffer.scan import Damage, Scan, scan_file
 
 ROUNDS = 20
@@ -244,14 +244,14 @@ def _cursors(fs: Fs, data_dir: str) -> tuple[list[Cursor], list[Note]]:
         return [], []
     found, notes = [], []
     for name in names:
-        if not name.endswith(cursors.SUFFIX):
+        if not name.endswith(SUFFIX):
             if not name.endswith(TEMPORARY):
                 notes.append(Note(f"cursors/{name}", "not a file of Limpet's"))
             continue
-        ledger = cursors.load(fs, f"{data_dir}/cursors/{name}")
+        ledger = load(fs, f"{data_dir}/cursors/{name}")
         # It may have been let go, or not be there for the instant of a rename.
         if ledger is None and name in fs.list(f"{data_dir}/cursors"):
-            ledger = cursors.load(fs, f"{data_dir}/cursors/{name}")
+            ledger = load(fs, f"{data_dir}/cursors/{name}")
         problem = (
             None
             if ledger
@@ -261,7 +261,7 @@ def _cursors(fs: Fs, data_dir: str) -> tuple[list[Cursor], list[Note]]:
             )
         )
         position = ledger.position if ledger else None
-        found.append(Cursor(name.removesuffix(cursors.SUFFIX), position, problem))
+        found.append(Cursor(name.removesuffix(SUFFIX), position, problem))
     return found, notes
 
 

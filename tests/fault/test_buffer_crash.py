@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from buffer import cursor as cursors
+from buffer import ledger as ledgers
 from buffer.buffer import Buffer, OnFull
-from buffer.cursor import Ledger
 from buffer.errors import BufferFull
 from buffer.fs import Fs
+from buffer.ledger import Ledger
 from buffer.log import Log
 from buffer.reader import Entry, Reader
 from tests.support.faults import (
@@ -220,7 +220,7 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
 
 
 def stored(script: Script, fs: Fs, name: str) -> Ledger | None:
-    return cursors.load(fs, f"{script.folder}/cursors/{name}{cursors.SUFFIX}")
+    return ledgers.load(fs, f"{script.folder}/cursors/{name}{ledgers.SUFFIX}")
 
 
 def assert_balance(buffer: Buffer) -> None:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buffer import cursor as cursors
 from buffer.buffer import Buffer
-from buffer.cursor import Cursor, Ledger, decode, encode
+from buffer.cursor import Cursor
 from buffer.fs import read_all
+from buffer.ledger import SLOT, Ledger, decode, encode, load
 from buffer.log import Log
 from buffer.status import status
 from tests.support.faults import Failing, MemoryFs, eio
@@ -173,9 +173,9 @@ def test_a_long_file_is_read_up_to_a_limit_only() -> None:
     fs = MemoryFs()
     fs.write(fs.create("c.json"), encode(USED) + bytes(10 << 20), 0)
     began = time.process_time()
-    assert cursors.load(fs, "c.json") == USED
+    assert load(fs, "c.json") == USED
     assert time.process_time() - began < 1
-    assert cursors.load(fs, "missing.json") is None
+    assert load(fs, "missing.json") is None
 
 
 # Settling.
@@ -249,7 +249,7 @@ def test_the_ledger_balances_after_every_step(todo: list[tuple[str, int]]) -> No
         elif step == "again":
             cursor.persist()
             cursor.close()
-            loaded = cursors.load(fs, "d/cursors/a.json")
+            loaded = load(fs, "d/cursors/a.json")
             assert loaded == cursor.ledger
             cursor, chunk = Cursor(fs, "d", "a", log, loaded, clock=lambda: 0.0), None
         elif chunk is not None:
@@ -311,7 +311,7 @@ def test_the_file_is_written_at_most_once_a_second_and_when_asked() -> None:
     cursor = Cursor(fs, "d", "a", log, NEW, clock=lambda: now)
 
     def stored() -> int | None:
-        ledger = cursors.load(fs, "d/cursors/a.json")
+        ledger = load(fs, "d/cursors/a.json")
         return ledger.position if ledger else None
 
     cursor.commit(3, 3, {})
@@ -340,10 +340,10 @@ def test_a_cursor_moves_though_its_file_cannot_be_written_and_the_file_follows()
         with pytest.raises(OSError):
             cursor.commit(end, 3, {})
         assert cursor.position == end
-    assert cursors.load(fs, "d/cursors/a.json") is None
+    assert load(fs, "d/cursors/a.json") is None
     cursor._fs = fs
     cursor.persist()
-    assert cursors.load(fs, "d/cursors/a.json") == cursor.ledger
+    assert load(fs, "d/cursors/a.json") == cursor.ledger
     cursor.close()
     log.close()
     assert not fs.open_files
@@ -357,7 +357,7 @@ def test_the_file_never_points_behind_the_end_of_the_log_after_a_power_cut() -> 
         if seed % 2:
             cursor.persist()
         fs.cut(random.Random(seed))
-        ledger = cursors.load(fs, "d/cursors/a.json")
+        ledger = load(fs, "d/cursors/a.json")
         assert ledger is None or Log(fs, "d/segments", 400).end >= ledger.position
 
 
@@ -368,9 +368,9 @@ def test_a_slot_that_was_torn_leaves_the_one_before() -> None:
     for end in (3, 6, 9):
         cursor.commit(end, 3, {})
         cursor.persist()
-    whole = read_all(fs, "d/cursors/a.json", 2 * cursors.SLOT)
+    whole = read_all(fs, "d/cursors/a.json", 2 * SLOT)
     for at in range(0, 180, 7):
-        for slot, left in ((0, 9), (cursors.SLOT, 6)):
+        for slot, left in ((0, 9), (SLOT, 6)):
             torn = whole[: slot + at] + b"#" + whole[slot + at + 1 :]
             found = decode(torn)
             assert found is not None
@@ -381,7 +381,7 @@ def test_a_long_error_does_not_make_the_file_unreadable() -> None:
     fs, log = open_log(1)
     cursor = Cursor(fs, "d", "a", log, NEW)
     cursor.note("held", "\U0001f980" * 100_000)
-    assert cursors.load(fs, "d/cursors/a.json") == cursor.ledger
+    assert load(fs, "d/cursors/a.json") == cursor.ledger
     assert cursor.ledger.error is not None
     cursor.persist()
-    assert fs.size("d/cursors/a.json") == 2 * cursors.SLOT
+    assert fs.size("d/cursors/a.json") == 2 * SLOT

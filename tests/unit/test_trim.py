@@ -19,8 +19,8 @@ import pytest
 from agent.errors import LimpetError
 from buffer import requests
 from buffer.buffer import Buffer
-from buffer.cursor import Ledger
 from buffer.fs import Fs, RealFs
+from buffer.ledger import Ledger
 from buffer.lock import Lock
 from buffer.reader import Reader
 from buffer.status import Segment, segments, status
