@@ -35,7 +35,7 @@ from buffer.lock import Lock
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Reader
-from buffer.segment import Header
+from buffer.segment import MAX_SAMPLES, Header
 from buffer.thin import STEPS_MS
 
 MIN_SEGMENTS = 8
@@ -295,7 +295,7 @@ def thinnable(
 
     The newest quarter of `max_size` stays as collected, and the newest half is not thinned twice.  What
     every destination has settled is not worth it, and a segment in which a cursor stands is left alone.
-    The result fits in one segment, as far as the step tells.
+    The result fits in one segment, as far as the step tells, and stands for what one can stand for.
     """
     sizes = [size for _, size in segments]
     newer = [sum(sizes[i + 1 :]) for i in range(len(sizes))]
@@ -306,7 +306,8 @@ def thinnable(
         for (header, size), behind in zip(segments[:-1], newer, strict=False):
             inside = any(header.first_seq < position < header.end_seq for position in positions)
             good = header.level == level - 1 and not inside and header.end_seq > first
-            if good and behind >= max_size // share and room >= size:
+            span = header.end_seq - (run[0] if run else header).first_seq
+            if good and span <= MAX_SAMPLES and behind >= max_size // share and room >= size:
                 run.append(header)
                 room -= size
             elif run:

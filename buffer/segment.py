@@ -113,7 +113,16 @@ def decode_header(data: bytes, named: int) -> Header | None:
         return None
     if version != VERSION:
         raise NewerVersion(f"format version {version}; this program knows version {VERSION}")
-    return Header(first_seq, level, end_seq, samples) if first_seq == named else None
+    header = Header(first_seq, level, end_seq, samples)
+    return header if first_seq == named and _is_sound(header) else None
+
+
+def _is_sound(header: Header) -> bool:
+    """Whether the header says what one can say: others are removed for the sake of what it stands for."""
+    span = header.end_seq - header.first_seq
+    return header.level == header.end_seq == header.samples == 0 or (
+        header.level > 0 and header.samples <= span and 0 < span <= MAX_SAMPLES
+    )
 
 
 def encode(first_seq: int, record: Record) -> bytes:

@@ -249,7 +249,7 @@ def test_eviction_works_on_a_volume_without_a_free_byte(volume: Path, on_full: s
     assert sync(buffer)
     fill_up(volume / "someone_elses")
     refused = 0
-    for _ in range(20_000):
+    for _ in range(8_000):
         if append(buffer, number):
             number += 1
         else:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from buffer.buffer import Buffer, OnFull
+from buffer.buffer import Buffer, OnFull, thinnable
 from buffer.errors import BufferFull
+from buffer.segment import MAX_SAMPLES, Header
 from buffer.status import status
 from tests.support.faults import Failing, MemoryFs, eio
 from tests.support.ticks import exactly, tick
@@ -287,6 +288,17 @@ def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path) 
         assert cursor.ledger.dropped.get("corrupt", 0) == 0
     buffer.close()
     assert not fs.open_files
+
+
+def test_what_is_thinned_into_one_segment_is_never_more_than_one_can_stand_for() -> None:
+    """Ticks that never change cost so little that a run of small files has a very long way."""
+    step = MAX_SAMPLES // 3
+    log = [(Header(n * step, 1, (n + 1) * step, step // 6), 100) for n in range(40)]
+    level, run = thinnable(log, [0], max_size=4000, segment_size=500)
+    assert level == 2
+    assert run[-1].end_seq - run[0].first_seq <= MAX_SAMPLES
+    huge = [(Header(n * 2 * MAX_SAMPLES, 0, (n + 1) * 2 * MAX_SAMPLES, 1), 100) for n in range(40)]
+    assert thinnable(huge, [0], max_size=4000, segment_size=500) == (0, [])
 
 
 # Destinations.

@@ -443,15 +443,14 @@ def test_a_small_body_costs_a_bounded_amount_of_memory_and_time(bomb: Callable[[
     body = bomb()
     assert len(body) < 1 << 18
     began = time.process_time()
-    harmless(body, True, Decoder())
-    assert time.process_time() - began < 5
-    tracemalloc.start()
+    tracemalloc.start()  # which makes everything three times as slow
     try:
         harmless(body, True, Decoder())
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 25 * codec.MAX_PLAIN
+    assert time.process_time() - began < 10
 
 
 def test_what_fits_into_no_record_is_refused_and_the_limits_are_one_for_both_sides() -> None:

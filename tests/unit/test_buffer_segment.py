@@ -191,9 +191,18 @@ def test_what_the_format_cannot_say_is_refused(record: Record) -> None:
         segment.encode(FIRST, record)
 
 
-@given(
-    st.builds(Header, *[st.integers(0, 1 << 62)] * 4).map(lambda h: h._replace(level=h.level % 3)), st.data()
+headers = st.builds(
+    lambda first, level, span, samples: (
+        Header(first, level, first + span, min(span, samples)) if level else Header(first)
+    ),
+    st.integers(0, segment.MAX_POSITION),
+    st.integers(0, 2),
+    st.integers(1, segment.MAX_SAMPLES),
+    st.integers(0, segment.MAX_SAMPLES),
 )
+
+
+@given(headers, st.data())
 def test_a_header_comes_back_and_no_flipped_bit_passes(header: Header, data: st.DataObject) -> None:
     written = bytearray(segment.encode_header(header))
     assert segment.decode_header(bytes(written), header.first_seq) == header
@@ -203,6 +212,34 @@ def test_a_header_comes_back_and_no_flipped_bit_passes(header: Header, data: st.
     assert segment.decode_header(bytes(written), header.first_seq) is None
     with pytest.raises(Short):
         segment.decode_header(bytes(written[:-1]), header.first_seq)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        Header(FIRST, 0, FIRST + 50, 0),
+        Header(FIRST, 0, 0, 9),
+        Header(FIRST, 1, 0, 0),
+        Header(FIRST, 1, FIRST, 0),
+        Header(FIRST, 1, FIRST - 1, 0),
+        Header(FIRST, 1, FIRST + 5, 6),
+        Header(FIRST, 2, FIRST + segment.MAX_SAMPLES + 1, 6),
+        Header(FIRST, 1, (1 << 64) - 1, 6),
+    ],
+    ids=str,
+)
+def test_a_header_that_claims_what_it_cannot_stand_for_removes_nothing(header: Header) -> None:
+    data = segment.encode_header(header)
+    assert segment.decode_header(data, FIRST) is None
+    fs = MemoryFs()
+    write_golden(fs)
+    log = Log(fs, "d", 100)
+    log.append([tick(1)])
+    log.close()
+    fs.entries[f"d/{segment.name(FIRST)}"].data[: HEADER.size] = data
+    names = set(fs.entries)
+    Log(fs, "d", 100)
+    assert set(fs.entries) == names
 
 
 def newer(first: int) -> bytes:
