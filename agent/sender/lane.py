@@ -363,6 +363,7 @@ class Lane:
         if reason == AGED:
             say = self._log.debug if self._aged else self._log.error
             say(Event.AGED, destination=self.name, samples=samples, error=words, do=advice(words))
+            self._aged = True
         else:
             self._log.error(Event.REJECTED, destination=self.name, samples=samples, error=words)
         with self._hands_on:
