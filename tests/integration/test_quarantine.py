@@ -52,8 +52,12 @@ def test_a_refused_batch_is_kept_with_its_words_and_delivered_by_a_replay(tmp_pa
         with agent:
             wait_for(lambda: len(agent.events("sender.rejected")) >= 2, 30, "two batches with the culprit")
             receiver.refuse = lambda _: None  # its setting is mended, and the agent still runs
-            wait_for(lambda: agent.destination("there").get("pending_samples") == 0, 10, "the rest")
-            samples = agent.destination("there")["ledger"]["dropped"]["rejected"]
+            samples = count(kept(agent.data_dir))
+            wait_for(
+                lambda: agent.destination("there")["ledger"]["dropped"]["rejected"] == samples,
+                10,
+                "the ledger",
+            )
 
             config = agent.config_file
             listed = limpet(tmp_path, "buffer", "quarantine", "list", "--config", config, "--json").json
