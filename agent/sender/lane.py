@@ -284,8 +284,8 @@ class Lane:
         self._now = after_batch(
             was, batch.samples + batch.repeated, outcome, self._clock(), self._rules, self._random()
         )
-        if outcome.verdict is Verdict.TOO_LARGE:
-            self._batch = None
+        if settles(outcome) or outcome.verdict is Verdict.TOO_LARGE:
+            self._batch = None  # a defect below costs no more than to send it again, as a whole
         self._tell(was, batch, outcome)
         if settles(outcome):
             self._batch = self._answered(batch, outcome)

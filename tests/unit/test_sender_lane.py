@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.config import QueueConfig
+from agent.sender.encode import Encoded
 from agent.sender.events import Event
 from agent.sender.lane import EMPTY, Lane, stop_all
 from agent.sender.outcome import Outcome, Verdict
@@ -500,7 +501,9 @@ def refuses(*indices: int) -> Callable[[wire.Write], Outcome | None]:
 
     def refuse(write: wire.Write) -> Outcome | None:
         found = min((series.labels for series in write.series if series.labels in bad), default=None)
-        return found and Outcome(Verdict.REJECTED, 400, f"HTTP 400: no {dict(found)['__name__']}")
+        if found is None:
+            return None
+        return Outcome(Verdict.REJECTED, 400, f"HTTP 400: no {dict(found)['__name__']}")
 
     return refuse
 
@@ -623,6 +626,27 @@ def test_a_row_of_batches_that_are_too_old_is_told_aloud_once_and_costs_little()
     with capture_logs() as logs:
         rig.drain()
     assert [entry["log_level"] for entry in logs if entry["event"] == Event.AGED] == ["error"]
+
+
+def test_a_defect_in_the_middle_begins_the_batch_anew() -> None:
+    rig = poisoned(refuses(5))
+    rig.step()
+    rig.step()
+    encode, calls = rig.lane._encoder.encode, list[None]()
+
+    def broken(ticks: Iterable[Tick]) -> Encoded:
+        calls.append(None)
+        if len(calls) == 1:
+            raise MemoryError
+        return encode(ticks)
+
+    rig.lane._encoder.encode = broken  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        rig.lane._guarded(rig.step)
+    assert told(logs)[-1] == ("error", Event.FAILED, "MemoryError: ")
+    rig.drain()
+    assert (rig.memory.delivered, rig.memory.dropped) == (300, {"rejected": 20})
+    assert rig.script.bodies[3] == rig.script.bodies[0]
 
 
 def test_a_batch_that_is_evicted_in_the_middle_is_let_go() -> None:
