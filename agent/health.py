@@ -97,7 +97,7 @@ METRICS = (
     ),
 )
 
-REASONS = ("evicted", "thinned", "rejected", "corrupt")
+REASONS = ("evicted", "thinned", "aged", "rejected", "corrupt")
 """Told from the start, at 0 too, so that the set of series does not change when one is needed."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -76,6 +76,7 @@ class ReplayCursor:
         self._at_end = False
         self._began = clock()
         self._saved = -SAVE_EVERY
+        self._repeated = 0  # of what the lane left out, how much is in the ledger
         self.stats = LaneStats()
         """The lane's; until it is handed over, of one that has sent nothing."""
         self.problem: LimpetError | OSError | None = None
@@ -122,16 +123,16 @@ class ReplayCursor:
             part = self._ahead.popleft()
             done, read, selected = part.piece.done, read + part.piece.samples, selected + part.selected
             times += [tick.at.wall_ms for tick in part.ticks]
-        left = sum(dropped.values())
+        repeated = self.stats.samples_repeated - self._repeated
+        self._repeated += repeated
         self._settled = was._replace(
             position=end,
             done=done,
             read=read,
             selected=selected,
             delivered=was.delivered + delivered,
-            # A refused batch delivers nothing; of a delivered one, only what it repeats is left out.
-            rejected=was.rejected + (0 if delivered else left),
-            repeated=was.repeated + (left if delivered else 0),
+            rejected=was.rejected + sum(dropped.values()) - repeated,
+            repeated=was.repeated + repeated,
             oldest_timestamp_ms=min(times, default=None),
             newest_timestamp_ms=max(times, default=None),
         )

@@ -152,7 +152,7 @@ class _Log:
             self._tell(f"{'held' if event == Event.HELD else 'waiting'}: {fields['error']}")
 
     def error(self, event: str, **fields: Any) -> None:
-        if event == Event.REJECTED:
+        if event in (Event.REJECTED, Event.AGED):
             words = str(fields["error"])
             if words not in self._refused and len(self._refused) < MOST_REFUSALS:
                 self._refused.add(words)

@@ -9,8 +9,9 @@ Promises:
 4. Nothing that happens here ends the thread before. A cursor that cannot be written (a full disk) delays
    nothing; what cannot be read, or a defect, is logged, shown as the error, and tried again after a pause.
 5. A lane waits for nothing but its own receiver: lanes share the buffer and nothing else.
-6. What a receiver refuses for good is in the quarantine before the cursor moves past it. A kill in between sends
-   it again, and puts the same there again. Where it cannot be kept (a full disk) that is logged, and no obstacle.
+6. Of a batch that a receiver refuses for good, the culprits are found and the rest is delivered (`bisect`). They
+   are in the quarantine before the cursor moves past the batch. A kill before that sends the batch again, and puts
+   the same there again. Where it cannot be kept (a full disk) that is logged, and no obstacle.
 
 What becomes of a batch is decided in `outcome`, what a lane does next in `state`; here are the doing and the
 telling. Events are in `events`; no secret and no URL is among their fields.
@@ -27,10 +28,12 @@ from typing import NamedTuple, Protocol
 import snappy
 
 from agent.config import QueueConfig, RemoteWrite
+from agent.sender.age import advice
 from agent.sender.client import Client
 from agent.sender.encode import Encoder
 from agent.sender.events import Event, Logger
 from agent.sender.outcome import Outcome, Verdict
+from agent.sender.poison import AGED, Culprits, Poison
 from agent.sender.state import Rules, Situation, State, after_batch, after_probe, settles
 from buffer.cursor import Chunk
 from buffer.model import Tick
@@ -109,11 +112,15 @@ class Batch(NamedTuple):
     """Samples on their way: the compressed request, and what the cursor is told when they are settled."""
 
     body: bytes
+    asked: int
+    """Samples in the request: all, or with `poison` those that are asked about."""
     ticks: Sequence[Tick]
     position: int
     end: int
     samples: int
     repeated: int
+    poison: Poison | None = None
+    """The search for the culprits, after the batch was refused."""
 
 
 class LaneStats:
@@ -125,6 +132,8 @@ class LaneStats:
         self.retries = 0
         self.samples_sent = 0
         """Samples in requests that were answered 2xx."""
+        self.samples_repeated = 0
+        """Samples of settled batches that were left out, since they repeat an instant."""
         self.bytes_sent = 0
         """Bytes of request bodies, as they go over the wire."""
         self.last_send_seconds = 0.0
@@ -161,6 +170,8 @@ class Lane:
         self._rules = rules or Rules(queue.min_backoff, queue.max_backoff)
         self._now = Situation(queue.max_samples_per_send)
         self._batch: Batch | None = None
+        self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last batch that had any
+        self._aged = False  # whether it was told that the receiver refuses what is old
         self._due = 0.0  # when a batch that is not full may go out
         self._troubled: float | None = None  # since when nothing gets through
         self._disk_error = ""
@@ -234,7 +245,7 @@ class Lane:
                     self._probe()
                 else:
                     self._send()
-        elif self._is_due():
+        elif self._batch is not None or self._is_due():
             self._send()
         else:
             self._enter(self._now._replace(state=State.IDLE))
@@ -274,10 +285,10 @@ class Lane:
             was, batch.samples + batch.repeated, outcome, self._clock(), self._rules, self._random()
         )
         if settles(outcome) or outcome.verdict is Verdict.TOO_LARGE:
-            self._batch = None
+            self._batch = None  # a defect below costs no more than to send it again, as a whole
         self._tell(was, batch, outcome)
         if settles(outcome):
-            self._settle(batch, outcome)
+            self._batch = self._answered(batch, outcome)
         self._enter(self._now)
 
     def _next_batch(self) -> Batch | None:
@@ -285,7 +296,8 @@ class Lane:
         encoded = self._encoder.encode(chunk.ticks)
         if encoded.samples:
             body = bytes(snappy.compress(encoded.body))
-            return Batch(body, chunk.ticks, position, chunk.end, encoded.samples, encoded.repeated)
+            samples = encoded.samples
+            return Batch(body, samples, chunk.ticks, position, chunk.end, samples, encoded.repeated)
         if chunk.end > position:  # records without samples: nothing to send, all settled
             self._commit(chunk.end, 0, {})
         else:  # pending, but damaged and not to be had before the next key frame
@@ -309,31 +321,62 @@ class Lane:
             stats.consecutive_failures += 1
         return outcome
 
-    def _settle(self, batch: Batch, outcome: Outcome) -> None:
-        if outcome.verdict is Verdict.REJECTED:
-            self._keep(batch, outcome)
-            self._commit(batch.end, 0, {"rejected": batch.samples + batch.repeated})
-        else:
-            self.stats.samples_sent += batch.samples
-            self._commit(batch.end, batch.samples, {"rejected": batch.repeated} if batch.repeated else {})
+    def _answered(self, batch: Batch, outcome: Outcome) -> Batch | None:
+        """Settle a batch that was delivered or refused; or return what of it is to be asked next."""
+        if outcome.verdict is Verdict.DELIVERED:
+            self.stats.samples_sent += batch.asked
+        poison = batch.poison
+        if poison is not None:
+            poison.tell(outcome)
+        elif outcome.verdict is Verdict.REJECTED:
+            poison = Poison(batch.ticks, self._encoder.labels, outcome, self._suspects)
+        if poison is not None and (ticks := poison.ask()):
+            encoded = self._encoder.encode(ticks)
+            body = bytes(snappy.compress(encoded.body))
+            return batch._replace(body=body, asked=encoded.samples, poison=poison)
+        self._settle(batch, poison)
+        return None
 
-    def _keep(self, batch: Batch, outcome: Outcome) -> None:
-        """Put a refused batch into the quarantine."""
-        ticks = [tick for tick in batch.ticks if tick.values]
+    def _settle(self, batch: Batch, poison: Poison | None) -> None:
+        dropped = {"rejected": batch.repeated} if batch.repeated else {}
+        found = poison.culprits() if poison is not None else []
+        for offset, culprits in enumerate(found):
+            # Each at a position of its own within the batch, the same one when all this is repeated.
+            self._keep(batch.position + offset, culprits)
+            dropped[culprits.reason] = dropped.get(culprits.reason, 0) + culprits.samples
+        if poison is not None:
+            self._suspects = poison.suspects()
+        if found:
+            self._now = self._now._replace(error=found[-1].outcome.error)
+        self._aged = any(culprits.reason == AGED for culprits in found)
+        if batch.repeated:
+            say = self._log.debug if self._repeats else self._log.warning
+            say(Event.REPEATED, destination=self.name, samples=batch.repeated)
+            self._repeats = True
+        self.stats.samples_repeated += batch.repeated
+        self._commit(batch.end, poison.delivered if poison is not None else batch.samples, dropped)
+
+    def _keep(self, position: int, culprits: Culprits) -> None:
+        """Tell of what was refused, and put it into the quarantine."""
+        reason, outcome, samples, ticks = culprits
         words, now_ms = outcome.error or "", int(time.time() * 1000)
+        if reason == AGED:
+            say = self._log.debug if self._aged else self._log.error
+            say(Event.AGED, destination=self.name, samples=samples, error=words, do=advice(words))
+            self._aged = True
+        else:
+            self._log.error(Event.REJECTED, destination=self.name, samples=samples, error=words)
         with self._hands_on:
             if self._left:
                 return
             try:
-                gone = self._quarantine.put(
-                    self.name, batch.position, ticks, "rejected", outcome.status, words, now_ms
-                )
+                gone = self._quarantine.put(self.name, position, ticks, reason, outcome.status, words, now_ms)
             except (OSError, ValueError) as error:
                 self._log.error(
-                    Event.QUARANTINE_FAILED, destination=self.name, samples=batch.samples, error=str(error)
+                    Event.QUARANTINE_FAILED, destination=self.name, samples=samples, error=str(error)
                 )
                 return
-        self._log.info(Event.QUARANTINED, destination=self.name, samples=batch.samples, error=outcome.error)
+        self._log.info(Event.QUARANTINED, destination=self.name, samples=samples, error=words)
         for item in gone:
             self._log.warning(
                 Event.QUARANTINE_FULL, destination=item.destination, item=item.id, samples=item.samples
@@ -373,7 +416,7 @@ class Lane:
         self._touch(lambda: self._cursor.note(now.state, now.error))
 
     def _tell(self, was: Situation, batch: Batch, outcome: Outcome) -> None:
-        verdict, samples = outcome.verdict, batch.samples
+        verdict, samples = outcome.verdict, batch.asked
         if verdict is Verdict.DELIVERED:
             self._log.debug(Event.DELIVERED, destination=self.name, samples=samples, bytes=len(batch.body))
             if self._troubled is not None:
@@ -381,12 +424,8 @@ class Lane:
                 self._log.info(Event.RESUMED, destination=self.name, seconds=lasted)
                 self._troubled = None
                 self._due = self._clock()  # what came in meanwhile does not wait for its turn
-            if batch.repeated:
-                say = self._log.debug if self._repeats else self._log.warning
-                say(Event.REPEATED, destination=self.name, samples=batch.repeated)
-                self._repeats = True
         elif verdict is Verdict.REJECTED:
-            self._log.error(Event.REJECTED, destination=self.name, samples=samples, error=outcome.error)
+            self._log.debug(Event.REFUSED, destination=self.name, samples=samples, error=outcome.error)
         elif self._now.state is State.WAITING:
             failures = self._now.failures
             self._tell_trouble(Event.RETRY, outcome, loud=failures == 1, attempt=failures)

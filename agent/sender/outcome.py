@@ -6,7 +6,7 @@
 | no connection, timeout, 5xx, 408, 425, 429        | RETRY     | is sent again, for ever                 |
 | 401, 403, 404, 407, 3xx, a TLS handshake refused  | HELD      | waits until an operator has mended it   |
 | 413                                               | TOO_LARGE | is sent in smaller ones                 |
-| 400, 409, 415, 422, other 4xx                     | REJECTED  | is settled, in the ledger as `rejected` |
+| 400, 409, 415, 422, other 4xx                     | REJECTED  | is bisected: culprits to the quarantine |
 
 What is no valid status (below 200, above 599) is a proxy's nonsense: RETRY. Nothing here raises, whatever a
 receiver sends. An error's text is for the log and the status: it holds the receiver's words, cut and without

@@ -7,7 +7,7 @@
                    SENDING --too large-> IDLE with half the batch size, or HELD if it was one record
 
 Promises:
-- A batch leaves a lane only by being settled: delivered, or rejected by the receiver.
+- A batch, or a part of it, leaves a lane only by being settled: delivered, or rejected by the receiver.
 - HELD and WAITING have no way out that loses something; both end by themselves.
 - A batch size that was too large is never tried again in this run.
 - Probing grows slower until something was delivered, so that a receiver that takes an empty write and
@@ -61,7 +61,7 @@ class Situation(NamedTuple):
 
 
 def settles(outcome: Outcome) -> bool:
-    """Whether the batch is done with, one way or the other."""
+    """Whether the request is done with, one way or the other."""
     return outcome.verdict in (Verdict.DELIVERED, Verdict.REJECTED)
 
 

@@ -631,8 +631,8 @@ def test_a_batch_that_is_too_large_is_halved(tmp_path: Path) -> None:
 
 
 def test_a_refused_batch_is_in_the_ledger_and_in_the_log(tmp_path: Path) -> None:
-    answer = Answer(400, body=b"out of order sample\n")
-    with Receiver([answer]) as receiver, host(tmp_path, destination(receiver.url)) as one:
+    answer = Answer(400, body=b"limit exceeded\n")  # the batch, and each of its two series
+    with Receiver([answer] * 3) as receiver, host(tmp_path, destination(receiver.url)) as one:
         one.settled()
         one.collect()
         one.settled()
@@ -640,7 +640,7 @@ def test_a_refused_batch_is_in_the_ledger_and_in_the_log(tmp_path: Path) -> None
         assert one.cursor.ledger.delivered == 2
         [entry] = one.told(Event.REJECTED)
         assert (entry["log_level"], entry["samples"]) == ("error", 2)
-        assert entry["error"] == "HTTP 400: out of order sample"
+        assert entry["error"] == "HTTP 400: limit exceeded"
 
 
 # Stopping, and one another.

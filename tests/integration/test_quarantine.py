@@ -15,9 +15,16 @@ from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Samples
 from tests.support.receiver import Answer, Receiver
 from tests.support.ticks import tick
+from tests.support.wire import Write
 
-WORDS = "out of bounds, says the receiver"
+WORDS = "label value too long, says the receiver"
 REFUSED = Answer(400, body=WORDS.encode())
+CULPRIT = "memory_total_bytes"
+
+
+def refuse(write: Write) -> Answer | None:
+    """Refuse what has the culprit in it."""
+    return REFUSED if any(dict(series.labels)["__name__"] == CULPRIT for series in write.series) else None
 
 
 def kept(data_dir: Path) -> Samples:
@@ -37,14 +44,15 @@ def count(samples: Samples) -> int:
 
 
 def test_a_refused_batch_is_kept_with_its_words_and_delivered_by_a_replay(tmp_path: Path) -> None:
-    with Receiver([REFUSED, Answer(), REFUSED]) as receiver:
+    with Receiver() as receiver:
+        receiver.refuse = refuse
         # The second destination takes nothing, so the log keeps everything to compare with.
         nobody = {"url": f"http://127.0.0.1:{free_port()}/", "name": "nobody"}
         agent = Agent(tmp_path / "agent", [{"url": receiver.url, "name": "there"}, nobody])
         with agent:
-            wait_for(lambda: len(receiver.accepted) >= 3, 30, "the agent to go on after two refusals")
-            refused = [r for r in receiver.requests if r.answer.status == 400]
-            samples = sum(r.write.samples for r in refused)
+            wait_for(lambda: len(agent.events("sender.rejected")) >= 2, 30, "two batches with the culprit")
+            receiver.refuse = lambda _: None  # its setting is mended, and the agent still runs
+            samples = count(kept(agent.data_dir))
             wait_for(
                 lambda: agent.destination("there")["ledger"]["dropped"]["rejected"] == samples,
                 10,
@@ -53,14 +61,14 @@ def test_a_refused_batch_is_kept_with_its_words_and_delivered_by_a_replay(tmp_pa
 
             config = agent.config_file
             listed = limpet(tmp_path, "buffer", "quarantine", "list", "--config", config, "--json").json
-            assert [item["samples"] for item in listed] == [r.write.samples for r in refused]
+            assert sum(item["samples"] for item in listed) == samples == count(kept(agent.data_dir))
+            assert {dict(labels)["__name__"] for labels in kept(agent.data_dir)} == {CULPRIT}
             assert {(i["destination"], i["status"], i["reason"]) for i in listed} == {
                 ("there", 400, "rejected")
             }
             assert all(item["message"] == f"HTTP 400: {WORDS}" for item in listed)
-            assert count(kept(agent.data_dir)) == samples
             told = limpet(tmp_path, "buffer", "quarantine", "list", "--data-dir", agent.data_dir)
-            assert told.out.count(WORDS) == 2
+            assert told.out.count(WORDS) == len(listed)
             shown = limpet(tmp_path, "buffer", "quarantine", "show", listed[0]["id"], "--config", config)
             assert (shown.status, WORDS in shown.out) == (0, True)
             whole = limpet(
@@ -68,9 +76,8 @@ def test_a_refused_batch_is_kept_with_its_words_and_delivered_by_a_replay(tmp_pa
             )
             assert sum(len(one["samples"]) for one in whole.json["series"]) == listed[0]["samples"]
 
-            # The receiver's setting is mended, and the agent still runs.
             done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--config", config, "--json")
-            assert (done.status, [one["removed"] for one in done.json]) == (0, [True, True])
+            assert (done.status, [one["removed"] for one in done.json]) == (0, [True] * len(listed))
             assert sum(one["delivered"] for one in done.json) == samples
             assert kept(agent.data_dir) == {}
             assert (
@@ -82,7 +89,7 @@ def test_a_refused_batch_is_kept_with_its_words_and_delivered_by_a_replay(tmp_pa
         assert got == agent.buffered()
         assert not receiver.broken
     events = [e for e in agent.events() if e["event"] in ("sender.rejected", "sender.quarantined")]
-    assert [e["event"] for e in events] == ["sender.rejected", "sender.quarantined"] * 2
+    assert [e["event"] for e in events] == ["sender.rejected", "sender.quarantined"] * len(listed)
 
 
 def test_what_is_refused_again_stays_with_the_new_words(tmp_path: Path) -> None:
@@ -90,7 +97,8 @@ def test_what_is_refused_again_stays_with_the_new_words(tmp_path: Path) -> None:
     for position in range(3):
         quarantine.put("there", position, [tick(position)], "rejected", 400, WORDS, position)
     names = [item.id for item in quarantine.items()]
-    with Receiver([Answer(), Answer(422, body=b"still not")]) as receiver:
+    still = Answer(422, body=b"still not")  # the batch, and what it is bisected into: 2 and 1 of 3 series
+    with Receiver([Answer(), *[still] * 5]) as receiver:
         to = ("--data-dir", tmp_path / "data", "--to", receiver.url)
         done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", *to)
         assert done.status == 1

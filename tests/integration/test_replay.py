@@ -230,16 +230,19 @@ def test_ctrl_c_ends_it_in_good_order(tmp_path: Path) -> None:
 
 def test_a_person_sees_how_it_gets_on(tmp_path: Path) -> None:
     samples = history(tmp_path / "data", grid_ms(hours_ago=10), 1000)
-    with Receiver([Answer(400, body=b"out of \x1b[31mbounds")]) as receiver:
+    with Receiver() as receiver:
+        receiver.answers.extend(
+            [Answer(400, body=b"out of \x1b[31mpatience")] * 7
+        )  # until all of a batch is refused
         receiver.default = Answer(delay_s=0.3)
         where = ("--data-dir", str(tmp_path / "data"), "--to", receiver.url)
         with terminal("buffer", "replay", *where, columns=120, HOME=str(tmp_path)) as shown:
-            shown.until("refused: HTTP 400: out of .*bounds")
+            shown.until("refused: HTTP 400: out of .*patience")
             shown.until(r"[4-9]0%.*,000 delivered, .* 10,000 refused")
             shown.press(b"\x03")
             told = shown.rest()
             assert "--resume" in told
-            assert "\x1b[31mbounds" not in told
+            assert "\x1b[31mpatience" not in told
             assert shown.process.returncode == INTERRUPTED
         receiver.default = Answer()
         with terminal("buffer", "replay", *where, "--resume", HOME=str(tmp_path)) as shown:

@@ -2,7 +2,7 @@
 
 It decodes what arrives by `tests.support.wire`, which is stricter than Prometheus: a request that breaks the
 specification is answered 400 and kept in `broken`. Answers are scripted as a list; when the list is used up,
-`default` answers (204). `requests` has all that could be decoded, from the moment they are there; only those
+`refuse` may answer by what is in the request, else `default` does (204). `requests` has all that could be decoded, from the moment they are there; only those
 that are answered 2xx count as `accepted`, and those whose client was cut off before the answer do not.
 
 Standalone (`python -m tests.support.receiver --port 9201`) it shows what it receives, line by line.
@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -125,6 +125,7 @@ class Receiver:
         keep: int | None = None,
     ) -> None:
         self.default = Answer()
+        self.refuse: Callable[[Write], Answer | None] = lambda _: None
         self.answers: deque[Answer] = deque(answers)
         self.requests: deque[Received] = deque(maxlen=keep)
         self.accepted: deque[Write] = deque(maxlen=keep)
@@ -204,7 +205,7 @@ class Receiver:
             self._reply(handler, Answer(400, body=f"{error}\n".encode()))
             return
         with self._lock:
-            answer = self.answers.popleft() if self.answers else self.default
+            answer = self.answers.popleft() if self.answers else self.refuse(write) or self.default
             self.requests.append(Received(at, handler.command, handler.path, headers, body, write, answer))
         if self._stopping.wait(None if answer.hang else answer.delay_s) or answer.close:
             handler.close_connection = True

@@ -76,6 +76,7 @@ def test_the_ledger_balances_at_every_position(
         assert all(tick.values for tick in chunk.ticks)
         seen += [tick.at.wall_ms for tick in chunk.ticks]
         left = {"delivered": 0, "rejected": chunk.samples, "repeated": chunk.samples // 3}[fate]
+        it.stats.samples_repeated += left if fate == "repeated" else 0
         it.commit(chunk.end, chunk.samples - left, {"rejected": left} if left else {})
         ledger = it.ledger
         lost[fate] = lost.get(fate, 0) + left

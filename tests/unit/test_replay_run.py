@@ -145,21 +145,35 @@ def test_trouble_that_passes_costs_nothing_and_is_said_once() -> None:
 
 
 def test_what_is_refused_is_counted_by_the_receivers_words() -> None:
-    old, odd = rejected("HTTP 400: out of bounds"), rejected("HTTP 400: odd")
-    script, said = Script(old, DELIVERED, odd, old), list[str]()
-    report = run(HISTORY, script, said=said)
-    times = [one.at.wall_ms for one in HISTORY.ticks]
+    history = Ticks([tick(n, width=1) for n in range(300)])  # a series: nothing to bisect
+    much, odd = rejected("HTTP 400: limit exceeded"), rejected("HTTP 400: odd")
+    script, said = Script(much, DELIVERED, odd, much), list[str]()
+    report = run(history, script, said=said)
+    times = [one.at.wall_ms for one in history.ticks]
     assert report.ended is Ended.COMPLETE
     assert [tuple(refusal) for refusal in report.refusals] == [
-        (400, "HTTP 400: out of bounds", 2, 60, times[0], times[39]),
-        (400, "HTTP 400: odd", 1, 30, times[20], times[29]),
+        (400, "HTTP 400: limit exceeded", 2, 60, times[0], times[119]),
+        (400, "HTTP 400: odd", 1, 30, times[60], times[89]),
     ]
     assert (report.ledger.delivered, report.ledger.rejected) == (210, 90)
-    assert said == ["refused: HTTP 400: out of bounds", "refused: HTTP 400: odd"]
+    assert said == ["refused: HTTP 400: limit exceeded", "refused: HTTP 400: odd"]
+
+
+def test_what_is_too_old_is_refused_and_the_rest_delivered() -> None:
+    old = rejected("HTTP 400: out of bounds")
+    script, said = Script(old, old, DELIVERED), list[str]()  # of the first batch the newest sample is too old
+    report = run(HISTORY, script, said=said)
+    assert report.ended is Ended.COMPLETE
+    assert [refusal.message for refusal in report.refusals] == ["HTTP 400: out of bounds"]
+    ledger = report.ledger
+    assert ledger.rejected == sum(refusal.samples for refusal in report.refusals) > 0
+    assert ledger.delivered + ledger.rejected == ledger.selected
+    assert len(script.stored) == ledger.delivered
+    assert said == ["refused: HTTP 400: out of bounds"]
 
 
 def test_a_thousand_kinds_of_words_stay_bounded() -> None:
-    history = Ticks([tick(n, width=30) for n in range(50)])
+    history = Ticks([tick(n, width=1) for n in range(1500)])
     script, said = Script(*(rejected(f"HTTP 400: {n}") for n in range(50))), list[str]()
     report = run(history, script, said=said)
     assert len(report.refusals) == 21

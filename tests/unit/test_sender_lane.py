@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.config import QueueConfig
+from agent.sender.encode import Encoded
 from agent.sender.events import Event
 from agent.sender.lane import EMPTY, Lane, stop_all
 from agent.sender.outcome import Outcome, Verdict
@@ -37,7 +38,10 @@ RETRY = Outcome(Verdict.RETRY, 503, "HTTP 503")
 NO_ANSWER = Outcome(Verdict.RETRY, 0, "no connection")
 HELD = Outcome(Verdict.HELD, 401, "HTTP 401")
 TOO_LARGE = Outcome(Verdict.TOO_LARGE, 413, "HTTP 413")
-REJECTED = Outcome(Verdict.REJECTED, 400, "HTTP 400: out of order sample")
+WORDS = "HTTP 400: label value too long"
+REJECTED = Outcome(Verdict.REJECTED, 400, WORDS)
+ALL_REJECTED = [REJECTED] * 3  # the batch, and each of its two series
+AGED = Outcome(Verdict.REJECTED, 400, "HTTP 400: too old sample")
 
 
 class Clock:
@@ -145,12 +149,16 @@ class Shelf:
         self.items.append((position, list(ticks), reason, status, message))
         return self.gone
 
+    def samples(self) -> dict[wire.Labels, dict[int, float]]:
+        return by_labels(tick for _, ticks, *_ in self.items for tick in ticks)
+
 
 class Script:
     """A receiver that answers as it is told, and keeps what it answered 2xx (`lost`: or would have)."""
 
     def __init__(self, outcomes: Sequence[Outcome] = (), lost: bool = False) -> None:
         self.outcomes = list(outcomes)
+        self.refuse: Callable[[wire.Write], Outcome | None] = lambda _: None
         self.lost = lost
         self.bodies: list[bytes] = []
         self.attempts: list[int] = []
@@ -162,7 +170,7 @@ class Script:
         self.bodies.append(body)
         self.attempts.append(attempt)
         self.within.append(within)
-        outcome = self.outcomes.pop(0) if self.outcomes else DELIVERED
+        outcome = self.outcomes.pop(0) if self.outcomes else self.refuse(wire.decode(body)) or DELIVERED
         if outcome.verdict is Verdict.DELIVERED or (self.lost and outcome is NO_ANSWER):
             for labels, samples in wire.decode(body).series:
                 known = self.stored.setdefault(labels, {})
@@ -223,13 +231,16 @@ class Rig:
         raise AssertionError("the lane does not get on")
 
     def everything(self) -> dict[wire.Labels, dict[int, float]]:
-        found: dict[wire.Labels, dict[int, float]] = {}
-        for record in self.memory.records:
-            for tick in record:
-                for (name, labels, *_), value in zip(tick.series, tick.values, strict=True):
-                    key = tuple(sorted([("__name__", name), *labels]))
-                    found.setdefault(key, {})[tick.at.wall_ms] = value
-        return found
+        return by_labels(tick for record in self.memory.records for tick in record)
+
+
+def by_labels(ticks: Iterable[Tick]) -> dict[wire.Labels, dict[int, float]]:
+    found: dict[wire.Labels, dict[int, float]] = {}
+    for tick in ticks:
+        for (name, labels, *_), value in zip(tick.series, tick.values, strict=True):
+            key = tuple(sorted([("__name__", name), *labels]))
+            found.setdefault(key, {})[tick.at.wall_ms] = value
+    return found
 
 
 @settings(deadline=None, max_examples=200)
@@ -259,10 +270,10 @@ def test_what_is_refused_is_in_the_ledger_and_nothing_else_is_missing(outcomes: 
     rig.drain()
     stored = sum(len(samples) for samples in rig.script.stored.values())
     assert rig.memory.delivered == stored
-    kept = [tick for _, ticks, *_ in rig.shelf.items for tick in ticks]
-    assert _size(kept) == rig.memory.dropped.get("rejected", 0) == 80 - stored
-    refused = {tick.at.wall_ms for tick in kept}
-    assert refused.isdisjoint(at for samples in rig.script.stored.values() for at in samples)
+    kept = rig.shelf.samples()
+    assert sum(map(len, kept.values())) == rig.memory.dropped.get("rejected", 0) == 80 - stored
+    for labels, samples in kept.items():
+        assert samples.keys().isdisjoint(rig.script.stored.get(labels, {}))
 
 
 def test_the_first_batch_goes_out_at_once_and_then_one_in_each_deadline() -> None:
@@ -388,19 +399,22 @@ def test_a_single_record_that_is_too_large_is_held_not_lost() -> None:
 
 
 def test_a_refused_batch_is_told_with_the_receivers_words() -> None:
-    rig = Rig([REJECTED])
+    rig = Rig(ALL_REJECTED)
     rig.collect(2)
     with capture_logs() as logs:
-        rig.step()
-    words = "HTTP 400: out of order sample"
-    assert told(logs) == [("error", Event.REJECTED, words), ("info", Event.QUARANTINED, words)]
-    assert [entry["samples"] for entry in logs] == [4, 4]
+        rig.drain()
+    assert told(logs) == [
+        *[("debug", Event.REFUSED, WORDS)] * 3,
+        ("error", Event.REJECTED, WORDS),
+        ("info", Event.QUARANTINED, WORDS),
+    ]
+    assert [entry["samples"] for entry in logs] == [4, 2, 2, 4, 4]
     assert (rig.memory.position, rig.memory.dropped) == (4, {"rejected": 4})
-    assert rig.lane.error == words
+    assert rig.lane.error == WORDS
 
 
 def test_a_refused_batch_is_in_the_quarantine_before_the_cursor_moves() -> None:
-    rig = Rig([REJECTED, DELIVERED, REJECTED])
+    rig = Rig([*ALL_REJECTED, DELIVERED, *ALL_REJECTED])
     rig.collect(6)
     commit, kept_before = rig.memory.commit, []
 
@@ -411,16 +425,15 @@ def test_a_refused_batch_is_in_the_quarantine_before_the_cursor_moves() -> None:
     rig.memory.commit = look  # type: ignore[method-assign]
     rig.collect(6)
     rig.drain()
-    words = "HTTP 400: out of order sample"
     assert rig.shelf.items == [
-        (0, [tick for record in rig.memory.records[:5] for tick in record], "rejected", 400, words),
-        (20, [tick for record in rig.memory.records[10:] for tick in record], "rejected", 400, words),
+        (0, [tick for record in rig.memory.records[:5] for tick in record], "rejected", 400, WORDS),
+        (20, [tick for record in rig.memory.records[10:] for tick in record], "rejected", 400, WORDS),
     ]
     assert kept_before == [1, 1, 2]
 
 
 def test_what_was_evicted_on_its_way_is_kept_as_it_was_refused() -> None:
-    rig = Rig([RETRY, REJECTED])
+    rig = Rig([RETRY, *ALL_REJECTED])
     rig.collect(6)
     rig.step()
     rig.memory.position = 4  # the buffer was full, and dropped its oldest
@@ -430,7 +443,8 @@ def test_what_was_evicted_on_its_way_is_kept_as_it_was_refused() -> None:
         rig.memory.position = end  # the true cursor counts what was evicted once; see its own tests
 
     rig.memory.commit = tolerant  # type: ignore[method-assign]
-    rig.step()
+    for _ in range(3):
+        rig.step()
     [(position, ticks, *_)] = rig.shelf.items
     assert position == 0
     assert [tick.at.wall_ms for tick in ticks] == [10_000, 20_000, 30_000, 40_000, 50_000]
@@ -438,22 +452,22 @@ def test_what_was_evicted_on_its_way_is_kept_as_it_was_refused() -> None:
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("too large")])
 def test_a_refused_batch_that_cannot_be_kept_is_told_and_settled_all_the_same(error: Exception) -> None:
-    rig = Rig([REJECTED])
+    rig = Rig(ALL_REJECTED)
     rig.collect(5)
     rig.shelf.broken = error
     with capture_logs() as logs:
-        rig.step()
+        rig.drain()
     assert (rig.memory.position, rig.memory.dropped) == (10, {"rejected": 10})
     failed = [entry for entry in logs if entry["event"] == Event.QUARANTINE_FAILED]
     assert [(e["log_level"], e["samples"], e["error"]) for e in failed] == [("error", 10, str(error))]
 
 
 def test_what_had_to_go_for_a_refused_batch_is_told() -> None:
-    rig = Rig([REJECTED])
+    rig = Rig(ALL_REJECTED)
     rig.collect(5)
     rig.shelf.gone = [Item("other-" + "0" * 20, "other", 1, "rejected", 400, "no", 7, 100, 1, 2)]
     with capture_logs() as logs:
-        rig.step()
+        rig.drain()
     [gone] = [entry for entry in logs if entry["event"] == Event.QUARANTINE_FULL]
     assert gone == {
         "event": Event.QUARANTINE_FULL,
@@ -465,11 +479,192 @@ def test_what_had_to_go_for_a_refused_batch_is_told() -> None:
 
 
 def test_a_lane_that_was_left_behind_puts_nothing_into_the_quarantine() -> None:
-    rig = Rig([REJECTED])
+    rig = Rig(ALL_REJECTED)
     rig.collect(5)
     rig.lane._left = True
-    rig.step()
+    for _ in range(3):
+        rig.step()
+    assert len(rig.script.bodies) == 3
     assert (rig.shelf.items, rig.memory.position) == ([], 0)
+
+
+WIDE = tuple(Series(f"m{i:02}", (("hostname", "a"),)) for i in range(16))
+BIG = QueueConfig(max_samples_per_send=1000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=300.0)
+
+
+def label(index: int) -> wire.Labels:
+    return (("__name__", f"m{index:02}"), ("hostname", "a"))
+
+
+def refuses(*indices: int) -> Callable[[wire.Write], Outcome | None]:
+    bad = {label(i) for i in indices}
+
+    def refuse(write: wire.Write) -> Outcome | None:
+        found = min((series.labels for series in write.series if series.labels in bad), default=None)
+        if found is None:
+            return None
+        return Outcome(Verdict.REJECTED, 400, f"HTTP 400: no {dict(found)['__name__']}")
+
+    return refuse
+
+
+def older(than: int) -> Callable[[wire.Write], Outcome | None]:
+    return lambda write: AGED if any(at < than for s in write.series for at, _ in s.samples) else None
+
+
+def poisoned(refuse: Callable[[wire.Write], Outcome | None], outcomes: Sequence[Outcome] = ()) -> Rig:
+    rig = Rig(outcomes, BIG)
+    rig.script.refuse = refuse
+    rig.collect(20, WIDE)
+    return rig
+
+
+def test_a_poisoned_series_costs_itself() -> None:
+    rig = poisoned(refuses(5))
+    rig.drain()
+    everything = rig.everything()
+    culprit = {label(5): everything.pop(label(5))}
+    assert (rig.script.stored, rig.shelf.samples()) == (everything, culprit)
+    assert (rig.memory.delivered, rig.memory.dropped) == (300, {"rejected": 20})
+    assert [(position, *rest) for position, _, *rest in rig.shelf.items] == [
+        (0, "rejected", 400, "HTTP 400: no m05")
+    ]
+    assert len(rig.script.bodies) <= 1 + 2 * 4
+    assert rig.lane.error == "HTTP 400: no m05"
+    assert rig.lane.stats.samples_sent == 300
+
+
+def test_culprits_with_words_of_their_own_are_items_of_their_own() -> None:
+    rig = poisoned(refuses(2, 11))
+    rig.drain()
+    assert [(position, message) for position, *_, message in rig.shelf.items] == [
+        (0, "HTTP 400: no m02"),
+        (1, "HTTP 400: no m11"),
+    ]
+    assert (rig.memory.delivered, rig.memory.dropped) == (280, {"rejected": 40})
+
+
+def test_a_series_that_is_refused_again_and_again_costs_two_requests_each_time() -> None:
+    rig = poisoned(refuses(5))
+    rig.drain()
+    before = len(rig.script.bodies)
+    rig.collect(20, WIDE)
+    rig.drain()
+    assert len(rig.script.bodies) - before == 3
+    assert rig.memory.dropped == {"rejected": 40}
+
+
+@pytest.mark.parametrize("after", range(1, 10))
+def test_a_kill_in_the_middle_sends_it_again_and_keeps_nothing_twice(after: int) -> None:
+    rig = poisoned(refuses(2, 11))
+    for _ in range(after):
+        rig.step()
+    assert rig.memory.position == 0  # nothing is settled before all is
+    again = Rig(queue=BIG)
+    again.memory.records, again.script.refuse = rig.memory.records, refuses(2, 11)
+    again.script.stored = rig.script.stored  # what it asserts: the same values, and nothing out of order
+    again.drain()
+    rig.drain()
+    assert again.shelf.items == rig.shelf.items
+    assert (again.memory.delivered, again.memory.dropped) == (280, {"rejected": 40})
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.sampled_from([RETRY, NO_ANSWER, HELD, TOO_LARGE]), max_size=4),
+    st.integers(1, 12),
+    st.sets(st.integers(0, 15), max_size=2),
+)
+def test_trouble_in_the_middle_waits_and_goes_on(trouble: list[Outcome], after: int, bad: set[int]) -> None:
+    rig = poisoned(refuses(*bad))
+    with capture_logs():
+        for _ in range(after):
+            if rig.memory.pending():
+                rig.step()
+        rig.script.outcomes = list(trouble)
+        rig.collect(3, WIDE)
+        rig.drain()
+    everything = rig.everything()
+    culprits = {label(i): everything.pop(label(i)) for i in bad}
+    assert (rig.script.stored, rig.shelf.samples()) == (everything, culprits)
+    assert rig.memory.delivered == rig.memory.end - rig.memory.dropped.get("rejected", 0)
+
+
+def test_what_is_too_old_is_aged_and_the_rest_is_delivered() -> None:
+    rig = poisoned(older(than=110_000))  # ten ticks of twenty
+    with capture_logs() as logs:
+        rig.drain()
+    new = {
+        labels: {at: v for at, v in of.items() if at >= 110_000} for labels, of in rig.everything().items()
+    }
+    for labels, samples in rig.script.stored.items():
+        assert samples.items() <= new[labels].items()
+    assert rig.memory.delivered == sum(map(len, rig.script.stored.values())) >= 160 - 2 * 20
+    assert rig.memory.dropped == {"aged": 320 - rig.memory.delivered}
+    kept, stored = rig.shelf.samples(), rig.script.stored
+    assert {labels: kept[labels] | stored.get(labels, {}) for labels in kept} == rig.everything()
+    assert {reason for _, _, reason, *_ in rig.shelf.items} == {"aged"}
+    [aged] = [entry for entry in logs if entry["event"] == Event.AGED]
+    assert aged["log_level"] == "error"
+    assert "storage.tsdb.out_of_order_time_window" in aged["do"]
+
+
+def test_a_row_of_batches_that_are_too_old_is_told_aloud_once_and_costs_little() -> None:
+    rig = Rig(queue=QueueConfig(max_samples_per_send=160))
+    rig.script.refuse = older(than=310_000)
+    rig.collect(30, WIDE)
+    with capture_logs() as logs:
+        rig.drain()
+    told_levels = [entry["log_level"] for entry in logs if entry["event"] == Event.AGED]
+    assert told_levels == ["error", "debug", "debug"]
+    assert len(rig.script.bodies) == 2 * 3
+    assert rig.memory.dropped == {"aged": 480}
+    rig.collect(10, WIDE)
+    rig.drain()
+    rig.script.refuse = older(than=10_000_000)
+    rig.collect(10, WIDE)
+    with capture_logs() as logs:
+        rig.drain()
+    assert [entry["log_level"] for entry in logs if entry["event"] == Event.AGED] == ["error"]
+
+
+def test_a_defect_in_the_middle_begins_the_batch_anew() -> None:
+    rig = poisoned(refuses(5))
+    rig.step()
+    rig.step()
+    encode, calls = rig.lane._encoder.encode, list[None]()
+
+    def broken(ticks: Iterable[Tick]) -> Encoded:
+        calls.append(None)
+        if len(calls) == 1:
+            raise MemoryError
+        return encode(ticks)
+
+    rig.lane._encoder.encode = broken  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        rig.lane._guarded(rig.step)
+    assert told(logs)[-1] == ("error", Event.FAILED, "MemoryError: ")
+    rig.drain()
+    assert (rig.memory.delivered, rig.memory.dropped) == (300, {"rejected": 20})
+    assert rig.script.bodies[3] == rig.script.bodies[0]
+
+
+def test_a_batch_that_is_evicted_in_the_middle_is_let_go() -> None:
+    rig = poisoned(refuses(5))
+    rig.step()
+    rig.step()
+    rig.memory.position = 320  # the buffer was full, and dropped its oldest
+    rig.collect(1, WIDE)
+    rig.drain()
+    assert (rig.memory.delivered, rig.memory.dropped) == (15, {"rejected": 1})
+
+
+def test_instants_that_are_there_twice_are_asked_once_and_balance() -> None:
+    rig = poisoned(refuses(5))
+    rig.memory.append(rig.memory.records[0][0]._replace(values=[-1.0] * 16))
+    rig.drain()
+    assert (rig.memory.delivered, rig.memory.dropped) == (300, {"rejected": 20 + 16})
+    assert rig.script.stored[label(6)][10_000] == 16.0
 
 
 def test_a_row_of_failures_is_told_aloud_once() -> None:
@@ -501,10 +696,10 @@ def test_an_instant_that_is_there_twice_is_sent_once_and_balances() -> None:
 
 
 def test_a_refused_batch_counts_what_it_repeated_too() -> None:
-    rig = Rig([REJECTED])
+    rig = Rig(ALL_REJECTED)
     rig.collect(2)
     rig.memory.append(rig.memory.records[0][0])
-    rig.step()
+    rig.drain()
     assert (rig.memory.delivered, rig.memory.dropped) == (0, {"rejected": 6})
 
 
