@@ -103,7 +103,8 @@ def secrets(to: RemoteWrite) -> set[str]:
     if to.basic_auth and kind == "Basic":
         both = b64decode(credentials).decode(errors="replace")
         found |= {both, both.partition(":")[2]}
-    return found | {" ".join(text.split()) for text in found}  # as the sender writes a receiver's words
+    found |= {" ".join(text.split()) for text in found}  # as the sender writes a receiver's words
+    return found - {""}
 
 
 class _Visit:

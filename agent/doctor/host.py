@@ -43,7 +43,7 @@ def look(
     """Yield every step as it is done. `warnings` are the configuration's, `known` its secrets."""
     view = _View(config, system or System())
     steps: list[tuple[str, float, Callable[[], Finding]]] = [
-        ("configuration", timeout, lambda: fine(" · ".join(("fine", *warnings)))),
+        ("configuration", timeout, lambda: fine("; ".join(("fine", *warnings)))),
         ("data_dir", timeout, view.folder),
         ("permissions", timeout, view.permissions),
         ("space", timeout, view.space),
@@ -98,7 +98,7 @@ class _View:
         owner = _user(top.st_uid)
         foreign = [path for path in _below(self._dir) if os.lstat(path).st_uid != top.st_uid]
         if foreign:
-            said = f"{foreign[0]} does not belong to {owner}, as the folder does ({len(foreign)} such files)"
+            said = f"{foreign[0]} does not belong to {owner}, as the folder does ({len(foreign)} in all)"
             return wrong(said, f"Give it back: chown -R {owner} {self._dir}")
         mode = stat.S_IMODE(top.st_mode)
         said = f"{mode:04o}, all of it belongs to {owner}"
@@ -140,7 +140,7 @@ class _View:
         if full is not None:
             said += f", full in {human.duration(full)} at the pace of what is there"
         if found["damaged_records"]:
-            said += f", damage met {found['damaged_records']} times"
+            said += f", damage met at {_plural(found['damaged_records'], 'place', 'places')}"
             return warning(said, "See what it cost: limpet buffer verify. The agent goes on by itself.")
         if full is not None and full < FULL_SOON:
             return warning(said, "Mend the destinations that take nothing, or raise buffer.max_size.")
@@ -171,7 +171,7 @@ class _View:
             return fine("empty")
         samples = human.count(sum(item.samples for item in items))
         return warning(
-            f"{len(items)} refused batches, {samples} samples",
+            f"{_plural(len(items), 'refused batch', 'refused batches')}, {samples} samples",
             "See the receivers' words: limpet buffer quarantine list. Mend the cause, then replay or drop them.",
         )
 
@@ -229,6 +229,10 @@ def _below(folder: str) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 found += _below(entry.path)
     return found
+
+
+def _plural(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
 
 
 def _user(uid: int) -> str:

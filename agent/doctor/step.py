@@ -75,10 +75,15 @@ def step(part: str, title: str, found: Finding, secrets: Iterable[str]) -> Step:
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
-    """The text without the secrets."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= SHORTEST:
-            text = text.replace(secret, HIDDEN)
+    """The text without the secrets, nor the beginning of one where a receiver's words were cut in it."""
+    known = sorted((one for one in secrets if len(one) >= SHORTEST), key=len, reverse=True)
+    for secret in known:
+        text = text.replace(secret, HIDDEN)
+    words = text.removesuffix(")")  # some words stand in brackets
+    for secret in known:
+        for size in range(len(secret) - 1, SHORTEST - 1, -1):
+            if words.endswith(secret[:size]):
+                return words[:-size] + HIDDEN + text[len(words) :]
     return text
 
 
