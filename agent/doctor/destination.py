@@ -80,6 +80,8 @@ def _found(take: Callable[[], Finding], host: str, timeout: float) -> Finding:
     except socket.gaierror as error:
         do = "Check the url, and the name servers of this host (/etc/resolv.conf)."
         return wrong(failure(error, host).error or "no address", do)
+    except ValueError as error:  # a name that no host can have
+        return wrong(failure(error, host).error or "no name", "Correct the url, or tls_config.server_name.")
     except TimeoutError as error:
         do = "Look at name servers, routes and firewalls on the way, and at the receiver."
         return wrong(failure(error, host).error or "timeout", do)

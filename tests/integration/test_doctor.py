@@ -230,6 +230,12 @@ def test_a_name_that_cannot_be_resolved(tmp_path: Path) -> None:
     assert "name servers" in (wrong.do or "")
 
 
+def test_a_name_that_no_host_can_have(tmp_path: Path) -> None:
+    wrong = first_wrong(walked(tmp_path, {"url": f"https://{'a' * 64}.example.com/api/v1/write"}))
+    assert wrong.step == "name"
+    assert "Correct the url" in (wrong.do or "")
+
+
 def test_name_servers_that_do_not_answer(tmp_path: Path) -> None:
     def resolve(host: str, port: int) -> list[tuple[Any, int, int, str, tuple[Any, ...]]]:
         time.sleep(3)
@@ -319,12 +325,14 @@ def test_the_command(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> No
     # The floor is this machine's business elsewhere; here it must not be what needs doing.
     buffer = {"buffer": {"max_size": "1MiB", "min_free_space": "0%"}}
     file = configured(tmp_path, to_prometheus(prometheus, certs), **buffer)
+    told = doctor(tmp_path, file, "--json").json
+    doing = [one["step"] for one in told if one["ok"] is not None and one["do"]]
+    assert doing in ([], ["clock"])  # whether this machine's is synchronized is its own business
     fine = doctor(tmp_path, file)
-    assert (fine.status, fine.err) == (0, ""), fine
-    assert fine.out.endswith("\nNothing needs doing.\n")
+    assert (fine.status, fine.err) == (len(doing), ""), fine
+    assert ("\nNothing needs doing.\n" in fine.out) is (not doing)
     assert "\x1b" not in fine.out
     assert not (tmp_path / "data").exists()
-    told = doctor(tmp_path, file, "--json").json
     assert all(list(one) == ["part", "step", "ok", "said", "do"] for one in told)
     assert [one["step"] for one in told if one["part"] == "p"] == STEPS
     assert {one["part"] for one in told} == {"p", "this host"}
@@ -332,7 +340,8 @@ def test_the_command(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> No
     configured(tmp_path, to_prometheus(prometheus, certs), dead, **buffer)
     one_wrong = doctor(tmp_path, file)
     assert (one_wrong.status, one_wrong.err) == (1, "")
-    assert one_wrong.out.endswith("\n1 thing needs doing.\n")
+    last = "1 thing needs" if not doing else "2 things need"
+    assert one_wrong.out.endswith(f"\n{last} doing.\n")
     assert [one["ok"] for one in doctor(tmp_path, file, "--json").json].count(False) == 1
 
 

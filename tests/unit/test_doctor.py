@@ -219,7 +219,7 @@ def configured(data_dir: Path, text: str = "") -> Config:
 
 
 def look(config: Config, **system: Any) -> dict[str, Step]:
-    there = host.System(wall=lambda: NOW, **system)
+    there = host.System(run=system.pop("run", "/nowhere"), wall=lambda: NOW, **system)
     return {one.step: one for one in host.look(config, (), set(), 10, there)}
 
 
