@@ -59,6 +59,10 @@ def call(args: Namespace) -> int:
             from agent.cli import configuration
 
             return configuration.check(args.file, as_json=args.json)
+        case "doctor":
+            from agent.cli import doctor
+
+            return doctor.doctor(args.config, args.timeout, as_json=args.json)
         case "collect":
             from agent.cli import collect
 

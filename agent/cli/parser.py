@@ -14,6 +14,7 @@ STATUS = "Exit status: 0 fine, 1 the answer is no, 2 wrong usage or configuratio
 SHELLS = ("bash", "zsh", "tcsh")
 WATCH_SECONDS = 2.0
 GIVE_UP_SECONDS = 300.0
+STEP_SECONDS = 10.0
 
 Parser = argparse.ArgumentParser
 Commands = Any  # argparse does not name the type of what add_subparsers returns
@@ -36,6 +37,24 @@ def build() -> Parser:
     check = _command(commands, "check-config", "tell everything that is wrong with a configuration file")
     check.add_argument("file", metavar="FILE", help="the configuration file (YAML)")
     _json(check)
+
+    doctor = _command(
+        commands,
+        "doctor",
+        "walk to each destination step by step, look at this host, and say what to do",
+        "Tries every step on the way to each destination, with an empty write at its end, then looks at this "
+        "host. Nothing is changed on disk; it works beside a running agent. Exit status 1 where something "
+        "needs doing.",
+    )
+    _config(doctor, required=True)
+    doctor.add_argument(
+        "--timeout",
+        metavar="DURATION",
+        type=duration,
+        default=STEP_SECONDS,
+        help="the longest that a single step may take (default 10s)",
+    )
+    _json(doctor)
 
     collect = _command(
         commands,

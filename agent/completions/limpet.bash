@@ -7,10 +7,11 @@
 
 _shtab_limpet_buffer_quarantine_subparsers=(list show replay drop)
 _shtab_limpet_buffer_subparsers=(status segments tail verify export replay trim quarantine)
-_shtab_limpet_subparsers=(run check-config collect buffer completion version)
+_shtab_limpet_subparsers=(run check-config doctor collect buffer completion version)
 
 _shtab_limpet_run_option_strings=(-h --help --config)
 _shtab_limpet_check_config_option_strings=(-h --help --json)
+_shtab_limpet_doctor_option_strings=(-h --help --config --timeout --json)
 _shtab_limpet_collect_option_strings=(-h --help --config --watch --interval --format --json)
 _shtab_limpet_buffer_status_option_strings=(-h --help --data-dir --config --watch --json)
 _shtab_limpet_buffer_segments_option_strings=(-h --help --data-dir --config --json)
@@ -31,6 +32,7 @@ _shtab_limpet_option_strings=(-h --help)
 
 _shtab_limpet_run___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_check_config_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_limpet_doctor___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_collect___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_buffer_status___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_limpet_buffer_status___config_COMPGEN=_shtab_compgen_files
@@ -62,13 +64,16 @@ _shtab_limpet_buffer_export___format_choices=(jsonl openmetrics csv)
 _shtab_limpet_buffer_quarantine_pos_0_choices=(list show replay drop)
 _shtab_limpet_buffer_pos_0_choices=(status segments tail verify export replay trim quarantine)
 _shtab_limpet_completion_pos_0_choices=(bash zsh tcsh)
-_shtab_limpet_pos_0_choices=(run check-config collect buffer completion version)
+_shtab_limpet_pos_0_choices=(run check-config doctor collect buffer completion version)
 
 _shtab_limpet_run__h_nargs=0
 _shtab_limpet_run___help_nargs=0
 _shtab_limpet_check_config__h_nargs=0
 _shtab_limpet_check_config___help_nargs=0
 _shtab_limpet_check_config___json_nargs=0
+_shtab_limpet_doctor__h_nargs=0
+_shtab_limpet_doctor___help_nargs=0
+_shtab_limpet_doctor___json_nargs=0
 _shtab_limpet_collect__h_nargs=0
 _shtab_limpet_collect___help_nargs=0
 _shtab_limpet_collect___watch_nargs=0

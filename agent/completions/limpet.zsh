@@ -14,6 +14,7 @@ _shtab_limpet_commands() {
     check-config:'Tell everything that is wrong with a configuration file.'
     collect:'Runs every enabled collector twice, one second apart, because rates need two readings, and shows the second. No buffer is opened and nothing is sent.'
     completion:'Print the completion script of a shell.'
+    doctor:'Tries every step on the way to each destination, with an empty write at its end, then looks at this host. Nothing is changed on disk; it works beside a running agent. Exit status 1 where something needs doing.'
     run:'Run the agent: collect, keep, send, until SIGTERM or Ctrl-C.'
     version:'Print the versions of Limpet, Python and the system.'
   )
@@ -237,6 +238,16 @@ _shtab_limpet_completion_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_limpet_completion_defaults_added=0
 
+_shtab_limpet_doctor_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[the configuration file (YAML)]:FILE:_files"
+  "--timeout[the longest that a single step may take (default 10s)]:DURATION:"
+  "--json[print JSON]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_doctor_defaults_added=0
+
 _shtab_limpet_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[the configuration file (YAML)]:FILE:_files"
@@ -276,6 +287,7 @@ _shtab_limpet() {
         check-config) _arguments -C -s $_shtab_limpet_check_config_options ;;
         collect) _arguments -C -s $_shtab_limpet_collect_options ;;
         completion) _arguments -C -s $_shtab_limpet_completion_options ;;
+        doctor) _arguments -C -s $_shtab_limpet_doctor_options ;;
         run) _arguments -C -s $_shtab_limpet_run_options ;;
         version) _arguments -C -s $_shtab_limpet_version_options ;;
       esac

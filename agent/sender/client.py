@@ -1,5 +1,7 @@
 """One destination over HTTP: a body goes out, an `Outcome` comes back. Nothing is raised.
 
+What the receiver tells of itself can be asked for on the same way (`get`); `limpet doctor` does.
+
 Credentials and certificates are read again when their files have changed, before the request. They go to
 the configured host alone: no redirect is followed, no proxy is used. An exchange takes at most twice
 `remote_timeout` (transport.py), and of an answer at most LARGEST_ANSWER bytes are read. The status counts as
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import httpcore
@@ -40,7 +42,7 @@ class Client:
 
     def __init__(self, to: RemoteWrite, version: str, wall: Callable[[], float] = time.time) -> None:
         self._to, self._wall = to, wall
-        self._own = {"User-Agent": f"limpet/{version}".encode(), **_PROTOCOL}
+        self._own = {"User-Agent": f"limpet/{version}".encode()}
         self._host = urlsplit(to.url).hostname or to.name
         self._extensions = {"sni_hostname": to.tls_config.server_name} if to.tls_config.server_name else {}
         self._files = access.files(to)
@@ -49,23 +51,14 @@ class Client:
         self._transport: Transport | None = None
         self._client: httpx.Client | None = None
         self._interrupted = False
+        self.answered: Mapping[str, str] = {}
+        """The headers of the last answer to a `post`, whatever its status."""
 
     def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
         """Send a compressed body. `attempt` counts earlier tries; `within` bounds it further, in seconds."""
+        headers = _PROTOCOL | ({"Retry-Attempt": b"%d" % attempt} if attempt else {})
         try:
-            client, transport = self._ready()
-            step = self._to.remote_timeout
-            whole = 2 * step if within is None else min(2 * step, within)
-            transport.begin(Limits(step, whole))
-            headers = self._headers | ({"Retry-Attempt": b"%d" % attempt} if attempt else {})
-            request = client.build_request(
-                "POST",
-                self._to.url,
-                content=body,
-                headers=[(name.encode(), value) for name, value in headers.items()],
-                extensions=self._extensions,
-            )
-            answer = client.send(request, stream=True, auth=None, follow_redirects=False)
+            answer = self._exchange("POST", self._to.url, headers, body, within)
         except LimpetError as error:
             return Outcome(Verdict.HELD, error=str(error))
         except httpcore.RemoteProtocolError as error:
@@ -73,7 +66,33 @@ class Client:
             return Outcome(Verdict.RETRY, error=f"no valid answer from {self._host}: {said}")
         except Exception as error:
             return failure(error, self._host)
+        self.answered = answer.headers
         return classify(answer.status_code, answer.headers, _beginning(answer), self._wall())
+
+    def get(self, url: str, largest: int, within: float) -> bytes | None:
+        """Return the first `largest` bytes at a URL of the same host, None where there is no answer of 200."""
+        try:
+            answer = self._exchange("GET", url, {"Accept-Encoding": b"identity"}, b"", within)
+        except Exception:
+            return None
+        body = _beginning(answer, largest)
+        return body if answer.status_code == 200 else None
+
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, bytes], body: bytes, within: float | None
+    ) -> httpx.Response:
+        client, transport = self._ready()
+        step = self._to.remote_timeout
+        whole = 2 * step if within is None else min(2 * step, within)
+        transport.begin(Limits(step, whole))
+        request = client.build_request(
+            method,
+            url,
+            content=body,
+            headers=[(name.encode(), value) for name, value in {**self._headers, **headers}.items()],
+            extensions=self._extensions,
+        )
+        return client.send(request, stream=True, auth=None, follow_redirects=False)
 
     def _ready(self) -> tuple[httpx.Client, Transport]:
         stamp = access.stamp(self._files)
@@ -101,15 +120,15 @@ class Client:
         self._client = self._transport = None
 
 
-def _beginning(answer: httpx.Response) -> bytes:
+def _beginning(answer: httpx.Response, largest: int = LARGEST_ANSWER) -> bytes:
     found = b""
     try:
         for part in answer.iter_raw():
             found += part
-            if len(found) >= LARGEST_ANSWER:
+            if len(found) >= largest:
                 break
     except Exception:  # noqa: S110  what is here of the body has to do
         pass
     finally:
         answer.close()
-    return found[:LARGEST_ANSWER]
+    return found[:largest]

@@ -32,6 +32,7 @@ def test_the_commands_of_this_version() -> None:
     assert [leaf.removeprefix("limpet ") for leaf in LEAVES] == [
         "run",
         "check-config",
+        "doctor",
         "collect",
         "buffer status",
         "buffer segments",
@@ -143,7 +144,7 @@ def test_rich_is_imported_by_the_views_only() -> None:
     users = [
         path for path in (ROOT / "agent").rglob("*.py") if re.search(r"(import|from) rich", path.read_text())
     ]
-    views = ["progress.py", "show.py", "show_replay.py", "show_tools.py"]
+    views = ["progress.py", "show.py", "show_doctor.py", "show_replay.py", "show_tools.py"]
     assert sorted(path.name for path in users) == views
     code = "import sys, agent.cli.configuration, agent.process; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -193,6 +194,7 @@ def test_completion_prints_the_stored_script(shell: str, capsys: pytest.CaptureF
         ["check-config"],
         ["completion", "fish"],
         ["doctor"],
+        ["doctor", "--config", "a", "--timeout", "0"],
     ],
     ids=" ".join,
 )

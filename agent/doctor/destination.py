@@ -1,0 +1,269 @@
+"""The walk to one destination: each step needs the one before, and the first that fails ends it.
+
+The empty write, and whatever is asked over HTTP, goes through the sender's own `Client`, and an error has the
+sender's own words, so that the walk and the agent come to the same verdict. No step takes longer than the
+timeout by more than GRACE.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from agent import __version__
+from agent.config import RemoteWrite
+from agent.doctor import certificate, receiver
+from agent.doctor.step import NOT_TRIED, Finding, Step, bounded, fine, step, untold, warning, wrong
+from agent.errors import LimpetError
+from agent.sender import access
+from agent.sender.client import Client
+from agent.sender.lane import EMPTY
+from agent.sender.outcome import Outcome, Verdict, failure
+
+GRACE = 0.5
+"""Seconds beyond the timeout after which a step is given up that does not end by itself."""
+
+Address = tuple[Any, ...]
+Found = Sequence[tuple[Any, int, int, str, Address]]
+"""What `socket.getaddrinfo` returns."""
+
+_ASKED = (401, 403, 407)
+
+
+class World(NamedTuple):
+    """What a walk needs of the system; a test hands in its own."""
+
+    resolve: Callable[[str, int], Found] = lambda host, port: socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )
+    wall: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+
+
+class _Exchange(NamedTuple):
+    """The empty write: what came back, our clock before and after (Unix seconds), how long it took (s)."""
+
+    outcome: Outcome
+    begun: float
+    ended: float
+    took: float
+
+
+def walk(to: RemoteWrite, timeout: float, world: World | None = None) -> Iterator[Step]:
+    """Yield every step as it is done, the ones that were not tried as well. Nothing is raised."""
+    visit, going = _Visit(to, timeout, world or World()), True
+    known = secrets(to)
+    try:
+        for title, take in visit.steps():
+            found = untold(NOT_TRIED)
+            if going:
+                found = _found(take, visit.host, timeout)
+                going = found.ok is not False
+            yield step(to.name, title, found, known)
+    finally:
+        visit.client.interrupt()  # a step that was given up may still be in it
+        visit.client.close()
+
+
+def _found(take: Callable[[], Finding], host: str, timeout: float) -> Finding:
+    try:
+        return bounded(take, timeout + GRACE)
+    except LimpetError as error:
+        return wrong(f"{error.where}: {error.what}", error.do)
+    except ssl.SSLError as error:
+        return wrong(failure(error, host).error or "TLS", certificate.refused(error))
+    except socket.gaierror as error:
+        do = "Check the url, and the name servers of this host (/etc/resolv.conf)."
+        return wrong(failure(error, host).error or "no address", do)
+    except ValueError as error:  # a name that no host can have
+        return wrong(failure(error, host).error or "no name", "Correct the url, or tls_config.server_name.")
+    except TimeoutError as error:
+        do = "Look at name servers, routes and firewalls on the way, and at the receiver."
+        return wrong(failure(error, host).error or "timeout", do)
+    except OSError as error:
+        do = "Check host and port of the url, that the receiver runs, and the firewalls on the way."
+        return wrong(failure(error, host).error or "no connection", do)
+
+
+def secrets(to: RemoteWrite) -> set[str]:
+    """The texts that must not be shown, in every form in which a receiver could send them back."""
+    found = set(to.headers.values())
+    query = urlsplit(to.url).query
+    found |= {query, unquote(query), *(value for _, value in parse_qsl(query))}
+    found |= {value for part in query.split("&") for value in part.split("=")[1:]}
+    try:
+        sent = access.headers(to).get("Authorization", b"").decode(errors="replace")
+    except LimpetError:  # then nothing of it is sent
+        sent = ""
+    kind, _, credentials = sent.partition(" ")
+    found.add(credentials)
+    if to.basic_auth and kind == "Basic":
+        both = b64decode(credentials).decode(errors="replace")
+        found |= {both, both.partition(":")[2]}
+    found |= {" ".join(text.split()) for text in found}  # as the sender writes a receiver's words
+    return found - {""}
+
+
+class _Visit:
+    def __init__(self, to: RemoteWrite, timeout: float, world: World) -> None:
+        parts = urlsplit(to.url)
+        self._to, self._timeout, self._world = to, timeout, world
+        self._secure = parts.scheme.lower() == "https"
+        self.host = parts.hostname or to.name
+        self._port = parts.port or (443 if self._secure else 80)
+        self.client = Client(to, __version__, world.wall)
+        self._found: Found = ()
+        self._exchanged: _Exchange | None = None
+
+    def steps(self) -> tuple[tuple[str, Callable[[], Finding]], ...]:
+        """Return the steps, in order."""
+        return (
+            ("name", self._name),
+            ("connection", self._connection),
+            ("TLS", self._tls),
+            ("authentication", self._authentication),
+            ("empty write", self._write),
+            ("protocol", self._protocol),
+            ("clock", self._clock),
+            ("window", self._window),
+        )
+
+    def _name(self) -> Finding:
+        found = self._world.resolve(self.host, self._port)
+        if not found:
+            return wrong(f"the name {self.host} has no address", "Check the url.")
+        self._found = found
+        addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
+        return fine(f"{self.host} is {', '.join(addresses)}" if addresses != [self.host] else self.host)
+
+    def _connection(self) -> Finding:
+        """Try every address: the agent takes the first that answers, and loses time at those before."""
+        end = self._world.clock() + self._timeout
+        good, bad = [], []
+        error: OSError | None = None
+        for i, one in enumerate(self._found):
+            begun = self._world.clock()
+            patience = max(0.001, (end - begun) / (len(self._found) - i))
+            try:
+                self._connect(one, patience).close()
+            except OSError as raised:
+                error = TimeoutError("no connection in time") if isinstance(raised, TimeoutError) else raised
+                bad.append((one, f"{one[4][0]} ({failure(error, self.host).error})"))
+            else:
+                good.append((one, f"{one[4][0]} in {(self._world.clock() - begun) * 1000:.0f} ms"))
+        if error is not None and not good:
+            raise error
+        self._found = [one for one, _ in good]
+        said = f"port {self._port} answers at {', '.join(text for _, text in good)}"
+        if not bad:
+            return fine(said)
+        said += f", not at {', '.join(text for _, text in bad)}"
+        return warning(said, "Mend or remove the addresses that do not answer: each try of them costs time.")
+
+    def _connect(self, one: tuple[Any, int, int, str, Address], patience: float) -> socket.socket:
+        family, kind, protocol, _, address = one
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(patience)
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _tls(self) -> Finding:
+        context = access.tls(self._to)
+        if context is None:
+            return fine("none: plain http")
+        verified = context.verify_mode is not ssl.CERT_NONE
+        try:
+            how, chain = self._handshake(context, verified=verified)
+        except ssl.SSLCertVerificationError as error:
+            said = failure(error, self.host).error
+            return wrong(f"{said}{self._presented()}", certificate.refused(error))
+        except TimeoutError:
+            return wrong("no TLS handshake in time", "Check that this port speaks TLS.")
+        return certificate.verdict(chain, how, self._world.wall(), verified=verified)
+
+    def _handshake(
+        self, context: ssl.SSLContext, *, verified: bool
+    ) -> tuple[str, list[certificate.Certificate]]:
+        with self._connect(self._found[0], self._timeout) as plain:
+            name = self._to.tls_config.server_name or self.host
+            with context.wrap_socket(plain, server_hostname=name) as sock:
+                inner: Any = sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001  public from 3.13 on, as bytes only
+                chain = inner.get_verified_chain() if verified else inner.get_unverified_chain()
+                return sock.version() or "TLS", [one.get_info() for one in chain]
+
+    def _presented(self) -> str:
+        """What the certificate is that was not accepted."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            _, chain = self._handshake(context, verified=False)
+        except OSError:
+            return ""
+        own = chain[0]
+        until = time.strftime("%Y-%m-%d", time.gmtime(certificate.ends(own)))
+        who = f"for {certificate.names(own)}, issued by {certificate.issuer(own)}, good until {until}"
+        return f"; it is {who}"
+
+    def _authentication(self) -> Finding:
+        to, world = self._to, self._world
+        access.headers(to)  # what is wrong with a file is told with what to do
+        started, begun = world.clock(), world.wall()
+        outcome = self.client.post(EMPTY, within=self._timeout)
+        self._exchanged = _Exchange(outcome, begun, world.wall(), world.clock() - started)
+        how = "basic_auth" if to.basic_auth else "authorization" if to.authorization else None
+        if outcome.status in _ASKED:
+            said = outcome.error or f"HTTP {outcome.status}"
+            if how is None:
+                return wrong(said, "Set basic_auth or authorization: the receiver asks for credentials.")
+            return wrong(said, f"Correct {how}, or the rights of this user at the receiver.")
+        if outcome.verdict is not Verdict.DELIVERED:
+            return untold("cannot be told: the empty write was not taken")
+        return fine(f"accepted ({how})" if how else "none is configured, and none was asked for")
+
+    def _write(self) -> Finding:
+        done = self._exchange()
+        outcome, status = done.outcome, done.outcome.status
+        if outcome.verdict is Verdict.DELIVERED:
+            return fine(f"HTTP {status} in {done.took * 1000:.0f} ms")
+        path = "Correct the url: Prometheus takes writes at /api/v1/write, and only when it was started with "
+        path += "--web.enable-remote-write-receiver."
+        if outcome.verdict is Verdict.HELD:
+            do = (
+                path
+                if status
+                else "Mend this; a receiver that asks for a certificate needs tls_config.cert_file and key_file."
+            )
+        elif outcome.verdict is Verdict.RETRY:
+            do = "Look at the receiver, and at what stands before it; the agent tries again by itself."
+        elif status == 415:
+            do = "Use a receiver of remote write 1.0: this version sends no other protocol."
+        elif outcome.verdict is Verdict.TOO_LARGE:
+            do = "Raise the largest request that the receiver, or a proxy before it, takes."
+        else:
+            do = f"{path} Batches that are answered so go into the quarantine."
+        return wrong(outcome.error or "no answer", do)
+
+    def _protocol(self) -> Finding:
+        return fine("remote write 1.0 is taken, which is what this version sends")
+
+    def _clock(self) -> Finding:
+        done = self._exchange()
+        return receiver.clocks(self.client.answered.get("date"), done.begun, done.ended)
+
+    def _window(self) -> Finding:
+        url = receiver.config_url(self._to.url)
+        answer = url and self.client.get(url, receiver.LARGEST_CONFIG, self._timeout)
+        return receiver.window(answer or b"")
+
+    def _exchange(self) -> _Exchange:
+        assert self._exchanged is not None  # the step before has made it, or ended the walk
+        return self._exchanged

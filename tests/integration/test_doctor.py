@@ -1,0 +1,476 @@
+"""`limpet doctor` against real receivers, good and bad, beside a real agent; and what it must never print."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+
+from agent.config import load_file
+from agent.doctor.destination import World, walk
+from agent.doctor.step import NOT_TRIED, Step
+from tests.support.agent import Agent
+from tests.support.certs import Certs
+from tests.support.limpet import Done, limpet
+from tests.support.net import free_port, wait_for
+from tests.support.prometheus import Login, Prometheus
+from tests.support.receiver import Answer, Receiver
+
+LOGIN = Login("host", "the right password")
+STEPS = ["name", "connection", "TLS", "authentication", "empty write", "protocol", "clock", "window"]
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    tmp_path_factory: pytest.TempPathFactory, prometheus_program: Path, certs: Certs
+) -> Iterator[Prometheus]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    with Prometheus(prometheus_program, folder, certs=certs, login=LOGIN) as running:
+        yield running
+
+
+def to_prometheus(prometheus: Prometheus, certs: Certs, **changes: Any) -> dict[str, Any]:
+    return {
+        "url": prometheus.write_url,
+        "name": "p",
+        "basic_auth": {"username": LOGIN.user, "password": LOGIN.password},
+        "tls_config": {"ca_file": str(certs.ca)},
+    } | changes
+
+
+def configured(folder: Path, *remote_write: dict[str, Any], **more: Any) -> Path:
+    file = folder / "limpet.yaml"
+    file.write_text(yaml.safe_dump({"data_dir": "data", "remote_write": list(remote_write)} | more))
+    return file
+
+
+def walked(
+    folder: Path, to: dict[str, Any], timeout: float = 5, world: World | None = None
+) -> dict[str, Step]:
+    config = load_file(configured(folder, to)).config
+    steps = list(walk(config.remote_write[0], timeout, world))
+    assert [one.step for one in steps] == STEPS
+    return {one.step: one for one in steps}
+
+
+def first_wrong(found: dict[str, Step]) -> Step:
+    """The step that failed; none before it did, and what is behind it was not tried."""
+    at = next(i for i, name in enumerate(STEPS) if found[name].ok is False)
+    assert [found[name].said for name in STEPS[at + 1 :]] == [NOT_TRIED] * (len(STEPS) - at - 1)
+    assert found[STEPS[at]].do
+    return found[STEPS[at]]
+
+
+def test_all_is_well(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
+    found = walked(tmp_path, to_prometheus(prometheus, certs))
+    assert [name for name in STEPS if not found[name].ok or found[name].do] == [], found
+    assert found["name"].said == "127.0.0.1"
+    assert found["TLS"].said.startswith("TLSv1.3, for localhost, 127.0.0.1, issued by trustme")
+    assert found["TLS"].said.endswith("verified by a chain of 2")
+    assert found["authentication"].said == "accepted (basic_auth)"
+    assert found["empty write"].said.startswith(("HTTP 204 in", "HTTP 200 in"))
+    assert found["clock"].said == "the receiver's clock and ours agree to a second"
+    assert found["window"].said.startswith("out_of_order_time_window is 30d")
+
+
+def test_below_a_prefix_and_with_the_window_at_its_default(tmp_path: Path, prometheus_program: Path) -> None:
+    config = tmp_path / "prometheus.yml"
+    config.write_text("global:\n  evaluation_interval: 30s\n")
+    flags = ("--web.external-url=http://127.0.0.1/prom", "--web.route-prefix=/")
+    with Prometheus(prometheus_program, tmp_path / "p", config=config, flags=flags) as prometheus:
+        found = walked(tmp_path, {"url": prometheus.write_url})
+    assert found["TLS"].said == "none: plain http"
+    assert found["authentication"].said == "none is configured, and none was asked for"
+    window = found["window"]
+    assert (window.ok, "is not set" in window.said) == (True, True)
+    assert "out_of_order_time_window" in (window.do or "")
+
+
+def test_a_wrong_password(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
+    to = to_prometheus(prometheus, certs, basic_auth={"username": LOGIN.user, "password": "guessed"})
+    wrong = first_wrong(walked(tmp_path, to))
+    assert wrong.step == "authentication"
+    assert wrong.said.startswith("HTTP 401: check the user and password")
+    assert "basic_auth" in (wrong.do or "")
+    del to["basic_auth"]
+    assert "Set basic_auth or authorization" in (first_wrong(walked(tmp_path, to)).do or "")
+
+
+def test_a_password_file_that_is_gone_by_then(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
+    password = tmp_path / "password"
+    password.write_text(LOGIN.password)
+    auth = {"username": LOGIN.user, "password_file": str(password)}
+    file = configured(tmp_path, to_prometheus(prometheus, certs, basic_auth=auth))
+    config = load_file(file).config
+    password.unlink()
+    found = {one.step: one for one in walk(config.remote_write[0], 5)}
+    wrong = first_wrong(found)
+    assert wrong.step == "authentication"
+    assert "basic_auth.password_file" in wrong.said
+
+
+def test_an_unknown_authority(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
+    to = to_prometheus(prometheus, certs, tls_config={"ca_file": str(certs.unknown_ca)})
+    wrong = first_wrong(walked(tmp_path, to))
+    assert wrong.step == "TLS"
+    assert wrong.said.startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
+    assert "it is for localhost, 127.0.0.1, issued by trustme" in wrong.said
+    assert "ca_file" in (wrong.do or "")
+
+
+def test_an_authority_that_is_no_certificate(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
+    (tmp_path / "ca.pem").write_text("not a certificate\n")
+    to = to_prometheus(prometheus, certs, tls_config={"ca_file": str(tmp_path / "ca.pem")})
+    wrong = first_wrong(walked(tmp_path, to))
+    assert wrong.step == "TLS"
+    assert wrong.said == "p.tls_config.ca_file: no certificate in it"
+
+
+def test_it_is_not_verified_and_says_so(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
+    found = walked(tmp_path, to_prometheus(prometheus, certs, tls_config={"insecure_skip_verify": True}))
+    assert "NOT verified" in found["TLS"].said
+    assert found["window"].ok
+
+
+def issued(folder: Path, *names: str, ends: datetime | None = None) -> Certs:
+    """Certificates with another one for the server."""
+    authority = trustme.CA()
+    server = authority.issue_cert(*names, not_after=ends)
+    certs = Certs(*(folder / f"{name}.pem" for name in Certs._fields))
+    authority.cert_pem.write_to_path(certs.ca)
+    client = authority.issue_cert("limpet-client")
+    for one, cert, key in (
+        (server, certs.server_cert, certs.server_key),
+        (client, certs.client_cert, certs.client_key),
+    ):
+        one.cert_chain_pems[0].write_to_path(cert)
+        one.private_key_pem.write_to_path(key)
+    return certs
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "words", "do"),
+    [
+        (["127.0.0.1"], -2, "certificate has expired", "Renew"),
+        (["elsewhere.example.com"], 90, "IP address mismatch", "server_name"),
+    ],
+    ids=["expired", "wrong host"],
+)
+def test_a_certificate_that_does_not_fit(
+    tmp_path: Path, names: list[str], days: int, words: str, do: str
+) -> None:
+    certs = issued(tmp_path, *names, ends=datetime.now(UTC) + timedelta(days=days))
+    with Receiver(certs=certs) as receiver:
+        wrong = first_wrong(walked(tmp_path, {"url": receiver.url, "tls_config": {"ca_file": str(certs.ca)}}))
+    assert wrong.step == "TLS"
+    assert words in wrong.said
+    assert f"it is for {names[0]}" in wrong.said
+    assert do in (wrong.do or "")
+
+
+def test_a_certificate_that_ends_soon_is_a_warning_and_the_walk_goes_on(tmp_path: Path) -> None:
+    certs = issued(tmp_path, "127.0.0.1", ends=datetime.now(UTC) + timedelta(days=10, hours=1))
+    with Receiver(certs=certs) as receiver:
+        found = walked(tmp_path, {"url": receiver.url, "tls_config": {"ca_file": str(certs.ca)}})
+    assert (found["TLS"].ok, "10 days left" in found["TLS"].said) == (True, True)
+    assert "Renew" in (found["TLS"].do or "")
+    assert found["empty write"].ok
+
+
+def test_a_client_certificate_that_is_missing(tmp_path: Path, certs: Certs) -> None:
+    with Receiver(certs=certs, client_cert=True) as receiver:
+        to: dict[str, Any] = {"url": receiver.url, "tls_config": {"ca_file": str(certs.ca)}}
+        wrong = first_wrong(walked(tmp_path, to))
+        assert wrong.step == "empty write"
+        assert "certificate required" in wrong.said
+        assert "cert_file and key_file" in (wrong.do or "")
+        to["tls_config"] |= {"cert_file": str(certs.client_cert), "key_file": str(certs.client_key)}
+        assert walked(tmp_path, to)["empty write"].ok
+
+
+def test_a_port_that_speaks_no_tls(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        wrong = first_wrong(walked(tmp_path, {"url": receiver.url.replace("http:", "https:")}))
+    assert wrong.step == "TLS"
+    assert "speaks TLS" in (wrong.do or "")
+
+
+def test_a_port_that_says_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        to = {"url": f"https://127.0.0.1:{silent.getsockname()[1]}/api/v1/write"}
+        wrong = first_wrong(walked(tmp_path, to, timeout=0.3))
+    assert (wrong.step, wrong.said) == ("TLS", "no TLS handshake in time")
+
+
+def test_a_name_without_addresses(tmp_path: Path) -> None:
+    wrong = first_wrong(walked(tmp_path, {"url": "https://a/w"}, world=World(resolve=lambda _h, _p: ())))
+    assert (wrong.step, wrong.said) == ("name", "the name a has no address")
+
+
+def test_a_dead_port(tmp_path: Path) -> None:
+    wrong = first_wrong(walked(tmp_path, {"url": f"http://127.0.0.1:{free_port()}/api/v1/write"}))
+    assert wrong.step == "connection"
+    assert wrong.said == "no connection with 127.0.0.1: connection refused"
+
+
+def test_a_name_that_cannot_be_resolved(tmp_path: Path) -> None:
+    wrong = first_wrong(walked(tmp_path, {"url": "https://nowhere.invalid/api/v1/write"}, timeout=20))
+    assert wrong.step == "name"
+    assert "name servers" in (wrong.do or "")
+
+
+def test_a_name_that_no_host_can_have(tmp_path: Path) -> None:
+    wrong = first_wrong(walked(tmp_path, {"url": f"https://{'a' * 64}.example.com/api/v1/write"}))
+    assert wrong.step == "name"
+    assert "Correct the url" in (wrong.do or "")
+
+
+def test_name_servers_that_do_not_answer(tmp_path: Path) -> None:
+    def resolve(host: str, port: int) -> list[tuple[Any, int, int, str, tuple[Any, ...]]]:
+        time.sleep(3)
+        return []
+
+    begun = time.monotonic()
+    wrong = first_wrong(walked(tmp_path, {"url": "https://a/w"}, timeout=0.2, world=World(resolve=resolve)))
+    assert time.monotonic() - begun < 2
+    assert wrong.step == "name"
+    assert wrong.said.startswith("timeout: it did not come back")
+
+
+def test_an_address_that_does_not_answer_beside_one_that_does(tmp_path: Path) -> None:
+    def resolve(host: str, port: int) -> list[tuple[Any, int, int, str, tuple[Any, ...]]]:
+        found = (("127.0.0.2", port), ("127.0.0.1", port))  # the receiver listens at one of them
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in found]
+
+    with Receiver() as receiver:
+        found = walked(tmp_path, {"url": receiver.url}, world=World(resolve=resolve))
+    assert found["name"].said == "127.0.0.1 is 127.0.0.2, 127.0.0.1"
+    connection = found["connection"]
+    assert (connection.ok, "not at 127.0.0.2" in connection.said) == (True, True)
+    assert connection.do
+    assert found["empty write"].ok
+
+
+@pytest.mark.parametrize(
+    ("answer", "step", "words"),
+    [
+        (Answer(403, body=b"no rights"), "authentication", "HTTP 403"),
+        (Answer(407), "authentication", "HTTP 407"),
+        (Answer(404), "empty write", "HTTP 404"),
+        (Answer(405, body=b"use GET"), "empty write", "HTTP 405: use GET"),
+        (Answer(301, {"Location": "https://u:p@else.example.com/w?t=1"}), "empty write", "to https://else"),
+        (Answer(415), "empty write", "HTTP 415"),
+        (Answer(413), "empty write", "HTTP 413"),
+        (Answer(503, body=b"later"), "empty write", "HTTP 503: later"),
+        (Answer(close=True), "empty write", "no valid answer"),
+        (Answer(hang=True), "empty write", "timeout: no answer within"),
+    ],
+    ids=lambda value: str(value.status) if isinstance(value, Answer) else "",
+)
+def test_a_receiver_that_takes_no_writes(tmp_path: Path, answer: Answer, step: str, words: str) -> None:
+    begun = time.monotonic()
+    with Receiver([answer]) as receiver:
+        wrong = first_wrong(walked(tmp_path, {"url": receiver.url}, timeout=1))
+    assert wrong.step == step
+    assert words in wrong.said
+    assert time.monotonic() - begun < 4
+
+
+@pytest.mark.parametrize(
+    ("off", "ok", "todo"), [(0, True, False), (-20, True, True), (30, True, True), (-900, False, True)]
+)
+def test_the_receivers_clock(tmp_path: Path, off: int, ok: bool, todo: bool) -> None:
+    answer = Answer(headers={"Date": formatdate(time.time() + off, usegmt=True)})
+    with Receiver([answer]) as receiver:
+        clock = walked(tmp_path, {"url": receiver.url})["clock"]
+    assert (clock.ok, clock.do is not None) == (ok, todo)
+
+
+def test_a_window_that_cannot_be_told(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        window = walked(tmp_path, {"url": receiver.url})["window"]
+    assert window.ok is None
+    assert "cannot be told from outside" in window.said
+
+
+# The command.
+
+
+def doctor(folder: Path, file: Path, *arguments: str, **options: Any) -> Done:
+    return limpet(folder, "doctor", "--config", file, *arguments, **options)
+
+
+def snapshot(folder: Path) -> list[tuple[str, int, int, int, bytes]]:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        about = path.stat()
+        content = path.read_bytes() if path.is_file() else b""
+        found.append((str(path), about.st_mode, about.st_mtime_ns, about.st_size, content))
+    return found
+
+
+def test_the_command(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
+    dead = {"url": f"http://127.0.0.1:{free_port()}/api/v1/write", "name": "dead"}
+    # The floor is this machine's business elsewhere; here it must not be what needs doing.
+    buffer = {"buffer": {"max_size": "1MiB", "min_free_space": "0%"}}
+    file = configured(tmp_path, to_prometheus(prometheus, certs), **buffer)
+    told = doctor(tmp_path, file, "--json").json
+    doing = [one["step"] for one in told if one["ok"] is not None and one["do"]]
+    assert doing in ([], ["clock"])  # whether this machine's is synchronized is its own business
+    fine = doctor(tmp_path, file)
+    assert (fine.status, fine.err) == (len(doing), ""), fine
+    assert ("\nNothing needs doing.\n" in fine.out) is (not doing)
+    assert "\x1b" not in fine.out
+    assert not (tmp_path / "data").exists()
+    assert all(list(one) == ["part", "step", "ok", "said", "do"] for one in told)
+    assert [one["step"] for one in told if one["part"] == "p"] == STEPS
+    assert {one["part"] for one in told} == {"p", "this host"}
+
+    configured(tmp_path, to_prometheus(prometheus, certs), dead, **buffer)
+    one_wrong = doctor(tmp_path, file)
+    assert (one_wrong.status, one_wrong.err) == (1, "")
+    last = "1 thing needs" if not doing else "2 things need"
+    assert one_wrong.out.endswith(f"\n{last} doing.\n")
+    assert [one["ok"] for one in doctor(tmp_path, file, "--json").json].count(False) == 1
+
+
+@pytest.mark.parametrize("text", ["remote_wright: []\n", None])
+def test_a_wrong_configuration(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "limpet.yaml"
+    if text:
+        file.write_text(text)
+    done = doctor(tmp_path, file)
+    assert (done.status, done.out) == (2, "")
+    assert "Traceback" not in done.err
+
+
+def test_beside_an_agent_that_is_held(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        receiver.default = Answer(401)
+        agent = Agent(tmp_path / "agent", [{"url": receiver.url, "name": "r"}])
+        with agent:
+            wait_for(lambda: agent.destination("r").get("state") == "held", 20, "the state held")
+            done = doctor(tmp_path, agent.config_file, "--json")
+            assert done.status == 1
+            found = {(one["part"], one["step"]): one for one in done.json}
+            assert found["r", "authentication"]["ok"] is False
+            assert found["this host", "lock"]["said"] == f"held by process {agent.pid}: the agent runs"
+            assert found["this host", "backlog of r"]["ok"] is False
+            assert "HTTP 401" in found["this host", "backlog of r"]["said"]
+            receiver.default = Answer()
+            assert agent.stop() == 0
+        before = snapshot(agent.data_dir)
+        assert doctor(tmp_path, agent.config_file).status in (0, 1)
+        assert snapshot(agent.data_dir) == before
+
+
+# What is secret in each way to log in, and in the URL and the headers beside it.
+LOGINS = {
+    "password": ("canary-password", "u:canary-password", "dTpjYW5hcnktcGFzc3dvcmQ="),
+    "password_file": ("canary-password", "u:canary-password", "dTpjYW5hcnktcGFzc3dvcmQ="),
+    "credentials": ("canary-bearer",),
+    "credentials_file": ("canary-bearer",),
+}
+BESIDE = ("canary-header", "canary-query", "canary%2Fquoted", "canary/quoted")
+
+
+@pytest.mark.parametrize("status", [204, 401, 400, 503])
+@pytest.mark.parametrize("where", LOGINS)
+def test_no_secret_is_printed(tmp_path: Path, where: str, status: int) -> None:
+    """Not even where the receiver sends back all that it was sent."""
+    secrets = (*BESIDE, *LOGINS[where])
+    value: dict[str, Any] = {where: secrets[len(BESIDE)]}
+    if where.endswith("_file"):
+        (tmp_path / "secret").write_text(f"{value[where]}\n")
+        value[where] = str(tmp_path / "secret")
+    auth = {"basic_auth": {"username": "u"} | value} if "password" in where else {"authorization": value}
+    with Receiver() as receiver:
+        receiver.default = Answer(status, body=" ".join(secrets).encode())
+        to = {
+            "url": f"{receiver.url}?token=canary-query&more=canary%2Fquoted",
+            "name": "r",
+            "headers": {"X-Api-Key": "canary-header"},
+            **auth,
+        }
+        file = configured(tmp_path, to)
+        outs = [doctor(tmp_path, file), doctor(tmp_path, file, "--json")]
+        sent = receiver.requests[0]
+    assert sent.path.endswith("canary%2Fquoted")
+    assert sent.headers["x-api-key"] == "canary-header"
+    assert sent.headers["authorization"].endswith(secrets[-1])
+    for done in outs:
+        assert "canary" not in done.out + done.err
+        assert [secret for secret in secrets if secret in done.out + done.err] == []
+        assert ("<secret>" in done.out) is (status != 204)
+
+
+# Volumes.
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """A volume of two megabytes."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    if os.geteuid() != 0 or subprocess.call(
+        ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs", str(folder)], stderr=subprocess.DEVNULL
+    ):
+        pytest.skip("no volume can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def here(done: Done) -> dict[str, dict[str, Any]]:
+    return {one["step"]: one for one in done.json if one["part"] == "this host"}
+
+
+def test_a_full_volume(tmp_path: Path, volume: Path) -> None:
+    limits = {"max_size": "1MiB", "min_free_space": "500KiB"}
+    file = configured(tmp_path, data_dir=str(volume), buffer=limits)
+    assert here(doctor(tmp_path, file, "--json"))["space"]["do"] is None
+    (volume / "filler").write_bytes(bytes(1 << 20))
+    short = here(doctor(tmp_path, file, "--json"))["space"]
+    assert (short["ok"], "may have to grow by 1 MiB" in short["said"]) == (True, True)
+    (volume / "filler").write_bytes(bytes(1800 << 10))
+    full = doctor(tmp_path, file, "--json")
+    assert full.status == 1
+    assert here(full)["space"]["ok"] is False
+    assert "nothing is kept" in here(full)["space"]["said"]
+
+
+def test_a_volume_that_is_read_only(tmp_path: Path, volume: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(volume)], check=True)
+    file = configured(tmp_path, data_dir=str(volume))
+    done = doctor(tmp_path, file, "--json")
+    assert done.status == 1
+    assert here(done)["data_dir"]["ok"] is False
+    assert "Mount it for writing" in here(done)["data_dir"]["do"]
+
+
+@pytest.mark.parametrize("color", ["NO_COLOR", "LANG"])
+def test_it_can_be_read_without_colors_and_without_utf_8(tmp_path: Path, color: str) -> None:
+    file = configured(tmp_path, {"url": f"http://127.0.0.1:{free_port()}/w", "name": "d"})
+    environment = {**os.environ, color: "C", "PYTHONIOENCODING": "ascii" if color == "LANG" else "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", "doctor", "--config", str(file)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "wrong" in done.stdout
+    assert "connection refused" in done.stdout
+    assert "\x1b" not in done.stdout

@@ -1,0 +1,429 @@
+"""What the doctor makes of what it finds: clocks, windows, certificates, secrets, and this host's side."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from agent.cli import show_doctor
+from agent.collectors import HostPaths
+from agent.config import Config, load
+from agent.doctor import certificate, host, receiver
+from agent.doctor.destination import secrets
+from agent.doctor.step import Step, bounded, fine, hidden, needing, step, untold, warning, wrong
+from buffer.buffer import Buffer
+from buffer.quarantine import Quarantine
+from tests.support.ticks import tick
+
+NOBODY = 65534
+NOW = 1_750_000_000.0
+DATE = "Sun, 15 Jun 2025 15:06:40 GMT"  # NOW
+
+
+# Steps.
+
+
+def test_what_needs_doing() -> None:
+    found = [fine("a"), warning("b", "Do b."), wrong("c", "Do c."), untold("d"), untold("e", "Ask e.")]
+    steps = [step("p", "s", one, ()) for one in found]
+    assert [one.needs_doing for one in steps] == [False, True, True, False, False]
+    assert needing(steps) == 2
+
+
+def test_secrets_are_hidden_wherever_they_stand() -> None:
+    known = {"hunter2", "hunter2-and-more", "1"}
+    assert hidden("1: hunter2, hunter2-and-more", known) == "1: <secret>, <secret>"
+    assert hidden("HTTP 401: no (you said hunter)", known) == "HTTP 401: no (you said <secret>)"
+    assert hidden("HTTP 400: you said hunt", known) == "HTTP 400: you said <secret>"
+    assert hidden("HTTP 400: you said hun", known) == "HTTP 400: you said hun"
+    made = step("p", "s", wrong("said hunter2", "Do not hunter2."), known)
+    assert made == Step("p", "s", False, "said <secret>", "Do not <secret>.")
+
+
+def test_the_secrets_of_a_destination(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(" in  a file\n")
+    config = load(
+        "remote_write:\n"
+        " - {url: 'https://a/w?key=per%20cent&b=plain', headers: {X-Key: headed},"
+        " basic_auth: {username: user, password_file: password}}\n"
+        " - {url: 'https://b/w', authorization: {credentials: bearing}}\n"
+        " - {url: 'https://c/w', basic_auth: {username: user, password_file: missing}}\n",
+        str(tmp_path / "limpet.yaml"),
+    ).config
+    first, second, third = map(secrets, config.remote_write)
+    assert {"per cent", "per%20cent", "plain", "headed", "in  a file", "in a file"} <= first
+    assert "dXNlcjppbiAgYSBmaWxl" in first
+    assert "user" not in first
+    assert second == {"bearing"}
+    assert third == set()
+
+
+def test_what_does_not_come_back_is_left() -> None:
+    release = threading.Event()
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"within 0\.1 s"):
+        bounded(release.wait, 0.1)
+    assert time.monotonic() - begun < 5
+    release.set()
+    assert bounded(lambda: 7, 5) == 7
+    with pytest.raises(ZeroDivisionError):
+        bounded(lambda: 1 // 0, 5)
+
+
+# The receiver.
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended", "expected"),
+    [
+        (NOW, NOW, 0.0),
+        (NOW + 0.9, NOW + 0.95, 0.0),  # a Date has whole seconds
+        (NOW - 10, NOW + 10, 0.0),  # a slow answer says little
+        (NOW - 7, NOW - 6, 6.0),
+        (NOW + 7, NOW + 8, -6.0),
+    ],
+)
+def test_the_difference_of_clocks(begun: float, ended: float, expected: float) -> None:
+    assert receiver.difference(DATE, begun, ended) == expected
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Sun, 99 Jun 99999 15:06:40 GMT", "0"])
+def test_what_is_no_date(date: str) -> None:
+    assert receiver.difference(date, NOW, NOW) is None
+    assert receiver.clocks(date, NOW, NOW).ok is None
+
+
+@pytest.mark.parametrize(
+    ("off", "ok", "todo", "said"),
+    [
+        (0, True, False, "agree to a second"),
+        (5, True, False, "5 s ahead of ours"),
+        (-4, True, False, "3 s behind ours"),
+        (6, True, True, "6 s ahead of ours"),
+        (60, True, True, "60 s ahead"),
+        (61, False, True, "61 s ahead"),
+        (-62, False, True, "61 s behind ours"),
+    ],
+)
+def test_clocks(off: int, ok: bool, todo: bool, said: str) -> None:
+    found = receiver.clocks(DATE, NOW - off, NOW - off)
+    assert (found.ok, found.do is not None) == (ok, todo)
+    assert said in found.said
+    assert receiver.clocks(None, NOW, NOW).ok is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://p/api/v1/write", "https://p/api/v1/status/config"),
+        ("http://p:9090/prom/api/v1/write?token=x", "http://p:9090/prom/api/v1/status/config?token=x"),
+        ("https://mimir/api/v1/push", None),
+        ("https://p/api/v1/write/", None),
+    ],
+)
+def test_where_a_prometheus_shows_its_configuration(url: str, expected: str | None) -> None:
+    assert receiver.config_url(url) == expected
+
+
+GLOBAL = "global:\n  scrape_interval: 1m\n"
+TSDB = "storage:\n  tsdb:\n    retention:\n      time: 60d\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "ok", "todo", "said"),
+    [
+        (f"{GLOBAL}{TSDB}    out_of_order_time_window: 30d\notlp:\n  x: 1\n", True, False, "is 30d"),
+        (f"{GLOBAL}{TSDB}    out_of_order_time_window: 1h30m\n", True, False, "is 1h30m"),
+        (GLOBAL + TSDB, True, True, "is not set"),
+        (GLOBAL, True, True, "is not set"),
+        ("other:\n  out_of_order_time_window: 30d\n" + TSDB, True, True, "is not set"),
+        (f"{TSDB}    out_of_order_time_window: soon\n", None, True, "cannot be told"),
+    ],
+)
+def test_the_window(text: str, ok: bool | None, todo: bool, said: str) -> None:
+    found = receiver.window(json.dumps({"status": "success", "data": {"yaml": text}}).encode())
+    assert (found.ok, found.do is not None) == (ok, todo)
+    assert said in found.said
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b'{"data": 1}', b'{"data": {"yaml": 3}}', b"\xff"])
+def test_no_window_to_be_told(answer: bytes) -> None:
+    found = receiver.window(answer)
+    assert found.ok is None
+    assert "out_of_order_time_window" in (found.do or "")
+
+
+# Certificates.
+
+
+def decoded(days: float, name: str = "a.example.com", **more: Any) -> dict[str, Any]:
+    ends = time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(NOW + days * 86400 + 60))
+    issuer = ((("organizationName", "Rock"),), (("organizationalUnitName", "CA 1"),))
+    return {"notAfter": ends, "subjectAltName": (("DNS", name), ("DNS", "b")), "issuer": issuer} | more
+
+
+def test_a_good_chain() -> None:
+    root = decoded(900, subject=((("commonName", "Root"),),), subjectAltName=())
+    found = certificate.verdict([decoded(14), root], "TLSv1.3", NOW, verified=True)
+    assert found == fine(
+        "TLSv1.3, for a.example.com, b, issued by Rock, CA 1, 14 days left, verified by a chain of 2"
+    )
+
+
+@pytest.mark.parametrize(("days", "said"), [(13.9, "13 days left"), (0, "0 days left"), (-3, "expired")])
+def test_a_certificate_that_ends(days: float, said: str) -> None:
+    found = certificate.verdict([decoded(days)], "TLSv1.2", NOW, verified=False)
+    assert found.ok
+    assert said in found.said
+    assert "NOT verified" in found.said
+    assert found.do == "Renew the certificate of a.example.com, b."
+
+
+def test_the_authority_that_ends_first_is_named() -> None:
+    root = decoded(3, subject=((("commonName", "Root"),),), subjectAltName=())
+    found = certificate.verdict([decoded(300), root], "TLSv1.3", NOW, verified=True)
+    assert "3 days left of Root" in found.said
+    assert found.do == "Renew the certificate of Root."
+
+
+def test_who_has_no_name() -> None:
+    assert certificate.names({"subject": ()}) == "nobody in particular"
+
+
+@pytest.mark.parametrize(
+    ("code", "word"), [(9, "clock"), (10, "Renew"), (20, "ca_file"), (62, "server_name"), (1, "speaks TLS")]
+)
+def test_what_to_do_about_a_refused_certificate(code: int, word: str) -> None:
+    error = ssl.SSLCertVerificationError(1, "x")
+    error.verify_code = code
+    assert word in certificate.refused(error)
+    assert "speaks TLS" in certificate.refused(ssl.SSLError(1, "x"))
+
+
+# This host.
+
+
+def configured(data_dir: Path, text: str = "") -> Config:
+    return load(f"data_dir: {data_dir}\nremote_write: [{{url: 'https://a/w', name: a}}]\n{text}", "x").config
+
+
+def look(config: Config, **system: Any) -> dict[str, Step]:
+    there = host.System(run=system.pop("run", "/nowhere"), wall=lambda: NOW, **system)
+    return {one.step: one for one in host.look(config, (), set(), 10, there)}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def fill(data_dir: Path, samples: int = 9, **note: str) -> None:
+    buffer = Buffer(str(data_dir), ["a"])
+    for number in range(samples // 3):
+        buffer.append([tick(number)])
+    if note:
+        buffer.cursors["a"].note(note["state"], note["error"])
+    buffer.close()
+
+
+def test_a_host_before_the_first_start(data_dir: Path) -> None:
+    found = look(configured(data_dir))
+    assert needing(list(found.values())) == 0, found
+    assert "not there yet" in found["data_dir"].said
+    assert found["backlog of a"].said == "nothing has been kept for it yet"
+    assert not data_dir.exists()
+
+
+def test_the_warnings_of_the_configuration_are_repeated(data_dir: Path) -> None:
+    first = next(iter(host.look(configured(data_dir), ("x:3: a is ignored: b", "x:4: c"), set(), 10)))
+    assert first == Step("this host", "configuration", True, "fine; x:3: a is ignored: b; x:4: c")
+
+
+def test_a_host_where_all_is_well(data_dir: Path) -> None:
+    fill(data_dir)
+    found = look(configured(data_dir))
+    assert needing(list(found.values())) == 0, found
+    assert found["permissions"].said.startswith("0700, ")
+    assert found["lock"].said == "free: no agent runs here"
+    assert "9 samples" in found["buffer"].said
+    assert found["backlog of a"].said.startswith("stopped, 9 samples pending")
+    assert {"cpu", "memory", "host"} <= {n.removeprefix("collector ") for n in found}
+
+
+@pytest.fixture
+def not_root() -> Iterator[Path]:
+    """A folder outside of those of pytest, and no right to do everything in it."""
+    folder = Path(tempfile.mkdtemp())
+    if os.geteuid() != 0:
+        yield folder
+    else:
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(0)
+    folder.chmod(0o700)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.chmod(0o700)
+        path.rmdir()
+    folder.rmdir()
+
+
+def test_a_folder_that_cannot_be_written(not_root: Path) -> None:
+    (not_root / "data").mkdir(0o500)
+    found = look(configured(not_root / "data"))["data_dir"]
+    assert found.ok is False
+    assert "may not write there" in found.said
+    not_root.chmod(0o500)
+    found = look(configured(not_root / "more"))["data_dir"]
+    assert found.ok is False
+    assert "may not make it in" in found.said
+
+
+def test_a_folder_that_cannot_be_read(not_root: Path) -> None:
+    (not_root / "data" / "segments").mkdir(parents=True)
+    (not_root / "data").chmod(0)
+    found = look(configured(not_root / "data"))
+    assert found["buffer"].ok is False
+    assert "permission denied" in found["buffer"].said
+    assert found["backlog of a"].ok is False
+    assert found["permissions"].ok is False
+
+
+def test_a_folder_that_others_can_read(data_dir: Path) -> None:
+    fill(data_dir)
+    data_dir.chmod(0o755)
+    found = look(configured(data_dir))["permissions"]
+    assert found.ok
+    assert found.do == f"Close it: chmod 0700 {data_dir}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_files_of_somebody_else(data_dir: Path) -> None:
+    fill(data_dir)
+    os.chown(data_dir / "segments", NOBODY, NOBODY)
+    found = look(configured(data_dir))["permissions"]
+    assert found.ok is False
+    assert f"{data_dir}/segments does not belong to root" in found.said
+
+
+@pytest.mark.parametrize(
+    ("free", "ok", "todo", "said"),
+    [
+        (1 << 40, True, False, "the buffer may grow by"),
+        (300 << 20, True, True, "may have to grow by 256 MiB above a floor of 100 MiB"),
+        (99 << 20, False, True, "less than buffer.min_free_space (100 MiB)"),
+    ],
+)
+def test_space(data_dir: Path, free: int, ok: bool, todo: bool, said: str) -> None:
+    config = configured(data_dir, "buffer: {min_free_space: 100MiB}")
+    found = look(config, free=lambda _: (free, 1 << 41))["space"]
+    assert (found.ok, found.do is not None) == (ok, todo)
+    assert said in found.said
+
+
+def test_a_held_destination_and_damage(data_dir: Path) -> None:
+    fill(data_dir, state="held", error="HTTP 401: wrong")
+    segment = next((data_dir / "segments").iterdir())
+    content = bytearray(segment.read_bytes())
+    content[-30] ^= 255
+    content += bytes(content[:200])
+    segment.write_bytes(content)
+    found = look(configured(data_dir))
+    assert "HTTP 401: wrong" in found["backlog of a"].said
+    # Nobody runs: it is stopped, not held; what the walk finds counts.
+    assert found["backlog of a"].said.startswith("stopped")
+    assert found["buffer"].ok
+    assert "limpet buffer verify" in (found["buffer"].do or "")
+
+
+@pytest.mark.parametrize(("state", "ok"), [("held", False), ("waiting", True)])
+def test_what_a_running_agent_says_of_a_destination(data_dir: Path, state: str, ok: bool) -> None:
+    buffer = Buffer(str(data_dir), ["a"])
+    for number in range(3):
+        buffer.append([tick(number)])
+    buffer.cursors["a"].note(state, "HTTP 401: wrong")
+    buffer.sync()
+    found = look(configured(data_dir, "buffer: {max_size: 1MiB}"))
+    buffer.close()
+    assert found["lock"].said == f"held by process {os.getpid()}: the agent runs"
+    assert found["backlog of a"].ok is ok
+    assert found["backlog of a"].do
+    # What there is came in 20 seconds: at that pace the megabyte is full soon, and nothing is sent.
+    assert found["buffer"].do == "Mend the destinations that take nothing, or raise buffer.max_size."
+
+
+def test_the_quarantine(data_dir: Path) -> None:
+    fill(data_dir)
+    Quarantine(str(data_dir)).put("a", 0, [tick(0)], "rejected", 400, "out of bounds", 1)
+    found = look(configured(data_dir))["quarantine"]
+    assert found.ok
+    assert found.said == "1 refused batch, 3 samples"
+    assert "quarantine list" in (found.do or "")
+
+
+@pytest.mark.parametrize(
+    ("made", "ok", "todo"),
+    [
+        ("systemd/timesync/synchronized", True, False),
+        ("systemd/timesync", True, True),
+        ("chrony", None, True),
+        ("nothing", None, True),
+    ],
+)
+def test_the_clock(data_dir: Path, tmp_path: Path, made: str, ok: bool | None, todo: bool) -> None:
+    (tmp_path / made).mkdir(parents=True)
+    found = look(configured(data_dir), run=str(tmp_path))["clock"]
+    assert (found.ok, found.do is not None) == (ok, todo)
+
+
+def test_a_collector_that_cannot_be_read_and_one_that_hangs(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    os.mkfifo(tmp_path / "proc" / "meminfo")  # nobody writes
+    config = configured(data_dir, "collect: {collectors: {memory: {timeout: 200ms}}}")
+    found = look(config, paths=HostPaths(str(tmp_path / "proc"), str(tmp_path / "sys")))
+    os.close(os.open(tmp_path / "proc" / "meminfo", os.O_WRONLY))  # lets the thread go
+    assert found["collector memory"].ok is False
+    assert "within 0.2 s" in found["collector memory"].said
+    assert found["collector cpu"].ok is False
+    assert "cannot be read" in found["collector cpu"].said
+    assert "collect.collectors.cpu.enabled: false" in (found["collector cpu"].do or "")
+
+
+# The view.
+
+
+def test_the_view() -> None:
+    steps = [
+        Step("p", "name", True, "p is \x1b[2J"),
+        Step("p", "TLS", True, "3 days left", "Renew it."),
+        Step("p", "clock", None, "not tried"),
+        Step("p", "window", None, "cannot be told", "Set it."),
+        Step("p", "write", False, "HTTP 500", "Look."),
+    ]
+    out = StringIO()
+    Console(file=out, width=80, highlight=False, markup=False, no_color=True).print(show_doctor.part(steps))
+    assert [line.split() for line in out.getvalue().splitlines()] == [
+        ["p"],
+        ["✓", "fine", "name", "p", "is", "\\x1b[2J"],
+        ["!", "warning", "TLS", "3", "days", "left"],
+        ["→", "Renew", "it."],
+        ["-", "not", "tried", "clock"],
+        ["?", "unknown", "window", "cannot", "be", "told"],
+        ["→", "Set", "it."],
+        ["✗", "wrong", "write", "HTTP", "500"],
+        ["→", "Look."],
+        [],
+    ]
