@@ -2,15 +2,20 @@
 
 Importing this module is how structlog gets imported, without two modules that cost memory and that
 `limpet run` does not need: rich, where it is installed (4 MB), and asyncio (1.7 MB).
+
+Promise: logging never raises. Where standard error cannot be written (a full disk, a reader that went away, none at
+all) the line is lost, and nothing else is.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
+from contextlib import suppress
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 
 class _Later(ModuleType):
@@ -32,9 +37,30 @@ for _name in _absent:
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+class _StandardError:
+    """Writes each line at once, so that nothing is kept which fails again later."""
+
+    def __init__(self) -> None:
+        self._fd = 2
+        if sys.stderr is None:  # closed: the next file to be opened, a segment say, must not become it
+            while (fd := os.open(os.devnull, os.O_RDWR)) < 2:
+                pass
+            self._fd = fd
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            os.write(self._fd, text.encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+    def isatty(self) -> bool:
+        return os.isatty(self._fd)
+
+
 def configure(level: str, style: str, out: TextIO | None = None) -> None:
     """Log from `level` on, as "json" or "console"; "auto" is console on a terminal."""
-    out = out or sys.stderr
+    out = out or cast("TextIO", _StandardError())
     console = style == "console" or (style == "auto" and out.isatty())
     structlog.configure(
         processors=[
@@ -46,7 +72,7 @@ def configure(level: str, style: str, out: TextIO | None = None) -> None:
             else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
 

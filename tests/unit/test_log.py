@@ -158,6 +158,22 @@ def test_console_is_for_terminals(style: str, out: type[io.StringIO], is_json: b
     assert ("\x1b[" in text) == (isinstance(written, Terminal) and not is_json)
 
 
+@pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-", "2>&- >&- <&-", "2> >(exec 2>&-; exit)"])
+def test_a_log_that_cannot_be_written_is_lost_and_nothing_else(closed: str) -> None:
+    code = """
+from agent import log
+import os, time
+log.configure("info", "auto")
+for _ in range(20):  # the reader may take a moment to go away
+    log.get().error("buffer.append_failed", error="no space left")
+    time.sleep(0.01)
+assert os.open(os.devnull, os.O_RDONLY) > 2
+"""
+    shell = f'exec "$0" -c "$1" {closed}'
+    done = subprocess.run(["bash", "-c", shell, sys.executable, code], check=False, timeout=20)
+    assert done.returncode == 0
+
+
 def modules_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
