@@ -3,8 +3,8 @@
 Importing this module is how structlog gets imported, without two modules that cost memory and that
 `limpet run` does not need: rich, where it is installed (4 MB), and asyncio (1.7 MB).
 
-Promise: logging never raises. Where standard error cannot be written (a full disk, a reader that went away, none at
-all) the line is lost, and nothing else is.
+Promise: logging never raises, and nobody waits for it longer than PATIENCE_MS. Where standard error cannot be
+written (a full disk, a reader that went away or reads nothing, none at all) the line is lost, and nothing else is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import select
 import sys
 from contextlib import suppress
 from types import ModuleType
@@ -37,6 +38,9 @@ for _name in _absent:
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+PATIENCE_MS = 100
+
+
 class _StandardError:
     """Writes each line at once, so that nothing is kept which fails again later."""
 
@@ -46,10 +50,14 @@ class _StandardError:
             while (fd := os.open(os.devnull, os.O_RDWR)) < 2:
                 pass
             self._fd = fd
+        self._ready = select.poll()
+        self._ready.register(self._fd, select.POLLOUT)
 
     def write(self, text: str) -> None:
+        # A pipe that is ready takes 4 KiB, which is more than a line.
         with suppress(OSError):
-            os.write(self._fd, text.encode(errors="backslashreplace"))
+            if self._ready.poll(PATIENCE_MS):
+                os.write(self._fd, text.encode(errors="backslashreplace"))
 
     def flush(self) -> None:
         """Nothing is kept."""

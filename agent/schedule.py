@@ -132,6 +132,8 @@ class Schedule:
     def _pause(self) -> float:
         now_ms = self._clock.wall() * 1000
         pause = max(0.0, min(plan.next_ms for plan in self._plans.values()) - now_ms) / 1000
+        # Longer than any interval: the clock was set back since the round began. Nobody sleeps that long.
+        pause = min(pause, min(plan.interval_ms for plan in self._plans.values()) / 1000)
         late = any(plan.running and not plan.timed_out for plan in self._plans.values())
         return min(pause, PATIENCE) if late else pause
 

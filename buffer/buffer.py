@@ -184,14 +184,24 @@ class Buffer:
             requests.done(self._fs, self._dir)
         try:
             self.log.sync()
-            for cursor in self.cursors.values():
-                cursor.persist()
+            self._persist_all()
         finally:
             self._release()  # also where the disk is full: this may be the room that the next sync needs
         self._forget()
         # Ahead of time and here, so that no tick has to wait for it.
         while not self._fits(self._segment_size) and self._thin():
             pass
+
+    def _persist_all(self) -> None:
+        """Write every cursor; one that cannot be written keeps none of the others back.  Raises OSError."""
+        failed: OSError | None = None
+        for cursor in self.cursors.values():
+            try:
+                cursor.persist()
+            except OSError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def trim(self, before: int) -> None:
         """Drop the oldest segments as far as all their positions are before this one; not the newest.
@@ -202,8 +212,7 @@ class Buffer:
         with self._shrinking:
             while (second := self.log.second()) is not None and second <= before:
                 self._drop("trimmed")
-        for cursor in self.cursors.values():
-            cursor.persist()
+        self._persist_all()
 
     def close(self) -> None:
         """Sync, close and release the lock; all are closed even where the sync raises OSError."""

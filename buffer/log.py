@@ -6,6 +6,7 @@ Promises:
 - An append that fails leaves the log as it was, and the next one may succeed: the file is cut back
   to its last good end, or, where even that fails, a new one is begun.
 - After a failed sync the file is closed and a new one begun: a second sync of it proves nothing.
+- A file that somebody removed under it is noticed at the next sync, and a new one begun.
 - Opening never changes or removes a file that holds a record, and never appends to one: every
   process begins its own segment, so a torn tail stays where it is, and stays harmless.
 - The newest segment is never dropped, because it carries the numbering.
@@ -119,6 +120,16 @@ class Log:
                 # Not the active one: if it was sealed meanwhile, it has records that are not synced yet.
                 self._close_sealed(sealed)
                 self.synced = max(self.synced, end)
+                self._look_after_the_active()
+
+    def _look_after_the_active(self) -> None:
+        """Leave the active file if somebody removed it: what is appended to it can be read by nobody."""
+        if self._fd >= 0:
+            try:
+                self._fs.size(self._path(self._first))
+            except FileNotFoundError:
+                self._seal()
+                raise
 
     def drop_oldest(self) -> None:
         """Remove the oldest segment file, which must not be the newest.  Raises OSError."""
@@ -275,6 +286,9 @@ class Log:
             fd = self._fs.create(path)
         except FileExistsError:
             self._set_aside()
+            fd = self._fs.create(path)
+        except FileNotFoundError:  # somebody removed the folder
+            self._fs.make_folder(self._folder)
             fd = self._fs.create(path)
         self._new_names = True
         return fd

@@ -335,6 +335,23 @@ def test_destinations_start_where_they_are_told_and_are_forgotten_in_time(tmp_pa
     assert [d["name"] for d in status(str(tmp_path))["destinations"]] == ["now", "oldest"]
 
 
+def test_a_cursor_file_that_cannot_be_written_keeps_no_other_back(tmp_path: Path) -> None:
+    (tmp_path / "cursors" / "a.json").mkdir(parents=True)
+    buffer = Buffer(str(tmp_path), ["a", "b"], clock=lambda: 0.0)
+    buffer.append([tick(1)])
+    with pytest.raises(IsADirectoryError):
+        buffer.sync()
+    found = deliver(buffer, "b")  # the first delivery is written at once
+    buffer.append([tick(2)])
+    found += deliver(buffer, "b")
+    with pytest.raises(IsADirectoryError):
+        buffer.sync()
+    (b,) = status(str(tmp_path))["destinations"]
+    assert (b["name"], b["ledger"]["delivered"]) == ("b", found)
+    with pytest.raises(IsADirectoryError):
+        buffer.close()
+
+
 def test_without_destinations_everything_is_kept(tmp_path: Path) -> None:
     buffer = Buffer(str(tmp_path), [], max_size=1 << 20, segment_size=500)
     fill(buffer, 0, 50)

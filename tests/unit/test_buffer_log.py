@@ -71,6 +71,27 @@ def test_opening_again_goes_on_in_a_file_of_its_own_and_changes_none(tmp_path: P
     assert exactly(read(RealFs(), folder=folder)) == ticks(range(10))
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["the file", "the folder"])
+def test_what_is_removed_under_it_costs_what_was_in_it_and_no_more(tmp_path: Path, whole: bool) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    log = Log(RealFs(), str(folder), 1 << 20)
+    append(log, 0, 1)
+    log.sync()
+    for path in folder.iterdir():
+        path.unlink()
+    if whole:
+        folder.rmdir()
+    append(log, 2)
+    with pytest.raises(FileNotFoundError):
+        log.sync()
+    append(log, 3, 4)
+    log.sync()
+    assert exactly(read(RealFs(), folder=str(folder))) == ticks([3, 4])
+    assert Log(RealFs(), str(folder), 1 << 20).end == log.end
+    log.close()
+
+
 def test_the_total_of_missed_samples_is_kept_by_the_log_alone() -> None:
     fs = MemoryFs()
     log = Log(fs, FOLDER, ROLL)
@@ -293,7 +314,7 @@ def test_an_append_is_one_write_and_a_sync_of_nothing_is_no_call(tmp_path: Path)
     append(log, 1, 2, 3)
     assert fs.calls == {"write": 3}
     log.sync()
-    assert fs.calls == {"write": 3, "sync": 1, "sync_folder": 1}
+    assert fs.calls == {"write": 3, "sync": 1, "sync_folder": 1, "size": 1}  # is the file still there?
     fs.reset()
     log.sync()
     assert fs.calls == {}

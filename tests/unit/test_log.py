@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -171,6 +172,28 @@ assert os.open(os.devnull, os.O_RDONLY) > 2
 """
     shell = f'exec "$0" -c "$1" {closed}'
     done = subprocess.run(["bash", "-c", shell, sys.executable, code], check=False, timeout=20)
+    assert done.returncode == 0
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
+    code = """
+from agent import log
+import os
+os.set_blocking(2, False)
+try:
+    while True:
+        os.write(2, b"x")
+except BlockingIOError:
+    os.set_blocking(2, True)
+log.configure("info", "json")
+log.get().error("buffer.append_failed")
+"""
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run([sys.executable, "-c", code], stderr=writer, check=False, timeout=20)
+    finally:
+        os.close(reader)
+        os.close(writer)
     assert done.returncode == 0
 
 

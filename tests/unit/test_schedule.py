@@ -493,6 +493,13 @@ class TestClock:
         assert rig.times("cpu")[-1] == slot(rig.world.wall())
         assert rig.buffer.log.missed == 0
 
+    def test_one_that_is_set_back_during_a_round_is_followed(self, rig: Rig) -> None:
+        collector = rig.add("cpu")
+        collector.during[2] = lambda: rig.world.step(-3_600)
+        rig.run(100)
+        assert max(b - a for a, b in pairwise(collector.calls)) <= 2 * 10
+        assert len(rig.log.of(Event.CLOCK_STEPPED, "warning")) == 1
+
     def test_one_that_is_set_back_a_little_is_waited_for(self, rig: Rig) -> None:
         rig.add("cpu")
         rig.world.at(12, lambda: rig.world.step(-4))
