@@ -353,7 +353,7 @@ def test_a_held_destination_and_damage(data_dir: Path) -> None:
 def test_what_a_running_agent_says_of_a_destination(data_dir: Path, state: str, ok: bool) -> None:
     buffer = Buffer(str(data_dir), ["a"])
     for number in range(3):
-        buffer.append([tick(number)])
+        buffer.append([tick(number, 64)])
     buffer.cursors["a"].note(state, "HTTP 401: wrong")
     buffer.sync()
     found = look(configured(data_dir, "buffer: {max_size: 1MiB}"))
