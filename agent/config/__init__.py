@@ -27,7 +27,7 @@ from agent.config.schema import (
     TlsConfig,
 )
 from agent.config.units import format_duration, format_size, parse_duration, parse_size
-from agent.config.values import FreeSpace, Secret, public_url
+from agent.config.values import FreeSpace, Secret, public_url, split_url
 
 __all__ = [
     "Authorization",
@@ -53,6 +53,7 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "public_url",
+    "split_url",
 ]
 
 LARGEST = 1 << 20  # bytes; a file that is larger is no configuration

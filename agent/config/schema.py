@@ -284,10 +284,7 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
         "drain_order",
         "http_headers",
         "max_bandwidth",
-        "no_proxy",
         "proxy_connect_header",
-        "proxy_from_environment",
-        "proxy_url",
         "write_relabel_configs",
     }
     elsewhere = {
@@ -311,6 +308,9 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     basic_auth: BasicAuth | None = None
     authorization: Authorization | None = None
     tls_config: TlsConfig = TlsConfig()
+    proxy_url: v.ProxyUrl | None = None
+    proxy_from_environment: v.Flag = False
+    no_proxy: v.Words | None = None
     queue_config: QueueConfig = QueueConfig()
     start: Literal["oldest", "now"] = "oldest"
     allow_http: v.Flag = False
@@ -319,6 +319,12 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     def rules(got: Given) -> Verdicts:
         """One way to authenticate, and nothing goes to another host in the clear unasked."""
         yield from got.one_of("basic_auth", "authorization")
+        if got["proxy_from_environment"]:
+            for key in sorted(got.given & {"proxy_url", "no_proxy"}):
+                what = f"proxy_from_environment and {key} exclude each other"
+                yield Complaint(key, what, "Keep one of them.")
+        elif "no_proxy" in got.given and "proxy_url" not in got.given:
+            yield Complaint("no_proxy", "there is no proxy_url that it excepts from", "Set proxy_url.")
         url = v.split_url(got["url"] or "")
         if url is None or url.scheme == "https" or v.is_loopback(url.hostname or ""):
             return

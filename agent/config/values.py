@@ -214,6 +214,20 @@ def _url(text: str) -> str:
     return text
 
 
+def _proxy_url(text: str) -> Secret:
+    parts = split_url(text)
+    if parts is None or parts.path.strip("/") or parts.query or parts.fragment:
+        raise Wrong(
+            "expected the http:// URL of a proxy",
+            "Write it like http://user:password@proxy.example.com:3128.",
+        )
+    if parts.scheme != "http":
+        raise Wrong(
+            "a proxy is spoken to in plain HTTP only", "Write http://; an https:// destination is tunneled."
+        )
+    return Secret(text)
+
+
 # As Prometheus refuses them (reservedHeaders in its config.go), and what this sender sets itself.
 _RESERVED_HEADERS = frozenset(
     (
@@ -314,6 +328,7 @@ Words = Annotated[str, Leaf(_words)]
 LabelName = Annotated[str, Leaf(_label_name)]
 DestinationName = Annotated[str, Leaf(_destination_name)]
 Url = Annotated[str, Leaf(_url, shown=False)]
+ProxyUrl = Annotated[Secret, Leaf(_proxy_url, shown=False)]
 HeaderName = Annotated[str, Leaf(_header_name)]
 HeaderValue = Annotated[str, Leaf(_header_value, shown=False)]
 AuthorizationType = Annotated[str, Leaf(_authorization_type, shown=False)]

@@ -7,6 +7,7 @@ timeout by more than GRACE.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -24,6 +25,7 @@ from agent.sender import access
 from agent.sender.client import Client
 from agent.sender.lane import EMPTY
 from agent.sender.outcome import Outcome, Verdict, failure
+from agent.sender.proxy import Proxy, route
 
 GRACE = 0.5
 """Seconds beyond the timeout after which a step is given up that does not end by itself."""
@@ -100,6 +102,9 @@ def secrets(to: RemoteWrite) -> set[str]:
         sent = access.headers(to).get("Authorization", b"").decode(errors="replace")
     except LimpetError:  # then nothing of it is sent
         sent = ""
+    if to.proxy_url is not None:
+        parts = urlsplit(to.proxy_url.reveal())
+        found |= {text for text in (parts.password, unquote(parts.password or "")) if text}
     kind, _, credentials = sent.partition(" ")
     found.add(credentials)
     if to.basic_auth and kind == "Basic":
@@ -117,6 +122,7 @@ class _Visit:
         self.host = parts.hostname or to.name
         self._port = parts.port or (443 if self._secure else 80)
         self.client = Client(to, __version__, world.wall)
+        self._proxy: Proxy | None = None
         self._found: Found = ()
         self._exchanged: _Exchange | None = None
 
@@ -134,12 +140,16 @@ class _Visit:
         )
 
     def _name(self) -> Finding:
-        found = self._world.resolve(self.host, self._port)
+        """Look up the host, or the proxy on the way there, which looks it up itself."""
+        self._proxy = proxy = route(self._to, os.environ)
+        host, self._port = (proxy.host, proxy.port) if proxy else (self.host, self._port)
+        found = self._world.resolve(host, self._port)
         if not found:
-            return wrong(f"the name {self.host} has no address", "Check the url.")
+            return wrong(f"the name {host} has no address", "Check the url, or the proxy's.")
         self._found = found
         addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
-        return fine(f"{self.host} is {', '.join(addresses)}" if addresses != [self.host] else self.host)
+        said = f"{host} is {', '.join(addresses)}" if addresses != [host] else host
+        return fine(f"through the proxy {said}" if proxy else said)
 
     def _connection(self) -> Finding:
         """Try every address: the agent takes the first that answers, and loses time at those before."""
@@ -180,6 +190,8 @@ class _Visit:
         context = access.tls(self._to)
         if context is None:
             return fine("none: plain http")
+        if self._proxy:
+            return untold("it is within the proxy's tunnel, where the empty write tries it")
         verified = context.verify_mode is not ssl.CERT_NONE
         try:
             how, chain = self._handshake(context, verified=verified)

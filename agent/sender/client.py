@@ -3,7 +3,8 @@
 What the receiver tells of itself can be asked for on the same way (`get`); `limpet doctor` does.
 
 Credentials and certificates are read again when their files have changed, before the request. They go to
-the configured host alone: no redirect is followed, no proxy is used. An exchange takes at most twice
+the configured host alone: no redirect is followed, and a proxy (proxy.py) sees only what is sent in the clear.
+An exchange takes at most twice
 `remote_timeout` (transport.py), and of an answer at most LARGEST_ANSWER bytes are read. The status counts as
 soon as it is there: an answer whose body never ends is no reason to send a batch twice.
 """
@@ -11,6 +12,8 @@ soon as it is there: an answer whose body never ends is no reason to send a batc
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
@@ -21,7 +24,8 @@ import httpx
 from agent.config import RemoteWrite
 from agent.errors import LimpetError
 from agent.sender import access
-from agent.sender.outcome import Outcome, Verdict, classify, failure, words
+from agent.sender.outcome import Outcome, ProxyAnswer, Verdict, classify, failure, words
+from agent.sender.proxy import Proxy, route
 from agent.sender.transport import Limits, Transport
 
 LARGEST_ANSWER = 64 << 10
@@ -40,14 +44,21 @@ for _name in ("httpx", "httpcore"):  # they would log whole URLs and headers, in
 class Client:
     """The connection with a destination. One thread posts; `interrupt` may come from any."""
 
-    def __init__(self, to: RemoteWrite, version: str, wall: Callable[[], float] = time.time) -> None:
-        self._to, self._wall = to, wall
+    def __init__(
+        self,
+        to: RemoteWrite,
+        version: str,
+        wall: Callable[[], float] = time.time,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._to, self._wall, self._environment = to, wall, environment
         self._own = {"User-Agent": f"limpet/{version}".encode()}
         self._host = urlsplit(to.url).hostname or to.name
         self._extensions = {"sni_hostname": to.tls_config.server_name} if to.tls_config.server_name else {}
         self._files = access.files(to)
         self._stamp: access.Stamp | None = None
         self._headers: dict[str, bytes] = {}
+        self._proxy: Proxy | None = None
         self._transport: Transport | None = None
         self._client: httpx.Client | None = None
         self._interrupted = False
@@ -61,11 +72,13 @@ class Client:
             answer = self._exchange("POST", self._to.url, headers, body, within)
         except LimpetError as error:
             return Outcome(Verdict.HELD, error=str(error))
+        except ProxyAnswer as error:
+            return error.outcome(self._wall())
         except httpcore.RemoteProtocolError as error:
             said = words(str(error).encode(errors="replace"))
             return Outcome(Verdict.RETRY, error=f"no valid answer from {self._host}: {said}")
         except Exception as error:
-            return failure(error, self._host)
+            return failure(error, self._way(error))
         self.answered = answer.headers
         return classify(answer.status_code, answer.headers, _beginning(answer), self._wall())
 
@@ -94,12 +107,21 @@ class Client:
         )
         return client.send(request, stream=True, auth=None, follow_redirects=False)
 
+    def _way(self, error: Exception) -> str:
+        """What an error was met on: behind a proxy, it is the proxy's name that was looked up."""
+        if self._proxy is None:
+            return self._host
+        if isinstance(error, socket.gaierror):
+            return self._proxy.host
+        return f"{self._host} through the proxy {self._proxy!r}"
+
     def _ready(self) -> tuple[httpx.Client, Transport]:
         stamp = access.stamp(self._files)
         if self._client is None or self._transport is None or stamp != self._stamp:
             self.close()
+            self._proxy = route(self._to, self._environment)
             self._headers = self._own | access.headers(self._to)
-            self._transport = Transport(access.tls(self._to))
+            self._transport = Transport(access.tls(self._to), self._proxy)
             if self._interrupted:
                 self._transport.cut()
             self._client = httpx.Client(transport=self._transport, trust_env=False)

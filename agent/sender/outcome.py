@@ -112,6 +112,22 @@ def retry_after(value: str | None, now: float) -> float | None:
         return None
 
 
+class ProxyAnswer(Exception):
+    """A proxy answered CONNECT with something else than 2xx. The receiver has not seen the request."""
+
+    def __init__(self, proxy: str, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(f"the proxy {proxy} answered CONNECT with HTTP {status}")
+        self.status, self.headers = status, headers
+
+    def outcome(self, now: float) -> Outcome:
+        """The outcome of the request; nothing that a proxy says settles a batch."""
+        found = classify(self.status, self.headers, b"", now)
+        if found.verdict is Verdict.HELD:
+            told = f"{self}: check proxy_url with its user and password, and what the proxy allows"
+            return Outcome(Verdict.HELD, self.status, told)
+        return Outcome(Verdict.RETRY, self.status, str(self), found.after)
+
+
 def words(body: bytes) -> str:
     """The first WORDS characters of what a receiver said, on one line."""
     text = " ".join(body[: 4 * WORDS].decode("utf-8", "replace").split())

@@ -6,9 +6,13 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
    for longer than `Limits.step`. A receiver that sends a byte now and then gains nothing by it. The one
    exception is looking up a name, for which the system has its own limits.
 2. `cut()`, from any thread, ends the exchange at hand and all later ones with an OSError.
-3. Errors arrive as what they are (OSError, TimeoutError, ssl.SSLError), not wrapped.
+3. Errors arrive as what they are (OSError, TimeoutError, ssl.SSLError), not wrapped; what a proxy has against a
+   tunnel is a ProxyAnswer.
+4. Through a proxy, an https:// request goes through a tunnel (CONNECT), in which TLS is done with the receiver
+   itself; an http:// request is given to the proxy with its whole URL. The proxy's credentials go to the proxy
+   alone. The exchange with it has no time of its own.
 
-No proxy and no environment variable is looked at, and there is no redirect on this level.
+No environment variable is looked at, and there is no redirect on this level.
 """
 
 from __future__ import annotations
@@ -23,6 +27,11 @@ from typing import Any, NamedTuple
 import httpcore
 import httpx
 
+from agent.sender.outcome import ProxyAnswer
+from agent.sender.proxy import Proxy
+
+LARGEST_HEAD = 64 << 10
+
 
 class Limits(NamedTuple):
     """Seconds: for a single step, and for the whole exchange."""
@@ -34,8 +43,14 @@ class Limits(NamedTuple):
 class Transport(httpx.BaseTransport):
     """One kept-alive connection to one receiver."""
 
-    def __init__(self, tls: ssl.SSLContext | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._net = _Net(clock)
+    def __init__(
+        self,
+        tls: ssl.SSLContext | None,
+        proxy: Proxy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._net = _Net(clock, proxy, tunnel=tls is not None)
+        self._relay = proxy if tls is None else None  # it is given the requests themselves
         self._pool = httpcore.ConnectionPool(ssl_context=tls, max_connections=1, network_backend=self._net)
 
     def begin(self, limits: Limits) -> None:
@@ -49,11 +64,16 @@ class Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Exchange one request; called by httpx."""
         url = request.url
+        headers, target = request.headers.raw, url.raw_path
+        if self._relay is not None:
+            target = url.raw_scheme + b"://" + url.netloc + target
+            if self._relay.authorization is not None:
+                headers = [*headers, (b"Proxy-Authorization", self._relay.authorization)]
         answer = self._pool.handle_request(
             httpcore.Request(
                 request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
+                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target),
+                headers=headers,
                 content=request.stream,
                 extensions=request.extensions,
             )
@@ -79,8 +99,8 @@ class _Body(httpx.SyncByteStream):
 class _Net(httpcore.NetworkBackend):
     """Opens connections; keeps the deadline and the socket that is in use."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float], proxy: Proxy | None, *, tunnel: bool) -> None:
+        self._clock, self._proxy, self._tunnel = clock, proxy, tunnel
         self._limits, self._end = Limits(0.0, 0.0), 0.0
         self._cut = False
         self._socket: socket.socket | None = None
@@ -120,6 +140,18 @@ class _Net(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
+        if self._proxy is None:
+            return self._connect(host, port)
+        stream = self._connect(self._proxy.host, self._proxy.port)
+        if self._tunnel:
+            try:
+                _open_tunnel(stream, self._proxy, host, port)
+            except BaseException:
+                stream.close()
+                raise
+        return stream
+
+    def _connect(self, host: str, port: int) -> _Stream:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for i, (family, kind, protocol, _, address) in enumerate(found):
             sock = socket.socket(family, kind, protocol)
@@ -140,6 +172,34 @@ class _Net(httpcore.NetworkBackend):
 
     def sleep(self, seconds: float) -> None:
         raise NotImplementedError  # httpcore's own retries are off
+
+
+def _open_tunnel(stream: _Stream, proxy: Proxy, host: str, port: int) -> None:
+    """Ask a proxy for a tunnel to a receiver (RFC 9110, 9.3.6)."""
+    to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    head = f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n".encode()
+    if proxy.authorization is not None:
+        head += b"Proxy-Authorization: " + proxy.authorization + b"\r\n"
+    try:
+        stream.write(head + b"\r\n")
+    except httpcore.WriteError as error:
+        raise error.__cause__ or error from None
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        part = stream.read(4096)
+        if not part or len(answer) > LARGEST_HEAD:
+            raise httpcore.RemoteProtocolError(f"the proxy {proxy!r} did not answer CONNECT")
+        answer += part
+    first, *lines = answer.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+    version, _, rest = first.partition(" ")
+    code = rest[:3]
+    if not (version.startswith("HTTP/1.") and code.isascii() and code.isdigit()):
+        raise httpcore.RemoteProtocolError(f"what the proxy {proxy!r} says is not HTTP")
+    if not 200 <= int(code) <= 299:
+        pairs = (line.partition(":") for line in lines)
+        raise ProxyAnswer(repr(proxy), int(code), {name.lower(): value.strip() for name, _, value in pairs})
+    if not answer.endswith(b"\r\n\r\n"):  # the receiver says nothing before it is spoken to
+        raise httpcore.RemoteProtocolError(f"the proxy {proxy!r} sent more than an answer to CONNECT")
 
 
 class _Stream(httpcore.NetworkStream):

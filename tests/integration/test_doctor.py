@@ -25,6 +25,7 @@ from tests.support.certs import Certs
 from tests.support.limpet import Done, limpet
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Login, Prometheus
+from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
 
 LOGIN = Login("host", "the right password")
@@ -82,6 +83,20 @@ def test_all_is_well(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> No
     assert found["empty write"].said.startswith(("HTTP 204 in", "HTTP 200 in"))
     assert found["clock"].said == "the receiver's clock and ours agree to a second"
     assert found["window"].said.startswith("out_of_order_time_window is 30d")
+
+
+def test_through_a_proxy(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
+    with Proxy(login="me:proxy-canary") as proxy:
+        url = proxy.url.replace("//", "//me:proxy-canary@")
+        found = walked(tmp_path, to_prometheus(prometheus, certs, proxy_url=url))
+        assert [name for name in STEPS if found[name].ok is False or found[name].do] == [], found
+        assert found["name"].said == "through the proxy 127.0.0.1"
+        assert f"port {proxy.port} answers" in found["connection"].said
+        assert "tunnel" in found["TLS"].said
+        assert any(line.startswith("CONNECT ") for line, _ in proxy.asked)
+        wrong = walked(tmp_path, to_prometheus(prometheus, certs, proxy_url=proxy.url))
+    assert "407" in first_wrong(wrong).said
+    assert "canary" not in str(found) + str(wrong)
 
 
 def test_below_a_prefix_and_with_the_window_at_its_default(tmp_path: Path, prometheus_program: Path) -> None:

@@ -95,7 +95,29 @@ WRONG = [
     (destination("sigv4: {}"), "remote_write[0].sigv4", "not in this version"),
     (destination("azuread: {}"), "remote_write[0].azuread", "not in this version"),
     (destination("google_iam: {}"), "remote_write[0].google_iam", "not in this version"),
-    (destination("proxy_url: http://p"), "remote_write[0].proxy_url", "not in this version"),
+    (
+        destination("proxy_url: proxy:3128"),
+        "remote_write[0].proxy_url",
+        "expected the http:// URL of a proxy",
+    ),
+    (
+        destination("proxy_url: http://p/x"),
+        "remote_write[0].proxy_url",
+        "expected the http:// URL of a proxy",
+    ),
+    (destination("proxy_url: https://p:1"), "remote_write[0].proxy_url", "in plain HTTP only"),
+    (destination("proxy_connect_header: {}"), "remote_write[0].proxy_connect_header", "not in this version"),
+    (
+        destination("proxy_url: http://p\nproxy_from_environment: true"),
+        "remote_write[0].proxy_url",
+        "proxy_from_environment and proxy_url exclude each other",
+    ),
+    (
+        destination("no_proxy: a\nproxy_from_environment: true"),
+        "remote_write[0].no_proxy",
+        "proxy_from_environment and no_proxy exclude each other",
+    ),
+    (destination("no_proxy: a"), "remote_write[0].no_proxy", "there is no proxy_url"),
     (
         destination("write_relabel_configs: []"),
         "remote_write[0].write_relabel_configs",
@@ -633,6 +655,10 @@ SPOTS = [
     "tls_config: {key: hunter2, cert: hunter2}",
     "tls_config: {key: hunter2}",
     "bearer_token: hunter2",
+    "proxy_url: http://u:hunter2@p:3128",
+    "proxy_url: https://u:hunter2@p:3128",
+    "proxy_url: http://u:hunter2@p:x",
+    "proxy_url: http://u:hunter2@p\nno_proxy: a\nproxy_from_environment: true",
     "password: hunter2",
 ]
 URLS = [

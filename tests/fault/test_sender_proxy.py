@@ -1,0 +1,187 @@
+"""The sender behind a real forward proxy, with real TLS inside the tunnel."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.config import BasicAuth, Secret, TlsConfig
+from agent.sender.client import Client
+from agent.sender.lane import EMPTY
+from agent.sender.outcome import Verdict
+from agent.sender.state import State
+from tests.fault.test_sender import PASSWORD, arrived, destination, host
+from tests.support.certs import Certs, make_certs
+from tests.support.net import free_port, wait_for
+from tests.support.proxy import Proxy
+from tests.support.receiver import Answer, Receiver
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Certs:
+    return make_certs(tmp_path_factory.mktemp("certs"))
+
+
+def through(proxy: Proxy, login: str = "") -> Secret:
+    return Secret(proxy.url.replace("//", f"//{login}@") if login else proxy.url)
+
+
+def test_plain_http_goes_to_the_proxy_with_its_whole_url(tmp_path: Path) -> None:
+    with Receiver() as receiver, Proxy() as proxy:
+        to = destination(receiver.url + "?a=b", proxy_url=through(proxy))
+        with host(tmp_path, to) as one:
+            one.settled()
+            one.collect(30)
+            one.settled()
+        assert arrived(receiver) == one.expected
+        assert {first for first, _ in proxy.asked} == {f"POST {receiver.url}?a=b HTTP/1.1"}
+        assert {headers["host"] for _, headers in proxy.asked} == {f"127.0.0.1:{receiver.port}"}
+        assert all("connection" not in headers for _, headers in proxy.asked)
+        assert len(receiver.requests) == len(proxy.asked)
+
+
+def test_https_goes_through_a_tunnel_that_the_proxy_cannot_look_into(tmp_path: Path, certs: Certs) -> None:
+    with Receiver(certs=certs) as receiver, Proxy(login=f"user:{PASSWORD}") as proxy:
+        to = destination(
+            receiver.url,
+            proxy_url=through(proxy, f"user:{PASSWORD}"),
+            tls_config=TlsConfig(ca_file=str(certs.ca)),
+            basic_auth=BasicAuth(username="limpet", password=Secret("s3cret")),
+        )
+        with host(tmp_path, to) as one:
+            one.settled()
+            one.collect(30)
+            one.settled()
+        assert arrived(receiver) == one.expected
+        [(first, headers)] = proxy.asked  # one tunnel, which is kept
+        assert first == f"CONNECT 127.0.0.1:{receiver.port} HTTP/1.1"
+        assert headers["host"] == f"127.0.0.1:{receiver.port}"
+        assert "authorization" not in headers
+        assert proxy.tunneled[0] == 0x16  # a TLS record
+        assert b"/api/v1/write" not in proxy.tunneled
+        assert all("proxy-authorization" not in request.headers for request in receiver.requests)
+
+
+def test_the_certificate_in_the_tunnel_is_checked_for_the_receivers_name(certs: Certs) -> None:
+    tls = TlsConfig(ca_file=str(certs.ca))
+    named = TlsConfig(ca_file=str(certs.ca), server_name="localhost")
+    with Receiver(certs=certs) as receiver, Proxy() as proxy:
+        elsewhere = receiver.url.replace("127.0.0.1", "127.0.0.2")
+        # The receiver listens on 127.0.0.1 only, so the proxy is what has to find it under another name.
+        url = receiver.url.replace("127.0.0.1", "localhost.localdomain")
+        for config, unknown in ((tls, "127.0.0.2"), (TlsConfig(ca_file=str(certs.unknown_ca)), "127.0.0.1")):
+            target = receiver.url if unknown == "127.0.0.1" else elsewhere
+            proxy.moved = {"127.0.0.2": "127.0.0.1", "localhost.localdomain": "127.0.0.1"}
+            found = Client(destination(target, proxy_url=through(proxy), tls_config=config), "0").post(EMPTY)
+            assert found.verdict is Verdict.HELD
+            assert f"the certificate of {unknown} through the proxy 127.0.0.1:{proxy.port}" in str(
+                found.error
+            )
+        client = Client(destination(url, proxy_url=through(proxy), tls_config=named), "0")
+        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        client.close()
+    assert proxy.asked[-1][0].startswith("CONNECT localhost.localdomain:")  # the proxy looks the name up
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_wrong_password_of_the_proxy_holds(tmp_path: Path, certs: Certs, scheme: str) -> None:
+    """And it goes on by itself once the proxy takes it."""
+    with Receiver(certs=certs if scheme == "https" else None) as receiver, Proxy(login="user:other") as proxy:
+        tls = TlsConfig(ca_file=str(certs.ca))
+        to = destination(receiver.url, proxy_url=through(proxy, f"user:{PASSWORD}"), tls_config=tls)
+        with host(tmp_path, to) as one:
+            assert "407" in one.held()
+            assert PASSWORD not in str(one.lane.error)
+            assert not receiver.requests
+            proxy.login = f"user:{PASSWORD}"
+            one.settled()
+        assert arrived(receiver) == one.expected
+
+
+def test_a_proxy_that_is_away_is_waited_for(tmp_path: Path, certs: Certs) -> None:
+    with Receiver(certs=certs) as receiver:
+        proxy = Proxy(port=free_port())
+        to = destination(receiver.url, proxy_url=through(proxy), tls_config=TlsConfig(ca_file=str(certs.ca)))
+        with host(tmp_path, to) as one:
+            wait_for(lambda: one.lane.state is State.WAITING, 5, "the lane to wait")
+            told = str(one.lane.error)
+            assert (
+                told == f"no connection with 127.0.0.1 through the proxy {proxy.url[7:]}: connection refused"
+            )
+            with proxy:
+                one.settled()
+        assert arrived(receiver) == one.expected
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_hangs_has_the_time_of_the_whole_exchange(certs: Certs, scheme: str) -> None:
+    with Proxy() as proxy:
+        proxy.hang = True
+        url = f"{scheme}://127.0.0.1:1/write"
+        client = Client(destination(url, proxy_url=through(proxy), remote_timeout=0.2), "0")
+        began = time.monotonic()
+        found = client.post(EMPTY)
+        assert 0.15 < time.monotonic() - began < 0.6
+        assert found.verdict is Verdict.RETRY
+        assert str(found.error).startswith("timeout: no answer within")
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "told"),
+    [
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Verdict.RETRY, "answered CONNECT with HTTP 502"),
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n", Verdict.RETRY, "answered CONNECT with HTTP 503"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", Verdict.RETRY, "answered CONNECT with HTTP 400"),
+        (b"HTTP/1.1 413 Large\r\n\r\n", Verdict.RETRY, "answered CONNECT with HTTP 413"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", Verdict.HELD, "answered CONNECT with HTTP 403: check proxy_url"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n", Verdict.HELD, "HTTP 302"),
+        (b"HTTP/1.1 200 OK\r\n\r\nsurprise", Verdict.RETRY, "more than an answer to CONNECT"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", Verdict.RETRY, "is not HTTP"),
+        (b"HTTP/1.1 20", Verdict.RETRY, "did not answer CONNECT"),
+        (b"x" * 100_000, Verdict.RETRY, "did not answer CONNECT"),
+        (b"", Verdict.RETRY, "did not answer CONNECT"),
+    ],
+)
+def test_whatever_a_proxy_says_to_connect_settles_nothing(answer: bytes, verdict: Verdict, told: str) -> None:
+    with Proxy() as proxy:
+        proxy.answer = answer
+        to = destination("https://127.0.0.1:1/write", proxy_url=through(proxy, f"u:{PASSWORD}"))
+        found = Client(to, "0").post(EMPTY)
+    assert found.verdict is verdict
+    assert told in str(found.error)
+    assert PASSWORD not in str(found.error)
+    assert found.after == (7.0 if b"Retry-After" in answer else None)
+
+
+def test_a_tunnel_that_was_closed_is_opened_again(tmp_path: Path, certs: Certs) -> None:
+    with Receiver([Answer(), Answer(close=True), Answer()], certs=certs) as receiver, Proxy() as proxy:
+        tls = TlsConfig(ca_file=str(certs.ca))
+        with host(tmp_path, destination(receiver.url, proxy_url=through(proxy), tls_config=tls)) as one:
+            one.settled()
+            one.collect(3)
+            one.settled()
+        assert arrived(receiver) == one.expected
+        assert len(proxy.asked) == 2
+
+
+def test_the_variables_count_only_when_they_are_asked_for(certs: Certs) -> None:
+    tls = TlsConfig(ca_file=str(certs.ca), server_name="localhost")
+    with Receiver(certs=certs) as receiver, Proxy() as proxy:
+        environment = {"HTTPS_PROXY": proxy.url}
+        proxy.moved = {"receiver.invalid": "127.0.0.1"}
+        url = receiver.url.replace("127.0.0.1", "receiver.invalid")
+        asked = Client(
+            destination(url, tls_config=tls, proxy_from_environment=True), "0", environment=environment
+        )
+        assert asked.post(EMPTY).verdict is Verdict.DELIVERED
+        asked.close()
+        direct = Client(destination(receiver.url, tls_config=tls), "0", environment=environment)
+        assert direct.post(EMPTY).verdict is Verdict.DELIVERED
+        direct.close()
+        assert len(proxy.asked) == 1
+        broken = destination(url, proxy_from_environment=True)
+        found = Client(broken, "0", environment={"HTTPS_PROXY": f"socks5://u:{PASSWORD}@p"}).post(EMPTY)
+        assert found.verdict is Verdict.HELD
+        assert PASSWORD not in str(found.error)
