@@ -83,8 +83,8 @@ def figures(folder: Path, server: Prometheus, certs: Certs, seconds: float) -> l
     return [
         Figure("resident memory, 10 s", most.now / 1e6, "MB", 40, how),
         Figure("resident memory, 10 s, peak", most.peak / 1e6, "MB", 40, "from the start"),
-        Figure("growth after warm-up, 10 s", growth(resident[usual]) / 1e6, "MB", 0.5, how),
-        Figure("growth after warm-up, 1 s", growth(resident[quick]) / 1e6, "MB", 0.5, f"{took:.0f} rounds"),
+        Figure("growth after warm-up, 10 s", growth(resident[usual]) / 1e3, "kB", None, how),
+        Figure("growth after warm-up, 1 s", growth(resident[quick]) / 1e3, "kB", None, f"{took:.0f} rounds"),
         Figure(
             "resident memory, 1 s, peak", quick_most.peak / 1e6, "MB", 40, f"{quick_stored.series} series"
         ),
