@@ -11,6 +11,10 @@ from agent.errors import LimpetError
 
 def write(text: str) -> None:
     """Write and flush. Raises BrokenPipeError where nobody reads, LimpetError where it cannot be stored."""
+    if sys.stdout is None:  # closed by whoever started us, as with >&-
+        if text:
+            raise LimpetError("standard output", "it is closed", "Send it somewhere.")
+        return
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

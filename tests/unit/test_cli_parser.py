@@ -267,3 +267,18 @@ def test_check_config_tells_everything(tmp_path: Path, capsys: pytest.CaptureFix
     assert "Did you mean collect?" in found["problems"][0]["do"]
     assert cli.main(["run", "--config", str(file)]) == 2
     assert capsys.readouterr().err == said.err
+
+
+def test_a_command_that_prints_nothing_ends_well_without_a_standard_output() -> None:
+    code = (
+        "import sys; from agent.cli import main as m; m.call = lambda args: 0; sys.exit(m.main(['version']))"
+    )
+    shell = 'exec "$0" -c "$1" >&-'
+    done = subprocess.run(["sh", "-c", shell, sys.executable, code], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_command_that_prints_says_that_standard_output_is_closed() -> None:
+    shell = 'exec "$0" -m agent version >&-'
+    done = subprocess.run(["sh", "-c", shell, sys.executable], stderr=subprocess.PIPE, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (2, b"standard output: it is closed. Send it somewhere.\n")
