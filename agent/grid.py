@@ -27,3 +27,14 @@ def skipped(last_ms: int, this_ms: int, interval_ms: int) -> int:
     """Return how many grid times lie between two ticks; 0 where the clock cannot have been right."""
     gap = this_ms - last_ms
     return max(0, -(-gap // interval_ms) - 1) if 0 < gap < LONGEST_GAP_MS else 0
+
+
+def skipped_in(wall_gap_ms: int, elapsed_ms: int, interval_ms: int) -> int:
+    """The same between two ticks of one process, which knows how much time really passed.
+
+    Where the wall clock was set in between, whole intervals are counted by the monotonic clock, with a
+    tenth of one for the time that a round takes; the pause until the new grid begins is not one.
+    """
+    if abs(wall_gap_ms - elapsed_ms) < interval_ms:
+        return skipped(0, wall_gap_ms, interval_ms)
+    return max(0, (elapsed_ms + interval_ms // 10) // interval_ms - 1)

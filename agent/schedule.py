@@ -8,7 +8,8 @@ Promises:
   started again until it has returned, and its late result is thrown away.
 - Nothing that a collector raises, and no error of the disk, ends the schedule.
 - Grid times without a tick are counted as missed when the collector's next tick is appended, those
-  at which no agent was running too (the buffer's last ticks are the other end of the gap).
+  at which no agent was running too (the buffer's last ticks are the other end of the gap).  A clock
+  that is set while the agent runs makes none: the monotonic clock says how much time passed.
 - A clock that is set back by more than an interval is followed, not waited for.
 """
 
@@ -71,6 +72,7 @@ class Plan:
         self.offset_ms = grid.offset(hostname, self.interval_ms)
         self.next_ms = 0
         self.running: tuple[Instant, float] | None = None
+        self.stored: Instant | None = None
         self.timed_out = self.failing = False
         self.timeouts = self.failures = 0
         self.seconds = 0.0
@@ -181,13 +183,18 @@ class Schedule:
                     self._log.info(Event.COLLECTOR_RECOVERED, collector=plan.name)
                 series, values = plan.columns(done.result)
                 ticks.setdefault(instant, []).append(Tick(instant, plan.name, series, values))
-                missed[instant] = missed.get(instant, 0) + self._missed(plan, instant.wall_ms)
+                missed[instant] = missed.get(instant, 0) + self._missed(plan, instant)
         for instant in ticks:
             self._append(ticks[instant], missed[instant])
 
-    def _missed(self, plan: Plan, now_ms: int) -> int:
-        last = self._sink.last(plan.name)
-        return grid.skipped(last[0], now_ms, plan.interval_ms) * last[1] if last else 0
+    def _missed(self, plan: Plan, at: Instant) -> int:
+        last, stored = self._sink.last(plan.name), plan.stored
+        if last is None:
+            return 0
+        if stored is None:  # the last one is of an earlier process: only the wall clock knows
+            return grid.skipped(last[0], at.wall_ms, plan.interval_ms) * last[1]
+        gap, elapsed = at.wall_ms - stored.wall_ms, at.mono_ms - stored.mono_ms
+        return grid.skipped_in(gap, elapsed, plan.interval_ms) * last[1]
 
     def _append(self, ticks: Sequence[Tick], missed: int) -> None:
         try:
@@ -198,6 +205,8 @@ class Schedule:
             say(Event.APPEND_FAILED, error=str(error), samples=sum(len(t.values) for t in ticks))
             self._failing = True
         else:
+            for tick in ticks:
+                self._plans[tick.group].stored = tick.at
             if self._failing:
                 self._log.info(Event.APPEND_RECOVERED)
             self._failing = False

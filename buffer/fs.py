@@ -44,8 +44,8 @@ class RealFs:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def open(self, path: str) -> int:
-        """Open a file for reading."""
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """Open a file for reading.  A pipe of that name holds nobody up: it is empty, or an error."""
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def modify(self, path: str) -> int:
         """Open a file for reading and writing in place."""

@@ -94,3 +94,16 @@ def test_a_second_agent_is_refused_and_told_whose_the_buffer_is(tmp_path: Path) 
         assert second.returncode == 2
         assert f"process {agent.pid}" in second.stderr
         assert "Traceback" not in second.stderr
+
+
+def test_a_receiver_that_repeats_the_request_gives_no_query_away(tmp_path: Path) -> None:
+    from tests.support.receiver import Answer, Receiver
+
+    with Receiver() as receiver:
+        receiver.default = Answer(500, body=b"cannot POST /api/v1/write?token=url-canary here")
+        to = {"url": f"{receiver.url}?token=url-canary", "name": "r"}
+        with Agent(tmp_path / "agent", [to]) as agent:
+            error = wait_for(lambda: agent.destination("r").get("last_error"), 20, "an error")
+            agent.stop()
+        assert error.startswith("HTTP 500: cannot POST /api/v1/write?")
+        assert "canary" not in error + agent.log.read_text()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from buffer.fs import Fs, RealFs
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Reader
+from buffer.status import segments
 from tests.support.faults import Counting, Failing, MemoryFs, broken_write, disk_full, eio, short_write
 from tests.support.ticks import exactly, tick
 
@@ -336,3 +339,11 @@ def test_the_newest_segment_is_never_dropped() -> None:
 
 def test_a_log_without_a_record_has_no_segments() -> None:
     assert Log(MemoryFs(), FOLDER, ROLL).segments() == []
+
+
+def test_a_pipe_in_the_place_of_a_segment_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "segments").mkdir()
+    os.mkfifo(tmp_path / "segments" / segment.name(0))
+    for look in (lambda: Log(RealFs(), str(tmp_path / "segments"), 1000), lambda: segments(str(tmp_path))):
+        with suppress(OSError):  # an error is an answer; waiting for ever is none
+            look()

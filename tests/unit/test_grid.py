@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,3 +73,18 @@ def test_no_time_is_skipped_by_a_clock_that_goes_back_or_is_absurd(
 ) -> None:
     assert grid.skipped(now, now - back, interval) == 0
     assert grid.skipped(now, now + grid.LONGEST_GAP_MS, interval) == 0
+
+
+@pytest.mark.parametrize(
+    ("gap", "elapsed", "expected"),
+    [
+        (10_000, 10_020, 0),
+        (30_000, 29_500, 2),
+        (20_000, 13_000, 1),  # the first tick came at once, within its interval
+        (3_610_000, 10_000, 0),  # set forward
+        (-3_590_000, 10_000, 0),  # set back
+        (3_630_000, 30_100, 2),  # set forward, and two were skipped
+    ],
+)
+def test_a_clock_that_is_set_skips_no_grid_times(gap: int, elapsed: int, expected: int) -> None:
+    assert grid.skipped_in(gap, elapsed, 10_000) == expected
