@@ -53,9 +53,6 @@ class Log:
         self.written = 0
         # A cursor can be ahead of the log where the disk lied about a sync: numbers are never reused.
         self.end = self.synced = max(self._recover(), numbered_from)
-        if self.end in self.sizes:
-            with suppress(OSError):  # now, before anybody reads it and waits for what comes behind
-                self._set_aside()
 
     @property
     def size(self) -> int:
@@ -285,7 +282,7 @@ class Log:
         try:
             fd = self._fs.create(path)
         except FileExistsError:
-            self._set_aside()
+            self._set_aside(self.end)
             fd = self._fs.create(path)
         except FileNotFoundError:  # somebody removed the folder
             self._fs.make_folder(self._folder)
@@ -293,18 +290,18 @@ class Log:
         self._new_names = True
         return fd
 
-    def _set_aside(self) -> None:
-        """Make way for the next file where one of its name is there.
+    def _set_aside(self, first: int) -> None:
+        """Make way for the next files where one is there that stands behind the last record.
 
-        That one holds no record, else its number would not be the next one: it is the torn first write
-        of a process that died, or nothing but damage, which is kept aside for a person to see.
+        It holds no record itself: it is the torn first write of a process that died, or nothing but
+        damage, which is kept aside for a person to see.
         """
-        path = self._path(self.end)
+        path = self._path(first)
         if self._fs.size(path) <= segment.HEADER.size + segment.RECORD.size:
             self._fs.unlink(path)
         else:
             self._fs.rename(path, path + ".damaged")
-        self.sizes.pop(self.end, None)
+        self.sizes.pop(first, None)
 
     def _recover(self) -> int:
         """Find the end of the log, and what its last records say; return the position after it."""
@@ -324,13 +321,20 @@ class Log:
         if self.sizes:
             with suppress(OSError):
                 self._fs.sync_folder(self._folder)
-        end = max((*self.sizes, covered))
+        end, reached = covered, False
         for first in sorted(self.sizes, reverse=True):
             found = self._last_records(first)
             if found is not None:
-                key, end = found[0], max(end, found[1])
+                key, end, reached = found[0], max(end, found[1]), True
                 if self._remember(Reader(self._fs, self._folder, key)):
                     break
+            elif not reached and first not in self.thinned:
+                # Now, before anybody reads it and waits for what comes behind.  Where it cannot be moved,
+                # the numbers go on behind it.
+                try:
+                    self._set_aside(first)
+                except OSError:
+                    end = max(end, first + 1)
         return end
 
     def _header(self, first: int) -> Header:

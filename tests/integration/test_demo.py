@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -45,11 +46,11 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 def children(process: subprocess.Popen[str]) -> list[psutil.Process] | None:
     """Return the agent and Prometheus once both are there."""
-    found = [
-        child
-        for child in psutil.Process(process.pid).children()
-        if {"run", "--web.enable-remote-write-receiver"} & set(child.cmdline())
-    ]
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):  # gone, or just about to be
+            if {"run", "--web.enable-remote-write-receiver"} & set(child.cmdline()):
+                found.append(child)
     return found if len(found) == 2 else None
 
 
