@@ -41,5 +41,6 @@ fi
 
 say "installing the locked packages"
 pip() { .venv/bin/python -m pip --quiet --disable-pip-version-check "$@"; }
-pip install --require-hashes -r requirements/dev.txt
+# The lock has everything: pip is not to resolve (it would look for a newer release of what an extra names).
+pip install --no-deps --require-hashes -r requirements/dev.txt
 pip install --no-deps --no-build-isolation --editable .
