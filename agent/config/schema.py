@@ -244,7 +244,6 @@ class TlsConfig(Section, frozen=True, kw_only=True):
 class QueueConfig(Section, frozen=True, kw_only=True):
     """How samples become requests, and how a request that failed is repeated."""
 
-    later = frozenset(("sample_age_limit",))
     ignored = {
         "capacity": "the buffer on disk is the queue; its size is buffer.max_size",
         "max_shards": "there is one request at a time to a destination, which keeps the samples in order",
@@ -256,6 +255,7 @@ class QueueConfig(Section, frozen=True, kw_only=True):
     batch_send_deadline: v.Duration = 30.0
     min_backoff: v.Duration = 1.0
     max_backoff: v.Duration = 300.0
+    sample_age_limit: v.Limit = 0.0
 
     @staticmethod
     def rules(got: Given) -> Verdicts:
@@ -271,6 +271,14 @@ class QueueConfig(Section, frozen=True, kw_only=True):
             yield Complaint("max_backoff", "it is below min_backoff", "Raise it, or lower min_backoff.")
 
 
+class MetadataConfig(Section, frozen=True, kw_only=True):
+    """Whether type, unit and help are sent, and with remote write 1.0 how often and how many at once."""
+
+    send: v.Flag = True
+    send_interval: v.Duration = 300.0
+    max_samples_per_send: v.Count = 2000
+
+
 _OTHER_AUTH = frozenset(("azuread", "google_iam", "oauth2", "sigv4"))
 
 
@@ -281,9 +289,7 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     """
 
     later = _OTHER_AUTH | {
-        "drain_order",
         "http_headers",
-        "max_bandwidth",
         "proxy_connect_header",
         "write_relabel_configs",
     }
@@ -294,7 +300,6 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     ignored = {
         "enable_http2": "HTTP/1.1 is spoken, with one request at a time",
         "follow_redirects": "a redirect is never followed; it is shown as an error until the url is corrected",
-        "metadata_config": "metadata is not sent in this version",
         "round_robin_dns": "one connection is kept, to an address the system chose",
         "send_exemplars": "there are none",
         "send_native_histograms": "there are none",
@@ -312,6 +317,9 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     proxy_from_environment: v.Flag = False
     no_proxy: v.Words | None = None
     queue_config: QueueConfig = QueueConfig()
+    metadata_config: MetadataConfig = MetadataConfig()
+    drain_order: Literal["oldest_first", "fresh_first", "auto"] = "oldest_first"
+    max_bandwidth: v.Bandwidth | None = None
     start: Literal["oldest", "now"] = "oldest"
     allow_http: v.Flag = False
 

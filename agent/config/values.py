@@ -145,6 +145,13 @@ def _size(text: str) -> int:
         ) from None
 
 
+def _bandwidth(text: str) -> int:
+    found = _size(text)
+    if found < 100:
+        raise Wrong("expected 100 bytes per second or more", "Write a size, such as 16KiB.")
+    return found
+
+
 def _free_space(text: str) -> FreeSpace:
     match = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", text)
     if match:
@@ -299,10 +306,11 @@ def _path(text: str) -> str:
 
 
 def _message(text: str) -> str:
-    if text == "io.prometheus.write.v2.Request":
-        raise Wrong("remote write 2.0 is not in this version", "Use auto, or remove the key.")
-    if text not in ("auto", "prometheus.WriteRequest"):
-        raise Wrong("expected auto or prometheus.WriteRequest", "Remove the key to have auto.")
+    if text not in ("auto", "prometheus.WriteRequest", "io.prometheus.write.v2.Request"):
+        raise Wrong(
+            "expected auto, prometheus.WriteRequest or io.prometheus.write.v2.Request",
+            "Remove the key to have auto.",
+        )
     return text
 
 
@@ -320,8 +328,10 @@ def _pattern(text: str) -> str:
 
 Duration = Annotated[float, Leaf(_seconds("1ms"))]
 Interval = Annotated[float, Leaf(_seconds("100ms"))]
+Limit = Annotated[float, Leaf(_seconds("0s"))]
 Count = Annotated[int, Leaf(_count)]
 Size = Annotated[int, Leaf(_size)]
+Bandwidth = Annotated[int, Leaf(_bandwidth)]
 Floor = Annotated[FreeSpace, Leaf(_free_space)]
 Flag = Annotated[bool, Leaf(_flag)]
 Words = Annotated[str, Leaf(_words)]
@@ -338,5 +348,7 @@ Username = Annotated[str, Leaf(_username, shown=False)]
 Pem = Annotated[str, Leaf(_words, shown=False)]
 File = Annotated[str, Leaf(_path, kind="file")]
 Folder = Annotated[str, Leaf(_path, kind="folder")]
-Message = Annotated[Literal["auto", "prometheus.WriteRequest"], Leaf(_message)]
+Message = Annotated[
+    Literal["auto", "prometheus.WriteRequest", "io.prometheus.write.v2.Request"], Leaf(_message)
+]
 Pattern = Annotated[str, Leaf(_pattern)]

@@ -25,17 +25,13 @@ from agent.config import RemoteWrite
 from agent.errors import LimpetError
 from agent.sender import access
 from agent.sender.outcome import Outcome, ProxyAnswer, Verdict, classify, failure, words
+from agent.sender.protocol import HEADERS, Protocol
 from agent.sender.proxy import Proxy, route
 from agent.sender.transport import Limits, Transport
 
 LARGEST_ANSWER = 64 << 10
 
-_PROTOCOL = {
-    "Content-Encoding": b"snappy",
-    "Content-Type": b"application/x-protobuf",
-    "X-Prometheus-Remote-Write-Version": b"0.1.0",
-    "Accept-Encoding": b"identity",
-}
+_PLAIN = {"Accept-Encoding": b"identity"}
 
 for _name in ("httpx", "httpcore"):  # they would log whole URLs and headers, in which secrets may be
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -63,19 +59,30 @@ class Client:
         self._transport: Transport | None = None
         self._client: httpx.Client | None = None
         self._interrupted = False
+        self._wire_bytes = 0  # of transports that are gone
         self.answered: Mapping[str, str] = {}
         """The headers of the last answer to a `post`, whatever its status."""
 
-    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+    def post(
+        self, body: bytes, speaking: Protocol = Protocol.V1, attempt: int = 0, within: float | None = None
+    ) -> Outcome:
         """Send a compressed body. `attempt` counts earlier tries; `within` bounds it further, in seconds."""
-        outcome = self._post(body, attempt, within)
+        outcome = self._post(body, speaking, attempt, within)
         # A receiver may repeat the request: what is secret in a URL is in its query.
         if self._query and outcome.error and self._query in outcome.error:
             return outcome._replace(error=outcome.error.replace(self._query, "..."))
         return outcome
 
-    def _post(self, body: bytes, attempt: int, within: float | None) -> Outcome:
-        headers = _PROTOCOL | ({"Retry-Attempt": b"%d" % attempt} if attempt else {})
+    def wire_bytes(self) -> int:
+        """Bytes on the wire since the start, see `transport`."""
+        return self._wire_bytes + (self._transport.wire_bytes() if self._transport is not None else 0)
+
+    def is_outdated(self) -> bool:
+        """Whether a file of a secret or certificate has changed since the last request."""
+        return bool(self._files) and access.stamp(self._files) != self._stamp
+
+    def _post(self, body: bytes, speaking: Protocol, attempt: int, within: float | None) -> Outcome:
+        headers = _PLAIN | HEADERS[speaking] | ({"Retry-Attempt": b"%d" % attempt} if attempt else {})
         try:
             answer = self._exchange("POST", self._to.url, headers, body, within)
         except LimpetError as error:
@@ -93,7 +100,7 @@ class Client:
     def get(self, url: str, largest: int, within: float) -> bytes | None:
         """Return the first `largest` bytes at a URL of the same host, None where there is no answer of 200."""
         try:
-            answer = self._exchange("GET", url, {"Accept-Encoding": b"identity"}, b"", within)
+            answer = self._exchange("GET", url, _PLAIN, b"", within)
         except Exception:
             return None
         body = _beginning(answer, largest)
@@ -127,6 +134,7 @@ class Client:
         stamp = access.stamp(self._files)
         if self._client is None or self._transport is None or stamp != self._stamp:
             self.close()
+            self._stamp = stamp
             self._proxy = route(self._to, self._environment)
             self._headers = self._own | access.headers(self._to)
             self._transport = Transport(access.tls(self._to), self._proxy)
@@ -134,7 +142,6 @@ class Client:
                 self._transport.cut()
             self._client = httpx.Client(transport=self._transport, trust_env=False)
             self._client.headers.clear()
-            self._stamp = stamp
         return self._client, self._transport
 
     def interrupt(self) -> None:
@@ -147,6 +154,8 @@ class Client:
         """Close the connection; the next request opens another."""
         if self._client is not None:
             self._client.close()
+        if self._transport is not None:
+            self._wire_bytes += self._transport.wire_bytes()
         self._client = self._transport = None
 
 
