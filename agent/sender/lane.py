@@ -31,6 +31,7 @@ from agent.config import QueueConfig, RemoteWrite
 from agent.sender.age import advice
 from agent.sender.client import Client
 from agent.sender.encode import Encoder
+from agent.sender.encode1 import Encoder1
 from agent.sender.events import Event, Logger
 from agent.sender.outcome import Outcome, Verdict
 from agent.sender.poison import AGED, Culprits, Poison
@@ -176,7 +177,7 @@ class Lane:
         self._troubled: float | None = None  # since when nothing gets through
         self._disk_error = ""
         self._repeats = False  # whether it was told that there are any
-        self._encoder = Encoder()
+        self._encoder: Encoder = Encoder1()
         self._stopping, self._stop_at = threading.Event(), 0.0
         self._hands_on, self._left = threading.Lock(), False  # nobody touches the cursor once it is left
         self._thread = threading.Thread(target=self._run, name=f"lane-{name}", daemon=True)
