@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from agent.sender.age import age
 from agent.sender.bisect import Bisection, Cells
-from agent.sender.encode import Stamps, Values, merge
+from agent.sender.columns import Stamps, Values, merge
 from agent.sender.outcome import Outcome
-from buffer.model import Instant, Series, Tick
+from buffer.model import Series, Tick
 
 AGED, REJECTED = "aged", "rejected"
 
@@ -31,6 +31,8 @@ class Culprits(NamedTuple):
 class _Column(NamedTuple):
     key: bytes
     series: Series
+    block: int
+    rows: tuple[Tick, ...]
     stamps: Stamps
     values: Values
 
@@ -38,22 +40,22 @@ class _Column(NamedTuple):
 class Poison:
     """The search for the culprits of a batch that was refused with `whole`.
 
-    `key` is the identity of a series; those in `suspects` are asked apart from the others first.
+    `key` is the identity of a series; those in `suspects` are asked apart from the others first. Series without one
+    were not in the batch: they are neither asked about nor among the culprits.
     """
 
     def __init__(
         self,
         ticks: Sequence[Tick],
-        key: Callable[[Series], bytes],
+        key: Callable[[Series], bytes | None],
         whole: Outcome,
         suspects: frozenset[bytes] = frozenset(),
     ) -> None:
         self._ticks, self._key = ticks, key
-        series = {key(one): one for tick in ticks for one in tick.series}
         columns = [
-            _Column(name, series[name], block.stamps, values)
-            for block in merge(ticks, key).blocks
-            for name, values in block.columns
+            _Column(name, series, number, block.rows, block.stamps, values)
+            for number, block in enumerate(merge(ticks, key).blocks)
+            for name, series, values in block.columns
         ]
         self._columns = sorted(columns, key=lambda column: column.key in suspects)
         cut = sum(column.key not in suspects for column in columns)
@@ -70,15 +72,16 @@ class Poison:
 
     def ask(self) -> list[Tick]:
         """What is to be sent next, no instant twice; empty: all is settled."""
-        shared: dict[Stamps, list[tuple[Series, Values]]] = {}
+        shared: dict[tuple[int, int, int], list[_Column]] = {}
         for at, start, end in self._bisection.ask:
-            _, series, stamps, values = self._columns[at]
-            shared.setdefault(stamps[start:end], []).append((series, values[start:end]))
+            column = self._columns[at]
+            shared.setdefault((column.block, start, end), []).append(column)
         ticks: list[Tick] = []
-        for stamps, columns in shared.items():
-            names = tuple([series for series, _ in columns])
-            rows = zip(*[values for _, values in columns], strict=True)
-            ticks += [Tick(Instant(at, 0, ""), "", names, row) for at, row in zip(stamps, rows, strict=True)]
+        for (_, start, end), columns in shared.items():
+            names = tuple([column.series for column in columns])
+            values = zip(*[column.values[start:end] for column in columns], strict=True)
+            rows = columns[0].rows[start:end]
+            ticks += [row._replace(series=names, values=cut) for row, cut in zip(rows, values, strict=True)]
         return ticks
 
     def culprits(self) -> list[Culprits]:
@@ -114,7 +117,7 @@ class Poison:
         for tick in self._ticks:
             wall_ms = tick.at.wall_ms
             kept = tuple(
-                [i for i, one in enumerate(tick.series) if _within(spans.get(self._key(one)), wall_ms)]
+                [i for i, one in enumerate(tick.series) if _within(spans.get(self._key(one) or b""), wall_ms)]
             )
             if len(kept) == len(tick.series) and kept:
                 ticks.append(tick)

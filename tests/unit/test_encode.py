@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agent.sender
-from agent.sender.encode import MAX_CACHED_SERIES, Encoder, encode_labels, merge, varint
+from agent.sender.columns import merge
+from agent.sender.encode import MAX_CACHED_SERIES, varint
+from agent.sender.encode1 import Encoder1
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
 
@@ -83,7 +85,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_ticks_become_series(case: Case) -> None:
-    encoded = Encoder().encode(case.ticks)
+    encoded = Encoder1().encode(case.ticks)
     expected = {
         tuple(sorted({"__name__": name, "hostname": "a"}.items())): [
             (at, bits(value)) for at, value in points
@@ -125,7 +127,7 @@ def test_what_goes_in_is_what_the_generic_library_reads(data: st.DataObject) -> 
         values = data.draw(st.lists(VALUES, min_size=len(series), max_size=len(series)))
         ticks.append(tick(data.draw(STAMPS), series, *values))
 
-    encoded = Encoder().encode(ticks)
+    encoded = Encoder1().encode(ticks)
 
     # The model: a dictionary by series and instant, in which the first value stays. Within one set the
     # ticks keep their order; over several, the sets follow each other as they first appeared.
@@ -144,13 +146,13 @@ def test_what_goes_in_is_what_the_generic_library_reads(data: st.DataObject) -> 
 
 
 def test_a_marker_in_a_nan_survives_bit_for_bit() -> None:
-    body = Encoder().encode([tick(1, (UP,), STALE)]).body
+    body = Encoder1().encode([tick(1, (UP,), STALE)]).body
     assert struct.pack("<Q", 0x7FF0000000000002) in body
 
 
 def test_labels_are_sorted_by_bytes_with_the_name_among_them_and_without_empty_ones() -> None:
     series = Series("m", (("Zone", "é"), ("_a", "1"), ("a", ""), ("b", "2")))
-    [found] = wire.decode_message(Encoder().encode([tick(1, (series,), 0.0)]).body).series
+    [found] = wire.decode_message(Encoder1().encode([tick(1, (series,), 0.0)]).body).series
     assert found.labels == (("Zone", "é"), ("__name__", "m"), ("_a", "1"), ("b", "2"))
 
 
@@ -158,7 +160,7 @@ def test_a_name_that_is_no_unicode_costs_nobody_the_request() -> None:
     broken = b"/mnt/\xff\xfe".decode("utf-8", "surrogateescape")
     other = b"/mnt/\xff\xfd".decode("utf-8", "surrogateescape")
     mounts = tuple(Series("disk_free_bytes", (("mountpoint", one),)) for one in (broken, other))
-    found = samples(Encoder().encode([tick(1, mounts, 1.0, 2.0)]).body)
+    found = samples(Encoder1().encode([tick(1, mounts, 1.0, 2.0)]).body)
     assert sorted(dict(labels)["mountpoint"] for labels in found) == [
         "/mnt/\\udcff\\udcfd",
         "/mnt/\\udcff\\udcfe",
@@ -166,18 +168,18 @@ def test_a_name_that_is_no_unicode_costs_nobody_the_request() -> None:
 
 
 def test_the_cache_of_labels_is_bounded() -> None:
-    encoder = Encoder()
+    encoder = Encoder1()
     for i in range(MAX_CACHED_SERIES + 10):
         series = Series("m", (("i", str(i)),))
-        assert encoder.labels(series) == encode_labels(series)
+        assert encoder.labels(series) == Encoder1().labels(series)
         assert encoder.labels(series) is encoder.labels(series)
-    assert len(encoder._labels) <= MAX_CACHED_SERIES
+    assert len(encoder._known) <= MAX_CACHED_SERIES
 
 
 def test_series_that_share_their_instants_share_a_block() -> None:
     ticks = [tick(at, (UP, DOWN), at, -at) for at in (1, 2)] + [tick(2, (UP._replace(name="late"),), 7)]
     merged = merge(ticks, lambda series: series.name)
-    assert [(block.stamps, dict(block.columns)) for block in merged.blocks] == [
+    assert [(block.stamps, {one.key: one.values for one in block.columns}) for block in merged.blocks] == [
         ((1, 2), {"up": (1, 2), "down": (-1, -2)}),
         ((2,), {"late": (7,)}),
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -634,11 +634,11 @@ def test_a_defect_in_the_middle_begins_the_batch_anew() -> None:
     rig.step()
     encode, calls = rig.lane._encoder.encode, list[None]()
 
-    def broken(ticks: Iterable[Tick]) -> Encoded:
+    def broken(ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
         calls.append(None)
         if len(calls) == 1:
             raise MemoryError
-        return encode(ticks)
+        return encode(ticks, describe)
 
     rig.lane._encoder.encode = broken  # type: ignore[method-assign]
     with capture_logs() as logs:
