@@ -163,7 +163,7 @@ class Lane:
             pause = self._due - self._clock()
             # Before it is due only a full batch is of interest, afterwards any sample.
             wanted = self._now.limit if pause > 0 else 1
-            self._buffer.wait(self._cursor.front + wanted - 1, pause if pause > 0 else LONGEST_WAIT)
+            self._buffer.wait((self._cursor.ahead or self._cursor.position) + wanted - 1, pause if pause > 0 else LONGEST_WAIT)
         elif (pause := self._pause(work)) > 0:
             self._stopping.wait(pause)
         else:
@@ -173,9 +173,9 @@ class Lane:
         if self._batch is not None:
             return Work.IN_ORDER
         cursor, limit = self._cursor, self._now.limit
-        if self._fresh_first and (cursor.pending_ahead() if cursor.is_ahead else cursor.pending()) > limit:
+        if self._fresh_first and cursor.pending_ahead() > limit:
             cursor.go_ahead(1)
-        fresh = cursor.pending_ahead() if cursor.is_ahead else None
+        fresh = cursor.pending_ahead() if cursor.ahead is not None else None
         return drain.work(cursor.pending(), fresh, limit, due=self._clock() >= self._due)
 
     def _pause(self, work: Work) -> float:
@@ -201,8 +201,8 @@ class Lane:
         outcome, oldest = None, next(iter(self._cursor.read(1).ticks), None)
         for wall_ms in (int(self._wall() * 1000), oldest.at.wall_ms) if oldest else ():
             body, samples = self._composer.request(drain.probe(self._labels, wall_ms))
-            outcome = self._ask(body, samples, 0)
-            if outcome.verdict is not Verdict.DELIVERED:
+            outcome = self._ask(body, samples, 0) if samples else None  # relabeling may leave nothing of it
+            if outcome is None or outcome.verdict is not Verdict.DELIVERED:
                 break
         if outcome is None or settles(outcome):
             self._fresh_first = outcome is not None and outcome.verdict is Verdict.DELIVERED
@@ -223,7 +223,7 @@ class Lane:
     def _last_try(self) -> None:
         within = self._stop_at - STOP_MARGIN - self._clock()
         if within > 0 and self._cursor.pending():
-            ahead = self._cursor.is_ahead and self._cursor.pending_ahead() > 0
+            ahead = self._cursor.ahead is not None and self._cursor.pending_ahead() > 0
             self._send(Work.FRESH if ahead else Work.IN_ORDER, within)
 
     def _send(self, work: Work, within: float | None = None) -> None:
@@ -331,7 +331,8 @@ class Lane:
         self._report.quarantined(samples, words, gone)
 
     def _commit(self, batch: Batch, delivered: int, dropped: Mapping[str, int]) -> None:
-        self._touch(lambda: self._cursor.commit(batch.chunk, delivered, dropped))
+        start, end = batch.chunk.start, batch.chunk.end
+        self._touch(lambda: self._cursor.commit(start, end, delivered, dropped))
 
     def _touch(self, change: Callable[[], None]) -> None:
         """Change the cursor, unless it was left. That it could not be written is told, and no obstacle."""

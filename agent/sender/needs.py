@@ -20,30 +20,26 @@ class Cursor(Protocol):
         """In samples: everything before it is settled."""
 
     @property
-    def is_ahead(self) -> bool:
-        """Whether something behind the position is settled already."""
-
-    @property
-    def front(self) -> int:
-        """The position behind which nothing is settled: where a read ahead goes on."""
+    def ahead(self) -> int | None:
+        """Where `read_ahead` goes on; None where that is no other place than the position."""
 
     def read(self, max_samples: int) -> Chunk:
         """Return whole records from the position on, one at least; an empty chunk where nothing is new."""
 
     def read_ahead(self, max_samples: int) -> Chunk:
-        """Return whole records from the front on."""
+        """Return whole records from `ahead` on."""
 
     def go_ahead(self, samples: int) -> bool:
-        """Move the front to the newest record, or so many samples before the end; False where it stays."""
+        """Go ahead to the newest records, those of the last `samples`; False where all stays as it was."""
 
     def pending(self) -> int:
         """Return the number of samples that are not settled."""
 
     def pending_ahead(self) -> int:
-        """Return the number of those that are behind the front."""
+        """Return the number of those that `read_ahead` has, or `read` where nothing is ahead."""
 
-    def commit(self, chunk: Chunk, delivered: int, dropped: Mapping[str, int]) -> None:
-        """Settle what was read. It has moved also when it raises OSError."""
+    def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        """Settle the positions of a chunk. It has moved also when it raises OSError."""
 
     def note(self, state: str, error: str | None) -> None:
         """Keep the state and the last error."""
