@@ -48,11 +48,20 @@ class Agent:
         self.buffer = open_buffer(config, self._tell)
         clock = SystemClock()
         quarantine = Quarantine(config.data_dir, limits.max_size // QUARANTINE_SHARE)
+        labels = host_labels(config)
         self.lanes = [
-            open_lane(to, self.buffer.cursors[to.name], self.buffer, quarantine, __version__, logger)
+            open_lane(
+                to,
+                self.buffer.cursors[to.name],
+                self.buffer,
+                quarantine,
+                __version__,
+                logger,
+                from_boot=frozenset(COLLECTORS),
+                labels=labels,
+            )
             for to in config.remote_write
         ]
-        labels = host_labels(config)
         plans = [
             Plan(
                 each.name,

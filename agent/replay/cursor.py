@@ -1,8 +1,9 @@
 """The lane's way through a source: what `buffer.cursor` is to the agent, and the ledger of a replay.
 
-    read = selected + what was not selected        selected = delivered + rejected + repeated
+    read = selected + what was not selected        selected = delivered + rejected + relabeled + repeated
 
-both hold at every position. (Repeated are further values of a series for an instant: the first one counts.) A position and its sums are saved together, once a second; what was settled since is
+both hold at every position. (Relabeled is what the destination's write_relabel_configs drop; repeated are further
+values of a series for an instant: the first one counts.) A position and its sums are saved together, once a second; what was settled since is
 sent again after a kill, the same samples with the same times, which receivers take as one.
 """
 
@@ -16,7 +17,8 @@ from typing import NamedTuple
 from agent.errors import LimpetError
 from agent.replay.selection import Selection
 from agent.replay.source import Piece, Source
-from agent.sender.lane import LaneStats
+from agent.sender.batch import RELABELED
+from agent.sender.report import LaneStats
 from buffer.cursor import Chunk
 from buffer.model import Tick
 
@@ -34,6 +36,7 @@ class Ledger(NamedTuple):
     selected: int = 0
     delivered: int = 0
     rejected: int = 0
+    relabeled: int = 0
     repeated: int = 0
     retried: int = 0
     bytes: int = 0
@@ -96,6 +99,21 @@ class ReplayCursor:
         """Everything before it is settled."""
         return self._settled.position
 
+    ahead = None
+    """Everything goes in its order."""
+
+    def read_ahead(self, max_samples: int) -> Chunk:
+        """Return nothing."""
+        return Chunk([], self.position, self.position, 0)
+
+    def go_ahead(self, samples: int) -> bool:
+        """Leave all as it is."""
+        return False
+
+    def pending_ahead(self) -> int:
+        """Return what is pending."""
+        return self.pending()
+
     def read(self, max_samples: int) -> Chunk:
         """Return what is selected from the position on, up to `max_samples`, but one piece at least."""
         self._look_ahead(max_samples)
@@ -125,13 +143,15 @@ class ReplayCursor:
             times += [tick.at.wall_ms for tick in part.ticks]
         repeated = self.stats.samples_repeated - self._repeated
         self._repeated += repeated
+        relabeled = dropped.get(RELABELED, 0)
         self._settled = was._replace(
             position=end,
             done=done,
             read=read,
             selected=selected,
             delivered=was.delivered + delivered,
-            rejected=was.rejected + sum(dropped.values()) - repeated,
+            rejected=was.rejected + sum(dropped.values()) - repeated - relabeled,
+            relabeled=was.relabeled + relabeled,
             repeated=was.repeated + repeated,
             oldest_timestamp_ms=min(times, default=None),
             newest_timestamp_ms=max(times, default=None),
