@@ -25,6 +25,7 @@ from agent.sender import access
 from agent.sender.client import Client
 from agent.sender.lane import EMPTY
 from agent.sender.outcome import Outcome, Verdict, failure
+from agent.sender.protocol import Protocol
 from agent.sender.proxy import Proxy, route
 
 GRACE = 0.5
@@ -122,6 +123,7 @@ class _Visit:
         self.host = parts.hostname or to.name
         self._port = parts.port or (443 if self._secure else 80)
         self.client = Client(to, __version__, world.wall)
+        self._first = Protocol.V2 if to.protobuf_message == Protocol.V2.value else Protocol.V1
         self._proxy: Proxy | None = None
         self._found: Found = ()
         self._exchanged: _Exchange | None = None
@@ -229,7 +231,7 @@ class _Visit:
         to, world = self._to, self._world
         access.headers(to)  # what is wrong with a file is told with what to do
         started, begun = world.clock(), world.wall()
-        outcome = self.client.post(EMPTY, within=self._timeout)
+        outcome = self.client.post(EMPTY, self._first, within=self._timeout)
         self._exchanged = _Exchange(outcome, begun, world.wall(), world.clock() - started)
         how = "basic_auth" if to.basic_auth else "authorization" if to.authorization else None
         if outcome.status in _ASKED:
@@ -257,7 +259,7 @@ class _Visit:
         elif outcome.verdict is Verdict.RETRY:
             do = "Look at the receiver, and at what stands before it; the agent tries again by itself."
         elif status == 415:
-            do = "Use a receiver of remote write 1.0: this version sends no other protocol."
+            do = "Set protobuf_message to auto, so that what the receiver takes is sent."
         elif outcome.verdict is Verdict.TOO_LARGE:
             do = "Raise the largest request that the receiver, or a proxy before it, takes."
         else:
@@ -265,7 +267,19 @@ class _Visit:
         return wrong(outcome.error or "no answer", do)
 
     def _protocol(self) -> Finding:
-        return fine("remote write 1.0 is taken, which is what this version sends")
+        """Ask with an empty write in 2.0: only the counts in the answer show that it was understood."""
+        message = self._to.protobuf_message
+        if message == Protocol.V1.value:
+            return fine("remote write 1.0 is taken, which is what is configured")
+        outcome = self.client.post(EMPTY, Protocol.V2, within=self._timeout)
+        if outcome.verdict is Verdict.DELIVERED and outcome.written is not None:
+            return fine("remote write 2.0 is taken")
+        if outcome.verdict in (Verdict.RETRY, Verdict.HELD):
+            return warning(f"2.0 was tried: {outcome.error}", "Try again.")
+        said = outcome.error or f"HTTP {outcome.status} without the counts"
+        if message == Protocol.V2.value:
+            return wrong(f"remote write 2.0 is not spoken there: {said}", "Set protobuf_message to auto.")
+        return fine(f"remote write 1.0 is taken, and sent; 2.0 is not spoken there ({said})")
 
     def _clock(self) -> Finding:
         done = self._exchange()

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from agent.config import QueueConfig
+from agent.config import MetadataConfig, QueueConfig, RemoteWrite
 from agent.sender.encode import Encoded
 from agent.sender.events import Event
 from agent.sender.lane import EMPTY, Lane, stop_all
 from agent.sender.outcome import Outcome, Verdict
+from agent.sender.protocol import Protocol
 from agent.sender.state import Rules, State
 from buffer.cursor import Chunk
 from buffer.model import Instant, Series, Tick
@@ -82,8 +83,19 @@ class Memory:
     def end(self) -> int:
         return sum(_size(record) for record in self.records)
 
+    ahead = None
+
     def pending(self) -> int:
         return self.end - self.position
+
+    def pending_ahead(self) -> int:
+        return self.pending()
+
+    def go_ahead(self, samples: int) -> bool:
+        raise AssertionError("everything goes in its order")
+
+    def read_ahead(self, max_samples: int) -> Chunk:
+        raise AssertionError("everything goes in its order")
 
     def read(self, max_samples: int) -> Chunk:
         at, ticks, samples = 0, list[Tick](), 0
@@ -94,10 +106,10 @@ class Memory:
                 ticks += record
                 samples += _size(record)
             at += _size(record)
-        return Chunk(ticks, self.position + samples, samples)
+        return Chunk(ticks, self.position, self.position + samples, samples)
 
-    def commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
-        assert end > self.position
+    def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        assert end > start == self.position
         assert delivered + sum(dropped.values()) == end - self.position
         self.position = end
         self.delivered += delivered
@@ -166,7 +178,16 @@ class Script:
         self.stored: dict[wire.Labels, dict[int, float]] = {}
         self.closed = False
 
-    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+    def wire_bytes(self) -> int:
+        return sum(map(len, self.bodies))
+
+    def is_outdated(self) -> bool:
+        return False
+
+    def post(
+        self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None
+    ) -> Outcome:
+        assert speaking is Protocol.V1
         self.bodies.append(body)
         self.attempts.append(attempt)
         self.within.append(within)
@@ -187,6 +208,16 @@ class Script:
         self.closed = True
 
 
+def destination(queue: QueueConfig = QUEUE) -> RemoteWrite:
+    return RemoteWrite(
+        url="http://127.0.0.1/",
+        name="there",
+        queue_config=queue,
+        protobuf_message="prometheus.WriteRequest",
+        metadata_config=MetadataConfig(send=False),
+    )
+
+
 class Rig:
     """A lane on a memory buffer, driven step by step."""
 
@@ -198,14 +229,14 @@ class Rig:
         self.shelf = Shelf()
         self.script = Script(outcomes, lost)
         self.lane = Lane(
-            "there",
-            queue,
+            destination(queue),
             self.memory,
             self.memory,
             self.shelf,
             self.script,
             structlog.get_logger(),
             clock=self.clock,
+            wall=lambda: 0.0,
             random=lambda: 0.5,
         )
         self.lane._stopping = self.clock  # type: ignore[assignment]
@@ -803,7 +834,7 @@ class Stuck(Script):
 
 def running(script: Script, **options: Any) -> tuple[Lane, Gate]:
     gate = Gate()
-    lane = Lane("there", QUEUE, gate, gate, Shelf(), script, structlog.get_logger(), **options)
+    lane = Lane(destination(), gate, gate, Shelf(), script, structlog.get_logger(), **options)
     return lane, gate
 
 
