@@ -49,9 +49,12 @@ class World(NamedTuple):
 
 
 class _Exchange(NamedTuple):
-    """The empty write: what came back, our clock before and after (Unix seconds), how long it took (s)."""
+    """The empty write: what came back and when by the receiver's clock, our clock before and after (Unix seconds),
+    how long it took (s).
+    """
 
     outcome: Outcome
+    date: str | None
     begun: float
     ended: float
     took: float
@@ -232,7 +235,9 @@ class _Visit:
         access.headers(to)  # what is wrong with a file is told with what to do
         started, begun = world.clock(), world.wall()
         outcome = self.client.post(EMPTY, self._first, within=self._timeout)
-        self._exchanged = _Exchange(outcome, begun, world.wall(), world.clock() - started)
+        self._exchanged = _Exchange(
+            outcome, self.client.answered.get("date"), begun, world.wall(), world.clock() - started
+        )
         how = "basic_auth" if to.basic_auth else "authorization" if to.authorization else None
         if outcome.status in _ASKED:
             said = outcome.error or f"HTTP {outcome.status}"
@@ -283,7 +288,7 @@ class _Visit:
 
     def _clock(self) -> Finding:
         done = self._exchange()
-        return receiver.clocks(self.client.answered.get("date"), done.begun, done.ended)
+        return receiver.clocks(done.date, done.begun, done.ended)
 
     def _window(self) -> Finding:
         url = receiver.config_url(self._to.url)
