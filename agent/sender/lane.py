@@ -62,8 +62,8 @@ class Cursor(Protocol):
     def pending(self) -> int:
         """Return the number of samples behind the position."""
 
-    def commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
-        """Settle everything up to `end`. It has moved also when it raises OSError."""
+    def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        """Settle the positions of a chunk. It has moved also when it raises OSError."""
 
     def note(self, state: str, error: str | None) -> None:
         """Keep the state and the last error."""
@@ -292,14 +292,14 @@ class Lane:
         self._enter(self._now)
 
     def _next_batch(self) -> Batch | None:
-        chunk, position = self._cursor.read(self._now.limit), self._cursor.position
+        chunk = self._cursor.read(self._now.limit)
         encoded = self._encoder.encode(chunk.ticks)
         if encoded.samples:
             body = bytes(snappy.compress(encoded.body))
             samples = encoded.samples
-            return Batch(body, samples, chunk.ticks, position, chunk.end, samples, encoded.repeated)
-        if chunk.end > position:  # records without samples: nothing to send, all settled
-            self._commit(chunk.end, 0, {})
+            return Batch(body, samples, chunk.ticks, chunk.start, chunk.end, samples, encoded.repeated)
+        if chunk.end > chunk.start:  # records without samples: nothing to send, all settled
+            self._commit(chunk.start, chunk.end, 0, {})
         else:  # pending, but damaged and not to be had before the next key frame
             self._stopping.wait(UNREADABLE_PAUSE)
         return None
@@ -354,7 +354,8 @@ class Lane:
             say(Event.REPEATED, destination=self.name, samples=batch.repeated)
             self._repeats = True
         self.stats.samples_repeated += batch.repeated
-        self._commit(batch.end, poison.delivered if poison is not None else batch.samples, dropped)
+        delivered = poison.delivered if poison is not None else batch.samples
+        self._commit(batch.position, batch.end, delivered, dropped)
 
     def _keep(self, position: int, culprits: Culprits) -> None:
         """Tell of what was refused, and put it into the quarantine."""
@@ -382,8 +383,8 @@ class Lane:
                 Event.QUARANTINE_FULL, destination=item.destination, item=item.id, samples=item.samples
             )
 
-    def _commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
-        self._touch(lambda: self._cursor.commit(end, delivered, dropped))
+    def _commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        self._touch(lambda: self._cursor.commit(start, end, delivered, dropped))
 
     def _touch(self, change: Callable[[], None]) -> None:
         """Change the cursor, unless it was left. That it could not be written is told, and no obstacle."""

@@ -94,10 +94,10 @@ class Memory:
                 ticks += record
                 samples += _size(record)
             at += _size(record)
-        return Chunk(ticks, self.position + samples, samples)
+        return Chunk(ticks, self.position, self.position + samples, samples)
 
-    def commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
-        assert end > self.position
+    def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        assert start == self.position < end
         assert delivered + sum(dropped.values()) == end - self.position
         self.position = end
         self.delivered += delivered
@@ -418,9 +418,9 @@ def test_a_refused_batch_is_in_the_quarantine_before_the_cursor_moves() -> None:
     rig.collect(6)
     commit, kept_before = rig.memory.commit, []
 
-    def look(end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+    def look(start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         kept_before.append(len(rig.shelf.items))
-        commit(end, delivered, dropped)
+        commit(start, end, delivered, dropped)
 
     rig.memory.commit = look  # type: ignore[method-assign]
     rig.collect(6)
@@ -439,7 +439,7 @@ def test_what_was_evicted_on_its_way_is_kept_as_it_was_refused() -> None:
     rig.memory.position = 4  # the buffer was full, and dropped its oldest
     rig.memory.dropped["evicted"] = 4
 
-    def tolerant(end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+    def tolerant(start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         rig.memory.position = end  # the true cursor counts what was evicted once; see its own tests
 
     rig.memory.commit = tolerant  # type: ignore[method-assign]
@@ -716,7 +716,7 @@ def test_what_cannot_be_read_yet_does_not_make_the_lane_spin() -> None:
     rig.collect(6)
 
     def nothing(max_samples: int) -> Chunk:
-        return Chunk([], 0, 0)
+        return Chunk([], 0, 0, 0)
 
     rig.memory.read = nothing  # type: ignore[method-assign]
     rig.step()
