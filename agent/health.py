@@ -152,11 +152,12 @@ def build(
 def _destination(buffer: Buffer, lane: Lane, now: float) -> list[Sample]:
     cursor, stats = buffer.cursors[lane.name], lane.stats
     ledger, oldest = cursor.ledger, cursor.oldest_pending_ms()
+    end = buffer.log.end
     labels: Labels = (("destination", lane.name),)
     values = {
-        "appended_samples_total": buffer.log.end - ledger.start,
+        "appended_samples_total": end - ledger.start,
         "delivered_samples_total": ledger.delivered,
-        "pending_samples": buffer.log.end - ledger.position,
+        "pending_samples": ledger.unsettled(ledger.position, end),
         "oldest_pending_age_seconds": round(max(0.0, now - oldest / 1000)) if oldest is not None else 0,
         "held": ledger.state == "held",
         "requests_total": stats.requests,

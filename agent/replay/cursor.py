@@ -118,13 +118,14 @@ class ReplayCursor:
         """Return what is selected from the position on, up to `max_samples`, but one piece at least."""
         self._look_ahead(max_samples)
         ticks: list[Tick] = []
-        samples, end = 0, self.position
+        start = end = self.position
+        samples = 0
         for part in self._ahead:
             if ticks and samples + part.selected > max_samples:
                 break
             ticks += part.ticks
             samples, end = samples + part.selected, part.piece.end
-        return Chunk(ticks, end, samples)
+        return Chunk(ticks, start, end, samples)
 
     def pending(self) -> int:
         """Return how many samples are known to come; 1 where that is not known yet."""
@@ -132,8 +133,8 @@ class ReplayCursor:
             self._look_ahead(1)
         return max(1, sum(part.selected for part in self._ahead)) if self._ahead else 0
 
-    def commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
-        """Settle everything up to `end`."""
+    def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        """Settle everything up to `end`; chunks come in order, so `start` is the position."""
         was = self._settled
         times = [t for t in (was.oldest_timestamp_ms, was.newest_timestamp_ms) if t is not None]
         done, read, selected = was.done, was.read, was.selected
