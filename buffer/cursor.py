@@ -107,6 +107,10 @@ class Cursor:
         end = self._log.end
         return ledger.unsettled(ledger.position, end) - self._log.holes_in(ledger.gaps(end))
 
+    def pending_ahead(self) -> int:
+        """Return the number of samples that `read_ahead` has, or `read` where nothing is ahead."""
+        return self._log.end - self.ahead if self.ahead is not None else self.pending()
+
     def thinned_ahead(self) -> int:
         """Return the number of positions that are not settled and were thinned away."""
         return self._log.holes_in(self.ledger.gaps(self._log.end))
