@@ -16,7 +16,8 @@ from buffer.quarantine import Quarantine
 from tests.support.agent import Agent
 from tests.support.limpet import limpet
 from tests.support.net import wait_for
-from tests.support.prometheus import Prometheus, Samples
+from tests.support.prometheus import Prometheus
+from tests.support.server import Samples
 
 STEP_MS = 60_000
 BOOT = "0123456789abcdef0123456789abcdef"
