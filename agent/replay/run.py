@@ -78,6 +78,10 @@ class Nowhere:
         """Take a request to be delivered."""
         return Outcome(Verdict.DELIVERED)
 
+    def changed(self) -> bool:
+        """Nothing can change."""
+        return False
+
     def interrupt(self) -> None:
         """There is nothing to interrupt."""
 

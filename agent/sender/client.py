@@ -58,6 +58,7 @@ class Client:
         self._extensions = {"sni_hostname": to.tls_config.server_name} if to.tls_config.server_name else {}
         self._files = access.files(to)
         self._stamp: access.Stamp | None = None
+        self._seen: access.Stamp | None = None
         self._headers: dict[str, bytes] = {}
         self._proxy: Proxy | None = None
         self._transport: Transport | None = None
@@ -123,8 +124,12 @@ class Client:
             return self._proxy.host
         return f"{self._host} through the proxy {self._proxy!r}"
 
+    def changed(self) -> bool:
+        """Whether a file that a request depends on has changed, come or gone since the last request."""
+        return access.stamp(self._files) != self._seen
+
     def _ready(self) -> tuple[httpx.Client, Transport]:
-        stamp = access.stamp(self._files)
+        self._seen = stamp = access.stamp(self._files)
         if self._client is None or self._transport is None or stamp != self._stamp:
             self.close()
             self._proxy = route(self._to, self._environment)

@@ -44,6 +44,8 @@ EMPTY = b"\x00"
 
 LONGEST_WAIT = 3600.0
 FAILED_PAUSE = 10.0
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the files of a held destination: that costs a few calls of stat(2)."""
 UNREADABLE_PAUSE = 1.0
 STOP_MARGIN = 0.25
 """Seconds of a stop that are kept for a request that has to be cut."""
@@ -100,6 +102,9 @@ class Wire(Protocol):
 
     def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
         """Send a body, and never raise."""
+
+    def changed(self) -> bool:
+        """Whether what the last request was made with, a password's file say, is another by now."""
 
     def interrupt(self) -> None:
         """End the request under way, for good."""
@@ -240,7 +245,7 @@ class Lane:
         """Wait until something is to be done, and do it."""
         state = self._now.state
         if state in (State.HELD, State.WAITING):
-            if not self._stopping.wait(max(0.0, self._now.not_before - self._clock())):
+            if self._waited(state):
                 if state is State.HELD:
                     self._probe()
                 else:
@@ -253,6 +258,15 @@ class Lane:
             # Before it is due only a full batch is of interest, afterwards any sample.
             wanted = self._now.limit if pause > 0 else 1
             self._buffer.wait(self._cursor.position + wanted - 1, pause if pause > 0 else LONGEST_WAIT)
+
+    def _waited(self, state: State) -> bool:
+        """Wait until the next request may go out, or files of a held destination change; False: it stops."""
+        while (left := self._now.not_before - self._clock()) > 0:
+            if self._stopping.wait(left if state is not State.HELD else min(left, LOOK_EVERY)):
+                return False
+            if state is State.HELD and self._wire.changed():
+                break
+        return not self._stopping.is_set()
 
     def _is_due(self) -> bool:
         pending = self._cursor.pending()

@@ -20,7 +20,7 @@ from structlog.typing import EventDict
 from agent.config import QueueConfig
 from agent.sender.encode import Encoded
 from agent.sender.events import Event
-from agent.sender.lane import EMPTY, Lane, stop_all
+from agent.sender.lane import EMPTY, LOOK_EVERY, Lane, stop_all
 from agent.sender.outcome import Outcome, Verdict
 from agent.sender.state import Rules, State
 from buffer.cursor import Chunk
@@ -165,6 +165,10 @@ class Script:
         self.within: list[float | None] = []
         self.stored: dict[wire.Labels, dict[int, float]] = {}
         self.closed = False
+        self.changes: list[bool] = []
+
+    def changed(self) -> bool:
+        return self.changes.pop(0) if self.changes else False
 
     def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
         self.bodies.append(body)
@@ -359,6 +363,33 @@ def test_a_held_destination_is_probed_and_resumes_by_itself() -> None:
         ("info", Event.RESUMED, None),
     ]
     assert rig.lane.error is None
+
+
+def test_a_held_destination_is_probed_as_soon_as_a_file_has_changed() -> None:
+    rig = Rig([HELD, HELD, DELIVERED])
+    rig.collect(1)
+    rig.step()
+    rig.script.changes = [False, False, True]
+    before = rig.clock.now
+    rig.step()
+    assert rig.clock.now - before == 3 * LOOK_EVERY
+    assert rig.lane.state is State.HELD  # it was no better
+    before = rig.clock.now
+    rig.step()
+    assert rig.clock.now - before == 75.0  # and is asked ever more rarely, as before
+    rig.drain()
+    assert rig.script.bodies[1:3] == [EMPTY] * 2
+
+
+def test_a_changed_file_does_not_shorten_the_wait_for_a_receiver_in_trouble() -> None:
+    rig = Rig([RETRY])
+    rig.script.changes = [True] * 100
+    rig.collect(1)
+    rig.step()
+    before = rig.clock.now
+    rig.step()
+    assert rig.clock.now - before == 1.5
+    assert len(rig.script.changes) == 100
 
 
 def test_a_receiver_that_takes_only_empty_writes_is_asked_ever_more_rarely() -> None:
