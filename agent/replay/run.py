@@ -88,7 +88,7 @@ class Nowhere:
         """Nothing goes over a wire."""
         return 0
 
-    def is_outdated(self) -> bool:
+    def changed(self) -> bool:
         """There are no files."""
         return False
 

@@ -59,6 +59,7 @@ class Client:
         self._extensions = {"sni_hostname": to.tls_config.server_name} if to.tls_config.server_name else {}
         self._files = access.files(to)
         self._stamp: access.Stamp | None = None
+        self._seen: access.Stamp | None = None
         self._headers: dict[str, bytes] = {}
         self._proxy: Proxy | None = None
         self._transport: Transport | None = None
@@ -88,10 +89,6 @@ class Client:
     def wire_bytes(self) -> int:
         """Bytes on the wire since the start, see `transport`."""
         return self._wire_bytes + (self._transport.wire_bytes() if self._transport is not None else 0)
-
-    def is_outdated(self) -> bool:
-        """Whether a file of a secret or certificate has changed since the last request."""
-        return bool(self._files) and access.stamp(self._files) != self._stamp
 
     def _post(self, body: bytes, speaking: Protocol, attempt: int, within: float | None) -> Outcome:
         headers = _PLAIN | HEADERS[speaking] | ({"Retry-Attempt": b"%d" % attempt} if attempt else {})
@@ -148,11 +145,14 @@ class Client:
             return self._proxy.host
         return f"{self._host} through the proxy {self._proxy!r}"
 
+    def changed(self) -> bool:
+        """Whether a file that a request depends on has changed, come or gone since the last request."""
+        return access.stamp(self._files) != self._seen
+
     def _ready(self) -> tuple[httpx.Client, Transport]:
-        stamp = access.stamp(self._files)
+        self._seen = stamp = access.stamp(self._files)
         if self._client is None or self._transport is None or stamp != self._stamp:
             self.close()
-            self._stamp = stamp
             self._proxy = route(self._to, self._environment)
             self._headers = self._own | access.headers(self._to)
             self._transport = Transport(access.tls(self._to), self._proxy)
@@ -160,6 +160,7 @@ class Client:
                 self._transport.cut()
             self._client = httpx.Client(transport=self._transport, trust_env=False)
             self._client.headers.clear()
+            self._stamp = stamp
         return self._client, self._transport
 
     def interrupt(self) -> None:

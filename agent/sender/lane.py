@@ -13,7 +13,7 @@ Promises:
 6. Of a batch that a receiver refuses for good, the culprits are found and the rest is delivered (`bisect`). They
    are in the quarantine before the cursor moves past the batch. A kill before that sends the batch again, and puts
    the same there again. Where it cannot be kept (a full disk) that is logged, and no obstacle.
-7. A held destination is asked with an empty write, slowly; and within LOOK seconds when a file of its
+7. A held destination is asked with an empty write, slowly; and within LOOK_EVERY seconds when a file of its
    credentials or certificates has changed.
 
 Decided elsewhere: what an answer means (`outcome`), which protocol is spoken (`protocol`), what comes next (`state`,
@@ -48,7 +48,8 @@ EMPTY = b"\x00"
 LONGEST_WAIT = 3600.0
 FAILED_PAUSE = 10.0
 UNREADABLE_PAUSE = 1.0
-LOOK = 2.0
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the files of a held destination: that costs a few calls of stat(2)."""
 STOP_MARGIN = 0.25
 """Seconds of a stop that are kept for a request that has to be cut."""
 
@@ -213,12 +214,13 @@ class Lane:
         self._tell_trouble(was, outcome)
 
     def _hold(self) -> None:
-        """Wait for the time to probe, or for a file that is corrected."""
-        left = self._now.not_before - self._clock()
-        if left > 0 and not self._wire.is_outdated():
-            self._stopping.wait(min(left, LOOK))
-        else:
-            self._probe()
+        """Wait for the time to probe, or for a file that was corrected, and probe."""
+        while (left := self._now.not_before - self._clock()) > 0:
+            if self._stopping.wait(min(left, LOOK_EVERY)):
+                return
+            if self._wire.changed():
+                break
+        self._probe()
 
     def _last_try(self) -> None:
         within = self._stop_at - STOP_MARGIN - self._clock()

@@ -82,7 +82,7 @@ class Wire(Protocol):
     def wire_bytes(self) -> int:
         """Return the bytes on the wire so far; 0 where they are not counted."""
 
-    def is_outdated(self) -> bool:
+    def changed(self) -> bool:
         """Return whether a file of credentials or certificates has changed since the last request."""
 
     def interrupt(self) -> None:

@@ -24,9 +24,10 @@ from tests.support.agent import Agent
 from tests.support.certs import Certs
 from tests.support.limpet import Done, limpet
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import Login, Prometheus
+from tests.support.prometheus import Prometheus
 from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
+from tests.support.server import Login
 
 LOGIN = Login("host", "the right password")
 STEPS = ["name", "connection", "TLS", "authentication", "empty write", "protocol", "clock", "window"]

@@ -12,7 +12,8 @@ from agent import grid
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.certs import Certs
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import Login, Prometheus, Samples
+from tests.support.prometheus import Prometheus
+from tests.support.server import Login, Samples
 
 INTERVAL_MS = 1000
 NAME = "prometheus"

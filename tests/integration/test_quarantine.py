@@ -12,8 +12,8 @@ from tests.integration.test_cli_terminal import terminal
 from tests.support.agent import Agent
 from tests.support.limpet import limpet
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import Samples
 from tests.support.receiver import Answer, Receiver
+from tests.support.server import Samples
 from tests.support.ticks import tick
 from tests.support.wire import Write
 

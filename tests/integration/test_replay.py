@@ -22,8 +22,9 @@ from tests.support.agent import Agent
 from tests.support.certs import Certs
 from tests.support.limpet import Done, command, environment, limpet
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import CONFIG, Login, Prometheus, Samples
+from tests.support.prometheus import CONFIG, Prometheus
 from tests.support.receiver import Answer, Receiver
+from tests.support.server import Login, Samples
 from tests.support.ticks import BOOT
 
 SERIES = tuple(Series(f"m{n}", (("device", f"d{n % 4}"), ("hostname", "rock"))) for n in range(50))

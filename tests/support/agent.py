@@ -18,7 +18,7 @@ from buffer.fs import RealFs
 from buffer.reader import Reader
 from buffer.status import status
 from tests.support.net import wait_for
-from tests.support.prometheus import Samples, tied
+from tests.support.server import Samples, tied
 
 HOSTNAME = "test-host"
 

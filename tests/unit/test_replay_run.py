@@ -70,6 +70,9 @@ class Script:
             self.stored += [s for series in wire.decode(body).series for s in series.samples]
         return outcome
 
+    def changed(self) -> bool:
+        return False
+
     def interrupt(self) -> None:
         pass
 

@@ -20,7 +20,7 @@ from structlog.typing import EventDict
 from agent.config import MetadataConfig, QueueConfig, RemoteWrite
 from agent.sender.encode import Encoded
 from agent.sender.events import Event
-from agent.sender.lane import EMPTY, Lane, stop_all
+from agent.sender.lane import EMPTY, LOOK_EVERY, Lane, stop_all
 from agent.sender.outcome import Outcome, Verdict
 from agent.sender.protocol import Protocol
 from agent.sender.state import Rules, State
@@ -177,12 +177,13 @@ class Script:
         self.within: list[float | None] = []
         self.stored: dict[wire.Labels, dict[int, float]] = {}
         self.closed = False
+        self.changes: list[bool] = []
+
+    def changed(self) -> bool:
+        return self.changes.pop(0) if self.changes else False
 
     def wire_bytes(self) -> int:
         return sum(map(len, self.bodies))
-
-    def is_outdated(self) -> bool:
-        return False
 
     def post(
         self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None
@@ -390,6 +391,33 @@ def test_a_held_destination_is_probed_and_resumes_by_itself() -> None:
         ("info", Event.RESUMED, None),
     ]
     assert rig.lane.error is None
+
+
+def test_a_held_destination_is_probed_as_soon_as_a_file_has_changed() -> None:
+    rig = Rig([HELD, HELD, DELIVERED])
+    rig.collect(1)
+    rig.step()
+    rig.script.changes = [False, False, True]
+    before = rig.clock.now
+    rig.step()
+    assert rig.clock.now - before == 3 * LOOK_EVERY
+    assert rig.lane.state is State.HELD  # it was no better
+    before = rig.clock.now
+    rig.step()
+    assert rig.clock.now - before == 75.0  # and is asked ever more rarely, as before
+    rig.drain()
+    assert rig.script.bodies[1:3] == [EMPTY] * 2
+
+
+def test_a_changed_file_does_not_shorten_the_wait_for_a_receiver_in_trouble() -> None:
+    rig = Rig([RETRY])
+    rig.script.changes = [True] * 100
+    rig.collect(1)
+    rig.step()
+    before = rig.clock.now
+    rig.step()
+    assert rig.clock.now - before == 1.5
+    assert len(rig.script.changes) == 100
 
 
 def test_a_receiver_that_takes_only_empty_writes_is_asked_ever_more_rarely() -> None:
@@ -663,7 +691,7 @@ def test_a_defect_in_the_middle_begins_the_batch_anew() -> None:
     rig = poisoned(refuses(5))
     rig.step()
     rig.step()
-    encode, calls = rig.lane._encoder.encode, list[None]()
+    encode, calls = rig.lane._composer._encoder.encode, list[None]()
 
     def broken(ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
         calls.append(None)
@@ -671,7 +699,7 @@ def test_a_defect_in_the_middle_begins_the_batch_anew() -> None:
             raise MemoryError
         return encode(ticks, describe)
 
-    rig.lane._encoder.encode = broken  # type: ignore[method-assign]
+    rig.lane._composer._encoder.encode = broken  # type: ignore[method-assign]
     with capture_logs() as logs:
         rig.lane._guarded(rig.step)
     assert told(logs)[-1] == ("error", Event.FAILED, "MemoryError: ")
@@ -747,7 +775,7 @@ def test_what_cannot_be_read_yet_does_not_make_the_lane_spin() -> None:
     rig.collect(6)
 
     def nothing(max_samples: int) -> Chunk:
-        return Chunk([], 0, 0)
+        return Chunk([], 0, 0, 0)
 
     rig.memory.read = nothing  # type: ignore[method-assign]
     rig.step()
@@ -822,7 +850,9 @@ class Stuck(Script):
         super().__init__()
         self.deaf, self.called, self.cut = deaf, threading.Event(), threading.Event()
 
-    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+    def post(
+        self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None
+    ) -> Outcome:
         self.called.set()
         self.cut.wait(30)
         return NO_ANSWER
