@@ -25,7 +25,6 @@ from agent.sender.lane import Lane
 from agent.sender.needs import Wire
 from agent.sender.outcome import Outcome, Verdict
 from agent.sender.protocol import Protocol
-from agent.sender.relabel import compile_rules
 from agent.sender.state import Rules, State
 from buffer.model import Tick
 from buffer.quarantine import Item
@@ -78,9 +77,7 @@ class Watcher(NamedTuple):
 class Nowhere:
     """A receiver for a dry run: every request would have been delivered."""
 
-    def post(
-        self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None
-    ) -> Outcome:
+    def post(self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None) -> Outcome:
         """Take a request to be delivered."""
         return Outcome(Verdict.DELIVERED)
 
@@ -203,19 +200,8 @@ def replay(
     to = msgspec.structs.replace(to, queue_config=queue, drain_order="oldest_first")
     most = min(queue.max_backoff, LONGEST_BACKOFF)
     rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES)
-    relabel = compile_rules(to.write_relabel_configs)
-    lane = Lane(
-        to,
-        cursor,
-        bell,
-        refusals,
-        wire,
-        log,
-        relabel=relabel,
-        from_boot=frozenset(COLLECTORS),
-        clock=clock,
-        rules=rules,
-    )
+    from_boot = frozenset(COLLECTORS)
+    lane = Lane(to, cursor, bell, refusals, wire, log, from_boot=from_boot, clock=clock, rules=rules)
     cursor.stats = lane.stats
     cursor.save()
     lane.start()

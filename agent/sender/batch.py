@@ -53,8 +53,8 @@ class Batch(NamedTuple):
 class Composer:
     """Makes the batches of one destination. `from_boot` are the groups whose counters began with the host's boot."""
 
-    def __init__(self, to: RemoteWrite, relabel: Relabel | None, from_boot: frozenset[str]) -> None:
-        self._relabel, self._from_boot = relabel, from_boot
+    def __init__(self, to: RemoteWrite, from_boot: frozenset[str]) -> None:
+        self._relabel, self._from_boot = _relabel(to), from_boot
         self._metadata = to.metadata_config
         self._age_limit_ms = int(to.queue_config.sample_age_limit * 1000)
         self._described = Described(self._metadata)
@@ -69,9 +69,7 @@ class Composer:
         if protocol is Protocol.V1:
             self._encoder = Encoder1(self._relabel)
         else:
-            self._encoder = Encoder2(
-                self._relabel, metadata=self._metadata.send, from_boot=self._from_boot
-            )
+            self._encoder = Encoder2(self._relabel, metadata=self._metadata.send, from_boot=self._from_boot)
 
     def batch(self, chunk: Chunk, now: float, wall_ms: int) -> Batch:
         """The batch of a chunk; without samples where nothing of it is to be sent. `now` is monotonic seconds."""
@@ -128,6 +126,15 @@ class Described:
     def sent(self, families: Iterable[str], now: float) -> None:
         """These were delivered."""
         self._sent.update(dict.fromkeys(families, now))
+
+
+def _relabel(to: RemoteWrite) -> Relabel | None:
+    rules = getattr(to, "write_relabel_configs", ())
+    if not rules:
+        return None
+    from agent.sender.relabel import compile_rules  # who has no rules does not pay for it
+
+    return compile_rules(rules)
 
 
 def _samples(ticks: Iterable[Tick]) -> int:

@@ -32,13 +32,11 @@ from agent.sender import drain, pace, protocol
 from agent.sender.batch import Batch, Composer
 from agent.sender.client import Client
 from agent.sender.drain import Work
-from agent.sender.encode import Relabel
 from agent.sender.events import Logger
 from agent.sender.needs import Buffer, Cursor, Quarantine, Wire
 from agent.sender.outcome import Outcome, Verdict
 from agent.sender.pace import Pace
 from agent.sender.poison import Culprits, Poison
-from agent.sender.relabel import compile_rules
 from agent.sender.report import LaneStats, Report
 from agent.sender.state import Rules, Situation, State, after_batch, after_probe, settles
 
@@ -66,7 +64,6 @@ class Lane:
         wire: Wire,
         log: Logger,
         *,
-        relabel: Relabel | None = None,
         from_boot: frozenset[str] = frozenset(),
         labels: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -83,7 +80,7 @@ class Lane:
         self._report = Report(to.name, log, clock)
         self._now = Situation(to.queue_config.max_samples_per_send)
         self._speech = protocol.begin(to.protobuf_message)
-        self._composer = Composer(to, relabel, from_boot)
+        self._composer = Composer(to, from_boot)
         self._batch: Batch | None = None
         self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last batch that had any
         self._due = 0.0  # when a batch that is not full may go out
@@ -164,7 +161,10 @@ class Lane:
             pause = self._due - self._clock()
             # Before it is due only a full batch is of interest, afterwards any sample.
             wanted = self._now.limit if pause > 0 else 1
-            self._buffer.wait((self._cursor.ahead or self._cursor.position) + wanted - 1, pause if pause > 0 else LONGEST_WAIT)
+            self._buffer.wait(
+                (self._cursor.ahead or self._cursor.position) + wanted - 1,
+                pause if pause > 0 else LONGEST_WAIT,
+            )
         elif (pause := self._pause(work)) > 0:
             self._stopping.wait(pause)
         else:
@@ -398,10 +398,8 @@ def open_lane(
     labels: Mapping[str, str],
 ) -> Lane:
     """A lane to a configured destination, not started yet."""
-    wire, relabel = Client(to, version), compile_rules(to.write_relabel_configs)
-    return Lane(
-        to, cursor, buffer, quarantine, wire, log, relabel=relabel, from_boot=from_boot, labels=labels
-    )
+    wire = Client(to, version)
+    return Lane(to, cursor, buffer, quarantine, wire, log, from_boot=from_boot, labels=labels)
 
 
 def stop_all(lanes: Sequence[Lane], within: float) -> None:

@@ -88,8 +88,8 @@ def heard(speech: Speech, samples: int, outcome: Outcome, clock: float) -> tuple
     """What an answer to `samples` samples says of the receiver, and what it means for the batch."""
     if speech.protocol is Protocol.V1:
         if outcome.status == 415:
-            told = f"{outcome.error}: it takes no remote write 1.0; correct protobuf_message or the url"
-            outcome = Outcome(Verdict.HELD, outcome.status, told)
+            do = "it takes no remote write 1.0; correct protobuf_message or the url"
+            outcome = Outcome(Verdict.HELD, outcome.status, f"{outcome.error}: {do}")
         return speech, outcome
     delivered, written = outcome.verdict is Verdict.DELIVERED, outcome.written
     if written is not None:
@@ -97,13 +97,13 @@ def heard(speech: Speech, samples: int, outcome: Outcome, clock: float) -> tuple
     if delivered and written == samples:
         return speech, outcome
     if delivered or outcome.status == 415:
-        counted = f"it counts {written} of {samples} samples" if written is not None else "it counts no samples"
-        told = f"HTTP {outcome.status}: {counted}" if delivered else outcome.error
+        counted = "no samples" if written is None else f"{written} of {samples} samples"
+        told = f"HTTP {outcome.status}: it counts {counted}" if delivered else outcome.error or ""
         if speech.chosen:
             do = "it does not speak remote write 2.0; set protobuf_message to auto"
             return speech, Outcome(Verdict.HELD, outcome.status, f"{told}: {do}")
     elif outcome.status == 400 and speech.is_open:
-        told = outcome.error
+        told = outcome.error or ""
     else:
         return speech, outcome
     older = Speech(Protocol.V1, chosen=False, again_at=clock + AGAIN_AFTER)

@@ -23,6 +23,7 @@ from agent.config import (
     FreeSpace,
     Loaded,
     Log,
+    MetadataConfig,
     Problem,
     QueueConfig,
     RemoteWrite,
@@ -91,7 +92,6 @@ WRONG = [
     (destination("start: yesterday"), "remote_write[0].start", "oldest"),
     ("collect: {collectors: {scrape: {targets: []}}}", "collect.collectors.scrape", "not in this version"),
     ("collect: {collectors: {textfile: null}}", "collect.collectors.textfile", "not in this version"),
-    (destination("oauth2: {client_id: x}"), "remote_write[0].oauth2", "not in this version"),
     (destination("sigv4: {}"), "remote_write[0].sigv4", "not in this version"),
     (destination("azuread: {}"), "remote_write[0].azuread", "not in this version"),
     (destination("google_iam: {}"), "remote_write[0].google_iam", "not in this version"),
@@ -124,19 +124,24 @@ WRONG = [
         "not in this version",
     ),
     (
-        destination("queue_config: {sample_age_limit: 1h}"),
+        destination("queue_config: {sample_age_limit: never}"),
         "remote_write[0].queue_config.sample_age_limit",
-        "not in this version",
+        "expected a duration",
     ),
     (
-        destination("protobuf_message: io.prometheus.write.v2.Request"),
-        "remote_write[0].protobuf_message",
-        "2.0 is not in this version",
+        destination("drain_order: newest"),
+        "remote_write[0].drain_order",
+        "expected oldest_first, fresh_first or auto",
+    ),
+    (
+        destination("max_bandwidth: 10"),
+        "remote_write[0].max_bandwidth",
+        "expected 100 bytes per second or more",
     ),
     (
         destination("protobuf_message: v2"),
         "remote_write[0].protobuf_message",
-        "expected auto or prometheus.WriteRequest",
+        "expected auto, prometheus.WriteRequest or io.prometheus.write.v2.Request",
     ),
     (destination("bearer_token: x"), "remote_write[0].bearer_token", "Write authorization"),
     ("global: {}", "global", "Write labels for external_labels"),
@@ -557,9 +562,10 @@ def test_keys_that_mean_nothing_here_are_accepted_and_the_warning_says_why() -> 
     assert one.queue_config == QueueConfig(
         max_samples_per_send=2000, batch_send_deadline=5.0, min_backoff=0.03, max_backoff=5.0
     )
+    assert one.metadata_config == MetadataConfig(send=True, send_interval=60.0)
     told = {warning.split(" is ignored: ")[0].rpartition(".")[2] for warning in loaded.warnings}
     assert told == {
-        *("capacity", "max_shards", "min_shards", "retry_on_http_429", "metadata_config", "follow_redirects"),
+        *("capacity", "max_shards", "min_shards", "retry_on_http_429", "follow_redirects"),
         *("enable_http2", "round_robin_dns", "send_exemplars", "send_native_histograms"),
     }
     assert all(

@@ -168,5 +168,4 @@ def test_the_page_names_what_is_ignored_and_what_is_not_in_this_version() -> Non
         assert all(f"`{key}`" in PAGE or f".{key}`" in PAGE for key in kind.ignored)
     from agent.config.schema import RemoteWrite
 
-    theirs = {"drain_order", "max_bandwidth"}  # of a later Limpet, not of Prometheus
-    assert all(f"`{key}`" in PAGE for key in RemoteWrite.later - theirs)
+    assert all(f"`{key}`" in PAGE for key in RemoteWrite.later)

@@ -185,9 +185,7 @@ class Script:
     def wire_bytes(self) -> int:
         return sum(map(len, self.bodies))
 
-    def post(
-        self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None
-    ) -> Outcome:
+    def post(self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None) -> Outcome:
         assert speaking is Protocol.V1
         self.bodies.append(body)
         self.attempts.append(attempt)
@@ -237,7 +235,7 @@ class Rig:
             self.script,
             structlog.get_logger(),
             clock=self.clock,
-            wall=lambda: 0.0,
+            wall=lambda: 1.0,
             random=lambda: 0.5,
         )
         self.lane._stopping = self.clock  # type: ignore[assignment]
@@ -477,9 +475,9 @@ def test_a_refused_batch_is_in_the_quarantine_before_the_cursor_moves() -> None:
     rig.collect(6)
     commit, kept_before = rig.memory.commit, []
 
-    def look(end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+    def look(start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         kept_before.append(len(rig.shelf.items))
-        commit(end, delivered, dropped)
+        commit(start, end, delivered, dropped)
 
     rig.memory.commit = look  # type: ignore[method-assign]
     rig.collect(6)
@@ -498,7 +496,7 @@ def test_what_was_evicted_on_its_way_is_kept_as_it_was_refused() -> None:
     rig.memory.position = 4  # the buffer was full, and dropped its oldest
     rig.memory.dropped["evicted"] = 4
 
-    def tolerant(end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+    def tolerant(start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         rig.memory.position = end  # the true cursor counts what was evicted once; see its own tests
 
     rig.memory.commit = tolerant  # type: ignore[method-assign]
@@ -850,9 +848,7 @@ class Stuck(Script):
         super().__init__()
         self.deaf, self.called, self.cut = deaf, threading.Event(), threading.Event()
 
-    def post(
-        self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None
-    ) -> Outcome:
+    def post(self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None) -> Outcome:
         self.called.set()
         self.cut.wait(30)
         return NO_ANSWER

@@ -28,7 +28,9 @@ def test_the_headers_are_those_of_the_specifications() -> None:
     assert HEADERS[Protocol.V1]["X-Prometheus-Remote-Write-Version"] == b"0.1.0"
     assert HEADERS[Protocol.V1]["Content-Type"] == b"application/x-protobuf"
     assert HEADERS[Protocol.V2]["X-Prometheus-Remote-Write-Version"] == b"2.0.0"
-    assert HEADERS[Protocol.V2]["Content-Type"] == b"application/x-protobuf;proto=io.prometheus.write.v2.Request"
+    assert (
+        HEADERS[Protocol.V2]["Content-Type"] == b"application/x-protobuf;proto=io.prometheus.write.v2.Request"
+    )
     assert {one["Content-Encoding"] for one in HEADERS.values()} == {b"snappy"}
 
 
