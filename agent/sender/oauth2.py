@@ -120,42 +120,50 @@ def understood(
 
     A server may repeat what it was sent: in its words, `secrets` are hidden.
     """
-    found = classify(status, headers, _hidden(body, secrets), now)
+    decoded = _decoded(body)
+    answer = decoded if isinstance(decoded, dict) else {}
+    error = answer.get("error")
+    said = _hidden(_said(answer) or _plain(decoded, body), secrets)
+    found = classify(status, headers, said, now)
     if found.verdict is Verdict.RETRY:
         return Refusal(found)
     if 300 <= status <= 399:
         told = (found.error or "").replace("correct the url", "correct token_url")
         return Refusal(Outcome(Verdict.HELD, error=told))
-    answer = _decoded(body)
-    error = answer.get("error")
-    if found.verdict is Verdict.DELIVERED and not error:
-        return _token(status, answer)
-    said = b""
-    if isinstance(error, str):
-        description = answer.get("error_description")
-        said = (f"{error}: {description}" if isinstance(description, str) else error).encode(errors="replace")
-    elif status >= 400:  # what else is in a 2xx may be a token
-        error, said = "", body
-    told = words(_hidden(said, secrets))
-    told = f" ({told})" if told else ""
+    if found.verdict is Verdict.DELIVERED:
+        if not error:
+            return _token(status, answer)
+        said = _hidden(_said(answer), secrets)  # what else is in it may be a token
+    told = f" ({words(said)})" if said else ""
     if error in _TRIED_AGAIN:
         return Refusal(Outcome(Verdict.RETRY, error=f"HTTP {status}{told}"))
     do = _DO_BY_ERROR.get(str(error)) or _DO_BY_STATUS.get(status) or "check token_url and endpoint_params"
     return Refusal(Outcome(Verdict.HELD, error=f"HTTP {status}: {do}{told}"), error not in _KNOWN_CLIENT)
 
 
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return None
+
+
+def _said(answer: Mapping[str, Any]) -> bytes:
+    """What an answer says of an error, as RFC 6749 has it in 5.2; nothing where it says it otherwise."""
+    error, description = answer.get("error"), answer.get("error_description")
+    parts = [part for part in (error, description) if isinstance(part, str)]
+    return ": ".join(parts).encode(errors="replace") if isinstance(error, str) else b""
+
+
+def _plain(decoded: Any, body: bytes) -> bytes:
+    """A body without JSON's many ways to write a character, in which a secret would not be found."""
+    return body if decoded is None else msgspec.json.encode(decoded)
+
+
 def _hidden(said: bytes, secrets: Sequence[bytes]) -> bytes:
     for secret in secrets:
         said = said.replace(secret, HIDDEN.encode()) if len(secret) >= SHORTEST else said
     return said
-
-
-def _decoded(body: bytes) -> Mapping[str, Any]:
-    try:
-        answer = msgspec.json.decode(body)
-    except (ValueError, RecursionError, msgspec.DecodeError):
-        return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _token(status: int, answer: Mapping[str, Any]) -> Token | Refusal:
@@ -316,8 +324,10 @@ class Tokens:
         )
         transport.begin(Limits(self._step, max(0.0, end - self._clock())))
         answer = transport.handle_request(request)
-        sent = [login.partition(b" ")[2], secret.encode(), quote_plus(secret).encode()]
-        sent += [value.reveal().encode() for value in settings.endpoint_params.values()]
+        texts = [secret, *(value.reveal() for value in settings.endpoint_params.values())]
+        sent = [login.partition(b" ")[2], quote_plus(secret).encode()]
+        for text in texts:
+            sent += [text.encode(), msgspec.json.encode(text)[1:-1]]
         return understood(answer.status_code, answer.headers, beginning(answer), self._wall(), sent)
 
     def _unanswered(self, error: Exception, proxy: Proxy | None) -> Outcome:

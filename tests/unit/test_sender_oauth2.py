@@ -88,10 +88,12 @@ REFUSED: dict[str, tuple[int, bytes, Verdict, str, bool]] = {
     "no content": (204, b"", RETRY, "HTTP 204, but no access_token in it", False),
     # what passes by itself
     "500": (500, b"oh", RETRY, "HTTP 500: oh", False),
+    "500 as JSON": (500, error("server_error", "oh"), RETRY, "HTTP 500: server_error: oh", False),
+    "500 as other JSON": (500, b'{ "detail":\n["\\u00e9", 1e2]}', RETRY, 'HTTP 500: {"detail":["é",100.0]}', False),
     "503": (503, b"", RETRY, "HTTP 503", False),
     "408": (408, b"", RETRY, "HTTP 408", False),
     "425": (425, b"", RETRY, "HTTP 425", False),
-    "429": (429, error("slow_down"), RETRY, 'HTTP 429: {"error": "slow_down"}', False),
+    "429": (429, error("slow_down"), RETRY, "HTTP 429: slow_down", False),
     "600": (600, b"", RETRY, "HTTP 600", False),
     "101": (101, b"", RETRY, "HTTP 101", False),
     "400 server_error": (400, error("server_error", "later"), RETRY, "HTTP 400 (server_error: later)", False),
@@ -115,7 +117,7 @@ REFUSED: dict[str, tuple[int, bytes, Verdict, str, bool]] = {
     "422": (422, b"", HELD, "HTTP 422: check token_url and endpoint_params", True),
     "an error in a 200": (200, error("invalid_client"), HELD, "HTTP 200: check client_id and the client secret (invalid_client)", True),
     "an error in a 200 beside a token": (200, b'{"error": {"code": 1}, "access_token": "canary"}', HELD, "HTTP 200: check token_url and endpoint_params", True),
-    "an error that is no text": (400, body(error={"code": 7}), HELD, 'HTTP 400: check client_id and the client secret, scopes and endpoint_params ({"error": {"code": 7}})', True),
+    "an error that is no text": (400, body(error={"code": 7}), HELD, 'HTTP 400: check client_id and the client secret, scopes and endpoint_params ({"error":{"code":7}})', True),
     "a description that is no text": (400, body(error="invalid_scope", error_description=5), HELD, "HTTP 400: check scopes (invalid_scope)", False),
 }  # fmt: skip
 
@@ -144,6 +146,21 @@ def test_retry_after_is_kept() -> None:
         found = understood(status, {"retry-after": "7"}, b"", NOW)
         assert isinstance(found, Refusal)
         assert found.outcome.after == 7.0
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+def test_a_secret_is_hidden_however_json_writes_it(status: int) -> None:
+    secret = 'é"\\/canary&'
+    forms = (secret.encode(), b'\xc3\xa9\\"\\\\/canary&')
+    for text in (
+        json.dumps(secret),
+        json.dumps(secret, ensure_ascii=False),
+        json.dumps(secret).replace("&", r"\u0026"),
+    ):
+        for answer in (f'{{"error": "x", "error_description": {text}}}', f'{{"detail": [{text}]}}', text):
+            found = understood(status, {}, answer.encode(), NOW, forms)
+            assert "canary" not in str(found)
+            assert "<secret>" in str(found)
 
 
 def test_what_was_sent_is_hidden_wherever_it_is_repeated() -> None:
