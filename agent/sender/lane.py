@@ -7,17 +7,16 @@ Promises:
    first goes out at once, a steady flow in a few well-merged requests, and a backlog one after another, as
    fast as `pace` allows.
 3. `stop` returns within its time, whatever the receiver does, and nothing touches the cursor after it.
-4. Nothing that happens here ends the thread before. A cursor that cannot be written (a full disk) delays
-   nothing; what cannot be read, or a defect, is logged, shown as the error, and tried again after a pause.
+4. Nothing that happens here ends the thread before. What cannot be read, or a defect, is logged, shown as the
+   error, and tried again after a pause.
 5. A lane waits for nothing but its own receiver: lanes share the buffer and nothing else.
-6. Of a batch that a receiver refuses for good, the culprits are found and the rest is delivered (`bisect`). They
-   are in the quarantine before the cursor moves past the batch. A kill before that sends the batch again, and puts
-   the same there again. Where it cannot be kept (a full disk) that is logged, and no obstacle.
+6. Of a batch that a receiver refuses for good, the culprits are found and the rest is delivered (`bisect`, `settle`).
 7. A held destination is asked with an empty write, slowly; and within LOOK_EVERY seconds when a file of its
    credentials or certificates has changed.
 
-Decided elsewhere: what an answer means (`outcome`), which protocol is spoken (`protocol`), what comes next (`state`,
-`drain`, `pace`), what is in a request (`batch`). Told in `report`. Here is the doing.
+Decided elsewhere: what an answer means (`outcome`, `protocol`), what comes next (`state`, `drain`), how fast (`pace`),
+what is in a request (`batch`). Done elsewhere: the request (`exchange`), what is left of it (`settle`), the telling
+(`report`). Here is the order of things.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from collections.abc import Callable, Mapping, Sequence
 from random import random as some
 
 from agent.config import RemoteWrite
-from agent.sender import drain, pace, protocol
+from agent.sender import drain
 from agent.sender.batch import Batch, Composer
 from agent.sender.client import Client
 from agent.sender.drain import Work
 from agent.sender.events import Logger
+from agent.sender.exchange import Exchange
 from agent.sender.needs import Buffer, Cursor, Quarantine, Wire
 from agent.sender.outcome import Outcome, Verdict
-from agent.sender.pace import Pace
-from agent.sender.poison import Culprits, Poison
 from agent.sender.report import LaneStats, Report
+from agent.sender.settle import Settlement
 from agent.sender.state import Rules, Situation, State, after_batch, after_probe, settles
 
 EMPTY = b"\x00"
@@ -53,7 +52,11 @@ STOP_MARGIN = 0.25
 
 
 class Lane:
-    """Sends to one destination from `start` to `stop`. `labels` are the host's, for what is asked in its name."""
+    """Sends to one destination from `start` to `stop`.
+
+    `from_boot` are the groups whose counters began with the host's boot; `labels` are the host's, for what is asked
+    in its name.
+    """
 
     def __init__(
         self,
@@ -73,22 +76,21 @@ class Lane:
     ) -> None:
         self.name = to.name
         self.stats = LaneStats()
-        self._to, self._labels = to, labels or {}
-        self._cursor, self._buffer, self._wire, self._quarantine = cursor, buffer, wire, quarantine
+        self._to, self._queue, self._labels = to, to.queue_config, labels or {}
+        self._cursor, self._buffer, self._wire = cursor, buffer, wire
         self._clock, self._wall, self._random = clock, wall, random
-        self._rules = rules or Rules(to.queue_config.min_backoff, to.queue_config.max_backoff)
+        self._rules = rules or Rules(self._queue.min_backoff, self._queue.max_backoff)
         self._report = Report(to.name, log, clock)
-        self._now = Situation(to.queue_config.max_samples_per_send)
-        self._speech = protocol.begin(to.protobuf_message)
+        self._exchange = Exchange(to, wire, self.stats, self._report, clock, random)
         self._composer = Composer(to, from_boot)
+        self._settlement = Settlement(to.name, cursor, quarantine, self._report, wall)
+        self._now = Situation(self._queue.max_samples_per_send)
         self._batch: Batch | None = None
         self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last batch that had any
         self._due = 0.0  # when a batch that is not full may go out
-        self._pace = Pace()
         self._away = True  # nothing got through lately, or yet
         self._fresh_first: bool | None = None if to.drain_order == "auto" else to.drain_order == "fresh_first"
         self._stopping, self._stop_at = threading.Event(), 0.0
-        self._hands_on, self._left = threading.Lock(), False  # nobody touches the cursor once it is left
         self._thread = threading.Thread(target=self._run, name=f"lane-{to.name}", daemon=True)
 
     @property
@@ -120,8 +122,7 @@ class Lane:
         if self._thread.is_alive():
             self._wire.interrupt()
             self._join(self._stop_at)
-        with self._hands_on:
-            self._left = True
+        self._settlement.leave()
 
     def _join(self, until: float) -> None:
         while self._thread.is_alive() and (left := until - self._clock()) > 0:
@@ -152,7 +153,8 @@ class Lane:
         if self._now.state is State.HELD:
             self._hold()
         elif self._now.state is State.WAITING:
-            if not self._stopping.wait(max(0.0, self._now.not_before - self._clock())):
+            pause = max(self._now.not_before - self._clock(), self._exchange.wait(full=False))
+            if not self._stopping.wait(max(0.0, pause)):
                 self._send(Work.IN_ORDER)
         elif self._batch is None and self._is_order_unknown():
             self._ask_order()
@@ -180,38 +182,12 @@ class Lane:
         return drain.work(cursor.pending(), fresh, limit, due=self._clock() >= self._due)
 
     def _pause(self, work: Work) -> float:
-        """Seconds to wait before that, so that the pace is kept."""
+        """Seconds to wait before that, so that the pace is kept; what is fresh does not wait."""
         if work is Work.FRESH:
             return 0.0
-        now = self._clock()
         full = work is Work.BACKLOG or self._batch is not None or self._cursor.pending() >= self._now.limit
-        pause = self._pace.wait(now, full=full)
-        return min(pause, self._due - now) if work is Work.BACKLOG and self._due > now else pause
-
-    def _is_order_unknown(self) -> bool:
-        """Whether there is a backlog, and the receiver has to be asked in which order it takes it."""
-        if self._to.drain_order != "auto":
-            return False
-        if self._cursor.pending() <= self._now.limit:
-            self._fresh_first = None  # the next backlog is asked for anew
-            return False
-        return self._fresh_first is None and not self._away
-
-    def _ask_order(self) -> None:
-        """Find out whether the receiver takes samples as old as the backlog behind newer ones."""
-        outcome, oldest = None, next(iter(self._cursor.read(1).ticks), None)
-        for wall_ms in (int(self._wall() * 1000), oldest.at.wall_ms) if oldest else ():
-            body, samples = self._composer.request(drain.probe(self._labels, wall_ms))
-            outcome = self._ask(body, samples, 0) if samples else None  # relabeling may leave nothing of it
-            if outcome is None or outcome.verdict is not Verdict.DELIVERED:
-                break
-        if outcome is None or settles(outcome):
-            self._fresh_first = outcome is not None and outcome.verdict is Verdict.DELIVERED
-            self._report.order(fresh_first=self._fresh_first, error=outcome and outcome.error)
-            return
-        was = self._now
-        self._enter(after_batch(was, 1, outcome, self._clock(), self._rules, self._random()))
-        self._tell_trouble(was, outcome)
+        pause, due = self._exchange.wait(full=full), self._due - self._clock()
+        return min(pause, due) if work is Work.BACKLOG and due > 0 else pause
 
     def _hold(self) -> None:
         """Wait for the time to probe, or for a file that was corrected, and probe."""
@@ -220,7 +196,14 @@ class Lane:
                 return
             if self._wire.changed():
                 break
-        self._probe()
+        self._exchange.speaks()
+        was, outcome = self._now, self._exchange.ask(EMPTY, 0)
+        self._now = after_probe(was, outcome, self._clock(), self._rules, self._random())
+        if self._now.state is State.HELD:
+            self._report.held(self._now, was.error)
+        else:
+            self._due = self._clock()
+        self._enter(self._now)
 
     def _last_try(self) -> None:
         within = self._stop_at - STOP_MARGIN - self._clock()
@@ -230,21 +213,11 @@ class Lane:
 
     def _send(self, work: Work, within: float | None = None) -> None:
         """Send the batch at hand, or the next one."""
-        began = self._clock()
-        batch = self._batch
-        if batch is not None and batch.chunk.end <= self._cursor.position:
-            batch = None  # evicted while it waited
-        if batch is not None and self._composer.has_aged(batch, int(self._wall() * 1000)):
-            batch = None
-        if batch is None:
-            if work is not Work.BACKLOG:
-                self._due = began + self._to.queue_config.batch_send_deadline
-            batch = self._next_batch(work)
-        self._batch = batch
+        self._batch = batch = self._at_hand() or self._next_batch(work)
         if batch is None:
             return
         self._enter(self._now._replace(state=State.SENDING))
-        outcome = self._ask(batch.body, batch.asked, self._now.failures, within)
+        outcome = self._exchange.ask(batch.body, batch.asked, self._now.failures, within)
         if self._stopping.is_set() and outcome.verdict is Verdict.RETRY and not outcome.status:
             # Cut by us, perhaps: no reason to raise an alarm, nor to try once more.
             self._now = self._now._replace(state=State.WAITING)
@@ -252,38 +225,35 @@ class Lane:
         was = self._now
         whole = batch.samples + batch.repeated
         self._now = after_batch(was, whole, outcome, self._clock(), self._rules, self._random())
-        if outcome.verdict is not Verdict.RETRY and outcome.verdict is not Verdict.HELD:
+        if outcome.verdict not in (Verdict.RETRY, Verdict.HELD):
             self._batch = None  # a defect below costs no more than to send it again, as a whole
         self._tell(was, batch, outcome)
         if settles(outcome):
             self._batch = self._answered(batch, outcome)
         self._enter(self._now)
 
+    def _at_hand(self) -> Batch | None:
+        """The batch that waits, unless it was evicted or has aged meanwhile."""
+        batch = self._batch
+        if batch is None or batch.chunk.end <= self._cursor.position:
+            return None
+        return None if self._composer.has_aged(batch, int(self._wall() * 1000)) else batch
+
     def _next_batch(self, work: Work) -> Batch | None:
-        self._speech = protocol.now(self._speech, self._clock())
-        self._composer.speak(self._speech.protocol)
-        limit = min(self._now.limit, protocol.UNPROVEN) if self._speech.is_open else self._now.limit
-        chunk = self._cursor.read_ahead(limit) if work is Work.FRESH else self._cursor.read(limit)
-        batch = self._composer.batch(chunk, self._clock(), int(self._wall() * 1000))
+        now = self._clock()
+        if work is not Work.BACKLOG:
+            self._due = now + self._queue.batch_send_deadline
+        self._composer.speak(self._exchange.speaks())
+        read = self._cursor.read_ahead if work is Work.FRESH else self._cursor.read
+        chunk = read(self._exchange.limit(self._now.limit))
+        batch = self._composer.batch(chunk, now, int(self._wall() * 1000))
         if batch.samples:
             return batch
-        if chunk.end > chunk.start:  # records without samples, or nothing of them is to be sent: all settled
-            self._commit(batch, 0, batch.dropped)
+        if chunk.end > chunk.start:  # nothing of it is to be sent: all settled
+            self._settlement.settle(batch, None)
         else:  # pending, but damaged and not to be had before the next key frame
             self._stopping.wait(UNREADABLE_PAUSE)
         return None
-
-    def _ask(self, body: bytes, samples: int, attempt: int, within: float | None = None) -> Outcome:
-        """Exchange one request, and learn from the answer what is spoken."""
-        began, before = self._clock(), self._wire.wire_bytes()
-        outcome = self._wire.post(body, self._speech.protocol, attempt, within)
-        cost = self._wire.wire_bytes() - before or len(body)
-        was = self._speech
-        self._speech, outcome = protocol.heard(was, samples, outcome, self._clock())
-        self._report.speaks(was, self._speech, outcome.error)
-        self.stats.asked(outcome, self._clock() - began, len(body), cost, attempt)
-        self._pace = pace.sent(self._pace, began, cost, self._to.max_bandwidth, self._random())
-        return outcome
 
     def _answered(self, batch: Batch, outcome: Outcome) -> Batch | None:
         """Settle a batch that was delivered or refused; or return what of it is to be asked next."""
@@ -297,69 +267,45 @@ class Lane:
         if poison is not None and (ticks := poison.ask()):
             body, asked = self._composer.request(ticks)
             return batch._replace(body=body, asked=asked, poison=poison)
-        self._settle(batch, poison)
-        return None
-
-    def _settle(self, batch: Batch, poison: Poison | None) -> None:
-        dropped = dict(batch.dropped)
-        found = poison.culprits() if poison is not None else []
-        for offset, culprits in enumerate(found):
-            # Each at a position of its own within the batch, the same one when all this is repeated.
-            self._keep(batch.chunk.start + offset, culprits)
-            dropped[culprits.reason] = dropped.get(culprits.reason, 0) + culprits.samples
         if poison is not None:
             self._suspects = poison.suspects()
         else:
             self._composer.delivered(batch, self._clock())
-        if found:
-            self._now = self._now._replace(error=found[-1].outcome.error)
-        self._report.settled(found, batch.repeated)
         self.stats.samples_repeated += batch.repeated
-        self._commit(batch, poison.delivered if poison is not None else batch.samples, dropped)
+        if (error := self._settlement.settle(batch, poison)) is not None:
+            self._now = self._now._replace(error=error)
+        return None
 
-    def _keep(self, position: int, culprits: Culprits) -> None:
-        """Tell of what was refused, and put it into the quarantine."""
-        reason, outcome, samples, ticks = culprits
-        words, now_ms = outcome.error or "", int(self._wall() * 1000)
-        self._report.culprits(culprits)
-        with self._hands_on:
-            if self._left:
-                return
-            try:
-                gone = self._quarantine.put(self.name, position, ticks, reason, outcome.status, words, now_ms)
-            except (OSError, ValueError) as error:
-                self._report.not_quarantined(samples, str(error))
-                return
-        self._report.quarantined(samples, words, gone)
+    def _is_order_unknown(self) -> bool:
+        """Whether there is a backlog, and the receiver has to be asked in which order it takes it."""
+        if self._to.drain_order != "auto":
+            return False
+        if self._cursor.pending() <= self._now.limit:
+            self._fresh_first = None  # the next backlog is asked for anew
+        return self._fresh_first is None and not self._away and self._cursor.pending() > self._now.limit
 
-    def _commit(self, batch: Batch, delivered: int, dropped: Mapping[str, int]) -> None:
-        start, end = batch.chunk.start, batch.chunk.end
-        self._touch(lambda: self._cursor.commit(start, end, delivered, dropped))
+    def _ask_order(self) -> None:
+        """Find out whether the receiver takes samples as old as the backlog behind newer ones."""
+        outcome, oldest = None, next(iter(self._cursor.read(1).ticks), None)
+        for wall_ms in (int(self._wall() * 1000), oldest.at.wall_ms) if oldest else ():
+            self._composer.speak(self._exchange.speaks())
+            body, samples = self._composer.request(drain.probe(self._labels, wall_ms))
+            outcome = self._exchange.ask(body, samples) if samples else None  # relabeling may leave nothing
+            if outcome is None or outcome.verdict is not Verdict.DELIVERED:
+                break
+        if outcome is None or settles(outcome):
+            self._fresh_first = outcome is not None and outcome.verdict is Verdict.DELIVERED
+            self._report.order(fresh_first=self._fresh_first, error=outcome and outcome.error)
+            return
+        was = self._now
+        self._enter(after_batch(was, 1, outcome, self._clock(), self._rules, self._random()))
+        self._tell_trouble(was, outcome)
 
-    def _touch(self, change: Callable[[], None]) -> None:
-        """Change the cursor, unless it was left. That it could not be written is told, and no obstacle."""
-        with self._hands_on:
-            if self._left:
-                return
-            try:
-                change()
-                told = ""
-            except OSError as error:
-                told = str(error)
-        self._report.disk(told)
-
-    def _probe(self) -> None:
-        was, outcome = self._now, self._ask(EMPTY, 0, 0)
-        self._now = after_probe(was, outcome, self._clock(), self._rules, self._random())
-        if self._now.state is State.HELD:
-            self._report.held(self._now, was.error)
-        else:
-            self._due = self._clock()
-        self._enter(self._now)
+    # Telling.
 
     def _enter(self, now: Situation) -> None:
         self._now = now
-        self._touch(lambda: self._cursor.note(now.state, now.error))
+        self._settlement.note(now.state, now.error)
 
     def _tell(self, was: Situation, batch: Batch, outcome: Outcome) -> None:
         if outcome.verdict is Verdict.DELIVERED:
@@ -367,8 +313,7 @@ class Lane:
                 self._due = self._clock()  # what came in meanwhile does not wait for its turn
             if self._away:
                 self._away = False
-                age = self._wall() - batch.ticks[0].at.wall_ms / 1000
-                self._pace = pace.resumed(self._pace, age, self._clock(), self._random())
+                self._exchange.resumed(self._wall() - batch.ticks[0].at.wall_ms / 1000)
             self._report.delivered(batch.asked, len(batch.body))
         elif outcome.verdict is Verdict.REJECTED:
             self._report.refused(batch.asked, outcome.error)

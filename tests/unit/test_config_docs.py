@@ -92,6 +92,7 @@ def test_every_key_has_a_comment() -> None:
         "max_version",
         "tls_config",
         "queue_config",
+        "metadata_config",
     }
     for line in EXAMPLE.read_text().splitlines():
         key = re.match(r" *#?(?:- )? *([a-z0-9_]+):", line)

@@ -538,7 +538,7 @@ def test_what_had_to_go_for_a_refused_batch_is_told() -> None:
 def test_a_lane_that_was_left_behind_puts_nothing_into_the_quarantine() -> None:
     rig = Rig(ALL_REJECTED)
     rig.collect(5)
-    rig.lane._left = True
+    rig.lane._settlement.leave()
     for _ in range(3):
         rig.step()
     assert len(rig.script.bodies) == 3
