@@ -11,7 +11,7 @@ class Event(StrEnum):
     STARTED = "agent.started"
     """info: collecting and sending have begun."""
     STOPPING = "agent.stopping"
-    """info: a signal asked for the end."""
+    """info: a signal asked for the end; `series_end` says whether the host's series end with it."""
     STOPPED = "agent.stopped"
     """info: everything is on disk, the lock is released."""
     THREAD_DIED = "agent.thread_died"

@@ -27,7 +27,7 @@ from typing import IO, NamedTuple
 
 from agent import jsonl
 from agent.cli.exposition import number, selector
-from buffer.model import Labels, Series, Tick
+from buffer.model import ENDED, Labels, Series, Tick, is_stale
 
 SAMPLES = 1 << 18
 """How many samples wait at most."""
@@ -45,7 +45,11 @@ class _Block:
 
 
 class _Waiting:
-    """Samples that wait for others of their series."""
+    """Samples that wait for others of their series.
+
+    Of a collector one block at a time is open, so that the samples of a series and its markers, which are in
+    another group, come in the order of the log.
+    """
 
     def __init__(self) -> None:
         self._clear()
@@ -56,9 +60,10 @@ class _Waiting:
         self._last: dict[str, _Block] = {}
 
     def add(self, tick: Tick) -> None:
-        block = self._last.get(tick.group)
+        collector = tick.group.removesuffix(ENDED)
+        block = self._last.get(collector)
         if block is None or (block.series is not tick.series and block.series != tick.series):
-            block = self._last[tick.group] = _Block(tick.series)
+            block = self._last[collector] = _Block(tick.series)
             self._blocks.append(block)
         if not self.samples:
             self.start_ms = tick.at.wall_ms
@@ -232,7 +237,7 @@ def _chunks(stored: _Stored, scratch: IO[bytes]) -> Iterator[tuple[array[int], a
 def _lines(head: str, times: Iterable[int], values: Sequence[float]) -> str:
     texts = [number(v) for v in values] if not all(map(math.isfinite, values)) else map(repr, values)
     rows = zip(map(seconds, times), texts, values, strict=True)
-    return "".join([f"{head} {text} {at}\n" for at, text, v in rows if v == v or not jsonl.is_stale(v)])
+    return "".join([f"{head} {text} {at}\n" for at, text, v in rows if v == v or not is_stale(v)])
 
 
 def seconds(ms: int) -> str:

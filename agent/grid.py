@@ -8,6 +8,7 @@ of one host fit into each other: where one interval is a multiple of another, so
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection
 
 LONGEST_GAP_MS = 400 * 86_400_000
 """A gap that is longer is a clock that was wrong, not a host that was off."""
@@ -21,6 +22,13 @@ def offset(hostname: str, interval_ms: int) -> int:
 def slot(now_ms: int, interval_ms: int, offset_ms: int) -> int:
     """Return the newest grid time that is not after `now_ms`."""
     return now_ms - (now_ms - offset_ms) % interval_ms
+
+
+def off_grid(at_ms: int, grids: Collection[tuple[int, int]]) -> int:
+    """Return the first time from `at_ms` on that is on none of these grids (interval and offset)."""
+    while any((at_ms - offset_ms) % interval_ms == 0 for interval_ms, offset_ms in grids):
+        at_ms += 1
+    return at_ms
 
 
 def skipped(last_ms: int, this_ms: int, interval_ms: int) -> int:

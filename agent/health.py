@@ -90,6 +90,12 @@ METRICS = (
     Metric("limpet_destination_retries_total", "counter", "requests", "Requests that were repetitions."),
     Metric("limpet_destination_sent_bytes_total", "counter", "bytes", "Bytes of request bodies sent."),
     Metric(
+        "limpet_destination_wire_bytes_total",
+        "counter",
+        "bytes",
+        "Bytes of IP packets to and from the destination, as a link is paid for.",
+    ),
+    Metric(
         "limpet_destination_send_seconds_total",
         "counter",
         "seconds",
@@ -97,7 +103,7 @@ METRICS = (
     ),
 )
 
-REASONS = ("evicted", "thinned", "aged", "rejected", "corrupt")
+REASONS = ("evicted", "thinned", "aged", "rejected", "relabeled", "corrupt")
 """Told from the start, at 0 too, so that the set of series does not change when one is needed."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -146,16 +152,18 @@ def build(
 def _destination(buffer: Buffer, lane: Lane, now: float) -> list[Sample]:
     cursor, stats = buffer.cursors[lane.name], lane.stats
     ledger, oldest = cursor.ledger, cursor.oldest_pending_ms()
+    end = buffer.log.end
     labels: Labels = (("destination", lane.name),)
     values = {
-        "appended_samples_total": buffer.log.end - ledger.start,
+        "appended_samples_total": end - ledger.start,
         "delivered_samples_total": ledger.delivered,
-        "pending_samples": buffer.log.end - ledger.position,
+        "pending_samples": ledger.unsettled(ledger.position, end),
         "oldest_pending_age_seconds": round(max(0.0, now - oldest / 1000)) if oldest is not None else 0,
         "held": ledger.state == "held",
         "requests_total": stats.requests,
         "retries_total": stats.retries,
         "sent_bytes_total": stats.bytes_sent,
+        "wire_bytes_total": stats.wire_bytes,
         "send_seconds_total": round(stats.send_seconds_total, 3),
     }
     samples = [Sample(f"limpet_destination_{name}", float(value), labels) for name, value in values.items()]

@@ -20,11 +20,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from buffer.model import Series
+from buffer.model import STALE_BITS, Series
 
-STALE_BITS, NAN_BITS = 0x7FF0000000000002, 0x7FF8000000000000
-STALE: float = struct.unpack("<d", STALE_BITS.to_bytes(8, "little"))[0]
-_NAMES = {STALE_BITS: "StaleNaN", NAN_BITS: "NaN"}
+_NAMES = {STALE_BITS: "StaleNaN", 0x7FF8000000000000: "NaN"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -62,11 +60,6 @@ def value(text: float | str) -> float:
         if math.isnan(found):
             return found
     raise ValueError(f"{text[:20]!r} is not a value")
-
-
-def is_stale(value: float) -> bool:
-    """Whether this is Prometheus's stale marker."""
-    return value != value and struct.pack("<d", value) == STALE_BITS.to_bytes(8, "little")
 
 
 def _of_bits(number: int) -> float:

@@ -4,6 +4,9 @@ Promises: signals are waited for, never handled, so nothing runs in between.  SI
 SIGHUP stop within five seconds whatever a receiver does: no new round, what was collected is on disk,
 one bounded last try to send, the lock is released; the cursors keep the rest.  A thread that dies of a
 defect ends the process with status 1.  Meanwhile this thread syncs the buffer every `sync_interval`.
+
+SIGTERM and SIGINT also end the host's series, if it is no restart (`agent.restart`): a marker for each is on
+disk before the last try.  SIGHUP, a defect, and what cannot be caught do not end them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from agent import __version__, health, log
+from agent import __version__, health, log, restart
 from agent.collectors import COLLECTORS, HostPaths
 from agent.config import Config
 from agent.events import Event
@@ -28,6 +31,7 @@ from buffer.errors import LimpetError
 from buffer.quarantine import Quarantine
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+ENDING_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 LAST_TRY = 2.0
 LAST_ROUND = 1.0
 HEALTH = "limpet"
@@ -48,11 +52,20 @@ class Agent:
         self.buffer = open_buffer(config, self._tell)
         clock = SystemClock()
         quarantine = Quarantine(config.data_dir, limits.max_size // QUARANTINE_SHARE)
+        labels = host_labels(config)
         self.lanes = [
-            open_lane(to, self.buffer.cursors[to.name], self.buffer, quarantine, __version__, logger)
+            open_lane(
+                to,
+                self.buffer.cursors[to.name],
+                self.buffer,
+                quarantine,
+                __version__,
+                logger,
+                from_boot=frozenset(COLLECTORS),
+                labels=labels,
+            )
             for to in config.remote_write
         ]
-        labels = host_labels(config)
         plans = [
             Plan(
                 each.name,
@@ -85,10 +98,11 @@ class Agent:
         failing = False
         while (received := signal.sigtimedwait(STOP_SIGNALS, sync_interval)) is None:
             failing = self._sync(failing)
-        name = signal.Signals(received.si_signo).name
-        self._log.info(Event.STOPPING, signal=name)
+        number = signal.Signals(received.si_signo)
         begun = time.monotonic()
-        self.schedule.stop(LAST_ROUND)
+        series_end = number in ENDING_SIGNALS and not self.died and restart.series_end()
+        self._log.info(Event.STOPPING, signal=number.name, series_end=series_end)
+        self.schedule.stop(LAST_ROUND, series_end=series_end)
         self._sync(failing)
         stop_all(self.lanes, LAST_TRY)
         try:

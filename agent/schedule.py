@@ -2,7 +2,7 @@
 
 Promises:
 - All ticks of a round have one timestamp, which is on the grid of `agent.grid`.  The first round
-  comes at once, stamped with the newest grid time, unless the buffer holds that one already.
+  comes at once, stamped with the newest grid time, unless the buffer holds that one or newer markers.
 - A collector that hangs delays the others by a quarter of a second, once.  What it returns within
   its timeout is a late tick of its round; after that it is left behind: counted, logged once, not
   started again until it has returned, and its late result is thrown away.
@@ -11,6 +11,10 @@ Promises:
   at which no agent was running too (the buffer's last ticks are the other end of the gap).  A clock
   that is set while the agent runs makes none: the monotonic clock says how much time passed.
 - A clock that is set back by more than an interval is followed, not waited for.
+- A series that was in a collector's last stored tick and is not in this one ends: a stale marker for it
+  is in the same record (`agent.series`).  A run that fails or hangs ends nothing.
+- `stop` can end all series: their markers are then the last record, behind their last ticks and at no
+  time of the grid, and the ticks of the next process come behind them.
 """
 
 from __future__ import annotations
@@ -25,10 +29,10 @@ from agent import grid
 from agent.collectors import Collect, Sample
 from agent.events import Event
 from agent.sender.events import Logger
-from agent.series import Columns
+from agent.series import Columns, gone, markers
 from agent.workers import Done, Job, Workers
 from buffer.errors import BufferFull
-from buffer.model import Instant, Tick
+from buffer.model import ENDED, Instant, Series, Tick
 
 PATIENCE = 0.25
 
@@ -73,6 +77,7 @@ class Plan:
         self.next_ms = 0
         self.running: tuple[Instant, float] | None = None
         self.stored: Instant | None = None
+        self.live: tuple[Series, ...] = ()  # of the tick that was stored last
         self.timed_out = self.failing = False
         self.timeouts = self.failures = 0
         self.seconds = 0.0
@@ -84,7 +89,7 @@ class Schedule:
     def __init__(self, plans: Sequence[Plan], sink: Sink, boot_id: str, log: Logger, clock: Clock) -> None:
         self._plans = {plan.name: plan for plan in plans}
         self._sink, self._boot_id, self._log, self._clock = sink, boot_id, log, clock
-        self._stop = threading.Event()
+        self._stop, self._series_end = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
         self.append_failures = 0
         self._failing = False
@@ -102,8 +107,12 @@ class Schedule:
         if self._plans:
             self._thread.start()
 
-    def stop(self, within: float) -> None:
-        """Begin no new round; wait up to `within` seconds for the one that is under way."""
+    def stop(self, within: float, *, series_end: bool = False) -> None:
+        """Begin no new round; wait up to `within` seconds for the one that is under way.
+
+        With `series_end` all series end behind it.
+        """
+        self._series_end = series_end
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(within)
@@ -115,18 +124,29 @@ class Schedule:
             self._round()
             self._leave_behind()
             self._stop.wait(self._pause())
+        if self._series_end:
+            self._end_all()
         self._workers.close()
 
     def _begin(self) -> None:
-        """Set everybody's first time: the newest of the densest grid, if it is not in the buffer yet."""
+        """Set everybody's first time: the newest of the densest grid, if the buffer has nothing newer."""
         now_ms = int(self._clock.wall() * 1000)
         densest = min(self._plans.values(), key=lambda plan: plan.interval_ms)
         first = grid.slot(now_ms, densest.interval_ms, densest.offset_ms)
         for plan in self._plans.values():
-            last = self._sink.last(plan.name)
-            # A last tick in the far future is a clock that was wrong then, not a reason to wait.
-            done = last is not None and first <= last[0] < now_ms + plan.interval_ms
-            plan.next_ms = first if not done else self._following(plan, max(now_ms, first))
+            ticked, ended = (self._newest(plan, group, now_ms) for group in (plan.name, plan.name + ENDED))
+            if max(ticked, ended) < first:
+                plan.next_ms = first
+            elif ended > ticked:  # its series are to be back soon
+                plan.next_ms = self._following(densest, ended)
+            else:
+                plan.next_ms = self._following(plan, now_ms)
+
+    def _newest(self, plan: Plan, group: str, now_ms: int) -> int:
+        """Return the time of a group's last tick; 0 where there is none, or a clock was wrong then."""
+        last = self._sink.last(group)
+        # One that is far ahead is no reason to wait.
+        return last[0] if last is not None and last[0] < now_ms + plan.interval_ms else 0
 
     def _following(self, plan: Plan, now_ms: int) -> int:
         return grid.slot(now_ms, plan.interval_ms, plan.offset_ms) + plan.interval_ms
@@ -177,18 +197,22 @@ class Schedule:
                 self._failed(plan, done.error)
             elif late:
                 self._log.info(Event.COLLECTOR_RECOVERED, collector=plan.name, seconds=round(done.seconds, 1))
-            elif done.result:
+            else:
                 if plan.failing:
                     plan.failing = False
                     self._log.info(Event.COLLECTOR_RECOVERED, collector=plan.name)
-                series, values = plan.columns(done.result)
-                ticks.setdefault(instant, []).append(Tick(instant, plan.name, series, values))
+                series, values = plan.columns(done.result or ())
+                of_instant = ticks.setdefault(instant, [])
+                of_instant.append(Tick(instant, plan.name, series, values))
+                if no_more := gone(plan.live, series):
+                    of_instant.append(markers(instant, plan.name, no_more))
                 missed[instant] = missed.get(instant, 0) + self._missed(plan, instant)
         for instant in ticks:
             self._append(ticks[instant], missed[instant])
 
     def _missed(self, plan: Plan, at: Instant) -> int:
-        last, stored = self._sink.last(plan.name), plan.stored
+        # What the log knows of an earlier process can begin with the markers at its end.
+        last, stored = self._sink.last(plan.name) or self._sink.last(plan.name + ENDED), plan.stored
         if last is None:
             return 0
         if stored is None:  # the last one is of an earlier process: only the wall clock knows
@@ -197,8 +221,11 @@ class Schedule:
         return grid.skipped_in(gap, elapsed, plan.interval_ms) * last[1]
 
     def _append(self, ticks: Sequence[Tick], missed: int) -> None:
+        """Store the ticks of one instant; one without series says that its collector has none any more."""
+        filled = [tick for tick in ticks if tick.series]
         try:
-            self._sink.append(ticks, missed)
+            if filled:
+                self._sink.append(filled, missed)
         except (OSError, BufferFull) as error:
             self.append_failures += 1
             say = self._log.debug if self._failing else self._log.error
@@ -206,10 +233,27 @@ class Schedule:
             self._failing = True
         else:
             for tick in ticks:
-                self._plans[tick.group].stored = tick.at
-            if self._failing:
+                if (plan := self._plans.get(tick.group)) is not None:  # else they are markers
+                    plan.stored, plan.live = tick.at, tick.series
+            if filled and self._failing:
+                self._failing = False
                 self._log.info(Event.APPEND_RECOVERED)
-            self._failing = False
+
+    def _end_all(self) -> None:
+        """Store a marker for every series that is live: now, but behind its last tick and off the grid."""
+        now_ms, mono_ms = int(self._clock.wall() * 1000), int(self._clock.monotonic() * 1000)
+        grids = [(plan.interval_ms, plan.offset_ms) for plan in self._plans.values()]
+        ticks: dict[int, list[Tick]] = {}
+        for plan in self._plans.values():
+            if plan.stored is not None and plan.live:
+                last_ms = plan.stored.wall_ms
+                # A last tick that is far ahead is from before the clock was set back, as it may be again.
+                behind_ms = last_ms + 1 if last_ms < now_ms + plan.interval_ms else 0
+                at_ms = grid.off_grid(max(now_ms, behind_ms), grids)
+                at = Instant(at_ms, mono_ms, self._boot_id)
+                ticks.setdefault(at_ms, []).append(markers(at, plan.name, plan.live))
+        for each in ticks.values():
+            self._append(each, 0)
 
     def _failed(self, plan: Plan, error: Exception) -> None:
         plan.failures += 1

@@ -1,4 +1,9 @@
-"""From a collector's samples to the buffer's series: the host's labels on every one of them."""
+"""From a collector's samples to the buffer's series: the host's labels on every one of them.
+
+And the end of a series, told by Prometheus's stale marker.  Markers are a tick of their own, in a group of
+their own: in the collector's own group, a marker would turn the series' scale into raw bits for good
+(`buffer.codec`) and take the place of the mean when the tick is thinned (`buffer.thin`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agent.collectors.metric import Labels, Metric, Sample
-from buffer.model import Series
+from buffer.model import ENDED, STALE, Instant, Series, Tick
 
 if TYPE_CHECKING:
     from agent.config import Config
@@ -41,3 +46,16 @@ class Columns:
         metric = self._metrics[name]
         merged = tuple(sorted({**self._host, **dict(labels)}.items()))
         return Series(name, merged, metric.type, metric.unit, metric.help)
+
+
+def markers(at: Instant, collector: str, series: tuple[Series, ...]) -> Tick:
+    """Return the tick that says that these series of a collector end there."""
+    return Tick(at, collector + ENDED, series, [STALE] * len(series))
+
+
+def gone(before: tuple[Series, ...], now: tuple[Series, ...]) -> tuple[Series, ...]:
+    """Return what is there no more; at no cost where nothing changed, since the two are then one object."""
+    if before is now:
+        return ()
+    there = set(now)
+    return tuple(series for series in before if series not in there)

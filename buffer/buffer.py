@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from itertools import chain
 from typing import Literal, Protocol
 
 from buffer import requests
@@ -88,7 +89,7 @@ class Buffer:
         self._shrinking = threading.RLock()
         try:
             known = self._known()
-            furthest = max((ledger.position for ledger in known.values() if ledger), default=0)
+            furthest = max((ledger.reach for ledger in known.values() if ledger), default=0)
             self.log = Log(fs, f"{data_dir}/segments", self._segment_size, furthest)
             self.cursors = {
                 name: Cursor(fs, data_dir, name, self.log, self._ledger(name, known, start_now), clock)
@@ -262,8 +263,8 @@ class Buffer:
         if self._on_full != "thin":
             return False
         with self._shrinking:
-            positions = [cursor.position for cursor in self.cursors.values()]
-            level, run = thinnable(self.log.segments(), positions, self._max_size, self._segment_size)
+            ledgers = [cursor.ledger for cursor in self.cursors.values()]
+            level, run = thinnable(self.log.segments(), ledgers, self._max_size, self._segment_size)
             if not run:
                 return False
             try:
@@ -298,30 +299,43 @@ class Buffer:
 
 
 def thinnable(
-    segments: Sequence[tuple[Header, int]], positions: Sequence[int], max_size: int, segment_size: int
+    segments: Sequence[tuple[Header, int]], ledgers: Sequence[Ledger], max_size: int, segment_size: int
 ) -> tuple[int, list[Header]]:
     """Return which consecutive segments to thin next, and to which level; none where nothing may be.
 
     The newest quarter of `max_size` stays as collected, and the newest half is not thinned twice.  What
-    every destination has settled is not worth it, and a segment in which a cursor stands is left alone.
+    every destination has settled is not worth it.  A segment is left alone in which a cursor stands, or
+    one of its stretches begins or ends; where that is between two segments, they are not joined.
     The result fits in one segment, as far as the step tells, and stands for what one can stand for.
     """
     sizes = [size for _, size in segments]
     newer = [sum(sizes[i + 1 :]) for i in range(len(sizes))]
-    first = min(positions, default=0)
+    edges = {edge for ledger in ledgers for edge in (ledger.position, *chain.from_iterable(ledger.ahead))}
     for level, share in ((1, 4), (2, 2)):
         run: list[Header] = []
-        room = segment_size * STEPS_MS[level] // max(STEPS_MS[level - 1], 10_000)
+        room = whole = segment_size * STEPS_MS[level] // max(STEPS_MS[level - 1], 10_000)
         for (header, size), behind in zip(segments[:-1], newer, strict=False):
-            inside = any(header.first_seq < position < header.end_seq for position in positions)
-            good = header.level == level - 1 and not inside and header.end_seq > first
-            span = header.end_seq - (run[0] if run else header).first_seq
-            if good and span <= MAX_SAMPLES and behind >= max_size // share and room >= size:
+            good = header.level == level - 1 and behind >= max_size // share and _is_wanted(header, ledgers)
+            if run and not (good and room >= size and _is_one(run[0], header, edges)):
+                if len(run) >= level:
+                    break
+                run, room = [], whole
+            if good and room >= size and _is_one(header, header, edges):
                 run.append(header)
                 room -= size
-            elif run:
-                break
         # A single segment is worth thinning; of coarse ones only several are, for the sake of the tables.
         if len(run) >= level:
             return level, run
     return 0, []
+
+
+def _is_wanted(header: Header, ledgers: Sequence[Ledger]) -> bool:
+    """Whether there is a destination that has not settled all of a segment; or none at all."""
+    return not ledgers or any(ledger.unsettled(header.first_seq, header.end_seq) for ledger in ledgers)
+
+
+def _is_one(first: Header, last: Header, edges: Collection[int]) -> bool:
+    """Whether the segments from the first to the last may become one: nothing begins or ends within."""
+    return last.end_seq - first.first_seq <= MAX_SAMPLES and not any(
+        first.first_seq < edge < last.end_seq for edge in edges
+    )

@@ -1,4 +1,4 @@
-"""The ledger of a destination: its position, what became of every sample before that, and its file.
+"""The ledger of a destination: what is settled, what became of every sample of that, and its file.
 
 The file, `cursors/<name>.json`, has two slots of 4096 bytes.  A slot is one line of JSON and the CRC-32
 of that line; what stands behind them means nothing:
@@ -6,19 +6,27 @@ of that line; what stands behind them means nothing:
     {"version": 1, "generation": .., "position": .., "start": .., "delivered": .., "dropped": {reason: ..},
      "missed_before": .., "damaged": .., "state": .., "error": .., "rate": .., "removed_ms": ..}
 
+Settled is everything before the position, and a few stretches `[start, end)` behind it, which were settled
+ahead of their turn.  While there are any, the version is 2, and the line has one field more:
+
+     "ahead": [[start, end], ..]         in order; none touches the position or another; at most MAX_STRETCHES
+
+Without them a program of version 1 reads the file as ever.  With them it finds a version that it does not
+know, and starts at the oldest record: sending twice is better than taking for settled what is not.
+
 The valid slot with the higher generation counts; the other one is written next, in place, so that a torn
 write leaves the one before, and that the medium sees one block, not a new file and its folder.
 
 Positions count samples (see `buffer.segment`), so the ledger balances by construction:
 
     appended = end of the log - start = delivered + pending + sum(dropped)
-    pending  = end of the log - position - what was thinned away behind the position
-    position - start = delivered + sum(dropped)                      checked on loading
+    pending  = end of the log - position - sum(stretches) - what was thinned away of what is pending
+    position - start + sum(stretches) = delivered + sum(dropped)     checked on loading
 
-(What was thinned away behind the position is `dropped` for those who ask, and in the file once the
-position has passed it.)
+(What was thinned away of what is pending is `dropped` for those who ask, and in the file once it is
+settled.)
 
-Position and sums are one write: after a kill at any moment they agree.
+Position, stretches and sums are one write: after a kill at any moment they agree.
 """
 
 from __future__ import annotations
@@ -27,12 +35,17 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from buffer.fs import Fs, read_all
 from buffer.segment import MAX_POSITION
 
 VERSION = 1
+VERSION_AHEAD = 2
+"""Of a slot with stretches."""
+MAX_STRETCHES = 16
+"""Far fewer than would fit in a slot: each is a link that came and went while a backlog drained."""
 SLOT = 4096
 MAX_ERROR = 250
 """Characters of an error that are kept: they and the rest fit in a slot."""
@@ -40,7 +53,7 @@ SUFFIX = ".json"
 
 
 class Ledger(NamedTuple):
-    """What a cursor file holds: position, sums, and the destination's last known state."""
+    """What a cursor file holds: what is settled, sums, and the destination's last known state."""
 
     position: int
     start: int
@@ -53,18 +66,43 @@ class Ledger(NamedTuple):
     rate: float
     removed_ms: int | None
     """When the destination was first found to be no longer configured; None while it is."""
+    ahead: tuple[tuple[int, int], ...] = ()
+    """Stretches behind the position that are settled: in order, apart from it and from each other."""
 
-    def settle(self, to: int, dropped: Mapping[str, int], rest: str) -> Ledger:
-        """Return the ledger at position `to`: `dropped` of the samples up to there by their reasons,
-        all others by `rest`, which is "delivered" or a reason.
+    @property
+    def reach(self) -> int:
+        """The position after the last one that is settled."""
+        return self.ahead[-1][1] if self.ahead else self.position
+
+    def gaps(self, end: int) -> list[tuple[int, int]]:
+        """Return what is not settled before `end`: spans of positions, in order, none of them empty."""
+        found, at = [], self.position
+        for start, stop in (*self.ahead, (end, end)):
+            if at < min(start, end):
+                found.append((at, min(start, end)))
+            at = stop
+        return found
+
+    def unsettled(self, start: int, end: int) -> int:
+        """Return how many positions from `start` to before `end` are not settled."""
+        if not self.ahead:  # as good as always
+            return max(0, end - max(start, self.position))
+        return sum(stop - max(at, start) for at, stop in self.gaps(end) if stop > start)
+
+    def settle(self, start: int, end: int, dropped: Mapping[str, int], rest: str) -> Ledger:
+        """Return the ledger with everything from `start` to before `end` settled.
+
+        Of those positions that were not, `dropped` are dropped by their reasons, all others go by `rest`,
+        which is "delivered" or a reason.  Raises ValueError where it would be a stretch too many.
         """
-        other = to - self.position - sum(dropped.values())
+        position, ahead = _joined(self.position, self.ahead, start, end)
+        other = self.unsettled(start, end) - sum(dropped.values())
         sums = dict(self.dropped)
         for reason, count in (*dropped.items(), *([] if rest == "delivered" else [(rest, other)])):
             if count:
                 sums[reason] = sums.get(reason, 0) + count
         delivered = self.delivered + (other if rest == "delivered" else 0)
-        return self._replace(position=to, delivered=delivered, dropped=sums)
+        return self._replace(position=position, ahead=ahead, delivered=delivered, dropped=sums)
 
     def not_before(self, first: int) -> Ledger:
         """Return the ledger in line with a log that begins at `first`.
@@ -72,12 +110,37 @@ class Ledger(NamedTuple):
         A segment is dropped before the cursors that lose by it are written, because the disk may be
         full.  After a kill in between, this is where it is accounted for.
         """
-        return self if self.position >= first else self.settle(first, {}, "evicted")
+        return self if self.position >= first else self.settle(self.position, first, {}, "evicted")
+
+
+def _joined(
+    position: int, ahead: tuple[tuple[int, int], ...], start: int, end: int
+) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """Return position and stretches with one more span settled; whatever touches becomes one."""
+    if end <= start:
+        return position, ahead
+    if start <= position and not ahead:  # as good as always
+        return max(position, end), ahead
+    found: list[tuple[int, int]] = []
+    for first, after in sorted((*ahead, (start, end))):
+        if first <= position:
+            position = max(position, after)
+        elif found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], after)
+        else:
+            found.append((first, after))
+    if len(found) > MAX_STRETCHES:
+        raise ValueError(f"more than {MAX_STRETCHES} stretches behind the position")
+    return position, tuple(found)
 
 
 def encode(ledger: Ledger, generation: int = 0) -> bytes:
     """Return the contents of a slot."""
     fields = {"version": VERSION, "generation": generation, **ledger._asdict()}
+    if ledger.ahead:
+        fields["version"] = VERSION_AHEAD
+    else:
+        del fields["ahead"]
     line = json.dumps(fields).encode()
     slot = line + b"\n%08x\n" % zlib.crc32(line)
     return slot if len(slot) <= SLOT else encode(ledger._replace(error=None), generation)
@@ -102,7 +165,12 @@ def _slot(data: bytes) -> tuple[int, Ledger] | None:
     try:
         fields: dict[str, Any] = json.loads(line)
         generation = fields.pop("generation")
-        if fields.pop("version") != VERSION or type(generation) is not int:
+        version = fields.pop("version")
+        if version == VERSION_AHEAD:
+            fields["ahead"] = tuple((start, end) for start, end in fields["ahead"])
+        elif version != VERSION or "ahead" in fields:
+            return None
+        if type(generation) is not int:
             return None
         ledger = Ledger(**fields)
         return (generation, ledger) if _is_sound(ledger) else None
@@ -113,15 +181,21 @@ def _slot(data: bytes) -> tuple[int, Ledger] | None:
 def _is_sound(ledger: Ledger) -> bool:
     """Whether every field is what it should be, and the sums balance."""
     fields: tuple[Any, ...] = ledger  # its types are what is to be found out
-    position, start, delivered, dropped, missed_before, damaged, state, error, rate, removed_ms = fields
-    counts = (position, start, delivered, *dropped.values(), missed_before, damaged, removed_ms or 0)
+    position, start, delivered, dropped, missed_before, damaged, state, error, rate, removed_ms, ahead = (
+        fields
+    )
+    edges = [edge for stretch in ahead for edge in stretch]
+    counts = (position, start, delivered, *dropped.values(), missed_before, damaged, removed_ms or 0, *edges)
     return (
         all(type(count) is int and 0 <= count <= MAX_POSITION for count in counts)
         and isinstance(state, str)
         and (error is None or isinstance(error, str))
         and isinstance(rate, int | float)
         and 0 <= rate < math.inf
-        and position - start == delivered + sum(dropped.values())
+        and len(ahead) <= MAX_STRETCHES
+        and all(before < after for before, after in pairwise((position, *edges)))
+        and position - start + sum(after - first for first, after in ahead)
+        == delivered + sum(dropped.values())
     )
 
 

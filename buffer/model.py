@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
 Labels = tuple[tuple[str, str], ...]
+
+STALE_BITS = 0x7FF0000000000002
+STALE: float = struct.unpack("<d", STALE_BITS.to_bytes(8, "little"))[0]
+"""Prometheus's stale marker, one NaN among many: as a sample it says that its series ended there."""
+ENDED = ".ended"
+"""What a group of such markers is called: the group that the series were in, and this."""
+
+
+def is_stale(value: float) -> bool:
+    """Whether this is the stale marker, and not a number or another NaN."""
+    return value != value and struct.pack("<d", value) == STALE_BITS.to_bytes(8, "little")
 
 
 class Series(NamedTuple):

@@ -10,6 +10,7 @@ What damage has taken of them is known once a destination has met it; `verify` l
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -131,7 +132,7 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
     size = sum(file.bytes for file in files)
     samples = sum(file.samples for file in files)
     # A cursor can be ahead of the log after a power cut; the writer numbers on from there.
-    end = max([0, *(file.end_seq for file in files), *(ledger.position for ledger in ledgers.values())])
+    end = max([0, *(file.end_seq for file in files), *(ledger.reach for ledger in ledgers.values())])
     times = [t for f in files for t in (f.oldest_timestamp_ms, f.newest_timestamp_ms) if t is not None]
     missed = _missed(fs, data_dir, end)
     destinations = [
@@ -177,11 +178,10 @@ def _destination(
     writer: int | None,
     now: float,
 ) -> dict[str, Any]:
-    thinned = sum(
-        holes(Header(f.first_seq, f.level, f.end_seq, f.samples), ledger.position) for f in files if f.level
-    )
-    pending = end - ledger.position - thinned
-    size, oldest = _pending(fs, data_dir, ledger.position, files) if pending else (0, None)
+    gaps = ledger.gaps(end)
+    thinned = sum(holes(Header(f.first_seq, f.level, f.end_seq, f.samples), gaps) for f in files if f.level)
+    pending = ledger.unsettled(ledger.position, end) - thinned
+    size, oldest = _pending(fs, data_dir, gaps, files) if pending else (0, None)
     state = "stopped" if writer is None else ledger.state
     dropped = {"evicted": 0, "rejected": 0, **ledger.dropped}
     if thinned:
@@ -209,27 +209,42 @@ def _destination(
     }
 
 
-def _pending(fs: Fs, data_dir: str, position: int, files: list[Segment]) -> tuple[int, int | None]:
-    """Return the bytes behind a position, and the wall time of the first record there."""
-    size = 0
-    for file in reversed(files):
-        size += file.bytes
-        if file.first_seq <= position:
-            break
-    else:
-        return size, next((f.oldest_timestamp_ms for f in files if f.samples), None)
+def _pending(
+    fs: Fs, data_dir: str, gaps: Sequence[tuple[int, int]], files: list[Segment]
+) -> tuple[int, int | None]:
+    """Return the bytes of what stands in these gaps, and the wall time of the first record there."""
+    size, oldest = 0, None
+    for file in files:
+        here = [(start, end) for start, end in gaps if start < file.end_seq and end > file.first_seq]
+        if not here:
+            continue
+        found, first = file.bytes, file.oldest_timestamp_ms
+        if here[0][0] > file.first_seq or here[0][1] < file.end_seq:
+            found, first = _within(fs, data_dir, here, file)
+        size += found
+        oldest = first if oldest is None else oldest
+    return size, oldest
+
+
+def _within(fs: Fs, data_dir: str, gaps: Sequence[tuple[int, int]], file: Segment) -> tuple[int, int | None]:
+    """Return the same of one file in which gaps begin or end; its end is not read if nothing changes there."""
     try:
         records = File(fs, f"{data_dir}/segments", file.first_seq)
     except (FileNotFoundError, segment.Short, segment.NewerVersion):
-        return size, None
-    offset, found = 0, records.next()
-    while found is not None and not (isinstance(found, Record) and found.seq >= position):
-        offset, found = records.offset, records.next()
+        return file.bytes, None
+    last = max(edge for gap in gaps for edge in gap if edge < file.end_seq)
+    size, oldest, at = 0, None, 0
+    while (found := records.next()) is not None:
+        if isinstance(found, Record):
+            rest = found.seq >= last
+            if any(found.seq < end and found.end > start for start, end in gaps):
+                size += (file.bytes if rest else records.offset) - at
+                oldest = found.wall_ms if oldest is None else oldest
+            if rest:
+                break
+        at = records.offset
     records.close()
-    if isinstance(found, Record):
-        return size - offset, found.wall_ms
-    later = (f.oldest_timestamp_ms for f in files if f.first_seq > file.first_seq and f.samples)
-    return size - offset, next(later, None)
+    return size, oldest
 
 
 def _until_full(

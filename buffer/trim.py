@@ -64,7 +64,7 @@ def cut(
         return None
     gone, before = files[:count], files[count].first_seq
     times = [t for f in gone for t in (f.oldest_timestamp_ms, f.newest_timestamp_ms) if t is not None]
-    evicted = {name: sum(_ahead(f, ledger.position) for f in gone) for name, ledger in ledgers.items()}
+    evicted = {name: sum(_pending(f, ledger) for f in gone) for name, ledger in ledgers.items()}
     size, samples = sum(f.bytes for f in gone), sum(f.samples for f in gone)
     return Cut(before, count, size, samples, min(times, default=None), max(times, default=None), evicted)
 
@@ -91,10 +91,10 @@ def _larger(files: Sequence[Segment], to_size: int) -> int:
     return count
 
 
-def _ahead(file: Segment, position: int) -> int:
-    ahead = max(0, file.end_seq - max(file.first_seq, position))
+def _pending(file: Segment, ledger: Ledger) -> int:
+    pending = ledger.unsettled(file.first_seq, file.end_seq)
     header = Header(file.first_seq, file.level, file.end_seq, file.samples)
-    return ahead - holes(header, position) if file.level else ahead
+    return pending - holes(header, ledger.gaps(file.end_seq)) if file.level else pending
 
 
 def carry_out(

@@ -129,8 +129,7 @@ def verify(
     segments, gaps = _judge([found[key] for key in keys if key in found and not found[key].gone])
     notes += _foreign(fs, data_dir)
     end = max((one.end_seq for one in segments), default=0)
-    first = segments[0].first_seq if segments else 0
-    return Report(segments, gaps, [_checked(cursor, first, end) for cursor in ledgers], notes)
+    return Report(segments, gaps, [_checked(cursor, reach, end) for cursor, reach in ledgers], notes)
 
 
 def _keys(fs: Fs, folder: str) -> list[tuple[int, int | None]]:
@@ -237,7 +236,7 @@ def _missing(found: list[Segment], gaps: list[Gap], before: Scan, gap: Gap) -> N
     found[-1] = last._replace(samples_lost=lost, damage=damage, end_seq=gap.end_seq)
 
 
-def _cursors(fs: Fs, data_dir: str) -> tuple[list[Cursor], list[Note]]:
+def _cursors(fs: Fs, data_dir: str) -> tuple[list[tuple[Cursor, int]], list[Note]]:
     try:
         names = sorted(fs.list(f"{data_dir}/cursors"))
     except FileNotFoundError:
@@ -261,14 +260,14 @@ def _cursors(fs: Fs, data_dir: str) -> tuple[list[Cursor], list[Note]]:
             )
         )
         position = ledger.position if ledger else None
-        found.append(Cursor(name.removesuffix(SUFFIX), position, problem))
+        found.append((Cursor(name.removesuffix(SUFFIX), position, problem), ledger.reach if ledger else 0))
     return found, notes
 
 
-def _checked(cursor: Cursor, first: int, end: int) -> Cursor:
-    if cursor.position is None or cursor.position <= end:
+def _checked(cursor: Cursor, reach: int, end: int) -> Cursor:
+    if reach <= end:
         return cursor
-    ahead = cursor.position - end
+    ahead = reach - end
     problem = (
         f"it is {ahead} samples ahead of the log, whose newest records are missing; new ones go on from there"
     )

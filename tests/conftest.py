@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support.certs import Certs, make_certs
-from tools.servers import ensure
+from tools.servers import ServerError, ensure
 
 FOLDER = Path(__file__).parent
 
@@ -32,6 +32,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def prometheus_program() -> Path:
     """The newest Prometheus to be had; fetched into the cache when it is not there yet."""
     return ensure("prometheus").path
+
+
+def program(name: str) -> Path:
+    """A server's program; the test is skipped, with the reason, on a machine where it cannot be had."""
+    try:
+        return ensure(name).path
+    except ServerError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def stable_prometheus_program() -> Path:
+    """The Prometheus of this machine's own suite: an old one, which knows remote write 1.0 only."""
+    return program("stable-prometheus")
+
+
+@pytest.fixture(scope="session")
+def victoria_program() -> Path:
+    return program("victoria-metrics")
+
+
+@pytest.fixture(scope="session")
+def tinyproxy_program() -> Path:
+    return program("tinyproxy")
+
+
+@pytest.fixture(scope="session")
+def nginx_program() -> Path:
+    return program("nginx")
 
 
 @pytest.fixture(scope="session")

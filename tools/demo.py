@@ -30,8 +30,9 @@ from rich.table import Table
 from rich.text import Text
 
 from agent import __version__
-from tests.support.prometheus import CONFIG, Prometheus, PrometheusError, tied
+from tests.support.prometheus import CONFIG, Prometheus
 from tests.support.receiver import Receiver
+from tests.support.server import ServerFailed, tied
 from tests.support.wire import Labels
 from tools.servers import ServerError, ensure, find
 
@@ -166,7 +167,7 @@ def sink() -> Iterator[Sink]:
         yield PrometheusSink(
             server, version.stdout.partition(" (")[0].replace("prometheus, version", "Prometheus")
         )
-    except PrometheusError as error:
+    except ServerFailed as error:
         raise Ended(str(error)) from None
     finally:
         server.stop()

@@ -1,9 +1,9 @@
 """Real servers without root: Debian's packages, downloaded, checked and unpacked into a cache.
 
-`ensure(name, cache)` gives a program that has just answered `--version`. It looks, in this order:
+`ensure(name, cache)` gives a program that has just told its version. It looks, in this order:
 
 1. in `cache/<name>-<version>/`, where an earlier call unpacked it (nothing is asked of the network then);
-2. in Debian's unstable suite, which has the newest version;
+2. in Debian's unstable suite, which has the newest version, but for a server that is wanted as the machine has it;
 3. in the suites of this machine's own apt sources, whose packages fit its libraries;
 4. on the PATH.
 
@@ -13,7 +13,8 @@ its options and its keyrings. apt checks the archive's signature and the package
 ever. An unpacked folder appears complete or not at all, and a lock lets one caller at a time fetch.
 
 Needs the standard library only: it runs before the environment is there, as
-`python -m tools.servers prometheus [alertmanager ...]`, prints a path for each, and tells what it does on stderr.
+`python -m tools.servers [--try] prometheus [alertmanager ...]`, prints a path for each, and tells what it does on
+stderr. With `--try` a server that cannot be had is no failure: the tests that need it are skipped.
 """
 
 from __future__ import annotations
@@ -39,23 +40,38 @@ _ONE_LINE = re.compile(r"\s*deb\s+(\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+(.+)")
 
 
 class Package(NamedTuple):
-    """Where Debian has a server: the package's name, and the program's name below usr/bin."""
+    """Where Debian has a server: the package's name, and what is in it."""
 
     package: str
     program: str
+    folder: str = "bin"
+    """Where the program is, below usr."""
+    asked: str = "--version"
+    """How the program is asked for its version; it answers with status 0, and perhaps with nothing else."""
+    suites: tuple[str | None, ...] = (NEWEST_SUITE, None)
+    """Where to look, in this order; None: the machine's own."""
+
+    def below(self, root: Path) -> Path:
+        """The program, in a package that is unpacked there."""
+        return root / "usr" / self.folder / self.program
 
 
+# A name is the beginning of a folder in the cache, where a digit of the version follows: no name may be the
+# beginning of another one (so it is stable-prometheus, not prometheus-stable).
 PACKAGES = {
     "prometheus": Package("prometheus", "prometheus"),
+    "stable-prometheus": Package("prometheus", "prometheus", suites=(None,)),
     "promtool": Package("promtool", "promtool"),
     "alertmanager": Package("prometheus-alertmanager", "prometheus-alertmanager"),
     "node-exporter": Package("prometheus-node-exporter", "prometheus-node-exporter"),
     "victoria-metrics": Package("victoria-metrics", "victoria-metrics"),
+    "tinyproxy": Package("tinyproxy-bin", "tinyproxy", asked="-v", suites=(None,)),
+    "nginx": Package("nginx", "nginx", folder="sbin", asked="-v", suites=(None,)),
 }
 
 
 class Server(NamedTuple):
-    """A program that ran: its path, and the first line of what it says its version is."""
+    """A program that ran: its path, and what it says its version is, or the package's where it says nothing."""
 
     path: Path
     version: str
@@ -67,8 +83,9 @@ class ServerError(LimpetError):
 
 def find(name: str) -> Path | None:
     """Return the program of the server `name` on the PATH, or None when there is none that runs."""
-    path = shutil.which(PACKAGES[name].program) or shutil.which(name)
-    return Path(path) if path and _version(Path(path)) else None
+    package = PACKAGES[name]
+    path = shutil.which(package.program) or shutil.which(name)
+    return Path(path) if path and _version(Path(path), package) is not None else None
 
 
 def ensure(name: str, cache: Path = CACHE) -> Server:
@@ -132,13 +149,18 @@ def _say(text: str) -> None:
     print(f"servers: {text}", file=sys.stderr, flush=True)
 
 
-def _version(program: Path) -> str | None:
-    """Return what the program says its version is; None when it does not run here."""
+def _version(program: Path, package: Package) -> str | None:
+    """Return what the program says its version is, which may be nothing; None when it does not run here.
+
+    Debian's victoria-metrics was built without one: it prints an empty line, and ends well.
+    """
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(
+            [program, package.asked], capture_output=True, text=True, timeout=30, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return (done.stdout or done.stderr).partition("\n")[0]
+    return next((line for line in (done.stdout + done.stderr).splitlines() if line.strip()), "")
 
 
 @contextmanager
@@ -149,16 +171,17 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _cached(name: str, cache: Path) -> Server | None:
-    for folder in sorted(cache.glob(f"{name}-*"), reverse=True):
-        program = folder / "usr" / "bin" / PACKAGES[name].program
-        if version := _version(program):
-            return Server(program, version)
+    package = PACKAGES[name]
+    for folder in sorted(cache.glob(f"{name}-[0-9]*"), reverse=True):
+        program = package.below(folder)
+        if (version := _version(program, package)) is not None:
+            return Server(program, version or f"{name} {folder.name.removeprefix(f'{name}-')}")
     return None
 
 
 def _fetched(name: str, cache: Path) -> Server:
     failures: list[str] = []
-    for suite in (NEWEST_SUITE, None) if shutil.which("apt-get") else ():
+    for suite in PACKAGES[name].suites if shutil.which("apt-get") else ():
         try:
             return _unpacked(name, cache, suite)
         except ServerError as error:
@@ -166,13 +189,14 @@ def _fetched(name: str, cache: Path) -> Server:
             failures.append(error.what)
     if path := find(name):
         _say(f"taking {path}, which is on the PATH")
-        return Server(path, _version(path) or "")
+        return Server(path, _version(path, PACKAGES[name]) or name)
     reason = "; ".join(failures) or "this system has no apt-get"
     raise ServerError(name, f"cannot be had: {reason}", f"Install {name} so that it is on the PATH.")
 
 
 def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
-    package, program = PACKAGES[name]
+    wanted = PACKAGES[name]
+    package = wanted.package
     where = f"Debian's {suite}" if suite else "this machine's suite"
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as temporary:
         folder = Path(temporary)
@@ -196,16 +220,16 @@ def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
         version = subprocess.run(
             ["dpkg-deb", "-f", packages[0], "Version"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        if not _version(root / "usr" / "bin" / program):
+        if _version(wanted.below(root), wanted) is None:
             raise ServerError(
                 name, f"{package} {version} of {where} does not run here", "Another suite is tried."
             )
         final = cache / f"{name}-{version}"
         shutil.rmtree(final, ignore_errors=True)  # it is there only if it does not run
         root.rename(final)
-    ready = final / "usr" / "bin" / program
+    ready = wanted.below(final)
     _say(f"{name} {version} is in {os.path.relpath(final)}")
-    return Server(ready, _version(ready) or version)
+    return Server(ready, _version(ready, wanted) or f"{name} {version}")
 
 
 def _private_apt(folder: Path, suite: str | None) -> list[str]:
@@ -245,14 +269,16 @@ def _entries(files: Iterable[Path], one_line: bool, suite: str | None) -> list[s
     return list(found)
 
 
-def main(names: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Make sure that each server is there, and print its path. Exit status 1 when one cannot be had."""
-    try:
-        for name in names:
+    names = [word for word in words if word != "--try"]
+    for name in names:
+        try:
             print(ensure(name).path)
-    except ServerError as error:
-        _say(str(error))
-        return 1
+        except ServerError as error:
+            _say(str(error))
+            if names == words:
+                return 1
     return 0
 
 

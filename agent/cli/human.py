@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 
+from buffer.model import is_stale
+
 SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 UNITS = {"percent": " %", "seconds": " s", "ms": " ms", "": ""}
 DAY, HOUR, MINUTE = 86400, 3600, 60
@@ -52,7 +54,7 @@ def moment(milliseconds: float) -> str:
 def number(value: float) -> str:
     """A value without its unit: whole numbers with separators, others with up to 2 decimals."""
     if math.isnan(value):
-        return "NaN"
+        return "ended" if is_stale(value) else "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     if abs(value) >= 1e15 or 0 < abs(value) < 0.005:

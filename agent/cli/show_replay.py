@@ -31,6 +31,8 @@ def replayed(report: Report) -> RenderableType:
     )
     table.add_row("delivered", human.count(ledger.delivered))
     table.add_row("rejected", Text(human.count(ledger.rejected), DANGER if ledger.rejected else ""))
+    if ledger.relabeled:
+        table.add_row("relabeled", human.count(ledger.relabeled), "dropped by write_relabel_configs")
     if ledger.repeated:
         table.add_row("repeated", human.count(ledger.repeated), "values for an instant that had one already")
     table.add_row("retried", human.count(ledger.retried), "requests")

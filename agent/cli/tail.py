@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from agent import jsonl
 from agent.cli import backlog, human, output
-from agent.cli.exposition import json_number, selector
+from agent.cli.exposition import selector
 from buffer import segment
 from buffer.fs import Fs, RealFs
 from buffer.model import Labels, Series, Tick
@@ -134,7 +135,7 @@ def document(tick: Tick) -> dict[str, Any]:
         "boot_id": tick.at.boot_id,
         "collector": tick.group,
         "samples": [
-            {"name": s.name, "labels": dict(s.labels), "value": json_number(v)}
+            {"name": s.name, "labels": dict(s.labels), "value": jsonl.special(v)}
             for s, v in zip(tick.series, tick.values, strict=True)
         ],
     }

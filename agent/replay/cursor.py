@@ -1,8 +1,9 @@
 """The lane's way through a source: what `buffer.cursor` is to the agent, and the ledger of a replay.
 
-    read = selected + what was not selected        selected = delivered + rejected + repeated
+    read = selected + what was not selected        selected = delivered + rejected + relabeled + repeated
 
-both hold at every position. (Repeated are further values of a series for an instant: the first one counts.) A position and its sums are saved together, once a second; what was settled since is
+both hold at every position. (Relabeled is what the destination's write_relabel_configs drop; repeated are further
+values of a series for an instant: the first one counts.) A position and its sums are saved together, once a second; what was settled since is
 sent again after a kill, the same samples with the same times, which receivers take as one.
 """
 
@@ -16,7 +17,8 @@ from typing import NamedTuple
 from agent.errors import LimpetError
 from agent.replay.selection import Selection
 from agent.replay.source import Piece, Source
-from agent.sender.lane import LaneStats
+from agent.sender.batch import RELABELED
+from agent.sender.report import LaneStats
 from buffer.cursor import Chunk
 from buffer.model import Tick
 
@@ -34,6 +36,7 @@ class Ledger(NamedTuple):
     selected: int = 0
     delivered: int = 0
     rejected: int = 0
+    relabeled: int = 0
     repeated: int = 0
     retried: int = 0
     bytes: int = 0
@@ -96,17 +99,33 @@ class ReplayCursor:
         """Everything before it is settled."""
         return self._settled.position
 
+    ahead = None
+    """Everything goes in its order."""
+
+    def read_ahead(self, max_samples: int) -> Chunk:
+        """Return nothing."""
+        return Chunk([], self.position, self.position, 0)
+
+    def go_ahead(self, samples: int) -> bool:
+        """Leave all as it is."""
+        return False
+
+    def pending_ahead(self) -> int:
+        """Return what is pending."""
+        return self.pending()
+
     def read(self, max_samples: int) -> Chunk:
         """Return what is selected from the position on, up to `max_samples`, but one piece at least."""
         self._look_ahead(max_samples)
         ticks: list[Tick] = []
-        samples, end = 0, self.position
+        start = end = self.position
+        samples = 0
         for part in self._ahead:
             if ticks and samples + part.selected > max_samples:
                 break
             ticks += part.ticks
             samples, end = samples + part.selected, part.piece.end
-        return Chunk(ticks, end, samples)
+        return Chunk(ticks, start, end, samples)
 
     def pending(self) -> int:
         """Return how many samples are known to come; 1 where that is not known yet."""
@@ -114,8 +133,8 @@ class ReplayCursor:
             self._look_ahead(1)
         return max(1, sum(part.selected for part in self._ahead)) if self._ahead else 0
 
-    def commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
-        """Settle everything up to `end`."""
+    def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        """Settle everything up to `end`; chunks come in order, so `start` is the position."""
         was = self._settled
         times = [t for t in (was.oldest_timestamp_ms, was.newest_timestamp_ms) if t is not None]
         done, read, selected = was.done, was.read, was.selected
@@ -125,13 +144,15 @@ class ReplayCursor:
             times += [tick.at.wall_ms for tick in part.ticks]
         repeated = self.stats.samples_repeated - self._repeated
         self._repeated += repeated
+        relabeled = dropped.get(RELABELED, 0)
         self._settled = was._replace(
             position=end,
             done=done,
             read=read,
             selected=selected,
             delivered=was.delivered + delivered,
-            rejected=was.rejected + sum(dropped.values()) - repeated,
+            rejected=was.rejected + sum(dropped.values()) - repeated - relabeled,
+            relabeled=was.relabeled + relabeled,
             repeated=was.repeated + repeated,
             oldest_timestamp_ms=min(times, default=None),
             newest_timestamp_ms=max(times, default=None),

@@ -15,13 +15,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from agent.collectors import COLLECTORS
 from agent.config import RemoteWrite
 from agent.replay.cursor import Ledger, ReplayCursor
 from agent.replay.selection import Selection
 from agent.replay.source import Source
 from agent.sender.events import Event
-from agent.sender.lane import Lane, Wire
+from agent.sender.lane import Lane
+from agent.sender.needs import Wire
 from agent.sender.outcome import Outcome, Verdict
+from agent.sender.protocol import Protocol
 from agent.sender.state import Rules, State
 from buffer.model import Tick
 from buffer.quarantine import Item
@@ -74,9 +77,17 @@ class Watcher(NamedTuple):
 class Nowhere:
     """A receiver for a dry run: every request would have been delivered."""
 
-    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+    def post(self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None) -> Outcome:
         """Take a request to be delivered."""
         return Outcome(Verdict.DELIVERED)
+
+    def wire_bytes(self) -> int:
+        """Nothing goes over a wire."""
+        return 0
+
+    def changed(self) -> bool:
+        """There are no files."""
+        return False
 
     def interrupt(self) -> None:
         """There is nothing to interrupt."""
@@ -184,10 +195,13 @@ def replay(
     """
     bell, refusals, log = _Bell(), _Refusals(), _Log(watcher.say)
     cursor = ReplayCursor(source, selection, start or Ledger(), save, clock)
-    queue = msgspec.structs.replace(to.queue_config, batch_send_deadline=0.0)
+    # What is replayed is old, and comes in its order; the receiver is asked for nothing else.
+    queue = msgspec.structs.replace(to.queue_config, batch_send_deadline=0.0, sample_age_limit=0.0)
+    to = msgspec.structs.replace(to, queue_config=queue, drain_order="oldest_first")
     most = min(queue.max_backoff, LONGEST_BACKOFF)
     rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES)
-    lane = Lane(to.name, queue, cursor, bell, refusals, wire, log, clock=clock, rules=rules)
+    from_boot = frozenset(COLLECTORS)
+    lane = Lane(to, cursor, bell, refusals, wire, log, from_boot=from_boot, clock=clock, rules=rules)
     cursor.stats = lane.stats
     cursor.save()
     lane.start()

@@ -4,6 +4,7 @@ What the receiver tells of itself can be asked for on the same way (`get`); `lim
 
 Credentials and certificates are read again when their files have changed, before the request. They go to
 the configured host alone: no redirect is followed, and a proxy (proxy.py) sees only what is sent in the clear.
+A token, where `oauth2` is configured, is fetched before the request and within its time (oauth2.py).
 An exchange takes at most twice
 `remote_timeout` (transport.py), and of an answer at most LARGEST_ANSWER bytes are read. The status counts as
 soon as it is there: an answer whose body never ends is no reason to send a batch twice.
@@ -16,6 +17,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpcore
@@ -24,18 +26,17 @@ import httpx
 from agent.config import RemoteWrite
 from agent.errors import LimpetError
 from agent.sender import access
-from agent.sender.outcome import Outcome, ProxyAnswer, Verdict, classify, failure, words
+from agent.sender.outcome import NoToken, Outcome, ProxyAnswer, Verdict, classify, failure, words
+from agent.sender.protocol import HEADERS, Protocol
 from agent.sender.proxy import Proxy, route
 from agent.sender.transport import Limits, Transport
 
+if TYPE_CHECKING:
+    from agent.sender.oauth2 import Tokens
+
 LARGEST_ANSWER = 64 << 10
 
-_PROTOCOL = {
-    "Content-Encoding": b"snappy",
-    "Content-Type": b"application/x-protobuf",
-    "X-Prometheus-Remote-Write-Version": b"0.1.0",
-    "Accept-Encoding": b"identity",
-}
+_PLAIN = {"Accept-Encoding": b"identity"}
 
 for _name in ("httpx", "httpcore"):  # they would log whole URLs and headers, in which secrets may be
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -58,28 +59,45 @@ class Client:
         self._extensions = {"sni_hostname": to.tls_config.server_name} if to.tls_config.server_name else {}
         self._files = access.files(to)
         self._stamp: access.Stamp | None = None
+        self._seen: access.Stamp | None = None
         self._headers: dict[str, bytes] = {}
         self._proxy: Proxy | None = None
         self._transport: Transport | None = None
         self._client: httpx.Client | None = None
         self._interrupted = False
+        self._wire_bytes = 0  # of transports that are gone
         self.answered: Mapping[str, str] = {}
         """The headers of the last answer to a `post`, whatever its status."""
+        self.tokens: Tokens | None = None
+        if to.oauth2 is not None:
+            from agent.sender.oauth2 import Tokens  # who has none does not pay for it
 
-    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+            self.tokens = Tokens(to, version, wall, environment)
+
+    def post(
+        self, body: bytes, speaking: Protocol = Protocol.V1, attempt: int = 0, within: float | None = None
+    ) -> Outcome:
         """Send a compressed body. `attempt` counts earlier tries; `within` bounds it further, in seconds."""
-        outcome = self._post(body, attempt, within)
+        outcome = self._post(body, speaking, attempt, within)
+        if self.tokens is not None:
+            outcome = self.tokens.answered(outcome)
         # A receiver may repeat the request: what is secret in a URL is in its query.
         if self._query and outcome.error and self._query in outcome.error:
             return outcome._replace(error=outcome.error.replace(self._query, "..."))
         return outcome
 
-    def _post(self, body: bytes, attempt: int, within: float | None) -> Outcome:
-        headers = _PROTOCOL | ({"Retry-Attempt": b"%d" % attempt} if attempt else {})
+    def wire_bytes(self) -> int:
+        """Bytes on the wire since the start, see `transport`."""
+        return self._wire_bytes + (self._transport.wire_bytes() if self._transport is not None else 0)
+
+    def _post(self, body: bytes, speaking: Protocol, attempt: int, within: float | None) -> Outcome:
+        headers = _PLAIN | HEADERS[speaking] | ({"Retry-Attempt": b"%d" % attempt} if attempt else {})
         try:
             answer = self._exchange("POST", self._to.url, headers, body, within)
         except LimpetError as error:
             return Outcome(Verdict.HELD, error=str(error))
+        except NoToken as error:
+            return error.outcome
         except ProxyAnswer as error:
             return error.outcome(self._wall())
         except httpcore.RemoteProtocolError as error:
@@ -93,7 +111,7 @@ class Client:
     def get(self, url: str, largest: int, within: float) -> bytes | None:
         """Return the first `largest` bytes at a URL of the same host, None where there is no answer of 200."""
         try:
-            answer = self._exchange("GET", url, {"Accept-Encoding": b"identity"}, b"", within)
+            answer = self._exchange("GET", url, _PLAIN, b"", within)
         except Exception:
             return None
         body = _beginning(answer, largest)
@@ -105,6 +123,10 @@ class Client:
         client, transport = self._ready()
         step = self._to.remote_timeout
         whole = 2 * step if within is None else min(2 * step, within)
+        if self.tokens is not None:
+            began = time.monotonic()
+            headers = {**headers, "Authorization": self.tokens.authorization(whole)}
+            whole -= time.monotonic() - began
         transport.begin(Limits(step, whole))
         request = client.build_request(
             method,
@@ -123,8 +145,12 @@ class Client:
             return self._proxy.host
         return f"{self._host} through the proxy {self._proxy!r}"
 
+    def changed(self) -> bool:
+        """Whether a file that a request depends on has changed, come or gone since the last request."""
+        return access.stamp(self._files) != self._seen
+
     def _ready(self) -> tuple[httpx.Client, Transport]:
-        stamp = access.stamp(self._files)
+        self._seen = stamp = access.stamp(self._files)
         if self._client is None or self._transport is None or stamp != self._stamp:
             self.close()
             self._proxy = route(self._to, self._environment)
@@ -140,6 +166,8 @@ class Client:
     def interrupt(self) -> None:
         """End the request that is under way, and let none begin. For a stop; there is no way back."""
         self._interrupted = True
+        if self.tokens is not None:
+            self.tokens.cut()
         if self._transport is not None:
             self._transport.cut()
 
@@ -147,6 +175,8 @@ class Client:
         """Close the connection; the next request opens another."""
         if self._client is not None:
             self._client.close()
+        if self._transport is not None:
+            self._wire_bytes += self._transport.wire_bytes()
         self._client = self._transport = None
 
 

@@ -35,6 +35,10 @@ class Event(StrEnum):
     """warning, the first time: ticks held several values of a series for one instant; one was sent."""
     BATCH_HALVED = "sender.batch_halved"
     """info: the receiver takes only smaller requests."""
+    PROTOCOL = "sender.protocol"
+    """info: which remote write the receiver speaks was found out, or has to change (`error` says why)."""
+    DRAIN_ORDER = "sender.drain_order"
+    """info: with `drain_order: auto`, in which order this backlog goes out, and what the receiver said."""
     FAILED = "sender.failed"
     """error: the lane itself failed (a disk error at its cursor, or a defect); it goes on after a while."""
 

@@ -7,6 +7,7 @@
 | 401, 403, 404, 407, 3xx, a TLS handshake refused  | HELD      | waits until an operator has mended it   |
 | 413                                               | TOO_LARGE | is sent in smaller ones                 |
 | 400, 409, 415, 422, other 4xx                     | REJECTED  | is bisected: culprits to the quarantine |
+| what shows that 2.0 was not understood            | FALL_BACK | is sent again as 1.0 (`protocol`)       |
 
 What is no valid status (below 200, above 599) is a proxy's nonsense: RETRY. Nothing here raises, whatever a
 receiver sends. An error's text is for the log and the status: it holds the receiver's words, cut and without
@@ -33,16 +34,23 @@ class Verdict(Enum):
     HELD = "held"
     TOO_LARGE = "too large"
     REJECTED = "rejected"
+    FALL_BACK = "fall back"
 
 
 class Outcome(NamedTuple):
-    """A verdict; the HTTP status (0: there was no answer), what was wrong, and the wait asked for (s)."""
+    """A verdict; the HTTP status (0: there was no answer), what was wrong, and the wait asked for (s).
+
+    `written` is how many samples the receiver says that it stored; None where it says nothing.
+    """
 
     verdict: Verdict
     status: int = 0
     error: str | None = None
     after: float | None = None
+    written: int | None = None
 
+
+WRITTEN = "x-prometheus-remote-write-samples-written"
 
 _HELD = frozenset((401, 403, 404, 407))
 _RETRIED = frozenset((408, 425, 429))
@@ -73,6 +81,11 @@ _TLS_REFUSED = (
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Outcome:
     """The outcome of an answer. Header names are in lower case; `now` is Unix time in seconds."""
+    found = _verdict(status, headers, body, now)
+    return found._replace(written=_count(headers.get(WRITTEN)))
+
+
+def _verdict(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Outcome:
     if 200 <= status <= 299:
         return Outcome(Verdict.DELIVERED, status)
     error = f"HTTP {status}"
@@ -91,6 +104,11 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -
     if 400 <= status <= 499 and status not in _RETRIED:
         return Outcome(Verdict.REJECTED, status, error)
     return Outcome(Verdict.RETRY, status, error, retry_after(headers.get("retry-after"), now))
+
+
+def _count(value: str | None) -> int | None:
+    value = (value or "").strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 12 else None
 
 
 def retry_after(value: str | None, now: float) -> float | None:
@@ -126,6 +144,15 @@ class ProxyAnswer(Exception):
             told = f"{self}: check proxy_url with its user and password, and what the proxy allows"
             return Outcome(Verdict.HELD, self.status, told)
         return Outcome(Verdict.RETRY, self.status, str(self), found.after)
+
+
+class NoToken(Exception):
+    """The token server of a destination (oauth2.py) gave no token. The receiver has not seen the request."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.error)
+        self.outcome = outcome
+        """The outcome of the request; its status is 0."""
 
 
 def words(body: bytes) -> str:

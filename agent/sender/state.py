@@ -5,6 +5,7 @@
                    SENDING --held------> HELD    --time--> probe --held, retry--> HELD
                                                            probe --any other----> IDLE
                    SENDING --too large-> IDLE with half the batch size, or HELD if it was one record
+                   SENDING --fall back-> IDLE, and the same samples go out in another protocol
 
 Promises:
 - A batch, or a part of it, leaves a lane only by being settled: delivered, or rejected by the receiver.
@@ -74,6 +75,8 @@ def after_batch(
         return Situation(was.limit)
     if verdict is Verdict.REJECTED:
         return was._replace(state=State.IDLE, failures=0, error=outcome.error)
+    if verdict is Verdict.FALL_BACK:
+        return was._replace(state=State.IDLE, failures=0)
     if verdict is Verdict.RETRY:
         failures = was.failures + 1
         wait = retry_wait(failures, rules.min_backoff, rules.max_backoff, outcome.after, random)

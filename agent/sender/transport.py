@@ -11,6 +11,8 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
 4. Through a proxy, an https:// request goes through a tunnel (CONNECT), in which TLS is done with the receiver
    itself; an http:// request is given to the proxy with its whole URL. The proxy's credentials go to the proxy
    alone. The exchange with it has no time of its own.
+5. `wire_bytes` is what the connections have cost so far, as a link is paid for: IP packets, both ways, repeated ones
+   included, from the kernel's own counters (struct tcp_info of linux/tcp.h); 0 where there are none.
 
 No environment variable is looked at, and there is no redirect on this level.
 """
@@ -20,6 +22,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -31,6 +34,11 @@ from agent.sender.outcome import ProxyAnswer
 from agent.sender.proxy import Proxy
 
 LARGEST_HEAD = 64 << 10
+
+_TCP_INFO = struct.Struct("<128xQII56xQ")
+"""Of struct tcp_info: bytes received, segments out and in, bytes sent (with those sent again), Linux 4.19."""
+_PACKET_HEAD = {socket.AF_INET: 52, socket.AF_INET6: 72}
+"""Bytes of the IP and TCP heads of a packet, with TCP's timestamps."""
 
 
 class Limits(NamedTuple):
@@ -60,6 +68,10 @@ class Transport(httpx.BaseTransport):
     def cut(self) -> None:
         """End what is under way; nothing goes out any more. Safe from any thread, at any time."""
         self._net.cut()
+
+    def wire_bytes(self) -> int:
+        """Bytes on the wire of all connections so far."""
+        return self._net.wire_bytes()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Exchange one request; called by httpx."""
@@ -104,6 +116,18 @@ class _Net(httpcore.NetworkBackend):
         self._limits, self._end = Limits(0.0, 0.0), 0.0
         self._cut = False
         self._socket: socket.socket | None = None
+        self._counted = 0  # of connections that are closed
+
+    def wire_bytes(self) -> int:
+        """Bytes on the wire of all connections so far."""
+        return self._counted + (_tcp_bytes(self._socket) if self._socket is not None else 0)
+
+    def leave(self, sock: socket.socket) -> None:
+        """Close a connection, and keep what it has cost."""
+        if sock is self._socket:
+            self._counted += _tcp_bytes(sock)
+            self._socket = None
+        sock.close()
 
     def begin(self, limits: Limits) -> None:
         self._limits, self._end = limits, self._clock() + limits.whole
@@ -161,7 +185,7 @@ class _Net(httpcore.NetworkBackend):
                 sock.connect(address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError as error:
-                sock.close()
+                self.leave(sock)
                 if self._cut or i == len(found) - 1:
                     if isinstance(error, TimeoutError):
                         raise TimeoutError("no connection in time") from None
@@ -228,7 +252,7 @@ class _Stream(httpcore.NetworkStream):
                 raise httpcore.WriteError(error) from error
 
     def close(self) -> None:
-        self._socket.close()
+        self._net.leave(self._socket)
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -246,10 +270,10 @@ class _Stream(httpcore.NetworkStream):
             sock.settimeout(patience)
             sock.do_handshake()
         except TimeoutError:
-            sock.close()
+            self._net.leave(sock)
             raise TimeoutError("no TLS handshake in time") from None
         except BaseException:
-            sock.close()
+            self._net.leave(sock)
             raise
         return _Stream(self._net, sock)
 
@@ -259,3 +283,13 @@ class _Stream(httpcore.NetworkStream):
             poll.register(self._socket, select.POLLIN)
             return bool(poll.poll(0))
         return None
+
+
+def _tcp_bytes(sock: socket.socket) -> int:
+    """What a connection has cost on the wire; 0 where it cannot be told."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        received, segments_out, segments_in, sent = _TCP_INFO.unpack(info)
+    except (AttributeError, OSError, struct.error):  # not Linux, an old kernel, or closed already
+        return 0
+    return int(received + sent + (segments_out + segments_in) * _PACKET_HEAD.get(sock.family, 52))

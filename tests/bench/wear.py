@@ -62,7 +62,7 @@ def a_day(recording: replay.Recording, sync_ms: int, send_ms: int | None) -> tup
             buffer.append([tick._replace(at=at) for tick in ticks])
             if send_ms and now % send_ms == 0:
                 chunk = cursor.read(20_000)
-                cursor.commit(chunk.end, chunk.samples, {})
+                cursor.commit(chunk.start, chunk.end, chunk.samples, {})
             if now % sync_ms == 0:
                 buffer.sync()
         buffer.close()

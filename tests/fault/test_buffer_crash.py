@@ -118,7 +118,9 @@ class Script:
             if chunk.samples:
                 trace.delivered[name] += chunk.samples - refused
                 trace.settled[name] = max(trace.settled[name], chunk.end)
-                cursor.commit(chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {})
+                cursor.commit(
+                    chunk.start, chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {}
+                )
         except OSError:
             pass
 
@@ -199,7 +201,7 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
         begun, seen = cursor.position, []
         while (chunk := cursor.read(100)).samples:
             seen += chunk.ticks
-            cursor.commit(chunk.end, chunk.samples, {})
+            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
             assert_balance(buffer)
         waiting = [n for n, entry in zip(numbers, found, strict=True) if entry.end > begun]
         assert waiting[-1] == last

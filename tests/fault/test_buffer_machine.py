@@ -80,7 +80,7 @@ class BufferMachine(RuleBasedStateMachine):
         if settle and chunk.samples:
             refused = min(2, samples) if refuse else 0
             before = cursor.ledger
-            cursor.commit(chunk.end, samples - refused, {"rejected": refused} if refused else {})
+            cursor.commit(chunk.start, chunk.end, samples - refused, {"rejected": refused} if refused else {})
             assert cursor.position == chunk.end
             assert cursor.ledger.delivered == before.delivered + samples - refused
             self.delivered[name] = max(self.delivered[name], chunk.end)

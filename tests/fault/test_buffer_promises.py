@@ -132,7 +132,7 @@ def test_promise_3_a_torn_tail_is_silent_and_damage_costs_up_to_the_next_key_fra
     buffer = Buffer(str(tmp_path), ["d"])
     cursor = buffer.cursors["d"]
     chunk = cursor.read(10_000)
-    cursor.commit(chunk.end, chunk.samples, {})
+    cursor.commit(chunk.start, chunk.end, chunk.samples, {})
     assert exactly(chunk.ticks) == exactly([tick(n) for n in (*range(10), *range(20, 29))])
     assert cursor.ledger.dropped == {"corrupt": 30}
     assert cursor.ledger.damaged > 0
@@ -144,7 +144,7 @@ def test_promise_4_adding_a_destination_adds_a_cursor_not_a_copy(tmp_path: Path)
     buffer = Buffer(str(tmp_path), ["a"])
     for number in range(10):
         buffer.append([tick(number)])
-    buffer.cursors["a"].commit(15, 15, {})
+    buffer.cursors["a"].commit(0, 15, 15, {})
     buffer.close()
     before = sorted(path.name for path in (tmp_path / "segments").iterdir())
     buffer = Buffer(str(tmp_path), ["a", "b"])
@@ -178,7 +178,7 @@ def test_promise_5_a_full_disk_stops_nothing_but_the_append_and_recovers_by_itse
         buffer.append([tick(1)])
     cursor = buffer.cursors["d"]
     chunk = cursor.read(100)
-    cursor.commit(chunk.end, chunk.samples, {})  # sending goes on
+    cursor.commit(chunk.start, chunk.end, chunk.samples, {})  # sending goes on
     buffer.sync()
     floor = 0
     buffer.append([tick(2)])
@@ -197,7 +197,7 @@ def test_promise_6_the_ledger_balances_across_restarts_and_kills(tmp_path: Path,
             cursor = buffer.cursors[chance.choice("ab")]
             chunk = cursor.read(chance.randrange(1, 90))
             refused = chance.randrange(chunk.samples + 1)
-            cursor.commit(chunk.end, chunk.samples - refused, {"rejected": refused})
+            cursor.commit(chunk.start, chunk.end, chunk.samples - refused, {"rejected": refused})
         if chance.random() < 0.5:
             buffer.close()
         else:  # as a kill leaves it: nothing is written any more

@@ -43,11 +43,11 @@ for number in itertools.count(first):
     if number % 3 == 0:
         chunk = buffer.cursors["quick"].read(100)
         say("sent", "quick", chunk.samples)
-        buffer.cursors["quick"].commit(chunk.end, chunk.samples, {})
+        buffer.cursors["quick"].commit(chunk.start, chunk.end, chunk.samples, {})
     if number % 11 == 0:
         chunk = buffer.cursors["slow"].read(50)
         say("sent", "slow", chunk.samples)
-        buffer.cursors["slow"].commit(chunk.end, chunk.samples, {})
+        buffer.cursors["slow"].commit(chunk.start, chunk.end, chunk.samples, {})
     if number % 17 == 0:
         buffer.sync()
 """
@@ -117,7 +117,7 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(tmp_path: Path) -> N
         seen = []
         while (chunk := cursor.read(10_000)).samples:
             seen += chunk.ticks
-            cursor.commit(chunk.end, chunk.samples, {})
+            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
         expected = [tick(n, WIDTH) for n, end in found.items() if end > begun_at]
         assert exactly(seen) == exactly(expected)
         assert cursor.ledger.delivered == buffer.log.end - ledger.start
@@ -169,7 +169,7 @@ def deliver(buffer: Buffer, name: str) -> None:
     cursor = buffer.cursors[name]
     while (chunk := cursor.read(1000)).samples:
         with suppress(OSError):
-            cursor.commit(chunk.end, chunk.samples, {})
+            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
 
 
 def sync(buffer: Buffer) -> bool:

@@ -50,7 +50,7 @@ def test_the_receiver_the_ledger_and_the_grid_agree_after_many_kills(
 
     assert status["damaged_records"] == 0
     assert stored == appended
-    total = sum(len(samples) for samples in appended.values())
+    total = agent.appended()
     ledgers = {each["name"]: each["ledger"] for each in status["destinations"]}
     assert ledgers["p"] | {"missed": 0, "loss_ratio": 0.0} == {
         "appended": total,

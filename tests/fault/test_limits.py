@@ -70,7 +70,7 @@ def test_a_full_buffer_keeps_its_cap_the_newest_data_whole_and_older_data_coarse
         largest = max(largest, before)
         if len(kept) % 500 == 0:  # one destination gets a little, so that it stands in the middle
             chunk = slow.read(1000)
-            slow.commit(chunk.end, chunk.samples, {})
+            slow.commit(chunk.start, chunk.end, chunk.samples, {})
             buffer.sync()
         if len(kept) % 1000 == 0:
             balances(buffer)
@@ -144,7 +144,7 @@ def test_a_destination_that_has_it_loses_nothing_by_eviction(tmp_path: Path) -> 
     for _ in range(4000):
         buffer.append([next(ticks)])
         chunk = quick.read(1000)
-        quick.commit(chunk.end, chunk.samples, {})
+        quick.commit(chunk.start, chunk.end, chunk.samples, {})
     assert quick.ledger.dropped == {}
     assert quick.ledger.delivered == buffer.log.end
     assert buffer.cursors["dead"].ledger.dropped["evicted"] > 0
@@ -180,7 +180,7 @@ def test_what_damage_did_not_touch_is_delivered(tmp_path: Path, share: float) ->
     cursor, delivered = buffer.cursors["d"], []
     while (chunk := cursor.read(10_000)).samples:
         delivered += chunk.ticks
-        cursor.commit(chunk.end, chunk.samples, {})
+        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
     assert [t.at.wall_ms for t in delivered] == [e.wall_ms for e in expected]
     assert [t.values for t in delivered] == [e.ticks[0].values for e in expected]
     assert cursor.ledger.delivered == len(expected) * len(SERIES)

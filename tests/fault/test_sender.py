@@ -48,8 +48,7 @@ class Host:
         self.wire = Client(to, "0.0.0")
         self.quarantine = Quarantine(str(folder / "data"))
         self.lane = Lane(
-            to.name,
-            to.queue_config,
+            to,
             self.cursor,
             self.buffer,
             self.quarantine,
@@ -676,8 +675,7 @@ def test_a_dead_destination_delays_no_other(tmp_path: Path) -> None:
         buffer = Buffer(str(tmp_path), ["dead", "alive"])
         lanes = [
             Lane(
-                name,
-                QueueConfig(batch_send_deadline=0.01),
+                RemoteWrite(url=url, name=name, queue_config=QueueConfig(batch_send_deadline=0.01)),
                 buffer.cursors[name],
                 buffer,
                 Quarantine(str(tmp_path)),

@@ -74,8 +74,7 @@ class Host:
             self.collect(0)
         queue = QueueConfig(batch_send_deadline=0.02)
         self.lane = Lane(
-            "there",
-            queue,
+            RemoteWrite(url=url, name="there", queue_config=queue),
             self.cursor,
             self.buffer,
             self.quarantine,

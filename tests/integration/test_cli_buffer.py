@@ -40,7 +40,7 @@ for n in range(10):
     append(n)
 cursor = buffer.cursors["central"]
 chunk = cursor.read(30)
-cursor.commit(chunk.end, chunk.samples - 2, {"rejected": 2})
+cursor.commit(chunk.start, chunk.end, chunk.samples - 2, {"rejected": 2})
 cursor.note("sending", None)
 buffer.cursors["backup"].note("held", "HTTP 401: wrong password")
 buffer.sync()

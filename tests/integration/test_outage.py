@@ -12,7 +12,8 @@ from agent import grid
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.certs import Certs
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import Login, Prometheus, Samples
+from tests.support.prometheus import Prometheus
+from tests.support.server import Login, Samples
 
 INTERVAL_MS = 1000
 NAME = "prometheus"
@@ -63,14 +64,16 @@ def test_an_outage_with_a_kill_in_it_costs_nothing_but_the_time_the_agent_was_de
         assert agent.stop() == 0
 
         stored = prometheus.raw_samples(f'{{hostname="{HOSTNAME}"}}', int(killed * 1000) - 120_000, now_ms())
-        appended = agent.buffered()
+        appended, ended = agent.buffered(), agent.ended()
         status = agent.status()
 
     assert stored == appended
+    assert {len(of) for of in ended.values()} == {1}  # by the stop, not by the kill
+    assert set(ended) <= set(appended)
     for name in GROUPS.values():
         check_grid(times(stored, name), killed, restarted, stopping)
 
-    total = sum(len(samples) for samples in appended.values())
+    total = agent.appended()
     for destination in status["destinations"]:
         ledger = destination["ledger"]
         assert ledger["appended"] == total

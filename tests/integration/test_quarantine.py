@@ -12,9 +12,9 @@ from tests.integration.test_cli_terminal import terminal
 from tests.support.agent import Agent
 from tests.support.limpet import limpet
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import Samples
 from tests.support.receiver import Answer, Receiver
-from tests.support.ticks import tick
+from tests.support.server import Samples
+from tests.support.ticks import tick, values
 from tests.support.wire import Write
 
 WORDS = "label value too long, says the receiver"
@@ -87,6 +87,7 @@ def test_a_refused_batch_is_kept_with_its_words_and_delivered_by_a_replay(tmp_pa
             assert agent.stop() == 0
         got = {labels: sorted(of) for labels, of in receiver.received().items()}
         assert got == agent.buffered()
+        assert receiver.ended() == agent.ended() != {}
         assert not receiver.broken
     events = [e for e in agent.events() if e["event"] in ("sender.rejected", "sender.quarantined")]
     assert [e["event"] for e in events] == ["sender.rejected", "sender.quarantined"] * len(listed)
@@ -198,7 +199,7 @@ def test_no_kill_loses_what_was_refused(tmp_path: Path, kills: int) -> None:
     ledger = agent.destination("there")["ledger"]
     assert ledger["appended"] == ledger["dropped"]["rejected"] + ledger["pending"]
     assert ledger["delivered"] == 0
-    appended, found = agent.buffered(), kept(agent.data_dir)
+    appended, found = agent.buffered(), values(kept(agent.data_dir))
     missing = {labels: set(of) - set(found.get(labels, [])) for labels, of in appended.items()}
     assert sum(map(len, missing.values())) <= ledger["pending"]
     assert all(set(of) <= set(appended[labels]) for labels, of in found.items())

@@ -22,8 +22,9 @@ from tests.support.agent import Agent
 from tests.support.certs import Certs
 from tests.support.limpet import Done, command, environment, limpet
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import CONFIG, Login, Prometheus, Samples
+from tests.support.prometheus import CONFIG, Prometheus
 from tests.support.receiver import Answer, Receiver
+from tests.support.server import Login, Samples
 from tests.support.ticks import BOOT
 
 SERIES = tuple(Series(f"m{n}", (("device", f"d{n % 4}"), ("hostname", "rock"))) for n in range(50))
@@ -319,7 +320,10 @@ def test_it_works_beside_a_running_agent_a_stopped_and_a_dead_one(tmp_path: Path
         assert [one["ledger"] for one in agent.status()["destinations"]] == before
         assert 0 < running["delivered"] < dead["delivered"] < stopped["delivered"]
         assert once(backup) == {labels: sorted(of) for labels, of in agent.buffered().items()}
-        assert stopped["delivered"] == size(agent.buffered())
+        assert {labels: set(of) for labels, of in backup.ended().items()} == {
+            labels: set(of) for labels, of in agent.ended().items()
+        }
+        assert stopped["delivered"] == agent.appended() > size(agent.buffered())
 
 
 def test_it_only_reads(tmp_path: Path) -> None:

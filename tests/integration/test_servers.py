@@ -16,8 +16,11 @@ import yaml
 
 from tests.support.certs import Certs
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import CONFIG, Login, Prometheus, PrometheusError
+from tests.support.prometheus import CONFIG, Prometheus
+from tests.support.real_proxy import Nginx, Tinyproxy
 from tests.support.receiver import Answer, Receiver
+from tests.support.server import Login, ServerFailed
+from tests.support.victoria import VictoriaMetrics
 from tests.support.wire import TimeSeries, WireError, Write, decode, decode_message, encode
 
 LOGIN = Login("limpet", "correct horse")
@@ -117,7 +120,7 @@ def test_prometheus_has_its_port_and_its_data_after_a_restart(
 def test_prometheus_that_cannot_start_says_why(prometheus_program: Path, tmp_path: Path) -> None:
     config = tmp_path / "prometheus.yml"
     config.write_text("nonsense: true\n")
-    with pytest.raises(PrometheusError, match="nonsense"):
+    with pytest.raises(ServerFailed, match="nonsense"):
         Prometheus(prometheus_program, tmp_path, config=config).start()
 
 
@@ -137,6 +140,58 @@ def test_the_example_of_a_web_configuration_works_as_it_stands(
     )
     with server:
         assert server.query("1") == {(): 1.0}
+
+
+def test_victoria_metrics_shows_what_came_twice(victoria_program: Path, certs: Certs, tmp_path: Path) -> None:
+    now = time.time_ns() // 1_000_000
+    samples = ((now - 6 * 3_600_000, 1.5), (now, 0.1))
+    kept = series("kept", samples)
+    with VictoriaMetrics(victoria_program, tmp_path, certs=certs, login=LOGIN) as server:
+        assert push(server.write_url, encode([kept]), ca=certs.ca).status_code == 401
+        for _ in range(2):
+            assert push(server.write_url, encode([kept]), ca=certs.ca, login=LOGIN).status_code == 204
+        twice = [samples[0], samples[0], samples[1], samples[1]]
+        assert server.raw_samples("kept", samples[0][0], now) == {kept.labels: twice}
+        assert server.raw_samples("kept", samples[0][0] + 1, now) == {kept.labels: twice[2:]}
+        server.stop()
+        server.start()
+        assert server.raw_samples("kept", now, now) == {kept.labels: twice[2:]}
+
+
+def test_nginx_asks_for_a_client_certificate(
+    victoria_program: Path, nginx_program: Path, certs: Certs, tmp_path: Path
+) -> None:
+    with (
+        VictoriaMetrics(victoria_program, tmp_path / "behind") as behind,
+        Nginx(nginx_program, tmp_path / "nginx", behind, certs=certs) as server,
+    ):
+        assert server.get("/health") == b"OK"
+        assert push(server.write_url, encode([]), ca=certs.ca).status_code == 400
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_tinyproxy_asks_for_a_password(
+    tinyproxy_program: Path, certs: Certs, tmp_path: Path, scheme: str
+) -> None:
+    login = Login("user", "its-password")
+    with (
+        Receiver(certs=certs if scheme == "https" else None) as receiver,
+        Tinyproxy(tinyproxy_program, tmp_path, login=login) as server,
+    ):
+        body = encode([series("a", ((1, 1.0),))])
+        verify = ssl.create_default_context(cafile=str(certs.ca))
+        url = receiver.url if scheme == "https" else f"http://127.0.0.1:{receiver.port}/other"
+        try:  # without a body, which it does not read: its answer might be lost in a reset
+            refused = str(httpx.get(url, proxy=httpx.Proxy(server.url), verify=verify).status_code)
+        except httpx.ProxyError as error:
+            refused = str(error)
+        assert "407" in refused
+        proxy = httpx.Proxy(server.url, auth=login)
+        answer = httpx.post(receiver.url, content=body, headers=HEADERS, proxy=proxy, verify=verify)
+        assert answer.status_code == 204
+        tunnel = f"CONNECT 127.0.0.1:{receiver.port} HTTP/1.1"
+        whole = [f"GET {url} HTTP/1.1", f"POST {receiver.url} HTTP/1.1"]
+        assert server.asked() == ([tunnel] * 2 if scheme == "https" else whole)
 
 
 def test_the_receiver_keeps_what_it_answers_2xx_and_nothing_else() -> None:

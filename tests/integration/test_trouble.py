@@ -10,7 +10,8 @@ import pytest
 from tests.support.agent import Agent
 from tests.support.certs import Certs
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import Login, Prometheus
+from tests.support.prometheus import Prometheus
+from tests.support.server import Login
 
 LOGIN = Login("host", "the right password")
 

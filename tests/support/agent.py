@@ -15,10 +15,12 @@ from typing import Any, Self
 import yaml
 
 from buffer.fs import RealFs
+from buffer.model import Labels
 from buffer.reader import Reader
 from buffer.status import status
+from tests.support import ticks
 from tests.support.net import wait_for
-from tests.support.prometheus import Samples, tied
+from tests.support.server import Samples, tied
 
 HOSTNAME = "test-host"
 
@@ -28,6 +30,9 @@ class Agent:
 
     def __init__(self, folder: Path, remote_write: list[dict[str, Any]], **config: Any) -> None:
         self.folder, self.data_dir = folder, folder / "data"
+        self.program: list[str | Path] = ["-m", "agent"]
+        # Whoever runs the tests may be a service of systemd; the agent is none.
+        self.environment = {key: value for key, value in os.environ.items() if key != "INVOCATION_ID"}
         self.config_file, self.log = folder / "limpet.yaml", folder / "agent.log"
         folder.mkdir(parents=True, exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,17 +54,17 @@ class Agent:
     def start(self) -> float:
         """Start it, and return the time at which it said that it has begun."""
         self.config_file.write_text(yaml.safe_dump(self.config))
-        command = [sys.executable, "-m", "agent", "run", "--config", str(self.config_file)]
+        command = [sys.executable, *map(str, self.program), "run", "--config", str(self.config_file)]
         with self.log.open("ab") as log:
             before = log.tell()
-            self._process = subprocess.Popen(tied(command), stdout=log, stderr=log)
+            self._process = subprocess.Popen(tied(command), stdout=log, stderr=log, env=self.environment)
         started = wait_for(lambda: self._started(before), 15, "the agent")
         return datetime.fromisoformat(started[0]["timestamp"]).timestamp()
 
-    def stop(self) -> int:
-        """Stop it with SIGTERM, and return its exit status."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Stop it with a signal, and return its exit status."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
         return self._process.wait(10)
 
     def kill(self) -> None:
@@ -93,7 +98,21 @@ class Agent:
         return [event for event in found if name in (None, event["event"])]
 
     def buffered(self) -> Samples:
-        """Return every sample that is in the buffer's files, by its labels."""
+        """Return the samples in the buffer's files, by their labels; what Prometheus should have.
+
+        Without the markers of series that ended, since Prometheus shows them to nobody: see `ended`.
+        """
+        return ticks.values(self._everything())
+
+    def ended(self) -> dict[Labels, list[int]]:
+        """Return when each series ended, by the markers in the buffer's files."""
+        return ticks.ends(self._everything())
+
+    def appended(self) -> int:
+        """Return how many samples are in the buffer's files, markers too: what a ledger counts."""
+        return sum(map(len, self._everything().values()))
+
+    def _everything(self) -> Samples:
         reader, found = Reader(RealFs(), str(self.data_dir / "segments")), Samples()
         while (entry := reader.next()) is not None:
             for tick in entry.ticks:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.prometheus import tied
+from tests.support.server import tied
 
 ROOT = Path(__file__).resolve().parents[2]
 

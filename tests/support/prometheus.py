@@ -1,65 +1,34 @@
 """A real Prometheus as a context manager: started, stopped, killed and asked by the tests and by `make run`.
 
-It runs with the configuration that ships in config/prometheus, on a loopback port and a data folder that stay
-the same over every restart, plain or with TLS and a password by its own web configuration file. What it says
-goes to a file; a start that fails shows the end of it. It ends with the process that started it, even when
-that is killed (util-linux's setpriv asks the kernel for it).
+It runs with the configuration that ships in config/prometheus, and its data folder stays the same over every
+restart; TLS and the password are its own, by its web configuration file.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import shutil
-import signal
-import ssl
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
-from urllib.parse import urlencode
+from typing import Any
 
 import bcrypt
 import yaml
 
 from tests.support.certs import Certs
-from tests.support.net import free_port, wait_for
+from tests.support.server import Login, Samples, Server
 from tests.support.wire import Labels
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "prometheus" / "prometheus.yml"
-START_DEADLINE_S = 30.0
-STOP_DEADLINE_S = 30.0
-
-Samples = dict[Labels, list[tuple[int, float]]]
 
 
-class Login(NamedTuple):
-    """A user's name and password."""
-
-    user: str
-    password: str
-
-
-class PrometheusError(RuntimeError):
-    """Prometheus did not start or stop, or refused a question; the message holds what it said."""
-
-
-def tied(command: list[str]) -> list[str]:
-    """Return the command so that it gets SIGTERM when its parent ends, however that ends."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM", *command] if setpriv else command
-
-
-class Prometheus:
+class Prometheus(Server):
     """A Prometheus below `folder`, at `url`. With `certs` it speaks TLS; with `login` it asks for a password.
 
     `client_cert` makes it ask for a certificate of the same authority. `web_config` stands in for the web
     configuration that is written otherwise. `flags` are added to the command.
     """
+
+    name = "Prometheus"
 
     def __init__(
         self,
@@ -74,51 +43,13 @@ class Prometheus:
         flags: tuple[str, ...] = (),
         port: int | None = None,
     ) -> None:
-        self.program, self.folder, self.config, self.certs, self.login = program, folder, config, certs, login
-        self.log = folder / "prometheus.log"
-        self._web_config = web_config
-        self._flags = flags
-        self._client_cert = client_cert
-        self._fixed_port = port is not None
-        self.port = port or free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._tls: ssl.SSLContext | None = None
-        if certs is not None:
-            self._tls = ssl.create_default_context(cafile=str(certs.ca))
-            self._tls.load_cert_chain(certs.client_cert, certs.client_key)
+        super().__init__(program, folder, certs=certs, login=login, port=port)
+        self.config = config
+        self._web_config, self._flags, self._client_cert = web_config, flags, client_cert
 
-    @property
-    def url(self) -> str:
-        """Its address, without a slash at the end."""
-        return f"{'https' if self.certs else 'http'}://127.0.0.1:{self.port}"
-
-    @property
-    def write_url(self) -> str:
-        """Where to push."""
-        return f"{self.url}/api/v1/write"
-
-    @property
-    def pid(self) -> int | None:
-        """Its process, None when it does not run."""
-        return self._process.pid if self._process and self._process.poll() is None else None
-
-    def start(self) -> None:
-        """Start it and return when it is ready. Raises PrometheusError when it is not within 30 s."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for attempts_left in (4, 3, 2, 1, 0):
-            try:
-                self._start()
-                break
-            except PrometheusError as error:
-                self.kill()
-                # Between choosing a port and using it, somebody else may have taken it.
-                if self._fixed_port or not attempts_left or "address already in use" not in str(error):
-                    raise
-                self.port = free_port()
-        self._fixed_port = True
-
-    def _start(self) -> None:
-        command = [
+    def command(self) -> list[str]:
+        """Return the command, with a web configuration that was just written."""
+        return [
             str(self.program),
             f"--config.file={self.config}",
             f"--storage.tsdb.path={self.folder / 'data'}",
@@ -128,22 +59,10 @@ class Prometheus:
             "--web.enable-remote-write-receiver",
             *self._flags,
         ]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                tied(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            wait_for(self._ready, START_DEADLINE_S, "Prometheus to be ready")
-        except AssertionError as error:
-            raise PrometheusError(f"{error}\n{self.tail()}") from None
 
-    def _ready(self) -> bool:
-        if self.pid is None:
-            raise PrometheusError(f"Prometheus ended at its start:\n{self.tail()}")
-        try:
-            self._get("/-/ready", {})
-        except (OSError, PrometheusError):
-            return False
+    def is_ready(self) -> bool:
+        """Whether it says so itself."""
+        self.get("/-/ready")
         return True
 
     def _write_web_config(self) -> Path:
@@ -165,44 +84,6 @@ class Prometheus:
         path = self.folder / "web.yml"
         path.write_text(yaml.safe_dump(web))
         return path.resolve()
-
-    def stop(self) -> None:
-        """End it in good order (SIGTERM). Raises PrometheusError when it takes more than 30 s."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(number)
-        try:
-            self._process.wait(STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            raise PrometheusError(f"Prometheus did not stop:\n{self.tail()}") from None
-        finally:
-            self._process = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-        if kind is not None:
-            print(f"The end of {self.log}:\n{self.tail()}", file=sys.stderr)
-
-    def tail(self, lines: int = 20) -> str:
-        """Return the last lines of what it said."""
-        if not self.log.exists():
-            return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def query(self, expr: str, at: float | None = None) -> dict[Labels, float]:
         """Return the value of each series of an instant query, at a Unix time in seconds (default: now)."""
@@ -236,28 +117,13 @@ class Prometheus:
         """Return the sum of a counter that Prometheus has of itself; 0 while it has not counted yet."""
         return sum(
             float(line.rsplit(" ", 1)[1])
-            for line in self._get("/metrics", {}).decode().splitlines()
+            for line in self.get("/metrics").decode().splitlines()
             if line.startswith((f"{metric} ", f"{metric}{{"))
         )
 
     def _api(self, what: str, parameters: dict[str, str]) -> Any:
-        answer = json.loads(self._get(f"/api/v1/{what}", parameters))
+        answer = json.loads(self.get(f"/api/v1/{what}", parameters))
         return answer["data"]
-
-    def _get(self, path: str, parameters: dict[str, str]) -> bytes:
-        query = f"?{urlencode(parameters)}" if parameters else ""
-        request = urllib.request.Request(self.url + path + query)
-        if self.login:
-            token = base64.b64encode(f"{self.login.user}:{self.login.password}".encode()).decode()
-            request.add_header("Authorization", f"Basic {token}")
-        try:
-            with urllib.request.urlopen(request, timeout=10, context=self._tls) as answer:
-                body: bytes = answer.read()
-                return body
-        except urllib.error.HTTPError as error:
-            with error:
-                said = error.read().decode(errors="replace")
-            raise PrometheusError(f"{path}: HTTP {error.code}: {said}") from None
 
 
 def _labels(metric: dict[str, str]) -> Labels:

@@ -26,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Literal, NamedTuple, Self, get_args
 
+from tests.support import ticks
 from tests.support.certs import Certs
 from tests.support.net import free_port
 from tests.support.wire import Labels, Version, WireError, Write, decode
@@ -209,7 +210,18 @@ class Receiver:
         self.stop()
 
     def received(self) -> dict[Labels, list[tuple[int, float]]]:
-        """Return the samples of the kept requests that were answered 2xx, in the order of arrival."""
+        """Return the samples of the kept requests that were answered 2xx, in the order of arrival.
+
+        Without the markers of series that ended: those are in `ended`.
+        """
+        return ticks.values(self.everything())
+
+    def ended(self) -> dict[Labels, list[int]]:
+        """Return when each series ended, by the markers in those requests."""
+        return ticks.ends(self.everything())
+
+    def everything(self) -> dict[Labels, list[tuple[int, float]]]:
+        """Return all that is in those requests."""
         samples: dict[Labels, list[tuple[int, float]]] = {}
         with self._lock:
             for write in self.accepted:

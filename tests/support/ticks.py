@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from buffer.model import Instant, Series, Tick
+from buffer.model import Instant, Labels, Series, Tick, is_stale
+
+Sample = tuple[int, float]
 
 BOOT = "0123456789abcdef0123456789abcdef"
 STEP_MS = 10_000
@@ -28,6 +30,18 @@ def tick(number: int, width: int = 3, group: str = "probe", boot: str = BOOT) ->
     at = Instant(START_MS + number * STEP_MS, number * STEP_MS, boot)
     series = TABLES[width] if group == "probe" else table(group, width)
     return Tick(at, group, series, [float(number * 64 + i) for i in range(width)])
+
+
+def values(samples: Mapping[Labels, Sequence[Sample]]) -> dict[Labels, list[Sample]]:
+    """Return samples without the markers of series that ended, which PromQL shows to nobody either."""
+    found = {labels: [one for one in of if not is_stale(one[1])] for labels, of in samples.items()}
+    return {labels: of for labels, of in found.items() if of}
+
+
+def ends(samples: Mapping[Labels, Sequence[Sample]]) -> dict[Labels, list[int]]:
+    """Return the times of the markers among samples, which `values` leaves out."""
+    found = {labels: [at for at, value in of if is_stale(value)] for labels, of in samples.items()}
+    return {labels: of for labels, of in found.items() if of}
 
 
 def bits(values: Sequence[float]) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 
 from buffer.buffer import Buffer, OnFull, thinnable
 from buffer.errors import BufferFull
+from buffer.ledger import Ledger
 from buffer.segment import MAX_SAMPLES, Header
 from buffer.status import status
 from tests.support.faults import Failing, MemoryFs, eio
@@ -38,7 +39,7 @@ def fill(buffer: Buffer, first: int, end: int) -> None:
 def deliver(buffer: Buffer, name: str, limit: int = 1 << 30) -> int:
     cursor, found = buffer.cursors[name], 0
     while found < limit and (chunk := cursor.read(min(60, limit - found))).samples:
-        cursor.commit(chunk.end, chunk.samples, {})
+        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
         found += chunk.samples
     return found
 
@@ -54,6 +55,11 @@ def balanced(buffer: Buffer) -> bool:
         == c.ledger.delivered + c.pending() + sum(c.ledger.dropped.values()) + c.thinned_ahead()
         for c in buffer.cursors.values()
     )
+
+
+def at(position: int, *ahead: tuple[int, int]) -> Ledger:
+    delivered = position + sum(end - start for start, end in ahead)
+    return Ledger(position, 0, delivered, {}, 0, 0, "idle", None, 0.0, None, ahead)
 
 
 # Room.
@@ -186,7 +192,7 @@ def test_a_full_disk_stops_the_append_alone_and_recovers_by_itself(tmp_path: Pat
         cursor = buffer.cursors[name]
         while (chunk := cursor.read(60)).samples:
             try:
-                cursor.commit(chunk.end, chunk.samples, {})
+                cursor.commit(chunk.start, chunk.end, chunk.samples, {})
             except OSError:
                 pass
         assert cursor.ledger.delivered == 3 * number
@@ -294,11 +300,11 @@ def test_what_is_thinned_into_one_segment_is_never_more_than_one_can_stand_for()
     """Ticks that never change cost so little that a run of small files has a very long way."""
     step = MAX_SAMPLES // 3
     log = [(Header(n * step, 1, (n + 1) * step, step // 6), 100) for n in range(40)]
-    level, run = thinnable(log, [0], max_size=4000, segment_size=500)
+    level, run = thinnable(log, [at(0)], max_size=4000, segment_size=500)
     assert level == 2
     assert run[-1].end_seq - run[0].first_seq <= MAX_SAMPLES
     huge = [(Header(n * 2 * MAX_SAMPLES, 0, (n + 1) * 2 * MAX_SAMPLES, 1), 100) for n in range(40)]
-    assert thinnable(huge, [0], max_size=4000, segment_size=500) == (0, [])
+    assert thinnable(huge, [at(0)], max_size=4000, segment_size=500) == (0, [])
 
 
 # Destinations.

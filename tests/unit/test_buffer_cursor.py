@@ -31,7 +31,10 @@ def sealed(line: bytes) -> bytes:
 
 
 def with_fields(**fields: Any) -> bytes:
-    return sealed(json.dumps({"version": 1, "generation": 3, **USED._asdict(), **fields}).encode())
+    """The contents of a slot, of version 1 where nothing else is said."""
+    known = {"version": 1, "generation": 3, **USED._asdict()}
+    del known["ahead"]
+    return sealed(json.dumps({**known, **fields}).encode())
 
 
 # The file.
@@ -92,7 +95,7 @@ WRONG: dict[str, bytes] = {
     "a number": sealed(b"1"),
     "nothing in it": sealed(b"{}"),
     "no version": sealed(json.dumps(USED._asdict()).encode()),
-    "a newer version": with_fields(version=2),
+    "a newer version": with_fields(version=3),
     "a field too many": with_fields(surprise=1),
     "a field too few": sealed(b'{"version": 1, "position": 0, "start": 0}'),
     "endless depth": sealed(b"[" * 60_000),
@@ -130,7 +133,7 @@ def test_what_is_no_cursor_file_starts_at_the_oldest_record_and_stops_nothing(
     with_log = Buffer(str(tmp_path), ["a", "b"])
     for number in range(10):
         with_log.append([tick(number)])
-    with_log.cursors["b"].commit(30, 30, {})
+    with_log.cursors["b"].commit(0, 30, 30, {})
     with_log.close()
     file = tmp_path / "cursors" / "a.json"
     file.write_bytes(data)
@@ -165,7 +168,7 @@ def test_a_ledger_of_any_fields_is_sound_or_none(changed: dict[str, Any]) -> Non
         assert 0 <= found.start <= found.position
         assert found.position - found.start == found.delivered + sum(found.dropped.values())
         assert all(count >= 0 for count in (found.delivered, *found.dropped.values()))
-        found.settle(found.position + 10, {"rejected": 3}, "delivered")
+        found.settle(found.position, found.position + 10, {"rejected": 3}, "delivered")
         encode(found)
 
 
@@ -201,7 +204,7 @@ def test_reading_again_returns_the_same_until_it_is_committed() -> None:
     first, again = cursor.read(20), cursor.read(20)
     assert exactly(first.ticks) == exactly(again.ticks) == exactly([tick(n) for n in range(6)])
     assert (first.samples, first.end) == (18, 18)
-    cursor.commit(first.end, 18, {})
+    cursor.commit(first.start, first.end, 18, {})
     assert exactly(cursor.read(20).ticks) == exactly([tick(n) for n in range(6, 12)])
     assert exactly(cursor.read(1).ticks) == exactly([tick(6)])  # one record at least
     assert balanced(cursor)
@@ -215,7 +218,7 @@ def test_everything_is_read_once_in_order_whatever_the_batch() -> None:
         while (chunk := cursor.read(limit)).samples:
             assert chunk.samples <= max(limit, 3)
             found += chunk.ticks
-            cursor.commit(chunk.end, chunk.samples, {})
+            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
         assert exactly(found) == exactly([tick(n) for n in range(40)])
         assert (cursor.pending(), cursor.ledger.delivered) == (0, 120)
         cursor.close()
@@ -254,7 +257,9 @@ def test_the_ledger_balances_after_every_step(todo: list[tuple[str, int]]) -> No
             cursor, chunk = Cursor(fs, "d", "a", log, loaded, clock=lambda: 0.0), None
         elif chunk is not None:
             refused = min(amount, chunk.samples) if step == "reject" else 0
-            cursor.commit(chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {})
+            cursor.commit(
+                chunk.start, chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {}
+            )
             committed += chunk.samples - refused
             chunk = None
         assert balanced(cursor)
@@ -269,7 +274,7 @@ def test_what_cannot_be_read_is_counted_corrupt_and_the_rest_delivered() -> None
     middle[40] ^= 0xFF  # its first record, a key frame
     cursor = Cursor(fs, "d", "a", log, NEW)
     while (chunk := cursor.read(10)).samples:
-        cursor.commit(chunk.end, chunk.samples, {})
+        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
     lost = firsts[2] - firsts[1]
     assert cursor.ledger.dropped == {"corrupt": lost}
     assert cursor.ledger.delivered == 120 - lost
@@ -282,11 +287,11 @@ def test_what_was_evicted_after_it_was_read_counts_once() -> None:
     cursor = Cursor(fs, "d", "a", log, NEW)
     chunk = cursor.read(30)
     cursor.skip(15, "evicted")
-    cursor.commit(chunk.end, chunk.samples, {})
+    cursor.commit(chunk.start, chunk.end, chunk.samples, {})
     assert (cursor.ledger.delivered, cursor.ledger.dropped) == (15, {"evicted": 15})
     chunk = cursor.read(30)
     cursor.skip(60, "evicted")
-    cursor.commit(chunk.end, chunk.samples, {})
+    cursor.commit(chunk.start, chunk.end, chunk.samples, {})
     assert (cursor.ledger.delivered, cursor.ledger.dropped) == (15, {"evicted": 45})
     assert balanced(cursor)
     assert cursor.read(10).samples == 0
@@ -297,7 +302,7 @@ def test_a_rejected_batch_whose_front_was_evicted_keeps_both_reasons() -> None:
     cursor = Cursor(fs, "d", "a", log, NEW)
     chunk = cursor.read(30)
     cursor.skip(18, "evicted")
-    cursor.commit(chunk.end, 0, {"rejected": chunk.samples})
+    cursor.commit(chunk.start, chunk.end, 0, {"rejected": chunk.samples})
     assert (cursor.ledger.delivered, cursor.ledger.dropped) == (0, {"evicted": 18, "rejected": 12})
 
 
@@ -314,15 +319,15 @@ def test_the_file_is_written_at_most_once_a_second_and_when_asked() -> None:
         ledger = load(fs, "d/cursors/a.json")
         return ledger.position if ledger else None
 
-    cursor.commit(3, 3, {})
+    cursor.commit(0, 3, 3, {})
     assert stored() == 3
-    cursor.commit(6, 3, {})
+    cursor.commit(3, 6, 3, {})
     cursor.note("waiting", "HTTP 503")
     assert stored() == 3
     now += 1
-    cursor.commit(9, 3, {})
+    cursor.commit(6, 9, 3, {})
     assert stored() == 9
-    cursor.commit(12, 3, {})
+    cursor.commit(9, 12, 3, {})
     cursor.persist()
     assert stored() == 12
     writes = cursor.written
@@ -338,7 +343,7 @@ def test_a_cursor_moves_though_its_file_cannot_be_written_and_the_file_follows()
     cursor._fs = Failing(fs, 1, eio, lasting=True)
     for end in (3, 6):
         with pytest.raises(OSError):
-            cursor.commit(end, 3, {})
+            cursor.commit(end - 3, end, 3, {})
         assert cursor.position == end
     assert load(fs, "d/cursors/a.json") is None
     cursor._fs = fs
@@ -353,7 +358,7 @@ def test_the_file_never_points_behind_the_end_of_the_log_after_a_power_cut() -> 
     for seed in range(30):
         fs, log = open_log(20)
         cursor = Cursor(fs, "d", "a", log, NEW)
-        cursor.commit(60, 60, {})
+        cursor.commit(0, 60, 60, {})
         if seed % 2:
             cursor.persist()
         fs.cut(random.Random(seed))
@@ -366,7 +371,7 @@ def test_a_slot_that_was_torn_leaves_the_one_before() -> None:
     log.sync()
     cursor = Cursor(fs, "d", "a", log, NEW)
     for end in (3, 6, 9):
-        cursor.commit(end, 3, {})
+        cursor.commit(end - 3, end, 3, {})
         cursor.persist()
     whole = read_all(fs, "d/cursors/a.json", 2 * SLOT)
     for at in range(0, 180, 7):

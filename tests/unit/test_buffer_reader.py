@@ -365,7 +365,7 @@ def read_only_copy(tmp_path: Path) -> Path:
     for number in range(500):
         buffer.append([tick(number, 16)])
     buffer.sync()
-    buffer.cursors["a"].commit(160, 160, {})
+    buffer.cursors["a"].commit(0, 160, 160, {})
     buffer.sync()
     copy = tmp_path / "copy"
     shutil.copytree(data, copy)

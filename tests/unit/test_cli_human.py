@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.cli import human
 from agent.cli.exposition import Reading, documents, exposition, selector
-from buffer.model import Series
+from buffer.model import STALE, Series
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +89,7 @@ def test_duration(seconds: float, text: str) -> None:
         ("load_average_1m", -0.0, "", "0"),
         ("inode_free", 1e18, "", "1e+18"),
         ("memory_free_bytes", math.nan, "bytes", "NaN"),
+        ("memory_free_bytes", STALE, "bytes", "ended"),
         ("memory_free_bytes", -math.inf, "bytes", "-Inf"),
     ],
 )

@@ -12,7 +12,7 @@ from agent.cli import main as cli
 from agent.cli import tail
 from buffer.fs import RealFs
 from buffer.log import Log
-from buffer.model import Instant, Series, Tick
+from buffer.model import STALE, Instant, Series, Tick
 
 BOOT = "0123456789abcdef" * 2
 SEGMENT = 2000
@@ -161,6 +161,16 @@ def test_json() -> None:
         "collector": "load",
         "samples": [{"name": "load_average_1m", "labels": {"hostname": "web-01"}, "value": "NaN"}],
     }
+
+
+def test_series_that_ended() -> None:
+    tick = ticks(9)[1]._replace(group="load.ended", values=[STALE])
+    assert tail.line(tick, tail.UNLIMITED).endswith(
+        '  load.ended     1 series  load_average_1m{hostname="web-01"} ended\n'
+    )
+    assert tail.values(tick).endswith('       ended  load_average_1m{hostname="web-01"}\n')
+    document = tail.document(tick)
+    assert (document["collector"], document["samples"][0]["value"]) == ("load.ended", "StaleNaN")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,11 +19,11 @@ from agent import export, jsonl
 from agent.export import Family, family
 from agent.replay.selection import Selection
 from agent.replay.source import File
-from buffer.model import Instant, Series, Tick
+from buffer.model import STALE, Instant, Series, Tick
 from buffer.selector import parse
 from tests.support.ticks import BOOT, START_MS, bits
 
-SPECIALS = [0.0, -0.0, 1e-320, 5e300, math.nan, math.inf, -math.inf, jsonl.STALE, 0.1 + 0.2, 2.0**53]
+SPECIALS = [0.0, -0.0, 1e-320, 5e300, math.nan, math.inf, -math.inf, STALE, 0.1 + 0.2, 2.0**53]
 
 
 def a_nan(number: int) -> float:
@@ -123,7 +123,7 @@ def lines_of(source: Sequence[Tick]) -> list[dict[str, object]]:
 
 
 def test_a_json_line_to_the_letter() -> None:
-    assert text(export.json_lines(ticks([READS], [[1.0], [jsonl.STALE]]))) == (
+    assert text(export.json_lines(ticks([READS], [[1.0], [STALE]]))) == (
         '{"name":"reads_total","labels":{"disk":"sda"},"type":"counter","unit":"","help":"Reads.",'
         '"samples":[[1750000000000,1.0],[1750000010000,"StaleNaN"]]}\n'
     )
@@ -181,6 +181,31 @@ def test_json_lines_come_back_bit_for_bit(
     }
 
 
+@given(st.lists(st.sampled_from(["", "a", "b", "ab", "stop"]), min_size=1, max_size=40), st.integers(1, 9))
+def test_markers_are_in_their_place_among_the_samples_of_their_series(sets: list[str], room: int) -> None:
+    """Series that come and go, and stops: each series' samples are in the order of time over all lines."""
+    source: list[Tick] = []
+    live = ""
+    for i, names in enumerate(sets):
+        at = Instant(START_MS + i * 10_000, i * 10_000, BOOT)
+        now = "" if names == "stop" else names
+        for group, kept, value in (("g", now, float(i)), ("g.ended", set(live) - set(now), STALE)):
+            table = tuple(Series(name, ()) for name in sorted(kept))
+            source += [Tick(at, group, table, [value] * len(table))] if table else []
+        live = now
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "SAMPLES", room)
+        found: dict[object, list[object]] = {}
+        for line in lines_of(source):
+            assert isinstance(line["samples"], list)
+            found.setdefault(line["name"], []).extend(line["samples"])
+    expected: dict[object, list[object]] = {}
+    for tick in source:
+        for series, value in zip(tick.series, tick.values, strict=True):
+            expected.setdefault(series.name, []).append([tick.at.wall_ms, jsonl.special(value)])
+    assert found == expected
+
+
 @pytest.mark.parametrize(
     "wrong", ["", "nan", "Stale", "NaN:", "NaN:7ff0000000000000", "NaN:+ff8000000000000"]
 )
@@ -190,7 +215,7 @@ def test_what_is_no_value_is_refused(wrong: str) -> None:
 
 
 def test_csv_is_csv() -> None:
-    source = ticks([FREE, READS], [[0.5, math.inf], [-0.0, jsonl.STALE]], step_ms=1)
+    source = ticks([FREE, READS], [[0.5, math.inf], [-0.0, STALE]], step_ms=1)
     rows = list(csv_reader.DictReader(io.StringIO(text(export.csv(source)))))
     assert list(rows[0]) == ["timestamp_ms", "time", "name", "labels", "value"]
     assert [row["name"] for row in rows] == ["disk_free_bytes", "reads_total"] * 2

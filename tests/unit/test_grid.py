@@ -49,6 +49,14 @@ def test_the_times_of_a_wide_grid_are_times_of_the_dense_one(
     assert grid.slot(slot, dense, grid.offset(host, dense)) == slot
 
 
+@given(NOW, st.lists(st.integers(100, 86_400_000), max_size=8), HOST)
+def test_a_time_off_the_grids_is_on_none_of_them_and_near(now: int, intervals: list[int], host: str) -> None:
+    grids = [(interval, grid.offset(host, interval)) for interval in intervals]
+    found = grid.off_grid(now, grids)
+    assert now <= found <= now + len(intervals)
+    assert all(grid.slot(found, *each) != found for each in grids)
+
+
 @given(NOW, INTERVAL, st.integers(1, 1_000), HOST)
 def test_between_two_grid_times_lie_those_that_were_skipped(
     now: int, interval: int, steps: int, host: str

@@ -41,7 +41,9 @@ class Rig:
         log = structlog.get_logger()
         kept = Quarantine(str(folder))
         cursor = self.buffer.cursors["central"]
-        self.lane: Lane = open_lane(to, cursor, self.buffer, kept, __version__, log)
+        self.lane: Lane = open_lane(
+            to, cursor, self.buffer, kept, __version__, log, from_boot=frozenset(), labels={}
+        )
         self.plan = Plan("cpu", lambda _now: [], Columns((), {}), 10, 5, "web-01")
         self.schedule = Schedule([self.plan], self.buffer, "0" * 32, log, SystemClock())
         self._collect = health.build(self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW)

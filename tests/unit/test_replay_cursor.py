@@ -77,7 +77,7 @@ def test_the_ledger_balances_at_every_position(
         seen += [tick.at.wall_ms for tick in chunk.ticks]
         left = {"delivered": 0, "rejected": chunk.samples, "repeated": chunk.samples // 3}[fate]
         it.stats.samples_repeated += left if fate == "repeated" else 0
-        it.commit(chunk.end, chunk.samples - left, {"rejected": left} if left else {})
+        it.commit(chunk.start, chunk.end, chunk.samples - left, {"rejected": left} if left else {})
         ledger = it.ledger
         lost[fate] = lost.get(fate, 0) + left
         assert (ledger.rejected, ledger.repeated) == (lost.get("rejected", 0), lost.get("repeated", 0))
@@ -97,7 +97,7 @@ def test_a_batch_is_no_larger_than_asked_for_but_one_piece_at_least() -> None:
     assert it.read(11).samples == 6
     assert it.read(12).samples == 12
     assert it.read(1).samples == 6
-    it.commit(12, 12, {})
+    it.commit(0, 12, 12, {})
     assert it.read(5).samples == 30
 
 
@@ -108,7 +108,7 @@ def test_a_long_stretch_of_nothing_is_settled_bit_by_bit() -> None:
         chunk = it.read(10_000)
         assert chunk.ticks == []
         ends.append(chunk.end)
-        it.commit(chunk.end, 0, {})
+        it.commit(chunk.start, chunk.end, 0, {})
     assert len(ends) >= 2
     assert it.ledger.read == 300 * count
 
@@ -119,7 +119,7 @@ def test_what_stands_before_a_damage_is_sent(error: LimpetError | OSError) -> No
     chunk = it.read(1000)
     assert chunk.samples == 12
     assert it.problem is error
-    it.commit(chunk.end, 12, {})
+    it.commit(chunk.start, chunk.end, 12, {})
     assert it.pending() == 0
 
 
@@ -131,7 +131,7 @@ def test_the_ledger_is_saved_at_most_once_a_second_and_when_asked() -> None:
     for _ in range(30):
         clock.now += 0.25
         chunk = it.read(1)
-        it.commit(chunk.end, 3, {})
+        it.commit(chunk.start, chunk.end, 3, {})
     assert saved == [3, 15, 27, 39, 51, 63, 75, 87]
     it.save()
     assert saved[-1] == 90
@@ -145,7 +145,7 @@ def test_a_state_comes_back_and_goes_away(tmp_path: Path, monkeypatch: pytest.Mo
     file = state.path("/data", "there", "https://x/", "6h", None, None)
     assert state.load(file) is None
     for position in (1, 2):
-        kept = State(99, "f", -5, 7, Ledger(position, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11, 12, None))
+        kept = State(99, "f", -5, 7, Ledger(position, 2, 3, 4, 5, 6, 0, 7, 8, 9, 10.5, 11, 12, None))
         state.save(file, kept)
         assert state.load(file) == kept
     assert [path.name for path in (tmp_path / "state/limpet").iterdir()] == [Path(file).name]

@@ -16,6 +16,7 @@ from agent.replay.selection import Selection
 from agent.replay.source import Piece
 from agent.sender.lane import EMPTY
 from agent.sender.outcome import Outcome, Verdict
+from agent.sender.protocol import Protocol
 from agent.sender.state import Rules
 from buffer.model import Tick
 from tests.support import wire
@@ -25,6 +26,7 @@ THERE = RemoteWrite(
     url="http://127.0.0.1:1/",
     name="there",
     queue_config=QueueConfig(max_samples_per_send=30, min_backoff=0.001),
+    protobuf_message="prometheus.WriteRequest",
 )
 QUICK = Rules(0.001, 0.002, 0.001, 0.002)
 DELIVERED = Outcome(Verdict.DELIVERED, 204)
@@ -63,12 +65,18 @@ class Script:
         self.stored: list[tuple[int, float]] = []
         self.interrupt_at = -1
 
-    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+    def wire_bytes(self) -> int:
+        return sum(map(len, self.bodies))
+
+    def post(self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None) -> Outcome:
         self.bodies.append(body)
         outcome = self.outcomes.pop(0) if self.outcomes else self.rest
         if outcome.verdict is Verdict.DELIVERED:
             self.stored += [s for series in wire.decode(body).series for s in series.samples]
         return outcome
+
+    def changed(self) -> bool:
+        return False
 
     def interrupt(self) -> None:
         pass

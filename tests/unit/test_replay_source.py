@@ -18,7 +18,7 @@ from agent.replay.selection import FIRST_MS, LAST_MS, Selection
 from agent.replay.source import PIECE, File, Log, Piece, Refused, Source
 from buffer import segment
 from buffer.buffer import Buffer
-from buffer.model import Series, Tick
+from buffer.model import STALE, Series, Tick
 from buffer.quarantine import Quarantine
 from buffer.selector import parse
 from tests.support.ticks import START_MS, STEP_MS, bits, exactly, tick
@@ -175,7 +175,7 @@ def test_a_file_is_replayed_whole(tmp_path: Path, packed: bool) -> None:
 
 def test_values_that_json_has_no_number_for(tmp_path: Path) -> None:
     file = tmp_path / "f"
-    values = [math.nan, jsonl.STALE, math.inf, -math.inf, -0.0, 7.0, 5e-324]
+    values = [math.nan, STALE, math.inf, -math.inf, -0.0, 7.0, 5e-324]
     file.write_text(jsonl.line(Series("a", ()), range(7), values))
     assert bits([value for _, _, value in samples_of(File(str(file)))]) == bits(values)
 

@@ -19,7 +19,8 @@ from agent.schedule import Plan, Schedule, SystemClock
 from agent.series import Columns
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
-from buffer.model import Series
+from buffer.lanes import RAW
+from buffer.model import ENDED, Series, is_stale
 from buffer.reader import Entry, Reader
 from tests.support.net import wait_for
 
@@ -152,10 +153,10 @@ class Rig:
         )
         return collector
 
-    def run(self, seconds: float) -> None:
-        """Run from now on, for so long."""
+    def run(self, seconds: float, *, series_end: bool = False) -> None:
+        """Run from now on, for so long; then all series end, or do not."""
         self.schedule = Schedule(self._plans, self.buffer, BOOT, self.log, self.world)
-        self.schedule._stop = self.world
+        self.schedule._stop, self.schedule._series_end = self.world, series_end
         self.world.clear()
         self.world.run_until(self.world.now + seconds)
         self.schedule._run()
@@ -193,6 +194,17 @@ class Rig:
 
     def times(self, name: str) -> list[int]:
         return [entry.wall_ms for entry in self.rounds() for tick in entry.ticks if tick.group == name]
+
+    def ended(self, name: str) -> list[tuple[int, list[str]]]:
+        """When series of a collector ended, and which: their cores."""
+        found = []
+        for entry in self.rounds():
+            for tick in entry.ticks:
+                if tick.group == name + ENDED:
+                    assert {series.name for series in tick.series} == {"b"}
+                    found.append((entry.wall_ms, [dict(series.labels)["core"] for series in tick.series]))
+                assert all(is_stale(value) is tick.group.endswith(ENDED) for value in tick.values)
+        return found
 
     def plan(self, name: str) -> Plan:
         return next(plan for plan in self._plans if plan.name == name)
@@ -470,6 +482,19 @@ class TestErrors:
         assert rig.log.of(Event.APPEND_FAILED, "error")[0]["samples"] == 1
         assert len(rig.log.of(Event.APPEND_FAILED, "debug")) == failures - 1
 
+    def test_a_collector_that_returns_nothing_does_not_say_that_the_disk_is_well_again(
+        self, rig: Rig
+    ) -> None:
+        rig.add("cpu")
+        slow = rig.add("slow")
+        slow.labels = ()
+        rig.hang(slow)
+        rig.disk.broken = True
+        rig.world.at(1.0, lambda: rig.release(slow))
+        rig.run(1.9)
+        assert len(slow.calls) == 1
+        assert rig.log.loud() == [Event.APPEND_FAILED]
+
     def test_failed_runs_are_missed_when_the_next_one_is_good(self, rig: Rig) -> None:
         bad = rig.add("disk_io")
         bad.labels = ("sda", "sdb")
@@ -536,11 +561,223 @@ class TestClock:
         assert rig.buffer.log.missed == 0
 
 
+class TestSeriesThatEnd:
+    def test_one_that_is_gone_gets_a_marker_in_the_record_in_which_it_is_not(self, rig: Rig) -> None:
+        disks = rig.add("disk_io")
+        disks.labels = ("sda", "sdb", "sdc")
+        rig.add("cpu")
+        rig.world.at(15, lambda: setattr(disks, "labels", ("sda",)))
+        rig.run(55)
+        first = slot(START)
+        assert rig.ended("disk_io") == [(first + 20_000, ["sdb", "sdc"])]
+        (record,) = [entry for entry in rig.rounds() if entry.wall_ms == first + 20_000]
+        assert [tick.group for tick in record.ticks] == ["disk_io", "disk_io.ended", "cpu"]
+        assert len({tick.at for tick in record.ticks}) == 1
+        assert record.samples == 1 + 2 + 1  # they count like any sample
+        assert rig.buffer.log.missed == 0
+
+    def test_the_scales_of_the_collector_s_own_group_stay_as_they_are(self, rig: Rig) -> None:
+        disks = rig.add("disk_io")
+        disks.labels = ("sda", "sdb")
+        rig.world.at(15, lambda: setattr(disks, "labels", ("sda",)))
+        rig.world.at(35, lambda: setattr(disks, "labels", ("sda", "sdb")))
+        rig.run(55)
+        groups = rig.buffer.log._encoder._groups
+        assert RAW not in groups["disk_io"].modes
+        assert set(groups["disk_io.ended"].modes) == {RAW}
+
+    def test_one_that_comes_back_is_simply_there_and_can_end_again(self, rig: Rig) -> None:
+        disks = rig.add("disk_io")
+        disks.labels = ("sda", "sdb")
+        for at, labels in ((5, ("sda",)), (15, ("sda", "sdb")), (25, ("sdb", "sda")), (35, ("sda",))):
+            rig.world.at(at, lambda labels=labels: setattr(disks, "labels", labels))  # type: ignore[misc]
+        rig.run(75)
+        first = slot(START)
+        assert rig.ended("disk_io") == [(first + 10_000, ["sdb"]), (first + 40_000, ["sdb"])]
+
+    def test_a_collector_that_finds_nothing_any_more_ends_all_of_them_and_misses_none(self, rig: Rig) -> None:
+        disks = rig.add("disk_io")
+        disks.labels = ("sda", "sdb")
+        rig.world.at(15, lambda: setattr(disks, "labels", ()))
+        rig.world.at(65, lambda: setattr(disks, "labels", ("sda", "sdb")))
+        rig.run(95)
+        first = slot(START)
+        assert rig.ended("disk_io") == [(first + 20_000, ["sda", "sdb"])]
+        assert rig.times("disk_io") == [first, first + 10_000, *(first + n * 10_000 for n in range(7, 10))]
+        assert rig.buffer.log.missed == 0
+
+    @pytest.mark.parametrize("trouble", ["fails", "hangs"])
+    def test_a_run_that_fails_or_hangs_ends_nothing_however_long_that_lasts(
+        self, rig: Rig, trouble: str
+    ) -> None:
+        disks = rig.add("disk_io", timeout=3)
+        disks.labels = ("sda", "sdb")
+        rig.add("cpu")
+        if trouble == "fails":
+            rig.world.at(15, lambda: setattr(disks, "error", OSError()))
+            rig.world.at(1_005, lambda: setattr(disks, "error", None))
+        else:
+            rig.world.at(15, lambda: rig.hang(disks))
+            rig.world.at(1_005, lambda: rig.release(disks))
+        meanwhile: list[object] = []
+        rig.world.at(1_000, lambda: meanwhile.append(rig.ended("disk_io")))
+        rig.world.at(1_001, lambda: setattr(disks, "labels", ("sdb",)))
+        rig.run(1_050)
+        assert meanwhile == [[]]
+        # What is not there when it works again ended meanwhile.
+        ((at, labels),) = rig.ended("disk_io")
+        assert labels == ["sda"]
+        assert at == next(time for time in rig.times("disk_io") if time > (START + 1_000) * 1000)
+        assert rig.buffer.log.missed > 0
+
+    @pytest.mark.parametrize("trouble", ["broken", "full"])
+    def test_a_marker_that_cannot_be_stored_comes_with_the_next_tick_that_can(
+        self, rig: Rig, trouble: str
+    ) -> None:
+        disks = rig.add("disk_io")
+        disks.labels = ("sda", "sdb", "sdc")
+        rig.world.at(15, lambda: setattr(disks, "labels", ("sda",)))
+        rig.world.at(15, lambda: setattr(rig.disk, trouble, True))
+        rig.world.at(25, lambda: setattr(disks, "labels", ("sda", "sdb")))
+        rig.world.at(35, lambda: setattr(rig.disk, trouble, False))
+        rig.run(65)
+        # sdb was gone only while nothing could be stored.
+        assert rig.ended("disk_io") == [(slot(START) + 40_000, ["sdc"])]
+
+    def test_one_that_was_gone_while_no_agent_ran_is_not_known_of(self, rig: Rig) -> None:
+        """The first run of a process has no rates: what it lacks says nothing."""
+        disks = rig.add("disk_io")
+        disks.labels = ("sda", "sdb")
+        rig.run(15)
+        rig.restart()
+        disks.labels = ("sda",)
+        rig.run(25)
+        assert rig.ended("disk_io") == []
+
+
+class TestStopThatEndsTheSeries:
+    def test_every_live_series_gets_one_marker_in_one_last_record(self, rig: Rig) -> None:
+        cpu, disks, usage = rig.add("cpu"), rig.add("disk_io"), rig.add("disk_usage", interval=60)
+        cpu.labels, disks.labels, usage.labels = ("0", "1"), ("sda", "sdb"), ("/",)
+        rig.world.at(15, lambda: setattr(disks, "labels", ("sda",)))
+        rig.run(33, series_end=True)
+        *_, before, last = rig.rounds()
+        assert {tick.group: len(tick.series) for tick in last.ticks} == {
+            "cpu.ended": 2,
+            "disk_io.ended": 1,
+            "disk_usage.ended": 1,
+        }
+        assert last.wall_ms == int(rig.world.wall() * 1000)
+        assert before.wall_ms < last.wall_ms < slot(rig.world.wall()) + 10_000
+        (tick, *_) = last.ticks
+        assert tick.at.mono_ms == int(rig.world.monotonic() * 1000)
+        assert rig.buffer.log.missed == 0
+        assert rig.log.events == []
+
+    def test_a_stop_that_does_not_end_them_stores_nothing(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.run(33)
+        assert rig.ended("cpu") == []
+        assert len(rig.rounds()) == 4
+
+    def test_before_the_first_tick_there_is_nothing_to_end(self, rig: Rig) -> None:
+        rig.add("cpu").labels = ()
+        rig.run(0.1, series_end=True)
+        assert rig.rounds() == []
+        assert rig.log.events == []
+
+    def test_a_collector_that_hangs_ends_too(self, rig: Rig) -> None:
+        nfs = rig.add("nfs")
+        rig.add("cpu")
+        rig.world.at(15, lambda: rig.hang(nfs))
+        rig.run(45, series_end=True)
+        assert len(rig.ended("nfs")) == len(rig.ended("cpu")) == 1
+
+    @pytest.mark.parametrize("trouble", ["broken", "full"])
+    def test_a_disk_that_does_not_take_them_costs_the_markers_and_nothing_else(
+        self, rig: Rig, trouble: str
+    ) -> None:
+        rig.add("cpu")
+        rig.world.at(12, lambda: setattr(rig.disk, trouble, True))
+        rig.run(13, series_end=True)
+        setattr(rig.disk, trouble, False)
+        assert rig.ended("cpu") == []
+        assert len(rig.times("cpu")) == 2
+        assert rig.log.loud() == [Event.APPEND_FAILED]
+        rig.restart()
+        rig.run(25)
+        assert rig.buffer.log.missed == 0
+
+    @pytest.mark.parametrize("stop", [0.1, 4, 8.5, 31, 38.4, 59])
+    @pytest.mark.parametrize("off", [0, 0.4, 3, 9, 10, 25, 61, 500])
+    def test_after_a_restart_every_tick_is_behind_the_markers_and_soon(
+        self, rig: Rig, stop: float, off: float
+    ) -> None:
+        rig.add("cpu")
+        rig.add("disk_usage", interval=60)
+        rig.run(stop, series_end=True)
+        rig.world.now += off
+        restarted = rig.world.wall() * 1000
+        rig.restart()
+        rig.run(130)
+        missing = 0
+        for name, interval in (("cpu", 10_000), ("disk_usage", 60_000)):
+            ((ended, _),) = rig.ended(name)
+            times = rig.times(name)
+            assert times == sorted(set(times))
+            behind = [at for at in times if at > ended]
+            assert max(at for at in times if at < ended) <= ended - 1
+            assert behind[0] <= restarted + 10_000  # not a minute for the slow one
+            assert (ended - grid.offset(HOST, 10_000)) % 10_000 != 0
+            last = [at for at in times if at < ended][-1]
+            missing += grid.skipped(last, behind[0], interval)
+        assert rig.buffer.log.missed == missing
+
+    def test_a_stop_at_a_time_of_the_grid_takes_no_tick_s_place(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.run(1)
+        first = slot(START)
+        rig.world.step((first + 10_000) / 1000 - rig.world.wall() + 1e-6)
+        assert rig.schedule is not None
+        rig.schedule._end_all()
+        assert [at for at, _ in rig.ended("cpu")] == [first + 10_001]
+        rig.restart()
+        rig.run(15)
+        assert rig.times("cpu") == [first, first + 20_000]
+
+    def test_what_was_missed_is_known_even_where_the_log_begins_with_the_markers(self, rig: Rig) -> None:
+        rig.add("cpu").labels = ("0", "1", "2")
+        rig.run(13)
+        rig.buffer.log._encoder.reset()  # as if a key frame had been due
+        assert rig.schedule is not None
+        rig.schedule._end_all()
+        rig.world.now += 60
+        rig.restart()
+        assert rig.buffer.last("cpu") is None
+        rig.run(0.1)
+        *_, last, now = rig.times("cpu")
+        assert rig.buffer.log.missed == 3 * ((now - last) // 10_000 - 1) > 0
+
+    @pytest.mark.parametrize(("back", "waits"), [(0.5, True), (4, True), (9, True), (3_600, False)])
+    def test_a_clock_that_was_set_back_a_little_is_waited_for(
+        self, rig: Rig, back: float, waits: bool
+    ) -> None:
+        rig.add("cpu")
+        rig.run(12)
+        rig.world.step(-back)
+        assert rig.schedule is not None
+        rig.schedule._end_all()
+        ((ended, _),) = rig.ended("cpu")
+        now, last = int(rig.world.wall() * 1000), rig.times("cpu")[-1]
+        assert ended == (max(now, last + 1) if waits else now)
+        assert (ended > last) is waits
+
+
 def test_a_schedule_without_collectors_starts_and_stops(tmp_path: Path) -> None:
     buffer = Buffer(str(tmp_path))
     schedule = Schedule([], buffer, BOOT, Log(), World(START))
     schedule.start()
-    schedule.stop(1)
+    schedule.stop(1, series_end=True)
     assert schedule.plans == []
     buffer.close()
 
@@ -552,8 +789,9 @@ def test_the_thread_begins_and_ends(tmp_path: Path) -> None:
     schedule = Schedule([plan], buffer, BOOT, Log(), SystemClock())
     schedule.start()
     wait_for(lambda: buffer.log.end >= 3, DEADLINE, "three rounds")
-    schedule.stop(DEADLINE)
+    schedule.stop(DEADLINE, series_end=True)
     assert not schedule._thread.is_alive()
     end = buffer.log.end
+    assert buffer.last("cpu.ended") is not None
     buffer.close()
     assert buffer.log.end == end

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from agent.config import QueueConfig
+from agent.config import MetadataConfig, QueueConfig, RemoteWrite
 from agent.sender.encode import Encoded
 from agent.sender.events import Event
-from agent.sender.lane import EMPTY, Lane, stop_all
+from agent.sender.lane import EMPTY, LOOK_EVERY, Lane, stop_all
 from agent.sender.outcome import Outcome, Verdict
+from agent.sender.protocol import Protocol
 from agent.sender.state import Rules, State
 from buffer.cursor import Chunk
 from buffer.model import Instant, Series, Tick
@@ -82,8 +83,19 @@ class Memory:
     def end(self) -> int:
         return sum(_size(record) for record in self.records)
 
+    ahead = None
+
     def pending(self) -> int:
         return self.end - self.position
+
+    def pending_ahead(self) -> int:
+        return self.pending()
+
+    def go_ahead(self, samples: int) -> bool:
+        raise AssertionError("everything goes in its order")
+
+    def read_ahead(self, max_samples: int) -> Chunk:
+        raise AssertionError("everything goes in its order")
 
     def read(self, max_samples: int) -> Chunk:
         at, ticks, samples = 0, list[Tick](), 0
@@ -94,10 +106,10 @@ class Memory:
                 ticks += record
                 samples += _size(record)
             at += _size(record)
-        return Chunk(ticks, self.position + samples, samples)
+        return Chunk(ticks, self.position, self.position + samples, samples)
 
-    def commit(self, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
-        assert end > self.position
+    def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+        assert end > start == self.position
         assert delivered + sum(dropped.values()) == end - self.position
         self.position = end
         self.delivered += delivered
@@ -165,8 +177,16 @@ class Script:
         self.within: list[float | None] = []
         self.stored: dict[wire.Labels, dict[int, float]] = {}
         self.closed = False
+        self.changes: list[bool] = []
 
-    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+    def changed(self) -> bool:
+        return self.changes.pop(0) if self.changes else False
+
+    def wire_bytes(self) -> int:
+        return sum(map(len, self.bodies))
+
+    def post(self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None) -> Outcome:
+        assert speaking is Protocol.V1
         self.bodies.append(body)
         self.attempts.append(attempt)
         self.within.append(within)
@@ -187,6 +207,16 @@ class Script:
         self.closed = True
 
 
+def destination(queue: QueueConfig = QUEUE) -> RemoteWrite:
+    return RemoteWrite(
+        url="http://127.0.0.1/",
+        name="there",
+        queue_config=queue,
+        protobuf_message="prometheus.WriteRequest",
+        metadata_config=MetadataConfig(send=False),
+    )
+
+
 class Rig:
     """A lane on a memory buffer, driven step by step."""
 
@@ -198,14 +228,14 @@ class Rig:
         self.shelf = Shelf()
         self.script = Script(outcomes, lost)
         self.lane = Lane(
-            "there",
-            queue,
+            destination(queue),
             self.memory,
             self.memory,
             self.shelf,
             self.script,
             structlog.get_logger(),
             clock=self.clock,
+            wall=lambda: 1.0,
             random=lambda: 0.5,
         )
         self.lane._stopping = self.clock  # type: ignore[assignment]
@@ -361,6 +391,33 @@ def test_a_held_destination_is_probed_and_resumes_by_itself() -> None:
     assert rig.lane.error is None
 
 
+def test_a_held_destination_is_probed_as_soon_as_a_file_has_changed() -> None:
+    rig = Rig([HELD, HELD, DELIVERED])
+    rig.collect(1)
+    rig.step()
+    rig.script.changes = [False, False, True]
+    before = rig.clock.now
+    rig.step()
+    assert rig.clock.now - before == 3 * LOOK_EVERY
+    assert rig.lane.state is State.HELD  # it was no better
+    before = rig.clock.now
+    rig.step()
+    assert rig.clock.now - before == 75.0  # and is asked ever more rarely, as before
+    rig.drain()
+    assert rig.script.bodies[1:3] == [EMPTY] * 2
+
+
+def test_a_changed_file_does_not_shorten_the_wait_for_a_receiver_in_trouble() -> None:
+    rig = Rig([RETRY])
+    rig.script.changes = [True] * 100
+    rig.collect(1)
+    rig.step()
+    before = rig.clock.now
+    rig.step()
+    assert rig.clock.now - before == 1.5
+    assert len(rig.script.changes) == 100
+
+
 def test_a_receiver_that_takes_only_empty_writes_is_asked_ever_more_rarely() -> None:
     rig = Rig([HELD, DELIVERED] * 8)
     rig.collect(1)
@@ -418,9 +475,9 @@ def test_a_refused_batch_is_in_the_quarantine_before_the_cursor_moves() -> None:
     rig.collect(6)
     commit, kept_before = rig.memory.commit, []
 
-    def look(end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+    def look(start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         kept_before.append(len(rig.shelf.items))
-        commit(end, delivered, dropped)
+        commit(start, end, delivered, dropped)
 
     rig.memory.commit = look  # type: ignore[method-assign]
     rig.collect(6)
@@ -439,7 +496,7 @@ def test_what_was_evicted_on_its_way_is_kept_as_it_was_refused() -> None:
     rig.memory.position = 4  # the buffer was full, and dropped its oldest
     rig.memory.dropped["evicted"] = 4
 
-    def tolerant(end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+    def tolerant(start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         rig.memory.position = end  # the true cursor counts what was evicted once; see its own tests
 
     rig.memory.commit = tolerant  # type: ignore[method-assign]
@@ -632,7 +689,7 @@ def test_a_defect_in_the_middle_begins_the_batch_anew() -> None:
     rig = poisoned(refuses(5))
     rig.step()
     rig.step()
-    encode, calls = rig.lane._encoder.encode, list[None]()
+    encode, calls = rig.lane._composer._encoder.encode, list[None]()
 
     def broken(ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
         calls.append(None)
@@ -640,7 +697,7 @@ def test_a_defect_in_the_middle_begins_the_batch_anew() -> None:
             raise MemoryError
         return encode(ticks, describe)
 
-    rig.lane._encoder.encode = broken  # type: ignore[method-assign]
+    rig.lane._composer._encoder.encode = broken  # type: ignore[method-assign]
     with capture_logs() as logs:
         rig.lane._guarded(rig.step)
     assert told(logs)[-1] == ("error", Event.FAILED, "MemoryError: ")
@@ -716,7 +773,7 @@ def test_what_cannot_be_read_yet_does_not_make_the_lane_spin() -> None:
     rig.collect(6)
 
     def nothing(max_samples: int) -> Chunk:
-        return Chunk([], 0, 0)
+        return Chunk([], 0, 0, 0)
 
     rig.memory.read = nothing  # type: ignore[method-assign]
     rig.step()
@@ -791,7 +848,7 @@ class Stuck(Script):
         super().__init__()
         self.deaf, self.called, self.cut = deaf, threading.Event(), threading.Event()
 
-    def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
+    def post(self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None) -> Outcome:
         self.called.set()
         self.cut.wait(30)
         return NO_ANSWER
@@ -803,7 +860,7 @@ class Stuck(Script):
 
 def running(script: Script, **options: Any) -> tuple[Lane, Gate]:
     gate = Gate()
-    lane = Lane("there", QUEUE, gate, gate, Shelf(), script, structlog.get_logger(), **options)
+    lane = Lane(destination(), gate, gate, Shelf(), script, structlog.get_logger(), **options)
     return lane, gate
 
 

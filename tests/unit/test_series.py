@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import socket
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.collectors import Metric, Sample
 from agent.config import Config
-from agent.series import Columns, host_labels
-from buffer.model import Series
+from agent.series import Columns, gone, host_labels, markers
+from buffer.model import Instant, Series, is_stale
+from tests.support.ticks import bits
 
 METRICS = (Metric("up", "gauge", "", "Is it?"), Metric("sent_total", "counter", "bytes", "What went out."))
 HOST = {"hostname": "web-01", "region": "eu"}
@@ -74,3 +77,35 @@ def test_the_host_is_called_what_the_configuration_says() -> None:
 
 def test_a_host_without_a_name_has_the_system_s() -> None:
     assert host_labels(Config()) == {"hostname": socket.gethostname()}
+
+
+KEYS = st.lists(st.sampled_from(["a", "b", "c", "d"]), unique=True)
+
+
+@given(KEYS, KEYS)
+def test_gone_is_what_was_there_and_is_no_more(before: list[str], now: list[str]) -> None:
+    found = gone(tuple(Series(name, ()) for name in before), tuple(Series(name, ()) for name in now))
+    assert [series.name for series in found] == [name for name in before if name not in now]
+
+
+def test_what_did_not_change_is_not_even_looked_at() -> None:
+    class Untouched(tuple[Series, ...]):
+        def __iter__(self) -> Iterator[Series]:
+            raise AssertionError
+
+    same = Untouched((Series("up", ()),))
+    assert gone(same, same) == ()
+
+
+def test_markers_are_a_tick_of_their_own() -> None:
+    series, at = (Series("up", ()), Series("sent_total", (), "counter")), Instant(1, 2, "0" * 32)
+    tick = markers(at, "network", series)
+    assert (tick.at, tick.group, tick.series) == (at, "network.ended", series)
+    assert bits(tick.values) == bytes.fromhex("020000000000f07f") * 2  # 0x7ff0000000000002
+    assert [is_stale(value) for value in (*tick.values, math.nan, math.inf, 0.0)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]

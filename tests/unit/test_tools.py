@@ -103,6 +103,36 @@ def test_what_is_in_the_cache_is_not_fetched_again(tmp_path: Path, monkeypatch: 
     assert servers.ensure("prometheus", tmp_path) == servers.Server(there, "version 3.0")
 
 
+def test_a_program_without_a_version_has_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(program(tmp_path / "bin/apt-get", "exit 100").parent))
+    there = program(tmp_path / "victoria-metrics-1.2+ds1-3/usr/bin/victoria-metrics", "echo; exit 0")
+    assert servers.ensure("victoria-metrics", tmp_path) == servers.Server(there, "victoria-metrics 1.2+ds1-3")
+
+
+def test_a_program_is_where_and_is_asked_as_its_package_has_it(tmp_path: Path) -> None:
+    script = '[ "$*" = -v ] && echo nginx 1.0 >&2'
+    there = program(tmp_path / "nginx-1.0/usr/sbin/nginx", script)
+    assert servers.ensure("nginx", tmp_path) == servers.Server(there, "nginx 1.0")
+
+
+def test_no_folder_in_the_cache_can_be_of_two_servers() -> None:
+    names = list(servers.PACKAGES)
+    assert [(a, b) for a in names for b in names if b.startswith(f"{a}-")] == []
+
+
+def test_what_cannot_be_had_is_a_failure_unless_it_is_only_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = cached(tmp_path, "prometheus-3.0", "echo version 3.0")
+    monkeypatch.setenv("PATH", str(program(tmp_path / "bin/apt-get", "exit 100").parent))
+    monkeypatch.setattr(servers.ensure, "__defaults__", (tmp_path,))
+    assert servers.main(["nginx", "prometheus"]) == 1
+    assert servers.main(["--try", "nginx", "prometheus"]) == 0
+    assert capsys.readouterr().out == f"{there}\n"
+
+
 def test_without_a_package_the_path_is_asked_and_then_the_operator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

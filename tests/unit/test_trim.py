@@ -40,7 +40,7 @@ def build(folder: Path) -> Buffer:
         buffer.append([tick(number, WIDTH)])
     fast = buffer.cursors["fast"]
     chunk = fast.read(TICKS * WIDTH // 2)
-    fast.commit(chunk.end, chunk.samples - 10, {"rejected": 10})
+    fast.commit(chunk.start, chunk.end, chunk.samples - 10, {"rejected": 10})
     buffer.log.sync()
     for cursor in buffer.cursors.values():
         cursor.persist()

@@ -38,7 +38,7 @@ def build(folder: Path, files: int = 3) -> None:
         if not run:
             cursor = buffer.cursors["prod"]
             chunk = cursor.read(9)
-            cursor.commit(chunk.end, chunk.samples, {})
+            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
         buffer.close()
 
 
@@ -382,7 +382,7 @@ def test_while_a_writer_appends_thins_and_drops_there_is_no_false_alarm(tmp_path
                 if number % 50 == 0:
                     fast = buffer.cursors["fast"]
                     chunk = fast.read(200)
-                    fast.commit(chunk.end, chunk.samples, {})
+                    fast.commit(chunk.start, chunk.end, chunk.samples, {})
                     buffer.sync()
         except BaseException as error:
             failed.append(error)
