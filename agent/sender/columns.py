@@ -14,7 +14,7 @@ Speed comes from work per series instead of per sample: rows become columns in o
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from itertools import pairwise
+from operator import lt
 from typing import Generic, NamedTuple, TypeVar
 
 from buffer.model import Series, Tick
@@ -24,20 +24,13 @@ Stamps = tuple[int, ...]
 Values = tuple[float, ...]
 
 
-class Column(NamedTuple, Generic[K]):
-    """A series by its key, as it came, and its values, oldest first."""
-
-    key: K
-    series: Series
-    values: Values
-
-
 class Block(NamedTuple, Generic[K]):
     """Series that came in the same ticks. `rows` are these ticks by time, `stamps` their times."""
 
     rows: tuple[Tick, ...]
     stamps: Stamps
-    columns: list[Column[K]]
+    columns: list[tuple[K, Series, Values]]
+    """A series by its key, as it came, and its values, oldest first."""
 
 
 class Merged(NamedTuple, Generic[K]):
@@ -57,7 +50,7 @@ def merge(ticks: Iterable[Tick], key: Callable[[Series], K | None]) -> Merged[K]
     sets = list(by_set.values())
 
     relabeled = 0
-    by_key: dict[K, tuple[tuple[int, ...], Column[K]]] = {}  # the sets that a series came in, in their order
+    by_key: dict[K, tuple[tuple[int, ...], Series, Values]] = {}  # the sets that it came in, in their order
     for number, (series, rows) in enumerate(sets):
         source: tuple[int, ...] = (number,)
         for one, values in zip(series, zip(*[row.values for row in rows], strict=True), strict=True):
@@ -65,13 +58,13 @@ def merge(ticks: Iterable[Tick], key: Callable[[Series], K | None]) -> Merged[K]
             if name is None:
                 relabeled += len(values)
             elif (before := by_key.get(name)) is None:
-                by_key[name] = source, Column(name, one, values)
+                by_key[name] = source, one, values
             else:
-                by_key[name] = before[0] + source, Column(name, one, before[1].values + values)
+                by_key[name] = before[0] + source, one, before[2] + values
 
-    shared: dict[tuple[int, ...], list[Column[K]]] = {}
-    for source, column in by_key.values():
-        shared.setdefault(source, []).append(column)
+    shared: dict[tuple[int, ...], list[tuple[K, Series, Values]]] = {}
+    for name, (source, one, values) in by_key.items():
+        shared.setdefault(source, []).append((name, one, values))
 
     blocks, samples, repeated = [], 0, 0
     for source, columns in shared.items():
@@ -80,7 +73,7 @@ def merge(ticks: Iterable[Tick], key: Callable[[Series], K | None]) -> Merged[K]
         order = _time_order(stamps)
         if order is not None:
             repeated += (len(stamps) - len(order)) * len(columns)
-            columns = [one._replace(values=tuple([one.values[i] for i in order])) for one in columns]
+            columns = [(name, one, tuple([values[i] for i in order])) for name, one, values in columns]
             came, stamps = tuple([came[i] for i in order]), tuple([stamps[i] for i in order])
         samples += len(stamps) * len(columns)
         blocks.append(Block(came, stamps, columns))
@@ -89,7 +82,7 @@ def merge(ticks: Iterable[Tick], key: Callable[[Series], K | None]) -> Merged[K]
 
 def _time_order(stamps: Stamps) -> list[int] | None:
     """The indices that put `stamps` in order, the first of equal ones only; None: they are."""
-    if all(a < b for a, b in pairwise(stamps)):
+    if all(map(lt, stamps, stamps[1:])):
         return None
     first: dict[int, int] = {}
     for i, stamp in enumerate(stamps):

@@ -24,9 +24,9 @@ which costs nothing and saves 4 to 7 % on the wire. A receiver does not care abo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from struct import Struct
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from agent.sender.columns import Stamps, Values
 from buffer.model import Series, Tick
@@ -46,7 +46,6 @@ Relabel = Callable[[Mapping[str, str]], dict[str, str] | None]
 """What becomes of labels, `__name__` among them; None, and a result without a name: the series is not sent."""
 
 Pairs = list[tuple[bytes, bytes]]
-H = TypeVar("H")
 
 
 class Encoded(NamedTuple):
@@ -88,7 +87,8 @@ class Encoder(ABC):
 
     def labels(self, series: Series) -> bytes | None:
         """The identity of a series after relabeling; None: it is not sent. Series of the same are one."""
-        return self._lookup(series).identity
+        known = self._known.get(series)
+        return known[0] if known else self._lookup(series).identity
 
     def _lookup(self, series: Series) -> _Known:
         known = self._known.get(series)
@@ -133,19 +133,17 @@ def field(tag: int, content: bytes) -> bytes:
     return bytes((tag,)) + varint(len(content)) + content
 
 
-def samples(stamps: Stamps, starts: Stamps, columns: Iterable[tuple[H, Values]]) -> Iterator[tuple[H, bytes]]:
-    """The samples of some columns that share their times, by their first value, as the fields of a TimeSeries.
+def writer(stamps: Stamps, starts: Stamps = ()) -> Callable[[Values], bytes]:
+    """Return what writes the samples of a series with these times, as the fields of a TimeSeries.
 
-    `starts` has a start for each time, or 0 for none; it may be empty. What stands in front of a column's values
-    is handed through.
+    `starts` has a start for each time, or 0 for none; or it is empty.
     """
     # Between two values of a series stand the same bytes in every series of the block: the end of
     # one sample and the start of the next. So a series is fixed bytes and values in turn.
-    ends = [b"\x10" + varint(stamp) for stamp in stamps]
+    ends = [b"\x10" + _stamp(stamp) for stamp in stamps]
     if starts:
-        ends = [
-            end + b"\x18" + varint(start) if start else end for end, start in zip(ends, starts, strict=True)
-        ]
+        told = {start: b"\x18" + _stamp(start) if start else b"" for start in set(starts)}
+        ends = [end + told[start] for end, start in zip(ends, starts, strict=True)]
     begins = [bytes((0x12, 9 + len(end), 0x09)) for end in ends]
     fixed = [begins[0], *(end + begin for end, begin in zip(ends, begins[1:], strict=False)), ends[-1]]
     packer = Struct(f"<{len(fixed[0])}s" + "".join([f"d{len(part)}s" for part in fixed[1:]]))
@@ -154,14 +152,33 @@ def samples(stamps: Stamps, starts: Stamps, columns: Iterable[tuple[H, Values]])
     zeros = b"".join([bytes((0x12, len(end))) + end for end in ends])  # a value that is not there is 0.0
     doubles = Struct(f"{len(stamps)}d")
     all_zero = bytes(doubles.size)
-    for head, values in sorted(columns, key=_first_value):
+
+    def write(values: Values) -> bytes:
         # no -0.0 among them, which is another value
         if not any(values) and doubles.pack(*values) == all_zero:
-            yield head, zeros
-        else:
-            arguments[1::2] = values
-            yield head, packer.pack(*arguments)
+            return zeros
+        arguments[1::2] = values
+        return packer.pack(*arguments)
+
+    return write
 
 
-def _first_value(column: tuple[object, Values]) -> float:
-    return column[1][0]
+def _stamp(ms: int) -> bytes:
+    """The same as `varint`, in half the time, for the years from 1971 to 2109."""
+    if 1 << 35 <= ms < 1 << 42:
+        return bytes(
+            (
+                ms & 127 | 128,
+                ms >> 7 & 127 | 128,
+                ms >> 14 & 127 | 128,
+                ms >> 21 & 127 | 128,
+                ms >> 28 & 127 | 128,
+                ms >> 35,
+            )
+        )
+    return varint(ms)
+
+
+def first_value(column: tuple[bytes, object, Values]) -> float:
+    """What the series that share their times are ordered by."""
+    return column[2][0]

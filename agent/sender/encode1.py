@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from agent.sender.columns import Stamps, Values, merge
-from agent.sender.encode import TYPES, Encoded, Encoder, Pairs, field, samples, utf8, varint
+from agent.sender.encode import TYPES, Encoded, Encoder, Pairs, field, first_value, utf8, varint, writer
 from buffer.model import Series, Tick
 
 
@@ -26,19 +26,22 @@ class Encoder1(Encoder):
         families where they are among the ticks.
         """
         merged = merge(ticks, self.labels)
-        shared: dict[Stamps, list[tuple[bytes, Values]]] = {}
-        described: dict[str, Series] = {}
+        shared: dict[Stamps, list[tuple[bytes, Series, Values]]] = {}
         for block in merged.blocks:
-            shared.setdefault(block.stamps, []).extend([(one.key, one.values) for one in block.columns])
-            if describe:
-                for one in block.columns:
-                    family = self._lookup(one.series).family
-                    if family in describe:
-                        described[family] = one.series
+            shared.setdefault(block.stamps, []).extend(block.columns)
         parts: list[bytes] = []
         for stamps, columns in shared.items():
-            for labels, written in samples(stamps, (), columns):
+            write = writer(stamps)
+            for labels, _, values in sorted(columns, key=first_value):
+                written = write(values)
                 parts += (b"\x0a" + varint(len(labels) + len(written)) + labels, written)
+        described: dict[str, Series] = {}
+        if describe:
+            for block in merged.blocks:
+                for _, series, _ in block.columns:
+                    family = self._lookup(series).family
+                    if family in describe:
+                        described[family] = series
         parts += [_metadata(family, described[family]) for family in sorted(described)]
         return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled)
 

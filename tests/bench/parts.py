@@ -1,19 +1,27 @@
-"""What single parts cost: bytes on disk, an append, opening a full buffer, and the command line."""
+"""What single parts cost: bytes on disk, an append, a request, opening a full buffer, and the command line.
+
+`python -m tests.bench.parts` prints what requests cost, without the rest.
+"""
 
 from __future__ import annotations
 
 import random
 import sys
 import time
-from collections.abc import Iterator
-from itertools import count, cycle, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, cycle, islice, product
 from pathlib import Path
 from statistics import median
 
+import snappy
+
+from agent.sender.encode import Encoded, Encoder
+from agent.sender.encode1 import Encoder1
+from agent.sender.encode2 import Encoder2
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from tests.bench import replay
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, table
 from tests.bench.process import ask, cpu_of
 
 LIMPET = Path(sys.executable).with_name("limpet")
@@ -21,6 +29,8 @@ FULL = 256 << 20
 SEGMENT = 4 << 20
 NOISE = 4_000
 RUNS = 5
+FULL_BATCH = 10_000
+END_MS = 1_790_000_000_000
 
 OPEN = """
 import json, os, sys, time
@@ -76,6 +86,51 @@ def widened(recording: replay.Recording, series: int) -> Iterator[list[Tick]]:
         yield [Tick(ticks[0].at, "wide", columns, list(islice(cycle(values), series)))]
 
 
+def encoding(recording: replay.Recording, samples: int) -> Iterator[Figure]:
+    """Bytes and CPU of request bodies in both protocols, for batches of a drain and for steady ones."""
+    rounds = list(replay.repeated(recording, samples, END_MS))
+    counting = frozenset({"cpu", "disk_io", "network", "memory"})
+    encoders: dict[str, Callable[[], Encoder]] = {
+        "1.0": Encoder1,
+        "2.0": lambda: Encoder2(from_boot=counting),
+        "2.0, no metadata": lambda: Encoder2(metadata=False, from_boot=counting),
+    }
+    kinds = {
+        "full": list(batches(rounds, FULL_BATCH, len(rounds))),
+        "steady": list(batches(rounds, FULL_BATCH, 3)),
+    }
+    for (kind, ticks), (name, encoder) in product(kinds.items(), encoders.items()):
+        spent, found = min((_encoded(encoder(), ticks) for _ in range(RUNS)), key=lambda run: run[0])
+        held = sum(one.samples for one in found)
+        size = sum(len(snappy.compress(one.body)) for one in found)
+        how = f"{held / len(found):,.0f} samples in a request"
+        limit = 4 if kind == "full" else None
+        yield Figure(f"{kind} request bodies, {name}", size / held, "B/sample", limit, how)
+        yield Figure(
+            f"CPU to encode a million, {kind}, {name}", spent / held * 1e6, "s", None, f"best of {RUNS}"
+        )
+
+
+def batches(rounds: Iterable[Sequence[Tick]], samples: int, most: int) -> Iterator[list[Tick]]:
+    """Cut rounds into batches of at most so many samples and rounds."""
+    batch: list[Tick] = []
+    size = count = 0
+    for ticks in rounds:
+        more = sum(len(tick.values) for tick in ticks)
+        if batch and (size + more > samples or count == most):
+            yield batch
+            batch, size, count = [], 0, 0
+        batch += ticks
+        size, count = size + more, count + 1
+    yield batch
+
+
+def _encoded(encoder: Encoder, batches: Sequence[Sequence[Tick]]) -> tuple[float, list[Encoded]]:
+    begun = time.process_time()
+    found = [encoder.encode(ticks) for ticks in batches]
+    return time.process_time() - begun, found
+
+
 def opening(folder: Path, recording: replay.Recording) -> list[Figure]:
     """Time and memory it takes to open a buffer of 256 MiB."""
     fill_up(folder / "full", recording)
@@ -116,3 +171,7 @@ def commands() -> list[Figure]:
         )
         for argument in ("version", "--help")
     ]
+
+
+if __name__ == "__main__":
+    print(table(list(encoding(replay.load(), 200_000))))

@@ -23,6 +23,8 @@ from buffer.model import Instant, Series, Tick
 
 HOST = Path(__file__).parents[1] / "fixtures" / "bench" / "host.json.xz"
 BOOT_ID = "0" * 31 + "1"
+UPTIME_MS = 86_400_000
+"""How long the host has been up when the first round begins."""
 
 
 class Recording(NamedTuple):
@@ -74,20 +76,22 @@ def _short(value: float) -> float | int:
 def load(path: Path = HOST) -> Recording:
     """Read a recording."""
     stored: dict[str, Any] = json.loads(lzma.decompress(path.read_bytes()))
-    ticks = [tick for block in stored["blocks"] for tick in _ticks(block)]
+    booted_ms = min(block["wall_ms"][0] for block in stored["blocks"]) - UPTIME_MS
+    ticks = [tick for block in stored["blocks"] for tick in _ticks(block, booted_ms)]
     ticks.sort(key=lambda tick: tick.at.wall_ms)
     rounds = [list(round_) for _, round_ in groupby(ticks, key=lambda tick: tick.at)]
     return Recording(stored["about"], stored["interval_ms"], rounds)
 
 
-def _ticks(block: dict[str, Any]) -> Iterator[Tick]:
+def _ticks(block: dict[str, Any], booted_ms: int) -> Iterator[Tick]:
     series = tuple(
         Series(name, tuple(sorted(labels.items())), kind, unit, help_text)
         for name, kind, unit, help_text, labels in block["series"]
     )
     rows = zip(*block["columns"], strict=True)
     for wall_ms, row in zip(block["wall_ms"], rows, strict=True):
-        yield Tick(Instant(wall_ms, wall_ms, BOOT_ID), block["group"], series, [float(v) for v in row])
+        at = Instant(wall_ms, wall_ms - booted_ms, BOOT_ID)
+        yield Tick(at, block["group"], series, [float(v) for v in row])
 
 
 def repeated(recording: Recording, samples: int, end_ms: int) -> Iterator[list[Tick]]:
@@ -99,9 +103,11 @@ def repeated(recording: Recording, samples: int, end_ms: int) -> Iterator[list[T
     first = recording.rounds[0][0].at.wall_ms
     shift = end_ms - end_ms % recording.interval_ms - times * recording.span_ms - first
     shift += first % recording.interval_ms
+    booted_ms = first + shift - UPTIME_MS
     for _ in range(times):
         for ticks in recording.rounds:
-            at = Instant(ticks[0].at.wall_ms + shift, ticks[0].at.wall_ms + shift, BOOT_ID)
+            wall_ms = ticks[0].at.wall_ms + shift
+            at = Instant(wall_ms, wall_ms - booted_ms, BOOT_ID)
             yield [tick._replace(at=at) for tick in ticks]
         shift += recording.span_ms
 

@@ -1,9 +1,14 @@
-"""A small receiver for remote write 1.0, on a real socket, that answers as it is told.
+"""A small receiver for remote write 1.0 and 2.0, on a real socket, that answers as it is told.
 
 It decodes what arrives by `tests.support.wire`, which is stricter than Prometheus: a request that breaks the
 specification is answered 400 and kept in `broken`. Answers are scripted as a list; when the list is used up,
-`refuse` may answer by what is in the request, else `default` does (204). `requests` has all that could be decoded, from the moment they are there; only those
-that are answered 2xx count as `accepted`, and those whose client was cut off before the answer do not.
+`refuse` may answer by what is in the request, else `default` does (204). `requests` has all that could be decoded,
+from the moment they are there; only those that are answered 2xx count as `accepted`, and those whose client was cut
+off before the answer do not. The answer to a 2.0 message counts what was written: all with 2xx, else nothing.
+
+What comes in a protocol that it does not speak is kept in `foreign`, and never asks the script: it is answered 415 as
+the specification has it, 400 as an old server that tries to read it, or 204 as one that reads it and finds nothing
+("silent", as VictoriaMetrics does).
 
 Standalone (`python -m tests.support.receiver --port 9201`) it shows what it receives, line by line.
 """
@@ -19,14 +24,33 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self, get_args
 
 from tests.support import ticks
 from tests.support.certs import Certs
 from tests.support.net import free_port
-from tests.support.wire import Labels, WireError, Write, decode
+from tests.support.wire import Labels, Version, WireError, Write, decode
 
 LARGEST_BODY = 64 * 1024 * 1024
+
+Speaks = Literal["1.0", "2.0", "both"]
+Foreign = Literal["415", "400", "silent"]
+
+HEADERS: Mapping[Version, Mapping[str, str]] = {
+    "1.0": {
+        "Content-Encoding": "snappy",
+        "Content-Type": "application/x-protobuf",
+        "X-Prometheus-Remote-Write-Version": "0.1.0",
+    },
+    "2.0": {
+        "Content-Encoding": "snappy",
+        "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        "X-Prometheus-Remote-Write-Version": "2.0.0",
+    },
+}
+"""What a request has to come with."""
+
+WRITTEN = "X-Prometheus-Remote-Write-{}-Written"
 
 
 class Answer(NamedTuple):
@@ -114,6 +138,9 @@ class Receiver:
     """A context manager; `url` is where to push. It listens on loopback, with TLS if `certs` are given.
 
     `client_cert` asks for a certificate of the same authority. The last `keep` requests are kept whole.
+    `speaks` says which protocols it knows, `to_foreign` how it answers the other. All that may be changed while it
+    runs, and so may `counts`: whether a 2.0 message is answered with the counts. An answer of the script may have
+    counts of its own among its headers.
     """
 
     def __init__(
@@ -124,13 +151,18 @@ class Receiver:
         client_cert: bool = False,
         port: int | None = None,
         keep: int | None = None,
+        speaks: Speaks = "both",
+        to_foreign: Foreign = "415",
+        counts: bool = True,
     ) -> None:
+        self.speaks, self.to_foreign, self.counts = speaks, to_foreign, counts
         self.default = Answer()
         self.refuse: Callable[[Write], Answer | None] = lambda _: None
         self.answers: deque[Answer] = deque(answers)
         self.requests: deque[Received] = deque(maxlen=keep)
         self.accepted: deque[Write] = deque(maxlen=keep)
         self.broken: deque[tuple[str, bytes]] = deque(maxlen=keep)
+        self.foreign: deque[Received] = deque(maxlen=keep)
         self.latest: dict[Labels, tuple[int, float]] = {}
         self.samples = 0
         self.writes = 0
@@ -206,15 +238,17 @@ class Receiver:
             return
         body = handler.rfile.read(length)
         try:
-            if headers.get("content-encoding") != "snappy":
-                raise WireError(f"Content-Encoding is {headers.get('content-encoding')!r}")
-            if not headers.get("content-type", "").startswith("application/x-protobuf"):
-                raise WireError(f"Content-Type is {headers.get('content-type')!r}")
-            write = decode(body)
+            write = decode(body, _version(headers))
         except WireError as error:
             with self._lock:
                 self.broken.append((str(error), body))
             self._reply(handler, Answer(400, body=f"{error}\n".encode()))
+            return
+        if self.speaks not in ("both", write.version):
+            answer = FOREIGN[self.to_foreign]
+            with self._lock:
+                self.foreign.append(Received(at, handler.command, handler.path, headers, body, write, answer))
+            self._reply(handler, answer)
             return
         with self._lock:
             answer = self.answers.popleft() if self.answers else self.refuse(write) or self.default
@@ -229,6 +263,9 @@ class Receiver:
                 self.writes += 1
                 for series in write.series:
                     self.latest[series.labels] = series.samples[-1]
+        if write.version == "2.0" and self.counts:
+            written = write.samples if answer.status // 100 == 2 else 0
+            answer = answer._replace(headers={**_counts(written), **answer.headers})
         self._reply(handler, answer)
 
     def _reply(self, handler: _Handler, answer: Answer) -> None:
@@ -245,12 +282,42 @@ class Receiver:
             handler.wfile.write(answer.body)
 
 
+FOREIGN: Mapping[Foreign, Answer] = {
+    "415": Answer(415, body=b"this message is not supported\n"),
+    "400": Answer(400, body=b"proto: illegal wireType\n"),
+    "silent": Answer(204),
+}
+
+
+def _version(headers: Mapping[str, str]) -> Version:
+    """Which protocol the headers tell. Raises WireError where they are not those of one."""
+    for version, expected in HEADERS.items():
+        if all(headers.get(name.lower()) == value for name, value in expected.items()):
+            return version
+    shown = {name: headers.get(name.lower()) for name in HEADERS["1.0"]}
+    raise WireError(f"headers of no protocol: {shown}")
+
+
+def _counts(samples: int) -> dict[str, str]:
+    return {
+        WRITTEN.format("Samples"): str(samples),
+        WRITTEN.format("Histograms"): "0",
+        WRITTEN.format("Exemplars"): "0",
+    }
+
+
 def main() -> None:
     """Receive until Ctrl-C, and say once in two seconds what came."""
-    parser = argparse.ArgumentParser(description="A small remote write 1.0 receiver on loopback.")
+    parser = argparse.ArgumentParser(description="A small remote write receiver on loopback.")
     parser.add_argument("--port", type=int, help="default: a free one")
+    parser.add_argument("--speaks", choices=get_args(Speaks), default="both", help="default: both protocols")
+    parser.add_argument(
+        "--to-foreign", choices=get_args(Foreign), default="415", help="what the other protocol is answered"
+    )
     options = parser.parse_args()
-    with Receiver(port=options.port, keep=0) as receiver:
+    with Receiver(
+        port=options.port, keep=0, speaks=options.speaks, to_foreign=options.to_foreign
+    ) as receiver:
         print(f"receiving at {receiver.url}", flush=True)
         try:
             while True:

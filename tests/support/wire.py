@@ -1,52 +1,44 @@
-"""Remote write 1.0 as the specification has it, by protobuf's own library.
+"""Remote write 1.0 and 2.0 as the specifications have them, by protobuf's own library.
 
-The agent's encoder is its own; this is what it is checked against. The field numbers are those of
-prometheus/prompb (types.proto, remote.proto), the rules those of the remote write 1.0 specification,
-sections "Protocol", "Labels" and "Ordering". `decode` refuses what breaks a MUST of them, so that a receiver
-built on it is stricter than Prometheus is.
+The agent's encoders are its own; this is what they are checked against. The messages are those of the `.proto` files,
+the rules those of the specifications: of 1.0 the sections "Protocol", "Labels" and "Ordering", of 2.0 (2.0-rc.4)
+"Symbols", "Series Labels" and "Samples". `decode` refuses what breaks a MUST of them, so that a receiver built on
+it is stricter than Prometheus is; and what breaks a SHOULD, or is waste: a symbol that nobody uses, the name of a
+metric that PromQL cannot write, a start that is after its sample.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import snappy
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-Labels = tuple[tuple[str, str], ...]
+import agent.sender
+from tests.support import proto
 
-_F = descriptor_pb2.FieldDescriptorProto
-_MESSAGES = {
-    "Label": (("name", 1, _F.TYPE_STRING), ("value", 2, _F.TYPE_STRING)),
-    "Sample": (("value", 1, _F.TYPE_DOUBLE), ("timestamp", 2, _F.TYPE_INT64)),
-    "TimeSeries": (("labels", 1, "Label"), ("samples", 2, "Sample")),
-    "MetricMetadata": (
-        ("type", 1, _F.TYPE_INT32),  # an enum has the same form on the wire
-        ("metric_family_name", 2, _F.TYPE_STRING),
-        ("help", 4, _F.TYPE_STRING),
-        ("unit", 5, _F.TYPE_STRING),
-    ),
-    "WriteRequest": (("timeseries", 1, "TimeSeries"), ("metadata", 3, "MetricMetadata")),
-}
-_TYPES = {0: "unknown", 1: "counter", 2: "gauge"}
+Labels = tuple[tuple[str, str], ...]
+Version = Literal["1.0", "2.0"]
+
+PROTO = Path(agent.sender.__file__).parent / "proto"
+POOL = proto.load(PROTO / "types.proto", PROTO / "remote.proto", PROTO / "write_v2.proto")
+WriteRequest = proto.message(POOL, "prometheus.WriteRequest")
+Request = proto.message(POOL, "io.prometheus.write.v2.Request")
+
+TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
+"""By their numbers, which are the same in both protocols."""
+
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class WireError(ValueError):
-    """The bytes are no valid remote write 1.0 request."""
-
-
-class TimeSeries(NamedTuple):
-    """Labels, the name among them, and samples as (milliseconds since 1970, value)."""
-
-    labels: Labels
-    samples: tuple[tuple[int, float], ...]
+    """The bytes are no valid remote write request."""
 
 
 class Metadata(NamedTuple):
@@ -58,11 +50,24 @@ class Metadata(NamedTuple):
     help: str
 
 
+class TimeSeries(NamedTuple):
+    """Labels, the name among them, and samples as (milliseconds since 1970, value).
+
+    Only 2.0 has the rest: `starts` has one for each sample, 0 for none; it is empty where no sample has any.
+    """
+
+    labels: Labels
+    samples: tuple[tuple[int, float], ...]
+    metadata: Metadata | None = None
+    starts: tuple[int, ...] = ()
+
+
 class Write(NamedTuple):
-    """One request."""
+    """One request. With 2.0 `metadata` are those of the series, each once."""
 
     series: tuple[TimeSeries, ...]
     metadata: tuple[Metadata, ...] = ()
+    version: Version = "1.0"
 
     @property
     def samples(self) -> int:
@@ -70,77 +75,127 @@ class Write(NamedTuple):
         return sum(len(series.samples) for series in self.series)
 
 
-def _write_request() -> Any:
-    file = descriptor_pb2.FileDescriptorProto(name="remote.proto", package="prometheus", syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field, number, kind in fields:
-            if isinstance(kind, str):
-                message.field.add(
-                    name=field,
-                    number=number,
-                    label=_F.LABEL_REPEATED,
-                    type=_F.TYPE_MESSAGE,
-                    type_name=f".prometheus.{kind}",
-                )
-            else:
-                message.field.add(name=field, number=number, label=_F.LABEL_OPTIONAL, type=kind)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("prometheus.WriteRequest"))
-
-
-WriteRequest = _write_request()
-
-
-def encode(series: Iterable[TimeSeries]) -> bytes:
-    """Return the body of a request with these series, compressed as it goes over the wire."""
-    request = WriteRequest()
-    for labels, samples in series:
-        entry = request.timeseries.add()
-        for name, value in labels:
-            entry.labels.add(name=name, value=value)
-        for timestamp, number in samples:
-            entry.samples.add(timestamp=timestamp, value=number)
+def encode(
+    series: Iterable[TimeSeries], version: Version = "1.0", metadata: Iterable[Metadata] = ()
+) -> bytes:
+    """Return the body of a request, compressed as it goes over the wire. `metadata` is for 1.0 alone."""
+    request = _request1(series, metadata) if version == "1.0" else _request2(series)
     compressed: bytes = snappy.compress(request.SerializeToString())
     return compressed
 
 
-def decode(body: bytes) -> Write:
+def _request1(series: Iterable[TimeSeries], metadata: Iterable[Metadata]) -> Any:
+    request = WriteRequest()
+    for one in series:
+        entry = request.timeseries.add()
+        for name, value in one.labels:
+            entry.labels.add(name=name, value=value)
+        for timestamp, number in one.samples:
+            entry.samples.add(timestamp=timestamp, value=number)
+    for name, kind, unit, text in metadata:
+        request.metadata.add(type=TYPES.index(kind), metric_family_name=name, unit=unit, help=text)
+    return request
+
+
+def _request2(series: Iterable[TimeSeries]) -> Any:
+    symbols: dict[str, int] = {"": 0}
+
+    def ref(text: str) -> int:
+        return symbols.setdefault(text, len(symbols))
+
+    request = Request()
+    for one in series:
+        entry = request.timeseries.add(labels_refs=[ref(text) for label in one.labels for text in label])
+        for (timestamp, number), start in zip(one.samples, one.starts or [0] * len(one.samples), strict=True):
+            entry.samples.add(timestamp=timestamp, value=number, start_timestamp=start)
+        if one.metadata is not None:
+            _, kind, unit, text = one.metadata
+            entry.metadata.type = TYPES.index(kind)
+            entry.metadata.help_ref, entry.metadata.unit_ref = ref(text), ref(unit)
+    request.symbols.extend(symbols)
+    return request
+
+
+def decode(body: bytes, version: Version = "1.0") -> Write:
     """Return the request in a compressed body. Raises WireError where the specification is broken."""
     try:
         plain = snappy.uncompress(body)
     except Exception as error:  # its errors differ with the version of the library below it
         raise WireError(f"no snappy block: {error}") from error
-    return decode_message(plain)
+    return decode_message(plain, version)
 
 
-def decode_message(plain: bytes) -> Write:
+def decode_message(plain: bytes, version: Version = "1.0") -> Write:
     """Return the request in an uncompressed message. Raises WireError where the specification is broken."""
-    request = WriteRequest()
+    request = WriteRequest() if version == "1.0" else Request()
     try:
         request.ParseFromString(plain)
     except DecodeError as error:
         raise WireError(f"no protobuf message: {error}") from error
     _refuse_unknown(request)
-    write = Write(
-        tuple(
-            TimeSeries(
-                tuple((label.name, label.value) for label in entry.labels),
-                tuple((sample.timestamp, sample.value) for sample in entry.samples),
-            )
-            for entry in request.timeseries
-        ),
-        tuple(
-            Metadata(
-                entry.metric_family_name, _TYPES.get(entry.type, str(entry.type)), entry.unit, entry.help
-            )
-            for entry in request.metadata
-        ),
-    )
+    write = _write1(request) if version == "1.0" else _write2(request)
     for series in write.series:
         _check(series)
     return write
+
+
+def _write1(request: Any) -> Write:
+    series = tuple(
+        TimeSeries(
+            tuple((label.name, label.value) for label in entry.labels),
+            tuple((sample.timestamp, sample.value) for sample in entry.samples),
+        )
+        for entry in request.timeseries
+    )
+    metadata = tuple(
+        Metadata(entry.metric_family_name, _type(entry.type), entry.unit, entry.help)
+        for entry in request.metadata
+    )
+    names = [one.name for one in metadata]
+    if not all(names) or len(names) > len(set(names)):
+        raise WireError(f"metadata without a name, or twice of one: {names}")
+    return Write(series, metadata)
+
+
+def _write2(request: Any) -> Write:
+    symbols = list(request.symbols)
+    if not symbols or symbols[0]:
+        raise WireError(f"the first symbol is not empty: {symbols[:1]}")
+    if len(symbols) > len(set(symbols)):
+        raise WireError(f"a symbol stands twice: {sorted(symbols)}")
+    used = {0}
+    series = tuple(_series2(entry, symbols, used) for entry in request.timeseries)
+    if len(used) < len(symbols):
+        raise WireError(f"nobody uses {[text for at, text in enumerate(symbols) if at not in used]}")
+    metadata = dict.fromkeys(one.metadata for one in series if one.metadata is not None)
+    return Write(series, tuple(metadata), "2.0")
+
+
+def _series2(entry: Any, symbols: Sequence[str], used: set[int]) -> TimeSeries:
+    def text(ref: int) -> str:
+        if ref >= len(symbols):
+            raise WireError(f"there is no symbol {ref}")
+        used.add(ref)
+        return symbols[ref]
+
+    texts = [text(ref) for ref in entry.labels_refs]
+    if len(texts) % 2:
+        raise WireError(f"a label without a value: {texts}")
+    labels = tuple(zip(texts[::2], texts[1::2], strict=True))
+    metadata = None
+    if entry.HasField("metadata"):
+        found = entry.metadata
+        name = dict(labels).get("__name__", "")
+        metadata = Metadata(name, _type(found.type), text(found.unit_ref), text(found.help_ref))
+    starts = tuple(sample.start_timestamp for sample in entry.samples)
+    samples = tuple((sample.timestamp, sample.value) for sample in entry.samples)
+    return TimeSeries(labels, samples, metadata, starts if any(starts) else ())
+
+
+def _type(number: int) -> str:
+    if not 0 <= number < len(TYPES):
+        raise WireError(f"there is no type {number}")
+    return TYPES[number]
 
 
 def _refuse_unknown(message: Any) -> None:
@@ -149,7 +204,7 @@ def _refuse_unknown(message: Any) -> None:
         raise WireError(f"{message.DESCRIPTOR.name} has unknown fields {numbers}")
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for entry in value:
+            for entry in value if field.is_repeated else (value,):
                 _refuse_unknown(entry)
 
 
@@ -166,3 +221,5 @@ def _check(series: TimeSeries) -> None:
         raise WireError(f"no samples: {shown}")
     if any(left >= right for (left, _), (right, _) in pairwise(series.samples)):
         raise WireError(f"samples are not in time order: {shown}")
+    if any(start > at for start, (at, _) in zip(series.starts, series.samples, strict=False) if start):
+        raise WireError(f"a start is after its sample: {shown}")

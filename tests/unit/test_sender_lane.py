@@ -192,7 +192,7 @@ class Script:
         self.within.append(within)
         outcome = self.outcomes.pop(0) if self.outcomes else self.refuse(wire.decode(body)) or DELIVERED
         if outcome.verdict is Verdict.DELIVERED or (self.lost and outcome is NO_ANSWER):
-            for labels, samples in wire.decode(body).series:
+            for labels, samples, *_ in wire.decode(body).series:
                 known = self.stored.setdefault(labels, {})
                 for at, value in samples:
                     if at not in known:

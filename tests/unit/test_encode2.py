@@ -1,0 +1,164 @@
+"""What only remote write 2.0 has: symbols, metadata of each series, and when counters began."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import pytest
+
+from agent.sender.encode1 import Encoder1
+from agent.sender.encode2 import MAX_LAYOUTS, TOLERANCE_MS, Encoder2
+from buffer.model import Instant, Series, Tick
+from tests.support import wire
+
+STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]
+
+SENT = Series("sent_bytes_total", (("device", "eth0"),), "counter", "bytes", "Bytes sent.")
+FREE = Series("free_bytes", (("device", "sda"),), "gauge", "bytes", "Bytes free.")
+INFO = Series("host_info", (), "info", "", "")
+
+BOOTED = 1_750_000_000_000
+HOUR = 3_600_000
+
+
+def tick(at: int, series: tuple[Series, ...], *values: float, boot: int = BOOTED, boot_id: str = "x") -> Tick:
+    return Tick(Instant(at, at - boot, boot_id), "net", series, values)
+
+
+NOW = BOOTED + HOUR
+
+
+# Symbols and metadata.
+
+
+def test_a_request_without_series_is_a_valid_one() -> None:
+    assert Encoder2().encode(()).body == b"\x22\x00"
+    assert Encoder1().encode(()).body == b""
+    assert wire.decode_message(b"\x22\x00", "2.0").series == ()
+
+
+def test_one_that_is_read_as_1_0_is_empty() -> None:
+    request = wire.WriteRequest()
+    request.ParseFromString(Encoder2().encode([tick(NOW, (SENT, FREE), 1, 2)]).body)
+    assert not request.ListFields()
+
+
+def test_metadata_needs_no_asking_and_can_be_switched_off() -> None:
+    ticks = [tick(NOW, (SENT, FREE, INFO), 1, 2, 3)]
+    assert Encoder2().families(ticks) == set()
+    found = wire.decode_message(Encoder2().encode(ticks).body, "2.0")
+    assert set(found.metadata) == {
+        wire.Metadata("sent_bytes_total", "counter", "bytes", "Bytes sent."),
+        wire.Metadata("free_bytes", "gauge", "bytes", "Bytes free."),
+        wire.Metadata("host_info", "info", "", ""),
+    }
+    body = Encoder2(metadata=False).encode(ticks).body
+    assert {series.metadata for series in wire.decode_message(body, "2.0").series} == {None}
+    assert b"Bytes" not in body
+
+
+def test_help_that_is_no_unicode_is_escaped() -> None:
+    odd = INFO._replace(help="\udcff", unit="\ud800")
+    ticks = [tick(NOW, (odd,), 1)]
+    told = ("host_info", "info", "\\ud800", "\\udcff")
+    assert wire.decode_message(Encoder2().encode(ticks).body, "2.0").metadata == (told,)
+
+
+def test_the_table_has_what_this_request_uses_whatever_there_was_before() -> None:
+    encoder = Encoder2()
+    for series in ((SENT, FREE), (FREE,), (SENT, INFO), (SENT, FREE), (INFO,)):
+        body = encoder.encode([tick(NOW, series, *[1.0] * len(series))]).body
+        found = wire.decode_message(body, "2.0")  # refuses a symbol that nobody uses
+        assert {dict(one.labels)["__name__"] for one in found.series} == {one.name for one in series}
+        assert len(encoder._layouts) <= MAX_LAYOUTS
+
+
+def test_metadata_that_changed_is_told_from_then_on() -> None:
+    encoder = Encoder2()
+    encoder.encode([tick(NOW, (SENT,), 1)])
+    body = encoder.encode([tick(NOW, (SENT._replace(help="Better."),), 1)]).body
+    [found] = wire.decode_message(body, "2.0").metadata
+    assert found.help == "Better."
+
+
+def test_a_request_of_many_series_has_references_of_two_bytes() -> None:
+    series = tuple(Series("many", (("n", str(n)),), "gauge", "", f"Help {n}.") for n in range(300))
+    found = wire.decode_message(Encoder2().encode([tick(NOW, series, *range(300))]).body, "2.0")
+    assert {(dict(one.labels)["n"], one.metadata.help if one.metadata else "") for one in found.series} == {
+        (str(n), f"Help {n}.") for n in range(300)
+    }
+
+
+# When counters began.
+
+
+class Began(NamedTuple):
+    ticks: tuple[Tick, ...]
+    starts: tuple[int, ...]
+
+
+LATE = BOOTED - 4_321  # what the clocks of a tick tell that was so late
+
+CASES = {
+    "the boot": Began((tick(NOW, (SENT,), 1),), (BOOTED,)),
+    "down to the second": Began((tick(NOW, (SENT,), 1, boot=BOOTED + 999),), (BOOTED,)),
+    "the least late of the ticks tells it": Began(
+        (tick(NOW, (SENT,), 1, boot=LATE), tick(NOW + 1, (SENT,), 1), tick(NOW + 2, (SENT,), 1, boot=LATE)),
+        (BOOTED,) * 3,
+    ),
+    "another boot": Began(
+        (tick(NOW, (SENT,), 1), tick(NOW + HOUR, (SENT,), 1, boot=NOW + 60_000, boot_id="y")),
+        (BOOTED, NOW + 60_000),
+    ),
+    "a clock that was set": Began(
+        (
+            tick(NOW, (SENT,), 1),
+            tick(NOW + 1, (SENT,), 1, boot=BOOTED + TOLERANCE_MS + 1000),
+            tick(NOW + 2, (SENT,), 1, boot=BOOTED - TOLERANCE_MS - 1000),
+        ),
+        (BOOTED, BOOTED + TOLERANCE_MS + 1000, BOOTED - TOLERANCE_MS - 1000),
+    ),
+    "a clock that was set a little is a tick that was late": Began(
+        (tick(NOW, (SENT,), 1), tick(NOW + 1, (SENT,), 1, boot=BOOTED - TOLERANCE_MS)), (BOOTED, BOOTED)
+    ),
+    "a sample that is not after it has none": Began(
+        (tick(BOOTED, (SENT,), 1), tick(BOOTED + 1, (SENT,), 1)), (0, BOOTED)
+    ),
+    "a clock that began in 1970 has none": Began(
+        (tick(500, (SENT,), 1, boot=0), tick(1500, (SENT,), 1, boot=999), tick(HOUR, (SENT,), 1, boot=-5)),
+        (),
+    ),
+    "an instant without a boot has none": Began((tick(NOW, (SENT,), 1, boot_id=""),), ()),
+    "a marker has none": Began(
+        (tick(NOW, (SENT,), 1), tick(NOW + 1, (SENT,), STALE), tick(NOW + 2, (SENT,), float("nan"))),
+        (BOOTED, 0, BOOTED),
+    ),
+    "nothing but a marker": Began((tick(NOW, (SENT,), STALE),), ()),
+    "zeros have one": Began((tick(NOW, (SENT,), 0.0), tick(NOW + 1, (SENT,), 0.0)), (BOOTED, BOOTED)),
+    "infinities of both signs": Began(
+        (tick(NOW, (SENT,), float("inf")), tick(NOW + 1, (SENT,), float("-inf"))), (BOOTED, BOOTED)
+    ),
+    "other groups have none": Began((tick(NOW, (SENT,), 1)._replace(group="own"),), ()),
+    "of two groups one": Began(
+        (tick(NOW, (SENT,), 1)._replace(group="own"), tick(NOW + 1, (SENT,), 1)), (0, BOOTED)
+    ),
+    "gauges have none": Began((tick(NOW, (FREE,), 1),), ()),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_when_a_counter_began(case: Began) -> None:
+    body = Encoder2(from_boot=frozenset({"net"})).encode(case.ticks).body
+    [found] = wire.decode_message(body, "2.0").series
+    assert found.starts == case.starts
+    assert [at for at, _ in found.samples] == [one.at.wall_ms for one in case.ticks]
+
+
+def test_counters_and_gauges_of_one_tick_go_their_own_ways() -> None:
+    ticks = [tick(NOW + at, (SENT, FREE), at, -at) for at in range(3)]
+    body = Encoder2(from_boot=frozenset({"net"})).encode(ticks).body
+    found = {dict(one.labels)["__name__"]: one for one in wire.decode_message(body, "2.0").series}
+    assert found["sent_bytes_total"].starts == (BOOTED,) * 3
+    assert found["free_bytes"].starts == ()
+    assert found["free_bytes"].samples == ((NOW, 0.0), (NOW + 1, -1.0), (NOW + 2, -2.0))
