@@ -23,9 +23,8 @@ from agent.doctor.step import NOT_TRIED, Finding, Step, bounded, fine, step, unt
 from agent.errors import LimpetError
 from agent.sender import access
 from agent.sender.client import Client
-from agent.sender.lane import EMPTY
 from agent.sender.outcome import NoToken, Outcome, Verdict, failure
-from agent.sender.protocol import Protocol
+from agent.sender.protocol import EMPTY, Protocol
 from agent.sender.proxy import Proxy, route
 
 GRACE = 0.5
@@ -282,7 +281,7 @@ class _Visit:
             self.learned = {found.decode().partition(" ")[2]}
             within -= world.clock() - started
         started, begun = world.clock(), world.wall()
-        outcome = self.client.post(EMPTY, self._first, within=within)
+        outcome = self.client.post(EMPTY[self._first], self._first, within=within)
         self._exchanged = _Exchange(
             outcome, self.client.answered.get("date"), begun, world.wall(), world.clock() - started
         )
@@ -325,7 +324,7 @@ class _Visit:
         message = self._to.protobuf_message
         if message == Protocol.V1.value:
             return fine("remote write 1.0 is taken, which is what is configured")
-        outcome = self.client.post(EMPTY, Protocol.V2, within=self._timeout)
+        outcome = self.client.post(EMPTY[Protocol.V2], Protocol.V2, within=self._timeout)
         if outcome.verdict is Verdict.DELIVERED and outcome.written is not None:
             return fine("remote write 2.0 is taken")
         if outcome.verdict in (Verdict.RETRY, Verdict.HELD):

@@ -53,6 +53,10 @@ class Exchange:
         self._pace = pace.sent(self._pace, began, cost, self._bandwidth, self._random())
         return outcome
 
+    def probe(self) -> Outcome:
+        """Send a request without series, in what the next batch would be written in."""
+        return self.ask(protocol.EMPTY[self.speaks()], 0)
+
     def wait(self, *, full: bool) -> float:
         """Seconds that the next request has to wait; `full`: there is a whole batch, or a backlog."""
         return self._pace.wait(self._clock(), full=full)

@@ -39,9 +39,6 @@ from agent.sender.report import LaneStats, Report
 from agent.sender.settle import Settlement
 from agent.sender.state import Rules, Situation, State, after_batch, after_probe, settles
 
-EMPTY = b"\x00"
-"""A write request without series, compressed, in either protocol: what a held destination is probed with."""
-
 LONGEST_WAIT = 3600.0
 FAILED_PAUSE = 10.0
 UNREADABLE_PAUSE = 1.0
@@ -196,8 +193,7 @@ class Lane:
                 return
             if self._wire.changed():
                 break
-        self._exchange.speaks()
-        was, outcome = self._now, self._exchange.ask(EMPTY, 0)
+        was, outcome = self._now, self._exchange.probe()
         self._now = after_probe(was, outcome, self._clock(), self._rules, self._random())
         if self._now.state is State.HELD:
             self._report.held(self._now, was.error)

@@ -53,6 +53,10 @@ HEADERS = {
 }
 
 
+EMPTY = {Protocol.V1: b"\x00", Protocol.V2: b"\x02\x04\x22\x00"}
+"""A write request without series, compressed: what a held destination is probed with. 2.0 has its empty symbol."""
+
+
 class Speech(NamedTuple):
     """What is spoken to a receiver, and what is known of it."""
 

@@ -20,8 +20,10 @@ from structlog.typing import EventDict
 from agent.config import Authorization, BasicAuth, QueueConfig, RemoteWrite, Secret, TlsConfig
 from agent.sender.client import LARGEST_ANSWER, Client
 from agent.sender.events import Event
-from agent.sender.lane import EMPTY, Lane, stop_all
+from agent.sender.lane import Lane, stop_all
 from agent.sender.outcome import Verdict
+from agent.sender.protocol import EMPTY as EMPTIES
+from agent.sender.protocol import Protocol
 from agent.sender.state import Rules, State
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
@@ -31,6 +33,8 @@ from tests.support import wire
 from tests.support.certs import Certs, make_certs
 from tests.support.net import free_port, wait_for
 from tests.support.receiver import Answer, Receiver
+
+EMPTY = EMPTIES[Protocol.V1]
 
 PASSWORD = "hunter2"
 QUICK = Rules(0.01, 0.05, 0.01, 0.05)

@@ -9,14 +9,17 @@ import pytest
 
 from agent.config import BasicAuth, Secret, TlsConfig
 from agent.sender.client import Client
-from agent.sender.lane import EMPTY
 from agent.sender.outcome import Verdict
+from agent.sender.protocol import EMPTY as EMPTIES
+from agent.sender.protocol import Protocol
 from agent.sender.state import State
 from tests.fault.test_sender import PASSWORD, arrived, destination, host
 from tests.support.certs import Certs, make_certs
 from tests.support.net import free_port, wait_for
 from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
+
+EMPTY = EMPTIES[Protocol.V1]
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ from structlog.typing import EventDict
 from agent.config import MetadataConfig, QueueConfig, RemoteWrite
 from agent.sender.encode import Encoded
 from agent.sender.events import Event
-from agent.sender.lane import EMPTY, LOOK_EVERY, Lane, stop_all
+from agent.sender.lane import LOOK_EVERY, Lane, stop_all
 from agent.sender.outcome import Outcome, Verdict
+from agent.sender.protocol import EMPTY as EMPTIES
 from agent.sender.protocol import Protocol
 from agent.sender.state import Rules, State
 from buffer.cursor import Chunk
@@ -29,6 +30,8 @@ from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Item
 from tests.support import wire
 from tests.support.net import wait_for
+
+EMPTY = EMPTIES[Protocol.V1]
 
 SERIES = tuple(Series(name, (("hostname", "a"),)) for name in ("cpu", "memory"))
 LATER = tuple(Series(name, (("hostname", "a"),)) for name in ("cpu", "disk", "memory"))
