@@ -265,7 +265,9 @@ class Receiver:
                     self.latest[series.labels] = series.samples[-1]
         if write.version == "2.0" and self.counts:
             written = write.samples if answer.status // 100 == 2 else 0
-            answer = answer._replace(headers={**_counts(written), **answer.headers})
+            own = {name.lower() for name in answer.headers}
+            told = {name: value for name, value in _counts(written).items() if name.lower() not in own}
+            answer = answer._replace(headers={**told, **answer.headers})
         self._reply(handler, answer)
 
     def _reply(self, handler: _Handler, answer: Answer) -> None:
