@@ -11,6 +11,8 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
 4. Through a proxy, an https:// request goes through a tunnel (CONNECT), in which TLS is done with the receiver
    itself; an http:// request is given to the proxy with its whole URL. The proxy's credentials go to the proxy
    alone. The exchange with it has no time of its own.
+5. What was said before a request began is no answer to it: a connection on which there is more than one answer
+   is closed.
 
 No environment variable is looked at, and there is no redirect on this level.
 """
@@ -63,6 +65,8 @@ class Transport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Exchange one request; called by httpx."""
+        if self._has_surplus():
+            self._pool.close()
         url = request.url
         headers, target = request.headers.raw, url.raw_path
         if self._relay is not None:
@@ -79,6 +83,17 @@ class Transport(httpx.BaseTransport):
             )
         )
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions={})
+
+    def _has_surplus(self) -> bool:
+        """Whether bytes are left behind the last answer: httpcore would read them as the next one.
+
+        What is still in the socket it notices itself.
+        """
+        for connection in self._pool.connections:
+            http = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+            if http is not None and http.trailing_data[0]:
+                return True
+        return False
 
     def close(self) -> None:
         """Close the connection."""
