@@ -1,6 +1,6 @@
 """The lane against a model receiver, on a clock that moves only when the lane waits.
 
-What the real sockets add is in tests/fault/test_sender.py.
+What the real sockets add is in tests/fault/test_sender_*.py.
 """
 
 from __future__ import annotations
