@@ -22,17 +22,14 @@ from agent.sender.client import Client
 from agent.sender.events import Event
 from agent.sender.oauth2 import Tokens
 from agent.sender.outcome import NoToken, Verdict
-from agent.sender.protocol import EMPTY as EMPTIES
-from agent.sender.protocol import Protocol
 from agent.sender.state import State
-from tests.fault.test_sender import Host, arrived, destination, host, listener, read_request
 from tests.support.certs import Certs, make_certs
 from tests.support.net import wait_for
+from tests.support.protocols import EMPTY
 from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
+from tests.support.sending import Host, arrived, destination, host, listener, read_request
 from tests.support.tokens import CLIENT, SECRET, Guarded, Script, TokenServer, answer, hang
-
-EMPTY = EMPTIES[Protocol.V1]
 
 
 def oauth2(url: str, **settings: Any) -> OAuth2:
