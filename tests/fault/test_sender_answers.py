@@ -14,7 +14,7 @@ from agent.sender.backoff import LONGEST_WISH
 from agent.sender.events import Event
 from agent.sender.state import State
 from tests.support.net import wait_for
-from tests.support.protocols import PROTOCOLS, V1
+from tests.support.protocols import PROTOCOLS, V1, V2
 from tests.support.receiver import Answer, Receiver
 from tests.support.sending import PASSWORD, destination, host
 from tests.support.wire import Write
@@ -23,6 +23,10 @@ pytestmark = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 HEADERS = {
     V1: {"content-type": "application/x-protobuf", "x-prometheus-remote-write-version": "0.1.0"},
+    V2: {
+        "content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        "x-prometheus-remote-write-version": "2.0.0",
+    },
 }
 """What tells one protocol from another."""
 
@@ -150,7 +154,9 @@ def test_a_retry_after_of_ages_has_a_ceiling(tmp_path: Path, value: Callable[[],
         with host(tmp_path, to) as one:
             one.settled()
             one.accounted(receiver)
-        first, second, *_ = [dict(request.write.series) for request in receiver.requests]
+        first, second, *_ = [
+            {one.labels: one.samples for one in request.write.series} for request in receiver.requests
+        ]
         assert first.keys() == second.keys()
         assert all(second[labels][: len(samples)] == samples for labels, samples in first.items())
 

@@ -116,7 +116,7 @@ def test_samples(tmp_path: Path, case: tuple[float, float], protocol: str) -> No
     requests = sent(tmp_path, protocol, [tick(n, SERIES, case, FIRST_MS + 1 + n * 999) for n in range(3)])
     found: dict[str, list[tuple[int, bytes]]] = {}
     for request in requests:
-        for labels, samples in request.write.series:
+        for labels, samples, *_ in request.write.series:
             found.setdefault(dict(labels)["__name__"], []).extend(
                 (at, struct.pack("<d", value)) for at, value in samples
             )

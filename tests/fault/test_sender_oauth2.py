@@ -51,7 +51,7 @@ def sending(folder: Path, to: RemoteWrite, receiver: Receiver) -> Iterator[Host]
         one.settled()
     assert arrived(receiver) == one.expected
     assert receiver.samples == sum(map(len, one.expected.values()))
-    assert "canary" not in f"{one.logs} {one.wire!r} {one.cursor.ledger} {vars(one.lane)}"
+    assert "canary" not in f"{one.logs} {one.cursor.ledger} {vars(one.lane)} {one.lane._wire!r}"
 
 
 def collected_until(one: Host, enough: Callable[[], bool]) -> None:
