@@ -44,10 +44,13 @@ def measure(server: Server, quick: bool) -> Iterator[Figure]:
         yield parts.appending(folder, recording, 200, 2_000 if quick else 20_000)
         if not quick:
             yield from parts.opening(folder, recording)
-        with Prometheus(server.path, folder / "drained", certs=certs) as prometheus:
-            yield from drain.figures(
-                folder / "drain", prometheus, certs, recording, 200_000 if quick else 1_500_000
-            )
+        yield from drain.all_figures(
+            folder,
+            lambda below: Prometheus(server.path, below, certs=certs),
+            certs,
+            recording,
+            200_000 if quick else 1_500_000,
+        )
         with Prometheus(server.path, folder / "steady", certs=certs) as prometheus:
             yield from steady.figures(folder / "run", prometheus, certs, 60 if quick else 300)
 
