@@ -264,7 +264,7 @@ PASSING: dict[str, tuple[Script, str]] = {
 @pytest.mark.parametrize(("script", "told"), PASSING.values(), ids=PASSING)
 def test_what_passes_is_waited_for(tmp_path: Path, script: Script, told: str) -> None:
     with TokenServer() as tokens, Guarded(tokens) as receiver:
-        tokens.answers.extend([script, script])
+        tokens.scripts.extend([script, script])
         with sending(tmp_path, to_both(receiver, tokens, 0.3), receiver) as one:
             one.settled()
             first = one.told(Event.RETRY)[0]
@@ -276,7 +276,7 @@ def test_what_passes_is_waited_for(tmp_path: Path, script: Script, told: str) ->
 
 def test_retry_after_of_the_token_server_is_waited_for(tmp_path: Path) -> None:
     with TokenServer() as tokens, Guarded(tokens) as receiver:
-        tokens.answers.append(answer(429, Retry_After="1"))
+        tokens.scripts.append(answer(429, Retry_After="1"))
         with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
             one.settled()
         first, second = tokens.asked
@@ -290,14 +290,14 @@ def test_the_token_is_fetched_within_the_time_of_the_request() -> None:
 
     with TokenServer() as tokens, Receiver() as receiver:
         receiver.default = Answer(hang=True)
-        tokens.default = slow
+        tokens.always = slow
         client = Client(to_both(receiver, tokens), "0")
         began = time.monotonic()
         assert client.post(EMPTY, within=1.0).verdict is Verdict.RETRY
         assert 0.9 < time.monotonic() - began < 1.6
         assert receiver.requests[0].headers["authorization"] == "Bearer slow"
         client.close()
-        tokens.default = hang
+        tokens.always = hang
         client = Client(to_both(receiver, tokens), "0")
         began = time.monotonic()
         found = client.post(EMPTY, within=0.1)
@@ -309,7 +309,7 @@ def test_the_token_is_fetched_within_the_time_of_the_request() -> None:
 @pytest.mark.parametrize("status", [302, 400, 503])
 def test_what_the_token_server_answers_is_no_answer_of_the_receiver(status: int) -> None:
     with TokenServer() as tokens, Receiver() as receiver:
-        tokens.default = answer(status, b"you asked for ?key=canary")
+        tokens.always = answer(status, b"you asked for ?key=canary")
         url = f"{tokens.url}?key=canary"
         client = Client(destination(receiver.url, oauth2=oauth2(url)), "0")
         found = client.post(EMPTY)
@@ -366,7 +366,7 @@ MENDED: dict[str, tuple[Script, str, int]] = {
 @pytest.mark.parametrize(("script", "told", "times"), MENDED.values(), ids=MENDED)
 def test_what_an_operator_can_mend_is_held(tmp_path: Path, script: Script, told: str, times: int) -> None:
     with TokenServer() as tokens, Guarded(tokens) as receiver:
-        tokens.default = script
+        tokens.always = script
         with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
             assert one.held().startswith(f"oauth2: no token from 127.0.0.1: {told}")
             assert len(tokens.asked) % times == 0
@@ -374,7 +374,7 @@ def test_what_an_operator_can_mend_is_held(tmp_path: Path, script: Script, told:
             wait_for(lambda: len(tokens.asked) >= 4 * times, 10, "probes")
             assert not receiver.requests
             assert receiver.turned_away == []
-            tokens.default = None
+            tokens.always = None
             one.settled()
             assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
             assert one.told(Event.RESUMED)
@@ -385,13 +385,13 @@ def test_what_an_operator_can_mend_is_held(tmp_path: Path, script: Script, told:
 def test_a_redirect_is_held_and_nothing_goes_to_where_it_points(tmp_path: Path, status: int) -> None:
     with TokenServer() as elsewhere, TokenServer() as tokens, Guarded(tokens) as receiver:
         where = elsewhere.url.replace("//", "//u:canary@") + "?canary"
-        tokens.default = answer(status, Location=where)
+        tokens.always = answer(status, Location=where)
         with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
             told = f"HTTP {status}: a redirect to {elsewhere.url}, which is not followed: correct token_url"
             assert one.held() == f"oauth2: no token from 127.0.0.1: {told}"
             wait_for(lambda: len(tokens.asked) >= 3, 10, "probes")
             assert elsewhere.asked == []
-            tokens.default = None
+            tokens.always = None
             one.settled()
 
 

@@ -370,7 +370,7 @@ SERVERS: dict[str, tuple[Script, str, str]] = {
 def test_a_token_server_that_gives_none(tmp_path: Path, script: Script, said: str, do: str) -> None:
     begun = time.monotonic()
     with TokenServer() as tokens, Guarded(tokens) as receiver:
-        tokens.default = script
+        tokens.always = script
         wrong = first_wrong(walked(tmp_path, with_token(receiver, tokens), timeout=1))
         assert receiver.turned_away == []
     assert time.monotonic() - begun < 4
@@ -386,7 +386,7 @@ def test_a_token_server_that_is_slow_takes_no_more_than_the_step(tmp_path: Path)
         connection.sendall(answer(200, {"access_token": "slow"}))
 
     with TokenServer() as tokens, Receiver([Answer(hang=True)]) as receiver:
-        tokens.default = slow
+        tokens.always = slow
         begun = time.monotonic()
         wrong = first_wrong(walked(tmp_path, with_token(receiver, tokens), timeout=1))
         assert time.monotonic() - begun < 2
@@ -430,7 +430,7 @@ def test_no_secret_of_oauth2_is_printed(tmp_path: Path, whose: str, status: int)
         if whose == "receiver":
             receiver.refuse = lambda _: Answer(status, body=f"{echo} {list(tokens.granted)[-1]}".encode())
         elif status != 204:
-            tokens.default = answer(status, {"error": "invalid_request", "error_description": echo})
+            tokens.always = answer(status, {"error": "invalid_request", "error_description": echo})
         settings = {"token_url": f"{tokens.url}?k=canary-query", "endpoint_params": {"a": "canary-parameter"}}
         file = configured(tmp_path, with_token(receiver, tokens, **settings))
         outs = [doctor(tmp_path, file), doctor(tmp_path, file, "--json")]

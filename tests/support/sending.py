@@ -100,10 +100,11 @@ class Host:
 
     def held(self) -> str:
         """Wait until the destination is held, and return why; nothing was dropped for it."""
-        wait_for(lambda: self.lane.state is State.HELD, 10, "the destination to be held")
+        # The ledger is told last.
+        wait_for(lambda: self.cursor.ledger.state == "held", 10, "the destination to be held")
         assert self.cursor.pending() > 0
         assert not any(self.cursor.ledger.dropped.values())
-        assert self.cursor.ledger.state == "held"
+        assert self.lane.state is State.HELD
         assert self.cursor.ledger.error == self.lane.error
         return str(self.lane.error)
 
