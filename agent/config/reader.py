@@ -250,7 +250,7 @@ def fields(kind: Any) -> dict[str, Field]:
 
 
 def keys(kind: Any = Config, path: str = "") -> Iterator[str]:
-    """The paths of all keys there are, with `[]` for the elements of a list."""
+    """The paths of all keys there are, with `[]` for the elements of a list and `*` for a name that is free."""
     for name, field in fields(kind).items():
         if kind is Collector and name == "options":
             continue
@@ -264,7 +264,8 @@ def keys(kind: Any = Config, path: str = "") -> Iterator[str]:
             continue
         for part in (field.type, *get_args(field.type)):
             if isinstance(part, type) and issubclass(part, Section):
-                yield from keys(part, f"{place}[]" if get_origin(field.type) is tuple else place)
+                below = {tuple: f"{place}[]", dict: f"{place}.*"}.get(get_origin(field.type), place)
+                yield from keys(part, below)
 
 
 @cache

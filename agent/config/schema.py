@@ -221,8 +221,8 @@ class TlsConfig(Section, frozen=True, kw_only=True):
     key_file: v.File | None = None
     server_name: v.Words | None = None
     insecure_skip_verify: v.Flag = False
-    min_version: Literal["TLS12", "TLS13"] = "TLS12"
-    max_version: Literal["TLS12", "TLS13"] | None = None
+    min_version: v.TlsVersion = "TLS12"
+    max_version: v.TlsVersion | None = None
 
     @staticmethod
     def rules(got: Given) -> Verdicts:
@@ -239,6 +239,70 @@ class TlsConfig(Section, frozen=True, kw_only=True):
             yield Complaint("max_version", "it is below min_version", "Raise it, or remove one of the two.")
         if got["insecure_skip_verify"]:
             yield Note("insecure_skip_verify", "anybody on the way can read and change what is sent")
+
+
+def _proxy_rules(got: Given) -> Verdicts:
+    if got["proxy_from_environment"]:
+        for key in sorted(got.given & {"proxy_url", "no_proxy"}):
+            what = f"proxy_from_environment and {key} exclude each other"
+            yield Complaint(key, what, "Keep one of them.")
+    elif "no_proxy" in got.given and "proxy_url" not in got.given:
+        yield Complaint("no_proxy", "there is no proxy_url that it excepts from", "Set proxy_url.")
+
+
+class OAuth2(Section, frozen=True, kw_only=True):
+    """A token from a token server, by client credentials (RFC 6749, 4.4); without a secret an empty one is sent."""
+
+    later = frozenset(
+        (
+            "audience",
+            "claims",
+            "client_certificate_key",
+            "client_certificate_key_file",
+            "client_certificate_key_id",
+            "client_certificate_key_ref",
+            "client_secret_ref",
+            "grant_type",
+            "iss",
+            "proxy_connect_header",
+            "signature_algorithm",
+        )
+    )
+
+    client_id: v.Words
+    client_secret: v.Hidden | None = None
+    client_secret_file: v.File | None = None
+    scopes: tuple[v.Words, ...] = ()
+    token_url: v.TokenUrl
+    endpoint_params: dict[v.Words, v.Hidden] = {}
+    tls_config: TlsConfig = TlsConfig()
+    proxy_url: v.ProxyUrl | None = None
+    proxy_from_environment: v.Flag = False
+    no_proxy: v.Words | None = None
+
+    @staticmethod
+    def rules(got: Given) -> Verdicts:
+        """There is at most one secret, and no parameter twice."""
+        yield from got.one_of("client_secret", "client_secret_file")
+        if got["scopes"] and "scope" in (got["endpoint_params"] or {}):
+            yield Complaint(
+                "endpoint_params.scope", "scopes sets this parameter already", "Keep one of them."
+            )
+        yield from _proxy_rules(got)
+
+    def __repr__(self) -> str:
+        return f"OAuth2(client_id={self.client_id!r}, token_url={v.public_url(self.token_url)!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("client_id", self.client_id), ("token_url", v.public_url(self.token_url))]
+
+
+class HttpHeader(Section, frozen=True, kw_only=True):
+    """The values of an HTTP header: written here, written here and secret, and in files."""
+
+    values: tuple[v.HeaderValue, ...] = ()
+    secrets: tuple[v.Credentials, ...] = ()
+    files: tuple[v.File, ...] = ()
 
 
 class QueueConfig(Section, frozen=True, kw_only=True):
@@ -271,7 +335,8 @@ class QueueConfig(Section, frozen=True, kw_only=True):
             yield Complaint("max_backoff", "it is below min_backoff", "Raise it, or lower min_backoff.")
 
 
-_OTHER_AUTH = frozenset(("azuread", "google_iam", "oauth2", "sigv4"))
+_AUTH = ("basic_auth", "authorization", "oauth2")
+_OTHER_AUTH = frozenset(("azuread", "google_iam", "sigv4"))
 
 
 class RemoteWrite(Section, frozen=True, kw_only=True):
@@ -282,7 +347,6 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
 
     later = _OTHER_AUTH | {
         "drain_order",
-        "http_headers",
         "max_bandwidth",
         "proxy_connect_header",
         "write_relabel_configs",
@@ -303,10 +367,12 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     url: v.Url
     name: v.DestinationName = ""
     headers: dict[v.HeaderName, v.HeaderValue] = {}
+    http_headers: dict[v.HeaderName, HttpHeader] = {}
     remote_timeout: v.Duration = 30.0
     protobuf_message: v.Message = "auto"
     basic_auth: BasicAuth | None = None
     authorization: Authorization | None = None
+    oauth2: OAuth2 | None = None
     tls_config: TlsConfig = TlsConfig()
     proxy_url: v.ProxyUrl | None = None
     proxy_from_environment: v.Flag = False
@@ -318,30 +384,31 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     @staticmethod
     def rules(got: Given) -> Verdicts:
         """One way to authenticate, and nothing goes to another host in the clear unasked."""
-        yield from got.one_of("basic_auth", "authorization")
-        if got["proxy_from_environment"]:
-            for key in sorted(got.given & {"proxy_url", "no_proxy"}):
-                what = f"proxy_from_environment and {key} exclude each other"
-                yield Complaint(key, what, "Keep one of them.")
-        elif "no_proxy" in got.given and "proxy_url" not in got.given:
-            yield Complaint("no_proxy", "there is no proxy_url that it excepts from", "Set proxy_url.")
-        url = v.split_url(got["url"] or "")
-        if url is None or url.scheme == "https" or v.is_loopback(url.hostname or ""):
-            return
-        if got["allow_http"] is False:
-            yield Complaint(
-                "url",
-                "plain http:// to another host",
-                "Use https://, or set allow_http: true if the way there is safe.",
-            )
-        elif got.given & {"basic_auth", "authorization"}:
-            yield Note("url", "the credentials travel in the clear, because this is plain http://")
+        yield from got.one_of(*_AUTH)
+        yield from _proxy_rules(got)
+        credentials = "the credentials" if got.given & set(_AUTH) else None
+        yield from _in_the_clear(got, "url", got["url"], credentials)
+        if got["oauth2"]:
+            token_url = got["oauth2"].token_url
+            yield from _in_the_clear(got, "oauth2.token_url", token_url, "the client secret and the token")
 
     def __repr__(self) -> str:
         return f"RemoteWrite(name={self.name!r}, url={v.public_url(self.url)!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("name", self.name), ("url", v.public_url(self.url))]
+
+
+def _in_the_clear(got: Given, key: str, url: str | None, secrets: str | None) -> Verdicts:
+    """Complain of plain http:// to another host, or tell which secrets go that way where it is meant."""
+    parts = v.split_url(url or "")
+    if parts is None or parts.scheme == "https" or v.is_loopback(parts.hostname or ""):
+        return
+    if got["allow_http"] is False:
+        do = "Use https://, or set allow_http: true if the way there is safe."
+        yield Complaint(key, "plain http:// to another host", do)
+    elif secrets:
+        yield Note(key, f"{secrets} travel in the clear, because this is plain http://")
 
 
 class Log(Section, frozen=True, kw_only=True):

@@ -197,21 +197,20 @@ def _destination_name(text: str) -> str:
     return text
 
 
-def _url(text: str) -> str:
-    parts = split_url(text)
-    if parts is None:
-        raise Wrong(
-            "expected an http:// or https:// URL with a host",
-            "Write it like https://prometheus.example.com/api/v1/write.",
-        )
-    if "@" in parts.netloc:
-        raise Wrong(
-            "the URL holds a user or a password",
-            "Move them to basic_auth, the password to its password_file.",
-        )
-    if parts.fragment or "#" in text:
-        raise Wrong("the URL has a part after #, which no server ever sees", "Remove it, or write # as %23.")
-    return text
+def _url_like(example: str, login: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        parts = split_url(text)
+        if parts is None:
+            raise Wrong("expected an http:// or https:// URL with a host", f"Write it like {example}.")
+        if "@" in parts.netloc:
+            raise Wrong("the URL holds a user or a password", f"Move them to {login}.")
+        if parts.fragment or "#" in text:
+            raise Wrong(
+                "the URL has a part after #, which no server ever sees", "Remove it, or write # as %23."
+            )
+        return text
+
+    return read
 
 
 def _proxy_url(text: str) -> Secret:
@@ -257,7 +256,7 @@ def _header_name(text: str) -> str:
     if not re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", text):
         raise Wrong("expected the name of an HTTP header", "Use letters, digits and -.")
     if text.lower() == "authorization":
-        raise Wrong("this header is not set here", "Use basic_auth or authorization.")
+        raise Wrong("this header is not set here", "Use basic_auth, authorization or oauth2.")
     if text.lower() in _RESERVED_HEADERS:
         raise Wrong("this header belongs to the protocol and cannot be changed", "Remove it.")
     return text
@@ -306,6 +305,17 @@ def _message(text: str) -> str:
     return text
 
 
+def _tls_version(text: str) -> str:
+    if text in ("TLS10", "TLS11"):
+        raise Wrong(
+            "TLS 1.0 and 1.1 are not spoken here (RFC 8996)",
+            "Write TLS12 or TLS13, one of which it must speak.",
+        )
+    if text not in ("TLS12", "TLS13"):
+        raise Wrong("expected TLS12 or TLS13", "Remove the key to have its default.")
+    return text
+
+
 def _pattern(text: str) -> str:
     try:
         with warnings.catch_warnings():
@@ -327,7 +337,19 @@ Flag = Annotated[bool, Leaf(_flag)]
 Words = Annotated[str, Leaf(_words)]
 LabelName = Annotated[str, Leaf(_label_name)]
 DestinationName = Annotated[str, Leaf(_destination_name)]
-Url = Annotated[str, Leaf(_url, shown=False)]
+Url = Annotated[
+    str,
+    Leaf(
+        _url_like(
+            "https://prometheus.example.com/api/v1/write", "basic_auth, the password to its password_file"
+        ),
+        shown=False,
+    ),
+]
+TokenUrl = Annotated[
+    str,
+    Leaf(_url_like("https://auth.example.com/oauth2/token", "client_id and client_secret_file"), shown=False),
+]
 ProxyUrl = Annotated[Secret, Leaf(_proxy_url, shown=False)]
 HeaderName = Annotated[str, Leaf(_header_name)]
 HeaderValue = Annotated[str, Leaf(_header_value, shown=False)]
@@ -339,4 +361,5 @@ Pem = Annotated[str, Leaf(_words, shown=False)]
 File = Annotated[str, Leaf(_path, kind="file")]
 Folder = Annotated[str, Leaf(_path, kind="folder")]
 Message = Annotated[Literal["auto", "prometheus.WriteRequest"], Leaf(_message)]
+TlsVersion = Annotated[Literal["TLS12", "TLS13"], Leaf(_tls_version)]
 Pattern = Annotated[str, Leaf(_pattern)]

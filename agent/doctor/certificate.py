@@ -58,15 +58,16 @@ def verdict(chain: Sequence[Certificate], how: str, now: float, *, verified: boo
     return fine(said)
 
 
-def refused(error: ssl.SSLError) -> str:
-    """What to do where the handshake failed."""
+def refused(error: ssl.SSLError, whose: str = "receiver", section: str = "") -> str:
+    """What to do where the handshake with the `whose` failed; `section` is where its keys are."""
     code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
+    tls = f"{section}tls_config"
     if code == _EXPIRED:
-        return "Renew the receiver's certificate, unless this host's clock is wrong."
+        return f"Renew the {whose}'s certificate, unless this host's clock is wrong."
     if code == _NOT_YET:
         return "Set this host's clock, unless the certificate is really meant for later."
     if code in _UNKNOWN:
-        return "Set tls_config.ca_file to the certificate of the authority that signed the receiver's."
+        return f"Set {tls}.ca_file to the certificate of the authority that signed the {whose}'s."
     if code in _OTHER_NAME:
-        return "Use a name in the url that the certificate is for, or set tls_config.server_name to one."
-    return "Check that this port speaks TLS, and min_version and max_version of tls_config."
+        return f"Use a name in the url that the certificate is for, or set {tls}.server_name to one."
+    return f"Check that this port speaks TLS, and min_version and max_version of {tls}."

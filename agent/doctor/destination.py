@@ -11,20 +11,20 @@ import os
 import socket
 import ssl
 import time
-from base64 import b64decode
-from collections.abc import Callable, Iterator, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
 
 from agent import __version__
-from agent.config import RemoteWrite
+from agent.config import OAuth2, RemoteWrite, Secret
 from agent.doctor import certificate, receiver
 from agent.doctor.step import NOT_TRIED, Finding, Step, bounded, fine, step, untold, warning, wrong
 from agent.errors import LimpetError
 from agent.sender import access
 from agent.sender.client import Client
 from agent.sender.lane import EMPTY
-from agent.sender.outcome import Outcome, Verdict, failure
+from agent.sender.outcome import NoToken, Outcome, Verdict, failure
 from agent.sender.proxy import Proxy, route
 
 GRACE = 0.5
@@ -66,7 +66,7 @@ def walk(to: RemoteWrite, timeout: float, world: World | None = None) -> Iterato
             if going:
                 found = _found(take, visit.host, timeout)
                 going = found.ok is not False
-            yield step(to.name, title, found, known)
+            yield step(to.name, title, found, known | visit.learned)
     finally:
         visit.client.interrupt()  # a step that was given up may still be in it
         visit.client.close()
@@ -92,26 +92,63 @@ def _found(take: Callable[[], Finding], host: str, timeout: float) -> Finding:
         return wrong(failure(error, host).error or "no connection", do)
 
 
+def _no_token(error: NoToken) -> Finding:
+    said, cause = str(error), error.__cause__
+    if isinstance(cause, ssl.SSLError) and error.outcome.verdict is Verdict.HELD:
+        return wrong(said, certificate.refused(cause, "token server", "oauth2."))
+    if error.outcome.verdict is Verdict.HELD:
+        return wrong(said, "Correct oauth2, or what the token server knows of this client.")
+    do = "Check token_url, that the token server runs, and the way to it; the agent tries again by itself."
+    return wrong(said, do)
+
+
 def secrets(to: RemoteWrite) -> set[str]:
     """The texts that must not be shown, in every form in which a receiver could send them back."""
     found = set(to.headers.values())
     query = urlsplit(to.url).query
     found |= {query, unquote(query), *(value for _, value in parse_qsl(query))}
     found |= {value for part in query.split("&") for value in part.split("=")[1:]}
-    try:
-        sent = access.headers(to).get("Authorization", b"").decode(errors="replace")
-    except LimpetError:  # then nothing of it is sent
-        sent = ""
+    for name, header in to.http_headers.items():
+        found |= _unless_unreadable(access.header_values, header, name)
     if to.proxy_url is not None:
-        parts = urlsplit(to.proxy_url.reveal())
-        found |= {text for text in (parts.password, unquote(parts.password or "")) if text}
-    kind, _, credentials = sent.partition(" ")
+        found |= _password(to.proxy_url)
+    sent = _unless_unreadable(lambda: [access.headers(to).get("Authorization", b"").decode(errors="replace")])
+    kind, _, credentials = "".join(sent).partition(" ")
     found.add(credentials)
     if to.basic_auth and kind == "Basic":
         both = b64decode(credentials).decode(errors="replace")
         found |= {both, both.partition(":")[2]}
+    if to.oauth2 is not None:
+        found |= _of_oauth2(to.oauth2)
     found |= {" ".join(text.split()) for text in found}  # as the sender writes a receiver's words
     return found - {""}
+
+
+def _of_oauth2(settings: OAuth2) -> set[str]:
+    """The texts that must not be shown of what a token server is sent; the token is not known yet."""
+    found = {value.reveal() for value in settings.endpoint_params.values()}
+    query = urlsplit(settings.token_url).query
+    found |= {query, unquote(query), *(value for _, value in parse_qsl(query))}
+    if settings.proxy_url is not None:
+        found |= _password(settings.proxy_url)
+    given = settings.client_secret, settings.client_secret_file
+    for secret in _unless_unreadable(lambda: [access.text("", *given)]):
+        both = f"{quote_plus(settings.client_id)}:{quote_plus(secret)}"
+        found |= {secret, quote_plus(secret), both, b64encode(both.encode()).decode()}
+    return found
+
+
+def _password(proxy_url: Secret) -> set[str]:
+    password = urlsplit(proxy_url.reveal()).password or ""
+    return {text for text in (password, unquote(password)) if text}
+
+
+def _unless_unreadable(read: Callable[..., Iterable[str]], *arguments: Any) -> set[str]:
+    """What `read` returns; nothing where a file cannot be read, since nothing of it is sent then."""
+    try:
+        return set(read(*arguments))
+    except LimpetError:
+        return set()
 
 
 class _Visit:
@@ -125,6 +162,8 @@ class _Visit:
         self._proxy: Proxy | None = None
         self._found: Found = ()
         self._exchanged: _Exchange | None = None
+        self.learned: set[str] = set()
+        """Secrets that were not known before the walk."""
 
     def steps(self) -> tuple[tuple[str, Callable[[], Finding]], ...]:
         """Return the steps, in order."""
@@ -228,14 +267,24 @@ class _Visit:
     def _authentication(self) -> Finding:
         to, world = self._to, self._world
         access.headers(to)  # what is wrong with a file is told with what to do
+        within = self._timeout
+        if self.client.tokens is not None:
+            started = world.clock()
+            try:
+                found = self.client.tokens.authorization(within)
+            except NoToken as error:
+                return _no_token(error)
+            self.learned = {found.decode().partition(" ")[2]}
+            within -= world.clock() - started
         started, begun = world.clock(), world.wall()
-        outcome = self.client.post(EMPTY, within=self._timeout)
+        outcome = self.client.post(EMPTY, within=within)
         self._exchanged = _Exchange(outcome, begun, world.wall(), world.clock() - started)
-        how = "basic_auth" if to.basic_auth else "authorization" if to.authorization else None
+        how = next((key for key in ("basic_auth", "authorization", "oauth2") if getattr(to, key)), None)
         if outcome.status in _ASKED:
             said = outcome.error or f"HTTP {outcome.status}"
             if how is None:
-                return wrong(said, "Set basic_auth or authorization: the receiver asks for credentials.")
+                do = "Set basic_auth, authorization or oauth2: the receiver asks for credentials."
+                return wrong(said, do)
             return wrong(said, f"Correct {how}, or the rights of this user at the receiver.")
         if outcome.verdict is not Verdict.DELIVERED:
             return untold("cannot be told: the empty write was not taken")

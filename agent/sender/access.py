@@ -1,4 +1,6 @@
-"""How a destination is entered: the Authorization header and the TLS context, from what is configured.
+"""How a destination is entered: the headers and the TLS context, from what is configured.
+
+A token (`oauth2`) is not here: it comes from a server, by `agent.sender.oauth2`.
 
 `stamp` is cheap and changes whenever a file that is named has changed or come or gone; then `headers` and
 `tls` are to be asked again. Whatever is wrong with a file is a LimpetError that names the key and never
@@ -8,12 +10,13 @@ what is in the file.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agent.config import RemoteWrite, Secret, TlsConfig
+from agent.config import HttpHeader, RemoteWrite, Secret, TlsConfig
 from agent.errors import LimpetError
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -28,6 +31,8 @@ def files(to: RemoteWrite) -> list[str]:
         found += [to.basic_auth.username_file, to.basic_auth.password_file]
     if to.authorization:
         found.append(to.authorization.credentials_file)
+    for header in to.http_headers.values():
+        found += header.files
     return [name for name in found if name]
 
 
@@ -45,15 +50,22 @@ def _stamp(name: str) -> tuple[int, int, int] | None:
 
 
 def headers(to: RemoteWrite) -> dict[str, bytes]:
-    """The configured headers, and Authorization. Raises LimpetError."""
+    """The configured headers, and Authorization. Raises LimpetError.
+
+    Several values of one header are one line, with commas, which means the same (RFC 9110, 5.3).
+    """
     found = {name: value.encode() for name, value in to.headers.items()}
+    for name, header in to.http_headers.items():
+        if values := header_values(header, f"{to.name}.http_headers.{name}"):
+            first = [found[name]] if name in found else []
+            found[name] = b", ".join([*first, *(value.encode() for value in values)])
     if basic := to.basic_auth:
-        user = _text(f"{to.name}.basic_auth.username", basic.username, basic.username_file)
-        password = _text(f"{to.name}.basic_auth.password", basic.password, basic.password_file)
+        user = text(f"{to.name}.basic_auth.username", basic.username, basic.username_file)
+        password = text(f"{to.name}.basic_auth.password", basic.password, basic.password_file)
         found["Authorization"] = b"Basic " + b64encode(f"{user}:{password}".encode())
     elif authorization := to.authorization:
         where = f"{to.name}.authorization.credentials"
-        credentials = _text(where, authorization.credentials, authorization.credentials_file)
+        credentials = text(where, authorization.credentials, authorization.credentials_file)
         if not (credentials.isascii() and credentials.isprintable()):
             raise LimpetError(
                 f"{where}_file", "not one line of ASCII", "Write the credentials, and nothing else."
@@ -62,17 +74,34 @@ def headers(to: RemoteWrite) -> dict[str, bytes]:
     return found
 
 
-def _text(where: str, value: str | Secret | None, name: str | None) -> str:
-    """A value, or what is in its file, without white space around it (as Prometheus does)."""
+def header_values(header: HttpHeader, where: str) -> list[str]:
+    """All values of a header, in Prometheus's order. Raises LimpetError."""
+    found = [*header.values, *(secret.reveal() for secret in header.secrets)]
+    for number, name in enumerate(header.files):
+        key = f"{where}.files[{number}]"
+        value = _read(key, name)
+        if not re.fullmatch("[\t\x20-\x7e]*", value):
+            raise LimpetError(key, f"{name} is not one line of ASCII", "Write the value, and nothing else.")
+        found.append(value)
+    return found
+
+
+def text(where: str, value: str | Secret | None, name: str | None) -> str:
+    """A value, or what is in its file. `where` is the value's key. Raises LimpetError."""
     if name is not None:
-        try:
-            with open(name, encoding="utf-8") as file:
-                return file.read(1 << 16).strip()
-        except OSError as error:
-            raise _unreadable(f"{where}_file", name, error) from None
-        except ValueError:
-            raise LimpetError(f"{where}_file", f"{name} is not UTF-8", "Save it as UTF-8.") from None
+        return _read(f"{where}_file", name)
     return value.reveal() if isinstance(value, Secret) else value or ""
+
+
+def _read(where: str, name: str) -> str:
+    """What is in a file, without white space around it (as Prometheus does)."""
+    try:
+        with open(name, encoding="utf-8") as file:
+            return file.read(1 << 16).strip()
+    except OSError as error:
+        raise _unreadable(where, name, error) from None
+    except ValueError:
+        raise LimpetError(where, f"{name} is not UTF-8", "Save it as UTF-8.") from None
 
 
 def _unreadable(where: str, name: str, error: OSError) -> LimpetError:

@@ -4,6 +4,7 @@ What the receiver tells of itself can be asked for on the same way (`get`); `lim
 
 Credentials and certificates are read again when their files have changed, before the request. They go to
 the configured host alone: no redirect is followed, and a proxy (proxy.py) sees only what is sent in the clear.
+A token, where `oauth2` is configured, is fetched before the request and within its time (oauth2.py).
 An exchange takes at most twice
 `remote_timeout` (transport.py), and of an answer at most LARGEST_ANSWER bytes are read. The status counts as
 soon as it is there: an answer whose body never ends is no reason to send a batch twice.
@@ -16,6 +17,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpcore
@@ -24,9 +26,12 @@ import httpx
 from agent.config import RemoteWrite
 from agent.errors import LimpetError
 from agent.sender import access
-from agent.sender.outcome import Outcome, ProxyAnswer, Verdict, classify, failure, words
+from agent.sender.outcome import NoToken, Outcome, ProxyAnswer, Verdict, classify, failure, words
 from agent.sender.proxy import Proxy, route
 from agent.sender.transport import Limits, Transport
+
+if TYPE_CHECKING:
+    from agent.sender.oauth2 import Tokens
 
 LARGEST_ANSWER = 64 << 10
 
@@ -65,10 +70,17 @@ class Client:
         self._interrupted = False
         self.answered: Mapping[str, str] = {}
         """The headers of the last answer to a `post`, whatever its status."""
+        self.tokens: Tokens | None = None
+        if to.oauth2 is not None:
+            from agent.sender.oauth2 import Tokens  # who has none does not pay for it
+
+            self.tokens = Tokens(to, version, wall, environment)
 
     def post(self, body: bytes, attempt: int = 0, within: float | None = None) -> Outcome:
         """Send a compressed body. `attempt` counts earlier tries; `within` bounds it further, in seconds."""
         outcome = self._post(body, attempt, within)
+        if self.tokens is not None:
+            outcome = self.tokens.answered(outcome)
         # A receiver may repeat the request: what is secret in a URL is in its query.
         if self._query and outcome.error and self._query in outcome.error:
             return outcome._replace(error=outcome.error.replace(self._query, "..."))
@@ -80,6 +92,8 @@ class Client:
             answer = self._exchange("POST", self._to.url, headers, body, within)
         except LimpetError as error:
             return Outcome(Verdict.HELD, error=str(error))
+        except NoToken as error:
+            return error.outcome
         except ProxyAnswer as error:
             return error.outcome(self._wall())
         except httpcore.RemoteProtocolError as error:
@@ -105,6 +119,10 @@ class Client:
         client, transport = self._ready()
         step = self._to.remote_timeout
         whole = 2 * step if within is None else min(2 * step, within)
+        if self.tokens is not None:
+            began = time.monotonic()
+            headers = {**headers, "Authorization": self.tokens.authorization(whole)}
+            whole -= time.monotonic() - began
         transport.begin(Limits(step, whole))
         request = client.build_request(
             method,
@@ -140,6 +158,8 @@ class Client:
     def interrupt(self) -> None:
         """End the request that is under way, and let none begin. For a stop; there is no way back."""
         self._interrupted = True
+        if self.tokens is not None:
+            self.tokens.cut()
         if self._transport is not None:
             self._transport.cut()
 

@@ -128,6 +128,15 @@ class ProxyAnswer(Exception):
         return Outcome(Verdict.RETRY, self.status, str(self), found.after)
 
 
+class NoToken(Exception):
+    """The token server of a destination (oauth2.py) gave no token. The receiver has not seen the request."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.error)
+        self.outcome = outcome
+        """The outcome of the request; its status is 0."""
+
+
 def words(body: bytes) -> str:
     """The first WORDS characters of what a receiver said, on one line."""
     text = " ".join(body[: 4 * WORDS].decode("utf-8", "replace").split())

@@ -77,9 +77,10 @@ class Host:
         wait_for(lambda: self.cursor.pending() == 0, deadline_s, f"all to be sent ({self.lane.error})")
 
     def held(self) -> str:
-        wait_for(lambda: self.lane.state is State.HELD, 10, "the destination to be held")
+        # The ledger is told last.
+        wait_for(lambda: self.cursor.ledger.state == "held", 10, "the destination to be held")
         assert self.cursor.pending() > 0
-        assert self.cursor.ledger.state == "held"
+        assert self.lane.state is State.HELD
         assert self.cursor.ledger.error == self.lane.error
         return str(self.lane.error)
 

@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -27,6 +29,7 @@ from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Login, Prometheus
 from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
+from tests.support.tokens import CLIENT, SECRET, Guarded, Script, TokenServer, answer, hang
 
 LOGIN = Login("host", "the right password")
 STEPS = ["name", "connection", "TLS", "authentication", "empty write", "protocol", "clock", "window"]
@@ -119,7 +122,7 @@ def test_a_wrong_password(tmp_path: Path, prometheus: Prometheus, certs: Certs) 
     assert wrong.said.startswith("HTTP 401: check the user and password")
     assert "basic_auth" in (wrong.do or "")
     del to["basic_auth"]
-    assert "Set basic_auth or authorization" in (first_wrong(walked(tmp_path, to)).do or "")
+    assert "Set basic_auth, authorization or oauth2" in (first_wrong(walked(tmp_path, to)).do or "")
 
 
 def test_a_password_file_that_is_gone_by_then(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
@@ -317,6 +320,122 @@ def test_a_window_that_cannot_be_told(tmp_path: Path) -> None:
         window = walked(tmp_path, {"url": receiver.url})["window"]
     assert window.ok is None
     assert "cannot be told from outside" in window.said
+
+
+# With a token.
+
+
+def with_token(receiver: Receiver, tokens: TokenServer, **settings: Any) -> dict[str, Any]:
+    oauth2 = {"client_id": CLIENT, "client_secret": SECRET, "token_url": tokens.url} | settings
+    return {"url": receiver.url, "name": "r", "oauth2": oauth2}
+
+
+def test_with_a_token(tmp_path: Path) -> None:
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        found = walked(tmp_path, with_token(receiver, tokens))
+        assert found["authentication"].said == "accepted (oauth2)"
+        assert found["empty write"].ok
+        assert len(tokens.asked) == 1
+
+
+def test_a_token_that_the_receiver_does_not_take(tmp_path: Path) -> None:
+    with TokenServer() as tokens, TokenServer() as others, Guarded(others) as receiver:
+        wrong = first_wrong(walked(tmp_path, with_token(receiver, tokens)))
+    assert wrong.step == "authentication"
+    told = "HTTP 401: the token of oauth2 is refused: check its scopes and endpoint_params"
+    assert wrong.said == f"{told} (who is Bearer <secret>)"
+    assert "Correct oauth2" in (wrong.do or "")
+
+
+SERVERS: dict[str, tuple[Script, str, str]] = {
+    "who": (
+        answer(401, {"error": "invalid_client"}),
+        "check client_id and the client secret",
+        "Correct oauth2",
+    ),
+    "away": (answer(503, b"later"), "HTTP 503: later", "tries again by itself"),
+    "login page": (answer(200, b"<html>"), "no access_token in it", "Check token_url"),
+    "moved": (answer(302, Location="https://else.example.com/"), "to https://else", "Correct oauth2"),
+    "hanging": (hang, "timeout: no answer within", "the way to it"),
+}
+
+
+@pytest.mark.parametrize(("script", "said", "do"), SERVERS.values(), ids=SERVERS)
+def test_a_token_server_that_gives_none(tmp_path: Path, script: Script, said: str, do: str) -> None:
+    begun = time.monotonic()
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        tokens.always = script
+        wrong = first_wrong(walked(tmp_path, with_token(receiver, tokens), timeout=1))
+        assert receiver.turned_away == []
+    assert time.monotonic() - begun < 4
+    assert wrong.step == "authentication"
+    assert wrong.said.startswith("oauth2: no token from 127.0.0.1: ")
+    assert said in wrong.said
+    assert do in (wrong.do or "")
+
+
+def test_a_token_server_that_is_slow_takes_no_more_than_the_step(tmp_path: Path) -> None:
+    def slow(connection: socket.socket, _: threading.Event) -> None:
+        time.sleep(0.7)
+        connection.sendall(answer(200, {"access_token": "slow"}))
+
+    with TokenServer() as tokens, Receiver([Answer(hang=True)]) as receiver:
+        tokens.always = slow
+        begun = time.monotonic()
+        wrong = first_wrong(walked(tmp_path, with_token(receiver, tokens), timeout=1))
+        assert time.monotonic() - begun < 2
+    assert (wrong.step, wrong.said[:8]) == ("empty write", "timeout:")
+
+
+def test_a_token_server_that_nobody_is_at(tmp_path: Path, certs: Certs) -> None:
+    tokens = TokenServer()
+    with Receiver() as receiver:
+        wrong = first_wrong(walked(tmp_path, with_token(receiver, tokens)))
+        assert wrong.said.endswith("no connection with 127.0.0.1: connection refused")
+        tokens = TokenServer(certs=certs)
+        with tokens:
+            to = with_token(receiver, tokens, tls_config={"ca_file": str(certs.unknown_ca)})
+            wrong = first_wrong(walked(tmp_path, to))
+    assert "the certificate of 127.0.0.1 was not accepted" in wrong.said
+    assert "Set oauth2.tls_config.ca_file to the certificate" in (wrong.do or "")
+
+
+def test_a_client_secret_file_that_is_gone_by_then(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        to = with_token(receiver, tokens, client_secret_file=str(secret))
+        del to["oauth2"]["client_secret"]
+        config = load_file(configured(tmp_path, to)).config
+        secret.unlink()
+        wrong = first_wrong({one.step: one for one in walk(config.remote_write[0], 5)})
+    assert wrong.step == "authentication"
+    assert wrong.said.startswith(f"r.oauth2.client_secret_file: {secret} cannot be read")
+
+
+@pytest.mark.parametrize("status", [204, 400, 401, 403, 503])
+@pytest.mark.parametrize("whose", ["token server", "receiver"])
+def test_no_secret_of_oauth2_is_printed(tmp_path: Path, whose: str, status: int) -> None:
+    """Not even where the token server, or the receiver, sends back all that it was sent."""
+    known = (SECRET, "limpet+host%2F1:s3cret%3A+%2B%26%25%C3%A9%2Fcanary", "canary-query", "canary-parameter")
+    basic = b64encode(known[1].encode()).decode()
+    echo = " ".join((*known, basic))
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        if whose == "receiver":
+            receiver.refuse = lambda _: Answer(status, body=f"{echo} {list(tokens.granted)[-1]}".encode())
+        elif status != 204:
+            tokens.always = answer(status, {"error": "invalid_request", "error_description": echo})
+        settings = {"token_url": f"{tokens.url}?k=canary-query", "endpoint_params": {"a": "canary-parameter"}}
+        file = configured(tmp_path, with_token(receiver, tokens, **settings))
+        outs = [doctor(tmp_path, file), doctor(tmp_path, file, "--json")]
+        assert tokens.asked[0].path.endswith("?k=canary-query")
+        assert tokens.asked[0].form["a"] == "canary-parameter"
+        assert tokens.asked[0].headers["authorization"] == f"Basic {basic}"
+    for done in outs:
+        assert "canary" not in done.out + done.err
+        assert basic not in done.out + done.err
+        assert "s3cret" not in done.out + done.err
+        assert ("<secret>" in done.out) is (status != 204)
 
 
 # The command.

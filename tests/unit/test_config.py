@@ -21,8 +21,10 @@ from agent.config import (
     Config,
     ConfigErrors,
     FreeSpace,
+    HttpHeader,
     Loaded,
     Log,
+    OAuth2,
     Problem,
     QueueConfig,
     RemoteWrite,
@@ -91,7 +93,97 @@ WRONG = [
     (destination("start: yesterday"), "remote_write[0].start", "oldest"),
     ("collect: {collectors: {scrape: {targets: []}}}", "collect.collectors.scrape", "not in this version"),
     ("collect: {collectors: {textfile: null}}", "collect.collectors.textfile", "not in this version"),
-    (destination("oauth2: {client_id: x}"), "remote_write[0].oauth2", "not in this version"),
+    (
+        destination("oauth2: {client_id: x}"),
+        "remote_write[0].oauth2.token_url",
+        "this key is missing",
+    ),
+    (
+        destination("oauth2: {token_url: 'https://t/'}"),
+        "remote_write[0].oauth2.client_id",
+        "this key is missing",
+    ),
+    (
+        destination("oauth2: {client_id: '', token_url: 'https://t/'}"),
+        "remote_write[0].oauth2.client_id",
+        "not empty",
+    ),
+    (
+        destination("oauth2: {client_id: x, token_url: 'http://t.example/'}"),
+        "remote_write[0].oauth2.token_url",
+        "plain http:// to another host",
+    ),
+    (
+        destination("oauth2: {client_id: x, token_url: 'https://x:y@t/'}"),
+        "remote_write[0].oauth2.token_url",
+        "Move them to client_id and client_secret_file",
+    ),
+    (
+        destination("oauth2: {client_id: x, token_url: t/token}"),
+        "remote_write[0].oauth2.token_url",
+        "Write it like https://auth.example.com/oauth2/token",
+    ),
+    (
+        destination(
+            "oauth2: {client_id: x, token_url: 'https://t/', client_secret: a, client_secret_file: b}"
+        ),
+        "remote_write[0].oauth2.client_secret_file",
+        "client_secret and client_secret_file exclude each other",
+    ),
+    (
+        destination(
+            "oauth2: {client_id: x, token_url: 'https://t/', scopes: [a], endpoint_params: {scope: b}}"
+        ),
+        "remote_write[0].oauth2.endpoint_params.scope",
+        "scopes sets this parameter already",
+    ),
+    (
+        destination("oauth2: {client_id: x, token_url: 'https://t/', scopes: a}"),
+        "remote_write[0].oauth2.scopes",
+        "expected a list",
+    ),
+    (
+        destination("oauth2: {client_id: x, token_url: 'https://t/', endpoint_params: {a: [b]}}"),
+        "remote_write[0].oauth2.endpoint_params.a",
+        "expected one value",
+    ),
+    (
+        destination("oauth2: {client_id: x, token_url: 'https://t/', no_proxy: a}"),
+        "remote_write[0].oauth2.no_proxy",
+        "there is no proxy_url",
+    ),
+    (
+        destination("oauth2: {client_id: x, token_url: 'https://t/', proxy_url: 'https://p'}"),
+        "remote_write[0].oauth2.proxy_url",
+        "in plain HTTP only",
+    ),
+    (
+        destination("oauth2: {client_id: x, token_url: 'https://t/', tls_config: {cert_file: x}}"),
+        "remote_write[0].oauth2.tls_config.cert_file",
+        "no key",
+    ),
+    *(
+        (
+            destination(f"oauth2: {{client_id: x, token_url: 'https://t/', {key}: x}}"),
+            f"remote_write[0].oauth2.{key}",
+            "not in this version",
+        )
+        for key in (
+            *("client_secret_ref", "grant_type", "client_certificate_key", "client_certificate_key_file"),
+            *("client_certificate_key_id", "client_certificate_key_ref", "signature_algorithm", "iss"),
+            *("audience", "claims", "proxy_connect_header"),
+        )
+    ),
+    (
+        destination("basic_auth: {username: u}\noauth2: {client_id: x, token_url: 'https://t/'}"),
+        "remote_write[0].oauth2",
+        "basic_auth and oauth2 exclude each other",
+    ),
+    (
+        destination("oauth2: {client_id: x, token_url: 'https://t/'}\nauthorization: {credentials: x}"),
+        "remote_write[0].oauth2",
+        "authorization and oauth2 exclude each other",
+    ),
     (destination("sigv4: {}"), "remote_write[0].sigv4", "not in this version"),
     (destination("azuread: {}"), "remote_write[0].azuread", "not in this version"),
     (destination("google_iam: {}"), "remote_write[0].google_iam", "not in this version"),
@@ -196,7 +288,25 @@ WRONG = [
     (
         destination("tls_config: {min_version: TLS10}"),
         "remote_write[0].tls_config.min_version",
-        "TLS12 or TLS13",
+        "TLS 1.0 and 1.1 are not spoken here (RFC 8996). Write TLS12 or TLS13",
+    ),
+    (
+        destination("tls_config: {max_version: TLS11}"),
+        "remote_write[0].tls_config.max_version",
+        "TLS 1.0 and 1.1 are not spoken here",
+    ),
+    (
+        destination("tls_config: {max_version: '1.3'}"),
+        "remote_write[0].tls_config.max_version",
+        "expected TLS12 or TLS13, got '1.3'",
+    ),
+    *(
+        (
+            destination(f"tls_config: {{{key}: x}}"),
+            f"remote_write[0].tls_config.{key}",
+            "not in this version",
+        )
+        for key in ("ca_ref", "cert_ref", "key_ref")
     ),
     # names and labels
     ("hostname: ''", "hostname", "not empty"),
@@ -300,6 +410,28 @@ WRONG = [
         "belongs to the protocol",
     ),
     (destination("headers: {authorization: x}"), "remote_write[0].headers.authorization", "Use basic_auth"),
+    (
+        destination("http_headers: {Authorization: {values: [x]}}"),
+        "remote_write[0].http_headers.Authorization",
+        "Use basic_auth, authorization or oauth2",
+    ),
+    (destination("http_headers: {X-A: x}"), "remote_write[0].http_headers.X-A", "expected keys"),
+    (destination("http_headers: {X-A: {values: x}}"), "remote_write[0].http_headers.X-A.values", "a list"),
+    (
+        destination('http_headers: {X-A: {values: [b, "x\\r\\ny"]}}'),
+        "remote_write[0].http_headers.X-A.values[1]",
+        "one line",
+    ),
+    (
+        destination('http_headers: {X-A: {secrets: ["x\\ny"]}}'),
+        "remote_write[0].http_headers.X-A.secrets[0]",
+        "one line",
+    ),
+    (
+        destination("http_headers: {X-A: {value: [x]}}"),
+        "remote_write[0].http_headers.X-A.value",
+        "Did you mean values?",
+    ),
     (destination("headers: {'a b': x}"), "remote_write[0].headers.a b", "name of an HTTP header"),
     (destination('headers: {a: "x\\r\\ny"}'), "remote_write[0].headers.a", "one line"),
     # names of destinations
@@ -410,7 +542,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "auto",
         False,
     )
-    assert (one.basic_auth, one.authorization, one.tls_config) == (None, None, TlsConfig())
+    assert (one.basic_auth, one.authorization, one.oauth2) == (None, None, None)
+    assert (one.tls_config, one.http_headers) == (TlsConfig(), {})
     assert one.queue_config == QueueConfig(
         max_samples_per_send=10_000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=300.0
     )
@@ -531,6 +664,26 @@ PASTED = {
           min_version: TLS13
           insecure_skip_verify: false
         """,
+    "oauth2": """
+        url: https://mimir.example.com/api/v1/push
+        oauth2:
+          client_id: limpet
+          client_secret_file: secret
+          scopes: [metrics:write, offline]
+          token_url: https://auth.example.com/oauth2/token
+          endpoint_params:
+            audience: https://mimir.example.com
+          tls_config:
+            ca_file: certs/auth.pem
+          proxy_url: http://user:hunter2@proxy:3128
+          no_proxy: 10.0.0.0/8
+        http_headers:
+          X-Scope-OrgID:
+            values: [edge]
+          X-Key:
+            secrets: [hunter2]
+            files: [certs/key]
+        """,
 }
 
 
@@ -581,6 +734,31 @@ def test_files_are_found_from_the_folder_of_the_configuration() -> None:
     assert load("data_dir: var", "/etc/limpet/f.yaml").config.data_dir == "/etc/limpet/var"
 
 
+def test_a_block_with_oauth2_and_http_headers_can_be_pasted() -> None:
+    loaded = pasted("oauth2")
+    one = loaded.config.remote_write[0]
+    assert loaded.warnings == ()
+    assert one.oauth2 == OAuth2(
+        client_id="limpet",
+        client_secret_file="/etc/limpet/secret",
+        scopes=("metrics:write", "offline"),
+        token_url="https://auth.example.com/oauth2/token",
+        endpoint_params={"audience": Secret("https://mimir.example.com")},
+        tls_config=TlsConfig(ca_file="/etc/limpet/certs/auth.pem"),
+        proxy_url=Secret("http://user:hunter2@proxy:3128"),
+        no_proxy="10.0.0.0/8",
+    )
+    assert one.http_headers == {
+        "X-Scope-OrgID": HttpHeader(values=("edge",)),
+        "X-Key": HttpHeader(secrets=(Secret("hunter2"),), files=("/etc/limpet/certs/key",)),
+    }
+
+
+def test_the_smallest_oauth2_is_the_smallest_that_prometheus_takes() -> None:
+    one = first("oauth2: {client_id: x, token_url: 'https://t/'}").oauth2
+    assert one == OAuth2(client_id="x", token_url="https://t/")
+
+
 # --- destinations -------------------------------------------------------------------------------------------------
 
 
@@ -629,6 +807,21 @@ def test_plain_http_elsewhere_must_be_meant() -> None:
     assert "in the clear" in warning
 
 
+def test_a_token_in_the_clear_must_be_meant() -> None:
+    text = "remote_write: [{url: 'https://a/', allow_http: true, oauth2: {client_id: x, token_url: 'http://t/'}}]"
+    (warning,) = load(text, "f.yaml").warnings
+    assert warning == (
+        "f.yaml:1: remote_write[0].oauth2.token_url: the client secret and the token travel in the clear, "
+        "because this is plain http://"
+    )
+    (warning,) = load(
+        "remote_write: [{url: 'http://a/', allow_http: true, oauth2: {client_id: x, token_url: 'https://t/'}}]",
+        "f.yaml",
+    ).warnings
+    assert "remote_write[0].url: the credentials travel in the clear" in warning
+    assert load(destination("oauth2: {client_id: x, token_url: 'http://[::1]:1/'}"), "f.yaml").warnings == ()
+
+
 def test_no_verification_is_warned_of() -> None:
     (warning,) = load(destination("tls_config: {insecure_skip_verify: true}"), "f.yaml").warnings
     assert "insecure_skip_verify" in warning
@@ -652,6 +845,19 @@ SPOTS = [
     "headers: {X-Api-Key: hunter2}",
     'headers: {X-Api-Key: "hunter2\\n"}',
     "headers: {X-Api-Key: [hunter2]}",
+    "http_headers: {X-Api-Key: {secrets: [hunter2]}}",
+    "http_headers: {X-Api-Key: {secrets: hunter2}}",
+    "http_headers: {X-Api-Key: hunter2}",
+    'http_headers: {X-Api-Key: {secrets: ["hunter2\\n"]}}',
+    "oauth2: {client_id: x, client_secret: hunter2, token_url: 'https://t/?hunter2'}",
+    "oauth2: {client_id: x, client_secret: hunter2, client_secret_file: y, token_url: 'https://t/'}",
+    "oauth2: {client_id: x, client_secret: [hunter2], token_url: 'https://t/'}",
+    "oauth2: {client_id: x, token_url: 'https://hunter2@t/'}",
+    "oauth2: {client_id: x, token_url: 'http://t/?hunter2'}",
+    "oauth2: {client_id: x, token_url: 'https://t/', endpoint_params: {a: hunter2}}",
+    "oauth2: {client_id: x, token_url: 'https://t/', proxy_url: 'http://u:hunter2@p:1/x'}",
+    "oauth2: {client_id: x, token_url: 'https://t/', client_certificate_key: hunter2}",
+    "oauth2: hunter2",
     "tls_config: {key: hunter2, cert: hunter2}",
     "tls_config: {key: hunter2}",
     "bearer_token: hunter2",
@@ -687,6 +893,7 @@ def test_a_secret_is_never_shown(text: str) -> None:
         shown = f"{loaded!r} {loaded.warnings} {pretty_repr(loaded)}"
         for one in loaded.config.remote_write:
             shown += f"{one} {one!r} {one.tls_config.key} {one.authorization} {pretty_repr(one)}"
+            shown += f"{one.oauth2} {pretty_repr(one.oauth2)} {one.http_headers}"
     except ConfigErrors as errors:
         shown = f"{errors} {errors!r} {errors.args} {errors.problems} {errors.__cause__!r}"
     assert "hunter2" not in shown
@@ -787,6 +994,18 @@ def test_the_files_it_names_are_looked_at_with_all_the_rest(tmp_path: Path) -> N
         "DIR/f.yaml:6: remote_write[0].tls_config.ca_file: DIR/folder is a folder",
         "DIR/f.yaml:8: remote_write[0].tls_config.key_file: expected the path of a file or folder, got 'a\\x00b'",
         "DIR/f.yaml:9: log.level: expected debug, info, warning or error, got 'loud'",
+    ]
+
+
+def test_the_files_of_oauth2_and_http_headers_are_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    oauth2 = "{client_id: x, token_url: 'https://t/', client_secret_file: s, tls_config: {ca_file: c}}"
+    path.write_text(destination(f"oauth2: {oauth2}\nhttp_headers: {{X-A: {{files: [f.yaml, h]}}}}"))
+    missing = "cannot be read: no such file or directory"
+    assert [line.split(". ")[0] for line in file_problems(path)] == [
+        f"DIR/f.yaml:3: remote_write[0].oauth2.client_secret_file: DIR/s {missing}",
+        f"DIR/f.yaml:3: remote_write[0].oauth2.tls_config.ca_file: DIR/c {missing}",
+        f"DIR/f.yaml:4: remote_write[0].http_headers.X-A.files[1]: DIR/h {missing}",
     ]
 
 

@@ -69,6 +69,27 @@ def test_the_secrets_of_a_destination(tmp_path: Path) -> None:
     assert third == set()
 
 
+def test_the_secrets_of_oauth2_and_of_http_headers(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(" in a+file\n")
+    (tmp_path / "key").write_text("the key\n")
+    config = load(
+        "remote_write:\n"
+        " - url: https://a/w\n"
+        "   oauth2: {client_id: id, client_secret_file: secret, token_url: 'https://t/x?key=queried',"
+        " endpoint_params: {a: parameter}, proxy_url: 'http://u:pro%20xy@p:1'}\n"
+        "   http_headers: {X-A: {values: [valued], secrets: [secreted], files: [key]}}\n"
+        " - url: https://b/w\n"
+        "   oauth2: {client_id: id, client_secret_file: missing, token_url: 'https://t/x'}\n"
+        "   http_headers: {X-A: {values: [valued], files: [missing]}}\n",
+        str(tmp_path / "limpet.yaml"),
+    ).config
+    first, second = map(secrets, config.remote_write)
+    assert {"in a+file", "in+a%2Bfile", "id:in+a%2Bfile", "aWQ6aW4rYSUyQmZpbGU="} <= first
+    assert {"queried", "parameter", "pro%20xy", "pro xy", "valued", "secreted", "the key"} <= first
+    assert "id" not in first
+    assert second == set()
+
+
 def test_what_does_not_come_back_is_left() -> None:
     release = threading.Event()
     begun = time.monotonic()
@@ -209,6 +230,21 @@ def test_what_to_do_about_a_refused_certificate(code: int, word: str) -> None:
     error.verify_code = code
     assert word in certificate.refused(error)
     assert "speaks TLS" in certificate.refused(ssl.SSLError(1, "x"))
+
+
+def test_what_to_do_about_a_token_servers_certificate() -> None:
+    error = ssl.SSLCertVerificationError(1, "x")
+    for code, told in (
+        (10, "Renew the token server's certificate"),
+        (
+            20,
+            "Set oauth2.tls_config.ca_file to the certificate of the authority that signed the token server's",
+        ),
+        (62, "or set oauth2.tls_config.server_name to one"),
+        (1, "min_version and max_version of oauth2.tls_config"),
+    ):
+        error.verify_code = code
+        assert told in certificate.refused(error, "token server", "oauth2.")
 
 
 # This host.

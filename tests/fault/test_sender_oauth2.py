@@ -1,0 +1,673 @@
+"""The sender with tokens from a token server, both on real sockets, and all that such a server can do to it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from structlog.testing import capture_logs
+
+from agent.config import HttpHeader, OAuth2, RemoteWrite, Secret, TlsConfig
+from agent.sender.client import Client
+from agent.sender.events import Event
+from agent.sender.lane import EMPTY
+from agent.sender.oauth2 import Tokens
+from agent.sender.outcome import NoToken, Verdict
+from agent.sender.state import State
+from tests.fault.test_sender import Host, arrived, destination, host, listener, read_request
+from tests.support.certs import Certs, make_certs
+from tests.support.net import wait_for
+from tests.support.proxy import Proxy
+from tests.support.receiver import Answer, Receiver
+from tests.support.tokens import CLIENT, SECRET, Guarded, Script, TokenServer, answer, hang
+
+
+def oauth2(url: str, **settings: Any) -> OAuth2:
+    if "client_secret_file" not in settings:
+        settings = {"client_secret": Secret(SECRET), **settings}
+    return OAuth2(**{"client_id": CLIENT, "token_url": url, **settings})
+
+
+def to_both(receiver: Receiver, tokens: TokenServer, timeout: float = 5.0, **settings: Any) -> RemoteWrite:
+    return destination(receiver.url, remote_timeout=timeout, oauth2=oauth2(tokens.url, **settings))
+
+
+@contextmanager
+def sending(folder: Path, to: RemoteWrite, receiver: Receiver) -> Iterator[Host]:
+    """A host; in the end everything has arrived exactly once, and nothing that is secret was told."""
+    with host(folder, to) as one:
+        yield one
+        one.collect(30)
+        one.settled()
+    assert arrived(receiver) == one.expected
+    assert receiver.samples == sum(map(len, one.expected.values()))
+    assert "canary" not in f"{one.logs} {one.wire!r} {one.cursor.ledger} {vars(one.lane)}"
+
+
+def collected_until(one: Host, enough: Callable[[], bool]) -> None:
+    """Collect and send, a tick at a time."""
+
+    def done() -> bool:
+        one.collect()
+        one.settled()
+        return enough()
+
+    wait_for(done, 20, "enough to happen")
+
+
+# With a token.
+
+
+def test_a_token_is_asked_for_once_and_sent_with_every_request(tmp_path: Path) -> None:
+    params = {"audience": Secret("mimir & co")}
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        to = to_both(receiver, tokens, scopes=("write", "read"), endpoint_params=params)
+        with sending(tmp_path, to, receiver) as one:
+            one.settled()
+        assert receiver.turned_away == []
+        [asked] = tokens.asked
+        [token] = tokens.granted
+    assert len(receiver.requests) >= 3
+    assert {request.headers["authorization"] for request in receiver.requests} == {f"Bearer {token}"}
+    assert asked.path == "/oauth2/token"
+    assert asked.form == {
+        "grant_type": "client_credentials",
+        "scope": "write read",
+        "audience": "mimir & co",
+    }
+    assert {name: value for name, value in asked.headers.items() if name != "content-length"} == {
+        "host": f"127.0.0.1:{tokens.port}",
+        "user-agent": "limpet/0.0.0",
+        "content-type": "application/x-www-form-urlencoded",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "authorization": asked.headers["authorization"],
+    }
+    assert b64decode(asked.headers["authorization"].removeprefix("Basic ")) == (
+        b"limpet+host%2F1:s3cret%3A+%2B%26%25%C3%A9%2Fcanary"
+    )
+
+
+def test_no_secret_is_an_empty_one(tmp_path: Path) -> None:
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        tokens.secret = ""
+        to = to_both(receiver, tokens, client_secret=None)
+        with sending(tmp_path, to, receiver):
+            pass
+
+
+def test_a_server_that_wants_the_credentials_in_the_body(tmp_path: Path) -> None:
+    with TokenServer(life=0.2) as tokens, Guarded(tokens) as receiver:
+        tokens.styles = {"body"}
+        with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
+            collected_until(one, lambda: len(tokens.granted) >= 3)
+        first, *others = tokens.asked
+    assert "authorization" in first.headers
+    assert "client_secret" not in first.form
+    assert all("authorization" not in asked.headers for asked in others)  # what it takes is kept to
+    assert {(asked.form["client_id"], asked.form["client_secret"]) for asked in others} == {(CLIENT, SECRET)}
+    assert len(others) == len(tokens.granted)
+
+
+def test_a_server_that_changes_what_it_takes(tmp_path: Path) -> None:
+    with TokenServer() as tokens:
+        clock = [0.0]
+        maker = Tokens(
+            destination("http://127.0.0.1:1/w", oauth2=oauth2(tokens.url)),
+            "0",
+            time.time,
+            {},
+            lambda: clock[0],
+        )
+        for styles, times in (({"body"}, 2), ({"header"}, 1), ({"header"}, 1), ({"body"}, 1), ({"body"}, 2)):
+            tokens.styles, before = styles, len(tokens.asked)
+            clock[0] += 7200
+            try:
+                maker.authorization(5)
+            except NoToken:
+                assert len(tokens.asked) == before + 1  # it keeps to what was taken, and forgets it now
+            else:
+                assert len(tokens.asked) == before + times
+
+
+def test_a_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
+    with TokenServer(life=1) as tokens, Guarded(tokens) as receiver:
+        with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
+            collected_until(one, lambda: len(tokens.granted) >= 4)
+        assert receiver.turned_away == []
+        assert len(tokens.asked) == len(tokens.granted)
+        times = [asked.at for asked in tokens.asked]
+        assert times[3] - times[0] > 1.4  # after half of so short a life
+        assert not one.told(Event.RETRY)
+
+
+def test_the_clock_decides_when_a_token_ends() -> None:
+    with TokenServer(life=3600) as tokens:
+        clock = [50.0]
+        to = destination("http://127.0.0.1:1/w", oauth2=oauth2(tokens.url))
+        maker = Tokens(to, "0", time.time, {}, lambda: clock[0])
+        first = maker.authorization(5)
+        clock[0] += 3589
+        assert maker.authorization(5) == first
+        clock[0] += 1
+        assert maker.authorization(5) != first
+        assert len(tokens.asked) == 2
+
+
+def test_a_token_that_is_not_taken_any_more_is_replaced_once(tmp_path: Path) -> None:
+    with (
+        TokenServer() as tokens,
+        Guarded(tokens) as receiver,
+        sending(tmp_path, to_both(receiver, tokens), receiver) as one,
+    ):
+        one.settled()
+        tokens.revoke()
+        one.collect()
+        one.settled()
+        assert len(receiver.turned_away) == 1
+        assert len(tokens.asked) == 2
+        [entry] = one.told(Event.RETRY)
+        told = (
+            "HTTP 401: the token of oauth2 is not taken any more: another is fetched (who is Bearer <secret>)"
+        )
+        assert entry["error"] == told
+        assert not one.told(Event.HELD)
+        assert one.told(Event.RESUMED)
+
+
+def test_a_receiver_that_takes_no_token_holds_and_each_probe_has_another(tmp_path: Path) -> None:
+    with (
+        TokenServer() as tokens,
+        TokenServer() as others,
+        Guarded(others) as receiver,
+        sending(tmp_path, to_both(receiver, tokens), receiver) as one,
+    ):
+        told = "HTTP 401: the token of oauth2 is refused: check its scopes and endpoint_params (who is Bearer <secret>)"
+        assert one.held() == told
+        one.collect(30)
+        wait_for(lambda: len(receiver.turned_away) >= 4, 10, "probes")
+        assert len(set(receiver.turned_away)) >= 4
+        assert len(tokens.asked) <= len(receiver.turned_away) + 1
+        receiver.tokens = tokens
+        one.settled()
+        assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
+        assert one.lane.error is None
+
+
+def test_rights_that_were_given_later_are_in_the_next_token(tmp_path: Path) -> None:
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        receiver.answers.extend([Answer(), Answer(403, body=b"insufficient_scope"), Answer(403)])
+        with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
+            one.settled()
+            one.collect()
+            assert "does not suffice" in one.held()
+            one.settled()
+        assert len({request.headers["authorization"] for request in receiver.requests}) == 3
+
+
+# Without one, because of the server.
+
+
+def refuse(connection: socket.socket, _: threading.Event) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def late(connection: socket.socket, stopping: threading.Event) -> None:
+    """Half an answer, and the rest of it never."""
+    connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"access_token": "canary-1234')
+    hang(connection, stopping)
+
+
+def drip(connection: socket.socket, stopping: threading.Event) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    while not stopping.wait(0.02):
+        connection.sendall(b"x")
+
+
+def endless(connection: socket.socket, _: threading.Event) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        connection.sendall(b'{"access_token": "' + b"x" * 4096)
+
+
+PASSING: dict[str, tuple[Script, str]] = {
+    "500": (answer(500, b"oh"), "HTTP 500: oh"),
+    "503 with what was sent": (answer(503, SECRET.encode()), "HTTP 503: <secret>"),
+    "429": (answer(429, Retry_After="0"), "HTTP 429"),
+    "temporarily_unavailable": (answer(400, {"error": "temporarily_unavailable"}), "HTTP 400 (temporarily_"),
+    "no JSON": (answer(200, b"<html>welcome</html>"), "HTTP 200, but no access_token in it"),
+    "no token": (answer(200, {"token_type": "bearer"}), "HTTP 200, but no access_token in it"),
+    "a token of two lines": (
+        answer(200, {"access_token": "canary\r\nX: y"}),
+        "HTTP 200, but one that no header",
+    ),
+    "no HTTP": (b"SSH-2.0-OpenSSH\r\n\r\n", "no valid answer: "),
+    "closed": (refuse, "no valid answer: "),
+    "cut": (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", "HTTP 200, but no access_token in it"),
+    "hanging": (hang, "timeout: no answer within 0.3 s"),
+    "hanging in the answer": (late, "HTTP 200, but no access_token in it"),
+    "dripping": (drip, "timeout: no "),
+    "endless": (endless, "HTTP 200, but no access_token in it"),
+}
+
+
+@pytest.mark.parametrize(("script", "told"), PASSING.values(), ids=PASSING)
+def test_what_passes_is_waited_for(tmp_path: Path, script: Script, told: str) -> None:
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        tokens.scripts.extend([script, script])
+        with sending(tmp_path, to_both(receiver, tokens, 0.3), receiver) as one:
+            one.settled()
+            first = one.told(Event.RETRY)[0]
+            assert str(first["error"]).startswith(f"oauth2: no token from 127.0.0.1: {told}")
+            assert not one.told(Event.HELD)
+            assert len(tokens.asked) == 3
+        assert receiver.turned_away == []  # nothing went out without a token
+
+
+def test_retry_after_of_the_token_server_is_waited_for(tmp_path: Path) -> None:
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        tokens.scripts.append(answer(429, Retry_After="1"))
+        with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
+            one.settled()
+        first, second = tokens.asked
+        assert 1.0 <= second.at - first.at < 3.0
+
+
+def test_the_token_is_fetched_within_the_time_of_the_request() -> None:
+    def slow(connection: socket.socket, _: threading.Event) -> None:
+        time.sleep(0.8)
+        connection.sendall(answer(200, {"access_token": "slow"}))
+
+    with TokenServer() as tokens, Receiver() as receiver:
+        receiver.default = Answer(hang=True)
+        tokens.always = slow
+        client = Client(to_both(receiver, tokens), "0")
+        began = time.monotonic()
+        assert client.post(EMPTY, within=1.0).verdict is Verdict.RETRY
+        assert 0.9 < time.monotonic() - began < 1.6
+        assert receiver.requests[0].headers["authorization"] == "Bearer slow"
+        client.close()
+        tokens.always = hang
+        client = Client(to_both(receiver, tokens), "0")
+        began = time.monotonic()
+        found = client.post(EMPTY, within=0.1)
+        assert time.monotonic() - began < 0.8
+        assert str(found.error).startswith("oauth2: no token from 127.0.0.1: timeout: no answer within")
+        client.close()
+
+
+@pytest.mark.parametrize("status", [302, 400, 503])
+def test_what_the_token_server_answers_is_no_answer_of_the_receiver(status: int) -> None:
+    with TokenServer() as tokens, Receiver() as receiver:
+        tokens.always = answer(status, b"you asked for ?key=canary")
+        url = f"{tokens.url}?key=canary"
+        client = Client(destination(receiver.url, oauth2=oauth2(url)), "0")
+        found = client.post(EMPTY)
+        assert found.status == 0
+        assert "canary" not in str(found.error)
+        assert tokens.asked[0].path.endswith("?key=canary")
+        assert not receiver.requests
+
+
+def test_a_token_server_that_is_not_there_yet(tmp_path: Path) -> None:
+    tokens = TokenServer()
+    with Guarded(tokens) as receiver, sending(tmp_path, to_both(receiver, tokens), receiver) as one:
+        wait_for(lambda: one.lane.stats.consecutive_failures >= 3, 10, "some tries")
+        told = "oauth2: no token from 127.0.0.1: no connection with 127.0.0.1: connection refused"
+        assert one.lane.error == told
+        assert one.lane.state in (State.WAITING, State.SENDING)
+        one.collect(30)
+        with tokens:
+            one.settled()
+            assert len(tokens.asked) == 1
+            assert one.told(Event.RESUMED)
+
+
+def test_while_the_token_server_is_away_a_token_that_is_good_is_used(tmp_path: Path) -> None:
+    tokens = TokenServer()
+    with Guarded(tokens) as receiver, sending(tmp_path, to_both(receiver, tokens), receiver) as one:
+        with tokens:
+            one.settled()
+        one.collect(30)
+        one.settled()
+        assert not one.told(Event.RETRY)
+
+
+def test_a_name_that_cannot_be_resolved_is_retried() -> None:
+    to = destination("http://127.0.0.1:1/w", oauth2=oauth2("https://nowhere.invalid/token?canary"))
+    found = Client(to, "0").post(EMPTY)
+    assert found.verdict is Verdict.RETRY
+    told = "oauth2: no token from nowhere.invalid: the name nowhere.invalid cannot be resolved: "
+    assert str(found.error).startswith(told)
+
+
+# Without one, and somebody has to mend it.
+
+MENDED: dict[str, tuple[Script, str, int]] = {
+    "invalid_client": (answer(401, {"error": "invalid_client"}), "HTTP 401: check client_id and the client secret (invalid_client)", 2),
+    "400": (answer(400, SECRET.encode() * 9), "HTTP 400: check client_id and the client secret, scopes and endpoint_params (<secret><secret>", 2),
+    "invalid_scope": (answer(400, {"error": "invalid_scope"}), "HTTP 400: check scopes (invalid_scope)", 1),
+    "403": (answer(403), "HTTP 403: check client_id and the client secret, and its rights", 2),
+    "404": (answer(404), "HTTP 404: check token_url", 2),
+    "an error in a 200": (answer(200, {"error": "access_denied"}), "HTTP 200: check client_id and the client secret", 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "told", "times"), MENDED.values(), ids=MENDED)
+def test_what_an_operator_can_mend_is_held(tmp_path: Path, script: Script, told: str, times: int) -> None:
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        tokens.always = script
+        with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
+            assert one.held().startswith(f"oauth2: no token from 127.0.0.1: {told}")
+            assert len(tokens.asked) % times == 0
+            one.collect(30)
+            wait_for(lambda: len(tokens.asked) >= 4 * times, 10, "probes")
+            assert not receiver.requests
+            assert receiver.turned_away == []
+            tokens.always = None
+            one.settled()
+            assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
+            assert one.told(Event.RESUMED)
+            assert one.lane.error is None
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_held_and_nothing_goes_to_where_it_points(tmp_path: Path, status: int) -> None:
+    with TokenServer() as elsewhere, TokenServer() as tokens, Guarded(tokens) as receiver:
+        where = elsewhere.url.replace("//", "//u:canary@") + "?canary"
+        tokens.always = answer(status, Location=where)
+        with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
+            told = f"HTTP {status}: a redirect to {elsewhere.url}, which is not followed: correct token_url"
+            assert one.held() == f"oauth2: no token from 127.0.0.1: {told}"
+            wait_for(lambda: len(tokens.asked) >= 3, 10, "probes")
+            assert elsewhere.asked == []
+            tokens.always = None
+            one.settled()
+
+
+def test_a_secret_is_rotated_by_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        to = to_both(receiver, tokens, client_secret_file=str(file))
+        with sending(tmp_path, to, receiver) as one:
+            one.settled()
+            tokens.secret = "another-canary"
+            file.write_text(f" {tokens.secret} ")
+            one.collect()
+            one.settled()
+            assert len(tokens.granted) == 2  # the old token was good: a new secret means a new token
+            assert not one.told(Event.RETRY) + one.told(Event.HELD)
+
+            file.write_text("a wrong canary")
+            one.collect()
+            assert "check client_id and the client secret (invalid_client: who are you?)" in one.held()
+            file.write_text(tokens.secret)
+            one.settled()
+
+
+BAD_FILES = {
+    "missing": (None, "cannot be read: no such file or directory"),
+    "no text": (b"\xff\xfe", "is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("content", "told"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_secret_file_that_is_no_good_is_held(tmp_path: Path, content: bytes | None, told: str) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with TokenServer() as tokens, Guarded(tokens) as receiver:
+        to = to_both(receiver, tokens, client_secret_file=str(file))
+        with sending(tmp_path, to, receiver) as one:
+            assert one.held().startswith(f"there.oauth2.client_secret_file: {file} {told}")
+            assert tokens.asked == []
+            file.write_text(SECRET)
+            one.settled()
+
+
+# TLS, and a proxy.
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> tuple[Certs, Certs]:
+    """The receiver's certificates and the token server's: two authorities."""
+    folders = tmp_path / "receiver", tmp_path / "tokens"
+    for folder in folders:
+        folder.mkdir()
+    return make_certs(folders[0]), make_certs(folders[1])
+
+
+def test_the_token_server_has_a_tls_config_of_its_own(tmp_path: Path, both: tuple[Certs, Certs]) -> None:
+    ours, theirs = both
+    tls = TlsConfig(
+        ca_file=str(theirs.ca), cert_file=str(theirs.client_cert), key_file=str(theirs.client_key)
+    )
+    with (
+        TokenServer(certs=theirs, client_cert=True) as tokens,
+        Guarded(tokens, certs=ours) as receiver,
+    ):
+        to = destination(
+            receiver.url,
+            tls_config=TlsConfig(ca_file=str(ours.ca)),
+            oauth2=oauth2(tokens.url, tls_config=tls),
+        )
+        with sending(tmp_path, to, receiver) as one:
+            one.settled()
+        for other in (TlsConfig(), TlsConfig(ca_file=str(ours.ca))):
+            found = Client(to_both(receiver, tokens, tls_config=other), "0").post(EMPTY)
+            assert found.verdict is Verdict.HELD
+            told = "oauth2: no token from 127.0.0.1: TLS: the certificate of 127.0.0.1 was not accepted: "
+            assert str(found.error).startswith(told)
+            assert str(found.error).endswith(": check oauth2.tls_config, and the server's certificate")
+
+
+def test_the_name_of_the_token_server_is_checked(both: tuple[Certs, Certs]) -> None:
+    ours, theirs = both
+    names = {"localhost": True, "other.example": False}
+    with TokenServer(certs=theirs) as tokens, Guarded(tokens, certs=ours) as receiver:
+        for name, good in names.items():
+            to = destination(
+                receiver.url,
+                tls_config=TlsConfig(ca_file=str(ours.ca)),
+                oauth2=oauth2(tokens.url, tls_config=TlsConfig(ca_file=str(theirs.ca), server_name=name)),
+            )
+            client = Client(to, "0")
+            assert (client.post(EMPTY).verdict is Verdict.DELIVERED) is good
+            client.close()
+
+
+def test_a_certificate_that_has_expired_is_held_until_it_is_renewed(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca)
+
+    def issued(days: int) -> ssl.SSLContext:
+        server = authority.issue_cert("127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=days))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.configure_cert(context)
+        return context
+
+    tokens = TokenServer()
+    tokens.tls = issued(-2)
+    with tokens, Guarded(tokens) as receiver:
+        to = to_both(receiver, tokens, tls_config=TlsConfig(ca_file=str(ca)))
+        with sending(tmp_path, to, receiver) as one:
+            assert "certificate has expired: check oauth2.tls_config" in one.held()
+            assert tokens.asked == []  # the secret was not sent
+            tokens.tls = issued(90)
+            one.settled()
+
+
+def test_a_ca_file_that_was_corrected_is_used_without_a_restart(
+    tmp_path: Path, both: tuple[Certs, Certs]
+) -> None:
+    _, theirs = both
+    ca = tmp_path / "ca.pem"
+    ca.write_text("not a certificate")
+    with TokenServer(certs=theirs) as tokens, Guarded(tokens) as receiver:
+        to = to_both(receiver, tokens, tls_config=TlsConfig(ca_file=str(ca)))
+        with sending(tmp_path, to, receiver) as one:
+            assert (
+                one.held() == "there.oauth2.tls_config.ca_file: no certificate in it. It must be a PEM text."
+            )
+            ca.write_bytes(theirs.ca.read_bytes())
+            one.settled()
+
+
+def test_tls_to_a_token_server_that_speaks_plain_http_is_held() -> None:
+    with TokenServer() as tokens, Receiver() as receiver:
+        tokens_url = tokens.url.replace("http:", "https:")
+        found = Client(destination(receiver.url, oauth2=oauth2(tokens_url)), "0").post(EMPTY)
+    assert found.verdict is Verdict.HELD
+    assert "wrong version number: check oauth2.tls_config" in str(found.error)
+
+
+def test_the_proxy_of_the_token_server_is_its_own(tmp_path: Path, both: tuple[Certs, Certs]) -> None:
+    _, theirs = both
+    login = "user:proxy-canary"
+    with TokenServer(certs=theirs) as tokens, Guarded(tokens) as receiver, Proxy(login=login) as proxy:
+        tls = TlsConfig(ca_file=str(theirs.ca))
+        url = Secret(proxy.url.replace("//", f"//{login}@"))
+        to = to_both(receiver, tokens, tls_config=tls, proxy_url=url)
+        with sending(tmp_path, to, receiver) as one:
+            one.settled()
+        assert [first for first, _ in proxy.asked] == [f"CONNECT 127.0.0.1:{tokens.port} HTTP/1.1"]
+
+        proxy.login = "user:another"
+        with sending(tmp_path / "again", to, receiver) as one:
+            told = (
+                f"oauth2: no token from 127.0.0.1: the proxy {proxy.url[7:]} answered CONNECT with HTTP 407"
+            )
+            assert one.held().startswith(told)
+            proxy.login = login
+            receiver.accepted.clear()
+            receiver.samples = 0
+            one.settled()
+
+
+def test_the_variables_count_only_when_they_are_asked_for(tmp_path: Path) -> None:
+    with TokenServer() as tokens, Guarded(tokens) as receiver, Proxy() as proxy:
+        proxy.moved = {"tokens.invalid": "127.0.0.1"}
+        environment = {"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url}
+        url = tokens.url.replace("127.0.0.1", "tokens.invalid")
+        for settings, verdict in (({}, Verdict.RETRY), ({"proxy_from_environment": True}, Verdict.DELIVERED)):
+            to = destination(receiver.url, oauth2=oauth2(url, **settings))
+            client = Client(to, "0", environment=environment)
+            assert client.post(EMPTY).verdict is verdict
+            client.close()
+        assert [first for first, _ in proxy.asked] == [f"POST {url} HTTP/1.1"]
+
+
+# Stopping, and one another.
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_stop_cuts_a_token_server_that_never_answers(tmp_path: Path, scheme: str) -> None:
+    """Over https it is the handshake that is never answered."""
+    asked = threading.Event()
+
+    def silent(connection: socket.socket) -> None:
+        while connection.recv(1 << 16):
+            asked.set()
+
+    with Receiver() as receiver, listener(silent) as url, capture_logs() as logs:
+        url = url.replace("http", scheme)
+        to = destination(receiver.url, remote_timeout=60.0, oauth2=oauth2(url))
+        one = Host(tmp_path, to, logs)
+        one.collect()
+        one.lane.start()
+        assert asked.wait(5)
+        began = time.monotonic()
+        one.lane.stop(1.0)
+        assert time.monotonic() - began < 1.2
+        assert not one.lane._thread.is_alive()  # it was cut, not left behind
+        assert one.cursor.ledger.state == "stopped"
+        assert one.cursor.pending() == 2
+        one.buffer.close()
+        assert not [entry for entry in logs if entry["log_level"] != "debug"]
+        assert not receiver.requests
+
+
+def test_what_was_cut_before_it_began_does_not_begin() -> None:
+    with TokenServer() as tokens, Receiver() as receiver:
+        client = Client(to_both(receiver, tokens), "0")
+        client.interrupt()
+        assert client.post(EMPTY).verdict is Verdict.RETRY
+        assert tokens.asked == []
+        client.close()
+
+
+def test_no_connection_with_the_token_server_is_kept(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def once(connection: socket.socket) -> None:
+        read_request(connection)
+        body = b'{"access_token": "canary"}'
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        if not connection.recv(1):
+            ended.set()
+
+    with Receiver() as receiver, listener(once) as url:
+        client = Client(destination(receiver.url, oauth2=oauth2(url)), "0")
+        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        assert ended.wait(5)
+        client.close()
+
+
+# The headers that stand in files and lists.
+
+
+def test_http_headers_are_sent_and_their_files_are_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(" first-canary\n")
+    headers = {
+        "X-Key": HttpHeader(files=(str(file),)),
+        "X-Many": HttpHeader(values=("a", "b"), secrets=(Secret("canary"),), files=(str(file),)),
+        "X-Both": HttpHeader(values=("c",)),
+        "X-None": HttpHeader(),
+    }
+    with Receiver() as receiver:
+        to = destination(receiver.url, http_headers=headers, headers={"X-Both": "d"})
+        with sending(tmp_path, to, receiver) as one:
+            one.settled()
+            sent = receiver.requests[-1].headers
+            assert sent["x-key"] == "first-canary"
+            assert sent["x-many"] == "a, b, canary, first-canary"
+            assert sent["x-both"] == "d, c"
+            assert "x-none" not in sent
+            file.write_text("second-canary")
+            one.collect()
+            one.settled()
+            assert receiver.requests[-1].headers["x-key"] == "second-canary"
+
+
+BAD_HEADERS = {
+    "missing": (None, "cannot be read: no such file or directory"),
+    "two lines": (b"canary\nX-Evil: 1", "is not one line of ASCII"),
+    "no text": (b"\xff\xfe", "is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("content", "told"), BAD_HEADERS.values(), ids=BAD_HEADERS)
+def test_a_header_file_that_is_no_good_is_held(tmp_path: Path, content: bytes | None, told: str) -> None:
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    with Receiver() as receiver:
+        to = destination(receiver.url, http_headers={"X-Key": HttpHeader(values=("a",), files=(str(file),))})
+        with sending(tmp_path, to, receiver) as one:
+            assert one.held().startswith(f"there.http_headers.X-Key.files[0]: {file} {told}")
+            assert not receiver.requests
+            file.write_text("good")
+            one.settled()
