@@ -349,10 +349,11 @@ def _chunk(way: _Way, start: int, max_samples: int, until: int) -> Chunk:
     samples, end = 0, start
     for entry in way.entries:
         if entry.seq >= until:
-            end = max(end, until)  # what is missing before it cannot be read
             break
         if ticks and samples + entry.samples > max_samples:
-            break
+            return Chunk(ticks, start, end, samples)
         ticks += entry.ticks
         samples, end = samples + entry.samples, entry.end
+    if way.upto >= until:  # that was all that can be read before it
+        end = max(end, until)
     return Chunk(ticks, start, end, samples)
