@@ -55,59 +55,63 @@ def test_a_batch_that_waited_while_it_was_found_out_is_written_anew(
     tmp_path: Path, foreign: Literal["silent", "415", "400"], trouble: int
 ) -> None:
     """The probe of a held destination may find out, too: what waits is in 2.0 then."""
-    with Receiver([Answer(trouble)], speaks="1.0", to_foreign=foreign) as receiver:
-        with host(tmp_path, destination(receiver.url)) as one:
-            one.collect(30)
-            one.settled()
-            one.accounted(receiver)
-            assert spoken(one) == ["1.0"]
+    with (
+        Receiver([Answer(trouble)], speaks="1.0", to_foreign=foreign) as receiver,
+        host(tmp_path, destination(receiver.url)) as one,
+    ):
+        one.collect(30)
+        one.settled()
+        one.accounted(receiver)
+        assert spoken(one) == ["1.0"]
 
 
 @pytest.mark.parametrize("foreign", ["silent", "415"])
 def test_a_receiver_that_is_replaced_by_an_older_one_loses_nothing(
     tmp_path: Path, foreign: Literal["silent", "415"]
 ) -> None:
-    with Receiver() as receiver:
-        with host(tmp_path, destination(receiver.url)) as one:
-            one.settled()
-            receiver.speaks, receiver.to_foreign = "1.0", foreign
-            one.collect(30)
-            one.settled()
-            one.accounted(receiver)
-            assert spoken(one) == ["2.0", "1.0"]
+    with Receiver() as receiver, host(tmp_path, destination(receiver.url)) as one:
+        one.settled()
+        receiver.speaks, receiver.to_foreign = "1.0", foreign
+        one.collect(30)
+        one.settled()
+        one.accounted(receiver)
+        assert spoken(one) == ["2.0", "1.0"]
 
 
 @pytest.mark.parametrize("foreign", ["silent", "415"])
 def test_only_2_0_is_held_until_the_receiver_speaks_it(
     tmp_path: Path, foreign: Literal["silent", "415"]
 ) -> None:
-    with Receiver(speaks="1.0", to_foreign=foreign) as receiver:
-        with host(tmp_path, destination(receiver.url, protobuf_message=V2)) as one:
-            assert "protobuf_message" in one.held()
-            receiver.speaks = "both"
-            one.collect(30)
-            one.settled()
-            one.accounted(receiver)
+    with (
+        Receiver(speaks="1.0", to_foreign=foreign) as receiver,
+        host(tmp_path, destination(receiver.url, protobuf_message=V2)) as one,
+    ):
+        assert "protobuf_message" in one.held()
+        receiver.speaks = "both"
+        one.collect(30)
+        one.settled()
+        one.accounted(receiver)
 
 
 def test_only_1_0_is_held_by_a_receiver_of_2_0_alone(tmp_path: Path) -> None:
-    with Receiver(speaks="2.0") as receiver:
-        with host(tmp_path, destination(receiver.url, protobuf_message=V1)) as one:
-            assert "protobuf_message" in one.held()
-            receiver.speaks = "both"
-            one.settled()
-            one.accounted(receiver)
+    with (
+        Receiver(speaks="2.0") as receiver,
+        host(tmp_path, destination(receiver.url, protobuf_message=V1)) as one,
+    ):
+        assert "protobuf_message" in one.held()
+        receiver.speaks = "both"
+        one.settled()
+        one.accounted(receiver)
 
 
 def test_counts_that_are_not_all_mean_1_0(tmp_path: Path) -> None:
     """The receiver has stored some of it by then: what comes again has the same times and values."""
     few = Answer(200, {"X-Prometheus-Remote-Write-Samples-Written": "1"})
-    with Receiver([few]) as receiver:
-        with host(tmp_path, destination(receiver.url)) as one:
-            one.collect(30)
-            one.settled()
-            one.accounted(receiver, repeated=True)
-            assert spoken(one) == ["1.0"]
+    with Receiver([few]) as receiver, host(tmp_path, destination(receiver.url)) as one:
+        one.collect(30)
+        one.settled()
+        one.accounted(receiver, repeated=True)
+        assert spoken(one) == ["1.0"]
 
 
 def test_a_password_that_is_corrected_finds_an_old_receiver(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class Host:
         logs: list[EventDict],
         series: tuple[Series, ...] = SERIES,
         rules: Rules = QUICK,
+        **lane: Any,
     ) -> None:
         self.series, self.logs = series, logs
         self.buffer = Buffer(str(folder / "data"), [to.name])
@@ -67,6 +68,7 @@ class Host:
             Client(to, "0.0.0"),
             structlog.get_logger(),
             rules=rules,
+            **lane,
         )
         self.ticks = self.buffer.log.end // len(series)
 
