@@ -32,6 +32,8 @@ class Relay:
         self.sent = self.received = 0
         self.last = time.monotonic()
         """When bytes came out last."""
+        self.trace: list[tuple[float, int]] = []
+        """When they came out towards the port, and how many there were by then."""
 
     def open(self) -> None:
         """Let everything through."""
@@ -78,6 +80,7 @@ class Relay:
                 self.last = time.monotonic()
                 if up:
                     self.sent += len(data)
+                    self.trace.append((self.last, self.sent))
                 else:
                     self.received += len(data)
             target.shutdown(socket.SHUT_WR)
