@@ -23,6 +23,7 @@ from agent.config.schema import (
     Log,
     Planned,
     QueueConfig,
+    RelabelConfig,
     RemoteWrite,
     TlsConfig,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "Planned",
     "Problem",
     "QueueConfig",
+    "RelabelConfig",
     "RemoteWrite",
     "Secret",
     "TlsConfig",
