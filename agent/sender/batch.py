@@ -139,12 +139,11 @@ class Described:
 
 
 def _relabel(to: RemoteWrite) -> Relabel | None:
-    rules = getattr(to, "write_relabel_configs", ())
-    if not rules:
+    if not to.write_relabel_configs:
         return None
     from agent.sender.relabel import compile_rules  # who has no rules does not pay for it
 
-    return compile_rules(rules)
+    return compile_rules(to.write_relabel_configs)
 
 
 def _samples(ticks: Iterable[Tick]) -> int:
