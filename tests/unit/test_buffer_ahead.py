@@ -20,7 +20,7 @@ from buffer.buffer import Buffer, thinnable
 from buffer.cursor import Chunk, Cursor
 from buffer.ledger import MAX_STRETCHES, SLOT, Ledger, decode, encode, load
 from buffer.log import Log, holes
-from buffer.reader import File
+from buffer.reader import File, Reader
 from buffer.segment import MAX_POSITION, Header, Record, name
 from buffer.status import Segment, status
 from buffer.trim import cut, plan
@@ -561,6 +561,10 @@ def broken(fs: MemoryFs, log: Log, *ticks: int) -> None:
         file.close()
 
 
+WIDTHS = {3: 4, 2: 5, 1: 6}
+"""Of the last three ticks, counted from the end."""
+
+
 def plain_log(count: int = 40) -> tuple[MemoryFs, Log, list[int]]:
     """Each record is the first of its own file: damage costs no other record."""
     fs = MemoryFs()
@@ -604,6 +608,43 @@ def test_what_cannot_be_read_is_corrupt_once_and_the_rest_delivered(hurt: list[i
     assert (cursor.pending(), cursor.position, cursor.ledger.ahead) == (0, 123, ())
     assert cursor.ledger.dropped == {"corrupt": 3 * len(hurt)}
     assert cursor.ledger.damaged > 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_anywhere_costs_both_ways_what_it_costs_one(seed: int) -> None:
+    """Of longer files, where a damaged record takes those up to the next key frame with it."""
+    chance = random.Random(seed)
+    fs = MemoryFs()
+    log = Log(fs, "d/segments", chance.choice([400, 1500, 1 << 20]))
+    cursor, seen, number = a_cursor(fs, log), list[int](), 0
+    for _ in range(25):
+        for _ in range(chance.randint(1, 12)):
+            log.append([tick(number)])
+            number += 1
+        for _ in range(chance.randint(0, 1)):
+            data = chance.choice([node for path, node in fs.entries.items() if path.endswith(".seg")]).data
+            data[chance.randrange(len(data))] ^= chance.randint(1, 255)
+        cursor.go_ahead(chance.choice([1, 9, 30]))
+        for read in chance.sample([cursor.read_ahead, cursor.read], chance.randint(0, 2)):
+            seen += take(read, cursor, chance.choice([3, 9, 60]))
+        if chance.random() < 0.2:
+            cursor.close()
+            cursor = a_cursor(fs, log, cursor.ledger)
+    for boundary in range(3):  # a key frame behind all damage
+        log.append([tick(number, 4 + boundary)])
+        number += 1
+        log._seal()
+    seen += drain_ahead(cursor) + drain(cursor, 60)
+    assert len(seen) == len(set(seen))
+    assert (cursor.pending(), cursor.ledger.ahead) == (0, ())
+    lost = cursor.ledger.dropped.get("corrupt", 0)
+    assert cursor.ledger.delivered == log.end - lost == sum(WIDTHS.get(number - n, 3) for n in seen)
+    # Not less than one reader finds afterwards, when all of the damage is done.
+    reader, readable = Reader(fs, "d/segments"), set[int]()
+    while (entry := reader.next()) is not None:
+        readable.add(entry.ticks[0].at.mono_ms // STEP_MS)
+    reader.close()
+    assert set(seen) >= readable
 
 
 # A full buffer.
