@@ -78,7 +78,7 @@ METRICS = (
         "limpet_destination_oldest_pending_age_seconds",
         "gauge",
         "seconds",
-        "Age of the oldest sample in the request that is under way or repeated; 0 without one.",
+        "Age of the oldest sample that waits while a request is under way or repeated; 0 without one.",
     ),
     Metric(
         "limpet_destination_held",

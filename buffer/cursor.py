@@ -176,12 +176,8 @@ class Cursor:
         `corrupt`.  What was evicted since it was read stays counted as evicted.  Raises OSError where
         the cursor file cannot be written; the cursor has moved all the same, and the next sync writes it.
         """
-        ways = [way for way in (self._way, self._way_ahead) if way is not None]
-        read = {e.seq: e for way in ways for e in way.entries if start < e.end <= end}
         with self._lock:
-            ledger = self.ledger
-            left = ledger.unsettled(start, end)
-            if left:
+            if left := self.ledger.unsettled(start, end):
                 # A batch whose front was evicted, or settled before it became part of a thinned record,
                 # has more samples than there are positions left: they count once.
                 reasons: dict[str, int] = {}
@@ -189,12 +185,18 @@ class Cursor:
                     reasons[reason] = min(count, left)
                     left -= reasons[reason]
                 left -= min(delivered, left)
-                spans = sum(ledger.unsettled(max(e.seq, start), e.end) - e.samples for e in read.values())
-                reasons["thinned"] = min(max(0, spans), left)
-                reasons["corrupt"] = left - reasons["thinned"]
+                if left:
+                    reasons["thinned"] = min(max(0, self._holes(start, end)), left)
+                    reasons["corrupt"] = left - reasons["thinned"]
                 self._account(start, end, delivered, reasons)
         self._tidy()
         self._persist()
+
+    def _holes(self, start: int, end: int) -> int:
+        """Return how many positions of what was read there, and is not settled, hold no sample."""
+        ways = [way for way in (self._way, self._way_ahead) if way is not None]
+        read = {e.seq: e for way in ways for e in way.entries if start < e.end <= end}
+        return sum(self.ledger.unsettled(max(e.seq, start), e.end) - e.samples for e in read.values())
 
     def _account(self, start: int, end: int, delivered: int, reasons: Mapping[str, int]) -> None:
         spent = self._clock() - self._read_at
@@ -238,8 +240,12 @@ class Cursor:
             self._way, self._way_ahead = self._way_ahead, None
         ledger = self.ledger
         for way in (self._way, self._way_ahead):
-            while way is not None and way.entries and not ledger.unsettled(*way.entries[0][:2]):
-                way.entries.popleft()
+            if way is not None:
+                while way.entries and (
+                    way.entries[0].end <= ledger.position
+                    or (ledger.ahead and not ledger.unsettled(*way.entries[0][:2]))
+                ):
+                    way.entries.popleft()
         return ledger
 
     def skip(self, to: int, reason: str) -> None:
@@ -349,10 +355,11 @@ def _chunk(way: _Way, start: int, max_samples: int, until: int) -> Chunk:
     samples, end = 0, start
     for entry in way.entries:
         if entry.seq >= until:
-            end = max(end, until)  # what is missing before it cannot be read
             break
         if ticks and samples + entry.samples > max_samples:
-            break
+            return Chunk(ticks, start, end, samples)
         ticks += entry.ticks
         samples, end = samples + entry.samples, entry.end
+    if way.upto >= until:  # that was all that can be read before it
+        end = max(end, until)
     return Chunk(ticks, start, end, samples)

@@ -4,7 +4,8 @@ Promises: of each bucket of `step_ms` the thinned log keeps, for every series th
 sample: the last value of a counter, the mean of a gauge.  It stands at the time of the series' last
 tick in the bucket, so it is on the collection grid and no time occurs twice.  Mean values have six
 significant digits, because more would cost space and say nothing; a value that never changed, and one
-of a bucket with a single tick, is kept bit for bit.  A stale marker stays what it is.
+of a bucket with a single tick, is kept bit for bit.  A stale marker stays what it is, and takes no
+value's place, because it is in a group of its own (`buffer.model.ENDED`).
 
 The positions of all records of a bucket are those of its last record: what a cursor in between has
 settled already may be sent again as part of a mean, at a time that it has not seen.

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from agent import jsonl
 from agent.cli import backlog, human, output
-from agent.cli.exposition import json_number
 from agent.errors import LimpetError
 from agent.replay.source import Refused
 from buffer.model import Series
@@ -53,7 +53,7 @@ def detail(data_dir: str | None, config: str | None, name: str, *, as_json: bool
             {
                 **one._asdict(),
                 "labels": dict(one.labels),
-                "samples": [[t, json_number(v)] for t, v in samples],
+                "samples": [[t, jsonl.special(v)] for t, v in samples],
             }
             for one, samples in found.items()
         ]

@@ -26,6 +26,7 @@ from agent.config.schema import (
     OAuth2,
     Planned,
     QueueConfig,
+    RelabelConfig,
     RemoteWrite,
     TlsConfig,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Planned",
     "Problem",
     "QueueConfig",
+    "RelabelConfig",
     "RemoteWrite",
     "Secret",
     "TlsConfig",

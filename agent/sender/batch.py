@@ -15,7 +15,7 @@ from typing import NamedTuple
 import snappy
 
 from agent.config import MetadataConfig, RemoteWrite
-from agent.sender.encode import Encoder, Relabel
+from agent.sender.encode import Encoded, Encoder, Relabel
 from agent.sender.encode1 import Encoder1
 from agent.sender.encode2 import Encoder2
 from agent.sender.outcome import Outcome
@@ -27,12 +27,19 @@ from buffer.model import Tick
 RELABELED = "relabeled"
 
 
-class Batch(NamedTuple):
-    """Samples on their way: the compressed request, and what the cursor is told when they are settled."""
+class Request(NamedTuple):
+    """A compressed body, the protocol it is written in, and the samples in it."""
 
     body: bytes
-    asked: int
-    """Samples in the request: all, or with `poison` those that are asked about."""
+    protocol: Protocol
+    samples: int
+
+
+class Batch(NamedTuple):
+    """Samples on their way: their request, and what the cursor is told when they are settled."""
+
+    request: Request
+    """With all samples, or with `poison` those that are asked about."""
     chunk: Chunk
     ticks: Sequence[Tick]
     """The chunk's, without those that are too old."""
@@ -58,8 +65,8 @@ class Composer:
         self._metadata = to.metadata_config
         self._age_limit_ms = int(to.queue_config.sample_age_limit * 1000)
         self._described = Described(self._metadata)
-        self._protocol: Protocol | None = None
-        self._encoder: Encoder
+        self._protocol = Protocol.V1
+        self._encoder: Encoder = Encoder1(self._relabel)
 
     def speak(self, protocol: Protocol) -> None:
         """From now on encode for this protocol."""
@@ -84,12 +91,13 @@ class Composer:
             REJECTED: encoded.repeated,
         }
         counted = {reason: count for reason, count in dropped.items() if count}
-        body = bytes(snappy.compress(encoded.body))
-        return Batch(body, encoded.samples, chunk, ticks, encoded.samples, counted, families)
+        return Batch(self._request(encoded), chunk, ticks, encoded.samples, counted, families)
 
-    def has_aged(self, batch: Batch, wall_ms: int) -> bool:
-        """Whether some of a batch has become too old while it waited: it is then to be made anew."""
-        return batch.poison is None and any(self._is_aged(tick, wall_ms) for tick in batch.ticks[:1])
+    def is_outdated(self, batch: Batch, protocol: Protocol, wall_ms: int) -> bool:
+        """Whether a batch that waited is to be made anew: something else is spoken, or some of it is too old now."""
+        if batch.request.protocol is not protocol:
+            return True
+        return batch.poison is None and self._is_aged(batch.ticks[0], wall_ms)
 
     def _is_aged(self, tick: Tick, wall_ms: int) -> bool:
         return bool(self._age_limit_ms) and wall_ms - tick.at.wall_ms > self._age_limit_ms
@@ -98,10 +106,12 @@ class Composer:
         """A batch was delivered, and what is described in it."""
         self._described.sent(batch.families, now)
 
-    def request(self, ticks: Iterable[Tick]) -> tuple[bytes, int]:
-        """The body of a request with these ticks alone, and the samples in it."""
-        encoded = self._encoder.encode(ticks)
-        return bytes(snappy.compress(encoded.body)), encoded.samples
+    def request(self, ticks: Iterable[Tick]) -> Request:
+        """A request with these ticks alone."""
+        return self._request(self._encoder.encode(ticks))
+
+    def _request(self, encoded: Encoded) -> Request:
+        return Request(bytes(snappy.compress(encoded.body)), self._protocol, encoded.samples)
 
     def poison(self, batch: Batch, refused: Outcome, suspects: frozenset[bytes]) -> Poison:
         """Begin the search for the culprits of a batch that was refused."""
@@ -129,12 +139,11 @@ class Described:
 
 
 def _relabel(to: RemoteWrite) -> Relabel | None:
-    rules = getattr(to, "write_relabel_configs", ())
-    if not rules:
+    if not to.write_relabel_configs:
         return None
     from agent.sender.relabel import compile_rules  # who has no rules does not pay for it
 
-    return compile_rules(rules)
+    return compile_rules(to.write_relabel_configs)
 
 
 def _samples(ticks: Iterable[Tick]) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from agent.config import RemoteWrite
 from agent.sender import pace, protocol
+from agent.sender.batch import Request
 from agent.sender.needs import Wire
 from agent.sender.outcome import Outcome
 from agent.sender.pace import Pace
@@ -41,10 +42,11 @@ class Exchange:
         """The most samples for the next batch, where `limit` is what the receiver takes."""
         return min(limit, protocol.UNPROVEN) if self._speech.is_open else limit
 
-    def ask(self, body: bytes, samples: int, attempt: int = 0, within: float | None = None) -> Outcome:
-        """Send a body with so many samples, and say what became of it; nothing is raised."""
+    def ask(self, request: Request, attempt: int = 0, within: float | None = None) -> Outcome:
+        """Send a request, written in what `speaks` says, and say what became of it; nothing is raised."""
+        body, written_in, samples = request
         began, before = self._clock(), self._wire.wire_bytes()
-        outcome = self._wire.post(body, self._speech.protocol, attempt, within)
+        outcome = self._wire.post(body, written_in, attempt, within)
         cost = self._wire.wire_bytes() - before or len(body)
         was = self._speech
         self._speech, outcome = protocol.heard(was, samples, outcome, self._clock())
@@ -55,7 +57,8 @@ class Exchange:
 
     def probe(self) -> Outcome:
         """Send a request without series, in what the next batch would be written in."""
-        return self.ask(protocol.EMPTY[self.speaks()], 0)
+        spoken = self.speaks()
+        return self.ask(Request(protocol.EMPTY[spoken], spoken, 0))
 
     def wait(self, *, full: bool) -> float:
         """Seconds that the next request has to wait; `full`: there is a whole batch, or a backlog."""

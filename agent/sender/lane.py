@@ -213,7 +213,7 @@ class Lane:
         if batch is None:
             return
         self._enter(self._now._replace(state=State.SENDING))
-        outcome = self._exchange.ask(batch.body, batch.asked, self._now.failures, within)
+        outcome = self._exchange.ask(batch.request, self._now.failures, within)
         if self._stopping.is_set() and outcome.verdict is Verdict.RETRY and not outcome.status:
             # Cut by us, perhaps: no reason to raise an alarm, nor to try once more.
             self._now = self._now._replace(state=State.WAITING)
@@ -229,11 +229,12 @@ class Lane:
         self._enter(self._now)
 
     def _at_hand(self) -> Batch | None:
-        """The batch that waits, unless it was evicted or has aged meanwhile."""
+        """The batch that waits, unless it was evicted or is outdated by now."""
         batch = self._batch
         if batch is None or batch.chunk.end <= self._cursor.position:
             return None
-        return None if self._composer.has_aged(batch, int(self._wall() * 1000)) else batch
+        spoken, wall_ms = self._exchange.speaks(), int(self._wall() * 1000)
+        return None if self._composer.is_outdated(batch, spoken, wall_ms) else batch
 
     def _next_batch(self, work: Work) -> Batch | None:
         now = self._clock()
@@ -254,15 +255,14 @@ class Lane:
     def _answered(self, batch: Batch, outcome: Outcome) -> Batch | None:
         """Settle a batch that was delivered or refused; or return what of it is to be asked next."""
         if outcome.verdict is Verdict.DELIVERED:
-            self.stats.samples_sent += batch.asked
+            self.stats.samples_sent += batch.request.samples
         poison = batch.poison
         if poison is not None:
             poison.tell(outcome)
         elif outcome.verdict is Verdict.REJECTED:
             poison = self._composer.poison(batch, outcome, self._suspects)
         if poison is not None and (ticks := poison.ask()):
-            body, asked = self._composer.request(ticks)
-            return batch._replace(body=body, asked=asked, poison=poison)
+            return batch._replace(request=self._composer.request(ticks), poison=poison)
         if poison is not None:
             self._suspects = poison.suspects()
         else:
@@ -285,8 +285,8 @@ class Lane:
         outcome, oldest = None, next(iter(self._cursor.read(1).ticks), None)
         for wall_ms in (int(self._wall() * 1000), oldest.at.wall_ms) if oldest else ():
             self._composer.speak(self._exchange.speaks())
-            body, samples = self._composer.request(drain.probe(self._labels, wall_ms))
-            outcome = self._exchange.ask(body, samples) if samples else None  # relabeling may leave nothing
+            request = self._composer.request(drain.probe(self._labels, wall_ms))
+            outcome = self._exchange.ask(request) if request.samples else None  # relabeling may leave nothing
             if outcome is None or outcome.verdict is not Verdict.DELIVERED:
                 break
         if outcome is None or settles(outcome):
@@ -310,9 +310,9 @@ class Lane:
             if self._away:
                 self._away = False
                 self._exchange.resumed(self._wall() - batch.ticks[0].at.wall_ms / 1000)
-            self._report.delivered(batch.asked, len(batch.body))
+            self._report.delivered(batch.request.samples, len(batch.request.body))
         elif outcome.verdict is Verdict.REJECTED:
-            self._report.refused(batch.asked, outcome.error)
+            self._report.refused(batch.request.samples, outcome.error)
         else:
             self._tell_trouble(was, outcome)
 

@@ -13,6 +13,8 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
    alone. The exchange with it has no time of its own.
 5. `wire_bytes` is what the connections have cost so far, as a link is paid for: IP packets, both ways, repeated ones
    included, from the kernel's own counters (struct tcp_info of linux/tcp.h); 0 where there are none.
+6. What was said before a request began is no answer to it: a connection on which there is more than one answer
+   is closed.
 
 No environment variable is looked at, and there is no redirect on this level.
 """
@@ -75,6 +77,8 @@ class Transport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Exchange one request; called by httpx."""
+        if self._has_surplus():
+            self._pool.close()
         url = request.url
         headers, target = request.headers.raw, url.raw_path
         if self._relay is not None:
@@ -91,6 +95,17 @@ class Transport(httpx.BaseTransport):
             )
         )
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions={})
+
+    def _has_surplus(self) -> bool:
+        """Whether bytes are left behind the last answer: httpcore would read them as the next one.
+
+        What is still in the socket it notices itself.
+        """
+        for connection in self._pool.connections:
+            http = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+            if http is not None and http.trailing_data[0]:
+                return True
+        return False
 
     def close(self) -> None:
         """Close the connection."""

@@ -45,10 +45,13 @@ def measure(server: Server, quick: bool) -> Iterator[Figure]:
         yield from parts.encoding(recording, 50_000 if quick else 500_000)
         if not quick:
             yield from parts.opening(folder, recording)
-        with Prometheus(server.path, folder / "drained", certs=certs) as prometheus:
-            yield from drain.figures(
-                folder / "drain", prometheus, certs, recording, 200_000 if quick else 1_500_000
-            )
+        yield from drain.all_figures(
+            folder,
+            lambda below: Prometheus(server.path, below, certs=certs),
+            certs,
+            recording,
+            200_000 if quick else 1_500_000,
+        )
         with Prometheus(server.path, folder / "steady", certs=certs) as prometheus:
             yield from steady.figures(folder / "run", prometheus, certs, 60 if quick else 300)
 

@@ -35,11 +35,19 @@ class Stored(NamedTuple):
     series: int
 
 
-def agent(folder: Path, server: Prometheus, certs: Certs, interval: str, port: int | None = None) -> Agent:
-    """An agent at the defaults but for its interval and its labels, not started yet."""
+def agent(
+    folder: Path,
+    server: Prometheus,
+    certs: Certs,
+    interval: str,
+    port: int | None = None,
+    protocol: str = "auto",
+) -> Agent:
+    """An agent at the defaults but for its interval, its labels and its protocol, not started yet."""
     destination = {
         "url": f"https://127.0.0.1:{port or server.port}/api/v1/write",
         "name": "central",
+        "protobuf_message": protocol,
         "tls_config": {"ca_file": str(certs.ca)},
     }
     return at_defaults(folder, folder.name, destination, interval)

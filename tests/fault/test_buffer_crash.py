@@ -16,10 +16,12 @@ import pytest
 
 from buffer import ledger as ledgers
 from buffer.buffer import Buffer, OnFull
+from buffer.cursor import Cursor
 from buffer.errors import BufferFull
 from buffer.fs import Fs
 from buffer.ledger import Ledger
 from buffer.log import Log
+from buffer.model import Tick
 from buffer.reader import Entry, Reader
 from tests.support.faults import (
     WRITING,
@@ -52,17 +54,19 @@ class Trace:
         self.promised = 0
         """Everything before this position was synced."""
         self.delivered = dict.fromkeys(NAMES, 0)
-        self.settled = dict.fromkeys(NAMES, 0)
-        """The furthest position that was settled for a destination, delivered or dropped."""
-        self.kept = dict.fromkeys(NAMES, 0)
-        """The position that a destination had when it was last synced."""
+        self.settled: dict[str, set[int]] = {name: set() for name in NAMES}
+        """Every position that was settled for a destination, delivered or dropped."""
+        self.kept: dict[str, set[int]] = {name: set() for name in NAMES}
+        """What a destination had settled when it was last synced."""
+        self.stretches = self.jumps = 0
 
 
 class Script:
-    """Opens, appends, reads, commits, syncs, rolls, makes room, closes, opens again."""
+    """Opens, appends, reads, commits, syncs, rolls, makes room, closes, opens again; may settle ahead."""
 
-    def __init__(self, folder: str, max_size: int, on_full: OnFull, ticks: int) -> None:
+    def __init__(self, folder: str, max_size: int, on_full: OnFull, ticks: int, ahead: bool) -> None:
         self.folder, self.max_size, self.on_full, self.ticks = folder, max_size, on_full, ticks
+        self.ahead = ahead
 
     def open(self, fs: Fs) -> Buffer:
         return Buffer(
@@ -88,6 +92,8 @@ class Script:
                     self._sync(buffer, trace)
                 if number % 7 == 0:
                     self._deliver(buffer, trace, "slow", 30, WIDTH)
+                if self.ahead and number % 4 == 0:
+                    self._deliver(buffer, trace, "slow", 2 * WIDTH, 0, ahead=True)
             try:
                 buffer.close()
             except OSError:
@@ -109,15 +115,21 @@ class Script:
             pass
         trace.begun = None
         for name, cursor in buffer.cursors.items():
-            trace.settled[name] = max(trace.settled[name], cursor.position)
+            trace.settled[name] |= places(cursor.ledger)
 
-    def _deliver(self, buffer: Buffer, trace: Trace, name: str, limit: int, refused: int) -> None:
+    def _deliver(
+        self, buffer: Buffer, trace: Trace, name: str, limit: int, refused: int, ahead: bool = False
+    ) -> None:
         cursor = buffer.cursors[name]
         try:
-            chunk = cursor.read(limit)
+            if ahead:
+                cursor.go_ahead(WIDTH)
+            chunk = cursor.read_ahead(limit) if ahead else cursor.read(limit)
             if chunk.samples:
                 trace.delivered[name] += chunk.samples - refused
-                trace.settled[name] = max(trace.settled[name], chunk.end)
+                trace.settled[name].update(range(chunk.start, chunk.end))
+                trace.stretches = max(trace.stretches, len(cursor.ledger.ahead) + ahead)
+                trace.jumps += any(start == chunk.end for start, _ in cursor.ledger.ahead)
                 cursor.commit(
                     chunk.start, chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {}
                 )
@@ -126,7 +138,7 @@ class Script:
 
     def _sync(self, buffer: Buffer, trace: Trace) -> None:
         for name, cursor in buffer.cursors.items():
-            trace.settled[name] = max(trace.settled[name], cursor.position)
+            trace.settled[name] |= places(cursor.ledger)
         try:
             buffer.sync()
         except OSError:
@@ -136,7 +148,7 @@ class Script:
 
     def _synced(self, buffer: Buffer, trace: Trace) -> None:
         trace.promised = buffer.log.end
-        trace.kept = {name: cursor.position for name, cursor in buffer.cursors.items()}
+        trace.kept = {name: places(cursor.ledger) for name, cursor in buffer.cursors.items()}
 
 
 def entries(fs: Fs, folder: str) -> Iterator[Entry]:
@@ -147,12 +159,14 @@ def entries(fs: Fs, folder: str) -> Iterator[Entry]:
 
 
 def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evicts: bool) -> None:
-    positions = {name: ledger.position for name in NAMES if (ledger := stored(script, fs, name))}
+    reaches = [ledger.reach for name in NAMES if (ledger := stored(script, fs, name))]
     recovered = Log(fs, f"{script.folder}/segments", 600).end
+    nothing_left = not list(entries(fs, script.folder))
     buffer = script.open(fs)
     log = buffer.log
-    # No cursor is ahead of the log, and each segment is behind the one before.
-    assert max(positions.values(), default=0) <= recovered
+    # No cursor is ahead of the log, and each segment is behind the one before.  (What all destinations had
+    # may be gone, and what came after it not be durable yet; then the numbers go on behind the cursors.)
+    assert max(reaches, default=0) <= (log.end if power_was_cut and nothing_left else recovered)
     assert all(a.end_seq <= b.first_seq for (a, _), (b, _) in itertools.pairwise(log.segments()))
     found = list(entries(fs, script.folder))
     numbers = [entry.ticks[0].at.mono_ms // STEP_MS for entry in found]
@@ -176,20 +190,22 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
     assert not missing
     # What is gone was settled by all, or evicted for those who had not.
     if not evicts:
-        assert log.first <= min(trace.settled.values())
+        assert set(range(log.first)) <= set.intersection(*trace.settled.values())
 
     for name, cursor in buffer.cursors.items():
         ledger = cursor.ledger
         # Nothing is settled that was not, nothing is delivered that was not committed.
         assert ledger.delivered <= trace.delivered[name]
         was = trace.buffer.cursors[name].ledger if trace.buffer else ledger
-        assert ledger.position <= max(trace.settled[name], was.position, log.first)
+        left = places(ledger)
+        assert left <= trace.settled[name] | places(was) | set(range(log.first))
+        assert len(left) == ledger.start + ledger.delivered + sum(ledger.dropped.values())
         assert evicts or "evicted" not in ledger.dropped
         assert "corrupt" not in ledger.dropped
         # What was delivered does not turn into a loss, whenever it ended.
         assert ledger.dropped.get("evicted", 0) <= was.dropped.get("evicted", 0)
         assert ledger.dropped.get("rejected", 0) <= len(trace.acknowledged) * WIDTH
-        assert ledger.position >= trace.kept[name]
+        assert left >= trace.kept[name]
         assert_balance(buffer)
 
     # The log goes on, and everything that waits is delivered, in order.
@@ -198,13 +214,13 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
     found = list(entries(fs, script.folder))  # again, because that may have made room
     numbers = [entry.ticks[0].at.mono_ms // STEP_MS for entry in found]
     for name, cursor in buffer.cursors.items():
-        begun, seen = cursor.position, []
-        while (chunk := cursor.read(100)).samples:
-            seen += chunk.ticks
-            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
-            assert_balance(buffer)
-        waiting = [n for n, entry in zip(numbers, found, strict=True) if entry.end > begun]
+        begun, seen = cursor.ledger, drain(buffer, cursor, script.ahead)
+        waiting = [
+            n for n, entry in zip(numbers, found, strict=True) if begun.unsettled(entry.seq, entry.end)
+        ]
         assert waiting[-1] == last
+        if script.ahead:
+            seen.sort(key=lambda one: one.at)
         assert exactly(seen) == exactly([tick(n, WIDTH) for n in waiting])
         assert cursor.pending() == 0
         if not power_was_cut:
@@ -221,6 +237,28 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
     again.close()
 
 
+def drain(buffer: Buffer, cursor: Cursor, ahead: bool) -> list[Tick]:
+    """Deliver everything that waits, in order; or the newest first, and then from both ends of the gap."""
+    seen: list[Tick] = []
+    again = True
+    while again:
+        again = False
+        if ahead:
+            cursor.go_ahead(WIDTH)
+        for read in (cursor.read_ahead, cursor.read) if ahead else (cursor.read,):
+            chunk = read(3 * WIDTH)
+            again = again or chunk.end > chunk.start
+            seen += chunk.ticks
+            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+            assert_balance(buffer)
+    return seen
+
+
+def places(ledger: Ledger) -> set[int]:
+    """Every position that is settled."""
+    return set(range(ledger.position)).union(*(range(start, end) for start, end in ledger.ahead))
+
+
 def stored(script: Script, fs: Fs, name: str) -> Ledger | None:
     return ledgers.load(fs, f"{script.folder}/cursors/{name}{ledgers.SUFFIX}")
 
@@ -228,16 +266,21 @@ def stored(script: Script, fs: Fs, name: str) -> Ledger | None:
 def assert_balance(buffer: Buffer) -> None:
     for cursor in buffer.cursors.values():
         ledger, ahead = cursor.ledger, cursor.thinned_ahead()
-        assert ledger.position - ledger.start == ledger.delivered + sum(ledger.dropped.values())
+        settled = ledger.position - ledger.start + sum(end - start for start, end in ledger.ahead)
+        assert settled == ledger.delivered + sum(ledger.dropped.values())
         dropped = sum(ledger.dropped.values()) + ahead
         assert buffer.log.end - ledger.start == ledger.delivered + cursor.pending() + dropped
         assert cursor.pending() >= 0
 
 
-SCRIPTS: dict[str, tuple[int, OnFull, int]] = {  # name: cap, what goes when it is reached, ticks
-    "roomy": (1 << 20, "thin", 12),
-    "drop_oldest": (1700, "drop_oldest", 10),
-    "thin": (2000, "thin", 14),
+# name: cap, what goes when it is reached, ticks, whether one destination is sent the newest first
+SCRIPTS: dict[str, tuple[int, OnFull, int, bool]] = {
+    "roomy": (1 << 20, "thin", 12, False),
+    "drop_oldest": (1700, "drop_oldest", 10, False),
+    "thin": (2000, "thin", 14, False),
+    "roomy_ahead": (1 << 20, "thin", 12, True),
+    "drop_oldest_ahead": (1700, "drop_oldest", 10, True),
+    "thin_ahead": (2000, "thin", 14, True),
 }
 # name: what happens, and to which calls; () stands for all.
 FAULTS: dict[str, tuple[Fault, Collection[str]]] = {
@@ -276,6 +319,8 @@ def test_the_scripts_do_what_they_are_for(script: Script) -> None:
     assert trace.buffer is not None
     reasons = {reason for c in trace.buffer.cursors.values() for reason in c.ledger.dropped}
     assert "rejected" in reasons
+    assert (trace.stretches >= 2) == script.ahead
+    assert (trace.jumps >= 1) == script.ahead
     assert ("evicted" in reasons) >= (script.on_full == "drop_oldest")
     assert evicts(script) or "evicted" not in reasons
     assert bool(trace.buffer.log.thinned) == (evicts(script) and script.on_full == "thin")

@@ -1,4 +1,4 @@
-"""A buffer with two cursors against a list and two numbers, through anything in any order."""
+"""A buffer with two cursors against a list and two sets, through anything in any order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from buffer.buffer import Buffer
+from buffer.cursor import Chunk
+from buffer.ledger import MAX_STRETCHES, Ledger
 from buffer.model import Tick
 from buffer.reader import Reader
 from tests.support.faults import MemoryFs
@@ -28,8 +30,10 @@ class BufferMachine(RuleBasedStateMachine):
         self.ever: set[tuple[int, int, int]] = set()
         self.synced = 0
         self.number = 0
-        self.delivered = dict.fromkeys(NAMES, 0)  # by position: everything up to here was settled
-        self.read_upto: dict[str, int] = {}
+        # For each destination every position that is settled, and what of that is on the medium for sure.
+        self.settled: dict[str, set[int]] = {name: set() for name in NAMES}
+        self.kept: dict[str, set[int]] = {name: set() for name in NAMES}
+        self.on_its_way: dict[str, Chunk] = {}
         self.open()
 
     def open(self) -> None:
@@ -42,7 +46,8 @@ class BufferMachine(RuleBasedStateMachine):
             fs=self.fs,
             clock=lambda: 0.0,
         )
-        self.read_upto = {}
+        self.begun = dict.fromkeys(NAMES, 0)  # where a cursor went ahead; no file has that
+        self.on_its_way = {}
 
     def teardown(self) -> None:
         self.buffer.close()
@@ -56,34 +61,92 @@ class BufferMachine(RuleBasedStateMachine):
             self.records.append((end - width, self.number, width))
             self.ever.add(self.records[-1])
             self.number += 1
+        for settled in self.settled.values():
+            settled.update(range(self.buffer.log.first))  # evicted
 
     @rule()
     def sync(self) -> None:
         self.buffer.sync()
-        self.synced = self.buffer.log.end
+        self.durable()
 
-    @rule(name=st.sampled_from(NAMES), limit=st.integers(1, 80), settle=st.booleans(), refuse=st.booleans())
-    def read(self, name: str, limit: int, settle: bool, refuse: bool) -> None:
-        cursor = self.buffer.cursors[name]
-        begun = cursor.position
-        chunk = cursor.read(limit)
-        waiting = [(n, w) for p, n, w in self.records if p >= begun]
-        expected: list[Tick] = []
+    def durable(self) -> None:
+        self.synced = self.buffer.log.end
+        self.kept = {name: set(settled) for name, settled in self.settled.items()}
+
+    def expected(self, name: str, begun: int, limit: int) -> list[Tick]:
+        """What a destination has to get from a position on: up to the limit, or what is settled already."""
+        until = min((p for p in self.settled[name] if p >= begun), default=1 << 62)
+        found: list[Tick] = []
         samples = 0
-        for number, width in waiting:
-            if expected and samples + width > limit:
-                break
-            expected.append(tick(number, width))
-            samples += width
-        assert exactly(chunk.ticks) == exactly(expected)
-        assert chunk.samples == samples
-        if settle and chunk.samples:
-            refused = min(2, samples) if refuse else 0
-            before = cursor.ledger
-            cursor.commit(chunk.start, chunk.end, samples - refused, {"rejected": refused} if refused else {})
-            assert cursor.position == chunk.end
-            assert cursor.ledger.delivered == before.delivered + samples - refused
-            self.delivered[name] = max(self.delivered[name], chunk.end)
+        for position, number, width in self.records:
+            if position >= begun:
+                if position >= until or (found and samples + width > limit):
+                    break
+                found.append(tick(number, width))
+                samples += width
+        return found
+
+    def ahead(self, name: str) -> int | None:
+        """Where a destination goes on that is ahead of its position."""
+        at = max(self.begun[name], max(self.settled[name], default=-1) + 1)
+        return at if at > self.buffer.cursors[name].position else None
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        limit=st.integers(1, 80),
+        ahead=st.booleans(),
+        settle=st.sampled_from(["at once", "later", "never"]),
+        refuse=st.booleans(),
+    )
+    def read(self, name: str, limit: int, ahead: bool, settle: str, refuse: bool) -> None:
+        cursor = self.buffer.cursors[name]
+        begun = self.ahead(name) if ahead else cursor.position
+        chunk = cursor.read_ahead(limit) if ahead else cursor.read(limit)
+        assert chunk == (cursor.read_ahead(limit) if ahead else cursor.read(limit))
+        if begun is None:
+            assert chunk == Chunk([], cursor.position, cursor.position, 0)
+            return
+        assert chunk.start == begun
+        assert exactly(chunk.ticks) == exactly(self.expected(name, begun, limit))
+        assert chunk.samples == sum(len(one.values) for one in chunk.ticks)
+        if settle == "at once":
+            self.commit(name, chunk, refuse)
+        elif settle == "later":
+            self.on_its_way[name] = chunk
+
+    @rule(name=st.sampled_from(NAMES), refuse=st.booleans())
+    def settle_what_was_on_its_way(self, name: str, refuse: bool) -> None:
+        """Meanwhile its front may have been evicted, or all of it settled by another way."""
+        if (chunk := self.on_its_way.pop(name, None)) is not None:
+            self.commit(name, chunk, refuse)
+
+    def commit(self, name: str, chunk: Chunk, refuse: bool) -> None:
+        cursor, settled = self.buffer.cursors[name], self.settled[name]
+        new = set(range(chunk.start, chunk.end)) - settled
+        refused = min(2, chunk.samples) if refuse else 0
+        before = cursor.ledger
+        cursor.commit(
+            chunk.start, chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {}
+        )
+        settled |= new
+        counted = cursor.ledger.dropped.get("rejected", 0) - before.dropped.get("rejected", 0)
+        assert counted == min(refused, len(new))
+        counted += cursor.ledger.dropped.get("corrupt", 0) - before.dropped.get("corrupt", 0)
+        assert cursor.ledger.delivered == before.delivered + len(new) - counted
+
+    @rule(name=st.sampled_from(NAMES), samples=st.integers(0, 60))
+    def go_ahead(self, name: str, samples: int) -> None:
+        cursor = self.buffer.cursors[name]
+        was, at, wanted = cursor.ledger, self.ahead(name), self.buffer.log.end - max(1, samples)
+        at = cursor.position if at is None else at
+        following = next((p + width for p, _, width in self.records if p + width > at), 0)
+        begins = next((p for p, _, width in self.records if p + width > wanted), 0)
+        gain = wanted >= following and begins > at and len(was.ahead) < MAX_STRETCHES
+        assert cursor.go_ahead(samples) == gain
+        if gain:
+            self.begun[name] = begins
+        assert cursor.ledger == was
+        assert cursor.ahead == self.ahead(name)
 
     @rule()
     def close_and_open(self) -> None:
@@ -91,7 +154,7 @@ class BufferMachine(RuleBasedStateMachine):
         positions = {name: cursor.ledger for name, cursor in self.buffer.cursors.items()}
         self.open()
         assert {name: cursor.ledger for name, cursor in self.buffer.cursors.items()} == positions
-        self.synced = self.buffer.log.end
+        self.durable()
 
     @rule()
     def kill(self) -> None:
@@ -100,6 +163,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.fs.kill()
         self.open()
         assert self.buffer.log.end == end
+        self.go_on_with_what_was_kept()
 
     @rule(seed=st.integers(0, 1 << 30))
     def lose_power(self, seed: int) -> None:
@@ -114,12 +178,22 @@ class BufferMachine(RuleBasedStateMachine):
             r for r in self.records if r in found and r[0] >= first
         ]
         assert [r for r in self.records if first <= r[0] < self.synced and r not in found] == []
+        for cursor in self.buffer.cursors.values():  # nothing is settled that is not there
+            assert cursor.ledger.reach <= max([first, *(p + width for p, _, width in found)])
         self.records = found
         self.synced = self.buffer.log.end  # what survived is on the medium
+        self.go_on_with_what_was_kept()
 
     def die(self) -> None:
-        self.was = {name: cursor.ledger for name, cursor in self.buffer.cursors.items()}
         self.buffer._lock.close()
+
+    def go_on_with_what_was_kept(self) -> None:
+        """What was written of a cursor counts: no less than what was synced, no more than there was."""
+        for name, cursor in self.buffer.cursors.items():
+            left = places(cursor.ledger)
+            evicted = set(range(self.buffer.log.first))
+            assert self.kept[name] <= left <= self.settled[name] | evicted
+            self.settled[name] = left
 
     def found(self) -> list[tuple[int, int, int]]:
         reader, found = Reader(self.fs, f"{self.folder}/segments"), []
@@ -138,17 +212,23 @@ class BufferMachine(RuleBasedStateMachine):
     @invariant()
     def every_ledger_balances(self) -> None:
         for name, cursor in self.buffer.cursors.items():
-            ledger = cursor.ledger
-            dropped = sum(ledger.dropped.values())
-            assert self.buffer.log.end - ledger.start == ledger.delivered + cursor.pending() + dropped
-            assert ledger.delivered <= self.delivered[name] - ledger.start + dropped
-            assert self.buffer.log.first <= max(cursor.position, self.buffer.log.first)
+            ledger, settled = cursor.ledger, self.settled[name]
+            assert places(ledger) == settled
+            assert ledger.start == 0
+            assert len(settled) == ledger.delivered + sum(ledger.dropped.values())
+            assert cursor.pending() == self.buffer.log.end - len(settled)
+            assert self.buffer.log.first <= cursor.position
             assert min(ledger.delivered, cursor.pending(), *ledger.dropped.values(), 0) == 0
+            assert len(ledger.ahead) <= MAX_STRETCHES
 
     @invariant()
     def the_cap_is_kept(self) -> None:
         on_disk = sum(len(node.data) for path, node in self.fs.entries.items() if path.endswith(".seg"))
         assert on_disk <= 4_000 + 1_500  # and a record with its table
+
+
+def places(ledger: Ledger) -> set[int]:
+    return set(range(ledger.position)).union(*(range(start, end) for start, end in ledger.ahead))
 
 
 TestBufferMachine = BufferMachine.TestCase

@@ -17,16 +17,18 @@ import pytest
 from buffer.buffer import Buffer
 from buffer.errors import BufferFull
 from buffer.fs import RealFs
+from buffer.ledger import load
 from buffer.reader import Reader
 from buffer.status import status
 from tests.support.ticks import exactly, tick
 
 WIDTH = 16
 NAMES = ("quick", "slow")
+KILLED = (*NAMES, "fresh")
 KILLS = 30
 
-# Appends, sends to one destination at once and to another one rarely, syncs; says on standard output what it
-# has got an answer for.  It runs until it is killed.
+# Appends, sends to one destination at once and to another one rarely, to a third the newest first, syncs; says
+# on standard output what it has got an answer for.  It runs until it is killed.
 WRITER = """
 import itertools, os, sys
 from buffer.buffer import Buffer
@@ -34,7 +36,8 @@ from tests.support.ticks import tick
 
 folder, first = sys.argv[1], int(sys.argv[2])
 say = lambda *words: os.write(1, (" ".join(map(str, words)) + "\\n").encode())
-buffer = Buffer(folder, ["quick", "slow"], max_size=1 << 20, segment_size=4096, clock=itertools.count().__next__)
+names = ["quick", "slow", "fresh"]
+buffer = Buffer(folder, names, max_size=1 << 20, segment_size=4096, clock=itertools.count().__next__)
 say("open", buffer.log.end)
 for number in itertools.count(first):
     say("begin", number)
@@ -48,6 +51,13 @@ for number in itertools.count(first):
         chunk = buffer.cursors["slow"].read(50)
         say("sent", "slow", chunk.samples)
         buffer.cursors["slow"].commit(chunk.start, chunk.end, chunk.samples, {})
+    if number % 7 == 0:
+        cursor = buffer.cursors["fresh"]
+        cursor.go_ahead(16)
+        for chunk in (cursor.read_ahead(48), cursor.read(16)):
+            if cursor.ledger.unsettled(chunk.start, chunk.end) == chunk.end - chunk.start:
+                say("sent", "fresh", chunk.samples)
+                cursor.commit(chunk.start, chunk.end, chunk.samples, {})
     if number % 17 == 0:
         buffer.sync()
 """
@@ -78,8 +88,8 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(tmp_path: Path) -> N
     choose = random.Random(os.urandom(8))
     acknowledged: dict[int, int] = {}
     begun: set[int] = set()
-    sent = dict.fromkeys(NAMES, 0)
-    first = 0
+    sent = dict.fromkeys(KILLED, 0)
+    first = stretches = 0
     for _ in range(KILLS):
         for word, *rest in run_until_killed(tmp_path, first, choose):
             if word == "begin":
@@ -89,10 +99,13 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(tmp_path: Path) -> N
             elif word == "sent":
                 sent[rest[0]] += int(rest[1])
         first = max(begun, default=first - 1) + 1
+        stored = load(RealFs(), f"{tmp_path}/cursors/fresh.json")
+        stretches = max(stretches, len(stored.ahead) if stored else 0)
+    assert stretches > 1
 
     # Seen from outside, while nobody writes.
     shown = {d["name"]: d["ledger"] for d in status(str(tmp_path))["destinations"]}
-    buffer = Buffer(str(tmp_path), NAMES, max_size=1 << 20, segment_size=4096)
+    buffer = Buffer(str(tmp_path), KILLED, max_size=1 << 20, segment_size=4096)
     found = {}
     reader = Reader(RealFs(), f"{tmp_path}/segments")
     while (entry := reader.next()) is not None:
@@ -113,12 +126,11 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(tmp_path: Path) -> N
         assert ledger.delivered <= sent[name]
         assert shown[name]["appended"] == buffer.log.end - ledger.start
         assert shown[name]["appended"] == shown[name]["delivered"] + shown[name]["pending"]
-        begun_at = cursor.position
         seen = []
         while (chunk := cursor.read(10_000)).samples:
             seen += chunk.ticks
             cursor.commit(chunk.start, chunk.end, chunk.samples, {})
-        expected = [tick(n, WIDTH) for n, end in found.items() if end > begun_at]
+        expected = [tick(n, WIDTH) for n, end in found.items() if ledger.unsettled(end - WIDTH, end)]
         assert exactly(seen) == exactly(expected)
         assert cursor.ledger.delivered == buffer.log.end - ledger.start
     buffer.close()

@@ -2,11 +2,12 @@
 
 | receiver          | protocols | plain | TLS, private authority, client certificate | forward proxy with a password |
 |-------------------|-----------|-------|--------------------------------------------|-------------------------------|
-| stable Prometheus | 1.0       | yes   | its own (RequireAndVerifyClientCert)       | http: whole URLs; CONNECT     |
-| newest Prometheus | 1.0       | yes   | its own (RequireAndVerifyClientCert)       | http: whole URLs; CONNECT     |
-| VictoriaMetrics   | 1.0       | yes   | nginx before it (ssl_verify_client)        | http: whole URLs; CONNECT     |
+| stable Prometheus | 1.0, auto | yes   | its own (RequireAndVerifyClientCert)       | http: whole URLs; CONNECT     |
+| newest Prometheus | all       | yes   | its own (RequireAndVerifyClientCert)       | http: whole URLs; CONNECT     |
+| VictoriaMetrics   | 1.0, auto | yes   | nginx before it (ssl_verify_client)        | http: whole URLs; CONNECT     |
 
-In every case there is a backlog before the receiver can be reached, and the agent goes on while it drains.
+`auto` finds out that the newest Prometheus speaks 2.0 and the others, which answer 204 to what they do not
+understand, 1.0. In every case there is a backlog before the receiver can be reached, and the agent goes on while it drains.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from tests.support.agent import HOSTNAME, Agent
 from tests.support.certs import Certs, make_certs
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
-from tests.support.protocols import V1
+from tests.support.protocols import V1, V2
 from tests.support.real_proxy import Nginx, Tinyproxy
 from tests.support.server import Login, Samples, Server
 from tests.support.victoria import VictoriaMetrics
 
-NAME = "there"
+NAME, AUTO = "there", "auto"
 LOGIN = Login("host", "the right password")
 PROXY_LOGIN = Login("edge", "the-proxys-password")
 PROGRAMS = {
@@ -38,9 +39,9 @@ PROGRAMS = {
     "VictoriaMetrics": "victoria_program",
 }
 SPEAKS = {
-    "stable Prometheus": (V1,),
-    "newest Prometheus": (V1,),
-    "VictoriaMetrics": (V1,),
+    "stable Prometheus": (V1, AUTO),
+    "newest Prometheus": (V1, V2, AUTO),
+    "VictoriaMetrics": (V1, AUTO),
 }
 BOTH = [(receiver, protocol) for receiver, spoken in SPEAKS.items() for protocol in spoken]
 Receiver = Prometheus | VictoriaMetrics
@@ -94,7 +95,7 @@ def proven(agent: Agent, receiver: Receiver, *others: Server) -> Iterator[None]:
             f'{{hostname="{HOSTNAME}"}}', int(since * 1000) - 60_000, int(time.time() * 1000) + 60_000
         )
     appended, ledger = agent.buffered(), agent.destination(NAME)["ledger"]
-    total = sum(map(len, appended.values()))
+    total = agent.appended()
     assert (ledger["delivered"], ledger["pending"], sum(ledger["dropped"].values())) == (total, 0, 0)
     if isinstance(receiver, VictoriaMetrics):
         same_but_for_rounding(stored, appended)
@@ -117,8 +118,12 @@ def same_but_for_rounding(stored: Samples, appended: Samples) -> None:
 @pytest.mark.parametrize(("kind", "protocol"), BOTH)
 def test_in_the_clear(site: Site, kind: str, protocol: str) -> None:
     receiver = site.receiver(kind)
-    with proven(site.agent(receiver, protocol), receiver):
+    agent = site.agent(receiver, protocol)
+    with proven(agent, receiver):
         pass
+    told = [event["remote_write"] for event in agent.events("sender.protocol")]
+    expected = {V1: [], V2: ["2.0"], AUTO: ["2.0" if kind == "newest Prometheus" else "1.0"]}
+    assert told == expected[protocol]
 
 
 @pytest.mark.parametrize(("kind", "protocol"), BOTH)

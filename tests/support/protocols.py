@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-V1 = "prometheus.WriteRequest"
+from agent.sender import protocol
+from agent.sender.protocol import Protocol
 
-PROTOCOLS = (V1,)
+V1, V2 = Protocol.V1.value, Protocol.V2.value
+
+PROTOCOLS = (V1, V2)
 """Values of `protobuf_message`. A receiver of tests/support speaks all of them."""
+
+EMPTY = protocol.EMPTY[Protocol.V1]
+"""What a client posts that a test has made: a 1.0 request without series."""

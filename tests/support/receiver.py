@@ -244,14 +244,17 @@ class Receiver:
                 self.broken.append((str(error), body))
             self._reply(handler, Answer(400, body=f"{error}\n".encode()))
             return
-        if self.speaks not in ("both", write.version):
+        with self._lock:
+            scripted = self.answers.popleft() if self.answers else None
+        understood = self.speaks in ("both", write.version)
+        if not understood and (scripted is None or scripted.status // 100 == 2):
             answer = FOREIGN[self.to_foreign]
             with self._lock:
                 self.foreign.append(Received(at, handler.command, handler.path, headers, body, write, answer))
             self._reply(handler, answer)
             return
         with self._lock:
-            answer = self.answers.popleft() if self.answers else self.refuse(write) or self.default
+            answer = scripted or self.refuse(write) or self.default
             self.requests.append(Received(at, handler.command, handler.path, headers, body, write, answer))
         if self._stopping.wait(None if answer.hang else answer.delay_s) or answer.close:
             handler.close_connection = True
@@ -263,7 +266,7 @@ class Receiver:
                 self.writes += 1
                 for series in write.series:
                     self.latest[series.labels] = series.samples[-1]
-        if write.version == "2.0" and self.counts:
+        if write.version == "2.0" and self.counts and understood:
             written = write.samples if answer.status // 100 == 2 else 0
             own = {name.lower() for name in answer.headers}
             told = {name: value for name, value in _counts(written).items() if name.lower() not in own}

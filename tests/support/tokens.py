@@ -1,28 +1,23 @@
 """A small OAuth 2.0 token server (client credentials) on a real socket, and a receiver that wants its tokens.
 
 It takes `client_id` with `secret` by HTTP Basic or in the body (`styles`), and gives out tokens that are good for
-`life` seconds: by its own clock, `granted` of them are `good`. Answers are scripted as a list of bytes, whole answers
-as they go over the wire, or of functions that are given the connection and the server's `stopping`; when the list
-is used up, `default` does. Every request is in `asked`.
+`life` seconds. Answers are scripted as a list of bytes, whole answers as they go over the wire, or of functions that are
+given the connection and an event that is set when the server stops; when the list is used up, `always` does, where it
+is set. Every request is in `asked`.
 """
 
 from __future__ import annotations
 
 import json
 import socket
-import ssl
 import threading
 import time
 from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
 
-from tests.support.certs import Certs
-from tests.support.net import free_port
 from tests.support.receiver import Answer, Receiver, _Handler
 
 CLIENT, SECRET = "limpet host/1", "s3cret: +&%é/canary"
@@ -52,92 +47,22 @@ class Asked(NamedTuple):
     form: Mapping[str, str]
 
 
-class _TokenHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    timeout = 60
-    server: _Server
-
-    def setup(self) -> None:
-        context = self.server.tokens.tls
-        if context is not None:
-            self.request = context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
-        super().setup()
-
-    def handle(self) -> None:
-        if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.do_handshake()
-        super().handle()
-
-    def finish(self) -> None:
-        super().finish()
-        self.request.close()
-
-    def do_POST(self) -> None:
-        self.server.tokens._take(self)
-
-    def do_GET(self) -> None:
-        self.server.tokens._take(self)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, tokens: TokenServer) -> None:
-        self.tokens = tokens
-        super().__init__(("127.0.0.1", tokens.port), _TokenHandler)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients that go away are what the tests make."""
-
-
-class TokenServer:
+class TokenServer(Receiver):
     """A context manager; `url` is for token_url. It speaks TLS if `certs` are given."""
 
-    def __init__(
-        self, *, certs: Certs | None = None, client_cert: bool = False, life: float | None = 3600
-    ) -> None:
+    def __init__(self, *, life: float | None = 3600, **settings: Any) -> None:
+        super().__init__(**settings)
         self.secret, self.styles, self.life = SECRET, {"header", "body"}, life
-        self.answers: deque[Script] = deque()
-        self.default: Script | None = None
+        self.scripts: deque[Script] = deque()
+        self.always: Script | None = None
         self.asked: list[Asked] = []
         self.granted: dict[str, float] = {}
         """Each token, and when it ends."""
-        self.port = free_port()
-        self.tls: ssl.SSLContext | None = None
-        if certs is not None:
-            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.tls.load_cert_chain(certs.server_cert, certs.server_key)
-            if client_cert:
-                self.tls.verify_mode = ssl.CERT_REQUIRED
-                self.tls.load_verify_locations(certs.ca)
-        self.stopping = threading.Event()
-        self._server: _Server | None = None
 
     @property
     def url(self) -> str:
         """Where tokens are to be had."""
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/oauth2/token"
-
-    def __enter__(self) -> Self:
-        self.stopping.clear()
-        self._server = _Server(self)
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="tokens", daemon=True
-        ).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stopping.set()
-        assert self._server is not None
-        self._server.shutdown()
-        self._server.server_close()
+        return super().url.replace("/api/v1/write", "/oauth2/token")
 
     def good(self, authorization: str | None) -> bool:
         """Whether a receiver would take this header."""
@@ -148,12 +73,12 @@ class TokenServer:
         """Make all tokens bad."""
         self.granted = dict.fromkeys(self.granted, 0.0)
 
-    def _take(self, handler: _TokenHandler) -> None:
+    def _take(self, handler: _Handler) -> None:
         headers = {name.lower(): value for name, value in handler.headers.items()}
         body = handler.rfile.read(int(headers.get("content-length", "0")))
         form = dict(parse_qsl(body.decode(), keep_blank_values=True))
         self.asked.append(Asked(time.monotonic(), handler.path, headers, form))
-        script = self.answers.popleft() if self.answers else self.default
+        script = self.scripts.popleft() if self.scripts else self.always
         if script is None:
             script = self._granted(headers, form)
         handler.close_connection = True
@@ -161,7 +86,7 @@ class TokenServer:
             if isinstance(script, bytes):
                 handler.wfile.write(script)
             else:
-                script(handler.connection, self.stopping)
+                script(handler.connection, self._stopping)
         except OSError:
             pass  # the client has gone
 

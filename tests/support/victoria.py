@@ -47,7 +47,10 @@ class VictoriaMetrics(Server):
         return self.get("/health") == b"OK"
 
     def raw_samples(self, match: str, start_ms: int, end_ms: int) -> Samples:
-        """Return every stored sample of a selector with `start_ms <= timestamp <= end_ms`, as (ms, value)."""
+        """Return every stored sample of a selector with `start_ms <= timestamp <= end_ms`, as (ms, value).
+
+        Without the markers of series that ended, as with Prometheus: it exports them as null.
+        """
         self.get("/internal/force_flush")
         parameters = {
             "match[]": match,
@@ -58,6 +61,8 @@ class VictoriaMetrics(Server):
         found = Samples()
         for line in self.get("/api/v1/export", parameters).splitlines():
             series = json.loads(line)
-            samples = zip(series["timestamps"], map(float, series["values"]), strict=True)
-            found.setdefault(tuple(sorted(series["metric"].items())), []).extend(samples)
+            samples = zip(series["timestamps"], series["values"], strict=True)
+            found.setdefault(tuple(sorted(series["metric"].items())), []).extend(
+                (at, float(value)) for at, value in samples if value is not None
+            )
         return {labels: sorted(samples) for labels, samples in found.items()}

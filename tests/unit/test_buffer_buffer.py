@@ -256,7 +256,16 @@ def test_a_file_that_cannot_be_removed_stops_no_ledger(tmp_path: Path) -> None:
     assert balanced(buffer)
 
 
-def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path) -> None:
+def deliver_fresh_first(buffer: Buffer, name: str) -> None:
+    cursor = buffer.cursors[name]
+    cursor.go_ahead(30)
+    for read in (cursor.read_ahead, cursor.read):
+        chunk = read(60)
+        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+
+
+@pytest.mark.parametrize("fresh_first", [False, True])
+def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path, fresh_first: bool) -> None:
     fs = MemoryFs()
     buffer = open_buffer(fs, tmp_path, 12_000, "thin")
     over = threading.Event()
@@ -271,6 +280,8 @@ def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path) 
                     assert buffer.log.size >= 0
                     assert buffer.written >= 0
                     assert all(c.pending() >= 0 for c in buffer.cursors.values())
+                elif fresh_first and doing == "a":
+                    deliver_fresh_first(buffer, doing)
                 else:
                     deliver(buffer, doing, 600)
         except BaseException as error:

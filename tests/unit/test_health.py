@@ -195,6 +195,18 @@ def test_what_was_dropped_and_why(rig: Rig) -> None:
     assert rig.of_central("appended_samples_total") == 8
 
 
+def test_what_was_settled_ahead_of_its_turn_is_not_pending(rig: Rig) -> None:
+    for age in (300, 200, 100):
+        rig.append(age=age)
+    cursor = rig.buffer.cursors["central"]
+    assert cursor.go_ahead(1)
+    chunk = cursor.read_ahead(100)
+    assert rig.of_central("oldest_pending_age_seconds") == 300  # of all that waits, not of the request
+    cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+    assert (rig.of_central("pending_samples"), rig.of_central("delivered_samples_total")) == (8, 4)
+    assert rig.of_central("appended_samples_total") == 12
+
+
 def test_a_destination_that_is_held(rig: Rig) -> None:
     assert rig.of_central("held") == 0
     rig.receiver.default = Answer(401)

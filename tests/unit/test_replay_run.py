@@ -15,14 +15,12 @@ from agent.replay.run import Ended, Nowhere, Report, Watcher, replay
 from agent.replay.selection import Selection
 from agent.replay.source import Piece
 from agent.sender.outcome import Outcome, Verdict
-from agent.sender.protocol import EMPTY as EMPTIES
 from agent.sender.protocol import Protocol
 from agent.sender.state import Rules
 from buffer.model import Tick
 from tests.support import wire
+from tests.support.protocols import EMPTY
 from tests.support.ticks import tick
-
-EMPTY = EMPTIES[Protocol.V1]
 
 THERE = RemoteWrite(
     url="http://127.0.0.1:1/",

@@ -1,6 +1,6 @@
 """The lane against a model receiver, on a clock that moves only when the lane waits.
 
-What the real sockets add is in tests/fault/test_sender.py.
+What the real sockets add is in tests/fault/test_sender_*.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from agent.sender.encode import Encoded
 from agent.sender.events import Event
 from agent.sender.lane import LOOK_EVERY, Lane, stop_all
 from agent.sender.outcome import Outcome, Verdict
-from agent.sender.protocol import EMPTY as EMPTIES
 from agent.sender.protocol import Protocol
 from agent.sender.state import Rules, State
 from buffer.cursor import Chunk
@@ -30,8 +29,7 @@ from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Item
 from tests.support import wire
 from tests.support.net import wait_for
-
-EMPTY = EMPTIES[Protocol.V1]
+from tests.support.protocols import EMPTY
 
 SERIES = tuple(Series(name, (("hostname", "a"),)) for name in ("cpu", "memory"))
 LATER = tuple(Series(name, (("hostname", "a"),)) for name in ("cpu", "disk", "memory"))

@@ -1,0 +1,90 @@
+"""Passwords and credentials: sent as configured, never told, and read again when their files change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import Authorization, BasicAuth, Secret
+from agent.sender.events import Event
+from agent.sender.state import Rules
+from tests.support.net import wait_for
+from tests.support.receiver import Answer, Receiver
+from tests.support.sending import PASSWORD, destination, host
+
+SLOWLY = Rules(0.01, 0.05, 900.0, 900.0)
+"""What is held is probed after a quarter of an hour: no test waits for it."""
+
+
+def test_a_wrong_password_is_held_until_its_file_is_corrected(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("wrong\n")
+    auth = BasicAuth(username="limpet", password_file=str(file))
+    with Receiver() as receiver:
+        receiver.default = Answer(401, body=b"go away")
+        with host(tmp_path, destination(receiver.url, basic_auth=auth)) as one:
+            assert one.held() == "HTTP 401: check the user and password, or the credentials (go away)"
+            one.collect(30)
+            wait_for(lambda: len(receiver.requests) >= 4, 10, "probes")
+            assert [request.write.samples for request in receiver.requests][:4] == [2, 0, 0, 0]
+            file.write_text(f" {PASSWORD}\n")
+            wanted = "Basic bGltcGV0Omh1bnRlcjI="
+            wait_for(lambda: receiver.requests[-1].headers["authorization"] == wanted, 10, "the password")
+            receiver.default = Answer()
+            one.settled()
+            one.accounted(receiver)
+            assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
+            assert one.told(Event.RESUMED)
+            assert one.lane.error is None
+
+
+def test_a_corrected_file_is_tried_at_once_however_slow_the_probes_are(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    auth = BasicAuth(username="limpet", password_file=str(file))
+    with Receiver() as receiver:
+        receiver.default = Answer(401)
+        with host(tmp_path, destination(receiver.url, basic_auth=auth), rules=SLOWLY) as one:
+            assert "cannot be read: no such file or directory" in one.held()
+            file.write_text("wrong\n")
+            wait_for(lambda: len(receiver.requests) == 1, 20, "the wrong password to be tried")
+            wait_for(lambda: "HTTP 401" in str(one.lane.error), 10, "the answer")
+            receiver.default = Answer()
+            file.write_text(PASSWORD)
+            one.settled(20)
+            one.accounted(receiver)
+            assert [request.write.samples for request in receiver.requests] == [0, 0, 2]
+
+
+def test_credentials_and_their_type_are_sent(tmp_path: Path) -> None:
+    auth = Authorization(type="Token", credentials=Secret(PASSWORD))
+    with Receiver() as receiver, host(tmp_path, destination(receiver.url, authorization=auth)) as one:
+        one.settled()
+        assert receiver.requests[0].headers["authorization"] == f"Token {PASSWORD}"
+
+
+BAD_FILES = {
+    "missing": (None, "cannot be read: no such file or directory"),
+    "two lines": (f"{PASSWORD}\nmore", "not one line of ASCII"),
+    "no text": (b"\xff\xfe", "is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("content", "told"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_credentials_file_that_is_no_good_is_held(
+    tmp_path: Path, content: str | bytes | None, told: str
+) -> None:
+    file = tmp_path / "credentials"
+    if content is not None:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    auth = Authorization(credentials_file=str(file))
+    with (
+        Receiver() as receiver,
+        host(tmp_path, destination(receiver.url, authorization=auth), rules=SLOWLY) as one,
+    ):
+        assert told in one.held()
+        assert "there.authorization.credentials_file: " in one.held()
+        assert not receiver.requests  # nothing goes out without what it needs
+        file.write_text("good")
+        one.settled()
+        one.accounted(receiver)

@@ -1,0 +1,214 @@
+"""TLS with a receiver: what is accepted, what holds the destination, and that it goes on once that is mended."""
+
+from __future__ import annotations
+
+import ssl
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from agent.config import Secret, TlsConfig
+from agent.sender.client import Client
+from agent.sender.outcome import Verdict
+from agent.sender.state import Rules, State
+from tests.support.certs import Certs, make_certs
+from tests.support.net import wait_for
+from tests.support.protocols import EMPTY, PROTOCOLS
+from tests.support.receiver import Receiver
+from tests.support.sending import PASSWORD, destination, host
+
+
+def renew(receiver: Receiver, folder: Path, issued: trustme.LeafCert) -> None:
+    """Let a receiver show this certificate from the next connection on."""
+    file = folder / "served.pem"
+    file.write_bytes(b"".join(blob.bytes() for blob in (issued.private_key_pem, *issued.cert_chain_pems)))
+    assert receiver.tls
+    receiver.tls.load_cert_chain(file)
+
+
+def dated(start: int, end: int) -> Callable[[trustme.CA], trustme.LeafCert]:
+    """A certificate that is good from so many days from now to so many."""
+    now = datetime.now(UTC)
+    return lambda authority: authority.issue_cert(
+        "127.0.0.1", not_before=now + timedelta(days=start), not_after=now + timedelta(days=end)
+    )
+
+
+NO_GOOD = {
+    "expired": (dated(-30, -1), "certificate has expired"),
+    "not good yet": (dated(1, 30), "certificate is not yet valid"),
+    "wrong host": (lambda authority: authority.issue_cert("other.example"), "IP address mismatch"),
+    "unknown authority": (lambda _: trustme.CA().issue_cert("127.0.0.1"), "unable to get local issuer"),
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(("issue", "told"), NO_GOOD.values(), ids=NO_GOOD)
+def test_a_certificate_that_is_no_good_is_held_until_it_is_renewed(
+    tmp_path: Path, certs: Certs, issue: Callable[[trustme.CA], trustme.LeafCert], told: str, protocol: str
+) -> None:
+    authority = trustme.CA()
+    config = TlsConfig(ca=authority.cert_pem.bytes().decode())
+    with Receiver(certs=certs) as receiver:
+        renew(receiver, tmp_path, issue(authority))
+        to = destination(receiver.url, tls_config=config, protobuf_message=protocol)
+        with host(tmp_path, to) as one:
+            one.collect(30)
+            error = one.held()
+            assert error.startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
+            assert told in error
+            assert not receiver.requests
+            renew(receiver, tmp_path, authority.issue_cert("127.0.0.1"))
+            one.settled()
+            one.accounted(receiver)
+
+
+def test_an_unknown_authority_is_held_until_the_file_is_corrected(tmp_path: Path, certs: Certs) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(certs.unknown_ca.read_bytes())
+    with Receiver(certs=certs) as receiver:
+        to = destination(receiver.url, tls_config=TlsConfig(ca_file=str(file)))
+        with host(tmp_path, to) as one:
+            assert one.held().startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
+            file.write_text("not a certificate")
+            wait_for(
+                lambda: "there.tls_config.ca_file: no certificate in it" in str(one.lane.error), 10, "it"
+            )
+            file.write_bytes(certs.ca.read_bytes())
+            one.settled()
+            one.accounted(receiver)
+
+
+TLS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "the system's authorities do not know it": ({}, "was not accepted"),
+    "a private authority": ({"ca_file": "ca"}, None),
+    "an inline authority": ({"ca": "ca"}, None),
+    "a name it has": ({"ca_file": "ca", "server_name": "localhost"}, None),
+    "a name it does not have": ({"ca_file": "ca", "server_name": "other.example"}, "was not accepted"),
+    "not verified": ({"insecure_skip_verify": True}, None),
+    "not verified, another name": ({"insecure_skip_verify": True, "server_name": "other.example"}, None),
+    "version 1.2 at most": ({"ca_file": "ca", "max_version": "TLS12"}, None),
+    "version 1.3 at least": ({"ca_file": "ca", "min_version": "TLS13"}, None),
+}
+
+
+@pytest.mark.parametrize(("settings", "error"), TLS.values(), ids=TLS)
+def test_how_a_receiver_is_verified(settings: dict[str, Any], error: str | None, certs: Certs) -> None:
+    known: dict[str, Any] = {"ca_file": str(certs.ca), "ca": certs.ca.read_text()}
+    config = TlsConfig(**{key: known.get(key, value) for key, value in settings.items()})
+    with Receiver(certs=certs) as receiver:
+        client = Client(destination(receiver.url, tls_config=config), "0")
+        found = client.post(EMPTY)
+        client.close()
+        if error is None:
+            assert found.verdict is Verdict.DELIVERED
+        else:
+            assert found.verdict is Verdict.HELD
+            assert error in str(found.error)
+            assert not receiver.requests
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("newest", ["TLSv1_1", "TLSv1_2"])
+def test_a_receiver_that_speaks_only_an_older_version_is_held(
+    tmp_path: Path, certs: Certs, newest: str, protocol: str
+) -> None:
+    with Receiver(certs=certs) as receiver:
+        assert receiver.tls
+        best = receiver.tls.maximum_version
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            receiver.tls.minimum_version = ssl.TLSVersion.TLSv1
+            receiver.tls.maximum_version = ssl.TLSVersion[newest]
+            receiver.tls.set_ciphers("DEFAULT@SECLEVEL=0")
+        config = TlsConfig(ca_file=str(certs.ca), min_version="TLS12" if newest == "TLSv1_1" else "TLS13")
+        to = destination(receiver.url, tls_config=config, protobuf_message=protocol)
+        with host(tmp_path, to) as one:
+            one.collect(30)
+            assert "protocol version" in one.held()
+            receiver.tls.maximum_version = best
+            one.settled()
+            one.accounted(receiver)
+
+
+def test_tls_to_a_receiver_that_speaks_plain_http_is_held() -> None:
+    with Receiver() as receiver:
+        found = Client(destination(receiver.url.replace("http:", "https:")), "0").post(EMPTY)
+    assert found.verdict is Verdict.HELD
+    assert str(found.error).startswith("TLS with 127.0.0.1: ")
+
+
+@pytest.mark.parametrize("inline", [False, True], ids=["files", "inline"])
+def test_a_client_certificate_is_shown(certs: Certs, inline: bool) -> None:
+    ca = str(certs.ca)
+    if inline:
+        key = Secret(certs.client_key.read_text())
+        config = TlsConfig(ca_file=ca, cert=certs.client_cert.read_text(), key=key)
+    else:
+        config = TlsConfig(ca_file=ca, cert_file=str(certs.client_cert), key_file=str(certs.client_key))
+    with Receiver(certs=certs, client_cert=True) as receiver:
+        client = Client(destination(receiver.url, tls_config=config), "0")
+        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        client.close()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_missing_client_certificate_is_asked_for_until_it_is_there(
+    tmp_path: Path, certs: Certs, protocol: str
+) -> None:
+    """The alert may be overtaken by a reset, which is waited for instead; nothing is lost either way."""
+    with Receiver(certs=certs, client_cert=True) as receiver:
+        config = TlsConfig(ca_file=str(certs.ca))
+        to = destination(receiver.url, tls_config=config, protobuf_message=protocol)
+        with host(tmp_path, to) as one:
+            one.collect(30)
+            wait_for(lambda: one.lane.state in (State.HELD, State.WAITING), 10, "trouble")
+            wait_for(lambda: "certificate required" in str(one.lane.error), 10, "the receiver's word for it")
+            assert not receiver.requests
+        # The operator configures one, whose key is put there later.
+        key = tmp_path / "key.pem"
+        config = TlsConfig(ca_file=str(certs.ca), cert_file=str(certs.client_cert), key_file=str(key))
+        to = destination(receiver.url, tls_config=config, protobuf_message=protocol)
+        with host(tmp_path, to, rules=Rules(0.01, 0.05, 900.0, 900.0)) as one:
+            assert "there.tls_config.cert_file: " in one.held()
+            key.write_bytes(certs.client_key.read_bytes())
+            one.settled()
+            one.accounted(receiver)
+
+
+def test_a_certificate_that_was_renewed_is_used_without_a_restart(tmp_path: Path, certs: Certs) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    wrong = make_certs(other)
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes(certs.client_cert.read_bytes())
+    key.write_bytes(wrong.client_key.read_bytes())
+    config = TlsConfig(ca_file=str(certs.ca), cert_file=str(cert), key_file=str(key))
+    with Receiver(certs=certs, client_cert=True) as receiver:
+        client = Client(destination(receiver.url, tls_config=config), "0")
+        found = client.post(EMPTY)
+        assert found.verdict is Verdict.HELD
+        assert "there.tls_config.cert_file: certificate and key are not usable" in str(found.error)
+        key.write_bytes(certs.client_key.read_bytes())
+        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        client.close()
+
+
+def test_a_key_with_a_passphrase_asks_nobody(tmp_path: Path, certs: Certs) -> None:
+    from cryptography.hazmat.primitives import serialization as form
+
+    key = form.load_pem_private_key(certs.client_key.read_bytes(), None)
+    locked = tmp_path / "key.pem"
+    locked.write_bytes(
+        key.private_bytes(
+            form.Encoding.PEM, form.PrivateFormat.PKCS8, form.BestAvailableEncryption(PASSWORD.encode())
+        )
+    )
+    config = TlsConfig(cert_file=str(certs.client_cert), key_file=str(locked))
+    found = Client(destination("https://127.0.0.1:1/", tls_config=config), "0").post(EMPTY)
+    assert found.verdict is Verdict.HELD
+    assert "certificate and key are not usable" in str(found.error)

@@ -1,0 +1,280 @@
+"""A lane on a real buffer that sends over real sockets: what the tests of the sender's faults share.
+
+`Host` is one host with one destination. What it collects is made up, each value different from every other, so what
+has arrived can be compared with it: `accounted` is the promise that every fault has to keep.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from agent.config import QueueConfig, RemoteWrite
+from agent.sender.client import Client
+from agent.sender.events import Event
+from agent.sender.lane import Lane
+from agent.sender.state import Rules, State
+from buffer.buffer import Buffer
+from buffer.cursor import Cursor
+from buffer.model import Instant, Series, Tick
+from buffer.quarantine import Quarantine
+from tests.support import wire
+from tests.support.net import free_port, wait_for
+from tests.support.receiver import Receiver
+
+PASSWORD = "hunter2"
+QUICK = Rules(0.01, 0.05, 0.01, 0.05)
+SERIES = tuple(Series(name, (("hostname", "a"),)) for name in ("cpu", "memory"))
+BOOT = "0123456789abcdef0123456789abcdef"
+FIRST_MS = 1_800_000_000_000
+STEP_MS = 10_000
+
+Samples = dict[wire.Labels, dict[int, float]]
+
+
+class Host:
+    """A buffer with one destination and its lane, one after another on the same folder, as after a restart.
+
+    What it logs is in `logs`, and what it has collected, restarts included, in `expected`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        to: RemoteWrite,
+        logs: list[EventDict],
+        series: tuple[Series, ...] = SERIES,
+        rules: Rules = QUICK,
+        **lane: Any,
+    ) -> None:
+        self.series, self.logs = series, logs
+        self.buffer = Buffer(str(folder / "data"), [to.name])
+        self.quarantine = Quarantine(str(folder / "data"))
+        self.lane = Lane(
+            to,
+            self.cursor,
+            self.buffer,
+            self.quarantine,
+            Client(to, "0.0.0"),
+            structlog.get_logger(),
+            rules=rules,
+            **lane,
+        )
+        self.ticks = self.buffer.log.end // len(series)
+
+    @property
+    def cursor(self) -> Cursor:
+        [cursor] = self.buffer.cursors.values()
+        return cursor
+
+    def collect(self, count: int = 1) -> None:
+        """Append so many ticks."""
+        for n in range(self.ticks, self.ticks + count):
+            at = Instant(FIRST_MS + n * STEP_MS, n * STEP_MS, BOOT)
+            self.buffer.append([Tick(at, "all", self.series, self._values(n))])
+        self.ticks += count
+
+    def _values(self, n: int) -> list[float]:
+        return [float(n * 1000 + i) for i in range(len(self.series))]
+
+    @property
+    def expected(self) -> Samples:
+        """Everything that was collected."""
+        columns = zip(*(self._values(n) for n in range(self.ticks)), strict=True)
+        return {
+            labels_of(series): {FIRST_MS + n * STEP_MS: value for n, value in enumerate(values)}
+            for series, values in zip(self.series, columns, strict=True)
+        }
+
+    def settled(self, deadline_s: float = 20.0) -> None:
+        """Wait until nothing is pending."""
+        wait_for(lambda: self.cursor.pending() == 0, deadline_s, f"all to be settled ({self.lane.error})")
+
+    def held(self) -> str:
+        """Wait until the destination is held, and return why; nothing was dropped for it."""
+        # The ledger is told last.
+        wait_for(lambda: self.cursor.ledger.state == "held", 10, "the destination to be held")
+        assert self.cursor.pending() > 0
+        assert not any(self.cursor.ledger.dropped.values())
+        assert self.lane.state is State.HELD
+        assert self.cursor.ledger.error == self.lane.error
+        return str(self.lane.error)
+
+    def told(self, event: Event) -> list[EventDict]:
+        """Return what was logged of an event."""
+        return [entry for entry in self.logs if entry["event"] == event]
+
+    def kept(self) -> Samples:
+        """Return what is in the quarantine."""
+        items = self.quarantine.items()
+        return by_labels(
+            tick for item in items for entry in self.quarantine.entries(item.id) for tick in entry.ticks
+        )
+
+    def accounted(self, receiver: Receiver, *, repeated: bool = False) -> None:
+        """All that was collected has arrived, once and in order, but for what the ledger names.
+
+        Which is in the quarantine, sample by sample. `repeated`: an answer was lost on the way, so that what the
+        receiver has may have come twice, with the same value.
+        """
+        got, kept, ledger = arrived(receiver, repeated=repeated), self.kept(), self.cursor.ledger
+        for labels, samples in kept.items():
+            assert not samples.keys() & got.get(labels, {}).keys()
+        keys = got.keys() | kept.keys()
+        assert {key: kept.get(key, {}) | got.get(key, {}) for key in keys} == self.expected
+        assert sum(ledger.dropped.values()) == count(kept)
+        assert (ledger.delivered, self.cursor.pending()) == (count(got), 0)
+
+
+@contextmanager
+def host(
+    folder: Path,
+    to: RemoteWrite,
+    *,
+    series: tuple[Series, ...] = SERIES,
+    ticks: int = 1,
+    rules: Rules = QUICK,
+) -> Iterator[Host]:
+    """A host that runs, with so many ticks to send if it is the first one on the folder."""
+    with capture_logs() as logs:
+        one = Host(folder, to, logs, series, rules)
+        if not one.ticks:
+            one.collect(ticks)
+        one.lane.start()
+        try:
+            yield one
+        finally:
+            one.lane.stop(2.0)
+            one.buffer.close()
+        ledger = one.cursor.ledger
+        assert one.buffer.log.end == ledger.delivered + sum(ledger.dropped.values()) + one.cursor.pending()
+        assert PASSWORD not in repr(logs)
+        assert "sender.failed" not in repr(logs)
+
+
+def destination(url: str, **settings: Any) -> RemoteWrite:
+    """A destination to which small batches go at once."""
+    queue = QueueConfig(batch_send_deadline=0.02, max_samples_per_send=20)
+    return RemoteWrite(
+        **{"url": url, "name": "there", "remote_timeout": 5.0, "queue_config": queue, **settings}
+    )
+
+
+def labels_of(series: Series) -> wire.Labels:
+    """All labels, the name among them, as they are on the wire."""
+    return tuple(sorted([*series.labels, ("__name__", series.name)]))
+
+
+def by_labels(ticks: Iterable[Tick]) -> Samples:
+    """The samples of ticks by the labels of their series."""
+    found: Samples = {}
+    for tick in ticks:
+        for series, value in zip(tick.series, tick.values, strict=True):
+            found.setdefault(labels_of(series), {})[tick.at.wall_ms] = value
+    return found
+
+
+def count(samples: Samples) -> int:
+    """How many samples there are."""
+    return sum(map(len, samples.values()))
+
+
+def arrived(receiver: Receiver, *, repeated: bool = False) -> Samples:
+    """What a receiver has stored: in time order, and each once, or with `repeated` with the same value."""
+    found: Samples = {}
+    assert not receiver.broken
+    for labels, samples in receiver.received().items():
+        known = found.setdefault(labels, {})
+        for at, value in samples:
+            if at in known:
+                assert repeated, f"{labels} at {at} came twice"
+                assert known[at] == value
+            else:
+                assert at > max(known, default=0)
+            known[at] = value
+    return found
+
+
+@contextmanager
+def listener(serve: Callable[[socket.socket], None], port: int | None = None) -> Iterator[str]:
+    """A server whose every connection is given to `serve`, one at a time, and closed after it."""
+    stopped = threading.Event()
+    with socket.create_server(("127.0.0.1", port or free_port())) as server:
+        server.settimeout(0.02)
+
+        def run() -> None:
+            while not stopped.is_set():
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    connection.settimeout(10)
+                    try:
+                        serve(connection)
+                    except OSError:
+                        pass  # the client has gone
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/write"
+        finally:
+            stopped.set()
+            thread.join(10)
+    assert not thread.is_alive()
+
+
+def read_request(connection: socket.socket) -> bytes:
+    """One request, whole; empty when there is none. Raises ConnectionError when it ends in the middle."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += (part := connection.recv(4096))
+        if not part:
+            return b""
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+    )
+    while len(body) < length:
+        body += (part := connection.recv(4096))
+        if not part:
+            raise ConnectionResetError("the request has ended in the middle")
+    return head + b"\r\n\r\n" + body
+
+
+def reset(connection: socket.socket) -> None:
+    """Let the connection end with a reset, instead of an orderly end, when it is closed."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+def has_gone(connection: socket.socket, within: float) -> bool:
+    """Whether the other side ends the connection within so many seconds."""
+    end = time.monotonic() + within
+    while (left := end - time.monotonic()) > 0:
+        if select.select([connection], [], [], left)[0]:
+            try:
+                if not connection.recv(65536):
+                    return True
+            except OSError:
+                return True
+    return False
+
+
+def drip(connection: socket.socket, data: bytes) -> None:
+    """Send a byte now and then, over and over, until the other side has had enough of it."""
+    while True:
+        for byte in data:
+            connection.sendall(bytes((byte,)))
+            if has_gone(connection, 0.02):
+                return
