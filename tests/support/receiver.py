@@ -237,6 +237,9 @@ class Receiver:
             self._reply(handler, Answer(413))
             return
         body = handler.rfile.read(length)
+        if len(body) < length:  # the client was killed, or has given up: this is no request
+            handler.close_connection = True
+            return
         try:
             write = decode(body, _version(headers))
         except WireError as error:
