@@ -223,6 +223,8 @@ class Lane:
         self._now = after_batch(was, whole, outcome, self._clock(), self._rules, self._random())
         if outcome.verdict not in (Verdict.RETRY, Verdict.HELD):
             self._batch = None  # a defect below costs no more than to send it again, as a whole
+        if outcome.verdict is Verdict.FALL_BACK:
+            self._due = self._clock()
         self._tell(was, batch, outcome)
         if settles(outcome):
             self._batch = self._answered(batch, outcome)
