@@ -182,7 +182,9 @@ class Lane:
         """
         if work is Work.FRESH and self._cursor.pending_ahead() <= self._now.limit:
             return 0.0
-        full = work is not Work.IN_ORDER or self._batch is not None or self._cursor.pending() >= self._now.limit
+        full = (
+            work is not Work.IN_ORDER or self._batch is not None or self._cursor.pending() >= self._now.limit
+        )
         return self._exchange.wait(full=full)
 
     def _rest(self, longest: float) -> None:

@@ -117,7 +117,9 @@ def test_what_is_new_does_not_wait_for_the_bandwidth_of_the_backlog(tmp_path: Pa
     with Receiver() as receiver:
         to = destination(receiver.url, queue_config=QUEUE, drain_order="fresh_first", max_bandwidth=50)
         with host(tmp_path, to, ticks=BACKLOG) as one:
-            wait_for(lambda: len(receiver.requests) == 2, 30, "a request of the backlog, which costs 10 s or more")
+            wait_for(
+                lambda: len(receiver.requests) == 2, 30, "a request of the backlog, which costs 10 s or more"
+            )
             wait_for(lambda: one.lane.state is not State.SENDING, 10, "its end")
             time.sleep(2 * QUEUE.batch_send_deadline)
             one.collect()
