@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from agent.config import BasicAuth
+from agent.config import BasicAuth, QueueConfig
 from agent.sender.events import Event
 from tests.support.net import wait_for
 from tests.support.protocols import V1, V2
@@ -47,6 +47,19 @@ def test_auto_falls_back_to_1_0_and_sends_the_same_again(
             one.accounted(receiver)
             assert spoken(one) == ["1.0"]
         assert len(receiver.foreign) == 1  # tried once
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_what_is_sent_again_as_1_0_does_not_wait_for_the_next_deadline(
+    tmp_path: Path, foreign: Literal["silent", "415", "400"]
+) -> None:
+    queue = QueueConfig(batch_send_deadline=3600.0)
+    with (
+        Receiver(speaks="1.0", to_foreign=foreign) as receiver,
+        host(tmp_path, destination(receiver.url, queue_config=queue)) as one,
+    ):
+        one.settled(10)
+        one.accounted(receiver)
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
