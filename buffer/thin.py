@@ -76,7 +76,7 @@ def _bucket(entries: list[Entry]) -> Iterator[Thinned]:
 
 def _one(series: Series, column: tuple[float, ...]) -> float:
     last = column[-1]
-    if series.type == "counter" or last != last or column.count(last) == len(column):
+    if series.type != "gauge" or last != last or column.count(last) == len(column):
         return last
     numbers = [value for value in column if value == value]
     return float(f"{sum(numbers) / len(numbers):.6g}")

@@ -24,6 +24,9 @@ from agent.config.schema import (
     Planned,
     QueueConfig,
     RemoteWrite,
+    ScrapeOptions,
+    Target,
+    TextfileOptions,
     TlsConfig,
 )
 from agent.config.units import format_duration, format_size, parse_duration, parse_size
@@ -44,7 +47,10 @@ __all__ = [
     "Problem",
     "QueueConfig",
     "RemoteWrite",
+    "ScrapeOptions",
     "Secret",
+    "Target",
+    "TextfileOptions",
     "TlsConfig",
     "format_duration",
     "format_size",

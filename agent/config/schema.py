@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
+from agent import own
 from agent.collectors import COLLECTORS
 from agent.collectors.options import Options
 from agent.config import values as v
@@ -94,7 +95,10 @@ class Collector(Section, frozen=True, kw_only=True):
 
 
 class Collect(Section, frozen=True, kw_only=True):
-    """What is collected, and when. `collectors` holds the ones that were named; `plan()` knows them all."""
+    """What is collected, and when. `collectors` holds the ones that were named; `plan()` knows them all.
+
+    A collector that is not built in runs only if it is named.
+    """
 
     later = frozenset(("host_root", "procfs", "mask"))
 
@@ -103,11 +107,11 @@ class Collect(Section, frozen=True, kw_only=True):
     collectors: dict[str, Collector] = {}
 
     def plan(self) -> tuple[Planned, ...]:
-        """The enabled collectors. A timeout is never longer than the interval it belongs to."""
+        """The enabled collectors that have something to do. A timeout is never longer than its interval."""
         planned = []
-        for name, kind in COLLECTORS.items():
-            one = self.collectors.get(name) or Collector(options=kind.options())
-            if one.enabled:
+        for name in dict.fromkeys((*OPTIONS, *self.collectors)):
+            one = self.collectors.get(name) or Collector(options=OPTIONS[name]())
+            if one.enabled and one.options not in (ScrapeOptions(), TextfileOptions()):
                 interval = _interval(name, one, self.interval)
                 timeout = one.timeout or min(self.timeout, interval)
                 planned.append(Planned(name, interval, timeout, one.options))
@@ -125,14 +129,18 @@ class Collect(Section, frozen=True, kw_only=True):
                     "timeout", "the timeout is longer than the interval", "Shorten it, or lengthen interval."
                 )
         for name, one in (got["collectors"] or {}).items():
-            if one.timeout is None or (common is None and one.interval is None):
+            if common is None and one.interval is None:
                 continue
-            if one.timeout > _interval(name, one, common):
-                yield Complaint(
-                    f"collectors.{name}.timeout",
-                    "the timeout is longer than this collector's interval",
-                    "Shorten it, or lengthen the interval.",
-                )
+            interval, place = _interval(name, one, common), f"collectors.{name}"
+            if one.timeout is not None and one.timeout > interval:
+                yield _too_long(f"{place}.timeout", "this collector's interval")
+            for index, target in enumerate(getattr(one.options, "targets", ())):
+                if target is not None and (target.timeout or 0) > (target.interval or interval):
+                    yield _too_long(f"{place}.targets[{index}].timeout", "this target's interval")
+
+
+def _too_long(key: str, what: str) -> Complaint:
+    return Complaint(key, f"the timeout is longer than {what}", "Shorten it, or lengthen the interval.")
 
 
 def _interval(name: str, one: Collector, common: float) -> float:
@@ -239,6 +247,103 @@ class TlsConfig(Section, frozen=True, kw_only=True):
             yield Complaint("max_version", "it is below min_version", "Raise it, or remove one of the two.")
         if got["insecure_skip_verify"]:
             yield Note("insecure_skip_verify", "anybody on the way can read and change what is sent")
+
+
+class Target(Section, frozen=True, kw_only=True):
+    """An endpoint that exposes metrics. Shown (repr), it says its job and public URL only."""
+
+    later = frozenset(("metric_relabel_configs", "oauth2", "proxy_url"))
+    elsewhere = {
+        "bearer_token": "Write authorization: {credentials: ...}.",
+        "bearer_token_file": "Write authorization: {credentials_file: ...}.",
+        "http_headers": "Write headers: {name: value}.",
+        "job_name": "Write job.",
+        "metrics_path": "Write it into url.",
+        "params": "Write them into url.",
+        "relabel_configs": "Each target is written out: set its job, and what else it needs, in it.",
+        "scheme": "Write it into url.",
+        "scrape_interval": "Write interval.",
+        "scrape_timeout": "Write timeout.",
+        "static_configs": "Write one target with its url for each.",
+    }
+    ignored = {
+        "enable_compression": "gzip is asked for from other hosts, and not on loopback",
+        "enable_http2": "HTTP/1.1 is spoken",
+        "follow_redirects": "a redirect is never followed; the scrape fails until the url is corrected",
+        "honor_timestamps": "all samples of a scrape have the time of the scrape",
+    }
+
+    url: v.TargetUrl
+    job: v.Words
+    interval: v.Interval | None = None
+    timeout: v.Duration | None = None
+    headers: dict[v.HeaderName, v.HeaderValue] = {}
+    basic_auth: BasicAuth | None = None
+    authorization: Authorization | None = None
+    tls_config: TlsConfig = TlsConfig()
+    honor_labels: v.Flag = False
+    sample_limit: v.SampleLimit = 20_000
+    body_size_limit: v.BodySizeLimit = 16 << 20
+
+    @property
+    def instance(self) -> str:
+        """The label `instance`: host and port, as Prometheus writes them."""
+        parts = v.split_url(self.url)
+        assert parts is not None
+        host = parts.netloc.rpartition("@")[2]
+        return host if parts.port else f"{host.rstrip(':')}:{443 if parts.scheme == 'https' else 80}"
+
+    @staticmethod
+    def rules(got: Given) -> Verdicts:
+        """One way to authenticate; plain http to another host is meant, but its credentials are worth a word."""
+        yield from got.one_of("basic_auth", "authorization")
+        url = v.split_url(got["url"] or "")
+        if url is None or url.scheme == "https" or v.is_loopback(url.hostname or ""):
+            return
+        if got.given & {"basic_auth", "authorization"}:
+            yield Note("url", "the credentials travel in the clear, because this is plain http://")
+
+    def __repr__(self) -> str:
+        return f"Target(job={self.job!r}, url={v.public_url(self.url)!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("job", self.job), ("url", v.public_url(self.url))]
+
+
+class ScrapeOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is scraped."""
+
+    targets: tuple[Target, ...] = ()
+
+    @staticmethod
+    def rules(got: Given) -> Verdicts:
+        """What names a target's series names one target."""
+        seen: dict[tuple[str, str], int] = {}
+        for index, one in enumerate(got["targets"] or ()):
+            if one is not None and (first := seen.setdefault((one.job, one.instance), index)) != index:
+                what = f"targets[{first}] has this job and the same host and port already"
+                yield Complaint(f"targets[{index}].job", what, "Give each target a job of its own.")
+
+
+class TextfileOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the files are."""
+
+    directory: v.Folder | None = None
+
+
+OPTIONS: Mapping[str, type[Options]] = {name: kind.options for name, kind in COLLECTORS.items()} | {
+    "scrape": ScrapeOptions,
+    "textfile": TextfileOptions,
+}
+"""The collectors that are built in, and what can be set for each."""
+
+
+def options_of(name: str) -> type[Options] | None:
+    """What can be set for a collector, built in or not; None: there is none of this name. Raises OwnFailed."""
+    if name in OPTIONS:
+        return OPTIONS[name]
+    kind = own.find(name)
+    return kind.options if kind else None
 
 
 class QueueConfig(Section, frozen=True, kw_only=True):
@@ -354,11 +459,13 @@ class Log(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    later = frozenset(("history", "mask", "query", "scrape", "serve", "textfile"))
+    later = frozenset(("history", "mask", "query", "serve"))
     elsewhere = {
         "external_labels": "Write labels.",
         "global": "Write labels for external_labels, and collect.interval for scrape_interval.",
-        "scrape_configs": "Local exporters are not read in this version.",
+        "scrape": "Write it below collect.collectors.",
+        "scrape_configs": "Write collect: {collectors: {scrape: {targets: [{url: ..., job: ...}]}}}.",
+        "textfile": "Write it below collect.collectors.",
     }
 
     hostname: v.Words | None = None

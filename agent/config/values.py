@@ -135,6 +135,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _whole(text: str) -> int:
+    if not re.fullmatch("-?[0-9]{1,15}", text):
+        raise Wrong("expected a whole number", "Write digits only.")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", text):
+        raise Wrong("expected a number", "Write digits, and a point where it is no whole number.")
+    return float(text)
+
+
 def _size(text: str) -> int:
     try:
         return parse_size(text)
@@ -212,6 +224,44 @@ def _url(text: str) -> str:
     if parts.fragment or "#" in text:
         raise Wrong("the URL has a part after #, which no server ever sees", "Remove it, or write # as %23.")
     return text
+
+
+def _target_url(text: str) -> str:
+    parts = split_url(text)
+    if parts is None:
+        raise Wrong(
+            "expected an http:// or https:// URL with a host", "Write it like http://localhost:9100/metrics."
+        )
+    if "@" in parts.netloc:
+        raise Wrong(
+            "the URL holds a user or a password",
+            "Move them to basic_auth, the password to its password_file.",
+        )
+    if "#" in text:
+        raise Wrong("the URL has a part after #, which no server ever sees", "Remove it, or write # as %23.")
+    if not parts.path:  # as in Prometheus, whose metrics_path has this default
+        return parts._replace(path="/metrics").geturl()
+    return text
+
+
+MOST_SAMPLES = 100_000
+
+
+def _sample_limit(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) > MOST_SAMPLES:
+        raise Wrong(
+            f"expected a whole number up to {MOST_SAMPLES}", "A scrape with more is one for a server."
+        )
+    return int(text) or MOST_SAMPLES  # 0 is no limit in Prometheus
+
+
+def _body_size_limit(text: str) -> int:
+    size = _size(text)
+    if not 1 << 10 <= size <= 256 << 20:
+        raise Wrong(
+            "expected a size from 1KiB to 256MiB", "It is held in memory; remove the key to have 16MiB."
+        )
+    return size
 
 
 def _proxy_url(text: str) -> Secret:
@@ -321,6 +371,8 @@ def _pattern(text: str) -> str:
 Duration = Annotated[float, Leaf(_seconds("1ms"))]
 Interval = Annotated[float, Leaf(_seconds("100ms"))]
 Count = Annotated[int, Leaf(_count)]
+Whole = Annotated[int, Leaf(_whole)]
+Number = Annotated[float, Leaf(_number)]
 Size = Annotated[int, Leaf(_size)]
 Floor = Annotated[FreeSpace, Leaf(_free_space)]
 Flag = Annotated[bool, Leaf(_flag)]
@@ -328,6 +380,9 @@ Words = Annotated[str, Leaf(_words)]
 LabelName = Annotated[str, Leaf(_label_name)]
 DestinationName = Annotated[str, Leaf(_destination_name)]
 Url = Annotated[str, Leaf(_url, shown=False)]
+TargetUrl = Annotated[str, Leaf(_target_url, shown=False)]
+SampleLimit = Annotated[int, Leaf(_sample_limit)]
+BodySizeLimit = Annotated[int, Leaf(_body_size_limit)]
 ProxyUrl = Annotated[Secret, Leaf(_proxy_url, shown=False)]
 HeaderName = Annotated[str, Leaf(_header_name)]
 HeaderValue = Annotated[str, Leaf(_header_value, shown=False)]

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from agent.collectors import COLLECTORS
 from agent.config import Config, ConfigErrors, load, load_file
 from agent.config.document import parse
-from agent.config.reader import Reader, _patterns, fields, keys
-from agent.config.schema import Collector, Section
+from agent.config.reader import Reader, _leaf_of, fields, keys
+from agent.config.schema import OPTIONS, Collector, Section, Target
 
 EXAMPLE = Path("config/limpet.yaml")
 PAGE = Path("docs/configuration.md").read_text()
@@ -109,16 +108,21 @@ def rows() -> dict[str, str]:
 
 def documented(path: str) -> str:
     """Where the page has a key: what all collectors take stands there once."""
-    name = "|".join(COLLECTORS)
+    name = "|".join(OPTIONS)
+    path = re.sub(
+        r"^collect\.collectors\.scrape\.targets\[\]\.(basic_auth|authorization|tls_config)\.",
+        r"remote_write[].\1.",
+        path,
+    )
     return re.sub(
         rf"^collect\.collectors\.(?:{name})\.(enabled|interval|timeout)$", r"collect.collectors.\1", path
     )
 
 
 def test_the_page_has_every_key_and_no_other() -> None:
-    collectors = {f"collect.collectors.{name}" for name in COLLECTORS}  # named in the text
+    collectors = {f"collect.collectors.{name}" for name in OPTIONS}  # named in the text
     assert {documented(path) for path in keys()} - collectors == set(rows())
-    assert all(f"`{name}`" in PAGE for name in COLLECTORS)
+    assert all(f"`{name}`" in PAGE for name in OPTIONS)
 
 
 def default_of(kind: Any, path: str) -> Any:
@@ -139,12 +143,13 @@ def test_the_page_has_the_defaults_of_the_code() -> None:
             if not key:
                 assert written is None or name == "enabled" or written[1] == f"collect.{name}"
                 continue
-            field = fields(COLLECTORS[name].options)[key[0]]
+            kind: Any = Target if key[0] == "targets[]" else OPTIONS[name]
+            field = fields(kind)[key[-1]]
         else:
             field = default_of(Config, path)
         if written:
             assert field.default is not None
-            got = Reader("f.yaml", "/")._value(_patterns(field.type), parse(written[1])[0], path)
+            got = Reader("f.yaml", "/")._value(_leaf_of(field.type), parse(written[1])[0], path)
             assert got == field.default(), path
             checked += 1
     assert checked > 20
