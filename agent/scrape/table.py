@@ -90,7 +90,7 @@ class Table:
         values = _numbers(texts)
         if self._kept is not None:
             values = [values[i] for i in self._kept]
-        return Read(self._series, values, len(parts), timestamps)
+        return Read(self._series, values, len(texts), timestamps)
 
     def _looked_up(
         self, parts: Sequence[tuple[bytes, bytes, bytes]]
@@ -99,6 +99,8 @@ class Table:
         known, keys, texts, timestamps = self._known, [], [], False
         room = self._most
         for key, space, text in parts:
+            if room < 0:
+                break
             if key in known:
                 room -= known[key] is not None
                 keys.append(key)
@@ -119,8 +121,6 @@ class Table:
             room -= known[key] is not None
             keys.append(key)
             texts.append(found.value)
-            if room < 0:
-                break
         if room < 0:
             self._prune(keys)
             raise TooMany(f"more than sample_limit ({self._most}) samples")
@@ -131,7 +131,7 @@ class Table:
         found = dict(
             zip(reversed(keys), reversed(texts), strict=True)
         )  # of a key that is there twice the first
-        if len(found) == len(keys) == len(self._keys) and all(map(found.__contains__, self._keys)):
+        if len(found) == len(keys) == len(self._keys) and found.keys() == set(self._keys):
             return self._keys, [found[key] for key in self._keys]
         self._renew(keys)
         return keys, texts
