@@ -128,11 +128,10 @@ class Table:
 
     def _ordered(self, keys: list[bytes], texts: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         """The same in the order of the exposition before, if it has the same keys; else it is a new table."""
-        found = dict(
-            zip(reversed(keys), reversed(texts), strict=True)
-        )  # of a key that is there twice the first
-        if len(found) == len(keys) == len(self._keys) and found.keys() == set(self._keys):
-            return self._keys, [found[key] for key in self._keys]
+        if len(keys) == len(self._keys) and not self.duplicates:  # of those, which comes first may change
+            found = dict(zip(keys, texts, strict=True))
+            if found.keys() == set(self._keys):
+                return self._keys, [found[key] for key in self._keys]
         self._renew(keys)
         return keys, texts
 

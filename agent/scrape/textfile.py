@@ -133,7 +133,12 @@ class Textfile:
         sets = [one.series for one in good.values()]
         same = [a is b for a, b in zip(sets, self._sets, strict=False)]
         names = tuple(Series(METRICS[0].name, self._of_file(name), *_about(METRICS[0])) for name in good)
-        if len(sets) == len(self._sets) and all(same) and self._series[-len(names) - 2 : -2] == names:
+        if (
+            self._series
+            and len(sets) == len(self._sets)
+            and all(same)
+            and self._series[-len(names) - 2 : -2] == names
+        ):
             return
         series = [one for each in sets for one in each]
         first: dict[tuple[str, Labels], int] = {}
