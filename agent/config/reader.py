@@ -185,6 +185,9 @@ class Reader:
                 self._wrong(place, "not a key here", kind.elsewhere[key], line)
             elif key not in known:
                 self._unknown(place, key, known, line)
+            elif value.value is None and key in kind.never_null:
+                do = 'Write "" for the empty text, or remove the key to have its default.'
+                self._wrong(place, "expected a text, got nothing", do, line)
             elif value.value is not None:
                 values[key] = self._value(known[key].type, value, place)
         given = frozenset(values)

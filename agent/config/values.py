@@ -10,7 +10,7 @@ import ipaddress
 import re
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from agent.config.units import parse_duration, parse_size
@@ -368,6 +368,50 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _re2(text: str) -> str:
+    from agent.re2 import Refused, Regex  # not needed where nothing is relabeled
+
+    try:
+        Regex(text)
+    except Refused as error:
+        raise Wrong(f"expected a regular expression ({error.what})", error.do) from None
+    return text
+
+
+def _source_label(text: str) -> str:
+    if not text:
+        raise Wrong("expected the name of a label", "Remove it, or write the name.")
+    return text
+
+
+RelabelAction = Literal[
+    "replace",
+    "keep",
+    "drop",
+    "keepequal",
+    "dropequal",
+    "hashmod",
+    "labelmap",
+    "labeldrop",
+    "labelkeep",
+    "lowercase",
+    "uppercase",
+]
+
+
+def _action(text: str) -> str:
+    if text.lower() not in get_args(RelabelAction):
+        *most, last = get_args(RelabelAction)
+        raise Wrong(f"expected {', '.join(most)} or {last}", "Remove the key to have replace.")
+    return text.lower()
+
+
+def _modulus(text: str) -> int:
+    if not re.fullmatch("0|[1-9][0-9]{0,19}", text) or int(text) >= 1 << 64:
+        raise Wrong("expected a whole number that fits into 64 bits", "Write digits only.")
+    return int(text)
+
+
 Duration = Annotated[float, Leaf(_seconds("1ms"))]
 Interval = Annotated[float, Leaf(_seconds("100ms"))]
 Count = Annotated[int, Leaf(_count)]
@@ -395,3 +439,8 @@ File = Annotated[str, Leaf(_path, kind="file")]
 Folder = Annotated[str, Leaf(_path, kind="folder")]
 Message = Annotated[Literal["auto", "prometheus.WriteRequest"], Leaf(_message)]
 Pattern = Annotated[str, Leaf(_pattern)]
+Text = Annotated[str, Leaf(str)]
+Re2 = Annotated[str, Leaf(_re2)]
+SourceLabel = Annotated[str, Leaf(_source_label)]
+Action = Annotated[RelabelAction, Leaf(_action)]
+Modulus = Annotated[int, Leaf(_modulus)]

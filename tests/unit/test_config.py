@@ -160,11 +160,6 @@ WRONG = [
     ),
     (destination("no_proxy: a"), "remote_write[0].no_proxy", "there is no proxy_url"),
     (
-        destination("write_relabel_configs: []"),
-        "remote_write[0].write_relabel_configs",
-        "not in this version",
-    ),
-    (
         destination("queue_config: {sample_age_limit: 1h}"),
         "remote_write[0].queue_config.sample_age_limit",
         "not in this version",

@@ -1,0 +1,192 @@
+"""Relabeling: what `write_relabel_configs` makes of a series' labels, as Prometheus does (model/relabel).
+
+A rule joins the values of its source labels with the separator, a label that is not there counting as empty,
+and matches the regex against that text, as a whole and with `.` for any character (`^(?s:...)$`):
+
+- replace: on a match, sets the target label to the replacement, in both of which `$1`, `${1}` and `${name}`
+  are filled in. A replacement that is empty deletes the label; a target that is empty changes nothing.
+- keep, drop: of the series that match, or that do not.
+- keepequal, dropequal: the same, by whether the text is the target label's value.
+- hashmod: sets the target label to the last eight bytes of the text's MD5, as a big-endian number, modulo
+  the modulus.
+- lowercase, uppercase: set the target label to the text, letter by letter.
+- labelmap: of each label whose name matches, gives the value to the label that the replacement names.
+- labeldrop, labelkeep: remove the labels whose names match, or do not.
+
+Rules work one after the other, each on what the one before it left. A label with an empty value is none.
+Names may be any text that is not empty, as in Prometheus 3 (`metric_name_validation_scheme: utf8`).
+What is not valid unicode (a mount point may hold any bytes) is the escape that is sent for it.
+
+Of Prometheus's two ways to reach nonsense one is closed: where labelmap comes to a name that is empty, no
+label is set. (The other: rules that remove `__name__`, or make two series the same, do so.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from agent.re2 import Regex
+
+if TYPE_CHECKING:
+    from agent.config import RelabelConfig
+
+
+class Relabel:
+    """Rules, compiled. Pure: the same labels always give the same."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, configs: Iterable[RelabelConfig]) -> None:
+        self._rules = tuple(_compiled(config) for config in configs)
+
+    def __call__(self, labels: Mapping[str, str]) -> dict[str, str] | None:
+        """What becomes of a series' labels, `__name__` among them, sorted by name. None: it is dropped."""
+        state = _Labels(labels)
+        if all(rule(state) for rule in self._rules):
+            return dict(sorted(state.items()))
+        return None
+
+
+def compile_rules(configs: Sequence[RelabelConfig]) -> Relabel | None:
+    """The rules of a destination in one, or None where it has none.
+
+    Raises `agent.re2.Refused` for a regex that a loaded configuration cannot have.
+    """
+    return Relabel(configs) if configs else None
+
+
+class _Labels:
+    """Labels while rules work on them.
+
+    Prometheus goes through them in a certain order, which shows where labelmap gives two values to one
+    name and the last one stays: first those that nobody has set, by name, then those that rules have set.
+    """
+
+    __slots__ = ("_base", "_set")
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._base = {_sent(name): _sent(value) for name, value in sorted(labels.items()) if value}
+        self._set: dict[str, str] = {}
+
+    def get(self, name: str) -> str:
+        return self._set.get(name) or self._base.get(name, "")
+
+    def set(self, name: str, value: str) -> None:
+        self._base.pop(name, None)
+        if value:
+            self._set[name] = value
+        else:
+            self._set.pop(name, None)
+
+    def items(self) -> list[tuple[str, str]]:
+        return [*self._base.items(), *self._set.items()]
+
+
+_Rule = Callable[[_Labels], bool]  # changes the labels, and says whether the series stays
+
+
+def _compiled(config: RelabelConfig) -> _Rule:
+    sources, separator, target = config.source_labels, config.separator, config.target_label
+    matched = Regex(config.regex).fullmatch
+
+    def text(labels: _Labels) -> str:
+        return separator.join([labels.get(name) for name in sources])
+
+    match config.action:
+        case "keep":
+            return lambda labels: bool(matched(text(labels)))
+        case "drop":
+            return lambda labels: not matched(text(labels))
+        case "keepequal":
+            return lambda labels: labels.get(target) == text(labels)
+        case "dropequal":
+            return lambda labels: labels.get(target) != text(labels)
+        case "hashmod":
+            modulus = config.modulus
+            return _setting(target, lambda labels: _hashmod(text(labels), modulus))
+        case "lowercase":
+            return _setting(target, lambda labels: lowercase(text(labels)))
+        case "uppercase":
+            return _setting(target, lambda labels: uppercase(text(labels)))
+        case "labeldrop":
+            return _removing(lambda name: bool(matched(name)))
+        case "labelkeep":
+            return _removing(lambda name: not matched(name))
+        case "labelmap":
+            return _labelmap(config)
+        case "replace":
+            return _replace(config, text)
+
+
+def _setting(target: str, value: Callable[[_Labels], str]) -> _Rule:
+    def rule(labels: _Labels) -> bool:
+        labels.set(target, value(labels))
+        return True
+
+    return rule
+
+
+def _removing(goes: Callable[[str], bool]) -> _Rule:
+    def rule(labels: _Labels) -> bool:
+        for name in filter(goes, dict(labels.items())):
+            labels.set(name, "")
+        return True
+
+    return rule
+
+
+def _replace(config: RelabelConfig, text: Callable[[_Labels], str]) -> _Rule:
+    regex = Regex(config.regex)
+    target, replacement = regex.template(config.target_label), regex.template(config.replacement)
+
+    def rule(labels: _Labels) -> bool:
+        if (match := regex.fullmatch(text(labels))) and (name := target.expand(match)):
+            labels.set(name, replacement.expand(match))
+        return True
+
+    return rule
+
+
+def _labelmap(config: RelabelConfig) -> _Rule:
+    regex = Regex(config.regex)
+    replacement = regex.template(config.replacement)
+
+    def rule(labels: _Labels) -> bool:
+        for name, value in labels.items():
+            if (match := regex.fullmatch(name)) and (mapped := replacement.expand(match)):
+                labels.set(mapped, value)
+        return True
+
+    return rule
+
+
+def _hashmod(text: str, modulus: int) -> str:
+    digest = hashlib.md5(text.encode(), usedforsecurity=False).digest()
+    return str(int.from_bytes(digest[8:], "big") % modulus)
+
+
+def lowercase(text: str) -> str:
+    """Each letter for itself, as Go's strings.ToLower: Unicode's simple mapping, without a look around."""
+    return text.lower() if text.isascii() else "".join([char.lower()[0] for char in text])
+
+
+def uppercase(text: str) -> str:
+    """The same for capitals: a letter that becomes several (ß) stays what it is."""
+    return text.upper() if text.isascii() else "".join([_capital(char) for char in text])
+
+
+def _capital(char: str) -> str:
+    for mapped in (
+        char.upper(),
+        char.title(),
+    ):  # where the first is several, the second may be the simple one
+        if len(mapped) == 1:
+            return mapped
+    return char
+
+
+def _sent(text: str) -> str:
+    """The text as the receiver gets it (encode.encode_labels)."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
