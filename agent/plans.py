@@ -47,9 +47,14 @@ def _targets(one: Planned, options: ScrapeOptions, host: Mapping[str, str], log:
     from agent.scrape.target import Scrape
 
     for target in options.targets:
+        relabel = None
+        if target.metric_relabel_configs:
+            from agent.sender.relabel import compile_rules
+
+            relabel = compile_rules(target.metric_relabel_configs)
         interval = target.interval or one.interval
         timeout = min(target.timeout or one.timeout, SHARE * interval)
-        scrape = Scrape(target, host, timeout, log)
+        scrape = Scrape(target, host, timeout, log, relabel)
         name = f"{one.name}/{target.job}/{target.instance}"
         yield Plan(name, scrape, _as_it_is, interval, timeout + LOOKUP, host["hostname"], apart=True)
 

@@ -114,6 +114,10 @@ def documented(path: str) -> str:
         r"remote_write[].\1.",
         path,
     )
+    path = path.replace(
+        "collect.collectors.scrape.targets[].metric_relabel_configs[]",
+        "remote_write[].write_relabel_configs[]",
+    )
     return re.sub(
         rf"^collect\.collectors\.(?:{name})\.(enabled|interval|timeout)$", r"collect.collectors.\1", path
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from agent.config import Config, Target, load
 from agent.plans import LOOKUP, SHARE, plans
+from agent.scrape.fetch import Exposition
 from agent.scrape.target import Scrape
 from agent.scrape.textfile import Textfile
 from tests.unit.test_schedule import Log
@@ -99,3 +101,35 @@ def test_a_target_shows_no_secret() -> None:
     target = Target(url="http://a/m?token=secret", job="a", headers={"X": "secret"})
     assert repr(target) == "Target(job='a', url='http://a/m')"
     assert dict(target.__rich_repr__()) == {"job": "a", "url": "http://a/m"}
+
+
+def test_relabeling_is_asked_once_for_a_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = """
+        - {source_labels: [__name__], regex: "go_.*", action: drop}
+        - {source_labels: [job, path], separator: "@", target_label: where}
+        - {regex: path, action: labeldrop}
+    """
+    head = "collect:\n  collectors:\n    scrape:\n      targets:\n      - url: http://x\n        job: app\n"
+    text = f"{head}        metric_relabel_configs:{rules}"
+    plan = plans(load(text, "f.yaml").config, HOST, Log())[-1]
+    scrape = plan.collect
+    assert isinstance(scrape, Scrape)
+    asked: list[str] = []
+    relabel = scrape._naming._relabel
+    assert relabel is not None
+
+    def counted(labels: Mapping[str, str]) -> dict[str, str] | None:
+        asked.append(labels["__name__"])
+        return relabel(labels)
+
+    scrape._naming._relabel = counted
+    scrape._fetch = lambda: Exposition(b'go_a 1\na{path="/x"} 2\n', openmetrics=False)
+    plan.run(0.0)
+    series, values = plan.run(0.0)
+    assert asked == ["go_a", "a"]
+    assert (series[0].name, dict(series[0].labels)) == (
+        "a",
+        {"hostname": "web-01", "instance": "x:80", "job": "app", "where": "app@/x"},
+    )
+    assert values[0] == 2.0
+    assert [s.name for s in series[1:]] == ["up", "scrape_duration_seconds", "scrape_samples_scraped"]
