@@ -13,7 +13,7 @@ from agent.series import Collected, Columns
 
 LOOKUP = 30.0
 """Seconds that looking up a name may take beyond a target's timeout: the system's own limits are below that."""
-SHARE = 0.95
+SHARE = 0.9
 """The part of its interval that a scrape may take at most, so that it is over before the next one."""
 
 
