@@ -233,6 +233,10 @@ class _Visit:
             within -= world.clock() - started
         started, begun = world.clock(), world.wall()
         outcome = self.client.post(EMPTY[self._first], self._first, within=within)
+        if outcome.status == 415 and to.protobuf_message == "auto":  # then the agent sends 2.0
+            within = max(0.0, within - (world.clock() - started))
+            newer = self.client.post(EMPTY[Protocol.V2], Protocol.V2, within=within)
+            outcome = outcome if newer.written is None else newer
         self._exchanged = _Exchange(
             outcome, self.client.answered.get("date"), begun, world.wall(), world.clock() - started
         )
@@ -262,7 +266,7 @@ class _Visit:
             )
         elif outcome.verdict is Verdict.RETRY:
             do = "Look at the receiver, and at what stands before it; the agent tries again by itself."
-        elif status == 415:
+        elif status == 415 and self._to.protobuf_message != "auto":
             do = "Set protobuf_message to auto, so that what the receiver takes is sent."
         elif outcome.verdict is Verdict.TOO_LARGE:
             do = "Raise the largest request that the receiver, or a proxy before it, takes."
