@@ -7,11 +7,7 @@ are promised: it takes 15 minutes and 4 GB, most of which is the comparison.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,8 +15,9 @@ import pytest
 from agent import grid
 from tests.bench.process import cpu_seconds, memory
 from tests.support.agent import HOSTNAME, Agent
+from tests.support.exporter import exporting
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import Prometheus, Samples, tied
+from tests.support.prometheus import Prometheus, Samples
 from tests.support.ticks import values
 
 OUTAGE = float(os.environ.get("LIMPET_OUTAGE_SECONDS", "16"))
@@ -28,26 +25,11 @@ SERIES = 5000
 INTERVAL_MS = 1000
 
 
-@contextmanager
-def exporting() -> Iterator[str]:
-    """A program of its own that exposes the series, at this URL."""
-    port = free_port()
-    command = [sys.executable, "-m", "tests.support.exporter", "--port", str(port), "--series", str(SERIES)]
-    process = subprocess.Popen(tied(command), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
 @pytest.mark.timeout(300 + 4 * OUTAGE)
 def test_it_arrives_complete(tmp_path: Path, prometheus_program: Path) -> None:
     prometheus = Prometheus(prometheus_program, tmp_path / "prometheus")
     nobody = {"url": f"http://127.0.0.1:{free_port()}/api/v1/write", "name": "nobody"}  # keeps the whole log
-    with exporting() as url, prometheus:
+    with exporting(SERIES) as url, prometheus:
         target = {"url": url, "job": "app"}
         agent = Agent(
             tmp_path / "agent",
