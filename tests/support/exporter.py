@@ -11,10 +11,14 @@ from __future__ import annotations
 import argparse
 import gzip
 import lzma
+import random
 import ssl
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +26,7 @@ from typing import NamedTuple, Self
 
 from tests.support.certs import Certs
 from tests.support.net import free_port
+from tests.support.prometheus import tied
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -145,10 +150,11 @@ LINE = 'app_requests_{0}_total{{method="GET",path="/api/v1/items/{1}",status="20
 
 
 class Load:
-    """An exposition of many series, most of which change each time: a page's body."""
+    """An exposition of many series: a page's body. Of three counters two grow each time, by what nobody can guess."""
 
     def __init__(self, series: int) -> None:
-        self._series, self._number, self._lock = series, 0, threading.Lock()
+        self._dice, self._lock = random.Random(series), threading.Lock()
+        self._values = [0] * series
         self._parts = [
             (
                 HEAD.format(family),
@@ -159,13 +165,12 @@ class Load:
 
     def __call__(self) -> bytes:
         with self._lock:
-            self._number += 1
-            number = self._number
+            roll = self._dice.random
+            values = [v + int(roll() * 20 * (1 + i % 7)) if i % 3 else v for i, v in enumerate(self._values)]
+            self._values = values
+        number = iter(values)
         return "".join(
-            [
-                head + "".join([f"{line}{number * (i % 7) + family}\n" for i, line in enumerate(lines)])
-                for family, (head, lines) in enumerate(self._parts)
-            ]
+            [head + "".join([f"{line}{next(number)}\n" for line in lines]) for head, lines in self._parts]
         ).encode()
 
 
@@ -175,6 +180,28 @@ def recorded(name: str) -> bytes:
 
 
 RECORDED = ("node", "prometheus", "victoria")
+
+
+@contextmanager
+def exporting(series: int) -> Iterator[str]:
+    """A program of its own that exposes so many series, at this URL."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.exporter",
+        "--port",
+        str(free_port()),
+        "--series",
+        str(series),
+    ]
+    process = subprocess.Popen(tied(command), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def main() -> None:
