@@ -17,7 +17,7 @@ from buffer.model import is_stale
 from tests.support.agent import Agent
 from tests.support.net import wait_for
 from tests.support.package import install
-from tests.support.prometheus import Samples
+from tests.support.server import Samples
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-collectors.md").read_text()
 

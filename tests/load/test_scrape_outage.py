@@ -17,7 +17,8 @@ from tests.bench.process import cpu_seconds, memory
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.exporter import exporting
 from tests.support.net import free_port, wait_for
-from tests.support.prometheus import Prometheus, Samples
+from tests.support.prometheus import Prometheus
+from tests.support.server import Samples
 from tests.support.ticks import values
 
 OUTAGE = float(os.environ.get("LIMPET_OUTAGE_SECONDS", "16"))

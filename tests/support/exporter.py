@@ -26,7 +26,7 @@ from typing import NamedTuple, Self
 
 from tests.support.certs import Certs
 from tests.support.net import free_port
-from tests.support.prometheus import tied
+from tests.support.server import tied
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
