@@ -19,13 +19,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from agent import __version__, health, log, restart
-from agent.collectors import COLLECTORS, HostPaths
+from agent import __version__, health, log, mask, restart
+from agent.collectors import COLLECTORS
 from agent.config import Config
 from agent.events import Event
 from agent.schedule import Plan, Schedule, SystemClock
 from agent.sender.lane import open_lane, stop_all
 from agent.series import Columns, host_labels
+from agent.watched import Watched
 from buffer.buffer import Buffer, Tell
 from buffer.errors import LimpetError
 from buffer.quarantine import Quarantine
@@ -66,18 +67,15 @@ class Agent:
             )
             for to in config.remote_write
         ]
-        plans = [
-            Plan(
-                each.name,
-                COLLECTORS[each.name].build(each.options, HostPaths()),
-                Columns(COLLECTORS[each.name].metrics, labels),
-                each.interval,
-                each.timeout,
-                labels["hostname"],
-            )
-            for each in config.collect.plan()
-        ]
-        own = health.build(self.buffer, limits.max_size, self.lanes, lambda: self.schedule)
+        masked, paths = mask.load(config.data_dir, config.mask), config.collect.paths()
+        watched, plans = [], []
+        for each in config.collect.plan():
+            kind = COLLECTORS[each.name]
+            run = Watched(each.name, kind, each.options, each.timeout, paths, masked, logger)
+            columns = Columns(kind.metrics, labels)
+            watched.append(run)
+            plans.append(Plan(each.name, run, columns, each.interval, each.timeout, labels["hostname"]))
+        own = health.build(self.buffer, limits.max_size, self.lanes, lambda: self.schedule, watched=watched)
         columns = Columns(health.METRICS, labels)
         interval, timeout = config.collect.interval, config.collect.timeout
         plans.append(Plan(HEALTH, own, columns, interval, timeout, labels["hostname"]))

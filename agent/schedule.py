@@ -255,7 +255,7 @@ class Schedule:
         for each in ticks.values():
             self._append(each, 0)
 
-    def _failed(self, plan: Plan, error: Exception) -> None:
+    def _failed(self, plan: Plan, error: BaseException) -> None:
         plan.failures += 1
         say = self._log.debug if plan.failing else self._log.warning
         say(Event.COLLECTOR_FAILED, collector=plan.name, error=f"{type(error).__name__}: {error}")

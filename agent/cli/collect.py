@@ -1,7 +1,8 @@
 """`limpet collect`: runs the collectors here and now, and shows what the agent would send.
 
 Opens no buffer, sends nothing. A collector that hangs is left behind after its timeout, as in the agent,
-and named; the others are shown. Exit status 1 where a collector could not be read.
+and named; the others are shown, and so is what a collector could not read. Exit status 1 where a collector
+could not be read at all.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
-from agent.cli import output
+from agent import mask
+from agent.cli import human, output
 from agent.cli.exposition import Reading, documents, exposition
-from agent.collectors import COLLECTORS, HostPaths, Sample
+from agent.collectors import COLLECTORS, Sample
 from agent.config import Config, load_file
 from agent.series import Columns, host_labels
+from agent.watched import Watched
 from agent.workers import Done, Job, Workers
 
 ONCE_SECONDS, WATCH_SECONDS = 1.0, 2.0
@@ -29,6 +32,8 @@ class Group(NamedTuple):
     name: str
     readings: list[Reading]
     problem: str | None = None
+    unread: tuple[str, ...] = ()
+    """What the collector could not read, each with the reason."""
 
 
 class Collectors:
@@ -38,7 +43,12 @@ class Collectors:
         self.host = host_labels(config)
         plans = config.collect.plan()
         self._patience = max((plan.timeout for plan in plans), default=1.0)
-        self._collect = {plan.name: COLLECTORS[plan.name].build(plan.options, HostPaths()) for plan in plans}
+        masked, self.note = mask.look(config.data_dir, config.mask)
+        paths = config.collect.paths()
+        self._collect = {
+            plan.name: Watched(plan.name, COLLECTORS[plan.name], plan.options, plan.timeout, paths, masked)
+            for plan in plans
+        }
         self._columns = {plan.name: Columns(COLLECTORS[plan.name].metrics, self.host) for plan in plans}
         self._workers: Workers[list[Sample]] = Workers(self._patience)
         self._hung: set[str] = set()
@@ -61,13 +71,17 @@ class Collectors:
             return Group(name, [], f"it takes longer than {self._patience:g} s, and was left behind")
         if done.result is None:
             return Group(name, [], f"it cannot be read: {done.error}")
-        return Group(name, list(zip(*self._columns[name](done.result), strict=True)))
+        troubles = self._collect[name].troubles.values()
+        unread = tuple(f"{trouble.kind} {trouble.name}: {trouble.why}" for trouble in troubles)
+        return Group(name, list(zip(*self._columns[name](done.result), strict=True)), unread=unread)
 
 
 def collect(file: str | None, form: str, *, watch: bool, interval: float | None) -> int:
     """Show the readings as `form` (table, prometheus, json); once, or until Ctrl-C. Raises ConfigErrors."""
     config = load_file(file).config if file else Config()
     with closing(Collectors(config)) as collectors:
+        if collectors.note:
+            print(f"mask: {collectors.note}", file=sys.stderr)
         return _show(collectors, form, watch=watch, interval=interval)
 
 
@@ -100,8 +114,10 @@ def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[l
         groups = collectors.read()
         output.write(render(groups))
         problems = [group for group in groups if group.problem]
-        for group in problems:
-            print(f"{group.name}: {group.problem}", file=sys.stderr)
+        for group in groups:
+            for told in (group.problem, *group.unread):
+                if told:
+                    print(f"{group.name}: {human.plain(told)}", file=sys.stderr)
     return 1 if problems else 0
 
 

@@ -21,7 +21,7 @@ from agent.collectors import COLLECTORS
 from agent.config.document import Entry, Node, join
 from agent.config.problems import Problem
 from agent.config.schema import Collector, Complaint, Config, Given, Section
-from agent.config.values import Leaf, Pattern, Wrong
+from agent.config.values import Flag, Leaf, Pattern, Wrong
 
 _BAD: Any = type("Bad", (), {"__repr__": lambda _: "<bad>"})()
 
@@ -32,7 +32,7 @@ class Located(NamedTuple):
     key: str
     line: int
     path: str
-    kind: Literal["file", "folder"]
+    kind: Literal["file", "folder", "root"]
 
 
 class Field(NamedTuple):
@@ -282,6 +282,8 @@ def _always(value: Any) -> Callable[[], Any]:
 
 def _patterns(kind: Any) -> Any:
     """A collector's lists of texts are lists of regular expressions, all of them."""
+    if kind is bool:
+        return Flag
     return tuple[Pattern, ...] if kind == tuple[str, ...] else kind
 
 

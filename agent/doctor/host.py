@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from agent import mask
 from agent.cli import human
 from agent.collectors import COLLECTORS, HostPaths
 from agent.config import Config, Planned
 from agent.doctor.step import Finding, Step, bounded, fine, step, untold, warning, wrong
+from agent.watched import Watched
 from buffer import lock
 from buffer.fs import RealFs
 from buffer.quarantine import Quarantine
@@ -31,7 +33,7 @@ class System(NamedTuple):
     """Where this host's files are, and its clocks; a test hands in its own."""
 
     run: str = "/run"
-    paths: HostPaths = HostPaths()
+    paths: HostPaths | None = None
     free: Callable[[str], tuple[int, int]] = RealFs().free
     wall: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
@@ -54,7 +56,7 @@ def look(
         ("clock", timeout, view.synchronized),
     ]
     steps += [
-        (f"collector {plan.name}", min(timeout, plan.timeout), _collector(plan, view.system))
+        (f"collector {plan.name}", min(timeout, plan.timeout), _collector(plan, view))
         for plan in config.collect.plan()
     ]
     for title, patience, take in steps:
@@ -198,16 +200,24 @@ def _backlog(view: _View, name: str) -> Callable[[], Finding]:
     return lambda: view.backlog(name)
 
 
-def _collector(plan: Planned, system: System) -> Callable[[], Finding]:
+def _collector(plan: Planned, view: _View) -> Callable[[], Finding]:
+    config, system = view.config, view.system
+
     def run() -> Finding:
         begun = system.clock()
         off = f"Mend it, or switch it off: collect.collectors.{plan.name}.enabled: false"
+        paths = system.paths or config.collect.paths()
         try:
-            samples = COLLECTORS[plan.name].build(plan.options, system.paths)(begun)
+            masked, _ = mask.look(config.data_dir, config.mask)
+            watched = Watched(plan.name, COLLECTORS[plan.name], plan.options, plan.timeout, paths, masked)
+            samples = watched(begun)
         except Exception as error:
             return wrong(f"it cannot be read: {error}", off)
-        took = system.clock() - begun
-        return fine(f"{len(samples)} samples in {took * 1000:.1f} ms")
+        said = f"{len(samples)} samples in {(system.clock() - begun) * 1000:.1f} ms"
+        if watched.troubles:
+            unread = "; ".join(f"{one.kind} {one.name}: {one.why}" for one in watched.troubles.values())
+            return warning(f"{said}, but not all: {unread}", "Mend it, or leave it out (exclude_*).")
+        return fine(said)
 
     return run
 

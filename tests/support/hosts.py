@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from agent.collectors import COLLECTORS, Collect, HostPaths, Labels, Sample
 
@@ -31,11 +32,11 @@ class Host:
     def file(self, path: str) -> Path:
         return self.root / path
 
-    def collector(self, name: str, **options: tuple[str, ...]) -> Collect:
+    def collector(self, name: str, **options: Any) -> Collect:
         kind = COLLECTORS[name]
         return kind.build(kind.options(**options), self.paths)
 
-    def both(self, name: str, **options: tuple[str, ...]) -> tuple[Values, Values]:
+    def both(self, name: str, **options: Any) -> tuple[Values, Values]:
         """The values of a run on each of the two readings."""
         collect = self.collector(name, **options)
         first = values(collect(1000.0))

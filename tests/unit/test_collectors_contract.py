@@ -170,6 +170,8 @@ def test_options_refuse_what_they_do_not_know_and_what_is_no_pattern() -> None:
         with pytest.raises(msgspec.ValidationError, match="unknown field"):
             msgspec.convert({"exclude_everything": []}, kind.options)
         for key in kind.options.__struct_fields__:
+            if not key.startswith(("include_", "exclude_")):
+                continue
             with pytest.raises(msgspec.ValidationError, match=rf"{key}: '\[a' is not a regular expression"):
                 msgspec.convert({key: ["ok.*", "[a"]}, kind.options)
             assert getattr(msgspec.convert({key: ["a", "b.*"]}, kind.options), key) == ("a", "b.*")
