@@ -1,10 +1,12 @@
 """Recorded hosts: two readings of the same kernel files, ten seconds apart, under tests/fixtures/hosts.
 
-`vm` is a small virtual machine as it was, `server` is made by hand to hold what is rare.
+`vm` is a small virtual machine as it was, `server` is made by hand to hold what is rare; the README there tells of
+the others, which have all their series beside them.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -63,3 +65,17 @@ def of(found: Values, **labels: str) -> dict[str, float]:
 def labelled(found: Values, label: str) -> set[str]:
     """All values of one label."""
     return {value for _, labels in found for key, value in labels if key == label}
+
+
+SERIES = re.compile(r"([a-z0-9_]+)(?:{(.*)})? (\S+)")
+
+
+def expected(name: str, at: str) -> Values:
+    """The series beside a host's instant."""
+    found: Values = {}
+    for line in (HOSTS / name / at / "expected.prom").read_text().splitlines():
+        match = SERIES.fullmatch(line)
+        assert match, line
+        labels = tuple(re.findall(r'([a-z]+)="(.*?)"', match[2] or ""))
+        found[match[1], labels] = float(match[3])
+    return found
