@@ -128,7 +128,6 @@ def build(
     lanes: Sequence[Lane],
     schedule: Callable[[], Schedule],
     wall: Callable[[], float] = time.time,
-    watched: Sequence[Watched] = (),
 ) -> Callable[[float], list[Sample]]:
     """Return the collector.  `schedule` is asked at each run, because it holds this collector itself."""
     info: Labels = (("python", platform.python_version()), ("version", __version__))
@@ -155,18 +154,23 @@ def build(
                 Sample("limpet_collector_failures_total", float(each.failures), labels),
                 Sample("limpet_collector_timeouts_total", float(each.timeouts), labels),
             )
-        for one in watched:
-            labels = (("collector", one.name),)
-            samples.append(Sample("limpet_collector_unreadable_total", float(one.unreadable), labels))
-            for named, since in one.stuck.items():
-                seconds = float(round(max(0.0, now_mono - since)))
-                samples.append(Sample("limpet_collector_stuck_seconds", seconds, (*labels, named)))
+            if isinstance(each.collect, Watched):
+                samples += _unread(each.collect, now_mono)
         now = wall()
         for lane in lanes:
             samples += _destination(buffer, lane, now)
         return samples
 
     return collect
+
+
+def _unread(watched: Watched, now: float) -> list[Sample]:
+    labels: Labels = (("collector", watched.name),)
+    samples = [Sample("limpet_collector_unreadable_total", float(watched.unreadable), labels)]
+    for named, since in watched.stuck.items():
+        seconds = float(round(max(0.0, now - since)))
+        samples.append(Sample("limpet_collector_stuck_seconds", seconds, (*labels, named)))
+    return samples
 
 
 def _destination(buffer: Buffer, lane: Lane, now: float) -> list[Sample]:

@@ -68,14 +68,13 @@ class Agent:
             for to in config.remote_write
         ]
         masked, paths = mask.load(config.data_dir, config.mask), config.collect.paths()
-        watched, plans = [], []
+        plans = []
         for each in config.collect.plan():
             kind = COLLECTORS[each.name]
             run = Watched(each.name, kind, each.options, each.timeout, paths, masked, logger)
             columns = Columns(kind.metrics, labels)
-            watched.append(run)
             plans.append(Plan(each.name, run, columns, each.interval, each.timeout, labels["hostname"]))
-        own = health.build(self.buffer, limits.max_size, self.lanes, lambda: self.schedule, watched=watched)
+        own = health.build(self.buffer, limits.max_size, self.lanes, lambda: self.schedule)
         columns = Columns(health.METRICS, labels)
         interval, timeout = config.collect.interval, config.collect.timeout
         plans.append(Plan(HEALTH, own, columns, interval, timeout, labels["hostname"]))

@@ -47,13 +47,12 @@ class Rig:
             to, cursor, self.buffer, kept, __version__, log, from_boot=frozenset(), labels={}
         )
         self.plan = Plan("cpu", lambda _now: [], Columns((), {}), 10, 5, "web-01")
-        self.schedule = Schedule([self.plan], self.buffer, "0" * 32, log, SystemClock())
         kind = CollectorKind((), Options, self._hanging)
         self.watched = Watched("disk_usage", kind, Options(), 5.0, HostPaths(), Mask())
         self.watched(-60.0)
-        self._collect = health.build(
-            self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW, [self.watched]
-        )
+        other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
+        self.schedule = Schedule([self.plan, other], self.buffer, "0" * 32, log, SystemClock())
+        self._collect = health.build(self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW)
         self.ticks = 0
 
     def _hanging(self, options: Options, paths: HostPaths) -> Collect:
