@@ -16,6 +16,7 @@ from agent.collectors import COLLECTORS, Collect, HostPaths, Labels, Sample
 
 HOSTS = Path(__file__).parents[1] / "fixtures" / "hosts"
 SECONDS = 10.0
+KINDS = ["laptop", "storage", "raspberrypi", "container", "microvm", "noswap"]
 
 Values = dict[tuple[str, Labels], float]
 

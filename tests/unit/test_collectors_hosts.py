@@ -9,9 +9,7 @@ import pytest
 
 from agent.collectors import COLLECTORS, Labels, Trouble, disk_usage
 from agent.collectors.disk_usage import Space
-from tests.support.hosts import HOSTS, SECONDS, Host, Values, expected, values
-
-KINDS = ["laptop", "storage", "raspberrypi", "container", "microvm", "noswap"]
+from tests.support.hosts import HOSTS, KINDS, SECONDS, Host, Values, expected, values
 
 
 @pytest.mark.parametrize("name", KINDS)
