@@ -55,16 +55,21 @@ def build(options: NetworkOptions, paths: HostPaths) -> Collect:
         return network(names, portable.interfaces, portable.link_speed, list)
     net, sys_net = net_of(paths), f"{paths.sys}/class/net"
     dev = Source(f"{net}/dev", paths.tell)
-    sockstat, sockstat6, snmp = (
-        Source(f"{net}/{name}", paths.tell, optional=True) for name in ("sockstat", "sockstat6", "snmp")
-    )
+    sources = [
+        (Source(f"{net}/{name}", paths.tell, optional=True), parse, wanted)
+        for name, parse, wanted in (
+            ("sockstat", parse_sockstat, SOCKSTAT),
+            ("sockstat6", parse_sockstat, SOCKSTAT6),
+            ("snmp", parse_snmp, SNMP),
+        )
+    ]
 
     def sockets() -> list[Sample]:
         found: list[Sample] = []
-        for source, parse in ((sockstat, parse_sockstat), (sockstat6, parse_sockstat), (snmp, parse_snmp)):
+        for source, parse, wanted in sources:
             content = source.read_or_none()
             if content is not None:
-                found += source.checked(socket_samples(parse(content)))
+                found += source.checked(socket_samples(parse(content), wanted))
         return found
 
     def interfaces(names: Names) -> dict[bytes, Interface] | None:
@@ -179,19 +184,24 @@ def parse_speed(content: bytes) -> int | None:
     return speed if 0 < speed < 2**32 - 1 else None
 
 
-SOCKETS: Mapping[bytes, tuple[tuple[bytes, Labels], ...]] = {
+Wanted = Mapping[bytes, tuple[tuple[bytes, Labels], ...]]
+"""By the word that its line begins with: the keys of the numbers, and the labels of their series."""
+
+SOCKSTAT: Wanted = {
     b"TCP": (
         (b"inuse", (("family", "tcp4"), ("state", "in_use"))),
         (b"tw", (("family", "tcp"), ("state", "time_wait"))),
         (b"orphan", (("family", "tcp"), ("state", "orphan"))),
         (b"alloc", (("family", "tcp"), ("state", "allocated"))),
     ),
-    b"TCP6": ((b"inuse", (("family", "tcp6"), ("state", "in_use"))),),
     b"UDP": ((b"inuse", (("family", "udp4"), ("state", "in_use"))),),
-    b"UDP6": ((b"inuse", (("family", "udp6"), ("state", "in_use"))),),
-    b"Tcp": ((b"CurrEstab", (("family", "tcp"), ("state", "established"))),),
 }
-"""Which number of which line becomes which series. The kernel counts in_use by IP version (with listening
+SOCKSTAT6: Wanted = {
+    b"TCP6": ((b"inuse", (("family", "tcp6"), ("state", "in_use"))),),
+    b"UDP6": ((b"inuse", (("family", "udp6"), ("state", "in_use"))),),
+}
+SNMP: Wanted = {b"Tcp": ((b"CurrEstab", (("family", "tcp"), ("state", "established"))),)}
+"""Which numbers of the three files become which series. The kernel counts in_use by IP version (with listening
 sockets, without time_wait), the others for both versions. Established includes close_wait (RFC 4022)."""
 
 Counts = dict[bytes, dict[bytes, bytes]]
@@ -214,14 +224,14 @@ def parse_snmp(content: bytes) -> Counts:
     return {b"Tcp": dict(zip(lines[0], lines[1], strict=False))} if len(lines) == 2 else {}
 
 
-def socket_samples(lines: Counts) -> tuple[list[Sample], int]:
-    """The socket counts in these lines, and how many are not right; what is not there is left out."""
+def socket_samples(lines: Counts, wanted: Wanted) -> tuple[list[Sample], int]:
+    """The socket counts in these lines, and how many of them are not there or not right."""
     samples, wrong = [], 0
-    for name, wanted in SOCKETS.items():
-        for key, labels in wanted if name in lines else ():
-            count = number(lines[name].get(key, b""))
+    for name, numbers_of in wanted.items():
+        for key, labels in numbers_of:
+            count = number(lines.get(name, {}).get(key, b""))
             if count is None:
                 wrong += 1
             else:
                 samples.append(Sample("network_connections", float(count), labels))
-    return samples, wrong or int(not samples)
+    return samples, wrong

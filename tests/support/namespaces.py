@@ -45,3 +45,9 @@ def inside(
     last = f"exec {shlex.join(map(str, command))}\n" if command else ""
     environment = {**os.environ, "LC_ALL": "C", "OUTSIDE": os.readlink("/proc/self/ns/mnt")}
     return [*_unshare(more), "sh", "-ec", GUARD + script + last], environment
+
+
+def entering(pid: int) -> list[str]:
+    """What to put in front of a command so that it runs in the namespaces of a process that `inside` made."""
+    user = [] if os.geteuid() == 0 else [f"--user=/proc/{pid}/ns/user", "--preserve-credentials"]
+    return ["nsenter", *user, f"--mount=/proc/{pid}/ns/mnt", "--"]
