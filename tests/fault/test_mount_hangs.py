@@ -171,7 +171,7 @@ def test_its_name_is_masked_like_any_other(tmp_path: Path, mounts: Mounts) -> No
             lambda: series(agent, "limpet_collector_stuck_seconds", mountpoint=name), DEADLINE, "the series"
         )
         assert agent.stop() == 0
-    hidden = (str(mounts.dead), str(mounts.fine), "hanging")
+    hidden = (str(mounts.dead), str(mounts.fine), "example:/acme")
     assert not [word for word in hidden if word in agent.log.read_text()]
     labels = " ".join(value for has in agent.buffered() for _, value in has)
     assert name in labels
