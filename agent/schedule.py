@@ -44,14 +44,17 @@ class Clock(Protocol):
         """UTC seconds since 1970, which can be wrong and can jump."""
 
     def monotonic(self) -> float:
-        """Seconds that only go forward."""
+        """Seconds since the host was booted, which only go forward."""
 
 
 class SystemClock:
-    """The real ones."""
+    """The real ones. A host that sleeps is not booted again when it wakes: its time counts (clock_gettime(2))."""
 
     wall = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
+    else:
+        monotonic = staticmethod(time.monotonic)
 
 
 class Sink(Protocol):

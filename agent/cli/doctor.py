@@ -10,12 +10,13 @@ from agent.cli import output
 from agent.config import load_file
 from agent.doctor import destination, host
 from agent.doctor.step import Step, needing
+from agent.sender.secrecy import secrets
 
 
 def doctor(file: str, timeout: float, *, as_json: bool) -> int:
     """Show every step; `timeout` in seconds is for each of them. Raises ConfigErrors."""
     config, warnings = load_file(file)
-    known = {secret for to in config.remote_write for secret in destination.secrets(to)}
+    known = {secret for to in config.remote_write for secret in secrets(to)}
     parts = [destination.walk(to, timeout) for to in config.remote_write]
     parts.append(host.look(config, warnings, known, timeout))
     steps: list[Step] = []

@@ -11,13 +11,12 @@ import os
 import socket
 import ssl
 import time
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from agent import __version__
-from agent.config import OAuth2, RemoteWrite, Secret
+from agent.config import RemoteWrite
 from agent.doctor import certificate, receiver
 from agent.doctor.step import NOT_TRIED, Finding, Step, bounded, fine, step, untold, warning, wrong
 from agent.errors import LimpetError
@@ -26,6 +25,7 @@ from agent.sender.client import Client
 from agent.sender.outcome import NoToken, Outcome, Verdict, failure
 from agent.sender.protocol import EMPTY, Protocol
 from agent.sender.proxy import Proxy, route
+from agent.sender.secrecy import secrets
 
 GRACE = 0.5
 """Seconds beyond the timeout after which a step is given up that does not end by itself."""
@@ -103,55 +103,6 @@ def _no_token(error: NoToken) -> Finding:
         return wrong(said, "Correct oauth2, or what the token server knows of this client.")
     do = "Check token_url, that the token server runs, and the way to it; the agent tries again by itself."
     return wrong(said, do)
-
-
-def secrets(to: RemoteWrite) -> set[str]:
-    """The texts that must not be shown, in every form in which a receiver could send them back."""
-    found = set(to.headers.values())
-    query = urlsplit(to.url).query
-    found |= {query, unquote(query), *(value for _, value in parse_qsl(query))}
-    found |= {value for part in query.split("&") for value in part.split("=")[1:]}
-    for name, header in to.http_headers.items():
-        found |= _unless_unreadable(access.header_values, header, name)
-    if to.proxy_url is not None:
-        found |= _password(to.proxy_url)
-    sent = _unless_unreadable(lambda: [access.headers(to).get("Authorization", b"").decode(errors="replace")])
-    kind, _, credentials = "".join(sent).partition(" ")
-    found.add(credentials)
-    if to.basic_auth and kind == "Basic":
-        both = b64decode(credentials).decode(errors="replace")
-        found |= {both, both.partition(":")[2]}
-    if to.oauth2 is not None:
-        found |= _of_oauth2(to.oauth2)
-    found |= {" ".join(text.split()) for text in found}  # as the sender writes a receiver's words
-    return found - {""}
-
-
-def _of_oauth2(settings: OAuth2) -> set[str]:
-    """The texts that must not be shown of what a token server is sent; the token is not known yet."""
-    found = {value.reveal() for value in settings.endpoint_params.values()}
-    query = urlsplit(settings.token_url).query
-    found |= {query, unquote(query), *(value for _, value in parse_qsl(query))}
-    if settings.proxy_url is not None:
-        found |= _password(settings.proxy_url)
-    given = settings.client_secret, settings.client_secret_file
-    for secret in _unless_unreadable(lambda: [access.text("", *given)]):
-        both = f"{quote_plus(settings.client_id)}:{quote_plus(secret)}"
-        found |= {secret, quote_plus(secret), both, b64encode(both.encode()).decode()}
-    return found
-
-
-def _password(proxy_url: Secret) -> set[str]:
-    password = urlsplit(proxy_url.reveal()).password or ""
-    return {text for text in (password, unquote(password)) if text}
-
-
-def _unless_unreadable(read: Callable[..., Iterable[str]], *arguments: Any) -> set[str]:
-    """What `read` returns; nothing where a file cannot be read, since nothing of it is sent then."""
-    try:
-        return set(read(*arguments))
-    except LimpetError:
-        return set()
 
 
 class _Visit:
@@ -282,6 +233,10 @@ class _Visit:
             within -= world.clock() - started
         started, begun = world.clock(), world.wall()
         outcome = self.client.post(EMPTY[self._first], self._first, within=within)
+        if outcome.status == 415 and to.protobuf_message == "auto":  # then the agent sends 2.0
+            within = max(0.0, within - (world.clock() - started))
+            newer = self.client.post(EMPTY[Protocol.V2], Protocol.V2, within=within)
+            outcome = outcome if newer.written is None else newer
         self._exchanged = _Exchange(
             outcome, self.client.answered.get("date"), begun, world.wall(), world.clock() - started
         )
@@ -311,7 +266,7 @@ class _Visit:
             )
         elif outcome.verdict is Verdict.RETRY:
             do = "Look at the receiver, and at what stands before it; the agent tries again by itself."
-        elif status == 415:
+        elif status == 415 and self._to.protobuf_message != "auto":
             do = "Set protobuf_message to auto, so that what the receiver takes is sent."
         elif outcome.verdict is Verdict.TOO_LARGE:
             do = "Raise the largest request that the receiver, or a proxy before it, takes."

@@ -16,12 +16,11 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
+from agent.sender.secrecy import hidden
+
 T = TypeVar("T")
 
 NOT_TRIED = "not tried"
-HIDDEN = "<secret>"
-SHORTEST = 4
-"""Characters of the shortest text that `hidden` takes for a secret: it may be a tenant's number otherwise."""
 
 
 class Step(NamedTuple):
@@ -72,19 +71,6 @@ def step(part: str, title: str, found: Finding, secrets: Iterable[str]) -> Step:
     known = list(secrets)
     do = None if found.do is None else hidden(found.do, known)
     return Step(part, title, found.ok, hidden(found.said, known), do)
-
-
-def hidden(text: str, secrets: Iterable[str]) -> str:
-    """The text without the secrets, nor the beginning of one where a receiver's words were cut in it."""
-    known = sorted((one for one in secrets if len(one) >= SHORTEST), key=len, reverse=True)
-    for secret in known:
-        text = text.replace(secret, HIDDEN)
-    words = text.removesuffix(")")  # some words stand in brackets
-    for secret in known:
-        for size in range(len(secret) - 1, SHORTEST - 1, -1):
-            if words.endswith(secret[:size]):
-                return words[:-size] + HIDDEN + text[len(words) :]
-    return text
 
 
 def bounded(take: Callable[[], T], seconds: float) -> T:

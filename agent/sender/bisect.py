@@ -5,6 +5,7 @@ given the answer (delivered, or refused for good; all else is repeated by the ca
 
     refused --by series--> halves --> quarters --> .. --> a series: refused
             --too old----> by time: one sample at a time is asked where old becomes new
+            --too old, and the receiver counts what it stored--> that many are new, if it takes the newest again
 
 What is promised, whatever the answers:
 
@@ -59,6 +60,14 @@ class _Search:
         self.used: set[int] = set()
 
 
+class _Count(NamedTuple):
+    """The samples of a part from an instant on are as many as the receiver says that it stored."""
+
+    part: Part
+    since: int
+    outcome: Outcome
+
+
 class Bisection:
     """Finds the culprits of a batch that was refused with `whole`. There is one sample at least.
 
@@ -80,12 +89,17 @@ class Bisection:
         self._due: deque[tuple[Part, Outcome]] = deque()  # refused in the last one
         self._rounds = 0
         self._search: _Search | None = None
+        self._count: _Count | None = None
         self._go_on()
 
     def tell(self, outcome: Outcome) -> None:
         """What the receiver said to what was asked."""
         self.spent += 1
         taken = outcome.verdict is Verdict.DELIVERED
+        if self._count is not None:
+            self._confirm(self._count, taken=taken)
+            self._go_on()
+            return
         if self._search is not None:
             self._learn(self._search, self.ask[0], outcome)
         else:
@@ -102,7 +116,9 @@ class Bisection:
         """Find what is to be asked next."""
         self.ask = []
         while not self.ask:
-            if self._search is not None:
+            if self._count is not None:
+                self.ask = [Cells(i, end - 1, end) for i, _, end in self._left(self._count.part)]
+            elif self._search is not None:
                 cell = self._sample(self._search)
                 if cell is None:
                     self._end(self._search)
@@ -133,7 +149,9 @@ class Bisection:
     def _split(self, part: Part, outcome: Outcome) -> None:
         """Deal with a part that was refused."""
         kind = age(outcome.error)
-        if kind is Age.WINDOW or (kind is Age.ORDER and part.high - part.low == 1):
+        if kind is Age.WINDOW and (since := self._counted(part, outcome.written or 0)) is not None:
+            self._count = _Count(part, since, outcome)
+        elif kind is Age.WINDOW or (kind is Age.ORDER and part.high - part.low == 1):
             self._find_time(part, outcome)
         elif part.high - part.low == 1 or self._affordable() < 2:
             self._refuse(part, outcome)
@@ -166,6 +184,22 @@ class Bisection:
             self._settled[series] = end
 
     # Too old.
+
+    def _counted(self, part: Part, written: int) -> int | None:
+        """The instant since which a part has so many samples; None where there is none such."""
+        times = sorted(at for i, start, end in self._left(part) for at in self._columns[i][start:end])
+        first = len(times) - written
+        return times[first] if 0 < first < len(times) and times[first - 1] < times[first] else None
+
+    def _confirm(self, count: _Count, *, taken: bool) -> None:
+        self._count = None
+        if not taken:
+            self._find_time(count.part, count.outcome)
+            return
+        self._refuse(count.part, count.outcome, count.since)
+        for series, start, end in self._left(count.part):
+            self._settled[series] = end
+            self.delivered += end - start
 
     def _find_time(self, part: Part, outcome: Outcome) -> None:
         columns = self._columns

@@ -2,8 +2,8 @@
 
 What the receiver tells of itself can be asked for on the same way (`get`); `limpet doctor` does.
 
-Credentials and certificates are read again when their files have changed, before the request. They go to
-the configured host alone: no redirect is followed, and a proxy (proxy.py) sees only what is sent in the clear.
+Credentials and certificates are read again when their files have changed, before the request. None of them is in an
+`Outcome`, whatever a receiver sends back (secrecy.py). They go to the configured host alone: no redirect is followed, and a proxy (proxy.py) sees only what is sent in the clear.
 A token, where `oauth2` is configured, is fetched before the request and within its time (oauth2.py).
 An exchange takes at most twice
 `remote_timeout` (transport.py), and of an answer at most LARGEST_ANSWER bytes are read. The status counts as
@@ -29,6 +29,7 @@ from agent.sender import access
 from agent.sender.outcome import NoToken, Outcome, ProxyAnswer, Verdict, classify, failure, words
 from agent.sender.protocol import HEADERS, Protocol
 from agent.sender.proxy import Proxy, route
+from agent.sender.secrecy import hidden, secrets
 from agent.sender.transport import Limits, Transport
 
 if TYPE_CHECKING:
@@ -55,12 +56,13 @@ class Client:
         self._to, self._wall, self._environment = to, wall, environment
         self._own = {"User-Agent": f"limpet/{version}".encode()}
         parts = urlsplit(to.url)
-        self._host, self._query = parts.hostname or to.name, parts.query
+        self._host = parts.hostname or to.name
         self._extensions = {"sni_hostname": to.tls_config.server_name} if to.tls_config.server_name else {}
         self._files = access.files(to)
         self._stamp: access.Stamp | None = None
         self._seen: access.Stamp | None = None
         self._headers: dict[str, bytes] = {}
+        self._secrets: set[str] = set()
         self._proxy: Proxy | None = None
         self._transport: Transport | None = None
         self._client: httpx.Client | None = None
@@ -81,9 +83,8 @@ class Client:
         outcome = self._post(body, speaking, attempt, within)
         if self.tokens is not None:
             outcome = self.tokens.answered(outcome)
-        # A receiver may repeat the request: what is secret in a URL is in its query.
-        if self._query and outcome.error and self._query in outcome.error:
-            return outcome._replace(error=outcome.error.replace(self._query, "..."))
+        if outcome.error:  # a receiver may repeat what it was sent
+            return outcome._replace(error=hidden(outcome.error, self._secrets))
         return outcome
 
     def wire_bytes(self) -> int:
@@ -154,7 +155,7 @@ class Client:
         if self._client is None or self._transport is None or stamp != self._stamp:
             self.close()
             self._proxy = route(self._to, self._environment)
-            self._headers = self._own | access.headers(self._to)
+            self._headers, self._secrets = self._own | access.headers(self._to), secrets(self._to)
             self._transport = Transport(access.tls(self._to), self._proxy)
             if self._interrupted:
                 self._transport.cut()

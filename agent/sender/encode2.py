@@ -18,7 +18,6 @@ A batch has mostly the same series as the one before: symbols and references are
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from struct import Struct
 from typing import NamedTuple
 
 from agent.sender.columns import Stamps, Values, merge
@@ -34,7 +33,7 @@ from agent.sender.encode import (
     varint,
     writer,
 )
-from buffer.model import Series, Tick
+from buffer.model import Series, Tick, is_stale
 
 TOLERANCE_MS = 10_000
 """A tick may be as late as its interval: then its clocks tell an earlier boot. That is no other boot."""
@@ -43,8 +42,6 @@ MAX_LAYOUTS = 2
 """A collector that runs less often is in every other batch."""
 
 _SEPARATOR = b"\xff"  # no byte of UTF-8
-_DOUBLE = Struct("<d")
-_STALE = (0x7FF0000000000002).to_bytes(8, "little")
 
 
 class _Layout(NamedTuple):
@@ -162,8 +159,6 @@ class _Boots:
 
 def _without_markers(starts: Stamps, values: Values) -> Stamps:
     total = sum(values)
-    if total == total:
+    if total == total:  # no NaN among them
         return starts
-    return tuple(
-        [0 if _DOUBLE.pack(value) == _STALE else start for start, value in zip(starts, values, strict=True)]
-    )
+    return tuple([0 if is_stale(value) else start for start, value in zip(starts, values, strict=True)])

@@ -157,15 +157,12 @@ class Lane:
             self._ask_order()
         elif (work := self._work()) is Work.NOTHING:
             self._enter(self._now._replace(state=State.IDLE))
-            pause = self._due - self._clock()
-            # Before it is due only a full batch is of interest, afterwards any sample.
-            wanted = self._now.limit if pause > 0 else 1
-            self._buffer.wait(
-                (self._cursor.ahead or self._cursor.position) + wanted - 1,
-                pause if pause > 0 else LONGEST_WAIT,
-            )
+            self._rest(LONGEST_WAIT)
         elif (pause := self._pause(work)) > 0:
-            self._stopping.wait(pause)
+            if work is Work.BACKLOG:
+                self._rest(pause)
+            else:
+                self._stopping.wait(pause)
         else:
             self._send(work)
 
@@ -179,12 +176,24 @@ class Lane:
         return drain.work(cursor.pending(), fresh, limit, due=self._clock() >= self._due)
 
     def _pause(self, work: Work) -> float:
-        """Seconds to wait before that, so that the pace is kept; what is fresh does not wait."""
-        if work is Work.FRESH:
+        """Seconds to wait before that, so that the pace is kept; what is fresh does not wait.
+
+        More than a request of it is a backlog: one that could not be left as a gap.
+        """
+        if work is Work.FRESH and self._cursor.pending_ahead() <= self._now.limit:
             return 0.0
-        full = work is Work.BACKLOG or self._batch is not None or self._cursor.pending() >= self._now.limit
-        pause, due = self._exchange.wait(full=full), self._due - self._clock()
-        return min(pause, due) if work is Work.BACKLOG and due > 0 else pause
+        full = (
+            work is not Work.IN_ORDER or self._batch is not None or self._cursor.pending() >= self._now.limit
+        )
+        return self._exchange.wait(full=full)
+
+    def _rest(self, longest: float) -> None:
+        """Wait until there is something new to be sent."""
+        pause = self._due - self._clock()
+        # Before it is due only a full batch is of interest, afterwards any sample.
+        wanted = self._now.limit if pause > 0 else 1
+        position = self._cursor.position if self._cursor.ahead is None else self._cursor.ahead
+        self._buffer.wait(position + wanted - 1, min(pause, longest) if pause > 0 else longest)
 
     def _hold(self) -> None:
         """Wait for the time to probe, or for a file that was corrected, and probe."""
@@ -223,6 +232,8 @@ class Lane:
         self._now = after_batch(was, whole, outcome, self._clock(), self._rules, self._random())
         if outcome.verdict not in (Verdict.RETRY, Verdict.HELD):
             self._batch = None  # a defect below costs no more than to send it again, as a whole
+        if outcome.verdict is Verdict.FALL_BACK:
+            self._due = self._clock()
         self._tell(was, batch, outcome)
         if settles(outcome):
             self._batch = self._answered(batch, outcome)

@@ -11,7 +11,8 @@
 A receiver that knows only 1.0 can answer 204 to a 2.0 message and store nothing of it, because its fields have
 other numbers: only the counts show that it was understood (remote write 2.0, "Required Written Response
 Headers"). An old server that does try to read it answers 400. After a fall-back 1.0 is spoken for a day, or
-until a restart. 415 to 1.0 holds: no part of the batch is at fault, and an operator can choose the protocol.
+until a restart. 415 to 1.0 holds: no part of the batch is at fault, and an operator can choose the protocol. With `auto`
+2.0 is spoken again from the next probe on, so a receiver of 2.0 alone is never left for a single answer.
 """
 
 from __future__ import annotations
@@ -93,6 +94,10 @@ def heard(speech: Speech, samples: int, outcome: Outcome, clock: float) -> tuple
     if speech.protocol is Protocol.V1:
         if outcome.status == 415:
             do = "it takes no remote write 1.0; correct protobuf_message or the url"
+            if (
+                not speech.chosen
+            ):  # then it was no receiver of 1.0 that gave the answer for which 1.0 is spoken
+                speech = Speech(Protocol.V2, chosen=False)
             outcome = Outcome(Verdict.HELD, outcome.status, f"{outcome.error}: {do}")
         return speech, outcome
     delivered, written = outcome.verdict is Verdict.DELIVERED, outcome.written

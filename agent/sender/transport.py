@@ -37,6 +37,9 @@ from agent.sender.proxy import Proxy
 
 LARGEST_HEAD = 64 << 10
 
+_PIECE = 16 << 10
+"""Bytes of a write, the most of a TLS record: with TLS, `send` comes back when all that it was given is taken."""
+
 _TCP_INFO = struct.Struct("<128xQII56xQ")
 """Of struct tcp_info: bytes received, segments out and in, bytes sent (with those sent again), Linux 4.19."""
 _PACKET_HEAD = {socket.AF_INET: 52, socket.AF_INET6: 72}
@@ -259,7 +262,7 @@ class _Stream(httpcore.NetworkStream):
             patience = self._net.patience()
             self._socket.settimeout(patience)
             try:
-                view = view[self._socket.send(view) :]
+                view = view[self._socket.send(view[:_PIECE]) :]
             except TimeoutError:
                 raise TimeoutError(f"the receiver took nothing for {patience:.3g} s") from None
             except OSError as error:

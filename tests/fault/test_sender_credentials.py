@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 
-from agent.config import Authorization, BasicAuth, Secret
+from agent.config import Authorization, BasicAuth, HttpHeader, Secret
+from agent.sender.client import Client
 from agent.sender.events import Event
 from agent.sender.state import Rules
 from tests.support.net import wait_for
+from tests.support.protocols import V1
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import PASSWORD, destination, host
+from tests.support.sending import PASSWORD, destination, host, listener, read_request
 
 SLOWLY = Rules(0.01, 0.05, 900.0, 900.0)
 """What is held is probed after a quarter of an hour: no test waits for it."""
@@ -54,6 +57,35 @@ def test_a_corrected_file_is_tried_at_once_however_slow_the_probes_are(tmp_path:
             one.settled(20)
             one.accounted(receiver)
             assert [request.write.samples for request in receiver.requests] == [0, 0, 2]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 503])
+def test_what_a_receiver_sends_back_of_the_secrets_is_not_told(tmp_path: Path, status: int) -> None:
+    """Not in the log, the status and the quarantine; nor the beginning of one where the words are cut."""
+    key, token = "a secret of the query", "a-secret-header"
+    with Receiver([Answer(status)]) as receiver:
+        to = destination(
+            f"{receiver.url}?a=b&key={quote_plus(key)}",
+            authorization=Authorization(credentials=Secret(PASSWORD)),
+            http_headers={"X-Token": HttpHeader(secrets=(Secret(token),))},
+            protobuf_message=V1,
+        )
+        words = f"{PASSWORD} is no good, {token}, a=b&amp;key={quote_plus(key)}, {key} ".encode()
+        receiver.answers[0] = Answer(status, body=words + b"." * (195 - len(words)) + PASSWORD.encode())
+        with host(tmp_path, to) as one:
+            one.settled()
+            told = repr(one.logs) + repr([item.message for item in one.quarantine.items()])
+            told += repr(one.cursor.ledger)
+        assert "<secret> is no good, <secret>, a=b&amp;key=<secret>, <secret>" in told
+        for secret in (PASSWORD, token, key, quote_plus(key), PASSWORD[:4]):
+            assert secret not in told
+
+
+def test_a_server_that_sends_all_back_and_speaks_no_http(tmp_path: Path) -> None:
+    with listener(lambda connection: connection.sendall(read_request(connection))) as url:
+        outcome = Client(destination(f"{url}?key={PASSWORD}"), "0.0.0").post(b"")
+        assert "<secret>" in str(outcome.error)
+        assert PASSWORD not in str(outcome.error)
 
 
 def test_credentials_and_their_type_are_sent(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from structlog.testing import capture_logs
 from agent.config import QueueConfig
 from agent.sender.drain import PROBE
 from agent.sender.events import Event
+from agent.sender.state import State
+from buffer.ledger import MAX_STRETCHES
 from tests.support.net import wait_for
 from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Answer, Receiver
@@ -108,6 +110,45 @@ def test_each_return_of_the_link_sends_the_newest_first(tmp_path: Path) -> None:
             assert one.cursor.ledger.ahead == ()
             sent = [*order(receiver), *order(second)]
             assert sorted(set(sent)) == list(range(one.ticks))
+
+
+def test_what_is_new_does_not_wait_for_the_bandwidth_of_the_backlog(tmp_path: Path) -> None:
+    """However long a request of the backlog has to wait; also when nothing new was there as it was due."""
+    with Receiver() as receiver:
+        to = destination(receiver.url, queue_config=QUEUE, drain_order="fresh_first", max_bandwidth=50)
+        with host(tmp_path, to, ticks=BACKLOG) as one:
+            wait_for(
+                lambda: len(receiver.requests) == 2, 30, "a request of the backlog, which costs 10 s or more"
+            )
+            wait_for(lambda: one.lane.state is not State.SENDING, 10, "its end")
+            time.sleep(2 * QUEUE.batch_send_deadline)
+            one.collect()
+            wait_for(lambda: BACKLOG in order(receiver), 2.0, "the new tick")
+            assert len(receiver.requests) == 3
+
+
+def test_an_outage_that_is_a_stretch_too_many_keeps_the_bandwidth(tmp_path: Path) -> None:
+    """It cannot be left as a gap, so it goes out before the rest of the backlog, but it is backlog itself."""
+    with Receiver() as receiver, capture_logs() as logs:
+        to = destination(receiver.url, queue_config=QUEUE, drain_order="fresh_first", max_bandwidth=4_000)
+        one = Host(tmp_path, to, logs)
+        one.collect(2)
+        for _ in range(MAX_STRETCHES):
+            one.cursor.go_ahead(1)
+            chunk = one.cursor.read_ahead(2)
+            one.cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+            one.collect(2)
+        one.collect(BACKLOG)
+        assert len(one.cursor.ledger.ahead) == MAX_STRETCHES
+        began = time.monotonic()
+        one.lane.start()
+        try:
+            wait_for(lambda: one.ticks - 1 in order(receiver), 20, "the newest")
+            took, stats = time.monotonic() - began, one.lane.stats
+            assert stats.wire_bytes - stats.wire_bytes / stats.requests * 2 <= took * 4_000
+        finally:
+            one.lane.stop(2.0)
+            one.buffer.close()
 
 
 def no_window(width_ms: int) -> Callable[[Write], Answer | None]:

@@ -6,13 +6,15 @@ stored, which is the one that loses samples of a sender that believes it.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from agent.config import BasicAuth
+from agent.config import BasicAuth, QueueConfig
 from agent.sender.events import Event
+from agent.sender.state import Rules
 from tests.support.net import wait_for
 from tests.support.protocols import V1, V2
 from tests.support.receiver import Answer, Receiver
@@ -47,6 +49,19 @@ def test_auto_falls_back_to_1_0_and_sends_the_same_again(
             one.accounted(receiver)
             assert spoken(one) == ["1.0"]
         assert len(receiver.foreign) == 1  # tried once
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_what_is_sent_again_as_1_0_does_not_wait_for_the_next_deadline(
+    tmp_path: Path, foreign: Literal["silent", "415", "400"]
+) -> None:
+    queue = QueueConfig(batch_send_deadline=3600.0)
+    with (
+        Receiver(speaks="1.0", to_foreign=foreign) as receiver,
+        host(tmp_path, destination(receiver.url, queue_config=queue)) as one,
+    ):
+        one.settled(10)
+        one.accounted(receiver)
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
@@ -112,6 +127,37 @@ def test_counts_that_are_not_all_mean_1_0(tmp_path: Path) -> None:
         one.settled()
         one.accounted(receiver, repeated=True)
         assert spoken(one) == ["1.0"]
+
+
+FEW = {"X-Prometheus-Remote-Write-Samples-Written": "1"}
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(400, {"X-Prometheus-Remote-Write-Samples-Written": ""}), Answer(200, FEW)]
+)
+def test_auto_comes_back_to_a_receiver_of_2_0_alone(tmp_path: Path, answer: Answer) -> None:
+    """One answer looked as if it spoke 1.0: it is held for that no longer than until the next probe."""
+    with Receiver([answer], speaks="2.0") as receiver, host(tmp_path, destination(receiver.url)) as one:
+        one.collect(30)
+        one.settled()
+        one.accounted(receiver, repeated=True)
+        assert spoken(one) == ["1.0", "2.0", "2.0"]  # tried again, and proven
+        assert "remote write 1.0" in one.told(Event.HELD)[0]["error"]
+
+
+def test_a_receiver_that_takes_neither_is_held(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        receiver.default = Answer(415)
+        slowly = Rules(0.01, 0.05, 0.3, 0.3)
+        with host(tmp_path, destination(receiver.url), rules=slowly) as one:
+            one.held()
+            before = len(receiver.requests)
+            time.sleep(1.0)
+            assert len(receiver.requests) - before <= 12  # a probe and a batch or two, each time
+            assert not any(one.cursor.ledger.dropped.values())
+            receiver.default = Answer()
+            one.settled()
+            one.accounted(receiver)
 
 
 def test_a_password_that_is_corrected_finds_an_old_receiver(tmp_path: Path) -> None:

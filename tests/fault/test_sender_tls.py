@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import time
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,7 +22,7 @@ from tests.support.certs import Certs, make_certs
 from tests.support.net import wait_for
 from tests.support.protocols import EMPTY, PROTOCOLS
 from tests.support.receiver import Receiver
-from tests.support.sending import PASSWORD, destination, host
+from tests.support.sending import PASSWORD, destination, host, listener
 
 
 def renew(receiver: Receiver, folder: Path, issued: trustme.LeafCert) -> None:
@@ -140,6 +142,27 @@ def test_tls_to_a_receiver_that_speaks_plain_http_is_held() -> None:
         found = Client(destination(receiver.url.replace("http:", "https:")), "0").post(EMPTY)
     assert found.verdict is Verdict.HELD
     assert str(found.error).startswith("TLS with 127.0.0.1: ")
+
+
+def test_a_link_that_is_slow_has_the_time_of_the_whole_exchange(certs: Certs) -> None:
+    """As without TLS: a step is over when something was taken, however much there is to be sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certs.server_cert, certs.server_key)
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            while secured.recv(16384):
+                time.sleep(0.02)
+
+    with listener(serve) as url:
+        to = destination(
+            url.replace("http:", "https:"), remote_timeout=1.0, tls_config=TlsConfig(ca_file=str(certs.ca))
+        )
+        client, began = Client(to, "0.0.0"), time.monotonic()
+        outcome = client.post(bytes(64 << 20))
+        assert time.monotonic() - began > 1.8
+        client.close()
+    assert outcome.verdict is Verdict.RETRY
 
 
 @pytest.mark.parametrize("inline", [False, True], ids=["files", "inline"])

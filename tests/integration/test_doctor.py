@@ -103,6 +103,22 @@ def test_through_a_proxy(tmp_path: Path, prometheus: Prometheus, certs: Certs) -
     assert "canary" not in str(found) + str(wrong)
 
 
+@pytest.mark.parametrize("message", ["auto", "io.prometheus.write.v2.Request"])
+def test_a_receiver_that_speaks_only_2_0(tmp_path: Path, message: str) -> None:
+    with Receiver(speaks="2.0") as receiver:
+        found = walked(tmp_path, {"url": receiver.url, "protobuf_message": message})
+    assert [name for name in STEPS[:-1] if not found[name].ok or found[name].do] == [], found
+    assert found["protocol"].said == "remote write 2.0 is taken"
+
+
+def test_a_receiver_that_speaks_another_protocol_than_is_configured(tmp_path: Path) -> None:
+    with Receiver(speaks="2.0") as receiver:
+        found = walked(tmp_path, {"url": receiver.url, "protobuf_message": "prometheus.WriteRequest"})
+    wrong = first_wrong(found)
+    assert wrong.step == "empty write"
+    assert wrong.do == "Set protobuf_message to auto, so that what the receiver takes is sent."
+
+
 def test_below_a_prefix_and_with_the_window_at_its_default(tmp_path: Path, prometheus_program: Path) -> None:
     config = tmp_path / "prometheus.yml"
     config.write_text("global:\n  evaluation_interval: 30s\n")
@@ -304,7 +320,7 @@ def test_an_address_that_does_not_answer_beside_one_that_does(tmp_path: Path) ->
 )
 def test_a_receiver_that_takes_no_writes(tmp_path: Path, answer: Answer, step: str, words: str) -> None:
     begun = time.monotonic()
-    with Receiver([answer]) as receiver:
+    with Receiver([answer] * 2) as receiver:
         wrong = first_wrong(walked(tmp_path, {"url": receiver.url}, timeout=1))
     assert wrong.step == step
     assert words in wrong.said

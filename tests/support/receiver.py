@@ -6,9 +6,10 @@ specification is answered 400 and kept in `broken`. Answers are scripted as a li
 from the moment they are there; only those that are answered 2xx count as `accepted`, and those whose client was cut
 off before the answer do not. The answer to a 2.0 message counts what was written: all with 2xx, else nothing.
 
-What comes in a protocol that it does not speak is kept in `foreign`, and never asks the script: it is answered 415 as
-the specification has it, 400 as an old server that tries to read it, or 204 as one that reads it and finds nothing
-("silent", as VictoriaMetrics does).
+A script's answer that is not 2xx is what goes wrong before a request is read: it is given to either protocol. Else
+what comes in a protocol that it does not speak is kept in `foreign`, and answered 415 as the specification has it, 400
+as an old server that tries to read it, or 204 as one that reads it and finds nothing ("silent", as VictoriaMetrics
+does).
 
 Standalone (`python -m tests.support.receiver --port 9201`) it shows what it receives, line by line.
 """
@@ -237,6 +238,9 @@ class Receiver:
             self._reply(handler, Answer(413))
             return
         body = handler.rfile.read(length)
+        if len(body) < length:  # the client was killed, or has given up: this is no request
+            handler.close_connection = True
+            return
         try:
             write = decode(body, _version(headers))
         except WireError as error:
@@ -268,7 +272,9 @@ class Receiver:
                     self.latest[series.labels] = series.samples[-1]
         if write.version == "2.0" and self.counts and understood:
             written = write.samples if answer.status // 100 == 2 else 0
-            answer = answer._replace(headers={**_counts(written), **answer.headers})
+            own = {name.lower() for name in answer.headers}
+            told = {name: value for name, value in _counts(written).items() if name.lower() not in own}
+            answer = answer._replace(headers={**told, **answer.headers})
         self._reply(handler, answer)
 
     def _reply(self, handler: _Handler, answer: Answer) -> None:

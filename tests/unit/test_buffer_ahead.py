@@ -20,7 +20,7 @@ from buffer.buffer import Buffer, thinnable
 from buffer.cursor import Chunk, Cursor
 from buffer.ledger import MAX_STRETCHES, SLOT, Ledger, decode, encode, load
 from buffer.log import Log, holes
-from buffer.reader import File, Reader
+from buffer.reader import Entry, File, Reader
 from buffer.segment import MAX_POSITION, Header, Record, name
 from buffer.status import Segment, status
 from buffer.trim import cut, plan
@@ -419,6 +419,18 @@ def test_there_is_a_second_file_open_only_while_there_is_a_gap() -> None:
     assert not fs.open_files
 
 
+def test_no_more_is_read_in_a_gap_than_there_is_in_it() -> None:
+    fs, log = open_log(400)
+    cursor = a_cursor(fs, log)
+    cursor.go_ahead(900)
+    while take(cursor.read_ahead, cursor, 60):
+        pass
+    assert cursor.ledger.ahead == ((300, 1200),)
+    assert cursor.read(10**6).end == 300
+    assert cursor._way is not None
+    assert cursor._way.upto <= 303
+
+
 def test_going_ahead_is_cheap_where_the_flow_was_not_interrupted() -> None:
     inner = MemoryFs()
     log, fs = Log(inner, "d/segments", 1 << 20), Counting(inner)
@@ -608,6 +620,21 @@ def test_what_cannot_be_read_is_corrupt_once_and_the_rest_delivered(hurt: list[i
     assert (cursor.pending(), cursor.position, cursor.ledger.ahead) == (0, 123, ())
     assert cursor.ledger.dropped == {"corrupt": 3 * len(hurt)}
     assert cursor.ledger.damaged > 0
+
+
+def test_damage_is_counted_once_by_whichever_reader_meets_it() -> None:
+    fs, log, _ = plain_log()
+    broken(fs, log, 2, 12, 20, 36)
+    cursor = a_cursor(fs, log)
+    assert cursor.go_ahead(12)  # at tick 37, for 36 cannot be read
+    assert take(cursor.read_ahead, cursor, 100) == [37, 38, 39]
+    assert cursor.ledger.damaged == 0  # it stands before what was read
+    assert cursor.read(60).end == 69  # 2, 12 and 20 are met
+    cursor.skip(87, "evicted")  # that reader is closed: it is behind
+    assert take(cursor.read, cursor, 100) == [29, 30, 31, 32, 33, 34, 35]
+    assert cursor.ledger.damaged == 4
+    assert cursor.ledger.dropped == {"evicted": 87, "corrupt": 3}
+    assert cursor.position == 120
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -879,7 +906,7 @@ def test_a_stretch_that_ends_within_a_thinned_segment(tmp_path: Path) -> None:
 
 def test_a_batch_that_was_thinned_while_it_was_on_its_way_counts_once(tmp_path: Path) -> None:
     """It may have been there for hours: its own edges are no stretch yet, and nothing keeps them apart."""
-    buffer = a_buffer(tmp_path, "thin", 14_000)
+    buffer = Buffer(str(tmp_path), ["a", "b"], max_size=14_000, segment_size=1000, clock=lambda: 0.0)
     a = buffer.cursors["a"]
     for number in range(100):
         buffer.append([tick(number)])
@@ -893,10 +920,50 @@ def test_a_batch_that_was_thinned_while_it_was_on_its_way_counts_once(tmp_path: 
     a.commit(chunk.start, chunk.end, chunk.samples, {})
     assert a.ledger == at(0, (chunk.start, chunk.end))
     assert balances(a)
+    buffer.sync()
+    check_status(tmp_path, buffer)  # a record that is partly settled is sent, so it waits
     seen = drain_ahead(a) + drain(a, 60)
     assert len(seen) == len(set(seen))
     assert (a.pending(), balances(a)) == (0, True)
     assert a.ledger.dropped.get("corrupt", 0) == 0
+    buffer.close()
+
+
+def test_holes_are_told_from_damage_whichever_way_they_were_read(tmp_path: Path) -> None:
+    """Coarse records that both readers hold, some of them evicted since, and others that cannot be read."""
+    buffer = a_buffer(tmp_path, "thin", 14_000)
+    for number in range(1500):
+        buffer.append([tick(number)])
+    a, fs = buffer.cursors["a"], buffer._fs
+    assert isinstance(fs, MemoryFs)
+    coarse = sorted(buffer.log.thinned)[:3]
+    hurt = fs.entries[f"{tmp_path}/segments/{name(coarse[1])}"].data
+    hurt[len(hurt) // 2] ^= 0xFF
+    reader, entries = Reader(fs, f"{tmp_path}/segments", a.position), list[Entry]()
+    while (entry := reader.next()) is not None:
+        entries.append(entry)
+    reader.close()
+
+    everything = a.read(10**6)
+    assert everything.end == buffer.log.end
+    first = entries[4].seq
+    assert a.go_ahead(buffer.log.end - first - 1)
+    assert a.ahead == first
+    chunk = a.read_ahead(10**6)
+    assert (chunk.start, chunk.end) == (first, buffer.log.end)
+    gone = entries[7].seq
+    a.skip(gone, "evicted")
+    was = a.ledger.dropped
+    left = [entry for entry in entries if entry.seq >= gone]
+    a.commit(chunk.start, chunk.end, chunk.samples, {})  # a lane does not know what was evicted
+    samples, span = sum(e.samples for e in left), sum(e.end - e.seq for e in left)
+    lost = buffer.log.end - gone - span
+    assert lost > 0
+    # It delivered more than there was left of it, which takes the place of holes; damage stays what it is.
+    sent = sum(entry.samples for entry in entries[4:7]) + samples
+    assert a.ledger.delivered == sent
+    assert a.ledger.dropped == {"evicted": was["evicted"], "thinned": span - sent, "corrupt": lost}
+    assert (a.pending(), balances(a)) == (0, True)
     buffer.close()
 
 

@@ -20,8 +20,8 @@ from agent.cli import show_doctor
 from agent.collectors import HostPaths
 from agent.config import Config, load
 from agent.doctor import certificate, host, receiver
-from agent.doctor.destination import secrets
-from agent.doctor.step import Step, bounded, fine, hidden, needing, step, untold, warning, wrong
+from agent.doctor.step import Step, bounded, fine, needing, step, untold, warning, wrong
+from agent.sender.secrecy import hidden, secrets
 from buffer.buffer import Buffer
 from buffer.quarantine import Quarantine
 from tests.support.ticks import tick

@@ -344,6 +344,28 @@ def test_series_are_the_same_if_their_labels_are_and_only_then(version: wire.Ver
 
 
 @both
+def test_relabeling_is_given_no_empty_label(version: wire.Version) -> None:
+    given: list[dict[str, str]] = []
+
+    def relabel(labels: Mapping[str, str]) -> dict[str, str]:
+        given.append(dict(labels))
+        return {**labels, "now": ""}
+
+    encoder = BOTH[version](relabel)
+    same = encoder.labels(Series("up", (("empty", ""), ("hostname", "a"))))
+    assert given == [{"__name__": "up", "hostname": "a"}]
+    assert same == encoder.labels(UP)
+
+
+@both
+def test_the_order_of_series_does_not_matter_to_what_is_remembered(version: wire.Version) -> None:
+    used = BOTH[version](None)
+    used.encode([tick(1, (DOWN, UP), 2, 1)])
+    ticks = [tick(1, (UP, DOWN), 1, 1)]
+    assert used.encode(ticks) == BOTH[version](None).encode(ticks)
+
+
+@both
 def test_relabeling_is_asked_once_for_a_series(version: wire.Version) -> None:
     asked: list[str] = []
 

@@ -23,7 +23,9 @@ def test_metadata_is_sent_for_the_families_that_are_asked_for() -> None:
     ticks = [tick((SENT, FREE, INFO), 1, 2, 3)]
     encoder = Encoder1()
     assert wire.decode_message(encoder.encode(ticks).body).metadata == ()
-    found = wire.decode_message(encoder.encode(ticks, {"sent_bytes_total", "host_info", "other"}).body)
+    body = encoder.encode(ticks, {"sent_bytes_total", "host_info", "other"}).body
+    assert body == wire.WriteRequest.FromString(body).SerializeToString()  # and no byte more
+    found = wire.decode_message(body)
     assert found.metadata == (
         wire.Metadata("host_info", "info", "", ""),
         wire.Metadata("sent_bytes_total", "counter", "bytes", "Bytes sent."),

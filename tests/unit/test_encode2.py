@@ -150,6 +150,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_when_a_counter_began(case: Began) -> None:
     body = Encoder2(from_boot=frozenset({"net"})).encode(case.ticks).body
+    assert body == wire.Request.FromString(body).SerializeToString()  # and no byte more
     [found] = wire.decode_message(body, "2.0").series
     assert found.starts == case.starts
     assert [at for at, _ in found.samples] == [one.at.wall_ms for one in case.ticks]

@@ -49,6 +49,8 @@ EVENTS = {
     "sender.refused",
     "sender.rejected",
     "sender.repeated",
+    "sender.protocol",
+    "sender.drain_order",
     "sender.resumed",
     "sender.retry",
 }

@@ -207,3 +207,87 @@ def test_a_single_sample_asks_nothing() -> None:
     for words in (LABEL, OLD, ORDER):
         run = Run([[5]], lambda _: words)  # noqa: B023
         assert (run.asked, run.it.refused) == ([], [(Cells(0, 0, 1), words)])
+
+
+class Counting:
+    """A receiver of remote write 2.0 without a window: it stores what it can of a request, and counts it."""
+
+    def __init__(self, columns: Columns, since: int, poisoned: int | None) -> None:
+        self.columns, self.since, self.poisoned = columns, since, poisoned
+        self.stored: list[list[int]] = [[] for _ in columns]
+
+    def __call__(self, ask: list[Cells]) -> Outcome:
+        words, written = set[str](), 0
+        for series, start, end in ask:
+            for at in range(start, end):
+                time, known = self.columns[series][at], self.stored[series]
+                if series == self.poisoned:
+                    words.add("label value too long")
+                elif time < self.since:
+                    words.add("out of bounds")
+                elif known and time < self.columns[series][known[-1]]:
+                    words.add("out of order sample")
+                else:
+                    known += [at] * (not known or known[-1] != at)
+                    written += 1
+        if not words:
+            return DELIVERED
+        # It says "out of bounds" first: the worst case for who believes the words.
+        told = min(words, key=["out of bounds", "out of order sample", "label value too long"].index)
+        return Outcome(Verdict.REJECTED, 400, f"HTTP 400: {told}", written=written)
+
+
+def of_counting(columns: Columns, since: int, poisoned: int | None = None) -> tuple[Bisection, Counting, int]:
+    receiver = Counting(columns, since, poisoned)
+    it = Bisection(columns, receiver([Cells(i, 0, len(column)) for i, column in enumerate(columns)]))
+    asked = 0
+    while it.ask:
+        asked += sum(end - start for _, start, end in it.ask)
+        it.tell(receiver(list(it.ask)))
+    return it, receiver, asked
+
+
+def refused_of(it: Bisection, columns: Columns) -> list[set[int]]:
+    found: list[set[int]] = [set() for _ in columns]
+    for (series, start, end), _ in it.refused:
+        found[series] |= set(range(start, end))
+    return found
+
+
+@pytest.mark.parametrize("since", [1, 30, 59])
+def test_a_receiver_that_counts_is_believed_after_one_small_request(since: int) -> None:
+    columns = block(20, 60)
+    it, receiver, asked = of_counting(columns, since)
+    assert (it.spent, asked) == (1, 20)
+    assert it.delivered == 20 * (60 - since)
+    assert refused_of(it, columns) == [set(range(since))] * 20
+    assert receiver.stored == [list(range(since, 60))] * 20
+
+
+def test_where_the_count_is_of_no_instant_the_search_goes_on_as_ever() -> None:
+    """A culprit among what is new makes the count odd, or its newest sample is refused again."""
+    columns = block(20, 60)
+    for poisoned in (0, 7, 19):
+        it, receiver, _ = of_counting(columns, 30, poisoned)
+        refused = refused_of(it, columns)
+        assert refused[poisoned] == set(range(60))
+        for series in set(range(20)) - {poisoned}:
+            assert refused[series] | set(receiver.stored[series]) == set(range(60))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=12, unique=True), min_size=1, max_size=9),
+    st.integers(0, 41),
+    st.booleans(),
+)
+def test_what_a_counting_receiver_has_not_stored_is_refused_by_name(
+    times: list[list[int]], since: int, poison: bool
+) -> None:
+    columns = [sorted(column) for column in times]
+    it, receiver, _ = of_counting(columns, since, 0 if poison else None)
+    refused = refused_of(it, columns)
+    for series, column in enumerate(columns):
+        assert refused[series] | set(receiver.stored[series]) == set(range(len(column)))
+    assert it.delivered + sum(map(len, refused)) == sum(map(len, columns))
+    assert it.spent <= it.budget
