@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Iterable, Sequence
 
 from agent.collectors.metric import Labels, Sample
@@ -68,7 +67,7 @@ def load(data_dir: str, labels: Sequence[str]) -> Mask:
     try:
         key = _read(data_dir)
         if key is None:
-            key = secrets.token_bytes(KEY_BYTES)
+            key = os.urandom(KEY_BYTES)
             fs = RealFs()
             write_atomic(fs, os.path.join(data_dir, KEY_FILE), key.hex().encode() + b"\n")
             fs.sync_folder(data_dir)
@@ -88,7 +87,7 @@ def look(data_dir: str, labels: Sequence[str]) -> tuple[Mask, str | None]:
     except OSError as error:
         why = f"the key cannot be read: {(error.strerror or 'I/O error').lower()}"
     note = f"{why}; what is masked is masked otherwise than by the agent"
-    return Mask(labels, secrets.token_bytes(KEY_BYTES)), note
+    return Mask(labels, os.urandom(KEY_BYTES)), note
 
 
 def _read(data_dir: str) -> bytes | None:
