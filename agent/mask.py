@@ -12,8 +12,10 @@ import os
 from collections.abc import Iterable, Sequence
 
 from agent.collectors.metric import Labels, Sample
+from agent.series import Collected
 from buffer.errors import LimpetError
 from buffer.fs import RealFs, write_atomic
+from buffer.model import Series
 
 KEY_FILE = "mask.key"
 KEY_BYTES = 32
@@ -44,7 +46,7 @@ class Mask:
             return samples
         if len(self._made) > MOST:
             self._made.clear()
-        return [sample._replace(labels=self._labels(sample.labels)) for sample in samples]
+        return [sample._replace(labels=self.labels(sample.labels)) for sample in samples]
 
     def error(self, error: BaseException) -> Exception:
         """An error that says no more than its kind, because its words may hold a name."""
@@ -52,12 +54,36 @@ class Mask:
             return OSError(error.errno, os.strerror(error.errno))
         return RuntimeError(type(error).__name__)
 
-    def _labels(self, labels: Labels) -> Labels:
+    def words(self, error: Exception) -> str:
+        """What may be told of an error that repeats what it did not understand behind a colon."""
+        return str(error).partition(": ")[0] if self._masked else str(error)
+
+    def labels(self, labels: Labels) -> Labels:
+        """The labels with their values masked."""
         made = self._made.get(labels)
         if made is None:
             made = tuple((key, self.value(key, text)) for key, text in labels)
             self._made[labels] = made
         return made
+
+
+class MaskedColumns:
+    """Masks series that are made already, those of scrapes and text files; they stay the same objects, too."""
+
+    def __init__(self, mask: Mask) -> None:
+        self._mask = mask
+        self._seen: tuple[Series, ...] = ()
+        self._made: tuple[Series, ...] = ()
+
+    def __call__(self, collected: Collected) -> Collected:
+        """Return the series masked, and their values."""
+        if not self._mask:
+            return collected
+        series, values = collected
+        if series is not self._seen:
+            self._seen = series
+            self._made = tuple(one._replace(labels=self._mask.labels(one.labels)) for one in series)
+        return self._made, values
 
 
 def load(data_dir: str, labels: Sequence[str]) -> Mask:

@@ -23,10 +23,10 @@ from agent import __version__, health, log, mask, restart
 from agent.collectors import COLLECTORS
 from agent.config import Config
 from agent.events import Event
+from agent.plans import plans as configured
 from agent.schedule import Plan, Schedule, SystemClock
 from agent.sender.lane import open_lane, stop_all
 from agent.series import Columns, host_labels
-from agent.watched import Watched
 from buffer.buffer import Buffer, Tell
 from buffer.errors import LimpetError
 from buffer.quarantine import Quarantine
@@ -67,13 +67,8 @@ class Agent:
             )
             for to in config.remote_write
         ]
-        masked, paths = mask.load(config.data_dir, config.mask), config.collect.paths()
-        plans = []
-        for each in config.collect.plan():
-            kind = COLLECTORS[each.name]
-            run = Watched(each.name, kind, each.options, each.timeout, paths, masked, logger)
-            columns = Columns(kind.metrics, labels)
-            plans.append(Plan(each.name, run, columns, each.interval, each.timeout, labels["hostname"]))
+        masked = mask.load(config.data_dir, config.mask)
+        plans = configured(config, labels, logger, masked)
         own = health.build(self.buffer, limits.max_size, self.lanes, lambda: self.schedule)
         columns = Columns(health.METRICS, labels)
         interval, timeout = config.collect.interval, config.collect.timeout

@@ -10,10 +10,9 @@ Promises:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from agent.collectors import CollectorKind, HostPaths, Sample, Trouble
+from agent.collectors import Collect, HostPaths, Sample, Trouble
 from agent.events import Event
 from agent.mask import Mask
 from agent.sender.events import Logger
@@ -31,8 +30,7 @@ class Watched:
     def __init__(
         self,
         name: str,
-        kind: CollectorKind,
-        options: Any,
+        build: Callable[[HostPaths], Collect],
         timeout: float,
         paths: HostPaths,
         mask: Mask,
@@ -48,7 +46,7 @@ class Watched:
         self._mask, self._log = mask, log
         self._told: dict[Named, Trouble] = {}
         patience = min(PATIENCE, timeout / 2)
-        self._collect = kind.build(options, paths._replace(patience=patience, tell=self._tell))
+        self._collect = build(paths._replace(patience=patience, tell=self._tell))
 
     def __call__(self, now: float) -> list[Sample]:
         """Run once. Raises Exception."""

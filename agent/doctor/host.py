@@ -15,11 +15,15 @@ from typing import Any, NamedTuple
 
 from agent import mask
 from agent.cli import human
-from agent.collectors import COLLECTORS, HostPaths
-from agent.config import Config, Planned
+from agent.collectors import HostPaths
+from agent.config import Config
 from agent.doctor.step import Finding, Step, bounded, fine, step, untold, warning, wrong
-from agent.watched import Watched
+from agent.log import Silent
+from agent.plans import plans
+from agent.schedule import Plan
+from agent.series import host_labels
 from buffer import lock
+from buffer.errors import LimpetError
 from buffer.fs import RealFs
 from buffer.quarantine import Quarantine
 from buffer.status import status
@@ -54,10 +58,11 @@ def look(
         *((f"backlog of {to.name}", timeout, _backlog(view, to.name)) for to in config.remote_write),
         ("quarantine", timeout, view.quarantine),
         ("clock", timeout, view.synchronized),
+        *((("mask", timeout, view.masked),) if config.mask else ()),
     ]
     steps += [
-        (f"collector {plan.name}", min(timeout, plan.timeout), _collector(plan, view))
-        for plan in config.collect.plan()
+        (f"collector {plan.name}", min(timeout, plan.timeout), _collector(plan, view.system))
+        for plan in plans(config, host_labels(config), Silent(), view.mask(), view.system.paths)
     ]
     for title, patience, take in steps:
         yield step(HERE, title, _found(take, patience), known)
@@ -177,6 +182,26 @@ class _View:
             "See the receivers' words: limpet buffer quarantine list. Mend the cause, then replay or drop them.",
         )
 
+    def masked(self) -> Finding:
+        """The key with which names are masked."""
+        try:
+            _, note = mask.look(self._dir, self.config.mask)
+        except LimpetError as error:
+            return wrong(error.what, error.do)
+        said = ", ".join(self.config.mask)
+        if note is None:
+            return fine(f"{said}, by the key in {self._dir}")
+        return untold(
+            f"{said}: {note}", "The agent makes its key when it starts; run this as its user or as root."
+        )
+
+    def mask(self) -> mask.Mask:
+        """What hides names in this report; a key that cannot be used has a step of its own."""
+        try:
+            return mask.look(self._dir, self.config.mask)[0]
+        except LimpetError:
+            return mask.Mask(self.config.mask, os.urandom(mask.KEY_BYTES))
+
     def synchronized(self) -> Finding:
         """As far as a time service leaves a trace; there is no portable way to ask the kernel."""
         run = self.system.run
@@ -200,23 +225,24 @@ def _backlog(view: _View, name: str) -> Callable[[], Finding]:
     return lambda: view.backlog(name)
 
 
-def _collector(plan: Planned, view: _View) -> Callable[[], Finding]:
-    config, system = view.config, view.system
-
+def _collector(plan: Plan, system: System) -> Callable[[], Finding]:
     def run() -> Finding:
         begun = system.clock()
-        off = f"Mend it, or switch it off: collect.collectors.{plan.name}.enabled: false"
-        paths = system.paths or config.collect.paths()
+        off = f"Mend it, or switch it off: collect.collectors.{plan.name.partition('/')[0]}.enabled: false"
+        if plan.apart:
+            off = "See that the program runs and exposes metrics there, or correct or remove the target."
         try:
-            masked, _ = mask.look(config.data_dir, config.mask)
-            watched = Watched(plan.name, COLLECTORS[plan.name], plan.options, plan.timeout, paths, masked)
-            samples = watched(begun)
+            _, values = plan.run(begun)
         except Exception as error:
             return wrong(f"it cannot be read: {error}", off)
-        said = f"{len(samples)} samples in {(system.clock() - begun) * 1000:.1f} ms"
-        if watched.troubles:
-            unread = "; ".join(f"{one.kind} {one.name}: {one.why}" for one in watched.troubles.values())
-            return warning(f"{said}, but not all: {unread}", "Mend it, or leave it out (exclude_*).")
+        took = system.clock() - begun
+        if (problem := plan.problem()) is not None:
+            return wrong(problem, off)
+        said = f"{len(values)} samples in {took * 1000:.1f} ms"
+        if unread := plan.unread():
+            return warning(
+                f"{said}, but not all: {'; '.join(unread)}", "Mend it, or leave it out (exclude_*)."
+            )
         return fine(said)
 
     return run

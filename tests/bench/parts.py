@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count, cycle, islice, product
 from pathlib import Path
 from statistics import mean, median
@@ -167,7 +168,8 @@ def fill_up(data_dir: Path, recording: replay.Recording) -> None:
 def collecting(rounds: int) -> list[Figure]:
     """CPU of a round of the five collectors: a second apart, when the caches have seen something else, and at once."""
     collects = [
-        Watched(name, COLLECTORS[name], COLLECTORS[name].options(), 5.0, HostPaths(), Mask()) for name in FIVE
+        Watched(name, partial(COLLECTORS[name].build, COLLECTORS[name].options()), 5.0, HostPaths(), Mask())
+        for name in FIVE
     ]
 
     def round_() -> tuple[float, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ SOCKET_FILES = {
 
 def watched(host: Host, name: str) -> Watched:
     kind = COLLECTORS[name]
-    return Watched(name, kind, kind.options(), 5.0, host.paths, Mask(), agent.log.get())
+    return Watched(name, partial(kind.build, kind.options()), 5.0, host.paths, Mask(), agent.log.get())
 
 
 def keys(samples: list[Sample]) -> Keys:

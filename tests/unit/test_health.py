@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from agent import __version__, health
-from agent.collectors import Collect, CollectorKind, HostPaths, Metric, Options, Sample, Trouble
+from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
 from agent.config import QueueConfig, RemoteWrite
 from agent.mask import Mask
 from agent.schedule import Plan, Schedule, SystemClock
@@ -47,15 +47,14 @@ class Rig:
             to, cursor, self.buffer, kept, __version__, log, from_boot=frozenset(), labels={}
         )
         self.plan = Plan("cpu", lambda _now: [], Columns((), {}), 10, 5, "web-01")
-        kind = CollectorKind((), Options, self._hanging)
-        self.watched = Watched("disk_usage", kind, Options(), 5.0, HostPaths(), Mask())
+        self.watched = Watched("disk_usage", self._hanging, 5.0, HostPaths(), Mask())
         self.watched(-60.0)
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
         self.schedule = Schedule([self.plan, other], self.buffer, "0" * 32, log, SystemClock())
         self._collect = health.build(self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW)
         self.ticks = 0
 
-    def _hanging(self, options: Options, paths: HostPaths) -> Collect:
+    def _hanging(self, paths: HostPaths) -> Collect:
         """A collector over a mount that hangs."""
 
         def collect(now: float) -> list[Sample]:

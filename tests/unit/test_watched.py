@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from agent.collectors import Collect, CollectorKind, HostPaths, Options, Sample, Trouble
+from agent.collectors import Collect, HostPaths, Sample, Trouble
 from agent.events import Event
 from agent.mask import Mask
 from agent.watched import PATIENCE, Watched
@@ -26,7 +26,7 @@ class Probe:
         self.error: BaseException | None = None
         self.paths = HostPaths()
 
-    def build(self, options: Options, paths: HostPaths) -> Collect:
+    def build(self, paths: HostPaths) -> Collect:
         self.paths = paths
 
         def collect(now: float) -> list[Sample]:
@@ -39,11 +39,8 @@ class Probe:
         return collect
 
     def watched(self, mask: Mask | None = None, timeout: float = 5.0) -> Watched:
-        kind = CollectorKind((), Options, self.build)
         log = structlog.get_logger()
-        return Watched(
-            "disk_usage", kind, Options(), timeout, HostPaths("/p", "/s", "/r"), mask or Mask(), log
-        )
+        return Watched("disk_usage", self.build, timeout, HostPaths("/p", "/s", "/r"), mask or Mask(), log)
 
 
 @pytest.fixture
