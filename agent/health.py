@@ -14,6 +14,7 @@ from agent import __version__
 from agent.collectors.metric import Labels, Metric, Sample
 from agent.schedule import Schedule
 from agent.sender.lane import Lane
+from agent.watched import Watched
 from buffer.buffer import Buffer
 
 METRICS = (
@@ -52,6 +53,18 @@ METRICS = (
     ),
     Metric(
         "limpet_collector_timeouts_total", "counter", "runs", "Runs of the collector that were left behind."
+    ),
+    Metric(
+        "limpet_collector_unreadable_total",
+        "counter",
+        "",
+        "Files, devices, interfaces and mount points that could not be read, in each run that could not.",
+    ),
+    Metric(
+        "limpet_collector_stuck_seconds",
+        "gauge",
+        "seconds",
+        "How long a mount point has not answered; absent where all answer.",
     ),
     Metric(
         "limpet_destination_appended_samples_total",
@@ -120,7 +133,7 @@ def build(
     info: Labels = (("python", platform.python_version()), ("version", __version__))
     started = round(wall(), 2)
 
-    def collect(_now: float) -> list[Sample]:
+    def collect(now_mono: float) -> list[Sample]:
         log, plan = buffer.log, schedule()
         samples = [
             Sample("limpet_build_info", 1.0, info),
@@ -141,12 +154,23 @@ def build(
                 Sample("limpet_collector_failures_total", float(each.failures), labels),
                 Sample("limpet_collector_timeouts_total", float(each.timeouts), labels),
             )
+            if isinstance(each.collect, Watched):
+                samples += _unread(each.collect, now_mono)
         now = wall()
         for lane in lanes:
             samples += _destination(buffer, lane, now)
         return samples
 
     return collect
+
+
+def _unread(watched: Watched, now: float) -> list[Sample]:
+    labels: Labels = (("collector", watched.name),)
+    samples = [Sample("limpet_collector_unreadable_total", float(watched.unreadable), labels)]
+    for named, since in watched.stuck.items():
+        seconds = float(round(max(0.0, now - since)))
+        samples.append(Sample("limpet_collector_stuck_seconds", seconds, (*labels, named)))
+    return samples
 
 
 def _destination(buffer: Buffer, lane: Lane, now: float) -> list[Sample]:

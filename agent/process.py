@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from agent import __version__, health, log, restart
+from agent import __version__, health, log, mask, restart
 from agent.collectors import COLLECTORS
 from agent.config import Config
 from agent.events import Event
@@ -67,7 +67,8 @@ class Agent:
             )
             for to in config.remote_write
         ]
-        plans = configured(config, labels, logger)
+        masked = mask.load(config.data_dir, config.mask)
+        plans = configured(config, labels, logger, masked)
         own = health.build(self.buffer, limits.max_size, self.lanes, lambda: self.schedule)
         columns = Columns(health.METRICS, labels)
         interval, timeout = config.collect.interval, config.collect.timeout

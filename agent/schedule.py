@@ -109,6 +109,11 @@ class Plan:
         found: str | None = getattr(self.collect, "error", None)
         return found
 
+    def unread(self) -> tuple[str, ...]:
+        """What the last run could not read of many, each with the reason."""
+        troubles = getattr(self.collect, "troubles", {}).values()
+        return tuple(f"{trouble.kind} {trouble.name}: {trouble.why}" for trouble in troubles)
+
 
 class Schedule:
     """Runs the plans on a thread of its own, from `start` to `stop`."""
@@ -298,7 +303,7 @@ class Schedule:
         for each in ticks.values():
             self._append(each, 0)
 
-    def _failed(self, plan: Plan, error: Exception) -> None:
+    def _failed(self, plan: Plan, error: BaseException) -> None:
         plan.failures += 1
         say = self._log.debug if plan.failing else self._log.warning
         say(Event.COLLECTOR_FAILED, collector=plan.name, error=f"{type(error).__name__}: {error}")

@@ -2,7 +2,7 @@
 
 Promises: a job that takes longer than `patience` seconds keeps its thread for itself, and the jobs
 behind it get another one, so it delays them by that much, once.  In the normal case there is one
-thread, and one wake-up for all jobs of a round.  Nothing that a job raises ends its thread.
+thread, and one wake-up for all jobs of a round.  Nothing that a job raises ends its thread: an exit neither.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Done(NamedTuple, Generic[T]):
 
     key: str
     result: T | None
-    error: Exception | None
+    error: BaseException | None
     seconds: float
 
 
@@ -62,7 +62,7 @@ class _Worker(threading.Thread, Generic[T]):
                 result, error = None, None
                 try:
                     result = job.run()
-                except Exception as raised:
+                except BaseException as raised:  # an exit from within a job ends nothing but the job
                     error = raised
                 self._ended.append(Done(job.key, result, error, perf_counter() - begun))
                 self.current = None

@@ -38,9 +38,12 @@ Cached holds the page cache and the reclaimable slab, like the cache column of `
 count it twice. Device mapper (`dm-0`) and md devices are whole disks beside the disks under them, so pick by
 `device` before you sum. The times are means over the reads and writes that completed in the interval, as iostat's
 r_await, w_await and await (without discards, or the weekly trim would look like a slow disk); the utilization is
-iostat's %util, the queue its aqu-sz. Option: `exclude_devices`.""",
+iostat's %util, the queue its aqu-sz. Options: `include_devices`, `exclude_devices`, and
+`partitions`, which adds partitions under the same label. A name with a disk's name in front is a partition; a Xen guest's
+`xvda1` without an `xvda` is a disk.""",
     "network": """From `/proc/net/dev`, and the link's speed from `/sys/class/net/*/speed`, read again every minute.
-Without a known speed there is no `network_bandwidth_usage_percent`. Option: `exclude_interfaces`.
+Without a known speed there is no `network_bandwidth_usage_percent`. Options: `include_interfaces`,
+`exclude_interfaces`.
 
 `network_connections` are numbers that the kernel keeps anyway (`/proc/net/sockstat`, `sockstat6`, `snmp`), so
 they cost the same with 50,000 sockets as with ten. The kernel does not keep every state by IP version:
@@ -57,9 +60,16 @@ they cost the same with 50,000 sockets as with ten. The kernel does not keep eve
 They overlap, so do not add them up.""",
     "disk_usage": """From statvfs of the mounts in `/proc/self/mountinfo`. Used and free are what `df` prints, the percentage
 is its Use% before it is rounded up: 100 x used / (used + free). What a file system reserves for root is neither
-used nor free. A file system is told once, however often it is mounted: under the mount of its root, else under
-the shortest mount point. What stores nothing (proc, sysfs, cgroup, ...) is never told. Options:
-`exclude_fstypes`, `exclude_mountpoints`.""",
+used nor free.
+
+A file system is told once, however often it is mounted: under the mount of its root, else under the shortest mount point.
+What has a device number of its own in mountinfo (st_dev) is a file system; the source is only its label. So bind mounts
+and the subvolumes of a btrfs are counted once, two tmpfs are two, and the data sets of a ZFS pool are each told with the
+room that they share, as in `df`. What stores nothing (proc, sysfs, cgroup, ...) is never told. Options:
+`include_fstypes`, `exclude_fstypes`, `include_mountpoints`, `exclude_mountpoints`.
+
+A mount that does not answer is left behind within the run, and named in the log and in `limpet_collector_stuck_seconds`
+([health.md](health.md)).""",
     "host": """The boot time moves when a host without a clock chip gets the time from the network, because the kernel
 counts back from its clock; it is read again every minute.""",
 }
@@ -80,11 +90,15 @@ type says counter; a counter starts anew at boot, and when a device is plugged i
 - **Rates** (`_per_sec`, `_ms`, `_percent` of CPU, disk I/O and network, `disk_queue_length`) are over the time
   since the collector's last run, so they begin with its second run. After a counter of a device went backwards,
   that device has no rates for one interval. Nothing is lost with it: the counters beside them go on.
-- **What cannot be read is absent**, never a made-up 0. One unreadable file or vanished device costs its own series.
+- **What cannot be read is absent**, never a made-up 0. One unreadable file or vanished device costs its own series, and
+  is counted in `limpet_collector_unreadable_total` ([health.md](health.md)).
 - **Resolution**: values are rounded to the digits that carry information, because such values take the least
   room in the buffer. Percentages, load averages, milliseconds, operations and packets per second, and the queue
   length have 2 decimals; bytes per second none; CPU seconds 2 (a clock tick) and disk seconds 3 (a millisecond).
-- **Exclusions** are regular expressions that must match the whole name. A list that you give replaces the default.
+- **Selection**: `include_*` and `exclude_*` are regular expressions that must match the whole name. A list that you give
+  replaces the default, and an include list alone the default exclude list of the same names.
+- **Names** that are not UTF-8 are shown with `\\xe9` for the byte; `mask` replaces names by a hash
+  ([configuration.md](configuration.md)).
 - Other platforms than Linux have what psutil offers there.
 """
 
@@ -110,8 +124,9 @@ def section(name: str, kind: CollectorKind) -> str:
     """One collector: what it is about, its table, and the defaults of its options."""
     defaults = kind.options()
     options = "".join(
-        f"Default of `{key}`: {', '.join(f'`{pattern}`' for pattern in getattr(defaults, key)) or 'none'}.\n\n"
+        f"Default of `{key}`: {', '.join(f'`{pattern}`' for pattern in getattr(defaults, key))}.\n\n"
         for key in kind.options.__struct_fields__
+        if getattr(defaults, key)
     )
     return f"\n## {name}\n\n{ABOUT[name]}\n\n{options}{rows(kind.metrics)}"
 

@@ -67,6 +67,7 @@ PACKAGES = {
     "victoria-metrics": Package("victoria-metrics", "victoria-metrics"),
     "tinyproxy": Package("tinyproxy-bin", "tinyproxy", asked="-v", suites=(None,)),
     "nginx": Package("nginx", "nginx", folder="sbin", asked="-v", suites=(None,)),
+    "iostat": Package("sysstat", "iostat", asked="-V", suites=(None,)),
 }
 
 

@@ -1,7 +1,8 @@
 """`limpet collect`: runs the collectors here and now, and shows what the agent would send.
 
 Opens no buffer, sends nothing. A collector that hangs is left behind after its timeout, as in the agent,
-and named; the others are shown. Exit status 1 where a collector could not be read.
+and named; the others are shown, and so is what a collector could not read. Exit status 1 where a collector
+could not be read at all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
-from agent.cli import output
+from agent import mask
+from agent.cli import human, output
 from agent.cli.exposition import Reading, documents, exposition
 from agent.config import Config, load_file
 from agent.log import Silent
@@ -30,6 +32,8 @@ class Group(NamedTuple):
     name: str
     readings: list[Reading]
     problem: str | None = None
+    unread: tuple[str, ...] = ()
+    """What the collector could not read, each with the reason."""
 
 
 class Collectors:
@@ -37,7 +41,8 @@ class Collectors:
 
     def __init__(self, config: Config) -> None:
         self.host = host_labels(config)
-        self._plans = {plan.name: plan for plan in plans(config, self.host, Silent())}
+        masked, self.note = mask.look(config.data_dir, config.mask)
+        self._plans = {plan.name: plan for plan in plans(config, self.host, Silent(), masked)}
         waits = [plan.timeout - LOOKUP * plan.apart for plan in self._plans.values()]
         self._patience = max(waits, default=1.0)
         self._workers: Workers[Collected] = Workers(self._patience)
@@ -61,13 +66,16 @@ class Collectors:
             return Group(name, [], f"it takes longer than {self._patience:g} s, and was left behind")
         if done.result is None:
             return Group(name, [], f"it cannot be read: {done.error}")
-        return Group(name, list(zip(*done.result, strict=True)), self._plans[name].problem())
+        plan = self._plans[name]
+        return Group(name, list(zip(*done.result, strict=True)), plan.problem(), plan.unread())
 
 
 def collect(file: str | None, form: str, *, watch: bool, interval: float | None) -> int:
     """Show the readings as `form` (table, prometheus, json); once, or until Ctrl-C. Raises ConfigErrors."""
     config = load_file(file).config if file else Config()
     with closing(Collectors(config)) as collectors:
+        if collectors.note:
+            print(f"mask: {collectors.note}", file=sys.stderr)
         return _show(collectors, form, watch=watch, interval=interval)
 
 
@@ -100,8 +108,10 @@ def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[l
         groups = collectors.read()
         output.write(render(groups))
         problems = [group for group in groups if group.problem]
-        for group in problems:
-            print(f"{group.name}: {group.problem}", file=sys.stderr)
+        for group in groups:
+            for told in (group.problem, *group.unread):
+                if told:
+                    print(f"{group.name}: {human.plain(told)}", file=sys.stderr)
     return 1 if problems else 0
 
 

@@ -296,7 +296,9 @@ def _identity(host: Mapping[str, str]) -> Text:
 
 
 def _problem(group: Collected) -> list[Text]:
-    return [Text(human.plain(group.problem), DANGER)] if group.problem else []
+    if group.problem:
+        return [Text(human.plain(group.problem), DANGER)]
+    return [Text(human.plain("; ".join(group.unread)), WARNING)] if group.unread else []
 
 
 def _plural(count: int, thing: str, things: str = "") -> str:

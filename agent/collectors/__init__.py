@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.collectors import cpu, disk_io, disk_usage, host, memory, network
-from agent.collectors.kind import Collect, CollectorKind, HostPaths
+from agent.collectors.kind import Collect, CollectorKind, HostPaths, Trouble
 from agent.collectors.metric import Labels, Metric, MetricType, Sample
 from agent.collectors.options import DiskIoOptions, DiskUsageOptions, NetworkOptions, Options
 
@@ -19,6 +19,7 @@ __all__ = [
     "MetricType",
     "Options",
     "Sample",
+    "Trouble",
 ]
 
 COLLECTORS: Mapping[str, CollectorKind] = {

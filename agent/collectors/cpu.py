@@ -8,11 +8,12 @@ to the other, so only their sum is compared.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agent.collectors.files import label, read_or_none
+from agent.collectors.files import Source, label, numbers
 from agent.collectors.kind import LINUX, Collect, HostPaths
 from agent.collectors.metric import Labels, Metric, Sample
 from agent.collectors.options import Options
@@ -53,12 +54,18 @@ def build(options: Options, paths: HostPaths) -> Collect:
         from agent.collectors import portable
 
         return cpu(portable.HUNDREDTHS, portable.cpu_times, portable.load_average)
-    stat, loadavg = f"{paths.proc}/stat", f"{paths.proc}/loadavg"
-    return cpu(
-        os.sysconf("SC_CLK_TCK"),
-        lambda: parse_stat(read_or_none(stat) or b""),
-        lambda: parse_loadavg(read_or_none(loadavg) or b""),
-    )
+    stat = Source(f"{paths.proc}/stat", paths.tell)
+    loadavg = Source(f"{paths.proc}/loadavg", paths.tell)
+
+    def read_times() -> dict[bytes, Times]:
+        content = stat.read_or_none()
+        return {} if content is None else stat.checked(parse_stat(content))
+
+    def read_load() -> tuple[float, ...]:
+        content = loadavg.read_or_none()
+        return () if content is None else loadavg.checked(parse_loadavg(content))
+
+    return cpu(os.sysconf("SC_CLK_TCK"), read_times, read_load)
 
 
 def cpu(
@@ -120,27 +127,29 @@ def usage_percent(before: Times, now: Times) -> float | None:
     return percent(busy, busy + idle)
 
 
-def parse_stat(content: bytes) -> dict[bytes, Times]:
-    """The `cpu` lines of /proc/stat (proc_stat(5)) by core, b"" for all; what is not one is left out."""
-    times = {}
-    for line in content.partition(b"\nintr")[
-        0
-    ].splitlines():  # what follows is long on a host with many interrupts
+def parse_stat(content: bytes) -> tuple[dict[bytes, Times], int]:
+    """The `cpu` lines of /proc/stat (proc_stat(5)) by core, b"" for all, and how many of them are not right."""
+    times, wrong = {}, 0
+    # What follows the processors is long on a host with many interrupts.
+    for line in content.partition(b"\nintr")[0].splitlines():
         if not line.startswith(b"cpu"):
             continue
-        try:
-            name, *fields = line.split()
-            user, nice, system, idle, iowait, *rest = map(int, fields[:8])  # beyond: guest, which is in user
-        except ValueError:
+        name, *fields = line.split()
+        ticks = numbers(fields[:8])  # beyond: guest, which is in user
+        if ticks is None or len(ticks) < 5:
+            wrong += 1
             continue
+        user, nice, system, idle, iowait, *rest = ticks
         times[name[3:]] = Times(user, system, idle, iowait, user + nice + system + sum(rest))
-    return times
+    return times, wrong or int(not times)
 
 
-def parse_loadavg(content: bytes) -> tuple[float, ...]:
-    """The three averages, or nothing if the line is not one of the kernel's."""
+def parse_loadavg(content: bytes) -> tuple[tuple[float, ...], int]:
+    """The three averages, and 0; or nothing and 1, if the line is not one of the kernel's."""
     try:
         one, five, fifteen = map(float, content.split()[:3])
     except ValueError:
-        return ()
-    return one, five, fifteen
+        return (), 1
+    if not (0 <= one < math.inf and 0 <= five < math.inf and 0 <= fifteen < math.inf):
+        return (), 1
+    return (one, five, fifteen), 0

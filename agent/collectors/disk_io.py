@@ -1,7 +1,8 @@
 """What the disks did, from /proc/diskstats (Documentation/admin-guide/iostats.rst of the kernel).
 
-Whole disks only, because what a partition did is in its disk's numbers, and a sum over devices would count it
-twice. Device mapper and md devices are whole disks of their own, beside the disks that they stand on.
+Whole disks only, unless `partitions` is set, because what a partition did is in its disk's numbers, and a sum
+over devices would count it twice. Device mapper and md devices are whole disks of their own, beside the disks
+that they stand on.
 
 A time per request is over reads and writes that completed in the interval; discards and flushes do not count,
 or the weekly trim would look like a slow disk.
@@ -11,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 
-from agent.collectors.files import read
+from agent.collectors.files import Source, numbers
 from agent.collectors.kind import LINUX, Collect, HostPaths
 from agent.collectors.metric import Labels, Metric, Sample
 from agent.collectors.names import Names
-from agent.collectors.options import DiskIoOptions, matcher
+from agent.collectors.options import DiskIoOptions
 from agent.collectors.rates import Growth, mean, percent, rate
 
 METRICS = (
@@ -44,14 +45,13 @@ then, if the platform tells them, ms with a request in flight, and ms of all req
 
 def build(options: DiskIoOptions, paths: HostPaths) -> Collect:
     """A run reads one file; it raises OSError if it cannot."""
-    exclude = matcher("exclude_devices", options.exclude_devices)
-    names = Names("device", exclude, is_partition)
+    names = Names("device", options.devices(), None if options.partitions else is_partition)
     if not LINUX:
         from agent.collectors import portable
 
         return disk_io(names, portable.disks)
-    diskstats = f"{paths.proc}/diskstats"
-    return disk_io(names, lambda names: parse_diskstats(read(diskstats), names))
+    diskstats = Source(f"{paths.proc}/diskstats", paths.tell)
+    return disk_io(names, lambda names: diskstats.checked(parse_diskstats(diskstats.read(), names)))
 
 
 def disk_io(names: Names, read_disks: Callable[[Names], dict[bytes, Disk]]) -> Collect:
@@ -59,6 +59,7 @@ def disk_io(names: Names, read_disks: Callable[[Names], dict[bytes, Disk]]) -> C
     growth = Growth()
 
     def collect(now: float) -> list[Sample]:
+        names.begin()
         disks = read_disks(names)
         seconds, grown = growth.step(now, disks)
         samples: list[Sample] = []
@@ -104,25 +105,28 @@ def rates(grown: Sequence[int], seconds: float, labels: Labels) -> list[Sample]:
     return samples
 
 
-def parse_diskstats(content: bytes, names: Names) -> dict[bytes, Disk]:
-    """The devices of /proc/diskstats that `names` does not leave out; what is not such a line is skipped."""
+def parse_diskstats(content: bytes, names: Names) -> tuple[dict[bytes, Disk], int]:
+    """The devices of /proc/diskstats that `names` does not leave out, and how many lines are not right."""
     disks: dict[bytes, Disk] = {}
+    wrong = 0
     for line in content.splitlines():
         fields = line.split(None, 14)
-        if len(fields) < 14 or names[fields[2]] is None:
+        if len(fields) < 14:
+            wrong += 1
             continue
-        try:
-            reads, _, read_sectors, read_ms, writes, _, written_sectors, write_ms, _, io_ms, weighted_ms = (
-                map(int, fields[3:14])
-            )
-        except ValueError:
+        if names[fields[2]] is None:
             continue
+        counted = numbers(fields[3:11] + fields[12:14])  # between: requests in flight, which is no counter
+        if counted is None:
+            wrong += 1
+            continue
+        reads, _, read_sectors, read_ms, writes, _, written_sectors, write_ms, io_ms, weighted_ms = counted
         disks[fields[2]] = (
             reads, read_sectors * SECTOR, read_ms,
             writes, written_sectors * SECTOR, write_ms,
             io_ms, weighted_ms,
         )  # fmt: skip
-    return disks
+    return disks, wrong
 
 
 def is_partition(name: bytes, known: Container[bytes]) -> bool:

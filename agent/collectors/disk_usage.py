@@ -1,28 +1,36 @@
 """How full the file systems are, as `df` and `df -i` tell it.
 
-One series per file system, however often it is mounted: its root is preferred to a bind mount of a part of
-it, then the shortest mount point. A mount point that another mount hides is left out, because asking there
-would answer for the other file system.
+One series per file system, which is what has a device number of its own in mountinfo, however often it is
+mounted and whatever its source is called: its root is preferred to a bind mount of a part of it, then the
+shortest mount point. A mount point that another mount hides is left out, because asking there would answer for
+the other file system.
 
     used = blocks - free blocks,  free = what users may still take,  percent = 100 x used / (used + free)
 
 The percentage is what `df` prints as Use%, which rounds it up to a whole number; here it has two digits. It
 leaves out what is reserved for root, so used + free is less than the total on ext4.
 
-Asking a dead network mount blocks in the kernel: the schedule's timeout is for that.
+Asking a dead network mount blocks in the kernel. Each is asked on a thread (`agent.collectors.asking`), so that
+one which hangs costs its own series, and those of the same server.
+
+From inside a container the host's mounts are those of the process that the host began with, and they are asked
+below the host's root. Where mountinfo is of this process's own mount namespace, what lies below that root is
+told as the host sees it, and nothing else.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
-from agent.collectors.files import label, read
-from agent.collectors.kind import LINUX, Collect, HostPaths
+from agent.collectors.asking import Asker
+from agent.collectors.files import Source, label, number, read_or_none, reason
+from agent.collectors.kind import LINUX, Collect, HostPaths, Tell, Trouble, ignore
 from agent.collectors.metric import Labels, Metric, Sample
-from agent.collectors.options import DiskUsageOptions, matcher
+from agent.collectors.options import DiskUsageOptions
 from agent.collectors.rates import percent
 
 METRICS = (
@@ -47,6 +55,10 @@ STORES_NOTHING = frozenset(
 """File systems of the kernel and of desktops that hold no files of anybody's; never reported."""
 
 
+SUBVOLUMES = frozenset((b"btrfs", b"bcachefs"))
+"""File systems whose files tell another device number than mountinfo does."""
+
+
 class Mount(NamedTuple):
     """A line of mountinfo: proc_pid_mountinfo(5). `root` is the part of the file system that is mounted."""
 
@@ -60,10 +72,15 @@ class Mount(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A file system to ask: by which path, and the labels of its series."""
+    """A file system to ask: its mount point, the labels of its series, and which others hang if it does.
+
+    `device` is the device number that a file there has, or None where that is not known.
+    """
 
     path: bytes
     labels: Labels
+    server: bytes = b""
+    device: int | None = None
 
 
 class Space(NamedTuple):
@@ -82,38 +99,84 @@ def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
     if not LINUX:
         from agent.collectors import portable
 
-        return disk_usage(lambda: portable.places(options), portable.space)
-    mountinfo = f"{paths.proc}/self/mountinfo"
+        asker = Asker[Place, Space](lambda place: portable.space(place.path), paths.patience)
+        return disk_usage(lambda: portable.places(options), asker, paths.tell)
+    mountinfo = Source(mountinfo_of(paths), paths.tell)
+    root = os.fsencode(paths.root)
     content: bytes = b""
-    known: list[Place] = []
+    known: tuple[list[Place], int] = [], 0
 
     def places() -> list[Place]:
         nonlocal content, known
-        latest = read(mountinfo)
+        latest = mountinfo.read()
         if latest != content:
-            content, known = latest, choose(parse_mountinfo(latest), options)
-        return known
+            mounts, wrong = parse_mountinfo(latest)
+            if root:
+                own, _ = parse_mountinfo(read_or_none("/proc/self/mountinfo") or b"")
+                mounts = of_host(mounts, root, {mount.id for mount in own})
+            content, known = latest, (choose(mounts, options), wrong)
+        return mountinfo.checked(known)
 
-    return disk_usage(places, statvfs)
+    def ask(place: Place) -> Space:
+        if root and place.device is not None and os.stat(root + place.path).st_dev != place.device:
+            raise OSError(
+                errno.ENODEV, "it is not seen below host_root, which needs mount propagation (rslave)"
+            )
+        return statvfs(root + place.path)
+
+    return disk_usage(places, Asker(ask, paths.patience), paths.tell)
 
 
-def disk_usage(places: Callable[[], list[Place]], ask: Callable[[bytes], Space]) -> Collect:
-    """The collector over the file systems to ask and the call that asks one of them."""
+def mountinfo_of(paths: HostPaths) -> str:
+    """The file with this process's own mounts, or with the host's from inside a container."""
+    host = f"{paths.proc}/1/mountinfo"
+    return host if paths.foreign and os.access(host, os.R_OK) else f"{paths.proc}/self/mountinfo"
+
+
+def of_host(mounts: Sequence[Mount], root: bytes, own: Container[int]) -> list[Mount]:
+    """The host's mounts as the host sees them; `own` are the ids in this process's mount namespace.
+
+    An id belongs to one mount of one namespace, so one of ours tells that these are the container's mounts.
+    """
+    if not any(mount.id in own for mount in mounts):
+        return list(mounts)
+    below = [mount for mount in mounts if mount.path == root or mount.path.startswith(root + b"/")]
+    return [mount._replace(path=mount.path[len(root) :] or b"/") for mount in below]
+
+
+def disk_usage(places: Callable[[], list[Place]], asker: Asker[Place, Space], tell: Tell = ignore) -> Collect:
+    """The collector over the file systems to ask and who asks them."""
 
     def collect(now: float) -> list[Sample]:
+        wanted = places()
+        servers: dict[bytes, list[Place]] = {}
+        for place in wanted:
+            servers.setdefault(place.server or place.path, []).append(place)
+        answers = asker(servers)
+        latest = places()
+        there = wanted if latest is wanted else set(latest)
         samples: list[Sample] = []
-        answers, refused = 0, None
-        for path, labels in places():
-            try:
-                samples += space_samples(ask(path), labels)
-                answers += 1
-            except OSError as error:  # gone since the mounts were read, or not for this user
-                refused = error
-        if refused and not answers:
-            raise refused
+        for place, answer in answers.came.items():
+            if isinstance(answer, Space):
+                if place in there:  # else it was unmounted meanwhile, and what is below it may have answered
+                    samples += space_samples(answer, place.labels)
+            else:
+                told = reason(answer) if isinstance(answer, OSError) else type(answer).__name__
+                tell(Trouble("mountpoint", mountpoint(place), told))
+        for place in answers.hanging:
+            tell(Trouble("mountpoint", mountpoint(place), "it does not answer", stuck=True))
+        for place in answers.unasked:
+            tell(Trouble("mountpoint", mountpoint(place), "it is not asked, because others do not answer"))
+        if wanted and not any(isinstance(answer, Space) for answer in answers.came.values()):
+            raise OSError(f"none of {len(wanted)} file systems can be asked")
         return samples
 
     return collect
+
+
+def mountpoint(place: Place) -> str:
+    """The value of the label."""
+    return dict(place.labels)["mountpoint"]
 
 
 def statvfs(path: bytes) -> Space:
@@ -128,14 +191,14 @@ def space_samples(of: Space, labels: Labels) -> list[Sample]:
     """The series of one file system; none if it has no blocks, none of inodes if it does not count them."""
     samples = []
     if of.blocks > 0:
-        used = of.blocks - of.bfree
+        used = max(0, of.blocks - of.bfree)  # some file systems of FUSE tell more free than there is
         samples.append(Sample("disk_total_bytes", float(of.blocks * of.frsize), labels))
         samples.append(Sample("disk_used_bytes", float(used * of.frsize), labels))
         samples.append(Sample("disk_free_bytes", float(of.bavail * of.frsize), labels))
         if used + of.bavail > 0:
             samples.append(Sample("disk_usage_percent", percent(used, used + of.bavail), labels))
     if of.blocks > 0 and of.files > 0:
-        used = of.files - of.ffree
+        used = max(0, of.files - of.ffree)
         samples.append(Sample("inode_total", float(of.files), labels))
         samples.append(Sample("inode_used", float(used), labels))
         samples.append(Sample("inode_free", float(of.ffree), labels))
@@ -143,18 +206,20 @@ def space_samples(of: Space, labels: Labels) -> list[Sample]:
     return samples
 
 
-def parse_mountinfo(content: bytes) -> list[Mount]:
-    """The lines of mountinfo in their order; what is not such a line is left out."""
-    mounts = []
+def parse_mountinfo(content: bytes) -> tuple[list[Mount], int]:
+    """The lines of mountinfo in their order, and how many are not right."""
+    mounts, wrong = [], 0
     for line in content.split(b"\n"):  # splitlines would also split at a carriage return in a path
         before, _, after = line.partition(b" - ")
         fields, source = before.split(b" "), after.split(b" ")
-        if len(fields) >= 6 and len(source) >= 2 and fields[0].isdigit() and fields[1].isdigit():
+        if len(fields) >= 6 and len(source) >= 2:
+            mount, parent = number(fields[0]), number(fields[1])
             root, path = unescape(fields[3]), unescape(fields[4])
-            mounts.append(
-                Mount(int(fields[0]), int(fields[1]), fields[2], root, path, source[0], unescape(source[1]))
-            )
-    return mounts
+            if mount is not None and parent is not None and path.startswith(b"/") and b"\0" not in path:
+                mounts.append(Mount(mount, parent, fields[2], root, path, source[0], unescape(source[1])))
+                continue
+        wrong += line != b""
+    return mounts, wrong
 
 
 def unescape(field: bytes) -> bytes:
@@ -166,20 +231,43 @@ OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 def choose(mounts: Sequence[Mount], options: DiskUsageOptions) -> list[Place]:
-    """One mount for each file system that is not excluded and can be reached by its path."""
-    fstypes = matcher("exclude_fstypes", options.exclude_fstypes)
-    mountpoints = matcher("exclude_mountpoints", options.exclude_mountpoints)
+    """One mount for each file system that is wanted and can be reached by its path."""
+    fstypes, mountpoints = options.fstypes(), options.mountpoints()
     by_id = {mount.id: mount for mount in mounts}
     on_top = {mount.path: mount for mount in mounts}  # of mounts on the same path the last one is seen
     best: dict[bytes, Mount] = {}
     for mount in on_top.values():
         fstype = label(mount.fstype)
-        if fstype in STORES_NOTHING or fstypes.fullmatch(fstype) or mountpoints.fullmatch(label(mount.path)):
+        if fstype in STORES_NOTHING or not (fstypes(fstype) and mountpoints(label(mount.path))):
             continue
         rival = best.get(mount.device_number)
         if (rival is None or rank(mount) < rank(rival)) and is_reachable(mount, by_id, on_top):
             best[mount.device_number] = mount
-    return [Place(mount.path, labels_of(mount.device, mount.fstype, mount.path)) for mount in best.values()]
+    return [
+        Place(
+            mount.path,
+            labels_of(mount.device, mount.fstype, mount.path),
+            server_of(mount),
+            None if mount.fstype in SUBVOLUMES else device_of(mount.device_number),
+        )
+        for mount in best.values()
+    ]
+
+
+def server_of(mount: Mount) -> bytes:
+    """The host that a network file system is of (`host:/path`, `//host/path`), else the file system itself."""
+    host, found, _ = mount.device.partition(b":/")
+    if mount.device.startswith(b"//"):
+        return mount.device[2:].partition(b"/")[0] or mount.device
+    return host if found and host and b"/" not in host else mount.device_number
+
+
+def device_of(device_number: bytes) -> int | None:
+    """The number that stat(2) would tell."""
+    major, minor = (number(part) for part in device_number.partition(b":")[::2])
+    if major is None or minor is None or max(major, minor) >= 1 << 31:
+        return None
+    return os.makedev(major, minor)
 
 
 def rank(mount: Mount) -> tuple[bool, int, bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from agent.collectors.files import number_after, read_or_none
+from agent.collectors.files import Source, number_after
 from agent.collectors.kind import LINUX, Collect, HostPaths
 from agent.collectors.metric import Metric, Sample
 from agent.collectors.options import Options
@@ -31,13 +31,13 @@ def build(options: Options, paths: HostPaths) -> Collect:
         return portable.host()
     uname = os.uname()
     info = host_info(kernel_release=uname.release, machine=uname.machine, os=uname.sysname)
-    stat = f"{paths.proc}/stat"
+    stat = Source(f"{paths.proc}/stat", paths.tell)
     samples, read_at = [info], float("-inf")
 
     def collect(now: float) -> list[Sample]:
         nonlocal samples, read_at
         if not 0 <= now - read_at < REFRESH_SECONDS:
-            boot = number_after(b"btime", read_or_none(stat) or b"")
+            boot = number_after(b"btime", stat.read_or_none() or b"")
             known = [] if boot is None else [Sample("host_boot_time_seconds", float(boot))]
             samples, read_at = [info, *known], now
         return list(samples)

@@ -7,7 +7,7 @@ percentage. `cached` is the page cache with the reclaimable slab, `free -w`'s ca
 
 from __future__ import annotations
 
-from agent.collectors.files import number_after, read_or_none
+from agent.collectors.files import Source, number, number_after
 from agent.collectors.kind import LINUX, Collect, HostPaths
 from agent.collectors.metric import Metric, Sample
 from agent.collectors.options import Options
@@ -48,27 +48,31 @@ def build(options: Options, paths: HostPaths) -> Collect:
         from agent.collectors import portable
 
         return portable.memory
-    meminfo, vmstat = f"{paths.proc}/meminfo", f"{paths.proc}/vmstat"
+    meminfo = Source(f"{paths.proc}/meminfo", paths.tell)
+    vmstat = Source(f"{paths.proc}/vmstat", paths.tell, optional=True)
 
     def collect(now: float) -> list[Sample]:
-        sizes, kills = read_or_none(meminfo), read_or_none(vmstat)
+        sizes, kills = meminfo.read_or_none(), vmstat.read_or_none()
         if sizes is None and kills is None:
-            raise OSError(f"neither {meminfo} nor {vmstat} can be read")
-        return memory_samples(parse_meminfo(sizes or b"")) + oom_samples(kills or b"")
+            raise OSError(f"neither {meminfo.path} nor {vmstat.path} can be read")
+        samples = [] if sizes is None else memory_samples(meminfo.checked(parse_meminfo(sizes)))
+        return samples + ([] if kills is None else vmstat.checked(oom_samples(kills)))
 
     return collect
 
 
-def parse_meminfo(content: bytes) -> dict[bytes, int]:
-    """The lines of FIELDS in bytes (the kernel's kB are KiB); what is not `Name: number` is left out."""
-    found = {}
+def parse_meminfo(content: bytes) -> tuple[dict[bytes, int], int]:
+    """The lines of FIELDS in bytes (the kernel's kB are KiB), and how many of them are not `Name: number`."""
+    found, wrong = {}, 0
     for line in content.splitlines():
         name, _, rest = line.partition(b":")
         if name in FIELDS:
-            size = rest.split(None, 1)
-            if size and size[0].isdigit():
-                found[name] = int(size[0]) * 1024
-    return found
+            size = number(rest.partition(b"kB")[0].strip())
+            if size is None:
+                wrong += 1
+            else:
+                found[name] = size * 1024
+    return found, wrong or int(not found)
 
 
 def memory_samples(field: dict[bytes, int]) -> list[Sample]:
@@ -103,7 +107,9 @@ def memory_samples(field: dict[bytes, int]) -> list[Sample]:
     return samples
 
 
-def oom_samples(vmstat: bytes) -> list[Sample]:
-    """`oom_kill` of /proc/vmstat, which kernels have since 4.13; nothing where it is not."""
+def oom_samples(vmstat: bytes) -> tuple[list[Sample], int]:
+    """`oom_kill` of /proc/vmstat, which kernels have since 4.13, and whether its line is not right."""
     kills = number_after(b"oom_kill", vmstat)
-    return [] if kills is None else [Sample("memory_oom_kills_total", float(kills))]
+    if kills is None:
+        return [], int(b"\noom_kill " in vmstat)
+    return [Sample("memory_oom_kills_total", float(kills))], 0

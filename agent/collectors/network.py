@@ -3,17 +3,21 @@
 Interfaces from /proc/net/dev, whose received drops are what sysfs calls rx_dropped and rx_missed_errors. Link
 speeds from /sys/class/net/*/speed, read again every minute. Sockets from the kernel's own counters in
 /proc/net/sockstat, sockstat6 and snmp: a number each, read in the same time with ten sockets and 50,000.
+
+/proc/net is a view through the network namespace of whoever looks. From inside a container the host's is seen in
+the folder of the process that the host began with, /proc/1/net, if the container shows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 
-from agent.collectors.files import label, read, read_or_none
+from agent.collectors.files import Source, number, numbers, read_or_none
 from agent.collectors.kind import LINUX, Collect, HostPaths
 from agent.collectors.metric import Labels, Metric, Sample
 from agent.collectors.names import Names
-from agent.collectors.options import NetworkOptions, matcher
+from agent.collectors.options import NetworkOptions
 from agent.collectors.rates import Growth, rate
 
 METRICS = (
@@ -44,43 +48,66 @@ Interface = tuple[int, ...]
 
 def build(options: NetworkOptions, paths: HostPaths) -> Collect:
     """A run reads four files, and once a minute the speeds; it raises OSError if the four told nothing."""
-    names = Names("interface", matcher("exclude_interfaces", options.exclude_interfaces))
+    names = Names("interface", options.interfaces())
     if not LINUX:
         from agent.collectors import portable
 
         return network(names, portable.interfaces, portable.link_speed, list)
-    net, sys_net = f"{paths.proc}/net", f"{paths.sys}/class/net"
+    net, sys_net = net_of(paths), f"{paths.sys}/class/net"
+    dev = Source(f"{net}/dev", paths.tell)
+    sources = [
+        (Source(f"{net}/{name}", paths.tell, optional=True), parse, wanted)
+        for name, parse, wanted in (
+            ("sockstat", parse_sockstat, SOCKSTAT),
+            ("sockstat6", parse_sockstat, SOCKSTAT6),
+            ("snmp", parse_snmp, SNMP),
+        )
+    ]
 
     def sockets() -> list[Sample]:
-        return socket_samples(
-            *(read_or_none(f"{net}/{name}") or b"" for name in ("sockstat", "sockstat6", "snmp"))
-        )
+        found: list[Sample] = []
+        for source, parse, wanted in sources:
+            content = source.read_or_none()
+            if content is not None:
+                found += source.checked(socket_samples(parse(content), wanted))
+        return found
+
+    def interfaces(names: Names) -> dict[bytes, Interface] | None:
+        content = dev.read_or_none()
+        return None if content is None else dev.checked(parse_dev(content, names))
 
     def link_speed(interface: str) -> int | None:
+        if "/" in interface or "\0" in interface:
+            return None
         return parse_speed(read_or_none(f"{sys_net}/{interface}/speed") or b"")
 
-    return network(names, lambda names: parse_dev(read(f"{net}/dev"), names), link_speed, sockets)
+    return network(names, interfaces, link_speed, sockets)
+
+
+def net_of(paths: HostPaths) -> str:
+    """The folder with the network's files: this process's own view, or the host's from inside a container."""
+    host = f"{paths.proc}/1/net"
+    return host if paths.foreign and os.access(f"{host}/dev", os.R_OK) else f"{paths.proc}/net"
 
 
 def network(
     names: Names,
-    read_interfaces: Callable[[Names], dict[bytes, Interface]],
+    read_interfaces: Callable[[Names], dict[bytes, Interface] | None],
     link_speed: Callable[[str], int | None],
     sockets: Callable[[], list[Sample]],
 ) -> Collect:
-    """The collector over its readers; `link_speed` is in Mbit/s."""
+    """The collector over its readers, of which the first returns None where it cannot; the speed is in Mbit/s."""
     growth = Growth()
     speeds: dict[bytes, int | None] = {}
     speeds_at = float("-inf")
 
     def collect(now: float) -> list[Sample]:
         nonlocal speeds_at
-        samples = sockets()
-        try:
-            interfaces = read_interfaces(names)
-        except OSError:
+        names.begin()
+        samples, interfaces = sockets(), read_interfaces(names)
+        if interfaces is None:
             if not samples:
-                raise
+                raise OSError("neither the interfaces nor the sockets can be read")
             return samples
         if not 0 <= now - speeds_at < REFRESH_SECONDS:
             speeds.clear()
@@ -92,7 +119,7 @@ def network(
                 samples += counters(interface, labels)
                 if name in grown:
                     if name not in speeds:
-                        speeds[name] = link_speed(label(name))
+                        speeds[name] = link_speed(os.fsdecode(name))
                     samples += rates(grown[name], seconds, speeds[name], labels)
         return samples
 
@@ -130,21 +157,24 @@ def rates(grown: Sequence[int], seconds: float, megabits: int | None, labels: La
     return samples
 
 
-def parse_dev(content: bytes, names: Names) -> dict[bytes, Interface]:
-    """The interfaces of /proc/net/dev that `names` does not leave out; what is not such a line is skipped."""
-    interfaces = {}
+def parse_dev(content: bytes, names: Names) -> tuple[dict[bytes, Interface], int]:
+    """The interfaces of /proc/net/dev that `names` does not leave out, and how many lines are not right."""
+    interfaces: dict[bytes, Interface] = {}
+    wrong = 0
     for line in content.splitlines():
         name, colon, rest = line.rpartition(b":")  # an alias has a colon in its name
         name = name.strip()
-        if not colon or names[name] is None:
+        if not colon:
+            wrong += b"|" not in line  # as the two lines of the heading have
             continue
-        try:
-            numbers = tuple(map(int, rest.split()))
-        except ValueError:
+        if names[name] is None:
             continue
-        if len(numbers) >= 16:
-            interfaces[name] = numbers[0:4] + numbers[8:12]
-    return interfaces
+        counted = numbers(rest.split())
+        if counted is None or len(counted) < 16:
+            wrong += 1
+            continue
+        interfaces[name] = (*counted[0:4], *counted[8:12])
+    return interfaces, wrong
 
 
 def parse_speed(content: bytes) -> int | None:
@@ -154,33 +184,54 @@ def parse_speed(content: bytes) -> int | None:
     return speed if 0 < speed < 2**32 - 1 else None
 
 
-SOCKETS: tuple[tuple[bytes, bytes, Labels], ...] = (
-    (b"TCP", b"inuse", (("family", "tcp4"), ("state", "in_use"))),
-    (b"TCP6", b"inuse", (("family", "tcp6"), ("state", "in_use"))),
-    (b"UDP", b"inuse", (("family", "udp4"), ("state", "in_use"))),
-    (b"UDP6", b"inuse", (("family", "udp6"), ("state", "in_use"))),
-    (b"TCP", b"tw", (("family", "tcp"), ("state", "time_wait"))),
-    (b"TCP", b"orphan", (("family", "tcp"), ("state", "orphan"))),
-    (b"TCP", b"alloc", (("family", "tcp"), ("state", "allocated"))),
-    (b"Tcp", b"CurrEstab", (("family", "tcp"), ("state", "established"))),
-)
-"""Which number of which line becomes which series. The kernel counts in_use by IP version (with listening
+Wanted = Mapping[bytes, tuple[tuple[bytes, Labels], ...]]
+"""By the word that its line begins with: the keys of the numbers, and the labels of their series."""
+
+SOCKSTAT: Wanted = {
+    b"TCP": (
+        (b"inuse", (("family", "tcp4"), ("state", "in_use"))),
+        (b"tw", (("family", "tcp"), ("state", "time_wait"))),
+        (b"orphan", (("family", "tcp"), ("state", "orphan"))),
+        (b"alloc", (("family", "tcp"), ("state", "allocated"))),
+    ),
+    b"UDP": ((b"inuse", (("family", "udp4"), ("state", "in_use"))),),
+}
+SOCKSTAT6: Wanted = {
+    b"TCP6": ((b"inuse", (("family", "tcp6"), ("state", "in_use"))),),
+    b"UDP6": ((b"inuse", (("family", "udp6"), ("state", "in_use"))),),
+}
+SNMP: Wanted = {b"Tcp": ((b"CurrEstab", (("family", "tcp"), ("state", "established"))),)}
+"""Which numbers of the three files become which series. The kernel counts in_use by IP version (with listening
 sockets, without time_wait), the others for both versions. Established includes close_wait (RFC 4022)."""
 
+Counts = dict[bytes, dict[bytes, bytes]]
+"""The fields by key, by the word their line begins with."""
 
-def socket_samples(sockstat: bytes, sockstat6: bytes, snmp: bytes) -> list[Sample]:
-    """The socket counts that these files hold; a number that is not there is left out."""
-    lines: dict[bytes, dict[bytes, bytes]] = {}
-    for line in (sockstat + b"\n" + sockstat6).splitlines():
+
+def parse_sockstat(content: bytes) -> Counts:
+    """The lines `Name: key number key number ...` of sockstat and sockstat6."""
+    lines: Counts = {}
+    for line in content.splitlines():
         name, _, rest = line.partition(b":")
         words = rest.split()
         lines[name] = dict(zip(words[0::2], words[1::2], strict=False))
-    heads = [line.split() for line in snmp.splitlines() if line.startswith(b"Tcp: ")]
-    if len(heads) == 2:
-        lines[b"Tcp"] = dict(zip(heads[0], heads[1], strict=False))
-    samples = []
-    for name, key, labels in SOCKETS:
-        number = lines.get(name, {}).get(key, b"")
-        if number.isdigit():
-            samples.append(Sample("network_connections", float(number), labels))
-    return samples
+    return lines
+
+
+def parse_snmp(content: bytes) -> Counts:
+    """The two lines of snmp that begin with `Tcp:`: the keys, and below them the numbers."""
+    lines = [line.split() for line in content.splitlines() if line.startswith(b"Tcp: ")]
+    return {b"Tcp": dict(zip(lines[0], lines[1], strict=False))} if len(lines) == 2 else {}
+
+
+def socket_samples(lines: Counts, wanted: Wanted) -> tuple[list[Sample], int]:
+    """The socket counts in these lines, and how many of them are not there or not right."""
+    samples, wrong = [], 0
+    for name, numbers_of in wanted.items():
+        for key, labels in numbers_of:
+            count = number(lines.get(name, {}).get(key, b""))
+            if count is None:
+                wrong += 1
+            else:
+                samples.append(Sample("network_connections", float(count), labels))
+    return samples, wrong

@@ -1,56 +1,103 @@
 """What a user can set per collector, beside `enabled`, `interval` and `timeout`, which the schedule owns.
 
-Every `exclude_*` is a list of regular expressions that must match the whole name, as in Prometheus. A list
-that is given replaces the default list. A pattern that does not compile raises ValueError when the struct is
-made, which msgspec reports as a ValidationError with the path of the value.
+Every `include_*` and `exclude_*` is a list of regular expressions that must match the whole name, as in
+Prometheus. What an include list does not match is left out, and so is what an exclude list matches; without an
+include list everything is included. A list that is given replaces the default list, and an include list takes
+the place of the default exclude list of the same names, as in node_exporter. A pattern that does not compile
+raises ValueError when the struct is made, which msgspec reports as a ValidationError with the path of the value.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import msgspec
+
+Patterns = tuple[str, ...]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A collector without options of its own: cpu, memory, host."""
 
 
-class DiskIoOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`exclude_devices`: block devices by their kernel name, such as `sda` or `dm-0`."""
+DEVICES = ("loop.*", "ram.*", "zram.*", "sr[0-9]+", "fd[0-9]+")
 
-    exclude_devices: tuple[str, ...] = ("loop.*", "ram.*", "zram.*", "sr[0-9]+", "fd[0-9]+")
+
+class DiskIoOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Block devices by their kernel name, such as `sda` or `dm-0`; `partitions` of disks too, or not."""
+
+    include_devices: Patterns = ()
+    exclude_devices: Patterns = DEVICES
+    partitions: bool = False
 
     def __post_init__(self) -> None:
-        matcher("exclude_devices", self.exclude_devices)
+        self.devices()
+
+    def devices(self) -> Callable[[str], bool]:
+        """Whether a device of this name is wanted."""
+        return selected("devices", self.include_devices, self.exclude_devices, DEVICES)
+
+
+INTERFACES = ("lo", "veth.*")
 
 
 class NetworkOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`exclude_interfaces`: network interfaces by name."""
+    """Network interfaces by name."""
 
-    exclude_interfaces: tuple[str, ...] = ("lo", "veth.*")
+    include_interfaces: Patterns = ()
+    exclude_interfaces: Patterns = INTERFACES
 
     def __post_init__(self) -> None:
-        matcher("exclude_interfaces", self.exclude_interfaces)
+        self.interfaces()
+
+    def interfaces(self) -> Callable[[str], bool]:
+        """Whether an interface of this name is wanted."""
+        return selected("interfaces", self.include_interfaces, self.exclude_interfaces, INTERFACES)
+
+
+FSTYPES = ("tmpfs", "overlay", "squashfs", "fuse.snapfuse", "erofs", "iso9660")
 
 
 class DiskUsageOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`exclude_fstypes` and `exclude_mountpoints`.
+    """File systems by their type and by their mount point; one has to be wanted for both.
 
     The default leaves out what is memory (tmpfs), what is another file system seen twice (overlay) and
     read-only images, which are always full. File systems of the kernel that store nothing (proc, sysfs,
     cgroup, ...) are left out whatever is set here.
     """
 
-    exclude_fstypes: tuple[str, ...] = ("tmpfs", "overlay", "squashfs", "fuse.snapfuse", "erofs", "iso9660")
-    exclude_mountpoints: tuple[str, ...] = ()
+    include_fstypes: Patterns = ()
+    exclude_fstypes: Patterns = FSTYPES
+    include_mountpoints: Patterns = ()
+    exclude_mountpoints: Patterns = ()
 
     def __post_init__(self) -> None:
-        matcher("exclude_fstypes", self.exclude_fstypes)
-        matcher("exclude_mountpoints", self.exclude_mountpoints)
+        self.fstypes()
+        self.mountpoints()
+
+    def fstypes(self) -> Callable[[str], bool]:
+        """Whether a file system of this type is wanted."""
+        return selected("fstypes", self.include_fstypes, self.exclude_fstypes, FSTYPES)
+
+    def mountpoints(self) -> Callable[[str], bool]:
+        """Whether a file system at this mount point is wanted."""
+        return selected("mountpoints", self.include_mountpoints, self.exclude_mountpoints, None)
 
 
-def matcher(key: str, patterns: tuple[str, ...]) -> re.Pattern[str]:
+def selected(
+    names: str, include: Patterns, exclude: Patterns, default: Patterns | None
+) -> Callable[[str], bool]:
+    """Whether a name is wanted by `include_<names>` and `exclude_<names>`, of which `default` is the default."""
+    wanted, unwanted = matcher(f"include_{names}", include), matcher(f"exclude_{names}", exclude)
+    if not include:
+        return lambda name: not unwanted.fullmatch(name)
+    if exclude is default:  # the very object: the same list, written by a user, is meant
+        return lambda name: bool(wanted.fullmatch(name))
+    return lambda name: bool(wanted.fullmatch(name)) and not unwanted.fullmatch(name)
+
+
+def matcher(key: str, patterns: Patterns) -> re.Pattern[str]:
     """One pattern that matches, by `fullmatch`, what any of `patterns` does; none of them matches nothing.
 
     Raises ValueError naming `key` and the pattern that is not a regular expression.

@@ -19,7 +19,7 @@ from agent.collectors.memory import memory_samples
 from agent.collectors.metric import Sample
 from agent.collectors.names import Names
 from agent.collectors.network import Interface
-from agent.collectors.options import DiskUsageOptions, matcher
+from agent.collectors.options import DiskUsageOptions
 
 HUNDREDTHS = 100  # psutil tells seconds; the collector counts ticks
 
@@ -99,17 +99,16 @@ def link_speed(interface: str) -> int | None:
 
 def places(options: DiskUsageOptions) -> list[Place]:
     """The mounted file systems that are not excluded, each device once."""
-    fstypes = matcher("exclude_fstypes", options.exclude_fstypes)
-    mountpoints = matcher("exclude_mountpoints", options.exclude_mountpoints)
+    fstypes, mountpoints = options.fstypes(), options.mountpoints()
     found: dict[str, Place] = {}
     for part in psutil.disk_partitions(all=False):
-        if not (fstypes.fullmatch(part.fstype) or mountpoints.fullmatch(part.mountpoint)):
+        if fstypes(part.fstype) and mountpoints(part.mountpoint):
             device, fstype, path = (
                 os.fsencode(part.device),
                 part.fstype.encode(),
                 os.fsencode(part.mountpoint),
             )
-            found.setdefault(part.device, Place(path, labels_of(device, fstype, path)))
+            found.setdefault(part.device, Place(path, labels_of(device, fstype, path), device))
     return list(found.values())
 
 

@@ -75,7 +75,7 @@ def load(text: str, where: str) -> Loaded:
 
 
 def load_file(path: str | os.PathLike[str]) -> Loaded:
-    """Read a configuration file, and see that the files it names can be read and `data_dir` is no file.
+    """Read a configuration file, and see that what it names can be read and `data_dir` is no file.
 
     Raises:
         ConfigErrors: with everything that is wrong, an unreadable file included.
@@ -120,6 +120,9 @@ def _look_at(one: Located) -> Problem | None:
                 return Problem(
                     one.key, f"{one.path} is a file", "Name a folder; it is made if need be.", one.line
                 )
+            return None
+        if one.kind == "root":
+            os.close(os.open(one.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             return None
         # Not blocking: a pipe without a writer would hold us up for ever.
         descriptor = os.open(one.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -34,7 +34,7 @@ class Located(NamedTuple):
     key: str
     line: int
     path: str
-    kind: Literal["file", "folder"]
+    kind: Literal["file", "folder", "root"]
 
 
 class Field(NamedTuple):

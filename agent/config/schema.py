@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from agent import own
-from agent.collectors import COLLECTORS
+from agent.collectors import COLLECTORS, HostPaths
 from agent.collectors.options import Options
 from agent.config import values as v
 from agent.config.remote_write import RemoteWrite, host_name, named
@@ -59,10 +59,13 @@ class Collect(Section, frozen=True, kw_only=True):
     A collector that is not built in runs only if it is named.
     """
 
-    later = frozenset(("host_root", "procfs", "mask"))
+    elsewhere = {"mask": "Write it at the top of the file."}
 
     interval: v.Interval = 10.0
     timeout: v.Duration = 5.0
+    host_root: v.Root = "/"
+    procfs: v.Root | None = None
+    sysfs: v.Root | None = None
     collectors: dict[str, Collector] = {}
 
     def plan(self) -> tuple[Planned, ...]:
@@ -76,9 +79,18 @@ class Collect(Section, frozen=True, kw_only=True):
                 planned.append(Planned(name, interval, timeout, one.options))
         return tuple(planned)
 
+    def paths(self) -> HostPaths:
+        """Where the collectors find the host."""
+        root = "" if self.host_root == "/" else self.host_root
+        return HostPaths(self.procfs or f"{root}/proc", self.sysfs or f"{root}/sys", root)
+
     @staticmethod
     def rules(got: Given) -> Verdicts:
-        """A timeout is within its interval; a default that is not gives way."""
+        """A timeout is within its interval; a default that is not gives way. What is asked is what is seen."""
+        if got["procfs"] not in (None, "/proc") and got["host_root"] == "/":
+            yield Note(
+                "procfs", "mount points are asked in this root all the same, because there is no host_root"
+            )
         common = got["interval"]
         if common is not None and got["timeout"] is not None:
             if "timeout" not in got.given:
@@ -149,7 +161,7 @@ class Log(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    later = frozenset(("history", "mask", "query", "serve"))
+    later = frozenset(("history", "query", "serve"))
     elsewhere = {
         "external_labels": "Write labels.",
         "global": "Write labels for external_labels, and collect.interval for scrape_interval.",
@@ -161,6 +173,7 @@ class Config(Section, frozen=True, kw_only=True):
     hostname: v.Words | None = None
     labels: dict[v.LabelName, v.Words] = {}
     data_dir: v.Folder = "/var/lib/limpet"
+    mask: tuple[Literal["mountpoint", "device", "interface"], ...] = ()
     collect: Collect = Collect()
     buffer: Buffer = Buffer()
     remote_write: tuple[RemoteWrite, ...] = ()

@@ -27,13 +27,13 @@ class Wrong(Exception):
 class Leaf(NamedTuple):
     """How a single value is read. `shown`: an error may repeat what was written.
 
-    A `file` is one that must be readable when the configuration is loaded; a `folder` may not exist yet.
-    Both are joined to the folder of the configuration.
+    A `file` is one that must be readable when the configuration is loaded, and so is a `root`, which is a
+    folder; a `folder` may not exist yet. All are joined to the folder of the configuration.
     """
 
     read: Callable[[str], Any]
     shown: bool = True
-    kind: Literal["value", "file", "folder"] = "value"
+    kind: Literal["value", "file", "folder", "root"] = "value"
 
 
 class Secret:
@@ -344,6 +344,10 @@ def _path(text: str) -> str:
     return text
 
 
+def _root(text: str) -> str:
+    return _path(text).rstrip("/") or "/"
+
+
 def _message(text: str) -> str:
     if text not in ("auto", "prometheus.WriteRequest", "io.prometheus.write.v2.Request"):
         raise Wrong(
@@ -463,6 +467,7 @@ Message = Annotated[
     Literal["auto", "prometheus.WriteRequest", "io.prometheus.write.v2.Request"], Leaf(_message)
 ]
 TlsVersion = Annotated[Literal["TLS12", "TLS13"], Leaf(_tls_version)]
+Root = Annotated[str, Leaf(_root, kind="root")]
 Pattern = Annotated[str, Leaf(_pattern)]
 Text = Annotated[str, Leaf(str)]
 Re2 = Annotated[str, Leaf(_re2)]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from agent import mask
 from agent.cli import human
 from agent.collectors import HostPaths
 from agent.config import Config
@@ -22,6 +23,7 @@ from agent.plans import plans
 from agent.schedule import Plan
 from agent.series import host_labels
 from buffer import lock
+from buffer.errors import LimpetError
 from buffer.fs import RealFs
 from buffer.quarantine import Quarantine
 from buffer.status import status
@@ -35,7 +37,7 @@ class System(NamedTuple):
     """Where this host's files are, and its clocks; a test hands in its own."""
 
     run: str = "/run"
-    paths: HostPaths = HostPaths()
+    paths: HostPaths | None = None
     free: Callable[[str], tuple[int, int]] = RealFs().free
     wall: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
@@ -56,10 +58,11 @@ def look(
         *((f"backlog of {to.name}", timeout, _backlog(view, to.name)) for to in config.remote_write),
         ("quarantine", timeout, view.quarantine),
         ("clock", timeout, view.synchronized),
+        *((("mask", timeout, view.masked),) if config.mask else ()),
     ]
     steps += [
         (f"collector {plan.name}", min(timeout, plan.timeout), _collector(plan, view.system))
-        for plan in plans(config, host_labels(config), Silent(), view.system.paths)
+        for plan in plans(config, host_labels(config), Silent(), view.mask(), view.system.paths)
     ]
     for title, patience, take in steps:
         yield step(HERE, title, _found(take, patience), known)
@@ -179,6 +182,26 @@ class _View:
             "See the receivers' words: limpet buffer quarantine list. Mend the cause, then replay or drop them.",
         )
 
+    def masked(self) -> Finding:
+        """The key with which names are masked."""
+        try:
+            _, note = mask.look(self._dir, self.config.mask)
+        except LimpetError as error:
+            return wrong(error.what, error.do)
+        said = ", ".join(self.config.mask)
+        if note is None:
+            return fine(f"{said}, by the key in {self._dir}")
+        return untold(
+            f"{said}: {note}", "The agent makes its key when it starts; run this as its user or as root."
+        )
+
+    def mask(self) -> mask.Mask:
+        """What hides names in this report; a key that cannot be used has a step of its own."""
+        try:
+            return mask.look(self._dir, self.config.mask)[0]
+        except LimpetError:
+            return mask.Mask(self.config.mask, os.urandom(mask.KEY_BYTES))
+
     def synchronized(self) -> Finding:
         """As far as a time service leaves a trace; there is no portable way to ask the kernel."""
         run = self.system.run
@@ -215,7 +238,12 @@ def _collector(plan: Plan, system: System) -> Callable[[], Finding]:
         took = system.clock() - begun
         if (problem := plan.problem()) is not None:
             return wrong(problem, off)
-        return fine(f"{len(values)} samples in {took * 1000:.1f} ms")
+        said = f"{len(values)} samples in {took * 1000:.1f} ms"
+        if unread := plan.unread():
+            return warning(
+                f"{said}, but not all: {'; '.join(unread)}", "Mend it, or leave it out (exclude_*)."
+            )
+        return fine(said)
 
     return run
 

@@ -41,7 +41,7 @@ DIGITS = 4
 
 
 class Scrape:
-    """A collector that scrapes one target."""
+    """A collector that scrapes one target. `words` says what of an error may be told."""
 
     def __init__(
         self,
@@ -51,8 +51,9 @@ class Scrape:
         log: Logger,
         relabel: Relabel | None = None,
         fetch: Callable[[], Exposition] | None = None,
+        words: Callable[[Exception], str] = str,
     ) -> None:
-        self._log = log
+        self._log, self._words = log, words
         self._fetch = fetch or Fetcher(target, timeout, __version__).get
         self._job, self._instance = target.job, target.instance
         ours = {**host, "job": target.job, "instance": target.instance}
@@ -73,7 +74,7 @@ class Scrape:
         try:
             values, scraped = self._scrape()
         except (ScrapeFailed, ParseError, TooLarge) as error:
-            self._failed(str(error))
+            self._failed(self._words(error))
             return self._reports, [0.0, round(time.perf_counter() - begun, DIGITS), 0.0]
         if self.error is not None:
             self.error = None

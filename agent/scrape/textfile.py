@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from agent.collectors.metric import Labels, Metric
@@ -54,10 +54,16 @@ class _Told(NamedTuple):
 
 
 class Textfile:
-    """A collector that reads a folder."""
+    """A collector that reads a folder. `words` says what of an error may be told."""
 
-    def __init__(self, folder: str, host: Mapping[str, str], log: Logger) -> None:
-        self._folder, self._log = folder, log
+    def __init__(
+        self,
+        folder: str,
+        host: Mapping[str, str],
+        log: Logger,
+        words: Callable[[Exception], str] = str,
+    ) -> None:
+        self._folder, self._log, self._words = folder, log, words
         self._host = {name: value for name, value in host.items() if value}
         self._tables: dict[str, Table] = {}
         self._told: dict[str, _Told] = {}
@@ -108,7 +114,7 @@ class Textfile:
         except _Refused as refused:
             return _Told(None, 0.0, error=str(refused))
         except ParseError as error:
-            return _Told(stamp, mtime, error=str(error))
+            return _Told(stamp, mtime, error=self._words(error))
         except FileNotFoundError as error:
             return _Told(None, 0.0, error=_reason(error)) if os.path.islink(path) else None
         except OSError as error:

@@ -40,6 +40,7 @@ def measure(server: Server, quick: bool) -> Iterator[Figure]:
         folder = Path(name)
         certs = make_certs(folder)
         yield from parts.commands()
+        yield from parts.collecting(15 if quick else 60)
         yield parts.on_disk(folder, recording)
         yield parts.appending(folder, recording, 200, 2_000 if quick else 20_000)
         yield from parts.encoding(recording, 50_000 if quick else 500_000)

@@ -9,15 +9,19 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count, cycle, islice, product
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import snappy
 
+from agent.collectors import COLLECTORS, HostPaths
+from agent.mask import Mask
 from agent.sender.encode import Encoded, Encoder
 from agent.sender.encode1 import Encoder1
 from agent.sender.encode2 import Encoder2
+from agent.watched import Watched
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from tests.bench import replay
@@ -29,6 +33,8 @@ FULL = 256 << 20
 SEGMENT = 4 << 20
 NOISE = 4_000
 RUNS = 5
+FIVE = ("cpu", "memory", "disk_io", "network", "disk_usage")
+WARM = 200
 FULL_BATCH = 10_000
 END_MS = 1_790_000_000_000
 
@@ -157,6 +163,34 @@ def fill_up(data_dir: Path, recording: replay.Recording) -> None:
             break
         buffer.append(ticks)
     buffer.close()
+
+
+def collecting(rounds: int) -> list[Figure]:
+    """CPU of a round of the five collectors: a second apart, when the caches have seen something else, and at once."""
+    collects = [
+        Watched(name, partial(COLLECTORS[name].build, COLLECTORS[name].options()), 5.0, HostPaths(), Mask())
+        for name in FIVE
+    ]
+
+    def round_() -> tuple[float, int]:
+        begun = time.process_time()
+        samples = sum(len(collect(time.monotonic())) for collect in collects)
+        return time.process_time() - begun, samples
+
+    round_()
+    cold, samples = list[float](), 0
+    for _ in range(rounds):
+        time.sleep(1)
+        spent, samples = round_()
+        cold.append(spent)
+    warm = median(round_()[0] for _ in range(WARM))
+    how = f"{', '.join(FIVE)}: {samples} series; "
+    return [
+        Figure(
+            "CPU of a round of collecting", mean(cold) * 1e3, "ms", 3, f"{how}mean of {rounds}, 1 s apart"
+        ),
+        Figure("CPU of that, at once", warm * 1e3, "ms", 3, f"median of {WARM}"),
+    ]
 
 
 def commands() -> list[Figure]:

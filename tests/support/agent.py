@@ -31,6 +31,7 @@ class Agent:
     def __init__(self, folder: Path, remote_write: list[dict[str, Any]], **config: Any) -> None:
         self.folder, self.data_dir = folder, folder / "data"
         self.program: list[str | Path] = ["-m", "agent"]
+        self.inside: list[str] = []  # in front of the command: what runs it elsewhere
         # Whoever runs the tests may be a service of systemd; the agent is none.
         self.environment = {key: value for key, value in os.environ.items() if key != "INVOCATION_ID"}
         self.config_file, self.log = folder / "limpet.yaml", folder / "agent.log"
@@ -54,7 +55,14 @@ class Agent:
     def start(self) -> float:
         """Start it, and return the time at which it said that it has begun."""
         self.config_file.write_text(yaml.safe_dump(self.config))
-        command = [sys.executable, *map(str, self.program), "run", "--config", str(self.config_file)]
+        command = [
+            *self.inside,
+            sys.executable,
+            *map(str, self.program),
+            "run",
+            "--config",
+            str(self.config_file),
+        ]
         with self.log.open("ab") as log:
             before = log.tell()
             self._process = subprocess.Popen(tied(command), stdout=log, stderr=log, env=self.environment)

@@ -1,18 +1,22 @@
 """Recorded hosts: two readings of the same kernel files, ten seconds apart, under tests/fixtures/hosts.
 
-`vm` is a small virtual machine as it was, `server` is made by hand to hold what is rare.
+`vm` is a small virtual machine as it was, `server` is made by hand to hold what is rare; the README there tells of
+the others, which have all their series beside them.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from agent.collectors import COLLECTORS, Collect, HostPaths, Labels, Sample
 
 HOSTS = Path(__file__).parents[1] / "fixtures" / "hosts"
 SECONDS = 10.0
+KINDS = ["laptop", "storage", "raspberrypi", "container", "microvm", "noswap"]
 
 Values = dict[tuple[str, Labels], float]
 
@@ -31,11 +35,11 @@ class Host:
     def file(self, path: str) -> Path:
         return self.root / path
 
-    def collector(self, name: str, **options: tuple[str, ...]) -> Collect:
+    def collector(self, name: str, **options: Any) -> Collect:
         kind = COLLECTORS[name]
         return kind.build(kind.options(**options), self.paths)
 
-    def both(self, name: str, **options: tuple[str, ...]) -> tuple[Values, Values]:
+    def both(self, name: str, **options: Any) -> tuple[Values, Values]:
         """The values of a run on each of the two readings."""
         collect = self.collector(name, **options)
         first = values(collect(1000.0))
@@ -62,3 +66,17 @@ def of(found: Values, **labels: str) -> dict[str, float]:
 def labelled(found: Values, label: str) -> set[str]:
     """All values of one label."""
     return {value for _, labels in found for key, value in labels if key == label}
+
+
+SERIES = re.compile(r"([a-z0-9_]+)(?:{(.*)})? (\S+)")
+
+
+def expected(name: str, at: str) -> Values:
+    """The series beside a host's instant."""
+    found: Values = {}
+    for line in (HOSTS / name / at / "expected.prom").read_text().splitlines():
+        match = SERIES.fullmatch(line)
+        assert match, line
+        labels = tuple(re.findall(r'([a-z]+)="(.*?)"', match[2] or ""))
+        found[match[1], labels] = float(match[3])
+    return found

@@ -99,8 +99,10 @@ def test_one_file_missing_costs_its_series_and_the_interval_goes_on(tmp_path: Pa
 
 
 def test_lines_that_are_not_the_kernels() -> None:
-    assert parse_stat(b"cpu  1 2 3\ncpu0 a b c d e f\ncpux\nbtime 5\n\n") == {}
-    assert parse_stat(b"") == {}
+    assert parse_stat(b"cpu  1 2 3\ncpu0 a b c d e f\ncpux\nbtime 5\n\n") == ({}, 3)
+    assert parse_stat(b"cpu  1 2 3 4 -5\ncpu0 1 2 3 4 99999999999999999999\n") == ({}, 2)
+    assert parse_stat(b"") == ({}, 1)
     old = b"cpu  10 1 5 100 7\ncpu0 10 1 5 100 7\n"  # a kernel without irq, softirq and steal
-    assert parse_stat(old)[b"0"] == Times(user=10, system=5, idle=100, iowait=7, busy=16)
-    assert parse_loadavg(b"0.10 0.20\n") == parse_loadavg(b"a b c\n") == parse_loadavg(b"") == ()
+    assert parse_stat(old)[0][b"0"] == Times(user=10, system=5, idle=100, iowait=7, busy=16)
+    for bad in (b"0.10 0.20\n", b"a b c\n", b"", b"nan 1 1\n", b"inf 1 1\n", b"-1 0 0\n"):
+        assert parse_loadavg(bad) == ((), 1)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.collectors import Labels
+from agent.collectors import Labels, Trouble
+from agent.collectors.asking import Asker
 from agent.collectors.disk_usage import Place, Space, choose, disk_usage, parse_mountinfo, space_samples
 from agent.collectors.options import DiskUsageOptions
 from tests.support.hosts import HOSTS, Host, of, values
 
-SERVER = parse_mountinfo((HOSTS / "server/first/proc/self/mountinfo").read_bytes())
+SERVER, _ = parse_mountinfo((HOSTS / "server/first/proc/self/mountinfo").read_bytes())
 ROOT: Labels = (("device", "/dev/sda1"), ("fstype", "ext4"), ("mountpoint", "/"))
 DEFAULT = DiskUsageOptions()
 
@@ -43,9 +44,9 @@ def test_the_path_to_ask_is_in_bytes_and_the_label_is_text() -> None:
     content = (
         b"1 0 8:1 / /caf\xe9\\040\xc3\xa9 rw - ext4 /dev/sda1 rw\n2 0 8:2 / /cr\rin rw - xfs /dev/sdb rw\n"
     )
-    first, second = choose(parse_mountinfo(content), DEFAULT)
+    first, second = choose(parse_mountinfo(content)[0], DEFAULT)
     assert first.path == b"/caf\xe9 \xc3\xa9"
-    assert dict(first.labels)["mountpoint"] == "/caf\ufffd \u00e9"
+    assert dict(first.labels)["mountpoint"] == "/caf\\xe9 \u00e9"
     assert second.path == b"/cr\rin"
 
 
@@ -104,11 +105,13 @@ def test_one_that_does_not_answer_costs_its_own_series() -> None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
         return Space(4096, 100, 50, 50, 0, 0)
 
-    both = disk_usage(lambda: [Place(b"/gone", other), Place(b"/", ROOT)], ask)
-    assert {sample.labels for sample in both(0.0)} == {ROOT}
-    with pytest.raises(OSError, match=r"[Ss]tale"):
-        disk_usage(lambda: [Place(b"/gone", other)], ask)(0.0)
-    assert disk_usage(list, ask)(0.0) == []
+    asker, told = Asker[Place, Space](lambda place: ask(place.path), 2.0), list[Trouble]()
+    both = [Place(b"/gone", other), Place(b"/", ROOT)]
+    assert {sample.labels for sample in disk_usage(lambda: both, asker, told.append)(0.0)} == {ROOT}
+    assert told == [Trouble("mountpoint", "/gone", "stale file handle")]
+    with pytest.raises(OSError, match="none of 1 file systems"):
+        disk_usage(lambda: both[:1], asker)(0.0)
+    assert disk_usage(list, asker)(0.0) == []
 
 
 def test_mounts_are_asked_where_they_are_and_read_again_when_they_change(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_both_files_missing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_kernel_without_available() -> None:
-    fields = parse_meminfo(b"MemTotal: 100 kB\nMemFree: 10 kB\nBuffers: 5 kB\nCached: 25 kB\n")
+    fields, _ = parse_meminfo(b"MemTotal: 100 kB\nMemFree: 10 kB\nBuffers: 5 kB\nCached: 25 kB\n")
     found = of(values(memory_samples(fields)))
     assert found["memory_available_bytes"] == 40 * KIB
     assert found["memory_usage_percent"] == 60
@@ -66,7 +66,7 @@ def test_a_kernel_without_available() -> None:
 
 
 def test_a_container_that_sees_more_available_than_it_has() -> None:
-    found = of(values(memory_samples(parse_meminfo(b"MemTotal: 100 kB\nMemAvailable: 900 kB\n"))))
+    found = of(values(memory_samples(parse_meminfo(b"MemTotal: 100 kB\nMemAvailable: 900 kB\n")[0])))
     assert found["memory_used_bytes"] == 0
     assert found["memory_usage_percent"] == 0
 
@@ -75,19 +75,24 @@ def test_a_container_that_sees_more_available_than_it_has() -> None:
     "content", [b"", b"MemTotal\n", b"MemTotal:\n", b"MemTotal: -5 kB\n", b"MemTotal: x kB\n"]
 )
 def test_lines_that_are_not_the_kernels(content: bytes) -> None:
-    assert memory_samples(parse_meminfo(content)) == []
+    fields, wrong = parse_meminfo(content)
+    assert memory_samples(fields) == []
+    assert wrong == 1
 
 
 @pytest.mark.parametrize(
-    ("vmstat", "kills"),
+    ("vmstat", "kills", "wrong"),
     [
-        (b"a 1\noom_kill 7\nb 2\n", [7]),
-        (b"a 1\noom_kill 7", [7]),
-        (b"a 1\nnot_oom_kill 7\n", []),
-        (b"a 1\noom_kill_other 7\n", []),
-        (b"a 1\noom_kill x\n", []),
-        (b"", []),
+        (b"a 1\noom_kill 7\nb 2\n", [7], 0),
+        (b"a 1\noom_kill 7", [7], 0),
+        (b"a 1\nnot_oom_kill 7\n", [], 0),
+        (b"a 1\noom_kill_other 7\n", [], 0),
+        (b"a 1\noom_kill x\n", [], 1),
+        (b"a 1\noom_kill 99999999999999999999999\n", [], 1),
+        (b"", [], 0),
     ],
 )
-def test_oom_kills(vmstat: bytes, kills: list[int]) -> None:
-    assert [sample.value for sample in oom_samples(vmstat)] == kills
+def test_oom_kills(vmstat: bytes, kills: list[int], wrong: int) -> None:
+    samples, wrong_lines = oom_samples(vmstat)
+    assert [sample.value for sample in samples] == kills
+    assert wrong_lines == wrong

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
+from agent.collectors.disk_io import is_partition
 from agent.collectors.names import MOST, Names
 from agent.collectors.network import parse_speed
 from tests.support.hosts import Host, labelled, of, values
@@ -116,7 +116,7 @@ def test_without_interfaces_there_are_sockets_and_without_both_an_error(tmp_path
     assert {sample.name for sample in host.collector("network")(0.0)} == {"network_connections"}
     for name in ("sockstat", "sockstat6", "snmp"):
         host.file(f"proc/net/{name}").unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OSError, match="neither"):
         host.collector("network")(0.0)
 
 
@@ -139,13 +139,24 @@ def test_the_speed_is_read_again_after_a_minute(tmp_path: Path) -> None:
 
 
 def test_interfaces_that_come_and_go_do_not_fill_the_memory() -> None:
-    names = Names("interface", re.compile("veth.*"))
+    names = Names("interface", lambda name: not name.startswith("veth"))
     kept = names[b"eth0"]
     assert kept == (("interface", "eth0"),)
-    for n in range(3 * MOST):
-        assert names[b"veth%d" % n] is None
-        assert len(names) <= MOST
+    for run in range(30):
+        names.begin()
+        for n in range(MOST // 10):
+            assert names[b"veth%d" % (run * MOST + n)] is None
+        assert len(names) <= MOST + MOST // 10
     assert names[b"eth0"] == kept
+
+
+def test_a_run_meets_more_names_than_are_remembered() -> None:
+    names = Names("device", lambda name: True, is_partition)
+    for _ in range(2):
+        names.begin()
+        for disk in range(MOST):
+            assert names[b"disk%dn" % disk]
+            assert names[b"disk%dn1" % disk] is None  # its disk is remembered
 
 
 @pytest.mark.parametrize(

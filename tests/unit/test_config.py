@@ -70,7 +70,7 @@ WRONG = [
     # unknown keys
     ("colect: {}", "colect", "Did you mean collect?"),
     ("max_size: 1GiB", "max_size", "It belongs at buffer.max_size"),
-    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, collect, buffer, remote_write, log"),
+    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, remote_write, log"),
     ("collect: {intervall: 1s}", "collect.intervall", "Did you mean interval?"),
     ("collect: {collectors: {cpus: {}}}", "collect.collectors.cpus", "Did you mean cpu?"),
     (
@@ -96,7 +96,14 @@ WRONG = [
     ('"a\\nb": 1', "'a\\nb'", "unknown key"),
     # what is not here yet, and what is called otherwise
     ("history: {raw: 7d}", "history", "not in this version"),
-    ("mask: [device]", "mask", "not in this version"),
+    ("mask: [disk]", "mask[0]", "expected mountpoint, device or interface, got 'disk'"),
+    ("mask: device", "mask", "expected a list, got a text"),
+    ("collect: {mask: [device]}", "collect.mask", "Write it at the top of the file."),
+    (
+        "collect: {collectors: {disk_io: {partitions: 1}}}",
+        "collect.collectors.disk_io.partitions",
+        "true or false",
+    ),
     ("buffer: {on_full: sometimes}", "buffer.on_full", "thin"),
     (destination("start: yesterday"), "remote_write[0].start", "oldest"),
     (
@@ -648,6 +655,36 @@ def test_a_collectors_options_are_its_own() -> None:
     text = "collect: {collectors: {disk_io: {interval: 5s, exclude_devices: ['sd[a-c]']}}}"
     planned = {one.name: one for one in load(text, "f.yaml").config.collect.plan()}["disk_io"]
     assert planned.options == COLLECTORS["disk_io"].options(exclude_devices=("sd[a-c]",))
+
+
+def test_the_host_from_inside_a_container(tmp_path: Path) -> None:
+    def paths(text: str) -> tuple[HostPaths, tuple[str, ...]]:
+        config, warnings = load(
+            f"collect: {{{text}}}\nremote_write: [{{url: {URL}}}]", str(tmp_path / "f.yaml")
+        )
+        return config.collect.paths(), warnings
+
+    assert paths("") == paths("host_root: /") == (HostPaths(), ())
+    assert paths("host_root: /host/") == (HostPaths("/host/proc", "/host/sys", "/host"), ())
+    assert paths("host_root: /host, procfs: /p, sysfs: /s/") == (HostPaths("/p", "/s", "/host"), ())
+    assert paths("host_root: host")[0].root == str(tmp_path / "host")
+    found, [warning] = paths("procfs: /host/proc")
+    assert found == HostPaths("/host/proc", "/sys", "")
+    assert "collect.procfs: mount points are asked in this root all the same" in warning
+
+
+def test_the_hosts_folders_must_be_there(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("collect: {host_root: host, procfs: f.yaml}\nremote_write: []")
+    with pytest.raises(ConfigErrors) as caught:
+        load_file(file)
+    assert [(problem.path, problem.what) for problem in caught.value.problems] == [
+        ("collect.host_root", f"{tmp_path / 'host'} cannot be read: no such file or directory"),
+        ("collect.procfs", f"{file} cannot be read: not a directory"),
+    ]
+    (tmp_path / "host").mkdir()
+    file.write_text("collect: {host_root: host}\nremote_write: []")
+    assert load_file(file).config.collect.host_root == str(tmp_path / "host")
 
 
 def test_no_label_can_clash_with_those_of_a_collector() -> None:

@@ -10,11 +10,13 @@ import pytest
 import structlog
 
 from agent import __version__, health
-from agent.collectors import Metric, Sample
+from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
 from agent.config import QueueConfig, RemoteWrite
+from agent.mask import Mask
 from agent.schedule import Plan, Schedule, SystemClock
 from agent.sender.lane import Lane, open_lane
 from agent.series import Columns
+from agent.watched import Watched
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
@@ -45,9 +47,21 @@ class Rig:
             to, cursor, self.buffer, kept, __version__, log, from_boot=frozenset(), labels={}
         )
         self.plan = Plan("cpu", lambda _now: [], Columns((), {}), 10, 5, "web-01")
-        self.schedule = Schedule([self.plan], self.buffer, "0" * 32, log, SystemClock())
+        self.watched = Watched("disk_usage", self._hanging, 5.0, HostPaths(), Mask())
+        self.watched(-60.0)
+        other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
+        self.schedule = Schedule([self.plan, other], self.buffer, "0" * 32, log, SystemClock())
         self._collect = health.build(self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW)
         self.ticks = 0
+
+    def _hanging(self, paths: HostPaths) -> Collect:
+        """A collector over a mount that hangs."""
+
+        def collect(now: float) -> list[Sample]:
+            paths.tell(Trouble("mountpoint", "/net", "it does not answer", stuck=True))
+            return []
+
+        return collect
 
     def samples(self) -> list[Sample]:
         return self._collect(0.0)
@@ -154,6 +168,22 @@ def test_the_collectors(rig: Rig) -> None:
     assert rig.value("limpet_collector_duration_seconds", collector="cpu") == 0.123
     assert rig.value("limpet_collector_failures_total", collector="cpu") == 3
     assert rig.value("limpet_collector_timeouts_total", collector="cpu") == 2
+
+
+def test_what_a_collector_cannot_read(rig: Rig) -> None:
+    def unreadable() -> float:
+        return rig.value("limpet_collector_unreadable_total", collector="disk_usage")
+
+    stuck = {"collector": "disk_usage", "mountpoint": "/net"}
+    assert unreadable() == 1
+    assert rig.value("limpet_collector_stuck_seconds", **stuck) == 60
+    rig.watched(-10.0)
+    assert unreadable() == 2
+    assert rig.value("limpet_collector_stuck_seconds", **stuck) == 60  # since it began
+    rig.watched._collect = lambda now: []
+    rig.watched(-5.0)
+    assert unreadable() == 2
+    assert "limpet_collector_stuck_seconds" not in {sample.name for sample in rig.samples()}
 
 
 def test_what_was_delivered(rig: Rig) -> None:

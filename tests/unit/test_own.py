@@ -12,6 +12,7 @@ import pytest
 from agent import own
 from agent.collectors import CollectorKind, HostPaths, Metric, Options, Sample
 from agent.config import ConfigErrors, load
+from agent.mask import Mask
 from agent.plans import plans
 from tests.support.package import install
 from tests.unit.test_schedule import Log
@@ -83,7 +84,7 @@ def test_one_that_is_named_is_found_and_configured(folder: Path) -> None:
         True,
         ("b",),
     )
-    plan = plans(config, HOST, Log())[-1]
+    plan = plans(config, HOST, Log(), Mask())[-1]
     (series,), values = plan.run(0.0)
     assert (series.name, series.labels, series.help) == (
         "queue_jobs",

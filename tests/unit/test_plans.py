@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from agent.config import Config, Target, load
+from agent.mask import Mask
 from agent.plans import LOOKUP, SHARE, plans
 from agent.scrape.fetch import Exposition
 from agent.scrape.target import Scrape
 from agent.scrape.textfile import Textfile
+from agent.watched import Watched
 from tests.unit.test_schedule import Log
 
 HOST = {"hostname": "web-01"}
@@ -24,9 +26,9 @@ def config(collectors: str, more: str = "") -> Config:
 
 def test_without_targets_and_a_folder_there_are_the_six() -> None:
     for text in ("", "scrape: {}", "scrape: {targets: []}, textfile: {directory: null}", "textfile: null"):
-        assert [plan.name for plan in plans(config(text), HOST, Log())] == BUILT_IN
+        assert [plan.name for plan in plans(config(text), HOST, Log(), Mask())] == BUILT_IN
     off = "scrape: {enabled: false, targets: [{url: 'http://x', job: a}]}, textfile: {enabled: no, directory: /x}"
-    assert [plan.name for plan in plans(config(off), HOST, Log())] == BUILT_IN
+    assert [plan.name for plan in plans(config(off), HOST, Log(), Mask())] == BUILT_IN
 
 
 def test_each_target_is_a_plan_of_its_own() -> None:
@@ -35,7 +37,9 @@ def test_each_target_is_a_plan_of_its_own() -> None:
         "{url: 'https://x/metrics', job: app, interval: 1m, timeout: 20s}, "
         "{url: 'http://[::1]:80/m', job: app, interval: 1s}"
     )
-    found = plans(config(f"scrape: {{interval: 15s, targets: [{targets}]}}"), HOST, Log())[len(BUILT_IN) :]
+    found = plans(config(f"scrape: {{interval: 15s, targets: [{targets}]}}"), HOST, Log(), Mask())[
+        len(BUILT_IN) :
+    ]
     assert [(plan.name, plan.interval_ms, plan.apart) for plan in found] == [
         ("scrape/node/localhost:9100", 15_000, True),
         ("scrape/app/x:443", 60_000, True),
@@ -47,7 +51,7 @@ def test_each_target_is_a_plan_of_its_own() -> None:
 
 
 def test_text_files_are_one_plan(tmp_path: Path) -> None:
-    plan = plans(config(f"textfile: {{directory: {tmp_path}, interval: 30s}}"), HOST, Log())[-1]
+    plan = plans(config(f"textfile: {{directory: {tmp_path}, interval: 30s}}"), HOST, Log(), Mask())[-1]
     assert (plan.name, plan.interval_ms, plan.timeout, plan.apart) == ("textfile", 30_000, 5, False)
     assert isinstance(plan.collect, Textfile)
     (tmp_path / "a.prom").write_text("bad\n")
@@ -111,7 +115,7 @@ def test_relabeling_is_asked_once_for_a_series(monkeypatch: pytest.MonkeyPatch) 
     """
     head = "collect:\n  collectors:\n    scrape:\n      targets:\n      - url: http://x\n        job: app\n"
     text = f"{head}        metric_relabel_configs:{rules}"
-    plan = plans(load(text, "f.yaml").config, HOST, Log())[-1]
+    plan = plans(load(text, "f.yaml").config, HOST, Log(), Mask())[-1]
     scrape = plan.collect
     assert isinstance(scrape, Scrape)
     asked: list[str] = []
@@ -133,3 +137,34 @@ def test_relabeling_is_asked_once_for_a_series(monkeypatch: pytest.MonkeyPatch) 
     )
     assert values[0] == 2.0
     assert [s.name for s in series[1:]] == ["up", "scrape_duration_seconds", "scrape_samples_scraped"]
+
+
+def test_names_are_masked_whoever_tells_them(tmp_path: Path) -> None:
+    """In text files and scrapes, too, and in what is said of them; the series stay the same objects."""
+    masked = Mask(["device"], b"key")
+    text = (
+        f"textfile: {{directory: {tmp_path}}}, scrape: {{targets: [{{url: 'http://localhost:1', job: a}}]}}"
+    )
+    found = {plan.name: plan for plan in plans(config(text), HOST, Log(), masked)}
+    for name in ("cpu", "disk_usage"):
+        assert isinstance(found[name].collect, Watched)
+    textfile, scrape = found["textfile"], found["scrape/a/localhost:1"]
+    good = tmp_path / "a.prom"
+    good.write_text('smart_ok{device="/dev/acme",disk="x"} 1\n')
+    series, _ = textfile.run(0.0)
+    assert dict(series[0].labels) == {
+        "device": masked.value("device", "/dev/acme"),
+        "disk": "x",
+        "hostname": "web-01",
+    }
+    assert textfile.run(1.0)[0] is series
+
+    good.write_text('smart_ok{device="/dev/acme",device="b"} 1\n')
+    textfile.run(2.0)
+    assert textfile.problem() == f"{good}: the label device is there twice"
+    assert isinstance(scrape.collect, Scrape)
+    for body in (b'up{device="/dev/acme"} 1\n', b'up{device="/dev/acme} 1\n'):
+        scrape.collect._fetch = lambda body=body: Exposition(body, False)  # type: ignore[misc]
+        told = scrape.run(3.0)
+        assert "acme" not in f"{told} {scrape.problem()}"
+    assert scrape.problem() == "not a sample"

@@ -147,13 +147,18 @@ def test_rounds_of_jobs_that_hang_and_return_leave_no_thread_behind(workers: Wor
         assert len(workers._left) <= 1
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_job_that_ends_its_thread_stops_nobody(workers: Workers[str]) -> None:
+@pytest.mark.parametrize("leaving", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException()])
+def test_a_job_that_wants_to_end_its_thread_ends_nothing(
+    workers: Workers[str], leaving: BaseException
+) -> None:
     def leave() -> str:
-        raise SystemExit
+        raise leaving
 
-    assert results(workers.run([Job("leaves", leave), quick("a")])) == {"a": "a"}
+    first, second = workers.run([Job("leaves", leave), quick("a")])
+    assert (first.result, first.error) == (None, leaving)
+    assert second.result == "a"
     assert results(workers.run([quick("b")])) == {"b": "b"}
+    assert len(threads()) == 1
 
 
 def test_many_short_rounds_lose_and_repeat_nothing(workers: Workers[str]) -> None:

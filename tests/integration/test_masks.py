@@ -1,0 +1,126 @@
+"""Masked names, end to end: what the real agent stores, logs and tells holds none of them, and stays comparable."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.collectors import COLLECTORS, HostPaths
+from agent.mask import KEY_FILE
+from tests.support.agent import Agent
+from tests.support.net import wait_for
+
+LIMPET = str(Path(sys.executable).with_name("limpet"))
+MASKED = ("mountpoint", "device", "interface")
+DEADLINE = 30.0
+DIGITS = re.compile("[0-9a-f]{12}")
+# Tmpfs too, so that a host of containers has something to mask.
+USAGE = {"interval": "1s", "include_fstypes": [".*"]}
+
+
+def real_names() -> dict[str, set[str]]:
+    """The names on this machine, by label."""
+    found: dict[str, set[str]] = {label: set() for label in MASKED}
+    for name, kind in COLLECTORS.items():
+        options = kind.options(include_fstypes=(".*",)) if name == "disk_usage" else kind.options()
+        for sample in kind.build(options, HostPaths())(0.0):
+            for label, value in sample.labels:
+                if label in found:
+                    found[label].add(value)
+    return found
+
+
+def told(text: str, names: dict[str, set[str]]) -> list[str]:
+    """Which of the names a text holds; what is as short as `/` is no name that could be told from others."""
+    words = {name for of_label in names.values() for name in of_label if len(name) > 3 or name.isalnum()}
+    words -= {"tmpfs", "overlay", "rootfs"}  # sources that are called as their type is, which is told
+    return [name for name in words if re.search(rf"(?<![\w/.-]){re.escape(name)}(?![\w/.-])", text)]
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    collect = {"interval": "1s", "collectors": {"disk_usage": USAGE}}
+    return Agent(tmp_path / "agent", [], collect=collect, mask=list(MASKED))
+
+
+def labels_of(agent: Agent) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {label: set() for label in MASKED}
+    for labels in agent.buffered():
+        for label, value in labels:
+            if label in found:
+                found[label].add(value)
+    return found
+
+
+def limpet(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [LIMPET, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_nothing_that_leaves_the_agent_holds_a_name(agent: Agent) -> None:
+    names = real_names()
+    assert names["interface"] or names["device"]
+    with agent:
+        wait_for(lambda: len(labels_of(agent)["mountpoint"]) == len(names["mountpoint"]), DEADLINE, "ticks")
+        shown = [
+            limpet("collect", "--config", agent.config_file, *form)
+            for form in ((), ("--json",), ("--format", "prometheus"))
+        ]
+        shown.append(limpet("doctor", "--config", agent.config_file))
+        shown.append(limpet("buffer", "tail", "-n", "200", "--config", agent.config_file))
+        shown.append(limpet("buffer", "status", "--json", "--config", agent.config_file))
+        collected = json.loads(shown[1].stdout)
+        first = labels_of(agent)
+        agent.stop()
+    for label in MASKED:
+        assert len(first[label]) == len(names[label])
+        assert all(DIGITS.fullmatch(value) for value in first[label])
+    for done in shown:
+        assert told(done.stdout + done.stderr, names) == []
+        assert done.stdout
+    assert told(agent.log.read_text(), names) == []
+    # `collect` reads the agent's key, so its values are the same.
+    interfaces = {one["labels"]["interface"] for one in collected if "interface" in one["labels"]}
+    assert interfaces == first["interface"]
+
+    with agent:  # and they are the same after a restart
+        count = len(agent.buffered())
+        wait_for(lambda: agent.events("agent.started", 0)[1:], DEADLINE, "the second start")
+        wait_for(lambda: len(agent.buffered()) >= count, DEADLINE, "ticks")
+        agent.stop()
+    assert labels_of(agent) == first
+    key = agent.data_dir / KEY_FILE
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert key.stat().st_uid == os.geteuid()
+
+
+def test_collecting_without_the_key_masks_all_the_same_and_says_so(agent: Agent) -> None:
+    names = real_names()
+    agent.config_file.write_text(json.dumps(agent.config))
+    done = limpet("collect", "--json", "--config", agent.config_file)
+    assert done.returncode == 0
+    assert told(done.stdout, names) == []
+    assert done.stderr == "mask: there is no key yet; what is masked is masked otherwise than by the agent\n"
+    assert not agent.data_dir.exists()
+
+
+def test_a_key_that_is_damaged_stops_the_start_and_says_what_to_do(agent: Agent) -> None:
+    agent.config_file.write_text(json.dumps(agent.config))
+    agent.data_dir.mkdir(parents=True)
+    (agent.data_dir / KEY_FILE).write_text("spoiled")
+    for command in ("run", "collect"):
+        done = limpet(command, "--config", agent.config_file)
+        assert done.returncode == 2
+        assert (
+            f"mask: {agent.data_dir / KEY_FILE} cannot be used: it does not hold 64 hex digits."
+            in done.stderr
+        )
+        assert "Traceback" not in done.stderr
+    assert (agent.data_dir / KEY_FILE).read_text() == "spoiled"

@@ -1,0 +1,192 @@
+"""The rates of whole collectors over a host's life, against a model: growth divided by monotonic time, or nothing.
+
+What happens to a device in the model: it counts on, a counter wraps or is set back, it is unplugged and plugged
+in again, its line is short of a key for a run, and no time passes. The wall clock is not asked by any of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.collectors import Collect, Sample
+from agent.collectors.cpu import Times, cpu
+from agent.collectors.disk_io import Disk, disk_io
+from agent.collectors.names import Names
+from agent.collectors.network import Interface, network
+from tests.support.hosts import of, values
+
+DEVICES = [b"sda", b"sdb"]
+WRAP = 2**32  # what a 32-bit kernel counts to, and every kernel for milliseconds
+
+
+class Life:
+    """What the kernel counts for each device that is plugged in, of `width` counters."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.counters: dict[bytes, list[int]] = {}
+
+    def happen(self, device: bytes, event: str, growth: int, at: int) -> None:
+        if event == "unplug":
+            self.counters.pop(device, None)
+        elif event == "plug" or device not in self.counters:
+            self.counters[device] = [growth % 1000] * self.width
+        elif event == "reset":
+            self.counters[device] = [0] * self.width
+        elif event == "wrap":
+            self.counters[device][at % self.width] += growth
+            self.counters[device] = [value % WRAP for value in self.counters[device]]
+        else:
+            for place in range(self.width):
+                self.counters[device][place] += growth * (place + 1)
+
+    def read(self) -> dict[bytes, tuple[int, ...]]:
+        return {device: tuple(values) for device, values in self.counters.items()}
+
+
+events = st.tuples(
+    st.sampled_from(DEVICES),
+    st.sampled_from(["grow", "grow", "grow", "wrap", "reset", "unplug", "plug"]),
+    st.integers(0, 2**33),
+    st.integers(0, 7),
+)
+rounds = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.001, 1.0, 10.0, 86_400.0]), st.lists(events, max_size=4)), max_size=8
+)
+
+
+def run_life(
+    collect: Collect, life: Life, script: list[tuple[float, list[tuple[bytes, str, int, int]]]]
+) -> None:
+    """Run the collector after each round of events, and compare what it says of each device."""
+    now, last, before = 1000.0, 0.0, dict[bytes, tuple[int, ...]]()
+    for number, (wait, happened) in enumerate(script):
+        now += wait
+        for event in happened:
+            life.happen(*event)
+        after = life.read()
+        found = values(collect(now))
+        for device in DEVICES:
+            mine = {name: value for (name, labels), value in found.items() if device.decode() == labels[0][1]}
+            rates = {name: value for name, value in mine.items() if not name.endswith("_total")}
+            if device not in after:
+                assert mine == {}
+                continue
+            assert any(name.endswith("_total") for name in mine)  # the counters are there in every run
+            grown = [b - a for a, b in zip(before.get(device, ()), after[device], strict=False)]
+            if number == 0 or wait <= 0 or device not in before or min(grown) < 0:
+                assert rates == {}
+            else:
+                assert rates
+                check(rates, grown, now - last)
+        before, last = after, now
+
+
+def check(rates: Mapping[str, float], grown: list[int], seconds: float) -> None:
+    assert all(math.isfinite(value) and value >= 0 for value in rates.values())
+    if "disk_io_util_percent" in rates:
+        reads, read_bytes, read_ms, writes, written, write_ms, io_ms, weighted = grown
+        expected = {
+            "disk_read_bytes_per_sec": read_bytes / seconds,
+            "disk_write_bytes_per_sec": written / seconds,
+            "disk_read_ops_per_sec": reads / seconds,
+            "disk_write_ops_per_sec": writes / seconds,
+            "disk_read_time_ms": read_ms / reads if reads else 0,
+            "disk_write_time_ms": write_ms / writes if writes else 0,
+            "disk_await_time_ms": (read_ms + write_ms) / (reads + writes) if reads + writes else 0,
+            "disk_io_util_percent": min(100, 100 * io_ms / (1000 * seconds)),
+            "disk_queue_length": weighted / (1000 * seconds),
+        }
+    else:
+        received, packets_in, _, _, sent, packets_out, _, _ = grown
+        expected = {
+            "network_bytes_recv_per_sec": received / seconds,
+            "network_bytes_sent_per_sec": sent / seconds,
+            "network_packets_recv_per_sec": packets_in / seconds,
+            "network_packets_sent_per_sec": packets_out / seconds,
+            "network_bandwidth_usage_percent": 100 * max(received, sent) / seconds / 125_000_000,
+        }
+    assert rates == {name: pytest.approx(value, rel=1e-9, abs=0.51) for name, value in expected.items()}
+
+
+@given(rounds)
+def test_disks(script: list[tuple[float, list[tuple[bytes, str, int, int]]]]) -> None:
+    life = Life(8)
+
+    def read(names: Names) -> dict[bytes, Disk]:
+        return {device: counters for device, counters in life.read().items() if names[device]}
+
+    run_life(disk_io(Names("device", lambda name: True), read), life, script)
+
+
+@given(rounds)
+def test_interfaces(script: list[tuple[float, list[tuple[bytes, str, int, int]]]]) -> None:
+    life = Life(8)
+
+    def read(names: Names) -> dict[bytes, Interface]:
+        return {device: counters for device, counters in life.read().items() if names[device]}
+
+    names = Names("interface", lambda name: True)
+    run_life(network(names, read, lambda name: 1000, list), life, script)
+
+
+ticks = st.integers(0, 2**63)
+
+
+@given(st.lists(st.tuples(*[ticks] * 3), min_size=1, max_size=6))
+def test_cores_that_count_anything(readings: list[tuple[int, int, int]]) -> None:
+    """Usage is a share of the ticks that passed, from 0 to 100, or it is absent."""
+    left = iter(readings)
+    before: tuple[int, int] | None = None
+
+    def read() -> dict[bytes, Times]:
+        busy, idle, iowait = next(left)
+        return {b"": Times(busy, 0, idle, iowait, busy)}
+
+    collect = cpu(100, read, lambda: (0.0, 0.0, 0.0))
+    for busy, idle, iowait in readings:
+        found = of(values(collect(0.0)), core="all")
+        now = (busy, idle + iowait)
+        grown = (now[0] - before[0], now[1] - before[1]) if before else (-1, -1)
+        if min(grown) < 0 or sum(grown) == 0:
+            assert found == {}
+        else:
+            assert found["cpu_usage_percent"] == pytest.approx(100 * grown[0] / sum(grown), abs=0.006)
+        before = now
+
+
+def test_a_wall_clock_that_is_set_changes_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates come of the monotonic time that is handed in; nothing in a run asks what time it is."""
+
+    def forbidden() -> float:
+        raise AssertionError("a collector asked the wall clock")
+
+    monkeypatch.setattr(time, "time", forbidden)
+    counted = iter([(0,) * 8, (10,) * 8])
+    collect = disk_io(Names("device", lambda name: True), lambda names: {b"sda": next(counted)})
+    collect(5.0)
+    assert of(values(collect(15.0)), device="sda")["disk_read_ops_per_sec"] == 1
+
+
+def test_a_run_that_was_left_out_makes_a_longer_interval_not_a_wrong_one() -> None:
+    counted = iter([(0,) * 8, (600,) * 8])
+    collect = disk_io(Names("device", lambda name: True), lambda names: {b"sda": next(counted)})
+    collect(0.0)
+    assert of(values(collect(60.0)), device="sda")["disk_read_ops_per_sec"] == 10
+
+
+def test_a_device_that_misses_a_run_starts_anew() -> None:
+    script: list[dict[bytes, Disk]] = [{b"sda": (100,) * 8}, {}, {b"sda": (900,) * 8}, {b"sda": (910,) * 8}]
+    readings = iter(script)
+    collect = disk_io(Names("device", lambda name: True), lambda names: next(readings))
+    rates: list[float | None] = []
+    for now in (0.0, 10.0, 20.0, 30.0):
+        found: list[Sample] = collect(now)
+        rates.append(of(values(found), device="sda").get("disk_read_ops_per_sec"))
+    assert rates == [None, None, None, 1.0]
