@@ -57,7 +57,7 @@ class Textfile:
     """A collector that reads a folder."""
 
     def __init__(self, folder: str, host: Mapping[str, str], log: Logger) -> None:
-        self._folder, self._log = folder, log
+        self._folder, self._log = os.path.normpath(folder), log
         self._host = {name: value for name, value in host.items() if value}
         self._tables: dict[str, Table] = {}
         self._told: dict[str, _Told] = {}
