@@ -77,9 +77,10 @@ class Table:
             _cut_end(lines)
         comments = [line for line in lines if line[:1] == b"#"]
         if comments != self._comments or openmetrics != self._openmetrics:
-            self._forget()
-            self._families = metadata(comments, openmetrics=openmetrics)
-            self._comments, self._openmetrics = comments, openmetrics
+            families = metadata(comments, openmetrics=openmetrics)
+            if families != self._families or openmetrics != self._openmetrics:
+                self._forget()
+            self._comments, self._families, self._openmetrics = comments, families, openmetrics
         parts = [line.rpartition(b" ") for line in lines if line and line[:1] != b"#"]
         keys, texts = [part[0] for part in parts], [part[2] for part in parts]
         timestamps = False

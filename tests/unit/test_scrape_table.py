@@ -276,6 +276,15 @@ def test_metadata_that_changes_is_seen() -> None:
     assert (series.type, series.help) == ("unknown", "")
 
 
+def test_a_comment_that_changes_each_time_is_no_other_metadata() -> None:
+    table = Watched()
+    first = table.get("# TYPE a gauge\n# made at 12:00\na 1\n")
+    second = table.get("# made at 12:01\n# TYPE a gauge\na 2\n")
+    assert table.asked == []
+    assert second.series is first.series
+    assert second.values == [2.0]
+
+
 def test_of_two_of_the_same_the_first_counts() -> None:
     table = Watched()
     found = table.get('a 1\na 2\nb{c="d"} 3\nb{c="d",} 4\n')
