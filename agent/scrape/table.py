@@ -115,7 +115,7 @@ class Table:
             found = sample(line, self._families, openmetrics=self._openmetrics)
             timestamps = timestamps or found.timestamp
             # Where nothing is behind the value, the key is what is before it, and is seen at once next time.
-            if found.value != text or len(key) < len(found.key):
+            if not found.last or found.value != text or len(key) < len(found.key):
                 key = found.key
             if key not in known:
                 known[key] = self._name(found.name, found.labels, family(found.name, self._families))
