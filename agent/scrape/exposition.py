@@ -68,7 +68,7 @@ class Family(NamedTuple):
 class Line(NamedTuple):
     """A sample: the bytes that are the same each time, and what they say; `value` as it is written.
 
-    The labels are in the order of the line, the empty ones left out.
+    The labels are in the order of the line, the empty ones left out. `last`: nothing is behind the value.
     """
 
     key: bytes
@@ -76,6 +76,7 @@ class Line(NamedTuple):
     labels: Labels
     value: bytes
     timestamp: bool
+    last: bool
 
 
 NO_FAMILY = Family()
@@ -94,7 +95,14 @@ def sample(line: bytes, families: Mapping[str, Family], *, openmetrics: bool) ->
         normalized = _NORMALIZED[kind]
         labels = [(key, go_float(text) if key == normalized else text) for key, text in labels]
     key = line[: match.end(2) + 1] if inside is not None else line[: match.end(1)]
-    return Line(key, name, tuple(pair for pair in labels if pair[1]), value, timestamp is not None)
+    return Line(
+        key,
+        name,
+        tuple(pair for pair in labels if pair[1]),
+        value,
+        timestamp is not None,
+        match.end(3) == len(line),
+    )
 
 
 _NORMALIZED = {"histogram": "le", "summary": "quantile"}

@@ -77,9 +77,10 @@ class Table:
             _cut_end(lines)
         comments = [line for line in lines if line[:1] == b"#"]
         if comments != self._comments or openmetrics != self._openmetrics:
-            self._forget()
-            self._families = metadata(comments, openmetrics=openmetrics)
-            self._comments, self._openmetrics = comments, openmetrics
+            families = metadata(comments, openmetrics=openmetrics)
+            if families != self._families or openmetrics != self._openmetrics:
+                self._forget()
+            self._comments, self._families, self._openmetrics = comments, families, openmetrics
         parts = [line.rpartition(b" ") for line in lines if line and line[:1] != b"#"]
         keys, texts = [part[0] for part in parts], [part[2] for part in parts]
         timestamps = False
@@ -114,7 +115,7 @@ class Table:
             found = sample(line, self._families, openmetrics=self._openmetrics)
             timestamps = timestamps or found.timestamp
             # Where nothing is behind the value, the key is what is before it, and is seen at once next time.
-            if found.value != text or len(key) < len(found.key):
+            if not found.last or found.value != text or len(key) < len(found.key):
                 key = found.key
             if key not in known:
                 known[key] = self._name(found.name, found.labels, family(found.name, self._families))

@@ -63,7 +63,7 @@ class Textfile:
         log: Logger,
         words: Callable[[Exception], str] = str,
     ) -> None:
-        self._folder, self._log, self._words = folder, log, words
+        self._folder, self._log, self._words = os.path.normpath(folder), log, words
         self._host = {name: value for name, value in host.items() if value}
         self._tables: dict[str, Table] = {}
         self._told: dict[str, _Told] = {}

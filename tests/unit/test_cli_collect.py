@@ -14,6 +14,7 @@ from agent.cli import collect
 from agent.cli import main as cli
 from agent.collectors import Collect, CollectorKind, HostPaths, Metric, Options, Sample
 from agent.config import Config, load
+from tests.support.net import free_port
 
 METRICS = (Metric("probe_bytes", "gauge", "bytes", "A probe."),)
 
@@ -93,6 +94,26 @@ def test_it_runs_twice_and_says_what_failed(
     probes["two"].broken = False
     assert cli.main(["collect", "--format", "table"]) == 0
     assert capsys.readouterr().out.count("2 KiB") == 2
+
+
+def test_what_is_wrong_with_one_that_was_read_is_told_beside_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(collect, "ONCE_SECONDS", 0.01)
+    (tmp_path / "a.prom").write_text("bad\n")
+    port = free_port()
+    config = tmp_path / "limpet.yaml"
+    target = f"{{url: 'http://127.0.0.1:{port}', job: app}}"
+    config.write_text(
+        f"collect: {{collectors: {{scrape: {{targets: [{target}]}}, textfile: {{directory: .}}}}}}\n"
+    )
+    for form in ("prometheus", "table"):
+        assert cli.main(["collect", "--config", str(config), "--format", form]) == 1
+        said = capsys.readouterr()
+        assert f"scrape/app/127.0.0.1:{port}: no connection with 127.0.0.1: connection refused\n" in said.err
+        assert f"textfile: {tmp_path}/a.prom: not a sample: 'bad'\n" in said.err
+        assert "node_textfile_scrape_error" in said.out
+        assert "scrape_samples_scraped" in said.out
 
 
 def test_a_wrong_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from agent.doctor.step import Step, bounded, fine, needing, step, untold, warnin
 from agent.sender.secrecy import hidden, secrets
 from buffer.buffer import Buffer
 from buffer.quarantine import Quarantine
+from tests.support.net import free_port
 from tests.support.ticks import tick
 
 NOBODY = 65534
@@ -436,6 +437,18 @@ def test_a_collector_that_cannot_be_read_and_one_that_hangs(data_dir: Path, tmp_
     assert found["collector cpu"].ok is False
     assert "cannot be read" in found["collector cpu"].said
     assert "collect.collectors.cpu.enabled: false" in (found["collector cpu"].do or "")
+
+
+def test_a_target_that_is_down_and_a_text_file_that_is_left_out(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.prom").write_text("bad\n")
+    port = free_port()
+    collectors = f"{{scrape: {{targets: [{{url: 'http://127.0.0.1:{port}', job: app}}]}}, textfile: {{directory: {tmp_path}}}}}"
+    found = look(configured(data_dir, f"collect: {{collectors: {collectors}}}"))
+    target, textfile = found[f"collector scrape/app/127.0.0.1:{port}"], found["collector textfile"]
+    assert (target.ok, target.said) == (False, "no connection with 127.0.0.1: connection refused")
+    assert (target.do or "").startswith("See that the program runs")
+    assert (textfile.ok, textfile.said) == (False, f"{tmp_path}/a.prom: not a sample: 'bad'")
+    assert "collect.collectors.textfile.enabled: false" in (textfile.do or "")
 
 
 # The view.

@@ -79,7 +79,9 @@ BAD_OPEN = [
 def test_what_a_line_says(openmetrics: bool) -> None:
     for line, expected in (GOOD_OPEN if openmetrics else GOOD_TEXT).items():
         found = sample(line, {}, openmetrics=openmetrics)
-        assert found[1:] == expected, line
+        assert found[1:5] == expected, line
+        behind = line[len(found.key) :].strip(b" \t").removeprefix(found.value)
+        assert found.last is (behind == b"" and line.endswith(found.value))
         assert line.startswith(found.key)
 
 

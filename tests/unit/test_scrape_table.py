@@ -259,6 +259,16 @@ def test_timestamps_and_exemplars_are_no_other_series() -> None:
     assert second.values == [2.0]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "openmetrics"),
+    [("a 5 5\n", "a 5 7\n", False), ("a_total 5 # {} 5\n# EOF\n", "a_total 5 # {} 7\n# EOF\n", True)],
+)
+def test_a_value_that_looks_like_what_is_behind_it(first: str, second: str, openmetrics: bool) -> None:
+    table = Watched()
+    assert table.get(first, openmetrics=openmetrics).values == [5.0]
+    assert table.get(second, openmetrics=openmetrics).values == [5.0]
+
+
 def test_other_blanks_are_no_other_series() -> None:
     table = Watched()
     texts = ["a 1\n", "a  2\n", "a\t3\n", " a 4\n", "a 5 \n", "a{} 6\n"]
@@ -274,6 +284,15 @@ def test_metadata_that_changes_is_seen() -> None:
     assert (series.type, series.help) == ("counter", "More.")
     (series,) = table.get("a 2\n").series
     assert (series.type, series.help) == ("unknown", "")
+
+
+def test_a_comment_that_changes_each_time_is_no_other_metadata() -> None:
+    table = Watched()
+    first = table.get("# TYPE a gauge\n# made at 12:00\na 1\n")
+    second = table.get("# made at 12:01\n# TYPE a gauge\na 2\n")
+    assert table.asked == []
+    assert second.series is first.series
+    assert second.values == [2.0]
 
 
 def test_of_two_of_the_same_the_first_counts() -> None:
@@ -376,9 +395,9 @@ def test_whatever_comes_before_an_exposition_is_read_as_if_it_were_the_first(see
     table = Watched()
     for _ in range(6):
         names = dice.sample(["a", "b", 'c{d="e"}', 'c{d="f"}', "drop_g", "h"], dice.randint(0, 6))
-        ends = dice.choice([[""], ["", " 17"]])
+        ends = dice.choice([[""], ["", " 1", " 2", " 3"]])
         text = "".join(
-            f"{name}{dice.choice([' ', '  '])}{dice.randint(0, 9)}{dice.choice(ends)}\n"
+            f"{name}{dice.choice([' ', '  '])}{dice.randint(1, 3)}{dice.choice(ends)}\n"
             for name in names + names[: dice.randint(0, 1)]
         )
         found, fresh = table.get(text), Watched().get(text)
