@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from agent.config import MetadataConfig, QueueConfig
 from buffer.model import Series
 from tests.support.net import wait_for
 from tests.support.protocols import V1, V2
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import FIRST_MS, Host, destination
+from tests.support.sending import FIRST_MS, destination, host
 from tests.support.wire import Metadata
 
 QUEUE = QueueConfig(batch_send_deadline=0.02)
@@ -50,74 +49,53 @@ def described(receiver: Receiver) -> list[set[Metadata]]:
 def test_1_0_describes_a_metric_again_when_its_interval_has_passed(tmp_path: Path) -> None:
     clock = Clock()
     to_settings = {"queue_config": QUEUE, "protobuf_message": V1}
-    with Receiver() as receiver, capture_logs() as logs:
+    with Receiver() as receiver:
         to = destination(receiver.url, metadata_config=MetadataConfig(send_interval=60.0), **to_settings)
-        one = Host(tmp_path, to, logs, SERIES, clock=clock)
-        one.lane.start()
-        try:
+        with host(tmp_path, to, series=SERIES, ticks=0, clock=clock) as one:
             for step in (0.0, 1.0, 1.0, 60.0, 1.0):
                 clock.now += step
                 one.collect()
                 one.settled()
-        finally:
-            one.lane.stop(2.0)
-            one.buffer.close()
         one.accounted(receiver)
         assert described(receiver) == [DESCRIBED, set(), set(), DESCRIBED, set()]
 
 
 def test_1_0_describes_what_was_not_delivered_again(tmp_path: Path) -> None:
-    with Receiver([Answer(500), Answer(400, body=b"no")]) as receiver, capture_logs() as logs:
+    with Receiver([Answer(500), Answer(400, body=b"no")]) as receiver:
         to = destination(receiver.url, queue_config=QUEUE, protobuf_message=V1)
-        one = Host(tmp_path, to, logs, SERIES)
-        one.collect()
-        one.lane.start()
-        try:
+        with host(tmp_path, to, series=SERIES, ticks=1) as one:
             one.settled()
             one.collect()
             one.settled()
-        finally:
-            one.lane.stop(2.0)
-            one.buffer.close()
         told = described(receiver)
         assert told[:2] == [DESCRIBED, DESCRIBED]  # the repeated request is the same
         assert told[-1] == DESCRIBED  # the batch that was refused in part did not count
 
 
 def test_1_0_describes_no_more_at_once_than_is_allowed(tmp_path: Path) -> None:
-    with Receiver() as receiver, capture_logs() as logs:
+    with Receiver() as receiver:
         to = destination(
             receiver.url,
             queue_config=QUEUE,
             protobuf_message=V1,
             metadata_config=MetadataConfig(max_samples_per_send=1),
         )
-        one = Host(tmp_path, to, logs, SERIES)
-        one.lane.start()
-        try:
+        with host(tmp_path, to, series=SERIES, ticks=0) as one:
             for _ in range(3):
                 one.collect()
                 one.settled()
-        finally:
-            one.lane.stop(2.0)
-            one.buffer.close()
         told = described(receiver)
         assert [len(one) for one in told] == [1, 1, 0]
         assert set().union(*told) == DESCRIBED
 
 
 def test_2_0_describes_each_series_in_each_request(tmp_path: Path) -> None:
-    with Receiver() as receiver, capture_logs() as logs:
+    with Receiver() as receiver:
         to = destination(receiver.url, queue_config=QUEUE, protobuf_message=V2)
-        one = Host(tmp_path, to, logs, SERIES)
-        one.lane.start()
-        try:
+        with host(tmp_path, to, series=SERIES, ticks=0) as one:
             for _ in range(3):
                 one.collect()
                 one.settled()
-        finally:
-            one.lane.stop(2.0)
-            one.buffer.close()
         one.accounted(receiver)
         assert described(receiver) == [DESCRIBED] * 3
         for request in receiver.requests:
@@ -127,32 +105,20 @@ def test_2_0_describes_each_series_in_each_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", [V1, V2])
 def test_nothing_is_described_when_it_is_switched_off(tmp_path: Path, protocol: str) -> None:
     off = MetadataConfig(send=False)
-    with Receiver() as receiver, capture_logs() as logs:
+    with Receiver() as receiver:
         to = destination(receiver.url, queue_config=QUEUE, protobuf_message=protocol, metadata_config=off)
-        one = Host(tmp_path, to, logs, SERIES)
-        one.collect(3)
-        one.lane.start()
-        try:
+        with host(tmp_path, to, series=SERIES, ticks=3) as one:
             one.settled()
-        finally:
-            one.lane.stop(2.0)
-            one.buffer.close()
         one.accounted(receiver)
         assert not any(described(receiver))
 
 
 def test_2_0_tells_since_when_the_hosts_counters_count(tmp_path: Path) -> None:
     """The host of these tests was booted at FIRST_MS: its ticks' monotonic times begin there."""
-    with Receiver() as receiver, capture_logs() as logs:
+    with Receiver() as receiver:
         to = destination(receiver.url, queue_config=QUEUE, protobuf_message=V2)
-        one = Host(tmp_path, to, logs, SERIES, from_boot=frozenset(["all"]))
-        one.collect(5)
-        one.lane.start()
-        try:
+        with host(tmp_path, to, series=SERIES, ticks=5, from_boot=frozenset(["all"])) as one:
             one.settled()
-        finally:
-            one.lane.stop(2.0)
-            one.buffer.close()
         one.accounted(receiver)
         wait_for(lambda: receiver.requests, 5, "a request")
         for request in receiver.requests:

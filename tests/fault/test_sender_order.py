@@ -173,17 +173,10 @@ def test_auto_asks_with_a_probe_and_does_what_the_receiver_takes(
         receiver.refuse = no_window(width_ms)
         to = destination(receiver.url, queue_config=QUEUE, drain_order="auto")
         now_ms = FIRST_MS + BACKLOG * STEP_MS
-        with capture_logs() as logs:
-            one = Host(tmp_path, to, logs, wall=lambda: now_ms / 1000, labels={"hostname": "a"})
-            one.collect(BACKLOG)
-            one.lane.start()
-            try:
-                one.settled()
-            finally:
-                one.lane.stop(2.0)
-                one.buffer.close()
-            [told] = one.told(Event.DRAIN_ORDER)
-            assert told["order"] == first
+        with host(tmp_path, to, ticks=BACKLOG, wall=lambda: now_ms / 1000, labels={"hostname": "a"}) as one:
+            one.settled()
+        [told] = one.told(Event.DRAIN_ORDER)
+        assert told["order"] == first
         probes = [
             (dict(series.labels)["hostname"], series.samples[0][0])
             for request in receiver.requests
@@ -216,16 +209,10 @@ def test_samples_over_the_age_limit_are_dropped_as_aged(tmp_path: Path, protocol
     """Ten ticks are too old when their turn comes; no more become so on the way."""
     queue = QueueConfig(batch_send_deadline=0.02, max_samples_per_send=20, sample_age_limit=3600.0)
     now_ms = FIRST_MS + 10 * STEP_MS + 3_600_000 - 1
-    with Receiver() as receiver, capture_logs() as logs:
+    with Receiver() as receiver:
         to = destination(receiver.url, queue_config=queue, protobuf_message=protocol)
-        one = Host(tmp_path, to, logs, wall=lambda: now_ms / 1000)
-        one.collect(50)
-        one.lane.start()
-        try:
+        with host(tmp_path, to, ticks=50, wall=lambda: now_ms / 1000) as one:
             one.settled()
-        finally:
-            one.lane.stop(2.0)
-            one.buffer.close()
         ledger = one.cursor.ledger
         assert (ledger.delivered, ledger.dropped) == (80, {"aged": 20})
         assert order(receiver) == list(range(10, 50))
@@ -235,17 +222,12 @@ def test_samples_over_the_age_limit_are_dropped_as_aged(tmp_path: Path, protocol
 def test_what_ages_while_it_waits_is_left_out_of_the_next_try(tmp_path: Path) -> None:
     queue = QueueConfig(batch_send_deadline=0.02, max_samples_per_send=20, sample_age_limit=3600.0)
     clock = [FIRST_MS / 1000]
-    with Receiver([Answer(503)] * 2) as receiver, capture_logs() as logs:
-        one = Host(tmp_path, destination(receiver.url, queue_config=queue), logs, wall=lambda: clock[0])
-        one.collect(10)
-        one.lane.start()
-        try:
+    with Receiver([Answer(503)] * 2) as receiver:
+        to = destination(receiver.url, queue_config=queue)
+        with host(tmp_path, to, ticks=10, wall=lambda: clock[0]) as one:
             wait_for(lambda: one.told(Event.RETRY), 10, "a failure")
             clock[0] += 3600 + 5 * STEP_MS / 1000 - 0.001
             one.settled()
-        finally:
-            one.lane.stop(2.0)
-            one.buffer.close()
         ledger = one.cursor.ledger
         assert (ledger.delivered, ledger.dropped) == (10, {"aged": 10})
         assert order(receiver) == list(range(5, 10))

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from agent.config import QueueConfig, RelabelConfig
 from buffer.model import Series
 from tests.support import wire
 from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import FIRST_MS, STEP_MS, Host, arrived, destination
+from tests.support.sending import FIRST_MS, STEP_MS, Host, arrived, destination, host
 
 pytestmark = pytest.mark.parametrize("protocol", PROTOCOLS)
 
@@ -33,17 +32,8 @@ def relabeled(folder: Path, receiver: Receiver, protocol: str, rules: Sequence[R
         protobuf_message=protocol,
         write_relabel_configs=tuple(rules),
     )
-    with capture_logs() as logs:
-        one = Host(folder, to, logs, SERIES)
-        one.collect(TICKS)
-        one.lane.start()
-        try:
-            one.settled()
-        finally:
-            one.lane.stop(2.0)
-            one.buffer.close()
-    ledger = one.cursor.ledger
-    assert one.buffer.log.end == ledger.delivered + sum(ledger.dropped.values())
+    with host(folder, to, series=SERIES, ticks=TICKS) as one:
+        one.settled()
     return one
 
 

@@ -144,10 +144,11 @@ def host(
     series: tuple[Series, ...] = SERIES,
     ticks: int = 1,
     rules: Rules = QUICK,
+    **lane: Any,
 ) -> Iterator[Host]:
-    """A host that runs, with so many ticks to send if it is the first one on the folder."""
+    """A host that runs, with so many ticks to send if it is the first one on the folder. `lane` is the lane's."""
     with capture_logs() as logs:
-        one = Host(folder, to, logs, series, rules)
+        one = Host(folder, to, logs, series, rules, **lane)
         if not one.ticks:
             one.collect(ticks)
         one.lane.start()
