@@ -62,7 +62,7 @@ def look(
     ]
     steps += [
         (f"collector {plan.name}", min(timeout, plan.timeout), _collector(plan, view.system))
-        for plan in plans(config, host_labels(config), Silent(), view.mask(), view.system.paths)
+        for plan in plans(config, host_labels(config), Silent(), view.hiding(), view.system.paths)
     ]
     for title, patience, take in steps:
         yield step(HERE, title, _found(take, patience), known)
@@ -195,7 +195,7 @@ class _View:
             f"{said}: {note}", "The agent makes its key when it starts; run this as its user or as root."
         )
 
-    def mask(self) -> mask.Mask:
+    def hiding(self) -> mask.Mask:
         """What hides names in this report; a key that cannot be used has a step of its own."""
         try:
             return mask.look(self._dir, self.config.mask)[0]

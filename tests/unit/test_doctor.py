@@ -16,14 +16,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from agent import mask
 from agent.cli import show_doctor
 from agent.collectors import HostPaths
 from agent.config import Config, load
 from agent.doctor import certificate, host, receiver
 from agent.doctor.step import Step, bounded, fine, needing, step, untold, warning, wrong
+from agent.mask import KEY_FILE
 from agent.sender.secrecy import hidden, secrets
 from buffer.buffer import Buffer
 from buffer.quarantine import Quarantine
+from tests.support.hosts import Host
 from tests.support.net import free_port
 from tests.support.ticks import tick
 
@@ -449,6 +452,34 @@ def test_a_target_that_is_down_and_a_text_file_that_is_left_out(data_dir: Path, 
     assert (target.do or "").startswith("See that the program runs")
     assert (textfile.ok, textfile.said) == (False, f"{tmp_path}/a.prom: not a sample: 'bad'")
     assert "collect.collectors.textfile.enabled: false" in (textfile.do or "")
+
+
+def test_the_mask(data_dir: Path) -> None:
+    assert "mask" not in look(configured(data_dir))
+    config = configured(data_dir, "mask: [mountpoint, device]")
+    found = look(config)["mask"]
+    assert (found.ok, found.said) == (
+        None,
+        "mountpoint, device: there is no key yet; what is masked is masked otherwise than by the agent",
+    )
+    assert not data_dir.exists()
+    data_dir.mkdir()
+    mask.load(str(data_dir), config.mask)
+    assert look(config)["mask"][2:] == (True, f"mountpoint, device, by the key in {data_dir}", None)
+    (data_dir / KEY_FILE).write_text("spoiled")
+    steps = look(config)
+    assert steps["mask"].ok is False
+    assert "does not hold 64 hex digits" in steps["mask"].said
+    assert steps["collector disk_usage"].ok is not None  # and goes on, with names masked somehow
+
+
+def test_what_a_collector_cannot_read_is_a_warning(data_dir: Path, tmp_path: Path) -> None:
+    recorded = Host("server", tmp_path)  # whose list of mounts has two lines that are not a kernel's
+    text = "collect: {collectors: {disk_usage: {include_mountpoints: [/nowhere]}}}"
+    found = look(configured(data_dir, text), paths=recorded.paths)["collector disk_usage"]
+    assert found.ok is True
+    assert f"but not all: file {recorded.root}/proc/self/mountinfo: it has 2 lines" in found.said
+    assert found.do is not None
 
 
 # The view.
