@@ -16,7 +16,7 @@ run: .venv/.ready ## start Prometheus and the agent, and watch samples arrive (C
 
 test: .venv/.ready ## the whole suite, with branch coverage, against real servers
 	@$(PY) -m tools.servers prometheus promtool
-	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics tinyproxy nginx
+	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics node-exporter tinyproxy nginx
 	@mkdir -p .cache
 	@$(PY) -m pytest --cov --cov-report=term
 

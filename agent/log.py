@@ -88,3 +88,12 @@ def configure(level: str, style: str, out: TextIO | None = None) -> None:
 def get() -> Any:
     """Return a logger; its methods are the levels, its arguments an event's name and fields."""
     return structlog.get_logger()
+
+
+class Silent:
+    """A logger for commands that show what is wrong in their own way."""
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Say nothing."""
+
+    info = warning = error = debug

@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent import __version__, health, log, restart
-from agent.collectors import COLLECTORS, HostPaths
+from agent.collectors import COLLECTORS
 from agent.config import Config
 from agent.events import Event
+from agent.plans import plans as configured
 from agent.schedule import Plan, Schedule, SystemClock
 from agent.sender.lane import open_lane, stop_all
 from agent.series import Columns, host_labels
@@ -66,17 +67,7 @@ class Agent:
             )
             for to in config.remote_write
         ]
-        plans = [
-            Plan(
-                each.name,
-                COLLECTORS[each.name].build(each.options, HostPaths()),
-                Columns(COLLECTORS[each.name].metrics, labels),
-                each.interval,
-                each.timeout,
-                labels["hostname"],
-            )
-            for each in config.collect.plan()
-        ]
+        plans = configured(config, labels, logger)
         own = health.build(self.buffer, limits.max_size, self.lanes, lambda: self.schedule)
         columns = Columns(health.METRICS, labels)
         interval, timeout = config.collect.interval, config.collect.timeout

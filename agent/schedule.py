@@ -5,12 +5,14 @@ Promises:
   comes at once, stamped with the newest grid time, unless the buffer holds that one or newer markers.
 - A collector that hangs delays the others by a quarter of a second, once.  What it returns within
   its timeout is a late tick of its round; after that it is left behind: counted, logged once, not
-  started again until it has returned, and its late result is thrown away.
+  started again until it has returned, and its late result is thrown away.  One that is `apart`, as
+  a scrape is, delays nobody: it has a thread of its own.
 - Nothing that a collector raises, and no error of the disk, ends the schedule.
 - Grid times without a tick are counted as missed when the collector's next tick is appended, those
   at which no agent was running too (the buffer's last ticks are the other end of the gap).  A clock
   that is set while the agent runs makes none: the monotonic clock says how much time passed.
 - A clock that is set back by more than an interval is followed, not waited for.
+- The ticks of one instant are one record, or as few as hold them where they are very many series.
 - A series that was in a collector's last stored tick and is not in this one ends: a stale marker for it
   is in the same record (`agent.series`).  A run that fails or hangs ends nothing.
 - `stop` can end all series: their markers are then the last record, behind their last ticks and at no
@@ -21,20 +23,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from agent import grid
-from agent.collectors import Collect, Sample
+from agent.apart import Apart
 from agent.events import Event
 from agent.sender.events import Logger
-from agent.series import Columns, gone, markers
+from agent.series import Collected, gone, markers
 from agent.workers import Done, Job, Workers
 from buffer.errors import BufferFull
 from buffer.model import ENDED, Instant, Series, Tick
 
 PATIENCE = 0.25
+RECORD_SAMPLES = 1 << 14
+"""Of several ticks in one record: far from what a record can hold (`buffer.codec`)."""
 
 
 class Clock(Protocol):
@@ -68,12 +72,23 @@ class Sink(Protocol):
 
 
 class Plan:
-    """One collector's place in the schedule, and what became of its runs."""
+    """One collector's place in the schedule, and what became of its runs.
+
+    `columns` turns what `collect` returns into what is stored. One that is `apart` waits for others.
+    """
 
     def __init__(
-        self, name: str, collect: Collect, columns: Columns, interval: float, timeout: float, hostname: str
+        self,
+        name: str,
+        collect: Callable[[float], Any],
+        columns: Callable[[Any], Collected],
+        interval: float,
+        timeout: float,
+        hostname: str,
+        *,
+        apart: bool = False,
     ) -> None:
-        self.name, self.collect, self.columns = name, collect, columns
+        self.name, self.collect, self.columns, self.apart = name, collect, columns, apart
         self.interval_ms = round(interval * 1000)
         self.timeout = timeout
         self.offset_ms = grid.offset(hostname, self.interval_ms)
@@ -84,6 +99,15 @@ class Plan:
         self.timed_out = self.failing = False
         self.timeouts = self.failures = 0
         self.seconds = 0.0
+
+    def run(self, now: float) -> Collected:
+        """Collect: the whole of a run, so that nothing it returns can raise anywhere else."""
+        return self.columns(self.collect(now))
+
+    def problem(self) -> str | None:
+        """What the last run found to be wrong without failing for it: a target that is down, say."""
+        found: str | None = getattr(self.collect, "error", None)
+        return found
 
 
 class Schedule:
@@ -98,7 +122,9 @@ class Schedule:
         self._failing = False
         if plans:
             shortest = min(plan.interval_ms for plan in plans)
-            self._workers: Workers[list[Sample]] = Workers(min(PATIENCE, shortest / 4000))
+            patience = min(PATIENCE, shortest / 4000)
+            self._workers: Workers[Collected] = Workers(patience)
+            self._apart: Apart[Collected] = Apart(patience)
 
     @property
     def plans(self) -> Sequence[Plan]:
@@ -123,13 +149,14 @@ class Schedule:
     def _run(self) -> None:
         self._begin()
         while not self._stop.is_set():
-            self._settle(self._workers.ended())
+            self._settle([*self._workers.ended(), *self._apart.ended()])
             self._round()
             self._leave_behind()
             self._stop.wait(self._pause())
         if self._series_end:
             self._end_all()
         self._workers.close()
+        self._apart.close()
 
     def _begin(self) -> None:
         """Set everybody's first time: the newest of the densest grid, if the buffer has nothing newer."""
@@ -169,15 +196,17 @@ class Schedule:
         if not due:
             return
         mono = self._clock.monotonic()
-        jobs = []
+        jobs: dict[bool, list[Job[Collected]]] = {False: [], True: []}
         for plan in due:
             # The very first time may be on a denser grid than the plan's own.
             at_ms = max(plan.next_ms, grid.slot(now_ms, plan.interval_ms, plan.offset_ms))
             plan.next_ms = self._following(plan, now_ms)
             if plan.running is None:
                 plan.running = Instant(at_ms, int(mono * 1000), self._boot_id), mono
-                jobs.append(Job(plan.name, partial(plan.collect, mono)))
-        self._settle(self._workers.run(jobs))
+                jobs[plan.apart].append(Job(plan.name, partial(plan.run, mono)))
+        self._apart.begin(jobs[True])
+        ended = self._workers.run(jobs[False]) if jobs[False] else []
+        self._settle([*ended, *self._apart.ended()])
 
     def _follow_clock(self, now_ms: int) -> None:
         for plan in self._plans.values():
@@ -187,7 +216,7 @@ class Schedule:
                     each.next_ms = self._following(each, now_ms)
                 return
 
-    def _settle(self, ended: Sequence[Done[list[Sample]]]) -> None:
+    def _settle(self, ended: Sequence[Done[Collected]]) -> None:
         """Append what the jobs collected, the ticks of one instant as one record."""
         ticks: dict[Instant, list[Tick]] = {}
         missed: dict[Instant, int] = {}
@@ -204,7 +233,8 @@ class Schedule:
                 if plan.failing:
                     plan.failing = False
                     self._log.info(Event.COLLECTOR_RECOVERED, collector=plan.name)
-                series, values = plan.columns(done.result or ())
+                assert done.result is not None  # nothing was raised
+                series, values = done.result
                 of_instant = ticks.setdefault(instant, [])
                 of_instant.append(Tick(instant, plan.name, series, values))
                 if no_more := gone(plan.live, series):
@@ -225,11 +255,21 @@ class Schedule:
 
     def _append(self, ticks: Sequence[Tick], missed: int) -> None:
         """Store the ticks of one instant; one without series says that its collector has none any more."""
+        for record in records(ticks):
+            self._store(record, missed)
+            missed = 0
+
+    def _store(self, ticks: Sequence[Tick], missed: int) -> None:
         filled = [tick for tick in ticks if tick.series]
         try:
             if filled:
                 self._sink.append(filled, missed)
-        except (OSError, BufferFull) as error:
+        except (OSError, BufferFull, ValueError) as error:  # ValueError: it is too large for a record
+            if isinstance(error, ValueError) and len(ticks) > 1:
+                for part in (ticks[: len(ticks) // 2], ticks[len(ticks) // 2 :]):
+                    self._store(part, missed)
+                    missed = 0
+                return
             self.append_failures += 1
             say = self._log.debug if self._failing else self._log.error
             say(Event.APPEND_FAILED, error=str(error), samples=sum(len(t.values) for t in ticks))
@@ -273,3 +313,15 @@ class Schedule:
                 self._log.warning(
                     Event.COLLECTOR_TIMED_OUT, collector=plan.name, timeout_seconds=plan.timeout
                 )
+
+
+def records(ticks: Sequence[Tick]) -> Iterator[Sequence[Tick]]:
+    """Divide the ticks of one instant among records of RECORD_SAMPLES; a larger tick has one for itself."""
+    begun, samples = 0, 0
+    for i, tick in enumerate(ticks):
+        if samples + len(tick.series) > RECORD_SAMPLES and i > begun:
+            yield ticks[begun:i]
+            begun, samples = i, 0
+        samples += len(tick.series)
+    if ticks:
+        yield ticks[begun:]

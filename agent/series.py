@@ -17,6 +17,18 @@ from buffer.model import ENDED, STALE, Instant, Series, Tick
 if TYPE_CHECKING:
     from agent.config import Config
 
+Collected = tuple[tuple[Series, ...], Sequence[float]]
+"""What one run is stored as: the series, and their values in the same order."""
+
+LARGEST = 6 << 20
+"""Bytes of names, labels and metadata in one tick: a record that defines them holds 8 MiB (`buffer.codec`)."""
+MOST = 100_000
+"""Series in one tick."""
+
+
+class TooLarge(ValueError):
+    """The series of one run do not fit in a record of the buffer."""
+
 
 def host_labels(config: Config) -> dict[str, str]:
     """Return what every series carries: `hostname` (default: the system's) and the configured labels."""
@@ -35,17 +47,30 @@ class Columns:
         self._keys: list[tuple[str, Labels]] = []
         self._series: tuple[Series, ...] = ()
 
-    def __call__(self, samples: Sequence[Sample]) -> tuple[tuple[Series, ...], list[float]]:
+    def __call__(self, samples: Sequence[Sample]) -> Collected:
         """Return the series of these samples, and their values in the same order."""
         keys = [(name, labels) for name, _, labels in samples]
         if keys != self._keys:
-            self._keys, self._series = keys, tuple(self._of(*key) for key in keys)
+            series = tuple(self._of(*key) for key in keys)
+            check_size(series)
+            self._keys, self._series = keys, series
         return self._series, [float(sample.value) for sample in samples]
 
     def _of(self, name: str, labels: Labels) -> Series:
         metric = self._metrics[name]
         merged = tuple(sorted({**self._host, **dict(labels)}.items()))
         return Series(name, merged, metric.type, metric.unit, metric.help)
+
+
+def check_size(series: Sequence[Series]) -> None:
+    """Raise TooLarge where a record cannot hold the definition of these series."""
+    if len(series) > MOST:
+        raise TooLarge(f"{len(series)} series at once, more than {MOST}")
+    # As in JSON: quotes, commas and braces for each label and each series.
+    texts = [text for s in series for text in (s.name, s.help, *(part for pair in s.labels for part in pair))]
+    size = len("".join(texts).encode(errors="replace")) + 3 * len(texts) + 40 * len(series)
+    if size > LARGEST:
+        raise TooLarge(f"the labels of the series take {size} bytes, more than {LARGEST}")
 
 
 def markers(at: Instant, collector: str, series: tuple[Series, ...]) -> Tick:

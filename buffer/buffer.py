@@ -264,7 +264,8 @@ class Buffer:
             return False
         with self._shrinking:
             ledgers = [cursor.ledger for cursor in self.cursors.values()]
-            level, run = thinnable(self.log.segments(), ledgers, self._max_size, self._segment_size)
+            ahead = [cursor.ahead for cursor in self.cursors.values()]
+            level, run = thinnable(self.log.segments(), ledgers, self._max_size, self._segment_size, ahead)
             if not run:
                 return False
             try:
@@ -299,18 +300,24 @@ class Buffer:
 
 
 def thinnable(
-    segments: Sequence[tuple[Header, int]], ledgers: Sequence[Ledger], max_size: int, segment_size: int
+    segments: Sequence[tuple[Header, int]],
+    ledgers: Sequence[Ledger],
+    max_size: int,
+    segment_size: int,
+    ahead: Iterable[int | None] = (),
 ) -> tuple[int, list[Header]]:
     """Return which consecutive segments to thin next, and to which level; none where nothing may be.
 
     The newest quarter of `max_size` stays as collected, and the newest half is not thinned twice.  What
     every destination has settled is not worth it.  A segment is left alone in which a cursor stands, or
-    one of its stretches begins or ends; where that is between two segments, they are not joined.
+    one of its stretches begins or ends, or is about to begin (`ahead`: what is on its way from there must
+    not come again as a part of something else).  Where that is between two segments, they are not joined.
     The result fits in one segment, as far as the step tells, and stands for what one can stand for.
     """
     sizes = [size for _, size in segments]
     newer = [sum(sizes[i + 1 :]) for i in range(len(sizes))]
     edges = {edge for ledger in ledgers for edge in (ledger.position, *chain.from_iterable(ledger.ahead))}
+    edges |= {edge for edge in ahead if edge is not None}
     for level, share in ((1, 4), (2, 2)):
         run: list[Header] = []
         room = whole = segment_size * STEPS_MS[level] // max(STEPS_MS[level - 1], 10_000)

@@ -1,7 +1,7 @@
 """Thinning: ticks at a coarser step, so that a month offline leaves a coarse month, not a fine week.
 
 Promises: of each bucket of `step_ms` the thinned log keeps, for every series that was in it, one
-sample: the last value of a counter, the mean of a gauge.  It stands at the time of the series' last
+sample: the mean of a gauge, the last value of everything else.  It stands at the time of the series' last
 tick in the bucket, so it is on the collection grid and no time occurs twice.  Mean values have six
 significant digits, because more would cost space and say nothing; a value that never changed, and one
 of a bucket with a single tick, is kept bit for bit.  A stale marker stays what it is, and takes no
@@ -77,7 +77,7 @@ def _bucket(entries: list[Entry]) -> Iterator[Thinned]:
 
 def _one(series: Series, column: tuple[float, ...]) -> float:
     last = column[-1]
-    if series.type == "counter" or last != last or column.count(last) == len(column):
+    if series.type != "gauge" or last != last or column.count(last) == len(column):
         return last
     numbers = [value for value in column if value == value]
     return float(f"{sum(numbers) / len(numbers):.6g}")

@@ -54,6 +54,11 @@ def victoria_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def node_exporter_program() -> Path:
+    return program("node-exporter")
+
+
+@pytest.fixture(scope="session")
 def tinyproxy_program() -> Path:
     return program("tinyproxy")
 

@@ -5,7 +5,10 @@ A test compares the page with the tables, and the labels below with what the col
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from agent.collectors import COLLECTORS, CollectorKind, Metric
+from agent.scrape import target, textfile
 
 # By the start of the name; the longest that fits counts.
 LABELS: dict[str, tuple[str, ...]] = {
@@ -19,6 +22,9 @@ LABELS: dict[str, tuple[str, ...]] = {
     "network_": ("interface",),
     "network_connections": ("family", "state"),
     "host_info": ("kernel_release", "machine", "os"),
+    "up": ("instance", "job"),
+    "scrape_": ("instance", "job"),
+    "node_textfile_mtime_": ("file",),
 }
 
 ABOUT = {
@@ -58,6 +64,12 @@ the shortest mount point. What stores nothing (proc, sysfs, cgroup, ...) is neve
 counts back from its clock; it is read again every minute.""",
 }
 
+READ = {
+    "scrape": """What programs of this host or of the LAN expose, under the names and labels that they give it, with `job`
+and `instance` ([scraping.md](scraping.md)); and of each target:""",
+    "textfile": """What is in the `*.prom` files of a folder ([scraping.md](scraping.md)); and of the files:""",
+}
+
 HEAD = """# The metrics
 
 <!-- Made by tools/metrics_page.py from the collectors' tables. Do not edit by hand. -->
@@ -85,19 +97,29 @@ def labels_of(name: str) -> tuple[str, ...]:
 
 def page() -> str:
     """The whole page."""
-    return HEAD + "".join(section(name, kind) for name, kind in COLLECTORS.items())
+    tables = (("scrape", target.METRICS), ("textfile", textfile.METRICS))
+    return HEAD + "".join(
+        [
+            *(section(name, kind) for name, kind in COLLECTORS.items()),
+            *(f"\n## {name}\n\n{READ[name]}\n\n{rows(metrics)}" for name, metrics in tables),
+        ]
+    )
 
 
 def section(name: str, kind: CollectorKind) -> str:
     """One collector: what it is about, its table, and the defaults of its options."""
-    rows = "".join(row(metric) for metric in kind.metrics)
     defaults = kind.options()
     options = "".join(
         f"Default of `{key}`: {', '.join(f'`{pattern}`' for pattern in getattr(defaults, key)) or 'none'}.\n\n"
         for key in kind.options.__struct_fields__
     )
+    return f"\n## {name}\n\n{ABOUT[name]}\n\n{options}{rows(kind.metrics)}"
+
+
+def rows(metrics: Iterable[Metric]) -> str:
+    """A table."""
     head = "| series | type | unit | labels | meaning |\n|---|---|---|---|---|\n"
-    return f"\n## {name}\n\n{ABOUT[name]}\n\n{options}{head}{rows}"
+    return head + "".join(row(metric) for metric in metrics)
 
 
 def row(metric: Metric) -> str:

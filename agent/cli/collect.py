@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from agent.cli import output
 from agent.cli.exposition import Reading, documents, exposition
-from agent.collectors import COLLECTORS, HostPaths, Sample
 from agent.config import Config, load_file
-from agent.series import Columns, host_labels
+from agent.log import Silent
+from agent.plans import LOOKUP, plans
+from agent.series import Collected, host_labels
 from agent.workers import Done, Job, Workers
 
 ONCE_SECONDS, WATCH_SECONDS = 1.0, 2.0
@@ -36,32 +37,31 @@ class Collectors:
 
     def __init__(self, config: Config) -> None:
         self.host = host_labels(config)
-        plans = config.collect.plan()
-        self._patience = max((plan.timeout for plan in plans), default=1.0)
-        self._collect = {plan.name: COLLECTORS[plan.name].build(plan.options, HostPaths()) for plan in plans}
-        self._columns = {plan.name: Columns(COLLECTORS[plan.name].metrics, self.host) for plan in plans}
-        self._workers: Workers[list[Sample]] = Workers(self._patience)
+        self._plans = {plan.name: plan for plan in plans(config, self.host, Silent())}
+        waits = [plan.timeout - LOOKUP * plan.apart for plan in self._plans.values()]
+        self._patience = max(waits, default=1.0)
+        self._workers: Workers[Collected] = Workers(self._patience)
         self._hung: set[str] = set()
 
     def read(self) -> list[Group]:
         """Run them all but those that still hang."""
         self._hung -= {done.key for done in self._workers.ended()}
         now = time.monotonic()
-        jobs = [Job(n, partial(c, now)) for n, c in self._collect.items() if n not in self._hung]
+        jobs = [Job(n, partial(plan.run, now)) for n, plan in self._plans.items() if n not in self._hung]
         done = {one.key: one for one in self._workers.run(jobs)}
-        self._hung = {name for name in self._collect if name not in done}
-        return [self._group(name, done.get(name)) for name in self._collect]
+        self._hung = {name for name in self._plans if name not in done}
+        return [self._group(name, done.get(name)) for name in self._plans]
 
     def close(self) -> None:
         """End the threads that run collectors, but for those that hang."""
         self._workers.close()
 
-    def _group(self, name: str, done: Done[list[Sample]] | None) -> Group:
+    def _group(self, name: str, done: Done[Collected] | None) -> Group:
         if done is None:
             return Group(name, [], f"it takes longer than {self._patience:g} s, and was left behind")
         if done.result is None:
             return Group(name, [], f"it cannot be read: {done.error}")
-        return Group(name, list(zip(*self._columns[name](done.result), strict=True)))
+        return Group(name, list(zip(*done.result, strict=True)), self._plans[name].problem())
 
 
 def collect(file: str | None, form: str, *, watch: bool, interval: float | None) -> int:

@@ -25,7 +25,8 @@ def exposition(readings: Iterable[Reading]) -> str:
     lines = []
     for name, group in by_name.items():
         first = group[0][0]
-        lines += [f"# HELP {name} {first.help.translate(_IN_HELP)}", f"# TYPE {name} {first.type}"]
+        kind = first.type if first.type in ("gauge", "counter") else "untyped"  # of a whole histogram, say
+        lines += [f"# HELP {name} {first.help.translate(_IN_HELP)}", f"# TYPE {name} {kind}"]
         lines += [f"{selector(name, series.labels)} {number(value)}" for series, value in group]
     return "".join(f"{line}\n" for line in lines)
 

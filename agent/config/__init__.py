@@ -11,25 +11,13 @@ import stat
 from typing import NamedTuple
 
 from agent.config.document import parse
+from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
 from agent.config.problems import ConfigErrors, Problem
 from agent.config.reader import Located, Reader
-from agent.config.schema import (
-    Authorization,
-    BasicAuth,
-    Buffer,
-    Collect,
-    Collector,
-    Config,
-    HttpHeader,
-    Log,
-    MetadataConfig,
-    OAuth2,
-    Planned,
-    QueueConfig,
-    RelabelConfig,
-    RemoteWrite,
-    TlsConfig,
-)
+from agent.config.relabeling import RelabelConfig
+from agent.config.remote_write import MetadataConfig, QueueConfig, RemoteWrite
+from agent.config.schema import Buffer, Collect, Collector, Config, Log, Planned
+from agent.config.scrape import ScrapeOptions, Target, TextfileOptions
 from agent.config.units import format_duration, format_size, parse_duration, parse_size
 from agent.config.values import FreeSpace, Secret, public_url, split_url
 
@@ -52,7 +40,10 @@ __all__ = [
     "QueueConfig",
     "RelabelConfig",
     "RemoteWrite",
+    "ScrapeOptions",
     "Secret",
+    "Target",
+    "TextfileOptions",
     "TlsConfig",
     "format_duration",
     "format_size",

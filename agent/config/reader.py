@@ -17,11 +17,13 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import msgspec
 
-from agent.collectors import COLLECTORS
+from agent import own
+from agent.collectors.options import Options
 from agent.config.document import Entry, Node, join
 from agent.config.problems import Problem
-from agent.config.schema import Collector, Complaint, Config, Given, Section
-from agent.config.values import Leaf, Pattern, Wrong
+from agent.config.schema import OPTIONS, Collector, Config, options_of
+from agent.config.section import Complaint, Given, Section, Verdicts
+from agent.config.values import Flag, Leaf, Number, Pattern, Whole, Words, Wrong
 
 _BAD: Any = type("Bad", (), {"__repr__": lambda _: "<bad>"})()
 
@@ -128,28 +130,31 @@ class Reader:
         if entries is _BAD:
             return _BAD
         found = {}
-        known = dict.fromkeys(COLLECTORS)
         for key, (line, value) in entries.items():
-            if key in ("scrape", "textfile"):
-                self._wrong(join(path, key), "not in this version of Limpet", "Remove it.", line)
-            elif key not in known:
-                self._unknown(join(path, key), key, known, line)
-            else:
-                self._lines[join(path, key)] = line
-                settings = Node(line, {}) if value.value is None else value
-                if (one := self._collector(key, settings, join(path, key))) is not None:
-                    found[key] = one
+            place = join(path, key)
+            try:
+                options = options_of(key)
+            except own.OwnFailed as error:
+                self._wrong(place, error.what, error.do, line)
+                continue
+            if options is None:
+                self._unknown(place, key, (*OPTIONS, *own.names()), line)
+                continue
+            self._lines[place] = line
+            settings = Node(line, {}) if value.value is None else value
+            if (one := self._collector(options, settings, place)) is not None:
+                found[key] = one
         return found
 
-    def _collector(self, name: str, node: Node, path: str) -> Collector | None:
-        own, kind = fields(Collector), COLLECTORS[name].options
-        options = {key: Field(_patterns(one.type), one.default) for key, one in fields(kind).items()}
-        del own["options"]
-        got = self._keys(Collector, own | options, node, path)
+    def _collector(self, kind: type[Options], node: Node, path: str) -> Collector | None:
+        common = fields(Collector)
+        options = {key: Field(_leaf_of(one.type), one.default) for key, one in fields(kind).items()}
+        del common["options"]
+        got = self._keys(Collector, common | options, node, path, getattr(kind, "rules", None))
         if got is None:
             return None
         made = self._made(kind, options, got, path)
-        return None if made is None else self._made(Collector, own, got, path, options=made)
+        return None if made is None else self._made(Collector, common, got, path, options=made)
 
     def _section(self, kind: type[Section], node: Node, path: str) -> Any:
         known = fields(kind)
@@ -157,7 +162,14 @@ class Reader:
         made = None if got is None else self._made(kind, known, got, path)
         return _BAD if made is None else made
 
-    def _keys(self, kind: type[Section], known: Mapping[str, Field], node: Node, path: str) -> Given | None:
+    def _keys(
+        self,
+        kind: type[Section],
+        known: Mapping[str, Field],
+        node: Node,
+        path: str,
+        rules: Callable[[Given], Verdicts] | None = None,
+    ) -> Given | None:
         """The values of a section after its rules, without the wrong ones."""
         entries = self._entries(node, path)
         if entries is _BAD:
@@ -186,7 +198,7 @@ class Reader:
             elif key not in values:
                 self._wrong(join(path, key), "this key is missing", "It has no default.", node.line)
         got = Given({key: value for key, value in values.items() if value is not _BAD}, given)
-        for verdict in kind.rules(got):
+        for verdict in (rules or kind.rules)(got):
             place = join(path, verdict.key) if verdict.key else path
             line = self._line(place, node)
             if isinstance(verdict, Complaint):
@@ -212,8 +224,10 @@ class Reader:
                 return None
         try:
             return kind(**more)
-        except (ValueError, re.error) as error:  # what a collector's options check for themselves
-            do = "Each pattern is right alone, but not with the others: name no groups."
+        except Exception as error:  # what a collector's options check for themselves
+            do = "See what its documentation says of this."
+            if isinstance(error, (ValueError, re.error)) and kind in OPTIONS.values():
+                do = "Each pattern is right alone, but not with the others: name no groups."
             self._wrong(path, str(error), do, self._lines.get(path))
             return None
 
@@ -260,10 +274,10 @@ def keys(kind: Any = Config, path: str = "") -> Iterator[str]:
         place = join(path, name)
         yield place
         if field.type == dict[str, Collector]:
-            for collector, one in COLLECTORS.items():
+            for collector, options in OPTIONS.items():
                 yield join(place, collector)
                 yield from keys(Collector, join(place, collector))
-                yield from keys(one.options, join(place, collector))
+                yield from keys(options, join(place, collector))
             continue
         for part in (field.type, *get_args(field.type)):
             if isinstance(part, type) and issubclass(part, Section):
@@ -280,9 +294,12 @@ def _always(value: Any) -> Callable[[], Any]:
     return lambda: value
 
 
-def _patterns(kind: Any) -> Any:
-    """A collector's lists of texts are lists of regular expressions, all of them."""
-    return tuple[Pattern, ...] if kind == tuple[str, ...] else kind
+def _leaf_of(kind: Any) -> Any:
+    """How a collector's option is read. Its lists of texts are lists of regular expressions, all of them."""
+    plain = {str: Words, int: Whole, float: Number, bool: Flag}
+    if get_origin(kind) in (Union, UnionType):  # `str | None`: null is what an absent key is
+        kind = next(one for one in get_args(kind) if one is not NoneType)
+    return tuple[Pattern, ...] if kind == tuple[str, ...] else plain.get(kind, kind)
 
 
 def _choice(allowed: tuple[str, ...]) -> Callable[[str], str]:

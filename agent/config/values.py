@@ -135,6 +135,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _whole(text: str) -> int:
+    if not re.fullmatch("-?[0-9]{1,15}", text):
+        raise Wrong("expected a whole number", "Write digits only.")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", text):
+        raise Wrong("expected a number", "Write digits, and a point where it is no whole number.")
+    return float(text)
+
+
 def _size(text: str) -> int:
     try:
         return parse_size(text)
@@ -218,6 +230,34 @@ def _url_like(example: str, login: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _target_url(text: str) -> str:
+    text = _url_like("http://localhost:9100/metrics", "basic_auth, the password to its password_file")(text)
+    parts = split_url(text)
+    assert parts is not None
+    # As in Prometheus, whose metrics_path has this default.
+    return text if parts.path else parts._replace(path="/metrics").geturl()
+
+
+MOST_SAMPLES = 100_000
+
+
+def _sample_limit(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) > MOST_SAMPLES:
+        raise Wrong(
+            f"expected a whole number up to {MOST_SAMPLES}", "A scrape with more is one for a server."
+        )
+    return int(text) or MOST_SAMPLES  # 0 is no limit in Prometheus
+
+
+def _body_size_limit(text: str) -> int:
+    size = _size(text)
+    if not 1 << 10 <= size <= 256 << 20:
+        raise Wrong(
+            "expected a size from 1KiB to 256MiB", "It is held in memory; remove the key to have 16MiB."
+        )
+    return size
 
 
 def _proxy_url(text: str) -> Secret:
@@ -384,6 +424,8 @@ Duration = Annotated[float, Leaf(_seconds("1ms"))]
 Interval = Annotated[float, Leaf(_seconds("100ms"))]
 Limit = Annotated[float, Leaf(_seconds("0s"))]
 Count = Annotated[int, Leaf(_count)]
+Whole = Annotated[int, Leaf(_whole)]
+Number = Annotated[float, Leaf(_number)]
 Size = Annotated[int, Leaf(_size)]
 Bandwidth = Annotated[int, Leaf(_bandwidth)]
 Floor = Annotated[FreeSpace, Leaf(_free_space)]
@@ -404,6 +446,9 @@ TokenUrl = Annotated[
     str,
     Leaf(_url_like("https://auth.example.com/oauth2/token", "client_id and client_secret_file"), shown=False),
 ]
+TargetUrl = Annotated[str, Leaf(_target_url, shown=False)]
+SampleLimit = Annotated[int, Leaf(_sample_limit)]
+BodySizeLimit = Annotated[int, Leaf(_body_size_limit)]
 ProxyUrl = Annotated[Secret, Leaf(_proxy_url, shown=False)]
 HeaderName = Annotated[str, Leaf(_header_name)]
 HeaderValue = Annotated[str, Leaf(_header_value, shown=False)]

@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from agent.cli import human
-from agent.collectors import COLLECTORS, HostPaths
-from agent.config import Config, Planned
+from agent.collectors import HostPaths
+from agent.config import Config
 from agent.doctor.step import Finding, Step, bounded, fine, step, untold, warning, wrong
+from agent.log import Silent
+from agent.plans import plans
+from agent.schedule import Plan
+from agent.series import host_labels
 from buffer import lock
 from buffer.fs import RealFs
 from buffer.quarantine import Quarantine
@@ -55,7 +59,7 @@ def look(
     ]
     steps += [
         (f"collector {plan.name}", min(timeout, plan.timeout), _collector(plan, view.system))
-        for plan in config.collect.plan()
+        for plan in plans(config, host_labels(config), Silent(), view.system.paths)
     ]
     for title, patience, take in steps:
         yield step(HERE, title, _found(take, patience), known)
@@ -198,16 +202,20 @@ def _backlog(view: _View, name: str) -> Callable[[], Finding]:
     return lambda: view.backlog(name)
 
 
-def _collector(plan: Planned, system: System) -> Callable[[], Finding]:
+def _collector(plan: Plan, system: System) -> Callable[[], Finding]:
     def run() -> Finding:
         begun = system.clock()
-        off = f"Mend it, or switch it off: collect.collectors.{plan.name}.enabled: false"
+        off = f"Mend it, or switch it off: collect.collectors.{plan.name.partition('/')[0]}.enabled: false"
+        if plan.apart:
+            off = "See that the program runs and exposes metrics there, or correct or remove the target."
         try:
-            samples = COLLECTORS[plan.name].build(plan.options, system.paths)(begun)
+            _, values = plan.run(begun)
         except Exception as error:
             return wrong(f"it cannot be read: {error}", off)
         took = system.clock() - begun
-        return fine(f"{len(samples)} samples in {took * 1000:.1f} ms")
+        if (problem := plan.problem()) is not None:
+            return wrong(problem, off)
+        return fine(f"{len(values)} samples in {took * 1000:.1f} ms")
 
     return run
 

@@ -199,7 +199,7 @@ def replay(
     queue = msgspec.structs.replace(to.queue_config, batch_send_deadline=0.0, sample_age_limit=0.0)
     to = msgspec.structs.replace(to, queue_config=queue, drain_order="oldest_first")
     most = min(queue.max_backoff, LONGEST_BACKOFF)
-    rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES)
+    rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES, first_pause=0.0)
     from_boot = frozenset(COLLECTORS)
     lane = Lane(to, cursor, bell, refusals, wire, log, from_boot=from_boot, clock=clock, rules=rules)
     cursor.stats = lane.stats

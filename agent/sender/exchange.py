@@ -64,6 +64,6 @@ class Exchange:
         """Seconds that the next request has to wait; `full`: there is a whole batch, or a backlog."""
         return self._pace.wait(self._clock(), full=full)
 
-    def resumed(self, outage: float) -> None:
-        """The first request got through, after an outage of so many seconds: go on gently."""
-        self._pace = pace.resumed(self._pace, outage, self._clock(), self._random())
+    def resumed(self, outage: float, longest: float) -> None:
+        """The first request got through, after an outage of so many seconds: go on gently, see `pace`."""
+        self._pace = pace.resumed(self._pace, outage, self._clock(), self._random(), longest)

@@ -320,7 +320,8 @@ class Lane:
                 self._due = self._clock()  # what came in meanwhile does not wait for its turn
             if self._away:
                 self._away = False
-                self._exchange.resumed(self._wall() - batch.ticks[0].at.wall_ms / 1000)
+                outage = self._wall() - batch.ticks[0].at.wall_ms / 1000
+                self._exchange.resumed(outage, self._rules.first_pause)
             self._report.delivered(batch.request.samples, len(batch.request.body))
         elif outcome.verdict is Verdict.REJECTED:
             self._report.refused(batch.request.samples, outcome.error)

@@ -35,9 +35,9 @@ class Pace(NamedTuple):
         return max(0.0, self.paid_until - now, self.not_before - now if full else 0.0)
 
 
-def resumed(pace: Pace, outage: float, now: float, random: float) -> Pace:
+def resumed(pace: Pace, outage: float, now: float, random: float, longest: float = FIRST_PAUSE) -> Pace:
     """The pace after an outage of so many seconds, with the request that ended it. `random` is in 0..1."""
-    return _paused(pace._replace(pause=min(FIRST_PAUSE, outage / OUTAGE_SHARE)), now, random)
+    return _paused(pace._replace(pause=min(longest, outage / OUTAGE_SHARE)), now, random)
 
 
 def sent(pace: Pace, began: float, spent: int, bandwidth: int | None, random: float) -> Pace:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from agent.sender.backoff import backoff, retry_wait
 from agent.sender.outcome import Outcome, Verdict
+from agent.sender.pace import FIRST_PAUSE
 
 
 class State(StrEnum):
@@ -38,12 +39,13 @@ class State(StrEnum):
 
 
 class Rules(NamedTuple):
-    """Seconds: the least and the most between tries, and between probes."""
+    """Seconds: the least and the most between tries, and between probes; the first pause after an outage."""
 
     min_backoff: float
     max_backoff: float
     min_probe: float = 30.0
     max_probe: float = 300.0
+    first_pause: float = FIRST_PAUSE
 
 
 class Situation(NamedTuple):

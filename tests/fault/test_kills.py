@@ -14,7 +14,7 @@ from tests.support.agent import HOSTNAME, Agent
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
 
-KILLS = 300
+KILLS = 100
 INTERVAL_MS = 100
 MARGIN = 0.25
 """Seconds at both ends of a life in which a tick may be under way."""

@@ -173,7 +173,8 @@ def test_a_replay_that_is_killed_goes_on_where_it_was(tmp_path: Path, source: st
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
         assert kills == 3
-        assert 90_000 < size(once(receiver)) < size(samples)  # each began where the one before had come to
+        # Each began where the one before had come to: none of them has sent more than 60,000 by itself.
+        assert 70_000 < size(once(receiver)) < size(samples)
         receiver.default = Answer()
         done = limpet(tmp_path, *options, "--resume")
         assert done.status == 0, done
@@ -194,7 +195,7 @@ def test_giving_up_says_how_far_it_came_and_how_to_go_on(tmp_path: Path) -> None
         where = ("--data-dir", tmp_path / "data", "--to", receiver.url)
         done = replay(tmp_path, *where, "--give-up-after", "2500ms")
         assert done.status == 1
-        assert re.search(r"delivered +20,000\n", done.out)
+        assert re.search(r"delivered +11,000\n", done.out)  # the first request finds out what is spoken there
         assert "gave up: HTTP 503" in done.out
         assert "--resume" in done.err
         receiver.answers.clear()
@@ -233,13 +234,13 @@ def test_a_person_sees_how_it_gets_on(tmp_path: Path) -> None:
     samples = history(tmp_path / "data", grid_ms(hours_ago=10), 1000)
     with Receiver() as receiver:
         receiver.answers.extend(
-            [Answer(400, body=b"out of \x1b[31mpatience")] * 7
-        )  # until all of a batch is refused
+            [Answer(), *[Answer(400, body=b"out of \x1b[31mpatience")] * 7]
+        )  # until all of a batch is refused; the one before it finds out what is spoken there
         receiver.default = Answer(delay_s=0.3)
         where = ("--data-dir", str(tmp_path / "data"), "--to", receiver.url)
         with terminal("buffer", "replay", *where, columns=120, HOME=str(tmp_path)) as shown:
             shown.until("refused: HTTP 400: out of .*patience")
-            shown.until(r"[4-9]0%.*,000 delivered, .* 10,000 refused")
+            shown.until(r"[4-9]1%.*,000 delivered, .* 10,000 refused")
             shown.press(b"\x03")
             told = shown.rest()
             assert "--resume" in told

@@ -904,6 +904,28 @@ def test_a_stretch_that_ends_within_a_thinned_segment(tmp_path: Path) -> None:
     buffer.close()
 
 
+@pytest.mark.parametrize("phase", range(6))
+def test_what_is_on_its_way_ahead_comes_at_no_instant_again(tmp_path: Path, phase: int) -> None:
+    """Thinning puts a bucket at the time of its last tick: that one may be on its way while a link is away."""
+    buffer = a_buffer(tmp_path, "thin", 14_000)
+    a = buffer.cursors["a"]
+    for number in range(400 + phase):
+        buffer.append([tick(number)])
+    assert a.go_ahead(1)
+    chunk = a.read_ahead(3)
+    number = 400 + phase
+    while max((h.end_seq for h in buffer.log.thinned.values()), default=0) < chunk.end + 60:
+        buffer.append([tick(number)])
+        number += 1
+    a.commit(chunk.start, chunk.end, chunk.samples, {})
+    sent = [one.at.mono_ms // STEP_MS for one in chunk.ticks] + drain(a, 60)
+    assert sent[0] == 399 + phase
+    assert len(set(sent)) == len(sent)
+    assert a.pending() == 0
+    assert balances(a)
+    buffer.close()
+
+
 def test_a_batch_that_was_thinned_while_it_was_on_its_way_counts_once(tmp_path: Path) -> None:
     """It may have been there for hours: its own edges are no stretch yet, and nothing keeps them apart."""
     buffer = Buffer(str(tmp_path), ["a", "b"], max_size=14_000, segment_size=1000, clock=lambda: 0.0)

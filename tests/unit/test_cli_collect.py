@@ -40,8 +40,8 @@ class Probe:
 def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Probe]]:
     found = {"one": Probe(), "two": Probe()}
     kinds = {name: CollectorKind(METRICS, Options, probe.build) for name, probe in found.items()}
-    for module in ("agent.cli.collect", "agent.config.schema"):
-        monkeypatch.setattr(f"{module}.COLLECTORS", kinds)
+    monkeypatch.setattr("agent.plans.COLLECTORS", kinds)
+    monkeypatch.setattr("agent.config.schema.OPTIONS", dict.fromkeys(kinds, Options))
     monkeypatch.setattr(collect, "ONCE_SECONDS", 0.01)
     yield found
     for probe in found.values():

@@ -59,6 +59,13 @@ def first(text: str) -> RemoteWrite:
 
 # --- what is wrong: the text, the key's path, and words of what is told -------------------------------------
 
+TARGETS = "collect.collectors.scrape.targets"
+
+
+def targets(text: str) -> str:
+    return f"collect: {{collectors: {{scrape: {{targets: [{text}]}}}}}}"
+
+
 WRONG = [
     # unknown keys
     ("colect: {}", "colect", "Did you mean collect?"),
@@ -92,8 +99,6 @@ WRONG = [
     ("mask: [device]", "mask", "not in this version"),
     ("buffer: {on_full: sometimes}", "buffer.on_full", "thin"),
     (destination("start: yesterday"), "remote_write[0].start", "oldest"),
-    ("collect: {collectors: {scrape: {targets: []}}}", "collect.collectors.scrape", "not in this version"),
-    ("collect: {collectors: {textfile: null}}", "collect.collectors.textfile", "not in this version"),
     (
         destination("oauth2: {client_id: x}"),
         "remote_write[0].oauth2.token_url",
@@ -185,6 +190,42 @@ WRONG = [
         "remote_write[0].oauth2",
         "authorization and oauth2 exclude each other",
     ),
+    ("scrape_configs: []", "scrape_configs", "Write collect: {collectors: {scrape"),
+    ("textfile: {directory: /x}", "textfile", "Write it below collect.collectors"),
+    (targets("{url: localhost:9100, job: a}"), f"{TARGETS}[0].url", "expected an http:// or https:// URL"),
+    (targets("{url: 'http://a:b@x', job: a}"), f"{TARGETS}[0].url", "holds a user or a password"),
+    (targets("{url: 'http://x#y', job: a}"), f"{TARGETS}[0].url", "has a part after #"),
+    (targets("{job: a}"), f"{TARGETS}[0].url", "this key is missing"),
+    (targets("{url: http://x}"), f"{TARGETS}[0].job", "this key is missing"),
+    (targets("{url: http://x, job: a, jobs: b}"), f"{TARGETS}[0].jobs", "Did you mean job?"),
+    (targets("{url: http://x, job: a, job_name: a}"), f"{TARGETS}[0].job_name", "Write job."),
+    (targets("{url: http://x, job: a, sample_limit: 100001}"), f"{TARGETS}[0].sample_limit", "up to 100000"),
+    (
+        targets("{url: http://x, job: a, body_size_limit: 1}"),
+        f"{TARGETS}[0].body_size_limit",
+        "1KiB to 256MiB",
+    ),
+    (
+        targets("{url: http://x, job: a, basic_auth: {username: u}, authorization: {credentials: c}}"),
+        f"{TARGETS}[0].authorization",
+        "exclude each other",
+    ),
+    (
+        targets("{url: http://x, job: a}, {url: http://x/other, job: a}"),
+        f"{TARGETS}[1].job",
+        "targets[0] has this job and the same host and port",
+    ),
+    (
+        targets("{url: http://x, job: a, timeout: 11s}"),
+        f"{TARGETS}[0].timeout",
+        "the timeout is longer than this target's interval",
+    ),
+    (
+        targets("{url: http://x, job: a, timeout: 2s, interval: 1s}"),
+        f"{TARGETS}[0].timeout",
+        "the timeout is longer than this target's interval",
+    ),
+    (targets("{url: http://x, job: a, tls_config: {ca: }}, 3"), f"{TARGETS}[1]", "expected keys"),
     (destination("sigv4: {}"), "remote_write[0].sigv4", "not in this version"),
     (destination("azuread: {}"), "remote_write[0].azuread", "not in this version"),
     (destination("google_iam: {}"), "remote_write[0].google_iam", "not in this version"),

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from agent.collectors import COLLECTORS
 from agent.config import Config, ConfigErrors, load, load_file
 from agent.config.document import parse
-from agent.config.reader import Reader, _patterns, fields, keys
-from agent.config.schema import Collector, Section
+from agent.config.reader import Reader, _leaf_of, fields, keys
+from agent.config.schema import OPTIONS, Collector
+from agent.config.scrape import Target
+from agent.config.section import Section
 
 EXAMPLE = Path("config/limpet.yaml")
 PAGE = Path("docs/configuration.md").read_text()
@@ -75,7 +76,7 @@ def test_what_is_commented_out_would_be_right_but_for_what_excludes_each_other()
         f"{key} exclude each other"
         for key in (
             *("username_file", "password_file", "credentials_file", "client_secret_file"),
-            *("ca_file", "cert_file", "key_file", "oauth2"),
+            *("ca_file", "cert_file", "key_file", "oauth2", "authorization"),
         )
     }
 
@@ -120,7 +121,16 @@ def rows() -> dict[str, str]:
 
 def documented(path: str) -> str:
     """Where the page has a key: what all collectors take stands there once."""
-    name = "|".join(COLLECTORS)
+    name = "|".join(OPTIONS)
+    path = re.sub(
+        r"^collect\.collectors\.scrape\.targets\[\]\.(basic_auth|authorization|tls_config)\.",
+        r"remote_write[].\1.",
+        path,
+    )
+    path = path.replace(
+        "collect.collectors.scrape.targets[].metric_relabel_configs[]",
+        "remote_write[].write_relabel_configs[]",
+    )
     return re.sub(
         rf"^collect\.collectors\.(?:{name})\.(enabled|interval|timeout)$",
         r"collect.collectors.\1",
@@ -129,9 +139,9 @@ def documented(path: str) -> str:
 
 
 def test_the_page_has_every_key_and_no_other() -> None:
-    collectors = {f"collect.collectors.{name}" for name in COLLECTORS}  # named in the text
+    collectors = {f"collect.collectors.{name}" for name in OPTIONS}  # named in the text
     assert {documented(path) for path in keys()} - collectors == set(rows())
-    assert all(f"`{name}`" in PAGE for name in COLLECTORS)
+    assert all(f"`{name}`" in PAGE for name in OPTIONS)
 
 
 def default_of(kind: Any, path: str) -> Any:
@@ -152,12 +162,13 @@ def test_the_page_has_the_defaults_of_the_code() -> None:
             if not key:
                 assert written is None or name == "enabled" or written[1] == f"collect.{name}"
                 continue
-            field = fields(COLLECTORS[name].options)[key[0]]
+            kind: Any = Target if key[0] == "targets[]" else OPTIONS[name]
+            field = fields(kind)[key[-1]]
         else:
             field = default_of(Config, path)
         if written:
             assert field.default is not None
-            got = Reader("f.yaml", "/")._value(_patterns(field.type), parse(written[1])[0], path)
+            got = Reader("f.yaml", "/")._value(_leaf_of(field.type), parse(written[1])[0], path)
             assert got == field.default(), path
             checked += 1
     assert checked > 20
@@ -179,6 +190,6 @@ def test_the_page_names_what_is_ignored_and_what_is_not_in_this_version() -> Non
 
     for kind in sections(Config):
         assert all(f"`{key}`" in PAGE or f".{key}`" in PAGE for key in kind.ignored)
-    from agent.config.schema import RemoteWrite
+    from agent.config import RemoteWrite
 
     assert all(f"`{key}`" in PAGE for key in RemoteWrite.later)

@@ -21,6 +21,11 @@ from agent.sender.events import Event as SenderEvent
 
 # Somebody alerts on these. A change here is a line in the changelog, under Changed or Removed.
 EVENTS = {
+    "scrape.failed",
+    "scrape.recovered",
+    "scrape.duplicates",
+    "textfile.failed",
+    "textfile.recovered",
     "agent.started",
     "agent.stopped",
     "agent.stopping",

@@ -15,12 +15,12 @@ import pytest
 from agent import grid
 from agent.collectors import Metric, Sample
 from agent.events import Event
-from agent.schedule import Plan, Schedule, SystemClock
+from agent.schedule import RECORD_SAMPLES, Plan, Schedule, SystemClock, records
 from agent.series import Columns
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
 from buffer.lanes import RAW
-from buffer.model import ENDED, Series, is_stale
+from buffer.model import ENDED, Instant, Series, Tick, is_stale
 from buffer.reader import Entry, Reader
 from tests.support.net import wait_for
 
@@ -146,11 +146,10 @@ class Rig:
     def _open(self) -> Buffer:
         return Buffer(str(self.folder), fs=self.disk, min_free=lambda _: 1)
 
-    def add(self, name: str, interval: float = 10, timeout: float = 5) -> Collector:
+    def add(self, name: str, interval: float = 10, timeout: float = 5, *, apart: bool = False) -> Collector:
         collector = Collector()
-        self._plans.append(
-            Plan(name, collector, Columns(METRICS, {"hostname": HOST}), interval, timeout, HOST)
-        )
+        columns = Columns(METRICS, {"hostname": HOST})
+        self._plans.append(Plan(name, collector, columns, interval, timeout, HOST, apart=apart))
         return collector
 
     def run(self, seconds: float, *, series_end: bool = False) -> None:
@@ -167,7 +166,13 @@ class Rig:
         self.buffer = self._open()
         self._plans = [
             Plan(
-                p.name, p.collect, Columns(METRICS, {"hostname": HOST}), p.interval_ms / 1000, p.timeout, HOST
+                p.name,
+                p.collect,
+                Columns(METRICS, {"hostname": HOST}),
+                p.interval_ms / 1000,
+                p.timeout,
+                HOST,
+                apart=p.apart,
             )
             for p in self._plans
         ]
@@ -771,6 +776,104 @@ class TestStopThatEndsTheSeries:
         now, last = int(rig.world.wall() * 1000), rig.times("cpu")[-1]
         assert ended == (max(now, last + 1) if waits else now)
         assert (ended > last) is waits
+
+
+class TestApart:
+    def test_its_tick_is_in_the_record_of_its_round(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.add("scrape", apart=True)
+        rig.run(35)
+        assert [sorted(tick.group for tick in entry.ticks) for entry in rig.rounds()] == 4 * [
+            ["cpu", "scrape"]
+        ]
+
+    def test_one_that_hangs_delays_nobody_and_its_late_tick_has_the_time_of_its_round(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.add("quick", apart=True)
+        slow = rig.add("slow", timeout=30, apart=True)
+        rig.world.at(5, lambda: rig.hang(slow))
+
+        def let_go() -> None:
+            assert slow.hang is not None
+            hanging, slow.hang = slow.hang, None
+            hanging.set()
+            assert rig.schedule is not None
+            ended = rig.schedule._apart._ended
+            wait_for(lambda: not ended.empty(), DEADLINE, "the collector to return")
+
+        rig.world.at(23, let_go)
+        rig.run(45)
+        first = slot(START)
+        everybody = [first + n * 10_000 for n in range(5)]
+        assert rig.times("cpu") == rig.times("quick") == everybody
+        # The one that began at 10 ended at 23: the one at 20 is missing.
+        assert rig.times("slow") == [everybody[0], everybody[1], everybody[3], everybody[4]]
+        assert rig.buffer.log.missed == 1
+
+    def test_one_that_fails_is_told_like_any_other(self, rig: Rig) -> None:
+        scrape = rig.add("scrape", apart=True)
+        scrape.error = OSError("no")
+        rig.run(25)
+        assert [e["collector"] for e in rig.log.of(Event.COLLECTOR_FAILED, "warning")] == ["scrape"]
+        assert rig.plan("scrape").failures == 3
+
+
+class TestWhatIsReturned:
+    def test_something_that_cannot_be_stored_is_a_failed_run(self, rig: Rig) -> None:
+        rig.add("cpu")
+        odd = rig.add("odd")
+        odd.labels = (5,)  # type: ignore[assignment]
+        plan = rig.plan("odd")
+        plan.columns = Columns((), {})  # which knows none of its metrics
+        rig.run(25)
+        assert len(rig.times("cpu")) == 3
+        assert rig.times("odd") == []
+        assert len(rig.log.of(Event.COLLECTOR_FAILED, "warning")) == 1
+        assert plan.failures == 3
+
+    def test_very_many_series_are_several_records_of_one_time(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("agent.schedule.RECORD_SAMPLES", 10)
+        for name, count in (("a", 6), ("b", 6), ("c", 20), ("d", 1)):
+            rig.add(name).labels = [str(i) for i in range(count)]
+        rig.run(15)
+        first = slot(START)
+        assert [(entry.wall_ms, [tick.group for tick in entry.ticks]) for entry in rig.rounds()] == [
+            (at, groups) for at in (first, first + 10_000) for groups in (["a"], ["b"], ["c"], ["d"])
+        ]
+        assert rig.buffer.log.missed == 0
+
+    def test_what_does_not_fit_in_a_record_is_divided_further(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("buffer.codec.MAX_SAMPLES", 3)
+        for name in ("a", "b", "c"):
+            rig.add(name)
+        rig.add("large").labels = ("1", "2", "3")
+        rig.run(15)
+        assert [len(rig.times(name)) for name in ("a", "b", "c", "large")] == [2, 2, 2, 0]
+        assert len(rig.log.of(Event.APPEND_FAILED, "error")) == 2
+        assert rig.schedule is not None
+        assert rig.schedule.append_failures == 2
+
+
+def test_records_hold_every_tick_once_and_in_order() -> None:
+    at = Instant(0, 0, BOOT)
+    series = tuple(Series("a", (("b", str(i)),)) for i in range(RECORD_SAMPLES + 1))
+
+    def sizes(*wanted: int) -> list[list[int]]:
+        ticks = [Tick(at, str(i), series[:size], [0.0] * size) for i, size in enumerate(wanted)]
+        found = list(records(ticks))
+        assert [tick for record in found for tick in record] == ticks
+        return [[len(tick.series) for tick in record] for record in found]
+
+    most = RECORD_SAMPLES
+    assert sizes() == []
+    assert sizes(0) == [[0]]
+    assert sizes(1, 2, 3) == [[1, 2, 3]]
+    assert sizes(most, 0, 1) == [[most, 0], [1]]
+    assert sizes(1, most + 1, 1) == [[1], [most + 1], [1]]
 
 
 def test_a_schedule_without_collectors_starts_and_stops(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from agent.series import markers
 from buffer.model import Instant, Series, Tick, is_stale
 from buffer.reader import Entry
-from buffer.thin import STEPS_MS, thin
+from buffer.thin import STEPS_MS, _one, thin
 from tests.support.ticks import BOOT, bits
 
 MINUTE = 29_000_000 * 60_000
@@ -47,3 +49,9 @@ def test_a_series_that_ends_within_a_bucket_keeps_its_value_and_its_marker() -> 
     assert bits(marks) == bits(markers(Instant(0, 0, BOOT), "disk_io", ALL).values)
     assert (records[0].seq, records[-1].end) == (0, 15)
     assert all(a.end == b.seq for a, b in pairwise(records))
+
+
+@pytest.mark.parametrize("kind", ["counter", "histogram", "summary", "unknown", "info", "stateset"])
+def test_only_of_a_gauge_a_mean_says_something(kind: str) -> None:
+    assert _one(Series("a_bucket", (), kind), (1.0, 2.0, 6.0)) == 6.0
+    assert _one(Series("a_bucket", (), "gauge"), (1.0, 2.0, 6.0)) == 3.0

@@ -1,0 +1,94 @@
+"""What is read of local programs: targets that expose metrics, and text files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.collectors.options import Options
+from agent.config import values as v
+from agent.config.http_client import Authorization, BasicAuth, TlsConfig
+from agent.config.relabeling import RelabelConfig
+from agent.config.section import Complaint, Given, Note, Section, Verdicts
+
+
+class Target(Section, frozen=True, kw_only=True):
+    """An endpoint that exposes metrics. Shown (repr), it says its job and public URL only."""
+
+    later = frozenset(("oauth2", "proxy_url"))
+    elsewhere = {
+        "bearer_token": "Write authorization: {credentials: ...}.",
+        "bearer_token_file": "Write authorization: {credentials_file: ...}.",
+        "http_headers": "Write headers: {name: value}.",
+        "job_name": "Write job.",
+        "metrics_path": "Write it into url.",
+        "params": "Write them into url.",
+        "relabel_configs": "Each target is written out: set its job, and what else it needs, in it.",
+        "scheme": "Write it into url.",
+        "scrape_interval": "Write interval.",
+        "scrape_timeout": "Write timeout.",
+        "static_configs": "Write one target with its url for each.",
+    }
+    ignored = {
+        "enable_compression": "gzip is asked for from other hosts, and not on loopback",
+        "enable_http2": "HTTP/1.1 is spoken",
+        "follow_redirects": "a redirect is never followed; the scrape fails until the url is corrected",
+        "honor_timestamps": "all samples of a scrape have the time of the scrape",
+    }
+
+    url: v.TargetUrl
+    job: v.Words
+    interval: v.Interval | None = None
+    timeout: v.Duration | None = None
+    headers: dict[v.HeaderName, v.HeaderValue] = {}
+    basic_auth: BasicAuth | None = None
+    authorization: Authorization | None = None
+    tls_config: TlsConfig = TlsConfig()
+    honor_labels: v.Flag = False
+    metric_relabel_configs: tuple[RelabelConfig, ...] = ()
+    sample_limit: v.SampleLimit = 20_000
+    body_size_limit: v.BodySizeLimit = 16 << 20
+
+    @property
+    def instance(self) -> str:
+        """The label `instance`: host and port, as Prometheus writes them."""
+        parts = v.split_url(self.url)
+        assert parts is not None
+        host = parts.netloc.rpartition("@")[2]
+        return host if parts.port else f"{host.rstrip(':')}:{443 if parts.scheme == 'https' else 80}"
+
+    @staticmethod
+    def rules(got: Given) -> Verdicts:
+        """One way to authenticate; plain http to another host is meant, but its credentials are worth a word."""
+        yield from got.one_of("basic_auth", "authorization")
+        url = v.split_url(got["url"] or "")
+        if url is None or url.scheme == "https" or v.is_loopback(url.hostname or ""):
+            return
+        if got.given & {"basic_auth", "authorization"}:
+            yield Note("url", "the credentials travel in the clear, because this is plain http://")
+
+    def __repr__(self) -> str:
+        return f"Target(job={self.job!r}, url={v.public_url(self.url)!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("job", self.job), ("url", v.public_url(self.url))]
+
+
+class ScrapeOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is scraped."""
+
+    targets: tuple[Target, ...] = ()
+
+    @staticmethod
+    def rules(got: Given) -> Verdicts:
+        """What names a target's series names one target."""
+        seen: dict[tuple[str, str], int] = {}
+        for index, one in enumerate(got["targets"] or ()):
+            if one is not None and (first := seen.setdefault((one.job, one.instance), index)) != index:
+                what = f"targets[{first}] has this job and the same host and port already"
+                yield Complaint(f"targets[{index}].job", what, "Give each target a job of its own.")
+
+
+class TextfileOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the files are."""
+
+    directory: v.Folder | None = None

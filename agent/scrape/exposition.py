@@ -1,0 +1,209 @@
+r"""Lines of Prometheus's text format 0.0.4 and of OpenMetrics 1.0, one at a time, as Prometheus reads them.
+
+    text 0.0.4   blank* name blank* [{ pairs }] blank* value [blank+ timestamp] blank*
+    OpenMetrics  name[{pairs}] value [timestamp] [# {exemplar} ..]      single spaces; the last line is # EOF
+    pairs        label="value", ..    a comma at the end is allowed; \" \\ \n are escapes, in HELP \\ \n
+
+Promises:
+- What Prometheus's own parser takes is read with the same names, labels and values; `le` of a histogram and
+  `quantile` of a summary are written as it has written them since version 3: `0.5`, `1.0`, `1e+06`.
+- A malformed line is a ParseError that names the line: the exposition as a whole is refused, as Prometheus does.
+- Timestamps and exemplars are read over: a tick has one time for all its samples. An empty label is no label.
+
+Not read: names in quotes (UTF-8 names), which a target sends to nobody who does not ask for them, and a line
+break within a label's value, which the format wants escaped.
+
+Sources: "Exposition formats" of Prometheus's documentation, the OpenMetrics 1.0 specification; of Prometheus's
+source model/textparse (promlex.l, openmetricslex.l, normalizeFloatsInLabelValues).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from sys import intern
+from typing import NamedTuple
+
+from agent.collectors.metric import Labels
+
+TEXT_TYPES = {b"counter": "counter", b"gauge": "gauge", b"histogram": "histogram", b"summary": "summary"} | {
+    b"untyped": "unknown"
+}
+TYPES = {b"unknown": "unknown"} | {
+    kind: kind.decode()
+    for kind in (b"counter", b"gauge", b"histogram", b"gaugehistogram", b"summary", b"info", b"stateset")
+}
+SUFFIXES = ("_total", "_bucket", "_count", "_sum", "_created", "_info", "_gcount", "_gsum")
+"""What the names of a family's series have behind the family's own."""
+
+_NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*+"
+_PAIRS = rb'(?:\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?+'
+_TEXT_LINE = re.compile(
+    rb"[ \t]*(" + _NAME + rb")[ \t]*" + _PAIRS + rb"[ \t]*([^ \t{]+)([ \t]+[0-9]+)?[ \t]*"
+)
+_OPEN_LINE = re.compile(rb"(" + _NAME + rb")" + _PAIRS + rb" ([^ ]+)( [^ #]+)?( # \{.*)?")
+_PAIR = re.compile(rb'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*,?[ \t]*')
+_OPEN_PAIR = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"(?:,|$)')
+_META = re.compile(rb"[ \t]*#[ \t]+(HELP|TYPE)[ \t]+(" + _NAME + rb")(?:[^a-zA-Z0-9_:](.*))?")
+_OPEN_META = re.compile(rb"# (HELP|TYPE|UNIT) (" + _NAME + rb")(?: (.*))?")
+_LIKE_META = re.compile(rb"[ \t]*#[ \t]+(?:HELP|TYPE)[ \t]")
+_ESCAPE = re.compile(rb'\\([\\"n])')
+_HELP_ESCAPE = re.compile(rb"\\([\\n])")
+_UNESCAPED = {b"\\": b"\\", b'"': b'"', b"n": b"\n"}
+_LONGEST_SHOWN = 80
+
+
+class ParseError(ValueError):
+    """An exposition is malformed; the message says what is wrong and shows the beginning of the line."""
+
+
+class Family(NamedTuple):
+    """What an exposition says of a metric."""
+
+    type: str = "unknown"
+    unit: str = ""
+    help: str = ""
+
+
+class Line(NamedTuple):
+    """A sample: the bytes that are the same each time, and what they say; `value` as it is written.
+
+    The labels are in the order of the line, the empty ones left out.
+    """
+
+    key: bytes
+    name: str
+    labels: Labels
+    value: bytes
+    timestamp: bool
+
+
+NO_FAMILY = Family()
+
+
+def sample(line: bytes, families: Mapping[str, Family], *, openmetrics: bool) -> Line:
+    """Read a line that is no comment and not empty. Raises ParseError; the value is not looked at."""
+    match = (_OPEN_LINE if openmetrics else _TEXT_LINE).fullmatch(line)
+    if match is None:
+        raise ParseError(f"not a sample: {shown(line)}")
+    raw, inside, value, timestamp = match.group(1, 2, 3, 4)
+    name = intern(raw.decode())
+    labels = _labels(inside, line, openmetrics=openmetrics) if inside else []
+    kind = family(name, families).type
+    if kind in _NORMALIZED:
+        normalized = _NORMALIZED[kind]
+        labels = [(key, go_float(text) if key == normalized else text) for key, text in labels]
+    key = line[: match.end(2) + 1] if inside is not None else line[: match.end(1)]
+    return Line(key, name, tuple(pair for pair in labels if pair[1]), value, timestamp is not None)
+
+
+_NORMALIZED = {"histogram": "le", "summary": "quantile"}
+
+
+def _labels(inside: bytes, line: bytes, *, openmetrics: bool) -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    at, pattern = 0, _OPEN_PAIR if openmetrics else _PAIR
+    if not openmetrics and not inside.strip(b" \t"):
+        return []
+    while at < len(inside):
+        match = pattern.match(inside, at)
+        if match is None:
+            raise ParseError(f"not labels: {shown(line)}")
+        at = match.end()
+        name, raw = match.group(1, 2)
+        if b"\\" in raw:
+            raw = _ESCAPE.sub(lambda escape: _UNESCAPED[escape[1]], raw)
+        key = intern(name.decode())
+        if key in found:
+            raise ParseError(f"the label {key} is there twice: {shown(line)}")
+        if key == "__name__":
+            raise ParseError(f"a label must not be called __name__: {shown(line)}")
+        try:
+            found[key] = raw.decode()
+        except UnicodeDecodeError:
+            raise ParseError(f"a label's value is not UTF-8: {shown(line)}") from None
+    return list(found.items())
+
+
+def metadata(comments: Iterable[bytes], *, openmetrics: bool) -> dict[str, Family]:
+    """What the lines that begin with # say of each metric. Raises ParseError."""
+    families: dict[str, Family] = {}
+    pattern, kinds = (_OPEN_META, TYPES) if openmetrics else (_META, TEXT_TYPES)
+    for line in comments:
+        match = pattern.fullmatch(line)
+        if match is None:
+            if openmetrics or _LIKE_META.match(line):
+                raise ParseError(f"not HELP, TYPE or UNIT as they should be: {shown(line)}")
+            continue
+        word, raw, text = match.group(1, 2, 3)
+        name, text = raw.decode(), text or b""
+        known = families.get(name, NO_FAMILY)
+        if word == b"TYPE":
+            if text not in kinds:
+                raise ParseError(f"not a type: {shown(line)}")
+            families[name] = known._replace(type=kinds[text])
+            continue
+        if b"\\" in text:
+            escape = _ESCAPE if openmetrics else _HELP_ESCAPE
+            text = escape.sub(lambda match: _UNESCAPED[match[1]], text)
+        try:
+            plain = text.decode()
+        except UnicodeDecodeError:
+            raise ParseError(f"not UTF-8: {shown(line)}") from None
+        if word == b"UNIT":
+            if plain and not name.endswith(f"_{plain}"):
+                raise ParseError(f"the unit is not the end of the name: {shown(line)}")
+            families[name] = known._replace(unit=plain)
+        else:
+            families[name] = known._replace(help=plain)
+    return families
+
+
+def family(name: str, families: Mapping[str, Family]) -> Family:
+    """What is said of the metric that a series of this name belongs to."""
+    found = families.get(name)
+    if found is None:
+        for suffix in SUFFIXES:
+            if name.endswith(suffix):
+                found = families.get(name.removesuffix(suffix))
+                break
+    return found or NO_FAMILY
+
+
+def shown(line: bytes) -> str:
+    """The beginning of a line, for a message."""
+    text = line.decode("utf-8", "replace")
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
+
+
+def go_float(text: str) -> str:
+    """A number as Prometheus writes it in a label: shortest, with a point or an exponent; else as it is."""
+    if "_" in text or text.strip() != text:
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    if value != value:
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "+Inf" if value > 0 else "-Inf"
+    mantissa, _, exponent = f"{value!r}".partition("e")
+    sign = "-" if mantissa.startswith("-") else ""
+    whole, _, part = mantissa.lstrip("-").partition(".")
+    part = "" if part == "0" else part
+    digits = (whole + part).lstrip("0")
+    if not digits:
+        return "0.0"
+    # The value is 0.DIGITS x 10^point.
+    leading = len(whole + part) - len(digits)
+    point = len(whole) - leading + int(exponent or 0)
+    digits = digits.rstrip("0")
+    if point < -3 or point > 6:
+        rest = f".{digits[1:]}" if len(digits) > 1 else ""
+        return f"{sign}{digits[0]}{rest}e{'-' if point < 1 else '+'}{abs(point - 1):02d}"
+    if point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    if point >= len(digits):
+        return f"{sign}{digits}{'0' * (point - len(digits))}.0"
+    return f"{sign}{digits[:point]}.{digits[point:]}"

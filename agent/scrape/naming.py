@@ -1,0 +1,72 @@
+"""From what a target exposes to the series that are stored: the host's and the target's labels, and relabeling.
+
+As Prometheus does it, in this order (mutateSampleLabels of its scrape/scrape.go):
+
+1. The labels of the host (`hostname` and the configured ones) and of the target (`job`, `instance`) are set on every
+   sample. Where the sample has one of the same name, its own becomes `exported_NAME` (with one more `exported_` in
+   front for as long as that is taken); with `honor_labels` the sample keeps its own, and ours is left out.
+2. `metric_relabel_configs` see all of these and `__name__`. What they drop is left out.
+3. So is a series that is called like one of our own (`taken`): ours says more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from agent.collectors.metric import Labels
+from agent.scrape.exposition import Family, ParseError
+from buffer.model import Series
+
+Relabel = Callable[[Mapping[str, str]], dict[str, str] | None]
+"""What becomes of labels, `__name__` among them; None: the series is left out."""
+
+NAME = "__name__"
+
+
+class Naming:
+    """Names the series of one target, whose own labels are `ours`. Call `rest` between expositions."""
+
+    def __init__(
+        self,
+        ours: Mapping[str, str],
+        taken: Collection[tuple[str, Labels]] = (),
+        *,
+        honor: bool = False,
+        relabel: Relabel | None = None,
+    ) -> None:
+        self._ours = {name: value for name, value in ours.items() if value}
+        self._taken, self._honor, self._relabel = taken, honor, relabel
+        self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def __call__(self, name: str, labels: Labels, family: Family) -> Series | None:
+        """The series of a sample; None: relabeling drops it. Raises ParseError where no series is left to name."""
+        found = self._merged(dict(labels))
+        if self._relabel is not None:
+            relabeled = self._relabel({NAME: name, **found})
+            if relabeled is None:
+                return None
+            found = {key: value for key, value in relabeled.items() if value}
+            name = found.pop(NAME, "")
+            if not name:
+                raise ParseError("metric_relabel_configs leave a series without a name")
+        # One object for the labels that many series share.
+        pairs = tuple([self._pairs.setdefault(pair, pair) for pair in sorted(found.items())])
+        if (name, pairs) in self._taken:
+            return None
+        return Series(name, pairs, family.type, family.unit, family.help)
+
+    def _merged(self, exposed: dict[str, str]) -> dict[str, str]:
+        if self._honor:
+            return self._ours | exposed
+        taken = sorted((key for key in self._ours if key in exposed), key=len)
+        merged = exposed | self._ours
+        for key in taken:
+            other = f"exported_{key}"
+            while other in merged:
+                other = f"exported_{other}"
+            merged[other] = exposed[key]
+        return merged
+
+    def rest(self) -> None:
+        """Forget the labels that can be shared: what a series that comes late could gain is not worth them."""
+        self._pairs.clear()

@@ -1,0 +1,105 @@
+"""One scrape target: a run fetches its exposition and returns it as columns, and beside it whether it is up.
+
+Promises:
+- A run returns within the target's timeout, but for the time that looking up its name takes, and never raises for
+  what a target does: then it returns `up` 0, `scrape_duration_seconds` and `scrape_samples_scraped`, and the series
+  of the target end there (the schedule stores their markers).
+- A failed scrape gives nothing of the target, never a part: an exposition that is malformed anywhere, larger than
+  `body_size_limit`, or of more samples than `sample_limit` after relabeling fails as a whole, as in Prometheus.
+- The series are the same object from run to run for as long as the set of them is the same.
+- The first failure of a row is logged, and the recovery.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from agent import __version__
+from agent.collectors.metric import Metric
+from agent.config import Target
+from agent.events import Event
+from agent.scrape.exposition import ParseError
+from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
+from agent.scrape.naming import Naming, Relabel
+from agent.scrape.table import Table
+from agent.sender.events import Logger
+from agent.series import Collected, TooLarge, check_size
+from buffer.model import Series
+
+METRICS = (
+    Metric("up", "gauge", "", "1 if the scrape succeeded, else 0."),
+    Metric("scrape_duration_seconds", "gauge", "seconds", "How long the scrape took."),
+    Metric(
+        "scrape_samples_scraped", "gauge", "", "Samples that the target exposed; 0 where the scrape failed."
+    ),
+)
+
+
+DIGITS = 4
+"""Of a duration: the buffer stores such values as small integers."""
+
+
+class Scrape:
+    """A collector that scrapes one target."""
+
+    def __init__(
+        self,
+        target: Target,
+        host: Mapping[str, str],
+        timeout: float,
+        log: Logger,
+        relabel: Relabel | None = None,
+        fetch: Callable[[], Exposition] | None = None,
+    ) -> None:
+        self._log = log
+        self._fetch = fetch or Fetcher(target, timeout, __version__).get
+        self._job, self._instance = target.job, target.instance
+        ours = {**host, "job": target.job, "instance": target.instance}
+        labels = tuple(sorted((name, value) for name, value in ours.items() if value))
+        self._reports = tuple(Series(m.name, labels, m.type, m.unit, m.help) for m in METRICS)
+        taken = {series[:2] for series in self._reports}
+        self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel)
+        self._table = Table(self._naming, target.sample_limit)
+        self._exposed: tuple[Series, ...] = ()
+        self._series = self._reports
+        self._duplicates = 0
+        self.error: str | None = None
+        """Why the last scrape failed; None: it did not."""
+
+    def __call__(self, _now: float) -> Collected:
+        """Scrape once."""
+        begun = time.perf_counter()
+        try:
+            values, scraped = self._scrape()
+        except (ScrapeFailed, ParseError, TooLarge) as error:
+            self._failed(str(error))
+            return self._reports, [0.0, round(time.perf_counter() - begun, DIGITS), 0.0]
+        if self.error is not None:
+            self.error = None
+            self._log.info(Event.SCRAPE_RECOVERED, job=self._job, instance=self._instance)
+        values += (1.0, round(time.perf_counter() - begun, DIGITS), float(scraped))
+        return self._series, values
+
+    def _scrape(self) -> tuple[list[float], int]:
+        body, openmetrics = self._fetch()
+        read = self._table.read(body, openmetrics=openmetrics)
+        self._naming.rest()
+        if read.series is not self._exposed:
+            check_size(read.series)
+            self._exposed, self._series = read.series, read.series + self._reports
+            self._tell_duplicates()
+        return read.values, read.scraped
+
+    def _tell_duplicates(self) -> None:
+        found = self._table.duplicates
+        if found and not self._duplicates:
+            self._log.warning(
+                Event.SCRAPE_DUPLICATES, job=self._job, instance=self._instance, duplicates=found
+            )
+        self._duplicates = found
+
+    def _failed(self, error: str) -> None:
+        say = self._log.debug if self.error is not None else self._log.warning
+        say(Event.SCRAPE_FAILED, job=self._job, instance=self._instance, error=error)
+        self.error = error

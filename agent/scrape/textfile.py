@@ -1,0 +1,196 @@
+"""The `*.prom` files of a folder, as node_exporter's textfile collector reads them (its collector/textfile.go).
+
+Promises:
+- A file that does not parse, holds timestamps, does not end with a line break, is no regular file, is larger than
+  LARGEST_FILE or cannot be read is left out as a whole: logged once, counted, and `node_textfile_scrape_error` is 1.
+  The other files are not touched by it.
+- A file is opened only when it has changed. Nothing that lies in the folder can make a run wait: no pipe is read.
+- A series that several files have counts in the first of them by name; that too is an error.
+- `node_textfile_mtime_seconds` is there for each file that is told, so that an alert can see a job that stopped.
+
+Files are to be written under another name and renamed: a file that is read half-written is left out at best.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from agent.collectors.metric import Labels, Metric
+from agent.events import Event
+from agent.scrape.exposition import ParseError
+from agent.scrape.naming import Naming
+from agent.scrape.table import Table
+from agent.sender.events import Logger
+from agent.series import MOST, Collected, check_size
+from buffer.model import Series
+
+METRICS = (
+    Metric("node_textfile_mtime_seconds", "gauge", "seconds", "When the file was written, UTC since 1970."),
+    Metric(
+        "node_textfile_scrape_error", "gauge", "", "1 if a file, a series or the folder is left out, else 0."
+    ),
+    Metric("limpet_textfile_left_out", "gauge", "", "Files that are left out at this moment."),
+)
+LARGEST_FILE = 16 << 20
+
+_Stamp = tuple[int, int, int]
+
+
+class _Refused(Exception):
+    """A file is left out; the message is a phrase."""
+
+
+class _Told(NamedTuple):
+    """What a file says, as of `stamp`; or why it is left out."""
+
+    stamp: _Stamp | None
+    mtime: float
+    series: tuple[Series, ...] = ()
+    values: tuple[float, ...] = ()
+    error: str | None = None
+
+
+class Textfile:
+    """A collector that reads a folder."""
+
+    def __init__(self, folder: str, host: Mapping[str, str], log: Logger) -> None:
+        self._folder, self._log = folder, log
+        self._host = {name: value for name, value in host.items() if value}
+        self._tables: dict[str, Table] = {}
+        self._told: dict[str, _Told] = {}
+        self._sets: list[tuple[Series, ...]] = []
+        self._series: tuple[Series, ...] = ()
+        self._kept: list[int] | None = None
+        self._said: dict[str, str] = {}
+        self.error: str | None = None
+        """What was wrong at the last run; None: nothing."""
+
+    def __call__(self, _now: float) -> Collected:
+        """Read what has changed. Raises TooLarge where all files together are more than a record holds."""
+        told, errors = self._look()
+        self._told = told
+        self._tables = {name: table for name, table in self._tables.items() if name in told}
+        good = {name: one for name, one in sorted(told.items()) if one.error is None}
+        errors |= {name: one.error for name, one in told.items() if one.error is not None}
+        left_out = len(errors) - ("" in errors)
+        self._arrange(good)
+        exposed = sum(len(one.series) for one in good.values())
+        if self._kept is not None and (twice := exposed - len(self._kept)):
+            errors[" "] = f"{twice} series are there twice"
+        self._say(errors)
+        values = [value for one in good.values() for value in one.values]
+        if self._kept is not None:
+            values = [values[i] for i in self._kept]
+        values += [one.mtime for one in good.values()]
+        values += (1.0 if errors else 0.0, float(left_out))
+        return self._series, values
+
+    def _look(self) -> tuple[dict[str, _Told], dict[str, str]]:
+        try:
+            names = sorted(name for name in os.listdir(self._folder) if name.endswith(".prom"))
+        except OSError as error:
+            return {}, {"": f"the folder cannot be read: {_reason(error)}"}
+        return {name: told for name in names if (told := self._file(name)) is not None}, {}
+
+    def _file(self, name: str) -> _Told | None:
+        """What a file says; None where it went meanwhile."""
+        path, before = os.path.join(self._folder, name), self._told.get(name)
+        stamp, mtime = None, 0.0
+        try:
+            stamp, mtime = _stamp(os.stat(path))
+            if before is not None and before.stamp == stamp:
+                return before
+            content, stamp, mtime = _read(path)
+            series, values = self._parse(name, content)
+        except _Refused as refused:
+            return _Told(None, 0.0, error=str(refused))
+        except ParseError as error:
+            return _Told(stamp, mtime, error=str(error))
+        except FileNotFoundError as error:
+            return _Told(None, 0.0, error=_reason(error)) if os.path.islink(path) else None
+        except OSError as error:
+            return _Told(None, 0.0, error=f"it cannot be read: {_reason(error)}")
+        return _Told(stamp, mtime, series, values)
+
+    def _parse(self, name: str, content: bytes) -> tuple[tuple[Series, ...], tuple[float, ...]]:
+        if content and not content.endswith(b"\n"):
+            raise ParseError("it does not end with a line break: is it written while it is read?")
+        table = self._tables.get(name)
+        if table is None:
+            table = self._tables[name] = Table(Naming(self._host), MOST)
+        read = table.read(content, openmetrics=False)
+        if read.timestamps:
+            raise ParseError("it holds timestamps, which are not read here")
+        if table.duplicates:
+            raise ParseError(f"{table.duplicates} series are there twice")
+        return read.series, tuple(read.values)
+
+    def _arrange(self, good: Mapping[str, _Told]) -> None:
+        """Put the series of all files together, unless they are what they were."""
+        sets = [one.series for one in good.values()]
+        same = [a is b for a, b in zip(sets, self._sets, strict=False)]
+        names = tuple(Series(METRICS[0].name, self._of_file(name), *_about(METRICS[0])) for name in good)
+        if (
+            self._series
+            and len(sets) == len(self._sets)
+            and all(same)
+            and self._series[-len(names) - 2 : -2] == names
+        ):
+            return
+        series = [one for each in sets for one in each]
+        first: dict[tuple[str, Labels], int] = {}
+        for i, one in enumerate(series):
+            first.setdefault(one[:2], i)
+        kept = list(first.values())
+        host = tuple(sorted(self._host.items()))
+        whole = tuple(Series(metric.name, host, *_about(metric)) for metric in METRICS[1:])
+        everything = (*(series[i] for i in kept), *names, *whole)
+        check_size(everything)
+        self._sets, self._series = sets, everything
+        self._kept = None if len(kept) == len(series) else kept
+
+    def _of_file(self, name: str) -> Labels:
+        return tuple(sorted({**self._host, "file": os.path.join(self._folder, name)}.items()))
+
+    def _say(self, errors: Mapping[str, str]) -> None:
+        for name, error in errors.items():
+            if self._said.get(name) != error:
+                self._log.warning(Event.TEXTFILE_FAILED, file=self._called(name), error=error)
+        for name in self._said.keys() - errors.keys():
+            if name not in self._told or self._told[name].error is None:
+                self._log.info(Event.TEXTFILE_RECOVERED, file=self._called(name))
+        self._said = dict(errors)
+        self.error = "; ".join(f"{self._called(name)}: {error}" for name, error in errors.items()) or None
+
+    def _called(self, name: str) -> str:
+        return os.path.join(self._folder, name) if name.strip() else self._folder
+
+
+def _about(metric: Metric) -> Iterator[str]:
+    return iter((metric.type, metric.unit, metric.help))
+
+
+def _stamp(found: os.stat_result) -> tuple[_Stamp, float]:
+    if not stat.S_ISREG(found.st_mode):
+        raise _Refused("it is not a regular file")
+    if found.st_size > LARGEST_FILE:
+        raise _Refused(f"it is larger than {LARGEST_FILE} bytes")
+    return (found.st_ino, found.st_size, found.st_mtime_ns), float(found.st_mtime_ns // 10**9)
+
+
+def _read(path: str) -> tuple[bytes, _Stamp, float]:
+    # Not blocking: between stat and open a pipe may have taken its place.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        stamp, mtime = _stamp(os.fstat(descriptor))
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise _Refused(f"it is larger than {LARGEST_FILE} bytes")
+    return content, stamp, mtime
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or "I/O error").lower()

@@ -1,0 +1,322 @@
+"""Scraping with the real agent, a real node_exporter and a real Prometheus, which also scrapes beside us."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent import grid
+from agent.config import Target
+from agent.log import Silent
+from agent.scrape.fetch import Fetcher
+from agent.scrape.target import METRICS, Scrape
+from buffer.model import is_stale
+from tests.support.agent import HOSTNAME, Agent
+from tests.support.exporter import OPENMETRICS, RECORDED, Exporter, Page, recorded
+from tests.support.net import free_port, wait_for
+from tests.support.prometheus import Prometheus
+from tests.support.server import Samples, tied
+
+REPORTS = {metric.name for metric in METRICS}
+
+
+# --- what Prometheus itself makes of an exposition ------------------------------------------------------------------
+
+ODD = rb"""
+# HELP odd_total Backslash \\ and line\nbreak.
+# TYPE odd_total counter
+odd_total{a="b",c="d\"\\\n}",e=""}  1.5e3
+odd_total{a="tab"}	+Inf
+odd_total{ a = "blanks" , } NaN
+odd_total{a="no" c="comma"} 1
+odd_total {a="apart"} -0
+odd_total{a="close"}7
+# a comment
+#another
+
+odd_total{job="mine",instance="there",hostname="x",exported_job="again"} 2
+# TYPE h histogram
+h_bucket{le="0.1"} 1
+h_bucket{le="1"} 2
+h_bucket{le="10.0"} 3
+h_bucket{le="2.5e+05"} 3
+h_bucket{le="1000000"} 3
+h_bucket{le="12345678.9"} 3
+h_bucket{le="0.00001"} 3
+h_bucket{le="+Inf"} 4
+h_sum 5
+h_count 4
+# TYPE s summary
+s{quantile="0.50"} 1
+s{quantile="1",le="1"} 2
+s_sum 1
+s_count 1
+# TYPE g gauge
+g{le="1",quantile="1"} 1
+:colon:_9 1e-400
+untyped{x="\xc3\xbc \xf0\x9f\xa6\x9f"} 0.1
+"""
+OPEN = b"""\
+# TYPE requests counter
+# HELP requests Those \\"that\\" came.
+requests_total{path="/a # {"} 5 # {trace="x"} 0.5 1700000000
+requests_created{path="/a # {"} 1700000000
+# TYPE heat_celsius gauge
+# UNIT heat_celsius celsius
+heat_celsius -0.5
+# TYPE wait histogram
+wait_bucket{le="1"} 1 # {} 0.5
+wait_bucket{le="+Inf"} 1
+wait_count 1
+wait_sum 0.5
+# TYPE build info
+build_info{version="1"} 1
+# EOF
+"""
+PAGES = {
+    "/odd": Page(ODD),
+    "/open": Page(OPEN, OPENMETRICS),
+    **{f"/{name}": Page(recorded(name)) for name in RECORDED},
+}
+REFUSED = [
+    Page(b"a\n"),
+    Page(b"a 1 x\n"),
+    Page(b"a 1\nb 1_0\n"),
+    Page(b"a 0x10\n"),
+    Page(b"a{b=c} 1\n"),
+    Page(b'a{b="c} 1\n'),
+    Page(b'a{b="c"\n'),
+    Page(b'a{,b="c"} 1\n'),
+    Page(b'a{b="c",b="d"} 1\n'),
+    Page(b'a{b="\xff"} 1\n'),
+    Page(b"1a 1\n"),
+    Page(b"a-b 1\n"),
+    Page(b"a 1 2 3\n"),
+    Page(b"a 1 -5\n"),
+    Page(b"a 1\r\n"),
+    Page(b"# TYPE a thing\na 1\n"),
+    Page(b"# TYPE a\na 1\n"),
+    Page(b"a 1\n", OPENMETRICS),
+    Page(b"a 1\n# EOF\nb 1\n", OPENMETRICS),
+    Page(b"a 1\n\n# EOF\n", OPENMETRICS),
+    Page(b"a  1\n# EOF\n", OPENMETRICS),
+    Page(b'a {b="c"} 1\n# EOF\n', OPENMETRICS),
+    Page(b"# a comment\n# EOF\n", OPENMETRICS),
+    Page(b"# TYPE a untyped\n# EOF\n", OPENMETRICS),
+    Page(b"# TYPE a gauge\n# UNIT a seconds\n# EOF\n", OPENMETRICS),
+    Page(b"a 1\n", status=500),
+]
+
+
+@contextmanager
+def scraping(program: Path, folder: Path, url: str, paths: list[str], **more: Any) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes these paths, each as a job of its own."""
+    folder.mkdir()
+    config = folder / "prometheus.yml"
+    scrape = [
+        {
+            "job_name": path.strip("/"),
+            "metrics_path": path,
+            "static_configs": [{"targets": [url.partition("//")[2]], "labels": {"hostname": HOSTNAME}}],
+            "honor_timestamps": False,
+            **more,
+        }
+        for path in paths
+    ]
+    config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": scrape}))
+    with Prometheus(program, folder, config=config) as prometheus:
+        yield prometheus
+
+
+def ours(url: str, path: str, **more: Any) -> dict[tuple[tuple[str, str], ...], float]:
+    target = Target(url=url + path, job=path.strip("/"), **more)
+    with closing(Fetcher(target, 10, "test")) as fetcher:
+        series, values = Scrape(target, {"hostname": HOSTNAME}, 10, Silent(), fetch=fetcher.get)(0.0)
+    found = {}
+    for one, value in zip(series, values, strict=True):
+        if one.name not in REPORTS or one.name == "up":
+            found[tuple(sorted([*one.labels, ("__name__", one.name)]))] = value
+    return found
+
+
+@pytest.mark.parametrize("honor", [False, True], ids=["ours", "honored"])
+def test_it_is_what_prometheus_itself_would_have_stored(
+    tmp_path: Path, prometheus_program: Path, honor: bool
+) -> None:
+    with (
+        Exporter(PAGES) as exporter,
+        scraping(
+            prometheus_program, tmp_path / "prometheus", exporter.url, list(PAGES), honor_labels=honor
+        ) as prometheus,
+    ):
+        wait_for(lambda: len(prometheus.query("up == 1")) == len(PAGES), 20, "all to be scraped")
+        for path in PAGES:
+            theirs = prometheus.query(f'{{job="{path.strip("/")}"}} or {{exported_job="{path.strip("/")}"}}')
+            if honor and path == "/odd":
+                theirs |= prometheus.query('odd_total{job="mine"}')
+            theirs = {
+                labels: value
+                for labels, value in theirs.items()
+                if dict(labels)["__name__"] == "up" or not dict(labels)["__name__"].startswith("scrape_")
+            }
+            found = ours(exporter.url, path, honor_labels=honor)
+            assert found.keys() == theirs.keys(), path
+            for labels, value in theirs.items():
+                assert found[labels] == value or (math.isnan(value) and math.isnan(found[labels])), labels
+
+
+def test_what_prometheus_refuses_is_refused(tmp_path: Path, prometheus_program: Path) -> None:
+    pages = {"/good": Page(b"a 1\n"), **{f"/bad{i}": page for i, page in enumerate(REFUSED)}}
+    with (
+        Exporter(pages) as exporter,
+        scraping(prometheus_program, tmp_path / "prometheus", exporter.url, list(pages)) as prometheus,
+    ):
+        wait_for(lambda: len(prometheus.query("up")) == len(pages), 20, "all to be scraped")
+        theirs = {dict(labels)["job"]: value for labels, value in prometheus.query("up").items()}
+        found = {path.strip("/"): ours(exporter.url, path) for path in pages}
+    up = {
+        job: value
+        for job, one in found.items()
+        for labels, value in one.items()
+        if ("__name__", "up") in labels
+    }
+    assert up == theirs
+    assert [job for job, value in up.items() if value] == ["good"]
+    assert all(len(one) == 1 for job, one in found.items() if job != "good")
+
+
+# --- the real agent -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def node_exporter(program: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [str(program), f"--web.listen-address=127.0.0.1:{port}"]
+    process = subprocess.Popen(tied(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def agent_with(folder: Path, to: str, collectors: dict[str, Any], interval: str = "1s") -> Agent:
+    nobody = {"url": f"http://127.0.0.1:{free_port()}/api/v1/write", "name": "nobody"}  # keeps the whole log
+    return Agent(
+        folder,
+        [{"url": to, "name": "central"}, nobody],
+        collect={"interval": interval, "collectors": collectors},
+    )
+
+
+def test_node_exporter_s_metrics_arrive_and_end_when_it_does(
+    tmp_path: Path, prometheus_program: Path, node_exporter_program: Path
+) -> None:
+    port = free_port()
+    target = {"url": f"http://localhost:{port}/metrics", "job": "node"}
+    of_it = f'{{job="node",instance="localhost:{port}",hostname="{HOSTNAME}"}}'
+    with Prometheus(prometheus_program, tmp_path / "prometheus") as prometheus:
+        agent = agent_with(tmp_path / "agent", prometheus.write_url, {"scrape": {"targets": [target]}})
+        with node_exporter(node_exporter_program, port) as exporter, agent:
+            wait_for(lambda: prometheus.query(f"up{of_it} == 1"), 30, "the first scrape to arrive")
+            load = wait_for(lambda: prometheus.query(f"node_load1{of_it}"), 30, "a metric of it")
+            assert len(prometheus.query(of_it)) > 300
+            (value,) = load.values()
+            assert 0 <= value < 1000
+            (scraped,) = prometheus.query(f"scrape_samples_scraped{of_it}").values()
+            assert scraped == len(prometheus.query(of_it)) - len(METRICS)
+
+            exporter.send_signal(signal.SIGKILL)
+            exporter.wait()
+            wait_for(lambda: prometheus.query(f"up{of_it} == 0"), 30, "it to be down")
+            # Its series ended, with a marker, and not by Prometheus's five minutes.
+            wait_for(lambda: not prometheus.query(f"node_load1{of_it}"), 10, "its series to end")
+            assert {dict(labels)["__name__"] for labels in prometheus.query(of_it)} == REPORTS
+            with node_exporter(node_exporter_program, port):
+                wait_for(lambda: prometheus.query(f"up{of_it} == 1"), 30, "it to be up again")
+                wait_for(lambda: prometheus.query(f"node_load1{of_it}"), 10, "its series again")
+            assert agent.stop() == 0
+        failed, recovered = agent.events("scrape.failed"), agent.events("scrape.recovered")
+        assert [event["level"] for event in failed].count("warning") >= 1
+        assert failed[0]["error"].startswith("no connection with localhost: connection refused")
+        assert len(recovered) == 1
+        assert agent.status()["destinations"][0]["ledger"]["missed"] == 0
+
+
+def test_targets_that_hang_delay_nobody(tmp_path: Path) -> None:
+    slow = Page(b"a 1\n", delay_s=60)
+    with Exporter({f"/slow{i}": slow for i in range(8)} | {"/quick": Page(b"b 1\n")}) as exporter:
+        targets = [
+            {"url": f"{exporter.url}/slow{i}", "job": f"slow{i}", "timeout": "500ms"} for i in range(8)
+        ]
+        targets.append({"url": f"{exporter.url}/quick", "job": "quick"})
+        agent = agent_with(
+            tmp_path / "agent", f"http://127.0.0.1:{free_port()}/x", {"scrape": {"targets": targets}}
+        )
+        with agent:
+            wait_for(lambda: len(times(agent.buffered(), "load_average_1m")) >= 8, 30, "some rounds")
+            assert agent.stop() == 0
+    found = agent.buffered()
+    for name, job in (("load_average_1m", None), ("limpet_build_info", None), ("b", "quick")):
+        on_grid(times(found, name, job))
+    # Each of them is told to be down, at its own time on the grid. The first round is stamped with a time that is
+    # past, so that the second one can be due while the first scrape is under way.
+    for i in range(8):
+        of_it = times(found, "up", f"slow{i}")
+        assert len(of_it) >= 5
+        on_grid(of_it[1:])
+    assert {
+        value for key, of in found.items() if ("job", "slow0") in key for _, value in of if value == value
+    } >= {0.0}
+    assert agent.status()["destinations"][0]["ledger"]["missed"] <= 8 * len(METRICS)
+
+
+def times(samples: Samples, name: str, job: str | None = None) -> list[int]:
+    for labels, of in samples.items():
+        if ("__name__", name) in labels and (job is None or ("job", job) in labels):
+            return [at for at, value in of if not is_stale(value)]
+    return []
+
+
+def on_grid(found: list[int]) -> None:
+    offset = grid.offset(HOSTNAME, 1000)
+    assert found == list(range(found[0], found[-1] + 1, 1000))
+    assert all((at - offset) % 1000 == 0 for at in found)
+
+
+def test_text_files_arrive_and_end(tmp_path: Path, prometheus_program: Path) -> None:
+    folder = tmp_path / "textfiles"
+    folder.mkdir()
+
+    def write(name: str, text: str) -> None:
+        (folder / "new").write_text(text)
+        (folder / "new").rename(folder / name)
+
+    write("backup.prom", "# TYPE backup_last_success_seconds gauge\nbackup_last_success_seconds 1700000000\n")
+    write("broken.prom", "broken\n")
+    with Prometheus(prometheus_program, tmp_path / "prometheus") as prometheus:
+        agent = agent_with(tmp_path / "agent", prometheus.write_url, {"textfile": {"directory": str(folder)}})
+        with agent:
+            found = wait_for(
+                lambda: prometheus.query("backup_last_success_seconds"), 30, "the file to arrive"
+            )
+            assert list(found.values()) == [1_700_000_000]
+            assert list(prometheus.query("node_textfile_scrape_error").values()) == [1]
+            assert list(prometheus.query("limpet_textfile_left_out").values()) == [1]
+            assert {dict(labels)["file"] for labels in prometheus.query("node_textfile_mtime_seconds")} == {
+                str(folder / "backup.prom")
+            }
+            (folder / "backup.prom").unlink()
+            write("broken.prom", "mended 1\n")
+            wait_for(lambda: prometheus.query("mended"), 20, "what was mended")
+            wait_for(lambda: not prometheus.query("backup_last_success_seconds"), 10, "its series to end")
+            assert agent.stop() == 0
+        assert len(agent.events("textfile.failed")) == 1
+        assert len(agent.events("textfile.recovered")) == 1

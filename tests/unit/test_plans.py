@@ -1,0 +1,135 @@
+"""From the configuration to what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from agent.config import Config, Target, load
+from agent.plans import LOOKUP, SHARE, plans
+from agent.scrape.fetch import Exposition
+from agent.scrape.target import Scrape
+from agent.scrape.textfile import Textfile
+from tests.unit.test_schedule import Log
+
+HOST = {"hostname": "web-01"}
+BUILT_IN = ["cpu", "memory", "disk_io", "network", "disk_usage", "host"]
+
+
+def config(collectors: str, more: str = "") -> Config:
+    return load(f"{{collect: {{{more} collectors: {{{collectors}}}}}}}", "f.yaml").config
+
+
+def test_without_targets_and_a_folder_there_are_the_six() -> None:
+    for text in ("", "scrape: {}", "scrape: {targets: []}, textfile: {directory: null}", "textfile: null"):
+        assert [plan.name for plan in plans(config(text), HOST, Log())] == BUILT_IN
+    off = "scrape: {enabled: false, targets: [{url: 'http://x', job: a}]}, textfile: {enabled: no, directory: /x}"
+    assert [plan.name for plan in plans(config(off), HOST, Log())] == BUILT_IN
+
+
+def test_each_target_is_a_plan_of_its_own() -> None:
+    targets = (
+        "{url: 'http://localhost:9100', job: node}, "
+        "{url: 'https://x/metrics', job: app, interval: 1m, timeout: 20s}, "
+        "{url: 'http://[::1]:80/m', job: app, interval: 1s}"
+    )
+    found = plans(config(f"scrape: {{interval: 15s, targets: [{targets}]}}"), HOST, Log())[len(BUILT_IN) :]
+    assert [(plan.name, plan.interval_ms, plan.apart) for plan in found] == [
+        ("scrape/node/localhost:9100", 15_000, True),
+        ("scrape/app/x:443", 60_000, True),
+        ("scrape/app/[::1]:80", 1_000, True),
+    ]
+    # A scrape is over before the next one, and left to itself only where looking up its name hangs.
+    assert [plan.timeout for plan in found] == [5 + LOOKUP, 20 + LOOKUP, SHARE * 1 + LOOKUP]
+    assert all(isinstance(plan.collect, Scrape) for plan in found)
+
+
+def test_text_files_are_one_plan(tmp_path: Path) -> None:
+    plan = plans(config(f"textfile: {{directory: {tmp_path}, interval: 30s}}"), HOST, Log())[-1]
+    assert (plan.name, plan.interval_ms, plan.timeout, plan.apart) == ("textfile", 30_000, 5, False)
+    assert isinstance(plan.collect, Textfile)
+    (tmp_path / "a.prom").write_text("bad\n")
+    series, values = plan.run(0.0)
+    assert len(series) == len(values) == 2
+    assert plan.problem() == f"{tmp_path}/a.prom: not a sample: 'bad'"
+
+
+@pytest.mark.parametrize(
+    ("url", "instance"),
+    [
+        ("http://localhost", "localhost:80"),
+        ("https://localhost", "localhost:443"),
+        ("http://localhost:9100/metrics", "localhost:9100"),
+        ("https://Host.Example.com:8443/x?y=z", "Host.Example.com:8443"),
+        ("http://[::1]/m", "[::1]:80"),
+        ("http://[::1]:9100/m", "[::1]:9100"),
+        ("http://h:/m", "h:80"),
+    ],
+)
+def test_the_instance_is_host_and_port(url: str, instance: str) -> None:
+    assert Target(url=url, job="a").instance == instance
+
+
+def test_a_url_without_a_path_is_the_usual_one() -> None:
+    text = "scrape: {targets: [{url: 'http://a', job: a}, {url: 'http://b/', job: b}, {url: 'http://c?d=e', job: c}]}"
+    options = config(text).collect.plan()[-1].options
+    assert [target.url for target in getattr(options, "targets", ())] == [
+        "http://a/metrics",
+        "http://b/",
+        "http://c/metrics?d=e",
+    ]
+
+
+def test_credentials_in_the_clear_are_worth_a_word_and_nothing_more() -> None:
+    def warnings(url: str) -> tuple[str, ...]:
+        target = f"{{url: '{url}', job: a, basic_auth: {{username: u, password: p}}}}"
+        return load(
+            f"{{remote_write: [], collect: {{collectors: {{scrape: {{targets: [{target}]}}}}}}}}", "f.yaml"
+        ).warnings
+
+    place = "collect.collectors.scrape.targets[0].url"
+    assert any(
+        f"{place}: the credentials travel in the clear" in one for one in warnings("http://192.0.2.1/m")
+    )
+    for url in ("http://127.0.0.1/m", "https://192.0.2.1/m"):
+        assert not any(place in one for one in warnings(url))
+
+
+def test_a_target_shows_no_secret() -> None:
+    target = Target(url="http://a/m?token=secret", job="a", headers={"X": "secret"})
+    assert repr(target) == "Target(job='a', url='http://a/m')"
+    assert dict(target.__rich_repr__()) == {"job": "a", "url": "http://a/m"}
+
+
+def test_relabeling_is_asked_once_for_a_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = """
+        - {source_labels: [__name__], regex: "go_.*", action: drop}
+        - {source_labels: [job, path], separator: "@", target_label: where}
+        - {regex: path, action: labeldrop}
+    """
+    head = "collect:\n  collectors:\n    scrape:\n      targets:\n      - url: http://x\n        job: app\n"
+    text = f"{head}        metric_relabel_configs:{rules}"
+    plan = plans(load(text, "f.yaml").config, HOST, Log())[-1]
+    scrape = plan.collect
+    assert isinstance(scrape, Scrape)
+    asked: list[str] = []
+    relabel = scrape._naming._relabel
+    assert relabel is not None
+
+    def counted(labels: Mapping[str, str]) -> dict[str, str] | None:
+        asked.append(labels["__name__"])
+        return relabel(labels)
+
+    scrape._naming._relabel = counted
+    scrape._fetch = lambda: Exposition(b'go_a 1\na{path="/x"} 2\n', openmetrics=False)
+    plan.run(0.0)
+    series, values = plan.run(0.0)
+    assert asked == ["go_a", "a"]
+    assert (series[0].name, dict(series[0].labels)) == (
+        "a",
+        {"hostname": "web-01", "instance": "x:80", "job": "app", "where": "app@/x"},
+    )
+    assert values[0] == 2.0
+    assert [s.name for s in series[1:]] == ["up", "scrape_duration_seconds", "scrape_samples_scraped"]

@@ -1,0 +1,94 @@
+"""Labels of a scraped series: the host's, the target's, the target's own, and what relabeling makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from agent.collectors.metric import Labels
+from agent.scrape.exposition import Family, ParseError
+from agent.scrape.naming import Naming
+from buffer.model import Series
+
+OURS = {"hostname": "web-01", "job": "app", "instance": "localhost:9100"}
+GAUGE = Family("gauge", "seconds", "Help.")
+
+
+def named(naming: Naming, **labels: str) -> dict[str, str] | None:
+    series = naming("m", tuple(labels.items()), GAUGE)
+    if series is None:
+        return None
+    assert list(series.labels) == sorted(series.labels)
+    assert (series.name, *series[2:]) == ("m", "gauge", "seconds", "Help.")
+    return dict(series.labels)
+
+
+def test_our_labels_are_on_every_series() -> None:
+    assert named(Naming(OURS), path="/") == {**OURS, "path": "/"}
+    assert named(Naming({**OURS, "empty": ""}), path="/") == {**OURS, "path": "/"}
+
+
+def test_a_label_of_the_same_name_becomes_exported() -> None:
+    assert named(Naming(OURS), job="cron", hostname="x") == {
+        **OURS,
+        "exported_job": "cron",
+        "exported_hostname": "x",
+    }
+
+
+def test_one_that_is_exported_already_is_exported_once_more() -> None:
+    """As Prometheus's TestScrapeLoopAppend and resolveConflictingExposedLabels have it."""
+    assert named(Naming(OURS), job="a", exported_job="b") == {
+        **OURS,
+        "exported_job": "b",
+        "exported_exported_job": "a",
+    }
+    ours = {"foo": "1", "exported_foo": "2", "exported_exported_foo": "3"}
+    assert named(Naming(ours), foo="4", exported_foo="5") == {
+        **ours,
+        "exported_exported_exported_foo": "4",
+        "exported_exported_exported_exported_foo": "5",
+    }
+
+
+def test_with_honor_labels_the_target_s_own_stay() -> None:
+    assert named(Naming(OURS, honor=True), job="cron", path="/") == {**OURS, "job": "cron", "path": "/"}
+
+
+def test_relabeling_sees_everything_and_can_rename() -> None:
+    seen: list[Mapping[str, str]] = []
+
+    def relabel(labels: Mapping[str, str]) -> dict[str, str]:
+        seen.append(labels)
+        return {"__name__": "n", "job": labels["job"], "gone": ""}
+
+    series = Naming(OURS, relabel=relabel)("m", (("job", "x"),), GAUGE)
+    assert series == Series("n", (("job", "app"),), "gauge", "seconds", "Help.")
+    assert seen == [{"__name__": "m", **OURS, "exported_job": "x"}]
+
+
+def test_relabeling_can_drop() -> None:
+    assert named(Naming(OURS, relabel=lambda _: None)) is None
+
+
+def test_a_series_without_a_name_is_none() -> None:
+    with pytest.raises(ParseError, match="without a name"):
+        Naming(OURS, relabel=lambda _: {"job": "x"})("m", (), GAUGE)
+
+
+def test_a_series_that_is_called_like_one_of_ours_is_left_out() -> None:
+    labels: Labels = tuple(sorted(OURS.items()))
+    naming = Naming(OURS, {("up", labels)})
+    assert naming("up", (), GAUGE) is None
+    assert naming("up", (("a", "b"),), GAUGE) is not None
+
+
+def test_labels_that_series_share_are_one_object() -> None:
+    naming = Naming(OURS)
+    one, other = naming("a", (("x", "1" * 40),), GAUGE), naming("b", (("x", "1" * 40),), GAUGE)
+    assert one is not None
+    assert other is not None
+    assert all(a is b for a, b in zip(one.labels, other.labels, strict=True))
+    naming.rest()
+    assert naming("b", (("x", "1" * 40),), GAUGE) == other

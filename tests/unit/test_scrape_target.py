@@ -1,0 +1,151 @@
+"""A scrape target: what a run returns when it is up, when it is down, and from one run to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from agent.config import Target
+from agent.events import Event
+from agent.scrape.fetch import Exposition, ScrapeFailed
+from agent.scrape.target import METRICS, Scrape
+from agent.series import LARGEST, Collected
+from tests.unit.test_schedule import Log
+
+HOST = {"hostname": "web-01", "environment": "production"}
+LABELS = {**HOST, "job": "app", "instance": "localhost:9100"}
+OWN = {metric.name for metric in METRICS}
+
+
+class Rig:
+    """A target that says what it is told to."""
+
+    def __init__(
+        self, relabel: Callable[[Mapping[str, str]], dict[str, str] | None] | None = None, **more: Any
+    ) -> None:
+        self.log, self.says, self.openmetrics = Log(), "", False
+        target = Target(url="http://localhost:9100/metrics", job="app", **more)
+        self.scrape = Scrape(target, HOST, 5.0, self.log, relabel, self._fetch)
+
+    def _fetch(self) -> Exposition:
+        if self.says == "down":
+            raise ScrapeFailed("connection refused")
+        return Exposition(self.says.encode(), self.openmetrics)
+
+    def run(self, says: str) -> Collected:
+        self.says = says
+        series, values = self.scrape(0.0)
+        assert len(series) == len(values)
+        assert all(isinstance(value, float) for value in values)
+        return series, values
+
+    def values(self, says: str) -> dict[str, float]:
+        series, values = self.run(says)
+        for one in series:
+            assert LABELS.items() <= dict(one.labels).items()
+        return {one.name: value for one, value in zip(series, values, strict=True)}
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_target_that_is_up(rig: Rig) -> None:
+    found = rig.values("# TYPE a counter\n# HELP a Things.\na 5\nb 6\n")
+    assert found.pop("scrape_duration_seconds") < 1
+    assert found == {"a": 5, "b": 6, "up": 1, "scrape_samples_scraped": 2}
+    series, _ = rig.run("# TYPE a counter\n# HELP a Things.\na 5\nb 6\n")
+    assert [(s.name, s.type, s.help) for s in series[:2]] == [
+        ("a", "counter", "Things."),
+        ("b", "unknown", ""),
+    ]
+    assert rig.log.events == []
+
+
+def test_one_that_is_down_has_its_reports_and_nothing_else(rig: Rig) -> None:
+    before, _ = rig.run("a 5\n")
+    found = rig.values("down")
+    assert found.pop("scrape_duration_seconds") < 1
+    assert found == {"up": 0, "scrape_samples_scraped": 0}
+    assert rig.scrape.error == "connection refused"
+    after, _ = rig.run("a 5\n")
+    assert after is before  # an append costs nothing more than before
+    assert rig.scrape.error is None
+
+
+def test_the_first_failure_of_a_row_is_told_and_the_recovery(rig: Rig) -> None:
+    for says in ("a 1\n", "down", "down", "a 1\n", "down"):
+        rig.run(says)
+    told = {"job": "app", "instance": "localhost:9100"}
+    failed = {**told, "error": "connection refused"}
+    assert rig.log.events == [
+        ("warning", Event.SCRAPE_FAILED, failed),
+        ("debug", Event.SCRAPE_FAILED, failed),
+        ("info", Event.SCRAPE_RECOVERED, told),
+        ("warning", Event.SCRAPE_FAILED, failed),
+    ]
+
+
+def test_the_series_are_the_same_object_while_their_set_is_the_same(rig: Rig) -> None:
+    one, _ = rig.run("a 1\nb 2\n")
+    two, _ = rig.run("b 3\na 4\n")
+    three, _ = rig.run("a 1\n")
+    assert two is one
+    assert three is not one
+    assert {s.name for s in three} == {"a"} | OWN
+
+
+def test_a_malformed_exposition_fails_as_a_whole(rig: Rig) -> None:
+    assert rig.values("a 5\nb\n")["up"] == 0
+    assert rig.scrape.error == "not a sample: 'b'"
+
+
+@pytest.mark.parametrize("samples", [3, 4])
+def test_the_sample_limit_counts_after_relabeling(samples: int) -> None:
+    rig = Rig(lambda labels: None if labels["__name__"] == "drop" else dict(labels), sample_limit=3)
+    found = rig.values("".join(f"m{i} 1\n" for i in range(samples)) + 'drop{a="1"} 1\ndrop{a="2"} 1\n')
+    assert found["up"] == (samples == 3)
+    if samples == 3:
+        assert found["scrape_samples_scraped"] == 5
+    else:
+        assert found.keys() == OWN
+        assert rig.scrape.error == "more than sample_limit (3) samples"
+
+
+def test_more_than_fits_in_a_record_fails(rig: Rig) -> None:
+    text = "".join(f'm{{a="{i:05}{"x" * 1000}"}} 1\n' for i in range(LARGEST // 1000))
+    assert rig.values(text).keys() == OWN
+    assert "the labels of the series take" in str(rig.scrape.error)
+
+
+def test_a_target_that_says_up_itself_is_not_heard(rig: Rig) -> None:
+    series, values = rig.run('up 7\nup{a="b"} 8\n')
+    found = [
+        (dict(s.labels).get("a"), value) for s, value in zip(series, values, strict=True) if s.name == "up"
+    ]
+    assert found == [("b", 8.0), (None, 1.0)]
+
+
+def test_honor_labels() -> None:
+    rig = Rig(honor_labels=True)
+    series, _ = rig.run('a{job="b",hostname="c"} 1\n')
+    assert dict(series[0].labels) == {**LABELS, "job": "b", "hostname": "c"}
+    assert dict(series[1].labels) == LABELS  # `up` is ours
+    series, _ = Rig().run('a{job="b",hostname="c"} 1\n')
+    assert dict(series[0].labels) == {**LABELS, "exported_job": "b", "exported_hostname": "c"}
+
+
+def test_series_that_are_there_twice_are_told_when_that_begins(rig: Rig) -> None:
+    for says in ("a 1\n", "a 1\na 2\n", "a 3\na 4\n", "a 1\na 2\nb 1\n", "a 1\n", "a 1\na 1\nb 1\nc 1\n"):
+        assert rig.values(says)["a"] in (1, 3)
+    assert [fields["duplicates"] for fields in rig.log.of(Event.SCRAPE_DUPLICATES)] == [1, 1]
+
+
+def test_openmetrics(rig: Rig) -> None:
+    rig.openmetrics = True
+    assert rig.values("a 1 1700000000 # {} 3\n# EOF\n")["a"] == 1
+    assert rig.values("a 1\n")["up"] == 0
+    assert rig.scrape.error == "the exposition does not end with # EOF"

@@ -1,0 +1,270 @@
+"""Text files: what is read, what is left out and told of, and what nothing in the folder can do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from agent.events import Event
+from agent.scrape import textfile
+from agent.scrape.textfile import Textfile
+from agent.series import Collected
+from tests.unit.test_schedule import Log
+
+HOST = {"hostname": "web-01", "environment": "production"}
+OWN = {"node_textfile_scrape_error", "limpet_textfile_left_out"}
+
+
+class Folder:
+    """A folder of text files, and the collector that reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.log = path, Log()
+        self.textfile = Textfile(str(path), HOST, self.log)
+
+    def write(self, name: str, text: str, mtime: float | None = None) -> Path:
+        """As it is to be done: under another name, and renamed."""
+        temporary, path = self.path / f".{name}.new", self.path / name
+        temporary.write_text(text)
+        if mtime is not None:
+            os.utime(temporary, (mtime, mtime))
+        temporary.rename(path)
+        return path
+
+    def run(self) -> Collected:
+        series, values = self.textfile(0.0)
+        assert len(series) == len(values)
+        assert len({one[:2] for one in series}) == len(series)
+        assert all(HOST.items() <= dict(one.labels).items() for one in series)
+        return series, values
+
+    def values(self) -> dict[str, float]:
+        """By name, and behind a colon what tells series of one name apart."""
+        found = {}
+        for series, value in zip(*self.run(), strict=True):
+            own = {k: v for k, v in series.labels if k not in HOST}
+            found[":".join([series.name, *(os.path.basename(v) for v in own.values())])] = value
+        return found
+
+    def told(self, event: Event) -> list[tuple[str, str]]:
+        return [(os.path.basename(one["file"]), one.get("error", "")) for one in self.log.of(event)]
+
+
+def in_time(folder: Folder) -> None:
+    thread = threading.Thread(target=folder.run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def good(values: Mapping[str, float]) -> bool:
+    return values["node_textfile_scrape_error"] == values["limpet_textfile_left_out"] == 0
+
+
+def test_files_are_read_and_their_times_are_told(folder: Folder) -> None:
+    path = folder.write("a.prom", '# HELP a Things.\n# TYPE a counter\na{b="c"} 5\n', 1_700_000_000.9)
+    folder.write("b.prom", "b 6\n", 1_700_000_100)
+    folder.write("c.txt", "c 7\n")
+    assert folder.values() == {
+        "a:c": 5,
+        "b": 6,
+        "node_textfile_mtime_seconds:a.prom": 1_700_000_000,  # whole seconds, as node_exporter has them
+        "node_textfile_mtime_seconds:b.prom": 1_700_000_100,
+        "node_textfile_scrape_error": 0,
+        "limpet_textfile_left_out": 0,
+    }
+    series, _ = folder.run()
+    assert (series[0].type, series[0].help, dict(series[0].labels)) == (
+        "counter",
+        "Things.",
+        {**HOST, "b": "c"},
+    )
+    assert dict(series[2].labels)["file"] == str(path)
+    assert folder.log.events == []
+    assert folder.textfile.error is None
+
+
+def test_an_empty_folder(folder: Folder) -> None:
+    assert folder.values().keys() == OWN
+    folder.write("empty.prom", "")
+    assert good(folder.values())
+
+
+def test_what_does_not_change_is_not_opened_and_gives_the_same_series(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write("a.prom", "a 1\n", 1000)
+    folder.write("b.prom", "b 1\n", 1000)
+    opened: list[str] = []
+    read = textfile._read
+
+    def counted(path: str) -> object:
+        opened.append(os.path.basename(path))
+        return read(path)
+
+    monkeypatch.setattr(textfile, "_read", counted)
+    first, _ = folder.run()
+    again, _ = folder.run()
+    assert opened == ["a.prom", "b.prom"]
+    assert again is first
+    folder.write("a.prom", "a 2\n", 1001)
+    changed, values = folder.run()
+    assert opened == ["a.prom", "b.prom", "a.prom"]
+    assert changed is first
+    assert values[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("bad\n", "not a sample: 'bad'"),
+        ("b x\n", "not a value: 'x'"),
+        ("b 1", "it does not end with a line break: is it written while it is read?"),
+        ("b 1 1700000000000\n", "it holds timestamps, which are not read here"),
+        ("b 1\nb 2\n", "1 series are there twice"),
+        ("# TYPE b thing\nb 1\n", "not a type: '# TYPE b thing'"),
+    ],
+)
+def test_a_file_that_is_malformed_is_left_out_told_once_and_counted(
+    folder: Folder, text: str, error: str
+) -> None:
+    folder.write("a.prom", "a 1\n", 1000)
+    folder.write("b.prom", text)
+    for _ in range(3):
+        assert folder.values() == {
+            "a": 1,
+            "node_textfile_mtime_seconds:a.prom": 1000,
+            "node_textfile_scrape_error": 1,
+            "limpet_textfile_left_out": 1,
+        }
+    assert folder.told(Event.TEXTFILE_FAILED) == [("b.prom", error)]
+    assert folder.textfile.error == f"{folder.path}/b.prom: {error}"
+    folder.write("b.prom", "b 2\n")
+    assert good(values := folder.values())
+    assert values["b"] == 2
+    assert folder.told(Event.TEXTFILE_RECOVERED) == [("b.prom", "")]
+
+
+def test_an_error_that_changes_is_told_again_and_a_file_that_goes_is_no_error(folder: Folder) -> None:
+    path = folder.write("b.prom", "bad\n")
+    folder.run()
+    folder.write("b.prom", "worse\n")
+    folder.run()
+    assert [error for _, error in folder.told(Event.TEXTFILE_FAILED)] == [
+        "not a sample: 'bad'",
+        "not a sample: 'worse'",
+    ]
+    path.unlink()
+    assert good(folder.values())
+
+
+def test_nothing_in_the_folder_makes_a_run_wait_or_takes_its_memory(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(textfile, "LARGEST_FILE", 1000)
+    folder.write("a.prom", "a 1\n")
+    os.mkfifo(folder.path / "pipe.prom")
+    (folder.path / "folder.prom").mkdir()
+    (folder.path / "device.prom").symlink_to("/dev/zero")
+    (folder.path / "nowhere.prom").symlink_to("nowhere")
+    (folder.path / "loop.prom").symlink_to("loop.prom")
+    folder.write("large.prom", "# " + "x" * 1000 + "\n")
+    (folder.path / "\udce9.prom").write_text("bad\n")
+    in_time(folder)
+    assert folder.values()["limpet_textfile_left_out"] == 7
+    assert dict(folder.told(Event.TEXTFILE_FAILED)) == {
+        "pipe.prom": "it is not a regular file",
+        "folder.prom": "it is not a regular file",
+        "device.prom": "it is not a regular file",
+        "nowhere.prom": "no such file or directory",
+        "loop.prom": "it cannot be read: too many levels of symbolic links",
+        "large.prom": "it is larger than 1000 bytes",
+        "\udce9.prom": "not a sample: 'bad'",
+    }
+
+
+def test_a_pipe_that_takes_the_file_s_place_between_two_looks(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write("a.prom", "a 1\n")
+    ordinary = os.stat(folder.path / "a.prom")
+    os.mkfifo(folder.path / "b.prom")
+    monkeypatch.setattr(os, "stat", lambda path: ordinary)
+    in_time(folder)
+    monkeypatch.undo()
+    assert folder.told(Event.TEXTFILE_FAILED) == [("b.prom", "it is not a regular file")]
+
+
+def test_a_link_to_a_file_is_followed(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("a 1\n")
+    (folder.path / "a.prom").symlink_to(tmp_path / "elsewhere")
+    assert folder.values()["a"] == 1
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_no_error(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "listdir", lambda _: ["gone.prom"])
+    assert good(folder.values())
+
+
+def test_a_file_that_may_not_be_read(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write("a.prom", "a 1\n")
+
+    def refuse(path: str, flags: int) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "open", refuse)  # root may read everything
+    folder.run()
+    assert folder.told(Event.TEXTFILE_FAILED) == [("a.prom", "it cannot be read: permission denied")]
+
+
+def test_of_a_series_in_several_files_the_first_by_name_counts(folder: Folder) -> None:
+    folder.write("b.prom", "a 2\nb 3\n", 1000)
+    folder.write("a.prom", "a 1\n", 1000)
+    for _ in range(2):
+        values = folder.values()
+        assert (values["a"], values["b"]) == (1, 3)
+        assert (values["node_textfile_scrape_error"], values["limpet_textfile_left_out"]) == (1, 0)
+    assert folder.told(Event.TEXTFILE_FAILED) == [(folder.path.name, "1 series are there twice")]
+    folder.write("a.prom", "c 1\n", 1001)
+    assert good(values := folder.values())
+    assert (values["a"], values["b"], values["c"]) == (2, 3, 1)
+
+
+def test_a_folder_that_is_not_there_and_comes(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "later")
+    for _ in range(2):
+        values = folder.values()
+        assert (values["node_textfile_scrape_error"], values["limpet_textfile_left_out"]) == (1, 0)
+    assert folder.told(Event.TEXTFILE_FAILED) == [
+        ("later", "the folder cannot be read: no such file or directory")
+    ]
+    folder.path.mkdir()
+    assert good(folder.values())
+    assert folder.told(Event.TEXTFILE_RECOVERED) == [("later", "")]
+
+
+def test_what_is_gone_is_gone(folder: Folder) -> None:
+    folder.write("a.prom", "a 1\n", 1000)
+    path = folder.write("b.prom", "b 1\n", 1000)
+    folder.run()
+    path.unlink()
+    assert folder.values().keys() == {"a", "node_textfile_mtime_seconds:a.prom"} | OWN
+    assert folder.textfile._tables.keys() == {"a.prom"}
+
+
+def test_a_label_of_the_host_s_name_becomes_exported(folder: Folder) -> None:
+    folder.write("a.prom", 'a{hostname="x"} 1\n')
+    series, _ = folder.run()
+    assert dict(series[0].labels) == {**HOST, "exported_hostname": "x"}
