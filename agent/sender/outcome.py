@@ -4,6 +4,7 @@
 |---------------------------------------------------|-----------|-----------------------------------------|
 | 2xx                                               | DELIVERED | is settled                              |
 | no connection, timeout, 5xx, 408, 425, 429        | RETRY     | is sent again, for ever                 |
+| 2xx with a web page: a portal on the way, say     | RETRY     | is sent again, for ever                 |
 | 401, 403, 404, 407, 3xx, a TLS handshake refused  | HELD      | waits until an operator has mended it   |
 | 413                                               | TOO_LARGE | is sent in smaller ones                 |
 | 400, 409, 415, 422, other 4xx                     | REJECTED  | is bisected: culprits to the quarantine |
@@ -87,6 +88,9 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -
 
 def _verdict(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Outcome:
     if 200 <= status <= 299:
+        if headers.get("content-type", "").startswith("text/html") and body.lstrip().startswith(b"<"):
+            told = f"HTTP {status}: a web page, so something else than the receiver has answered"
+            return Outcome(Verdict.RETRY, status, told)
         return Outcome(Verdict.DELIVERED, status)
     error = f"HTTP {status}"
     if 300 <= status <= 399:
