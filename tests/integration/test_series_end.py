@@ -30,7 +30,8 @@ def staged(folder: Path, url: str, cgroup: str = "0::/\n", **config: Any) -> tup
     (folder / "cgroup").write_text(cgroup)
     nobody = {"url": f"http://127.0.0.1:{free_port()}/", "name": "nobody"}
     agent = Agent(folder / "agent", [{"url": url, "name": "p"}, nobody], **config)
-    agent.program = ["-m", "tests.support.staged", host.root, folder / "cgroup"]
+    agent.config["collect"] |= {"procfs": host.paths.proc, "sysfs": host.paths.sys}
+    agent.program = ["-m", "tests.support.staged", folder / "cgroup"]
     return agent, host
 
 
