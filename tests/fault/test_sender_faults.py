@@ -199,6 +199,13 @@ FAULTS = {
         says(b"HTTP/1.1 502 Bad\r\nConnection: close\r\nContent-Length: 15\r\n\r\n<html>Oh</html>"),
         ("HTTP 502: <html>",),
     ),
+    "a page with a 2xx": Fault(
+        says(
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html; charset=utf-8\r\n"
+            b"Content-Length: 15\r\n\r\n <html>Log in..."
+        ),
+        ("HTTP 200: a web page",),
+    ),
     "hints before the answer": Fault(after_hints, crossing=True),
     "two answers to a request": Fault(answers_twice),
     "an answer and something more": Fault(answers_with_surplus),
