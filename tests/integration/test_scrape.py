@@ -81,6 +81,12 @@ wait_count 1
 wait_sum 0.5
 # TYPE build info
 build_info{version="1"} 1
+# TYPE falling counter
+falling_total -1
+# TYPE open histogram
+open_bucket{le="1"} 1
+open_count 1
+open_sum 1
 # EOF
 """
 PAGES = {
