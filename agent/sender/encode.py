@@ -32,7 +32,7 @@ from agent.sender.columns import Stamps, Values
 from buffer.model import Series, Tick
 from buffer.varint import varint as leb128
 
-MAX_CACHED_SERIES = 4096
+MAX_CACHED_SERIES = 16_384
 
 TYPES = {
     name: number
