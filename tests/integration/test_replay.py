@@ -240,7 +240,7 @@ def test_a_person_sees_how_it_gets_on(tmp_path: Path) -> None:
         where = ("--data-dir", str(tmp_path / "data"), "--to", receiver.url)
         with terminal("buffer", "replay", *where, columns=120, HOME=str(tmp_path)) as shown:
             shown.until("refused: HTTP 400: out of .*patience")
-            shown.until(r"[4-9]1%.*,000 delivered, .* 10,000 refused")
+            shown.until(r"[4-9]2%.*,000 delivered, .* 10,000 refused")
             shown.press(b"\x03")
             told = shown.rest()
             assert "--resume" in told
