@@ -120,10 +120,12 @@ def figures(
 
 
 def rate(trace: Sequence[tuple[float, int]]) -> float:
-    """Return the bytes a second of the second half."""
-    end, whole = trace[-1]
-    since, half = next((at, sent) for at, sent in trace if sent >= whole / 2)
-    return (whole - half) / (end - since)
+    """Return the bytes a second from the half on, but for the last request, which waits for its deadline."""
+    whole = trace[-1][1]
+    (since, half), (until, most) = (
+        next((at, sent) for at, sent in trace if sent >= whole * share) for share in (0.5, 0.95)
+    )
+    return (most - half) / (until - since)
 
 
 def delivered(agent: Agent) -> int:

@@ -67,6 +67,11 @@ class Relay:
                 return
             self._opened.wait()
             outer = socket.create_connection(("127.0.0.1", self._to))
+            for one in (
+                inner,
+                outer,
+            ):  # the agent's connection is such, and what comes in parts goes on in parts
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._sockets += (inner, outer)
             for source, target, up in ((inner, outer, True), (outer, inner, False)):
                 line = _Line(self._delay)
