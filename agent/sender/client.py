@@ -107,7 +107,7 @@ class Client:
         except Exception as error:
             return failure(error, self._way(error))
         self.answered = answer.headers
-        return classify(answer.status_code, answer.headers, _beginning(answer), self._wall())
+        return classify(answer.status_code, answer.headers, beginning(answer), self._wall())
 
     def get(self, url: str, largest: int, within: float) -> bytes | None:
         """Return the first `largest` bytes at a URL of the same host, None where there is no answer of 200."""
@@ -115,7 +115,7 @@ class Client:
             answer = self._exchange("GET", url, _PLAIN, b"", within)
         except Exception:
             return None
-        body = _beginning(answer, largest)
+        body = beginning(answer, largest)
         return body if answer.status_code == 200 else None
 
     def _exchange(
@@ -181,7 +181,8 @@ class Client:
         self._client = self._transport = None
 
 
-def _beginning(answer: httpx.Response, largest: int = LARGEST_ANSWER) -> bytes:
+def beginning(answer: httpx.Response, largest: int = LARGEST_ANSWER) -> bytes:
+    """Return the first `largest` bytes of an answer's body, or what came of them, and close it; nothing is raised."""
     found = b""
     try:
         for part in answer.iter_raw():

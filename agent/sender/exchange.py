@@ -1,7 +1,8 @@
 """One request after another to one receiver: in the protocol that it speaks, at the pace that is allowed.
 
-Promise: whatever goes over the wire for a destination goes through `ask`, so that the counters, the bandwidth and what
-is known of the receiver are about all of it. Decided in `protocol` and `pace`; used from the lane's thread.
+Promise: every write request to a destination goes through `ask`, so that the counters, the bandwidth and what is known
+of the receiver are about all of them. (The requests for a token go to another server, and are not counted.) Decided in
+`protocol` and `pace`; used from the lane's thread.
 """
 
 from __future__ import annotations

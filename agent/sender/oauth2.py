@@ -43,7 +43,7 @@ import msgspec
 
 from agent.config import OAuth2, RemoteWrite, Secret
 from agent.sender import access
-from agent.sender.client import _beginning as beginning
+from agent.sender.client import beginning
 from agent.sender.outcome import NoToken, Outcome, ProxyAnswer, Verdict, classify, failure, words
 from agent.sender.proxy import Proxy, route
 from agent.sender.transport import Limits, Transport
