@@ -15,7 +15,7 @@ run: .venv/.ready ## start Prometheus and the agent, and watch samples arrive (C
 	@exec $(PY) -m tools.demo $(ARGS)
 
 test: .venv/.ready ## the whole suite, with branch coverage, against real servers
-	@$(PY) -m tools.servers prometheus promtool
+	@$(PY) -m tools.servers prometheus promtool alertmanager amtool
 	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics tinyproxy nginx node-exporter iostat
 	@mkdir -p .cache
 	@$(PY) -m pytest --cov --cov-report=term

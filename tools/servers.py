@@ -63,6 +63,7 @@ PACKAGES = {
     "stable-prometheus": Package("prometheus", "prometheus", suites=(None,)),
     "promtool": Package("promtool", "promtool"),
     "alertmanager": Package("prometheus-alertmanager", "prometheus-alertmanager"),
+    "amtool": Package("prometheus-alertmanager", "amtool"),
     "node-exporter": Package("prometheus-node-exporter", "prometheus-node-exporter"),
     "victoria-metrics": Package("victoria-metrics", "victoria-metrics"),
     "tinyproxy": Package("tinyproxy-bin", "tinyproxy", asked="-v", suites=(None,)),
