@@ -49,6 +49,11 @@ def stable_prometheus_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def promtool_program() -> Path:
+    return program("promtool")
+
+
+@pytest.fixture(scope="session")
 def victoria_program() -> Path:
     return program("victoria-metrics")
 

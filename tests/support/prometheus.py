@@ -1,7 +1,8 @@
 """A real Prometheus as a context manager: started, stopped, killed and asked by the tests and by `make run`.
 
-It runs with the configuration that ships in config/prometheus, and its data folder stays the same over every
-restart; TLS and the password are its own, by its web configuration file.
+It runs with the configuration that ships in config/prometheus, but without its rules unless they are asked for, since
+what they record would be among the samples; its data folder stays the same over every restart; TLS and the password are
+its own, by its web configuration file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Prometheus(Server):
     """A Prometheus below `folder`, at `url`. With `certs` it speaks TLS; with `login` it asks for a password.
 
     `client_cert` makes it ask for a certificate of the same authority. `web_config` stands in for the web
-    configuration that is written otherwise. `flags` are added to the command.
+    configuration that is written otherwise. `flags` are added to the command. With `rules` the shipped rules
+    run; a `config` of the test's own runs as it is.
     """
 
     name = "Prometheus"
@@ -36,6 +38,7 @@ class Prometheus(Server):
         folder: Path,
         *,
         config: Path = CONFIG,
+        rules: bool = False,
         certs: Certs | None = None,
         login: Login | None = None,
         client_cert: bool = False,
@@ -44,7 +47,7 @@ class Prometheus(Server):
         port: int | None = None,
     ) -> None:
         super().__init__(program, folder, certs=certs, login=login, port=port)
-        self.config = config
+        self.config = config if rules or config != CONFIG else _without_rules(folder)
         self._web_config, self._flags, self._client_cert = web_config, flags, client_cert
 
     def command(self) -> list[str]:
@@ -124,6 +127,15 @@ class Prometheus(Server):
     def _api(self, what: str, parameters: dict[str, str]) -> Any:
         answer = json.loads(self.get(f"/api/v1/{what}", parameters))
         return answer["data"]
+
+
+def _without_rules(folder: Path) -> Path:
+    config = yaml.safe_load(CONFIG.read_text())
+    del config["rule_files"]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
 def _labels(metric: dict[str, str]) -> Labels:
