@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,6 @@ from tests.support.server import Server
 
 FOLDER = prometheus.CONFIG.parents[1] / "alertmanager"
 CONFIG = FOLDER / "alertmanager.yml"
-TEMPLATES = FOLDER / "templates"
 EXTERNAL_URL = "https://alerts.example.com"
 FASTER = 60
 
@@ -193,21 +191,3 @@ def alerting(file: Path, alertmanager: Alertmanager) -> None:
         ]
     }
     file.write_text(yaml.safe_dump(config, sort_keys=False))
-
-
-def render(amtool: Path, template: str, data: Path, kind: str = "text") -> str:
-    """Return what a template that ships makes of a message's data, which are in a JSON file."""
-    done = subprocess.run(
-        [
-            *(amtool, "template", "render"),
-            f"--template.glob={TEMPLATES}/*.tmpl",
-            f"--template.data={data}",
-            f"--template.type={kind}",
-            f'--template.text={{{{ template "{template}" . }}}}',
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
