@@ -25,6 +25,7 @@ from tests.support.server import Server
 FOLDER = prometheus.CONFIG.parents[1] / "alertmanager"
 CONFIG = FOLDER / "alertmanager.yml"
 EXTERNAL_URL = "https://alerts.example.com"
+RUNBOOKS = "https://docs.example.com/runbooks"
 FASTER = 60
 
 INSTALLED = b"/usr/share/prometheus/alertmanager"
@@ -170,8 +171,7 @@ def rules(folder: Path) -> Path:
         )
     config["rule_files"] = [file.name for file in files]
     config["global"]["evaluation_interval"] = faster(config["global"]["evaluation_interval"])
-    config.pop("alerting", None)
-    config.pop("scrape_configs", None)
+    config["global"]["external_labels"]["runbooks"] = RUNBOOKS
     written = folder / "prometheus.yml"
     written.write_text(yaml.safe_dump(config, sort_keys=False))
     return written
@@ -181,13 +181,11 @@ def alerting(file: Path, alertmanager: Alertmanager) -> None:
     """Add an Alertmanager, over TLS, to a configuration of Prometheus that `rules` wrote."""
     config = yaml.safe_load(file.read_text())
     assert alertmanager.certs
-    config["alerting"] = {
-        "alertmanagers": [
-            {
-                "scheme": "https",
-                "tls_config": {"ca_file": str(alertmanager.certs.ca)},
-                "static_configs": [{"targets": [f"127.0.0.1:{alertmanager.port}"]}],
-            }
-        ]
-    }
+    config["alerting"]["alertmanagers"] = [
+        {
+            "scheme": "https",
+            "tls_config": {"ca_file": str(alertmanager.certs.ca)},
+            "static_configs": [{"targets": [f"127.0.0.1:{alertmanager.port}"]}],
+        }
+    ]
     file.write_text(yaml.safe_dump(config, sort_keys=False))
