@@ -276,17 +276,14 @@ def test_hosts_of_a_site_that_are_silent_are_one_message(
 def test_an_outage_of_the_fleet_is_one_message_and_its_hosts_are_in_it(
     alertmanager: Alertmanager, channels: Channels
 ) -> None:
-    for region in ("us-east", "asia"):
-        for n in range(15):
-            silent = alert(
-                "LimpetHostSilent", f"{region}-{n}", "critical", "link", region=region, datacenter=f"dc{n}"
-            )
-            alertmanager.fire(silent)
+    regions = ("us-east", "asia")
     alertmanager.fire(
         *(
-            alert("LimpetFleetSilent", None, "critical", "fleet", region=region)
-            for region in ("us-east", "asia")
-        )
+            alert("LimpetHostSilent", f"{region}-{n}", "critical", "link", region=region, datacenter=f"dc{n}")
+            for region in regions
+            for n in range(15)
+        ),
+        *(alert("LimpetFleetSilent", None, "critical", "fleet", region=region) for region in regions),
     )
     [message] = wait_for(lambda: told(channels, alertname="LimpetFleetSilent"), 10, "the message")
     assert [one["labels"]["region"] for one in message["alerts"]] == ["asia", "us-east"]
@@ -295,7 +292,7 @@ def test_an_outage_of_the_fleet_is_one_message_and_its_hosts_are_in_it(
     # Hosts that are silent in a third region are told of, later; those of the two regions are not.
     alertmanager.fire(alert("LimpetHostSilent", "third-1", "critical", "link", region="third"))
     wait_for(lambda: told(channels, alertname="LimpetHostSilent", region="third"), 10, "the third region")
-    for region in ("us-east", "asia"):
+    for region in regions:
         assert status(alertmanager, "inhibitedBy", alertname="LimpetHostSilent", region=region)
         assert not told(channels, alertname="LimpetHostSilent", region=region)
 
