@@ -266,8 +266,9 @@ def test_hosts_of_a_site_that_are_silent_are_one_message(
     assert all(f"Nothing from {name} for 10m 15s, since " in mail.text for name in names)
     assert mail.text.count("/LimpetHostSilent.md") == 1
     shown = json.loads((MESSAGES / "hosts-silent.json").read_text())
-    (tmp_path / "hosts-silent.json").write_text(json.dumps(message))
-    assert comparable(message) == comparable(shown)
+    received = tmp_path / "hosts-silent.json"
+    received.write_text(json.dumps(message))
+    assert comparable(message) == comparable(shown), f"stale: python -m tools.alert_texts {received}"
     wait_for(lambda: channels.said("pagerduty"), 5, "the page")
     assert len(channels.said("pagerduty")) == 1
     assert len(channels.said("slack")) == 1
