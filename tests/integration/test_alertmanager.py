@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -88,13 +88,42 @@ def test_no_route_and_no_receiver_is_without_a_test() -> None:
     assert found == CHANNELS
 
 
-def test_every_alert_that_ships_has_a_route_of_its_own_kind(amtool: Path) -> None:
-    kinds = {
-        (rule["labels"]["severity"], rule["labels"]["group"])
+@cache
+def rules_that_ship() -> list[dict[str, Any]]:
+    return [
+        rule
         for file in (prometheus.CONFIG.parent / "rules").glob("*.yml")
         for group in yaml.safe_load(file.read_text())["groups"]
         for rule in group["rules"]
-        if "alert" in rule
+    ]
+
+
+def test_what_inhibits_is_what_the_rules_have() -> None:
+    names = {rule["alert"] for rule in rules_that_ship() if "alert" in rule}
+    assert names >= set(re.findall(r'alertname!?="(\w+)"', CONFIG.read_text()))
+    [regions] = [one["equal"] for one in config()["inhibit_rules"] if one["name"] == "silence-by-fleet"]
+    [count] = [rule["expr"] for rule in rules_that_ship() if rule.get("record") == "limpet:silent:count"]
+    assert f"by ({', '.join(regions)})" in count
+
+
+@pytest.mark.parametrize("channel", ["email", "slack", "pagerduty", "webhook"])
+def test_a_channel_can_be_deleted_as_the_page_says(amtool: Path, tmp_path: Path, channel: str) -> None:
+    text = CONFIG.read_text()
+    text, first = re.subn(rf"(?m)^    {channel}_configs:\n      - &{channel}\n(      .*\n)+", "", text)
+    text, others = re.subn(rf"(?m)^    {channel}_configs: \[\*{channel}\]\n", "", text)
+    assert first == 1
+    assert others == sum(channel in channels for channels in CHANNELS.values()) - 1
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(text.replace("templates/", f"{CONFIG.parent}/templates/"))
+    found = {key for receiver in yaml.safe_load(text)["receivers"] for key in receiver}
+    assert f"{channel}_configs" not in found
+    done = subprocess.run([amtool, "check-config", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_that_ships_has_a_route_of_its_own_kind(amtool: Path) -> None:
+    kinds = {
+        (rule["labels"]["severity"], rule["labels"]["group"]) for rule in rules_that_ship() if "alert" in rule
     }
     assert kinds
     for severity, group in sorted(kinds):
@@ -346,6 +375,28 @@ def test_an_alert_that_goes_on_is_not_told_again_and_one_more_is(
     alertmanager.fire(alert(interface="eth1", **on))
     more = wait_for(lambda: told(channels, hostname="still-1")[1:], 15, "the message of one more")
     assert [one["labels"]["interface"] for one in more[0]["alerts"]] == ["eth0", "eth1"]
+
+
+def test_the_commands_of_the_page_do_what_it_says(
+    alertmanager: Alertmanager, channels: Channels, amtool: Path, tmp_path: Path, certs: Certs
+) -> None:
+    http = tmp_path / "http.yml"
+    http.write_text(yaml.safe_dump({"tls_config": {"ca_file": str(certs.ca)}}))
+    page = alert_texts.PAGE.read_text().replace("\\\n", " ")
+    for command in re.findall(r"(?m)^    (amtool (?:alert|silence) .*)$", page):
+        there = re.sub(r"--alertmanager.url=\S+", f"--alertmanager.url={alertmanager.url}", command)
+        assert there != command
+        line = f"{amtool}{there.removeprefix('amtool')} --http.config.file={http}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    [message] = wait_for(lambda: told(channels, hostname="test-host"), 10, "the test alert")
+    assert message["receiver"] == "critical"
+    alertmanager.fire(
+        alert("HostCpuHigh", "web-01", "critical", "cpu"),
+        alert("LimpetHostSilent", "edge-9", "critical", "link"),
+    )
+    for hostname in ("web-01", "edge-9"):
+        wait_for(lambda: status(alertmanager, "silencedBy", hostname=hostname), 10, hostname)  # noqa: B023
 
 
 def flushes_of(alertmanager: Alertmanager, alertname: str) -> Callable[[], int]:

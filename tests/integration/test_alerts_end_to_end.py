@@ -134,6 +134,11 @@ def test_a_disk_fills_and_people_are_told_what_they_need_to_know_and_when_it_is_
         [end] = wait_for(lambda: incidents(channels, "resolve"), 10, "PagerDuty to resolve it")
         assert end["dedup_key"] == said["dedup_key"]
 
+    [threads] = {
+        one.headers["References"] for one in channels.mails if "HostDiskFull" in one.text + one.subject
+    }
+    assert threads  # the mail that it is over is in the first one's thread
+
     # The warning of the same disk fired beside it, and nobody was told.
     assert ("HostDiskFull", "warning", "firing") in alerts(prometheus, "web-01")
     severities = {one["commonLabels"].get("severity") for one in channels.said("webhook")}

@@ -115,7 +115,7 @@ def shipped(folder: Path, channels: Channels, certs: Certs, *, night: bool = Fal
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, secret in there.items():
-        (folder / name).write_text(secret)
+        (folder / name).write_text(f"{secret}\n")  # as editors and echo write it
     config = _replaced(config, folder)
     config["global"] |= {
         "smtp_smarthost": channels.smarthost,
