@@ -49,7 +49,11 @@ def stack(
             rules = alertmanager.rules(folder / "rules")
             alertmanager.alerting(rules, server)
             with Prometheus(
-                prometheus_program, folder / "prometheus", config=rules, certs=certs
+                prometheus_program,
+                folder / "prometheus",
+                config=rules,
+                certs=certs,
+                flags=("--rules.alert.resend-delay=1s",),  # 1m: how old what Alertmanager knows can be
             ) as prometheus:
                 write = {"url": prometheus.write_url, "tls_config": {"ca_file": str(certs.ca)}}
                 yield Stack(prometheus, channels, write)
