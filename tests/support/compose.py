@@ -44,8 +44,8 @@ sys.stdin.read()
 """
 
 ROOT = """
-mount -t tmpfs -o mode=755 root "$ROOT"
 for path in /bin /sbin /lib /lib32 /lib64 /usr /etc/ssl $NEEDED; do
+    if [ -L "$ROOT$path" ] || [ -e "$ROOT$path" ]; then continue; fi
     if [ -L "$path" ]; then mkdir -p "$ROOT$(dirname "$path")"; ln -s "$(readlink "$path")" "$ROOT$path"; continue; fi
     [ -d "$path" ] || continue
     mkdir -p "$ROOT$path"
@@ -226,7 +226,8 @@ class Stack:
         return int(status), str(body)
 
     def _user(self, name: str) -> list[str]:
-        return str(self.services[name].get("user", "")).split(":") if os.geteuid() == 0 else []
+        user = str(self.services[name].get("user", ""))
+        return user.split(":") if user and os.geteuid() == 0 else []
 
     def _program(self, words: Iterable[str]) -> list[str]:
         first, *rest = words
@@ -241,9 +242,12 @@ class Stack:
         start = service.get("entrypoint") or [
             entry for image, entry in ENTRYPOINTS.items() if service["image"].startswith(image)
         ]
-        words = self._program([*start, *service.get("command", [])])
+        command = self._program([*start, *service.get("command", [])])
         quoted = shlex.quote
-        script = ROOT
+        script = f"mount -t tmpfs -o mode=755 root {quoted(str(root))}\n"
+        for path in service.get("tmpfs", []):
+            script += f"mkdir -p {quoted(f'{root}{path}')}\nmount -t tmpfs -o mode=1777 tmp {quoted(f'{root}{path}')}\n"
+        script += ROOT
         for mount in sorted(mounts(service), key=lambda mount: mount.target):
             source = self.volume(mount.source) if mount.named else (self.file.parent / mount.source).resolve()
             target = f"{root}{mount.target}"
@@ -256,19 +260,21 @@ class Stack:
             script += f"{make}\nmount {recursive} {quoted(str(source))} {quoted(target)}\n"
             if mount.read_only:
                 script += f"mount -o remount,bind,ro {quoted(target)}\n"
-        for path in service.get("tmpfs", []):
-            script += f"mkdir -p {quoted(f'{root}{path}')}\nmount -t tmpfs -o mode=1777 tmp {quoted(f'{root}{path}')}\n"
+        if "hostname" in service:
+            script += f"hostname {quoted(service['hostname'])}\n"
         if service.get("read_only"):
             script += f"mount -o remount,ro {quoted(str(root))}\n"
         user = [f"--userspec={service['user']}", "--groups="] if self._user(name) else []
         clean = ["env", "-i", *(f"{key}={value}" for key, value in self._environment(name).items())]
-        last = ["chroot", *user, str(root), *clean, *tied(words)]
+        last = ["chroot", *user, str(root), *clean, *tied(command)]
         assert self._network is not None
         made = f"exec {shlex.join(last)}\n"
-        command = [
+        outside = [
             *entering(self._network.pid, "--net"),
-            *("unshare", "--mount", "--propagation", "private", "sh", "-ec", script + made),
+            *("unshare", "--mount", "--uts", "--propagation", "private", "sh", "-ec", script + made),
         ]
         needed = {PROJECT, Path(sys.base_prefix), Path(sys.prefix), Path(sys.prefix).resolve()}
-        needed |= {Path(words[0]).parent for words in self.programs.values()}
-        return command, {**os.environ, "ROOT": str(root), "NEEDED": " ".join(map(str, sorted(needed)))}
+        words = [word for program in self.programs.values() for word in program]
+        paths = [Path(word).resolve() for word in words if word.startswith("/")]
+        needed |= {path if path.is_dir() else path.parent for path in paths}
+        return outside, {**os.environ, "ROOT": str(root), "NEEDED": " ".join(map(str, sorted(needed)))}
