@@ -148,7 +148,7 @@ client() {
 
 authority
 
-for server in prometheus alertmanager grafana mimir; do
+for server in prometheus alertmanager grafana mimir year; do
     certificate $server server server "$server localhost 127.0.0.1${names:+ $names}"
 done
 certificate grafana client client grafana
@@ -164,6 +164,9 @@ password prometheus alertmanager prometheus/alertmanager-password
 password alertmanager alertmanager alertmanager/alertmanager-password
 password grafana alertmanager grafana/alertmanager-password
 password mimir alertmanager mimir/alertmanager-password
+password prometheus year prometheus/year-password
+password grafana year grafana/year-password
+password year year year/year-password
 password admin grafana grafana/admin-password
 for host in $hosts; do
     password "$host" prometheus "hosts/$host/password"
@@ -172,21 +175,25 @@ done
 
 web prometheus
 web alertmanager
+web year
 client prometheus prometheus prometheus-password
 client alertmanager alertmanager alertmanager-password
+client year year year-password
 
 # Mimir reads the password of Alertmanager from its configuration only.
 sed "s/ALERTMANAGER_PASSWORD/$(cat mimir/alertmanager-password)/" "$here/mimir.yaml" > mimir/mimir.yaml.new
 mv mimir/mimir.yaml.new mimir/mimir.yaml
 
 owner prometheus 65534:65534
+owner year 65534:65534
 owner alertmanager 65534:65534
 owner grafana 472:0
 owner mimir 10001:10001
 owner limpet 10001:10001
 
 # The stack's volumes belong to the programs that write to them; they are mounted here in the service only.
-for volume in prometheus:65534:65534 alertmanager:65534:65534 grafana:472:0 mimir:10001:10001 limpet:10001:10001; do
+for volume in prometheus:65534:65534 year:65534:65534 alertmanager:65534:65534 grafana:472:0 mimir:10001:10001 \
+    limpet:10001:10001; do
     folder=/volumes/${volume%%:*}
     if [ -d "$folder" ]; then
         chown "${volume#*:}" "$folder"

@@ -204,7 +204,9 @@ class Stack:
         assert process.poll() is None, f"{name} has ended:\n{self.said(name)[-3000:]}"
         kind, *test = self.services[name]["healthcheck"]["test"]
         assert kind == "CMD"
-        user = [f"--setuid={self._user(name)[0]}", f"--setgid={self._user(name)[1]}"] if self._user(name) else []
+        user = (
+            [f"--setuid={self._user(name)[0]}", f"--setgid={self._user(name)[1]}"] if self._user(name) else []
+        )
         command = [*entering(process.pid, "--net", "--root", *user), *self._program(test)]
         done = subprocess.run(
             command, capture_output=True, text=True, env=self._environment(name), timeout=30, check=False

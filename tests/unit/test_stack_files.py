@@ -23,8 +23,8 @@ from agent.config import load
 from tests.support.compose import PROJECT, VARIABLE, mounts, read
 
 FOLDER = PROJECT / "packaging" / "compose"
-FILES = ("compose.yaml", "compose.mimir.yaml")
-PORTS = {"prometheus": 9090, "alertmanager": 9093, "grafana": 3000, "mimir": 8080}
+FILES = ("compose.yaml", "compose.year.yaml", "compose.mimir.yaml")
+PORTS = {"prometheus": 9090, "alertmanager": 9093, "grafana": 3000, "mimir": 8080, "year": 9091}
 TENANT = "limpet"
 
 
@@ -61,7 +61,10 @@ def test_compose_files_are_of_the_compose_specification() -> None:
     schema = ["--builtin-schema", "vendor.compose-spec"]
     paths = [FOLDER / name for name in FILES]
     done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", *schema, *paths], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "check_jsonschema", *schema, *paths],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 
@@ -75,7 +78,9 @@ def test_everything_mounted_is_there_or_is_made(secrets: Path) -> None:
                 if mount.named:
                     assert mount.source in volumes, f"{file}: {name}: {mount}"
                 elif mount.source.startswith("./secrets/"):
-                    assert (secrets / mount.source.removeprefix("./secrets/")).is_dir(), f"{file}: {name}: {mount}"
+                    assert (secrets / mount.source.removeprefix("./secrets/")).is_dir(), (
+                        f"{file}: {name}: {mount}"
+                    )
                 elif mount.source.removeprefix("./") not in made:
                     assert (FOLDER / mount.source).exists(), f"{file}: {name}: {mount}"
                 if not mount.named and name != "setup":
@@ -108,18 +113,47 @@ def test_services_are_confined_and_pinned(file: str) -> None:
         if "build" not in service:
             assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", service["image"]), name
         for port in service.get("ports", []):
-            assert port == f"127.0.0.1:{PORTS[name]}:{PORTS[name]}", "published to this machine alone, unless told"
+            assert port == f"127.0.0.1:{PORTS[name]}:{PORTS[name]}", (
+                "published to this machine alone, unless told"
+            )
 
 
-def test_the_two_stacks_differ_only_where_they_must() -> None:
-    one, other = (read(FOLDER / name) for name in FILES)
-    assert one.keys() - other.keys() == {"prometheus"}
-    assert other.keys() - one.keys() == {"mimir"}
-    differs = {"setup": "mimir:/volumes/mimir", "grafana": "datasources/mimir.yaml", "limpet": "./limpet.mimir.yaml"}
+@pytest.mark.parametrize(
+    ("file", "without", "added", "differs"),
+    [
+        (
+            "compose.mimir.yaml",
+            {"prometheus"},
+            {"mimir"},
+            {
+                "setup": "mimir:/volumes/mimir",
+                "grafana": "datasources/mimir.yaml",
+                "limpet": "./limpet.mimir.yaml",
+            },
+        ),
+        (
+            "compose.year.yaml",
+            set(),
+            {"year"},
+            {
+                "setup": "year:/volumes/year",
+                "grafana": "datasources/year.yaml",
+                "prometheus": "./prometheus.year.yml",
+            },
+        ),
+    ],
+)
+def test_the_other_stacks_differ_only_where_they_must(
+    file: str, without: set[str], added: set[str], differs: dict[str, str]
+) -> None:
+    one, other = read(FOLDER / "compose.yaml"), read(FOLDER / file)
+    assert one.keys() - other.keys() == without
+    assert other.keys() - one.keys() == added
     for name in one.keys() & other.keys():
         new = set(other[name].pop("volumes")) - set(one[name].pop("volumes"))
         assert one[name] == other[name]
-        assert [volume for volume in new if differs[name] not in volume] == [] if new else name not in differs
+        assert len(new) == (name in differs)
+        assert all(differs[name] in volume for volume in new)
 
 
 def test_the_example_has_every_variable_with_its_default() -> None:
@@ -139,9 +173,15 @@ def test_the_example_has_every_variable_with_its_default() -> None:
 
 # What each program is told to read below /secrets, by the files that tell it.
 TOLD = {
-    "prometheus": ("compose.yaml", "prometheus.yml"),
+    "prometheus": ("compose.yaml", "prometheus.yml", "prometheus.year.yml"),
     "alertmanager": ("compose.yaml",),
-    "grafana": ("compose.yaml", "grafana/datasources/prometheus.yaml", "grafana/datasources/mimir.yaml"),
+    "grafana": (
+        "compose.yaml",
+        "grafana/datasources/prometheus.yaml",
+        "grafana/datasources/mimir.yaml",
+        "grafana/datasources/year.yaml",
+    ),
+    "year": ("compose.year.yaml",),
     "mimir": ("compose.mimir.yaml", "mimir.yaml"),
     "limpet": ("limpet.yaml", "limpet.mimir.yaml"),
 }
@@ -153,7 +193,7 @@ def test_every_secret_named_is_made_and_nobody_else_can_read_it(secrets: Path) -
             text = (FOLDER / file).read_text()
             if file.startswith("compose"):
                 text = yaml.safe_dump(read(FOLDER / file)[program])
-            for name in re.findall(r"/secrets/([\w.-]+)", text):
+            for name in re.findall(r"(?<!\.)/secrets/([\w.-]+)", text):
                 assert (secrets / program / name).is_file(), f"{file}: {program}: {name}"
     for path in secrets.rglob("*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
@@ -165,23 +205,32 @@ def test_every_address_is_a_service_with_that_port_and_name(secrets: Path) -> No
         for service in services.values():
             for mount in mounts(service):
                 path = FOLDER / mount.source
-                if path.suffix in (".yaml", ".yml") and path.is_relative_to(FOLDER) and path.parent != FOLDER.parent:
+                if (
+                    path.suffix in (".yaml", ".yml")
+                    and path.is_relative_to(FOLDER)
+                    and path.parent != FOLDER.parent
+                ):
                     texts.append(path.read_text())
         if "mimir" in services:
             texts.append((FOLDER / "mimir.yaml").read_text())
-        found = set(re.findall(r"\b(prometheus|alertmanager|grafana|mimir):(\d{4,5})\b", "\n".join(texts)))
+        found = set(
+            re.findall(r"\b(prometheus|alertmanager|grafana|mimir|year):(\d{4,5})\b", "\n".join(texts))
+        )
         assert found, file
         for name, port in found:
             assert PORTS[name] == int(port), f"{file}: {name}:{port}"
-            if "config/prometheus" not in file:
-                assert name in services or (file, name) == ("compose.mimir.yaml", "prometheus"), f"{file}: {name}"
+            assert name in services, f"{file}: {name}"
         assert "http://" not in "\n".join(texts)
 
 
-@pytest.mark.parametrize("server", ["prometheus", "alertmanager", "grafana", "mimir"])
+@pytest.mark.parametrize("server", ["prometheus", "alertmanager", "grafana", "mimir", "year"])
 def test_certificates_are_for_their_names_and_of_the_authority(secrets: Path, server: str) -> None:
     cert = secrets / server / "server.crt"
-    for wanted in (["-verify_hostname", server], ["-verify_hostname", "localhost"], ["-verify_ip", "127.0.0.1"]):
+    for wanted in (
+        ["-verify_hostname", server],
+        ["-verify_hostname", "localhost"],
+        ["-verify_ip", "127.0.0.1"],
+    ):
         verify(secrets, cert, "sslserver", *wanted)
     verify(secrets, cert, "sslserver", "-verify_hostname", "metrics.example.com")
     verify(secrets, cert, "sslserver", "-verify_ip", "192.0.2.10")
@@ -200,15 +249,25 @@ def test_clients_certificates_are_for_clients_only(secrets: Path, client: str) -
 
 
 def verify(secrets: Path, cert: Path, purpose: str, *more: str) -> None:
-    command = ["openssl", "verify", "-x509_strict", "-CAfile", secrets / "ca/ca.pem", "-purpose", purpose, *more, cert]
+    command = [
+        "openssl",
+        "verify",
+        "-x509_strict",
+        "-CAfile",
+        secrets / "ca/ca.pem",
+        "-purpose",
+        purpose,
+        *more,
+        cert,
+    ]
     subprocess.run(command, capture_output=True, check=True)
 
 
 def test_servers_have_the_hash_of_each_users_password_and_no_two_are_alike(secrets: Path) -> None:
     passwords = {path.name: path.read_text() for path in (secrets / "passwords").iterdir()}
-    assert len(set(passwords.values())) == len(passwords) == 10
+    assert len(set(passwords.values())) == len(passwords) == 13
     assert all(re.fullmatch("[0-9a-f]{40}", password) for password in passwords.values())
-    for server in ("prometheus", "alertmanager"):
+    for server in ("prometheus", "alertmanager", "year"):
         web = yaml.safe_load((secrets / server / "web.yml").read_text())
         users = {name.partition("@")[0] for name in passwords if name.endswith(f"@{server}")}
         assert web["basic_auth_users"].keys() == users
@@ -223,15 +282,21 @@ def test_servers_have_the_hash_of_each_users_password_and_no_two_are_alike(secre
         ("grafana/admin-password", "admin", "grafana"),
         ("prometheus/alertmanager-password", "prometheus", "alertmanager"),
         ("prometheus/prometheus-password", "prometheus", "prometheus"),
+        ("prometheus/year-password", "prometheus", "year"),
+        ("grafana/year-password", "grafana", "year"),
     ):
         assert (secrets / client).read_text() == passwords[f"{user}@{server}"]
-    assert document("prometheus.yml")["alerting"]["alertmanagers"][0]["basic_auth"]["username"] == "prometheus"
+    assert (
+        document("prometheus.yml")["alerting"]["alertmanagers"][0]["basic_auth"]["username"] == "prometheus"
+    )
     assert document("limpet.yaml")["remote_write"][0]["basic_auth"]["username"] == "limpet"
-    for file in ("prometheus", "mimir"):
+    for file in ("prometheus", "mimir", "year"):
         for source in document(f"grafana/datasources/{file}.yaml")["datasources"]:
             assert source.get("basicAuthUser", "grafana") == "grafana"
             assert ("basicAuthUser" in source) == ("basicAuthPassword" in source["secureJsonData"])
-    mimir = yaml.safe_load((secrets / "mimir/mimir.yaml").read_text())["limits"]["ruler_alertmanager_client_config"]
+    mimir = yaml.safe_load((secrets / "mimir/mimir.yaml").read_text())["limits"][
+        "ruler_alertmanager_client_config"
+    ]
     assert mimir["basic_auth_password"] == passwords[f"{mimir['basic_auth_username']}@alertmanager"]
 
 
@@ -255,7 +320,7 @@ def test_setup_again_changes_nothing_and_makes_only_what_is_missing(secrets: Pat
     # Another name: new certificates of servers, with the same keys and authority.
     said = set_up(copy, STACK_NAMES="other.example.com", STACK_HOSTS="web-01")
     assert [line.split(" (")[0] for line in said[:-1]] == [
-        f"a certificate for {name}" for name in ("prometheus", "alertmanager", "grafana", "mimir")
+        f"a certificate for {name}" for name in ("prometheus", "alertmanager", "grafana", "mimir", "year")
     ]
     verify(copy, copy / "mimir/server.crt", "sslserver", "-verify_hostname", "other.example.com")
     assert contents()["mimir/server.key"] == before["mimir/server.key"]
@@ -263,7 +328,7 @@ def test_setup_again_changes_nothing_and_makes_only_what_is_missing(secrets: Pat
     # A new authority: everything that hangs on it.
     (copy / "ca/ca.key").unlink()
     set_up(copy, STACK_NAMES="other.example.com", STACK_HOSTS="web-01")
-    for name in ("prometheus", "alertmanager", "grafana", "mimir"):
+    for name in ("prometheus", "alertmanager", "grafana", "mimir", "year"):
         verify(copy, copy / name / "server.crt", "sslserver")
         assert contents()[f"{name}/ca.pem"] == contents()["ca/ca.pem"] != before["ca/ca.pem"]
     verify(copy, copy / "hosts/web-01/client.crt", "sslclient")
@@ -271,23 +336,53 @@ def test_setup_again_changes_nothing_and_makes_only_what_is_missing(secrets: Pat
 
 def test_no_password_stands_in_a_file() -> None:
     for path in FOLDER.rglob("*"):
-        if path.is_file() and path.suffix in (".yaml", ".yml", ".example") and "secrets" not in path.parts[-2:]:
+        if (
+            path.is_file()
+            and path.suffix in (".yaml", ".yml", ".example")
+            and "secrets" not in path.parts[-2:]
+        ):
             for line in path.read_text().splitlines():
                 found = re.search(r"(?i)password(?!_file|__FILE|s?\b[^:=]*$)\w*\s*[:=]\s*(\S+)", line)
                 if found and not line.lstrip().startswith("#"):
-                    assert found[1].startswith(("$__file{/secrets/", "ALERTMANAGER_PASSWORD")), f"{path.name}: {line}"
+                    assert found[1].startswith(("$__file{/secrets/", "ALERTMANAGER_PASSWORD")), (
+                        f"{path.name}: {line}"
+                    )
 
 
 def test_prometheus_is_configured_as_the_one_that_ships() -> None:
     mine, ships = document("prometheus.yml"), document("../../config/prometheus/prometheus.yml")
     assert mine["storage"] == ships["storage"]
-    assert mine.get("rule_files") == ships.get("rule_files")
-    assert mine["global"]["evaluation_interval"] == ships["global"]["evaluation_interval"]
+    assert mine["rule_files"] == ships["rule_files"]
+    assert mine["alerting"].items() >= ships["alerting"].items()
+    assert mine["global"].items() >= ships["global"].items()
+
+
+def test_the_one_with_a_year_adds_the_tiers_and_where_they_go() -> None:
+    mine, plain = document("prometheus.year.yml"), document("prometheus.yml")
+    assert mine.pop("rule_files") == [*plain.pop("rule_files"), "rules/tiers.rules.yml"]
+    (write,) = mine.pop("remote_write")
+    assert mine.pop("scrape_configs")[:-1] == plain.pop("scrape_configs")
+    assert mine == plain
+    drop, keep = write["write_relabel_configs"]
+    rules = (PROJECT / "config/prometheus/rules").glob("*.rules.yml")
+    recorded = {path.name: re.findall(r"record: (\S+)", path.read_text()) for path in rules}
+    sent = {
+        (file, name)
+        for file, names in recorded.items()
+        for name in names
+        if re.fullmatch(keep["regex"], name) and not re.fullmatch(drop["regex"], name)
+    }
+    assert sent == {("tiers.rules.yml", name) for name in recorded["tiers.rules.yml"] if name.endswith("_1h")}
+    assert document("year.yml")["storage"] == plain["storage"]
 
 
 def test_mimir_has_the_rules_the_tenant_and_the_window_of_the_others() -> None:
     rules = document("prometheus.yml")["rule_files"]
-    mounted = [m for m in mounts(read(FOLDER / "compose.mimir.yaml")["mimir"]) if m.target.startswith("/etc/mimir/rules")]
+    mounted = [
+        m
+        for m in mounts(read(FOLDER / "compose.mimir.yaml")["mimir"])
+        if m.target.startswith("/etc/mimir/rules")
+    ]
     assert [m.target.removeprefix(f"/etc/mimir/rules/{TENANT}/") for m in mounted] == [
         rule.removeprefix("rules/") for rule in rules
     ]
@@ -325,6 +420,6 @@ def test_grafanas_files_name_what_is_mounted() -> None:
         home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
         assert (targets[folder] / Path(home).relative_to(folder)).is_file()
         sources = yaml.safe_load(targets["/etc/grafana/provisioning/datasources/limpet.yaml"].read_text())
-        metrics, alerts = sources["datasources"]
+        metrics, alerts, *_ = sources["datasources"]
         assert metrics["isDefault"] and metrics["type"] == "prometheus"
         assert metrics["jsonData"]["alertmanagerUid"] == alerts["uid"]
