@@ -118,11 +118,11 @@ class Fleet(NamedTuple):
 
 def size(value: float) -> str:
     """Bytes for people, with two or three digits."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 999.5:
-            break
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
         value /= 1000
-    return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if value >= 10 or units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def number(value: float) -> str:
@@ -138,8 +138,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def fleets() -> str:
     """The sizing table."""
-    head = ("hosts", "series", "with recorded ones", "samples a second", "sent a day", "steadily")
-    head += (f"disk, {RETENTION_DAYS} days", "memory of Prometheus")
+    head = ["hosts", "series", "with recorded ones", "samples a second", "sent a day", "steadily"]
+    head += [f"disk, {RETENTION_DAYS} days", "memory of Prometheus"]
     rows = []
     for fleet in map(Fleet, HOSTS):
         sent = fleet.wire(WIRE_STEADY)

@@ -137,13 +137,13 @@ web() {
     say "the web configuration of $1"
 }
 
-# client SERVER USER FILE: how SERVER's own tools reach it, for the health check
+# client PROGRAM CONFIG USER PASSWORD: how PROGRAM's own tools reach a server: for health checks, and to repair (year)
 client() {
     {
         echo "# Made by setup.sh."
-        echo "basic_auth: {username: $2, password_file: $3}"
+        echo "basic_auth: {username: $3, password_file: $4}"
         echo "tls_config: {ca_file: ca.pem}"
-    } > "$1/client.yml"
+    } > "$1/$2"
 }
 
 authority
@@ -167,6 +167,7 @@ password mimir alertmanager mimir/alertmanager-password
 password prometheus year prometheus/year-password
 password grafana year grafana/year-password
 password year year year/year-password
+password year prometheus year/prometheus-password
 password admin grafana grafana/admin-password
 for host in $hosts; do
     password "$host" prometheus "hosts/$host/password"
@@ -176,9 +177,16 @@ done
 web prometheus
 web alertmanager
 web year
-client prometheus prometheus prometheus-password
-client alertmanager alertmanager alertmanager-password
-client year year year-password
+client prometheus client.yml prometheus prometheus-password
+client alertmanager client.yml alertmanager alertmanager-password
+client year client.yml year year-password
+client year prometheus.yml year prometheus-password
+
+# The hourly rules alone, from which `year` makes anew what a backlog brought too late (docs/retention.md).
+tiers=$here/rules/tiers.rules.yml
+if [ -f "$tiers" ]; then
+    sed -n '/^groups:/p; /- name: tier-1h-/,$p' "$tiers" > year/hours.rules.yml
+fi
 
 # Mimir reads the password of Alertmanager from its configuration only.
 sed "s/ALERTMANAGER_PASSWORD/$(cat mimir/alertmanager-password)/" "$here/mimir.yaml" > mimir/mimir.yaml.new

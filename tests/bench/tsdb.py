@@ -83,15 +83,16 @@ def exposition(rounds: Iterable[tuple[int, list[Tick]]]) -> Iterator[str]:
 def weigh(promtool: Path, step_s: int, block_hours: int, folder: Path) -> Weight:
     """Make the blocks below `folder`, and weigh them."""
     text, blocks = folder / "samples.om", folder / "blocks"
-    samples, names = 0, set()
+    samples, names = 0, set[str]()
     span_ms = max(block_hours, 24) * HOUR_MS
     rounds = shuffled(span_ms) if step_s == 3600 else played(step_s * 1000, span_ms)
     with text.open("w") as file:
         for line in exposition(rounds):
             file.write(line)
             if not line.startswith("#"):
-                samples, _ = samples + 1, names.add(line.rpartition("}")[0])
-    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
+                samples += 1
+                names.add(line.rpartition("}")[0])
+    command = [str(promtool), "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
     subprocess.run([*command, f"--max-block-duration={block_hours}h", text, blocks], check=True)
     size = sum(path.stat().st_size for path in blocks.rglob("*") if path.is_file())
     return Weight(step_s, block_hours, len(names), samples, size)
