@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent import health
 from agent.collectors import COLLECTORS
@@ -42,6 +42,19 @@ class Count(Protocol):
     def __call__(self, name: str, grown: float, /, **labels: str) -> float: ...
 
 
+class Disk(NamedTuple):
+    """A file system: GiB, percent in use at the end, what that grows by in a day, and its inodes in use."""
+
+    gib: float
+    percent: float
+    growth: float
+    inodes: float = 12.0
+
+
+Stretches = tuple[tuple[float, float], ...]
+"""When something was so: from so many seconds before the end, to so many."""
+
+
 @dataclass(frozen=True)
 class Story:
     """What a host is like. Times are in seconds before the end of the history; percentages are of 100."""
@@ -51,20 +64,23 @@ class Story:
     cpu_day: float = 25.0  # more at noon
     memory_gib: float = 8.0
     memory: float = 45.0
-    disks: Mapping[str, tuple[float, float, float]] = (
-        field(  # mount point: GiB, percent at the end, percent a day
-            default_factory=lambda: {"/": (32.0, 46.0, 0.05), "/var": (120.0, 61.0, 0.4)}
-        )
+    disks: Mapping[str, Disk] = field(
+        default_factory=lambda: {"/": Disk(32, 46, 0.05), "/var": Disk(120, 61, 0.4)}
     )
     received: float = 120e3  # bytes a second
     sent: float = 60e3
-    outages: tuple[tuple[float, float], ...] = ()
+    outages: Stretches = ()
     boots: tuple[float, ...] = (21 * DAY,)
-    busy: tuple[tuple[float, float], ...] = ()  # stretches in which the CPU is at its limit
-    slow_disk: tuple[tuple[float, float], ...] = ()
+    busy: Stretches = ()  # the CPU is at its limit
+    starved: Stretches = ()  # memory is
+    slow_disk: Stretches = ()
+    full_link: Stretches = ()
+    failing: Stretches = ()  # a collector fails, hangs, and cannot read something
+    stuck: Stretches = ()  # a mount point does not answer
     oom: tuple[float, ...] = ()
     lossy: float = 0.001  # share of requests that are repeated
     missed: float = 0.0  # samples a day
+    buffer_growth: float = 15.0  # bytes a second
     version: str = "0.6.0"
     skew: float = 0.02
 
@@ -130,7 +146,7 @@ class History:
         self._cpu(at, passed, day, put, count)
         self._memory(at, day, put, count)
         self._disks(at, passed, day, put, count)
-        self._network(passed, day, put, count)
+        self._network(at, passed, day, put, count)
         self._agent(at, passed, put, count)
         boot = max((self._end - ago for ago in story.boots if self._end - ago <= at), default=at - 90 * DAY)
         put("host_boot_time_seconds", boot)
@@ -162,7 +178,8 @@ class History:
 
     def _memory(self, at: float, day: float, put: Put, count: Count) -> None:
         story, total = self._story, self._story.memory_gib * GIB
-        percent = min(99.0, story.memory + 6 * day + self._wander("memory", 0.8))
+        full = 97.0 if self._in(story.starved, at) is not None else 0.0
+        percent = min(99.0, max(full, story.memory + 6 * day) + self._wander("memory", 0.8))
         used = total * percent / 100
         cached, buffers = (total - used) * 0.6, (total - used) * 0.05
         for part, value in (
@@ -186,7 +203,7 @@ class History:
         slow = self._in(self._story.slow_disk, at) is not None
         read = (2e5 + 3e6 * day) * math.exp(self._wander("read", 0.4))
         write = (6e5 + 2e6 * day) * math.exp(self._wander("write", 0.4)) * (4 if slow else 1)
-        await_ms = (180 if slow else 2.5) * math.exp(self._wander("await", 0.25))
+        await_ms = (430 if slow else 2.5) * math.exp(self._wander("await", 0.25))
         util = (
             92 + self._wander("util", 1.5)
             if slow
@@ -206,8 +223,11 @@ class History:
         put("disk_io_util_percent", util, **on)
         put("disk_queue_length", util / 100 * (6 if slow else 0.8), **on)
         count("disk_io_time_seconds_total", passed * util / 100, **on)
-        for number, (mountpoint, (size, percent, growth)) in enumerate(self._story.disks.items(), 1):
-            used = min(99.9, percent - (self._end - at) / DAY * growth + self._wander(mountpoint, 0.01))
+        for number, (mountpoint, disk) in enumerate(self._story.disks.items(), 1):
+            size = disk.gib
+            used = min(
+                99.9, disk.percent - (self._end - at) / DAY * disk.growth + self._wander(mountpoint, 0.01)
+            )
             where = {"device": f"/dev/sda{number}", "mountpoint": mountpoint, "fstype": "ext4"}
             total = size * GIB
             put("disk_total_bytes", total, **where)
@@ -216,25 +236,32 @@ class History:
             put("disk_usage_percent", used, **where)
             inodes = size * 65536
             put("inode_total", inodes, **where)
-            put("inode_used", inodes * used / 300 // 1, **where)
-            put("inode_free", inodes * (1 - used / 300) // 1, **where)
-            put("inode_usage_percent", used / 3, **where)
+            put("inode_used", inodes * disk.inodes // 100, **where)
+            put("inode_free", inodes * (100 - disk.inodes) // 100, **where)
+            put("inode_usage_percent", disk.inodes, **where)
 
-    def _network(self, passed: float, day: float, put: Put, count: Count) -> None:
+    def _network(self, at: float, passed: float, day: float, put: Put, count: Count) -> None:
         on = {"interface": "eth0"}
         rates = {}
         for way, short, rate in (
             ("sent", "sent", self._story.sent),
             ("received", "recv", self._story.received),
         ):
-            rates[way] = now = rate * (1 + 2 * day) * math.exp(self._wander(way, 0.3))
+            full = self._in(self._story.full_link, at) is not None
+            rates[way] = now = min(
+                1.22e6, (40 if full else 1) * rate * (1 + 2 * day) * math.exp(self._wander(way, 0.3))
+            )
             put(f"network_bytes_{short}_per_sec", now // 1, **on)
             put(f"network_packets_{short}_per_sec", now / 600, **on)
             count(f"network_{way}_bytes_total", now * passed // 1, **on)
             packets = now / 600 * passed // 1
             count(f"network_{way}_packets_total", packets, **on)
             side = "out" if way == "sent" else "in"
-            count(f"network_drops_{side}_total", packets * 0.0004 * self._random.random() // 1, **on)
+            count(
+                f"network_drops_{side}_total",
+                packets * (0.03 if full else 0.0004) * self._random.random() // 1,
+                **on,
+            )
             count(f"network_errors_{side}_total", self._random.random() < 0.002, **on)
         put("network_bandwidth_usage_percent", max(rates.values()) / 1.25e6 * 100, **on)
         for family, state, level in (
@@ -259,17 +286,21 @@ class History:
         count("limpet_cpu_seconds_total", passed * 0.0004 * math.exp(self._wander("own", 0.2)))
         put("limpet_resident_memory_bytes", (38.2e6 + self._wander("rss", 1e5)) // 4096 * 4096)
         appended = count("limpet_buffer_appended_samples_total", passed * SAMPLES_PER_S // 1)
-        put("limpet_buffer_bytes", min(0.86 * 268435456, appended * 1.1) // 1)
+        put("limpet_buffer_bytes", max(1e6, 0.4 * 268435456 - (self._end - at) * story.buffer_growth) // 1)
         put("limpet_buffer_max_bytes", 268435456)
         count("limpet_buffer_missed_samples_total", passed / DAY * story.missed)
         count("limpet_buffer_append_failures_total", 0)
         count("limpet_buffer_written_bytes_total", passed * 390 // 1)
         for name in (*COLLECTORS, "limpet"):
             put("limpet_collector_duration_seconds", abs(0.003 + self._wander(name, 0.001)), collector=name)
-            count("limpet_collector_failures_total", 0, collector=name)
-            count("limpet_collector_timeouts_total", 0, collector=name)
+            bad = name == "disk_usage" and self._in(story.failing, at) is not None
+            count("limpet_collector_failures_total", bad, collector=name)
+            count("limpet_collector_timeouts_total", bad, collector=name)
             if name != "limpet":
-                count("limpet_collector_unreadable_total", 0, collector=name)
+                count("limpet_collector_unreadable_total", bad, collector=name)
+        stuck = self._in(story.stuck, at)
+        if stuck is not None:
+            put("limpet_collector_stuck_seconds", stuck, collector="disk_usage", mountpoint="/mnt/backup")
         for name in self._to:
             self._destination(name, at, passed, appended, put, count)
 
