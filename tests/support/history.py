@@ -73,6 +73,7 @@ class Story:
     boots: tuple[float, ...] = (21 * DAY,)
     busy: Stretches = ()  # the CPU is at its limit
     starved: Stretches = ()  # memory is
+    freed: Stretches = ()  # memory is nearly unused, as after a crash of what the host is for
     slow_disk: Stretches = ()
     full_link: Stretches = ()
     failing: Stretches = ()  # a collector fails, hangs, and cannot read something
@@ -178,8 +179,10 @@ class History:
 
     def _memory(self, at: float, day: float, put: Put, count: Count) -> None:
         story, total = self._story, self._story.memory_gib * GIB
-        full = 97.0 if self._in(story.starved, at) is not None else 0.0
-        percent = min(99.0, max(full, story.memory + 6 * day) + self._wander("memory", 0.8))
+        percent = story.memory + 6 * day
+        percent = 97.0 if self._in(story.starved, at) is not None else percent
+        percent = 14.0 if self._in(story.freed, at) is not None else percent
+        percent = min(99.0, percent + self._wander("memory", 0.8))
         used = total * percent / 100
         cached, buffers = (total - used) * 0.6, (total - used) * 0.05
         for part, value in (
