@@ -60,7 +60,7 @@ def now() -> list[PanelBuilder]:
             decimals=0,
         ),
         number(
-            "Not as usual",
+            "Unusual signals",
             "Signals of hosts whose last hour is more than 4 standard deviations from the same hour of past weeks.",
             "none",
             Query(f"count(abs({ZSCORE}) >= 4) or 0 * count({all_of('signal:avg_1h')})"),

@@ -166,6 +166,7 @@ def buffers() -> list[PanelBuilder]:
             Query(f"max({size} / {limit})", "fullest"),
             limits=kit.Limits(0.8, 0.95),
             top=1,
+            width=6,
         ),
         graph(
             "Waiting samples, largest ten",
@@ -175,6 +176,7 @@ def buffers() -> list[PanelBuilder]:
                 f"topk(10, max by ({PER}) ({all_of('limpet_destination_pending_samples')}))",
                 "{{hostname}} {{destination}}",
             ),
+            width=6,
         ),
         graph(
             "Hours until full, soonest ten",
@@ -203,7 +205,7 @@ def buffers() -> list[PanelBuilder]:
                 "{{hostname}}",
             ),
             limits=kit.NONE_WANTED,
-            width=6,
+            width=12,
         ),
         graph(
             "Buffer bytes in all",
@@ -212,7 +214,7 @@ def buffers() -> list[PanelBuilder]:
             Query(f"sum({size})", "in use"),
             Query(f"sum({limit})", "limit"),
             dashed="limit",
-            width=6,
+            width=12,
         ),
     ]
 

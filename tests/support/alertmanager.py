@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,8 +24,8 @@ from tests.support.server import Server
 
 FOLDER = prometheus.CONFIG.parents[1] / "alertmanager"
 CONFIG = FOLDER / "alertmanager.yml"
-TEMPLATES = FOLDER / "templates"
 EXTERNAL_URL = "https://alerts.example.com"
+RUNBOOKS = "https://docs.example.com/runbooks"
 FASTER = 60
 
 INSTALLED = b"/usr/share/prometheus/alertmanager"
@@ -116,7 +115,7 @@ def shipped(folder: Path, channels: Channels, certs: Certs, *, night: bool = Fal
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, secret in there.items():
-        (folder / name).write_text(secret)
+        (folder / name).write_text(f"{secret}\n")  # as editors and echo write it
     config = _replaced(config, folder)
     config["global"] |= {
         "smtp_smarthost": channels.smarthost,
@@ -172,8 +171,7 @@ def rules(folder: Path) -> Path:
         )
     config["rule_files"] = [file.name for file in files]
     config["global"]["evaluation_interval"] = faster(config["global"]["evaluation_interval"])
-    config.pop("alerting", None)
-    config.pop("scrape_configs", None)
+    config["global"]["external_labels"]["runbooks"] = RUNBOOKS
     written = folder / "prometheus.yml"
     written.write_text(yaml.safe_dump(config, sort_keys=False))
     return written
@@ -183,31 +181,11 @@ def alerting(file: Path, alertmanager: Alertmanager) -> None:
     """Add an Alertmanager, over TLS, to a configuration of Prometheus that `rules` wrote."""
     config = yaml.safe_load(file.read_text())
     assert alertmanager.certs
-    config["alerting"] = {
-        "alertmanagers": [
-            {
-                "scheme": "https",
-                "tls_config": {"ca_file": str(alertmanager.certs.ca)},
-                "static_configs": [{"targets": [f"127.0.0.1:{alertmanager.port}"]}],
-            }
-        ]
-    }
+    config["alerting"]["alertmanagers"] = [
+        {
+            "scheme": "https",
+            "tls_config": {"ca_file": str(alertmanager.certs.ca)},
+            "static_configs": [{"targets": [f"127.0.0.1:{alertmanager.port}"]}],
+        }
+    ]
     file.write_text(yaml.safe_dump(config, sort_keys=False))
-
-
-def render(amtool: Path, template: str, data: Path, kind: str = "text") -> str:
-    """Return what a template that ships makes of a message's data, which are in a JSON file."""
-    done = subprocess.run(
-        [
-            *(amtool, "template", "render"),
-            f"--template.glob={TEMPLATES}/*.tmpl",
-            f"--template.data={data}",
-            f"--template.type={kind}",
-            f'--template.text={{{{ template "{template}" . }}}}',
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
