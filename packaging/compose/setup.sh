@@ -18,7 +18,13 @@ umask 077
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=${1:-$here/secrets}
-names=${STACK_NAMES:-}
+names="localhost 127.0.0.1"
+for name in ${STACK_NAMES:-}; do
+    case " $names " in
+        *" $name "*) ;;
+        *) names="$names $name" ;;
+    esac
+done
 hosts=${STACK_HOSTS:-}
 mkdir -p "$top"
 cd "$top"
@@ -65,7 +71,7 @@ certificate() {
     alt=
     for name in $4; do
         case $name in
-            *[!0-9.]*:* | *:*) alt="$alt,IP:$name" ;;
+            *:*) alt="$alt,IP:$name" ;;
             *[!0-9.]*) alt="$alt,DNS:$name" ;;
             *) alt="$alt,IP:$name" ;;
         esac
@@ -149,7 +155,7 @@ client() {
 authority
 
 for server in prometheus alertmanager grafana mimir year; do
-    certificate $server server server "$server localhost 127.0.0.1${names:+ $names}"
+    certificate $server server server "$server $names"
 done
 certificate grafana client client grafana
 certificate limpet client client limpet
