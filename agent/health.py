@@ -99,6 +99,12 @@ METRICS = (
         "",
         "1 while the destination refuses what an operator has to mend, else 0.",
     ),
+    Metric(
+        "limpet_destination_clock_skew_seconds",
+        "gauge",
+        "seconds",
+        "How far this host's clock is ahead of the destination's; absent until it has told its time.",
+    ),
     Metric("limpet_destination_requests_total", "counter", "requests", "Requests sent to the destination."),
     Metric("limpet_destination_retries_total", "counter", "requests", "Requests that were repetitions."),
     Metric("limpet_destination_sent_bytes_total", "counter", "bytes", "Bytes of request bodies sent."),
@@ -191,6 +197,8 @@ def _destination(buffer: Buffer, lane: Lane, now: float) -> list[Sample]:
         "send_seconds_total": round(stats.send_seconds_total, 3),
     }
     samples = [Sample(f"limpet_destination_{name}", float(value), labels) for name, value in values.items()]
+    if (skew := stats.clock_skew) is not None:
+        samples.append(Sample("limpet_destination_clock_skew_seconds", round(skew, 1) + 0.0, labels))
     for reason in dict.fromkeys((*REASONS, *ledger.dropped)):
         labelled: Labels = (("destination", lane.name), ("reason", reason))
         count = float(ledger.dropped.get(reason, 0))

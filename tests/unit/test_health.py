@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ class Rig:
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
         self.schedule = Schedule([self.plan, other], self.buffer, "0" * 32, log, SystemClock())
         self._collect = health.build(self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW)
+        self.lane.stats.clock_skew = 0.0
         self.ticks = 0
 
     def _hanging(self, paths: HostPaths) -> Collect:
@@ -259,6 +261,18 @@ def test_the_age_of_what_waits(rig: Rig) -> None:
     wait_for(lambda: rig.of_central("pending_samples") == 0, DEADLINE, "delivery")
     assert rig.of_central("oldest_pending_age_seconds") == 0
     rig.lane.stop(DEADLINE)
+
+
+def test_the_clocks(rig: Rig) -> None:
+    name = "limpet_destination_clock_skew_seconds"
+    rig.lane.stats.clock_skew = None
+    assert name not in {sample.name for sample in rig.samples()}
+    headers = {"Date": formatdate(time.time() - 100, usegmt=True)}
+    rig.receiver.default = Answer(204, headers)
+    rig.receiver.answers.append(Answer(503, {"Date": formatdate(time.time() + 5000, usegmt=True)}))
+    rig.append()
+    rig.deliver()
+    assert rig.of_central("clock_skew_seconds") == pytest.approx(100, abs=2)
 
 
 def test_memory_is_told_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
