@@ -140,8 +140,8 @@ UNGATED = {alert for alert, rule in ALERTS.items() if "limpet:live:bool" not in 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, set[str]]] = {
     # the change, the tests that notice it, alerts that it leaves alone
     "level": (further, "fires", SILENT),
-    "longer": (time("for", 1.4), "fires", EVENTS),
-    "shorter": (time("for", 0.6), "fires", EVENTS),
+    "longer": (time("for", 2.1), "fires|not before", EVENTS),
+    "shorter": (time("for", 0.4), "fires|not before", EVENTS),
     "kept shorter": (time("keep_firing_for", 0.1), "clears", set()),
     "ungated": (without_gate, "late", UNGATED),
 }
