@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from grafana_foundation_sdk.builders import (
-    bargauge,
     common,
     prometheus,
     stat,
@@ -215,30 +214,6 @@ def graph(
     return panel
 
 
-def bars(
-    title: str, purpose: str, unit: str, *queries: Query, limits: Limits, width: int = 8, top: float = 100
-) -> PanelBuilder:
-    """Horizontal bars, one for each series, as it is now."""
-    return (
-        bargauge.Panel()
-        .title(title)
-        .description(purpose)
-        .unit(unit)
-        .datasource(SOURCE)
-        .height(8)
-        .span(width)
-        .targets(targets(queries, instant=True))
-        .min(0)
-        .max(top)
-        .thresholds(thresholds(limits))
-        .color_scheme(build.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
-        .orientation(shape.VizOrientation.HORIZONTAL)
-        .display_mode(shape.BarGaugeDisplayMode.BASIC)
-        .show_unfilled(True)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
-    )
-
-
 def timeline(
     title: str,
     purpose: str,
@@ -407,6 +382,15 @@ def one_of(metric: str, *more: str) -> str:
     return f"{metric}{{{', '.join((ONE, *more))}}}"
 
 
+SAID = {
+    "environment": "Hosts of these environments.",
+    "region": "Hosts of these regions.",
+    "datacenter": "Hosts of these datacenters.",
+    "role": "Hosts of these roles.",
+    "hostname": "These hosts.",
+}
+
+
 def variables(*, one_host: bool) -> list[Builder[model.VariableModel]]:
     """The choice at the head: data source, place, host; each offers what fits the ones before it."""
     found: list[Builder[model.VariableModel]] = [
@@ -427,11 +411,7 @@ def variables(*, one_host: bool) -> list[Builder[model.VariableModel]]:
         one = (
             build.QueryVariable(name)
             .label(HEADINGS[name])
-            .description(
-                "The host that is shown."
-                if single
-                else f"{HEADINGS[name]}: all, or some; hosts without it are in All."
-            )
+            .description("The host that is shown." if single else SAID[name])
             .datasource(SOURCE)
             .query({"query": query, "refId": f"limpet-{name}", "qryType": 1})
             .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
