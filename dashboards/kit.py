@@ -306,9 +306,8 @@ def rows(
     Each column's query must give no labels but these, so that its values land in the same lines.
     """
     queries = [Query(column.expr, column.heading) for column in columns]
-    order = {
-        name: place for place, name in enumerate(("hostname", *(one for one in labels if one != "hostname")))
-    }
+    first = sorted(labels, key=lambda label: label != "hostname")  # the host leads, else as given
+    order = {name: place for place, name in enumerate(first)}
     # With one query Grafana calls its values `Value`, with several `Value #A`, `Value #B`, ...
     values = (
         ["Value"]

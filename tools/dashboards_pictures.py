@@ -1,6 +1,6 @@
 """Pictures of the dashboards for the documentation: `python -m tools.dashboards_pictures docs/dashboards`.
 
-Starts a Prometheus, sends it the made-up past of ten hosts (`tests.support.history`) with `limpet buffer replay`, adds what
+Starts a Prometheus, sends it the made-up past of eight hosts (`tests.support.history`) with `limpet buffer replay`, adds what
 the rules would have recorded, asks it every query of the dashboards, and draws what it answers. Takes a minute or two.
 """
 
@@ -22,11 +22,11 @@ from tests.support.prometheus import Prometheus
 from tools.drawing import Answers, Marks, Matrix, draw
 from tools.servers import ensure
 
-SHOWN = {  # dashboard: the host, seconds back, seconds between points, lines of the grid
-    "limpet-fleet": (".*", 6 * HOUR, 60.0, 37),
-    "limpet-host": ("edge-02", 3 * HOUR, 60.0, 58),
-    "limpet-agents": (".*", 6 * HOUR, 60.0, 46),
-    "limpet-capacity": (".*", 7 * DAY, 900.0, 40),
+SHOWN = {  # dashboard: the host, seconds back, seconds between points
+    "limpet-fleet": (".*", 6 * HOUR, 60.0),
+    "limpet-host": ("edge-02", 3 * HOUR, 60.0),
+    "limpet-agents": (".*", 6 * HOUR, 60.0),
+    "limpet-capacity": (".*", 7 * DAY, 900.0),
 }
 PLACES = {
     "edge-01": {"environment": "production", "region": "eu-west", "datacenter": "ams1", "role": "gateway"},
@@ -68,9 +68,10 @@ def fill(fleet: Fleet) -> None:
     fleet.start(times, agents=False)
     weeks = ["anomalies.rules.yml"]
     fleet.record(fleet.end - 4 * WEEK, fleet.end, 900, weeks, 1)
-    fleet.record(fleet.end - 7.2 * DAY, fleet.end, 900, [*weeks, "hosts.rules.yml"], 3)
-    rules = ("fleet", "hosts", "limpet", "anomalies")
-    fleet.record(fleet.end - 6 * HOUR, fleet.end, 60, [f"{name}.rules.yml" for name in rules], 3, alerts=True)
+    fleet.record(fleet.end - 7.2 * DAY, fleet.end - 6.5 * HOUR, 900, [*weeks, "hosts.rules.yml"], 3)
+    rules = [f"{name}.rules.yml" for name in ("fleet", "hosts", "limpet")]
+    fleet.record(fleet.end - 6 * HOUR, fleet.end, 60, rules, 2, alerts=True)
+    fleet.record(fleet.end - 6.5 * HOUR, fleet.end, 60, weeks, 3)
 
 
 def series(server: Prometheus, expr: str, since: float, until: float, step: float) -> Matrix:
@@ -88,7 +89,7 @@ def series(server: Prometheus, expr: str, since: float, until: float, step: floa
 
 def picture(server: Prometheus, dashboard: Mapping[str, Any], end: float, path: Path) -> None:
     """Ask every query of a dashboard, and draw it."""
-    host, span, step, lines = SHOWN[dashboard["uid"]]
+    host, span, step = SHOWN[dashboard["uid"]]
     end = end // step * step
     since, answers = end - span, {}
     chosen = values(host, span=span, step=step) | {"__rate_interval": f"{max(240.0, 4 * step):.0f}s"}
@@ -107,10 +108,7 @@ def picture(server: Prometheus, dashboard: Mapping[str, Any], end: float, path: 
                 instants += [(at, mark["iconColor"]) for at in {value / 1000 for _, value in points}]
             else:
                 stretches.append((points[0][0], points[-1][0], mark["iconColor"]))
-    import pickle
-
-    pickle.dump((dashboard, answers, Marks(instants, stretches), lines), open(str(path) + ".pickle", "wb"))
-    draw(dashboard, answers, Marks(instants, stretches), path, lines)
+    draw(dashboard, answers, Marks(instants, stretches), path)
 
 
 def main(folder: Path) -> None:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from tools.spelling import legend, plain, shade, spelled
+from tools.spelling import legend, over, plain, shade, spelled
 
 COLUMN, LINE, GAP = 60, 28, 6  # pixels: a column of the grid, a line of it, the space between panels
 BACK, PANEL, EDGE, TEXT, DIM = "#111217", "#181b1f", "#2b2e35", "#d5d6dd", "#8e8f98"
@@ -54,11 +54,9 @@ class Marks(NamedTuple):
     stretches: Sequence[tuple[float, float, str]]
 
 
-def draw(
-    dashboard: Mapping[str, Any], answers: Mapping[int, Answers], marks: Marks, path: Path, lines: int
-) -> None:
-    """Draw the dashboard's upper part, so many lines of the grid, into a PNG. `answers` are by a panel's id."""
-    shown = [p for p in dashboard["panels"] if p["gridPos"]["y"] + p["gridPos"]["h"] <= lines]
+def draw(dashboard: Mapping[str, Any], answers: Mapping[int, Answers], marks: Marks, path: Path) -> None:
+    """Draw a dashboard into a PNG. `answers` are by a panel's id."""
+    shown = dashboard["panels"]
     height = max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in shown) * LINE + 2 * GAP
     width = 24 * COLUMN + 2 * GAP
     with mpl.rc_context(
@@ -89,12 +87,14 @@ def draw(
             KINDS[panel["type"]](figure, axes, panel, answers[panel["id"]], marks, box[2:], (width, height))
         figure.savefig(path, facecolor=BACK)
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.convert("RGB").quantize(
+            200, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        ).save(path, optimize=True)
 
 
 def _figure_of(*given: Any) -> None:
     _, axes, panel, answers, _, (width, height), _ = given
-    axes.text(8, 13, panel["title"], size=8, va="center")
+    title = axes.text(8, 13, panel["title"], size=8, va="center")
     defaults, found = (
         panel["fieldConfig"]["defaults"],
         [one for each in answers.by_letter.values() for one in each],
@@ -110,8 +110,9 @@ def _figure_of(*given: Any) -> None:
             text = spelled(value, defaults["unit"], defaults.get("decimals"))
         if panel["options"]["colorMode"] == "background":
             axes.set_facecolor(color)
-            color = "#ffffff"
-    size = min(21, 1.35 * width / max(3, len(text)))
+            color = over(color)
+            title.set_color(color)
+    size = min(21, 0.95 * width / max(3, len(text)))
     axes.text(
         width / 2,
         height / 2 + 9,
@@ -281,13 +282,13 @@ def _table(*given: Any) -> None:
         for r, (row, text) in enumerate(zip(rows[:fits], texts, strict=False)):
             y = 48 + r * line
             style = styles.get(name, {})
-            value = row[n]
+            value, ink = row[n], "#6e9fff" if "links" in style else TEXT
             if value is not None and "thresholds" in style:
                 color = shade(value, style["thresholds"]["steps"])
                 if color != "transparent":
                     axes.add_patch(Rectangle((x + 1, y + 1), cell - 2, line - 2, color=color, linewidth=0))
-            link = "#6e9fff" if "links" in style else TEXT
-            axes.text(end, y + line / 2, text[n], size=7, color=link, ha=align, va="center")
+                    ink = over(color)
+            axes.text(end, y + line / 2, text[n], size=7, color=ink, ha=align, va="center")
         x += cell
     for r in range(min(fits, len(rows)) + 1):
         axes.plot((8, width - 8), (48 + r * line,) * 2, color=EDGE, linewidth=0.6)

@@ -69,3 +69,8 @@ def _rounded(value: float, decimals: int | None) -> str:
         decimals = 0 if abs(value) >= 100 or value == int(value) else 1 if abs(value) >= 10 else 2
         return f"{value:.{decimals}f}".rstrip("0").rstrip(".") if decimals else f"{value:.0f}"
     return f"{value:.{decimals}f}"
+
+
+def over(color: str) -> str:
+    """The color of text that can be read on this one."""
+    return "#202226" if color == plain("#EAB839") else "#ffffff"

@@ -113,6 +113,7 @@ class Fleet:
         places: dict[str, dict[str, str]] = PLACES,
     ) -> None:
         self.folder, self._records = folder, 0
+        self._recorded: set[tuple[Series, int]] = set()
         self._stories, self._places = stories, places
         self.server = Prometheus(program, folder / "prometheus", config=self._config(None))
         self.victoria = VictoriaMetrics(victoria, folder / "victoria") if victoria else None
@@ -228,7 +229,10 @@ class Fleet:
                     begun = before = samples[0][0]
                     for at, value in samples:
                         begun, before = (at if at - before > 1.5e3 * step else begun), at
-                        found.setdefault(at, []).append(as_recorded(rule, own, value, (at - begun) / 1000))
+                        made = as_recorded(rule, own, value, (at - begun) / 1000)
+                        if (made[0], at) not in self._recorded:  # what is stored is not changed any more
+                            self._recorded.add((made[0], at))
+                            found.setdefault(at, []).append(made)
             ticks = [
                 Tick(Instant(at, at, BOOT), "recorded", *map(tuple, zip(*found[at], strict=True)))
                 for at in sorted(found)
