@@ -177,7 +177,7 @@ def graph(
         .color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
         .draw_style(shape.GraphDrawStyle.LINE)
         .line_width(1)
-        .fill_opacity(30 if stacked else 8)
+        .fill_opacity(30 if stacked else 0 if any("{{" in query.legend for query in queries) else 8)
         .show_points(shape.VisibilityMode.NEVER)
         .span_nulls(False)
         .legend(

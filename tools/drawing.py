@@ -87,9 +87,7 @@ def draw(dashboard: Mapping[str, Any], answers: Mapping[int, Answers], marks: Ma
             KINDS[panel["type"]](figure, axes, panel, answers[panel["id"]], marks, box[2:], (width, height))
         figure.savefig(path, facecolor=BACK)
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(
-            200, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        ).save(path, optimize=True)
+        picture.convert("RGB").quantize(256, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _figure_of(*given: Any) -> None:
@@ -150,8 +148,8 @@ def _graph(*given: Any) -> None:
                 base = [below.get(at, 0.0) for at in times]
                 values = [low + value for low, value in zip(base, values, strict=True)]
                 plot.fill_between(times, base, values, color=color, alpha=0.45, linewidth=0)
-            elif "custom.fillOpacity" not in own:
-                plot.fill_between(times, 0, values, color=color, alpha=0.08, linewidth=0)
+            elif (fill := own.get("custom.fillOpacity", custom["fillOpacity"])) > 0:
+                plot.fill_between(times, 0, values, color=color, alpha=fill / 100, linewidth=0)
             style = (0, (5, 3)) if "custom.lineStyle" in own else "-"
             plot.plot(times, values, color=color, linewidth=1.1, linestyle=style)
         if stacked:
@@ -326,7 +324,7 @@ def _plot(
     inner.set_xlim(answers.since, answers.until)
     span = answers.until - answers.since
     every = next(
-        step for step in (900, 1800, 3600, 7200, 21600, 86400) if span / step <= max(3, size[0] / 75)
+        step for step in (900, 1800, 3600, 7200, 21600, 86400, 172800) if span / step <= max(3, size[0] / 75)
     )
     first = answers.since // every * every + every
     ticks = [first + n * every for n in range(int((answers.until - first) // every) + 1)]

@@ -39,6 +39,8 @@ def spelled(value: float, unit: str, decimals: int | None = None) -> str:
         for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "min")):
             if abs(value) >= size:
                 return f"{_rounded(value / size, 1 if decimals is None else max(1, decimals))} {name}"
+        if 0 < abs(value) < 1 and decimals is None:
+            return f"{_rounded(value * 1000, None)} ms"
         return f"{_rounded(value, decimals)} s"
     if unit in ("bytes", "Bps"):
         base = 1024.0 if unit == "bytes" else 1000.0
