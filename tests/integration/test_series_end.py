@@ -198,8 +198,8 @@ def test_an_export_and_a_replay_bring_markers_through_in_their_place(tmp_path: P
                     agent.start()
                 seen = direct.samples
                 wait_for(lambda: direct.samples > seen + 300, 20, "some deliveries")  # noqa: B023
-                take_away(host.file("proc/net/dev"), "wlan0")
                 known = sum(map(len, agent.ended().values()))
+                take_away(host.file("proc/net/dev"), "wlan0")
                 wait_for(lambda: sum(map(len, agent.ended().values())) > known, 20, "an end")  # noqa: B023
                 host.show("first")
                 seen = direct.samples
