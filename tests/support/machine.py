@@ -1,6 +1,6 @@
 """A Debian machine of its own: a fresh root, a systemd that runs it, and commands in it.
 
-The root is made once by mmdebstrap (debootstrap's minbase, and systemd) from the archive that this machine's apt
+The root is made once by mmdebstrap (debootstrap's minbase, systemd and dbus) from the archive that this machine's apt
 knows, and kept in .cache/roots. A machine is an overlay over it in namespaces of its own (mounts, processes, host
 name, cgroup); it shares the network, so that a server on loopback is reached,
 and the kernel, whose settings it cannot change. All that is written is in memory, and goes with all that runs when it ends.
@@ -69,7 +69,7 @@ def base(suite: str) -> Path:
     if not shutil.which("mmdebstrap"):
         pytest.skip("there is no mmdebstrap")
     ROOTS.mkdir(parents=True, exist_ok=True)
-    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--include=systemd"]
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--include=systemd,dbus"]
     command += ["--skip=cleanup/apt"]
     command += ["--dpkgopt=force-unsafe-io", '--aptopt=APT::Install-Recommends "false"']
     command += [f'--customize-hook=chroot "$1" apt-get -qq -y --download-only install {" ".join(PREPARED)}']
