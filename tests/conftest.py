@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.alertmanager import ready
 from tests.support.certs import Certs, make_certs
 from tools.servers import ServerError, ensure
 
 FOLDER = Path(__file__).parent
+
+os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers the terminal's width; commands would heed it
 
 # The same examples in every run of CI, so that a red one is about the change; new ones everywhere else.
 settings.register_profile("ci", derandomize=True)
@@ -49,8 +52,24 @@ def stable_prometheus_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def promtool_program() -> Path:
+    return program("promtool")
+
+
+@pytest.fixture(scope="session")
 def victoria_program() -> Path:
     return program("victoria-metrics")
+
+
+@pytest.fixture(scope="session")
+def alertmanager_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ready(program("alertmanager"), tmp_path_factory.mktemp("alertmanager-program"))
+
+
+@pytest.fixture(scope="session")
+def amtool() -> Path:
+    """What checks Alertmanager's configuration, and renders its templates."""
+    return program("amtool")
 
 
 @pytest.fixture(scope="session")
