@@ -53,6 +53,10 @@ class Quarantine:
         self._fs, self._max_size = fs or RealFs(), max_size
         self._folder = f"{data_dir}/quarantine"
 
+    def limit(self, max_size: int) -> None:
+        """Take at most so many bytes from the next `put` on."""
+        self._max_size = max_size
+
     def put(
         self,
         destination: str,

@@ -291,7 +291,7 @@ class _Visit:
 
     def _clock(self) -> Finding:
         done = self._exchange()
-        return receiver.clocks(done.date, done.begun, done.ended)
+        return receiver.agree(done.date, done.begun, done.ended)
 
     def _window(self) -> Finding:
         url = receiver.config_url(self._to.url)

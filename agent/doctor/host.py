@@ -19,8 +19,8 @@ from agent.collectors import HostPaths
 from agent.config import Config
 from agent.doctor.step import Finding, Step, bounded, fine, step, untold, warning, wrong
 from agent.log import Silent
+from agent.plan import Plan
 from agent.plans import plans
-from agent.schedule import Plan
 from agent.series import host_labels
 from buffer import lock
 from buffer.errors import LimpetError

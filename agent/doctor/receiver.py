@@ -9,6 +9,7 @@ import msgspec
 
 from agent.config import format_duration, parse_duration
 from agent.doctor.step import Finding, fine, untold, warning, wrong
+from agent.sender import clocks
 
 CLOCK_WARNING, CLOCK_WRONG = 5.0, 60.0
 """Seconds that two clocks may differ."""
@@ -24,19 +25,11 @@ def difference(date: str, begun: float, ended: float) -> float | None:
 
     The answer came between `begun` and `ended` (our Unix seconds); a Date has whole seconds (RFC 9110, 6.6.1).
     """
-    from email.utils import mktime_tz, parsedate_tz
-
-    try:
-        parsed = parsedate_tz(date)
-        told = None if parsed is None else float(mktime_tz(parsed))
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-    if told is None:
-        return None
-    return max(0.0, told - ended) + min(0.0, told + 1 - begun)
+    told = clocks.date(date)
+    return None if told is None else 0.0 - clocks.skew(told, begun, ended)
 
 
-def clocks(date: str | None, begun: float, ended: float) -> Finding:
+def agree(date: str | None, begun: float, ended: float) -> Finding:
     """What the Date of an answer says of the two clocks."""
     off = None if date is None else difference(date, begun, ended)
     if off is None:

@@ -23,6 +23,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from agent.sender import clocks
+
 WORDS = 200
 """Characters of a receiver's own words that are kept."""
 
@@ -41,7 +43,9 @@ class Verdict(Enum):
 class Outcome(NamedTuple):
     """A verdict; the HTTP status (0: there was no answer), what was wrong, and the wait asked for (s).
 
-    `written` is how many samples the receiver says that it stored; None where it says nothing.
+    `written` is how many samples the receiver says that it stored; None where it says nothing. `date` is the time
+    (Unix seconds) at which it says that it is; None where it says nothing, and in the answers that may be somebody
+    else's: only the receiver takes samples, or finds fault with them.
     """
 
     verdict: Verdict
@@ -49,7 +53,11 @@ class Outcome(NamedTuple):
     error: str | None = None
     after: float | None = None
     written: int | None = None
+    date: float | None = None
 
+
+_OWN = (Verdict.DELIVERED, Verdict.REJECTED)
+"""What only the receiver itself answers."""
 
 WRITTEN = "x-prometheus-remote-write-samples-written"
 
@@ -83,7 +91,8 @@ _TLS_REFUSED = (
 def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Outcome:
     """The outcome of an answer. Header names are in lower case; `now` is Unix time in seconds."""
     found = _verdict(status, headers, body, now)
-    return found._replace(written=_count(headers.get(WRITTEN)))
+    date = clocks.date(headers.get("date", "")) if found.verdict in _OWN else None
+    return found._replace(written=_count(headers.get(WRITTEN)), date=date)
 
 
 def _verdict(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Outcome:
@@ -125,13 +134,8 @@ def retry_after(value: str | None, now: float) -> float | None:
     value = value.strip()
     if value.isascii() and value.removeprefix("-").isdigit():
         return max(0.0, float(value[:12]))
-    from email.utils import mktime_tz, parsedate_tz
-
-    try:
-        date = parsedate_tz(value)
-        return None if date is None else max(0.0, mktime_tz(date) - now)
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
+    date = clocks.date(value)
+    return None if date is None else max(0.0, date - now)
 
 
 class ProxyAnswer(Exception):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from agent.sender.age import advice
+from agent.sender.clocks import skew
 from agent.sender.events import Event, Logger
 from agent.sender.outcome import Outcome, Verdict
 from agent.sender.poison import AGED, Culprits
@@ -40,6 +41,8 @@ class LaneStats:
         self.consecutive_failures = 0
         self.last_success = 0.0
         """Unix time in seconds; 0: not since the start."""
+        self.clock_skew: float | None = None
+        """Seconds by which this host's clock is ahead of the receiver's, see `clocks`; None: not known yet."""
 
     def asked(self, outcome: Outcome, seconds: float, body: int, wire: int, attempt: int) -> None:
         """Count a request of `body` bytes that took so long and cost `wire` bytes."""
@@ -50,9 +53,12 @@ class LaneStats:
         self.bytes_sent += body
         self.wire_bytes += wire
         self.last_status = outcome.status
+        now = time.time()
+        if outcome.date is not None:
+            self.clock_skew = skew(outcome.date, now - seconds, now, self.clock_skew or 0.0)
         if outcome.verdict is Verdict.DELIVERED:
             self.consecutive_failures = 0
-            self.last_success = time.time()
+            self.last_success = now
         else:
             self.consecutive_failures += 1
 

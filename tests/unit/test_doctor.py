@@ -126,7 +126,7 @@ def test_the_difference_of_clocks(begun: float, ended: float, expected: float) -
 @pytest.mark.parametrize("date", ["", "yesterday", "Sun, 99 Jun 99999 15:06:40 GMT", "0"])
 def test_what_is_no_date(date: str) -> None:
     assert receiver.difference(date, NOW, NOW) is None
-    assert receiver.clocks(date, NOW, NOW).ok is None
+    assert receiver.agree(date, NOW, NOW).ok is None
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_what_is_no_date(date: str) -> None:
     ],
 )
 def test_clocks(off: int, ok: bool, todo: bool, said: str) -> None:
-    found = receiver.clocks(DATE, NOW - off, NOW - off)
+    found = receiver.agree(DATE, NOW - off, NOW - off)
     assert (found.ok, found.do is not None) == (ok, todo)
     assert said in found.said
-    assert receiver.clocks(None, NOW, NOW).ok is None
+    assert receiver.agree(None, NOW, NOW).ok is None
 
 
 @pytest.mark.parametrize(

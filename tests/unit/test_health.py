@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from agent import __version__, health
 from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
 from agent.config import QueueConfig, RemoteWrite
 from agent.mask import Mask
-from agent.schedule import Plan, Schedule, SystemClock
+from agent.plan import Plan
+from agent.schedule import Schedule, SystemClock
 from agent.sender.lane import Lane, open_lane
 from agent.series import Columns
 from agent.watched import Watched
@@ -51,7 +53,10 @@ class Rig:
         self.watched(-60.0)
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
         self.schedule = Schedule([self.plan, other], self.buffer, "0" * 32, log, SystemClock())
-        self._collect = health.build(self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW)
+        self._collect = health.build(
+            self.buffer, lambda: {"central": self.lane.stats}, lambda: self.schedule, lambda: NOW
+        )
+        self.lane.stats.clock_skew = 0.0
         self.ticks = 0
 
     def _hanging(self, paths: HostPaths) -> Collect:
@@ -259,6 +264,18 @@ def test_the_age_of_what_waits(rig: Rig) -> None:
     wait_for(lambda: rig.of_central("pending_samples") == 0, DEADLINE, "delivery")
     assert rig.of_central("oldest_pending_age_seconds") == 0
     rig.lane.stop(DEADLINE)
+
+
+def test_the_clocks(rig: Rig) -> None:
+    name = "limpet_destination_clock_skew_seconds"
+    rig.lane.stats.clock_skew = None
+    assert name not in {sample.name for sample in rig.samples()}
+    headers = {"Date": formatdate(time.time() - 100, usegmt=True)}
+    rig.receiver.default = Answer(204, headers)
+    rig.receiver.answers.append(Answer(503, {"Date": formatdate(time.time() + 5000, usegmt=True)}))
+    rig.append()
+    rig.deliver()
+    assert rig.of_central("clock_skew_seconds") == pytest.approx(100, abs=2)
 
 
 def test_memory_is_told_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 from agent import grid
 from agent.collectors import Metric, Sample
 from agent.events import Event
-from agent.schedule import RECORD_SAMPLES, Plan, Schedule, SystemClock, records
+from agent.plan import Plan
+from agent.schedule import RECORD_SAMPLES, Schedule, SystemClock, records
 from agent.series import Columns
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
@@ -33,13 +35,14 @@ DEADLINE = 10.0
 
 
 class World(threading.Event):
-    """A clock that hands itself in as the schedule's stop event: waiting for it is what makes time pass."""
+    """A clock that hands itself in as what wakes the schedule: waiting for it is what makes time pass."""
 
     def __init__(self, wall: float) -> None:
         super().__init__()
         self.now, self._ahead, self._end = 0.0, wall, 0.0
         self._actions: list[tuple[float, Callable[[], object]]] = []
         self.waits: list[float] = []
+        self.over: Callable[[], object] = self.set
 
     def wall(self) -> float:
         return self._ahead + self.now
@@ -57,7 +60,7 @@ class World(threading.Event):
         self._actions.sort(key=lambda each: each[0])
 
     def run_until(self, seconds: float) -> None:
-        """Be set from then on."""
+        """Call `over` then."""
         self._end = seconds
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -69,8 +72,8 @@ class World(threading.Event):
             action()
         self.now = until
         if self.now >= self._end:
-            self.set()
-        return self.is_set()
+            self.over()
+        return True
 
 
 class Log:
@@ -155,8 +158,8 @@ class Rig:
     def run(self, seconds: float, *, series_end: bool = False) -> None:
         """Run from now on, for so long; then all series end, or do not."""
         self.schedule = Schedule(self._plans, self.buffer, BOOT, self.log, self.world)
-        self.schedule._stop, self.schedule._series_end = self.world, series_end
-        self.world.clear()
+        self.schedule._wake = self.world
+        self.world.over = partial(self.schedule.stop, 0, series_end=series_end)
         self.world.run_until(self.world.now + seconds)
         self.schedule._run()
 
