@@ -27,6 +27,7 @@ BOOT = """
 cd "$OVER/root"
 rm -f etc/machine-id usr/sbin/policy-rc.d
 echo 00000000000000000000000000000001 > etc/machine-id
+echo "127.0.0.1 localhost" > etc/hosts
 for unit in getty.target systemd-logind.service systemd-update-utmp.service systemd-udevd.service tmp.mount \
     systemd-journal-flush.service dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount \
     sys-kernel-tracing.mount sys-fs-fuse-connections.mount systemd-modules-load.service e2scrub_reap.service; do
@@ -77,8 +78,9 @@ class Booted:
         self._group = groups / self._over.name
         root = shlex.quote(str(self._over / "root"))
         script = f"OVER={shlex.quote(str(self._over))}\n{lower(base, self._over)}{BOOT}{prepare}\n"
-        script += f"mount --make-rshared {root}\n"
-        init = ["env", "-i", "container=test", "PATH=/usr/sbin:/usr/bin", "chroot", self._over / "root"]
+        # A new root by pivot_root: who is in another one by chroot may not make user namespaces (PrivateUsers=).
+        script += f"cd {root}\nmkdir .old\npivot_root . .old\numount -l /.old\nrmdir /.old\nmount --make-rshared /\n"
+        init = ["/usr/bin/env", "-i", "container=test", "PATH=/usr/sbin:/usr/bin"]
         self._command, self._environment = inside(
             script,
             more=["--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"],
