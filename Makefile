@@ -18,7 +18,7 @@ test: .venv/.ready ## the whole suite, with branch coverage, against real server
 	@$(PY) -m tools.servers prometheus promtool alertmanager amtool
 	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics tinyproxy nginx node-exporter iostat
 	@mkdir -p .cache
-	@$(PY) -m pytest --cov --cov-report=term
+	@$(PY) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 check: .venv/.ready ## format, lint, types and unit tests: before every commit
 	@$(PY) -m ruff format --check $(SOURCES)

@@ -13,6 +13,8 @@ from tools.servers import ServerError, ensure
 
 FOLDER = Path(__file__).parent
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers the terminal's width; commands would heed it
+
 # The same examples in every run of CI, so that a red one is about the change; new ones everywhere else.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):

@@ -85,7 +85,8 @@ def test_it_arrives_complete(tmp_path: Path, prometheus_program: Path) -> None:
         assert missing, "nothing is missing although the agent was dead for more than two intervals"
         # A tick that was due in the last moments before the kill may not have been acknowledged.
         assert killed - 0.5 < missing[0] / 1000
-        assert missing[-1] / 1000 < restarted + 0.5
+        # The first scrape comes at once, and on a busy machine may last beyond the next one's time.
+        assert missing[-1] / 1000 < restarted + 1.5
         # What was exposed counts the scrapes: each was stored once.
         assert [value for _, value in of] == sorted(value for _, value in of)
     up = next(of for labels, of in stored.items() if ("__name__", "up") in labels)

@@ -102,12 +102,15 @@ class Host:
 
     def held(self) -> str:
         """Wait until the destination is held, and return why; nothing was dropped for it."""
-        # The ledger is told last.
-        wait_for(lambda: self.cursor.ledger.state == "held", 10, "the destination to be held")
+        # The ledger is told last; what it had from before may be the state already, with another reason.
+        wait_for(
+            lambda: self.cursor.ledger.state == "held" and self.cursor.ledger.error == self.lane.error,
+            10,
+            "the destination to be held",
+        )
         assert self.cursor.pending() > 0
         assert not any(self.cursor.ledger.dropped.values())
         assert self.lane.state is State.HELD
-        assert self.cursor.ledger.error == self.lane.error
         return str(self.lane.error)
 
     def told(self, event: Event) -> list[EventDict]:
