@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 SOURCES := agent buffer tests tools
-.PHONY: help run test check fmt bench dist lock clean
+.PHONY: help run test check fmt bench dist deb lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -37,6 +37,9 @@ bench: .venv/.ready ## measure, and print the figures as a table
 dist: .venv/.ready ## build the sdist and the wheel into dist/
 	@rm -rf dist build
 	@$(PY) -m build --no-isolation --outdir dist .
+
+deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 for the other architecture)
+	@$(PY) -m tools.deb $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION))
 
 lock: .venv/.ready ## resolve all dependencies anew into requirements/
 	@sh tools/lock.sh $(PY)
