@@ -85,21 +85,22 @@ def status(
             os.listdir(place.data_dir)  # it may have gone since
             return read_status(place.data_dir, place.max_bytes, time.time())
 
-    found = None
+    if every is not None and not as_json:
+        from agent.cli import show
+
+        show.live(lambda width, _: show.status(read(), time.time(), width), every)
+    while every is not None:
+        output.write_json(read(), one_line=True)
+        time.sleep(every)
+    found = read()
     if as_json:
-        output.write_json(found := read(), one_line=every is not None)
-        while every is not None:
-            time.sleep(every)
-            output.write_json(read(), one_line=True)
+        output.write_json(found)
     else:
         from agent.cli import show
 
-        if every is not None:
-            show.live(lambda width, _: show.status(read(), time.time(), width), every)
-        else:
-            found = read()
-            output.write(show.text(show.status(found, time.time(), show.width())))
-    if found is None or fresh is None or (why := not_fresh(found, fresh, time.time())) is None:
+        output.write(show.text(show.status(found, time.time(), show.width())))
+    why = None if fresh is None else not_fresh(found, fresh, time.time())
+    if why is None:
         return 0
     print(f"{place.data_dir}: {why}", file=sys.stderr)
     return 1

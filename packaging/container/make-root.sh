@@ -6,7 +6,7 @@ set -euo pipefail
 root=$1
 python=python3.11
 packages=(
-    libbz2-1.0 libc6 libexpat1 libffi8 libgcc-s1 liblzma5 libssl3 libuuid1 zlib1g
+    gcc-12-base libbz2-1.0 libc6 libexpat1 libffi8 libgcc-s1 liblzma5 libssl3 libuuid1 zlib1g
     $python-minimal lib$python-minimal lib$python-stdlib
 )
 leave_out=(
@@ -32,7 +32,7 @@ rm -r "$downloads"
 # Modules that no part of Limpet imports, most of which would need further libraries.
 cd "$root/usr/lib/$python"
 rm -rf ensurepip idlelib lib2to3 pydoc_data test tkinter turtle.py unittest
-for module in _curses _curses_panel _dbm _gdbm _sqlite3 _tkinter nis ossaudiodev readline; do
+for module in _crypt _curses _curses_panel _dbm _gdbm _sqlite3 _tkinter nis ossaudiodev readline; do
     rm -f lib-dynload/"$module".cpython-*.so
 done
 

@@ -25,9 +25,8 @@ def test_it_tells_an_agent_that_works_from_one_that_does_not(tmp_path: Path) -> 
         assert (well.status, well.err, well.json["writer_pid"]) == (0, "", agent.pid)
 
         os.kill(agent.pid, signal.SIGSTOP)
-        stale = wait_for(
-            lambda: (done := status(agent, "1s")).status and done, 15, "the newest sample to age"
-        )
+        wait_for(lambda: status(agent, "1s").status, 15, "the newest sample to age")
+        stale = status(agent, "1s")
         assert (stale.status, stale.json["writer_pid"]) == (1, agent.pid)
         assert stale.err.startswith(f"{agent.data_dir}: the newest sample is ")
 
