@@ -25,7 +25,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from email.utils import formatdate
 from pathlib import Path
 
@@ -66,6 +66,8 @@ def build(arch: str, out: Path, version: str = agent.__version__, level: int = L
             unpack(wheel, stage / SITE)
         environment(stage)
         system_files(stage, version, epoch)
+        tops = tops_of((work / "wheels").glob("*.whl"))
+        write(stage / DOC / "copyright", copyright_file(stage, SITE, tops))
         control_files(stage, arch, version)
         settle(stage, epoch)
         out.mkdir(parents=True, exist_ok=True)
@@ -149,6 +151,16 @@ def unpack(wheel: Path, site: Path) -> None:
                 )
 
 
+def tops_of(wheels: Iterable[Path]) -> dict[str, set[str]]:
+    """Return what of each library stands directly in site-packages, by the name of its metadata's folder."""
+    found: dict[str, set[str]] = {}
+    for wheel in wheels:
+        tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+        [info] = (top for top in tops if top.endswith(".dist-info"))
+        found.setdefault(info, set()).update(tops)
+    return found
+
+
 def environment(stage: Path) -> None:
     """Make it a virtual environment for each Python: `pyvenv.cfg`, an interpreter, and the way to the modules."""
     write(stage / HOME / "pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n")
@@ -162,7 +174,7 @@ def environment(stage: Path) -> None:
 def system_files(stage: Path, version: str, epoch: int) -> None:
     """Put what the system looks for where it looks: unit, configuration, manual, completions, documents."""
     unit = (ROOT / "packaging" / "systemd" / "limpet.service").read_text(encoding="utf-8")
-    write(stage / "lib/systemd/system/limpet.service", unit)
+    write(stage / "usr/lib/systemd/system/limpet.service", unit)
     write(stage / "etc/limpet/limpet.yaml", recipe("limpet.yaml"))
     write(stage / "usr/share/python3/runtime.d/limpet.rtupdate", recipe("rtupdate"))
     write(stage / "usr/share/lintian/overrides/limpet", recipe("lintian-overrides"))
@@ -177,7 +189,6 @@ def system_files(stage: Path, version: str, epoch: int) -> None:
         write(stage / completions[shell], source.read_text(encoding="utf-8"))
     packed(stage / DOC / "changelog.gz", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
     packed(stage / DOC / "changelog.Debian.gz", debian_changelog(version, epoch))
-    write(stage / DOC / "copyright", copyright_file(stage, SITE))
     write(
         stage / DOC / "sbom.cdx.json", sbom.document(version, os.environ | {"SOURCE_DATE_EPOCH": str(epoch)})
     )
@@ -283,10 +294,11 @@ def main(words: list[str]) -> int:
     arguments = argparse.ArgumentParser("deb", description="Build the Debian package.")
     arguments.add_argument("--arch", choices=tuple(MACHINES), default=native(), help="for which machines")
     arguments.add_argument("--version", default=agent.__version__, help="the version it is to have")
+    arguments.add_argument("--level", type=int, default=LEVEL, help="of the compression, 0 to 9")
     arguments.add_argument("--out", type=Path, default=ROOT / "dist", help="the folder it goes to")
     given = arguments.parse_args(words)
     try:
-        package = build(given.arch, given.out, given.version)
+        package = build(given.arch, given.out, given.version, given.level)
     except LimpetError as error:
         print(f"deb: {error}", file=sys.stderr)
         return 1

@@ -1,10 +1,10 @@
 """The software bill of materials of what is shipped (CycloneDX 1.6, JSON): `python -m tools.sbom > sbom.cdx.json`.
 
-Promise: it names Limpet, everything in requirements/run.txt with the hashes of the lock, each one's licence, and
+Promise: it names Limpet, everything in requirements/run.txt with the hashes of the lock, each one's license, and
 who needs whom. The same tree gives the same bytes: the only time in it is SOURCE_DATE_EPOCH, where that is set.
 The Debian package and the image ship the same document.
 
-cyclonedx-py reads the lock. What it cannot know from there (licences, dependencies, Limpet's version) comes from
+cyclonedx-py reads the lock. What it cannot know from there (licenses, dependencies, Limpet's version) comes from
 the metadata of the same packages in this environment; SbomError where a version in it is not the locked one.
 """
 
@@ -53,7 +53,7 @@ def document(version: str = agent.__version__, environ: Mapping[str, str] = os.e
         del component["description"]  # the lock's line with its hashes, which stand below as hashes
         for reference in component["externalReferences"]:
             reference["url"] = component["purl"]  # not the index that this machine happens to use
-        component["licenses"] = [{"expression": licence(packages[name]), "acknowledgement": "declared"}]
+        component["licenses"] = [{"expression": license_of(packages[name]), "acknowledgement": "declared"}]
     refs = {name: component["bom-ref"] for name, component in components.items()}
     found["dependencies"] = [
         {"ref": root["bom-ref"], "dependsOn": _needs(project["dependencies"], refs)},
@@ -62,8 +62,8 @@ def document(version: str = agent.__version__, environ: Mapping[str, str] = os.e
     return json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def licence(package: Distribution) -> str:
-    """Return the SPDX expression of a package's licence. Raises SbomError where it says none that is known."""
+def license_of(package: Distribution) -> str:
+    """Return the SPDX expression of a package's license. Raises SbomError where it says none that is known."""
     fields = package.metadata
     said = fields["License-Expression"] or fields["License"] or ""
     for word in (said, *([] if said else fields.get_all("Classifier") or ())):
@@ -71,7 +71,7 @@ def licence(package: Distribution) -> str:
             return _OLD_NAMES[word]
     if re.fullmatch(r"[A-Za-z0-9.+-]+( (OR|AND|WITH) [A-Za-z0-9.+-]+)*", said):
         return said
-    raise SbomError(fields["Name"], f"says of its licence {said!r}", "Add its SPDX name in tools/sbom.py.")
+    raise SbomError(fields["Name"], f"says of its license {said!r}", "Add its SPDX name in tools/sbom.py.")
 
 
 def _from_lock(environ: Mapping[str, str]) -> Any:

@@ -1,4 +1,4 @@
-"""The bill of materials: what the lock has, with licences, the same bytes each time, and valid."""
+"""The bill of materials: what the lock has, with licenses, the same bytes each time, and valid."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_it_is_valid(text: str) -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 
 
-def test_it_names_what_the_lock_has_with_its_hashes_and_a_licence(bill: dict[str, Any]) -> None:
+def test_it_names_what_the_lock_has_with_its_hashes_and_a_license(bill: dict[str, Any]) -> None:
     lock = sbom.LOCK.read_text()
     locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE))
     components = {one["name"]: one for one in bill["components"]}
