@@ -19,10 +19,10 @@ import yaml
 
 from tests.support.certs import Certs
 from tests.support.installed import install
+from tests.support.machine import Machine, base
 from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
 from tests.support.server import Login
-from tests.support.systemd import Booted
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
 UNIT = SYSTEMD / "limpet.service"
@@ -32,14 +32,21 @@ LOGIN = Login("web-01", "tide-in-tide-out")
 
 # File systems where a sandbox would hide them; and one at /tmp, on top of which PrivateTmp puts another.
 MOUNTS = {
-    "/home": 11, "/root": 12, "/run/user/1000": 13, "/srv": 14, "/mnt/usb": 15, "/boot": 16, "/var/log": 17,
+    "/home": 11, "/root": 12, "/run/user/1000": 13, "/srv": 14, "/mnt/usb": 15, "/boot": 16, "/var/spool": 17,
     "/tmp": 18, "/var/tmp": 19, "/opt/data": 20, "/usr/local": 21, "/etc/keys": 22,
 }  # fmt: skip
 LATER = "/media/later"
 
-PREPARE = "useradd() { chroot . /usr/sbin/useradd \"$@\"; }\nuseradd --system --user-group --no-create-home limpet\n" + "".join(
-    f"mkdir -p .{path}\nmount -t tmpfs -o size={size}m,mode=1777 tmpfs .{path}\n" for path, size in MOUNTS.items()
-)  # fmt: skip
+PREPARE = "\n".join(
+    [
+        'echo "127.0.0.1 localhost" > /etc/hosts',
+        "useradd --system --user-group --no-create-home limpet",
+        *(
+            f"mkdir -p {path}; mount -t tmpfs -o size={size}m,mode=1777 tmpfs {path}"
+            for path, size in MOUNTS.items()
+        ),
+    ]
+)
 
 analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
 
@@ -47,7 +54,7 @@ analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there 
 class Host(NamedTuple):
     """A Debian with the service in it, and the Prometheus to which it pushes."""
 
-    inside: Booted
+    inside: Machine
     prometheus: Prometheus
 
     def configure(self, **changes: Any) -> None:
@@ -64,14 +71,14 @@ class Host(NamedTuple):
         self.inside.run("systemctl", verb, "limpet")
 
     def show(self, name: str) -> str:
-        return self.inside.show("limpet", name)
+        return self.inside.property("limpet", name)
 
     def pid(self) -> int:
         """The agent's process, as it is numbered inside."""
         return int(self.show("MainPID"))
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        lines = self.inside.journal("limpet").splitlines()
+        lines = self.inside.shell("journalctl --no-pager --output=cat --unit=limpet").splitlines()
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [event for event in found if name in (None, event["event"])]
 
@@ -144,9 +151,10 @@ def host(prometheus_program: Path, certs: Certs, tmp_path_factory: pytest.TempPa
     """The service, running."""
     folder = tmp_path_factory.mktemp("service")
     with (
-        Booted(PREPARE) as inside,
-        Prometheus(prometheus_program, folder, certs=certs, login=LOGIN) as prometheus,
+        Machine(base("bookworm", "ca-certificates", "python3-venv"), folder / "machine") as inside,
+        Prometheus(prometheus_program, folder / "prometheus", certs=certs, login=LOGIN) as prometheus,
     ):
+        inside.shell(PREPARE)
         install(inside.path("/"))
         etc = inside.path("/etc/limpet")
         etc.mkdir(mode=0o750)
@@ -257,6 +265,7 @@ def test_a_stop_ends_the_series_and_a_restart_does_not(host: Host) -> None:
     host.systemctl("restart")
     host.systemctl("stop")
     host.systemctl("start")
+    wait_for(lambda: len(host.events("agent.stopping")) == before + 2, 10, "both stops in the journal")
     stops = host.events("agent.stopping")[before:]
     assert [event["series_end"] for event in stops] == [False, True]
 

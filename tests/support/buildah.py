@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.debian_root import CACHE, debian_root
+from tests.support.machine import ROOTS, base
 from tests.support.namespaces import inside
 from tools.servers import PACKAGES, ServerError, ensure
 
@@ -50,9 +50,9 @@ class Buildah:
         self._write("registries.conf", "unqualified-search-registries = []\n")
         self._storage = self._write("storage.conf", self._stores(folder / "store"))
 
-    def build(self, dockerfile: Path, context: Path, base: str, wheels: Path) -> Image:
-        """Build an image whose first stage is FROM `base`, and copy its root out of the storage. Raises AssertionError."""
-        self._base(base)
+    def build(self, dockerfile: Path, context: Path, origin: str, wheels: Path) -> Image:
+        """Build an image whose first stage is FROM `origin`, and copy its root out of the storage. Raises AssertionError."""
+        self._base(origin)
         pip = self._write("pip.conf", "[global]\nno-index = true\nfind-links = /locked\n")
         volumes = [f"--volume={wheels}:/locked:ro", f"--volume={pip}:/etc/pip.conf:ro"]
         options = ["--pull-never", "--format=docker", "--quiet", *volumes, f"--file={dockerfile}"]
@@ -100,19 +100,20 @@ class Buildah:
         return own + (more if others else "")
 
     def _base(self, name: str) -> None:
-        store = CACHE / "images"
-        root = debian_root()
+        store = ROOTS / "images"
+        root = base("bookworm", "ca-certificates", "python3-venv")
         ready = store / ".ready"
-        with (CACHE / ".images.lock").open("w") as lock:
+        with (ROOTS / ".images.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not ready.exists() or name not in ready.read_text().splitlines():
+            made_of = f"{name} {root.name}\n"
+            if not ready.exists() or ready.read_text() != made_of:
                 shutil.rmtree(store, ignore_errors=True)
                 self._storage = self._write("storage.conf", self._stores(store))
                 self.run("from", "--name=base", "scratch")
                 mounted = f'"$({shlex.quote(str(self._program))} mount base)"'
                 self._inside(f"cp -a {shlex.quote(str(root))}/. {mounted}")
                 self.run("commit", "--rm", "--quiet", "base", name)
-                ready.write_text(f"{name}\n")
+                ready.write_text(made_of)
         self._storage = self._write("storage.conf", self._stores(self.folder / "store", store))
 
     def _write(self, name: str, text: str) -> Path:
@@ -123,7 +124,7 @@ class Buildah:
 
 def wheels(*locks: Path) -> Path:
     """A folder with the wheels that these locks name, for this Python; fetched by pip if they are not there yet."""
-    folder = CACHE.parent / "wheels"
+    folder = ROOTS.parent / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
     words: Sequence[object] = (
         "--no-deps",
