@@ -1,11 +1,11 @@
 # Everything a contributor or CI runs. Each target sets up what it needs; `make help` lists them.
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-SOURCES := agent buffer tests tools
-.PHONY: help run test check fmt bench dist deb image sbom audit lock clean
+SOURCES := agent buffer dashboards tests tools
+.PHONY: help run test check fmt bench dashboards dist deb image sbom audit lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 .venv/.ready: pyproject.toml requirements/dev.txt tools/venv.sh
 	@sh tools/venv.sh
@@ -33,6 +33,12 @@ fmt: .venv/.ready ## format, and mend what the linter can mend
 bench: .venv/.ready ## measure, and print the figures as a table
 	@$(PY) -m tools.servers prometheus
 	@$(PY) -m tests.bench
+
+dashboards: .venv/.ready ## make the dashboards' JSON, their page and its pictures anew
+	@$(PY) -m dashboards
+	@$(PY) -m tools.servers prometheus promtool
+	@$(PY) -m tools.dashboards_pictures docs/dashboards
+	@$(PY) -m tools.dashboards_page > docs/dashboards.md
 
 dist: .venv/.ready ## build the sdist and the wheel into dist/
 	@rm -rf dist build

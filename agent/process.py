@@ -138,7 +138,7 @@ class Agent:
                 self._look()
             if (now := time.monotonic()) >= sync_at:
                 self._sync()
-                sync_at = now + self._config.buffer.sync_interval
+                sync_at = time.monotonic() + self._config.buffer.sync_interval
             if not is_ready and self.schedule.is_ready:
                 is_ready = True
                 self._notify.ready(self._status())

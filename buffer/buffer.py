@@ -38,6 +38,7 @@ from buffer.model import Tick
 from buffer.reader import Reader
 from buffer.segment import MAX_SAMPLES, Header
 from buffer.thin import STEPS_MS
+from buffer.versions import refuse_newer
 
 MIN_SEGMENTS = 8
 OnFull = Literal["thin", "drop_oldest", "drop_newest"]
@@ -74,6 +75,7 @@ class Buffer:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._fs = fs = fs or RealFs()
+        refuse_newer(fs, data_dir)
         self._dir, self._tell, self._clock, self._wall = data_dir, tell, clock, wall
         self._limit(max_size, min_free, segment_size, on_full, forget_after)
         folders = ("segments", "cursors", requests.FOLDER)

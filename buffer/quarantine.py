@@ -25,6 +25,8 @@ from buffer.segment import Header, Record
 
 ABOUT = "about.json"
 MAX_ABOUT = 64 << 10
+VERSION = 1
+"""Of about.json, which says it in a field "version" from 2 on."""
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}-[0-9]{20}")  # a dot first: it is being built
 
 

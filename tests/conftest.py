@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.alertmanager import ready
 from tests.support.certs import Certs, make_certs
 from tools.servers import ServerError, ensure
 
@@ -51,8 +52,24 @@ def stable_prometheus_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def promtool_program() -> Path:
+    return program("promtool")
+
+
+@pytest.fixture(scope="session")
 def victoria_program() -> Path:
     return program("victoria-metrics")
+
+
+@pytest.fixture(scope="session")
+def alertmanager_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ready(program("alertmanager"), tmp_path_factory.mktemp("alertmanager-program"))
+
+
+@pytest.fixture(scope="session")
+def amtool() -> Path:
+    """What checks Alertmanager's configuration, and renders its templates."""
+    return program("amtool")
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from buffer.errors import LimpetError
 from buffer.fs import RealFs
 from buffer.quarantine import Quarantine
 from buffer.status import status
+from buffer.versions import refuse_newer
 
 HERE = "this host"
 FULL_SOON = 86400.0
@@ -217,6 +218,7 @@ class _View:
     def _status(self) -> dict[str, Any] | None:
         if self._read is None and os.path.isdir(self._dir):
             os.listdir(self._dir)  # what may not be read must not pass for an empty one
+            refuse_newer(RealFs(), self._dir)
             self._read = status(self._dir, self.config.buffer.max_size, self.system.wall())
         return self._read
 

@@ -47,7 +47,10 @@ def inside(
     return [*_unshare(more), "sh", "-ec", GUARD + script + last], environment
 
 
-def entering(pid: int) -> list[str]:
-    """What to put in front of a command so that it runs in the namespaces of a process that `inside` made."""
+def entering(pid: int, *more: str) -> list[str]:
+    """What to put in front of a command so that it runs in the namespaces of a process that `inside` made.
+
+    `more` are further options of nsenter, such as `--net`, which then means that of the process.
+    """
     user = [] if os.geteuid() == 0 else [f"--user=/proc/{pid}/ns/user", "--preserve-credentials"]
-    return ["nsenter", *user, f"--mount=/proc/{pid}/ns/mnt", "--"]
+    return ["nsenter", f"--target={pid}", *user, "--mount", *more, "--"]

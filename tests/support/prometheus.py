@@ -1,7 +1,8 @@
 """A real Prometheus as a context manager: started, stopped, killed and asked by the tests and by `make run`.
 
-It runs with the configuration that ships in config/prometheus, and its data folder stays the same over every
-restart; TLS and the password are its own, by its web configuration file.
+It runs with the configuration that ships in config/prometheus, but without its rules unless they are asked for, since
+what they record would be among the samples; its data folder stays the same over every restart; TLS and the password are
+its own, by its web configuration file.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "config" / "prometheus" / "promet
 class Prometheus(Server):
     """A Prometheus below `folder`, at `url`. With `certs` it speaks TLS; with `login` it asks for a password.
 
+    `config` is the shipped one without its rules where none is given; with CONFIG they run.
     `client_cert` makes it ask for a certificate of the same authority. `web_config` stands in for the web
     configuration that is written otherwise. `flags` are added to the command.
     """
@@ -35,7 +37,7 @@ class Prometheus(Server):
         program: Path,
         folder: Path,
         *,
-        config: Path = CONFIG,
+        config: Path | None = None,
         certs: Certs | None = None,
         login: Login | None = None,
         client_cert: bool = False,
@@ -48,10 +50,10 @@ class Prometheus(Server):
         self._web_config, self._flags, self._client_cert = web_config, flags, client_cert
 
     def command(self) -> list[str]:
-        """Return the command, with a web configuration that was just written."""
+        """Return the command, with the configurations just written that are not handed in."""
         return [
             str(self.program),
-            f"--config.file={self.config}",
+            f"--config.file={self.config or self._write_config()}",
             f"--storage.tsdb.path={self.folder / 'data'}",
             "--storage.tsdb.retention.time=60d",
             f"--web.listen-address=127.0.0.1:{self.port}",
@@ -64,6 +66,14 @@ class Prometheus(Server):
         """Whether it says so itself."""
         self.get("/-/ready")
         return True
+
+    def _write_config(self) -> Path:
+        """The one that ships, without its rules: they make series of their own of what a test has sent."""
+        settings = yaml.safe_load(CONFIG.read_text())
+        del settings["rule_files"]
+        path = self.folder / "prometheus.yml"
+        path.write_text(yaml.safe_dump(settings))
+        return path.resolve()
 
     def _write_web_config(self) -> Path:
         web: dict[str, Any] = {}

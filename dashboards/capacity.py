@@ -1,0 +1,229 @@
+"""Capacity: what will run out, when, and what is not as usual. Looked at in the morning, not at night."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dashboards import kit
+from dashboards.kit import Column, PanelBuilder, Query, all_of, graph, number, rows
+
+DAY = 86400
+MONTH = 30 * DAY
+FILE_SYSTEM = "hostname, mountpoint, device"
+FULL = all_of(kit.DISK_FULL)
+USED, TOTAL = all_of("disk_used_bytes"), all_of("disk_total_bytes")
+TREND = all_of("disk_free_bytes:deriv_1d")
+ZSCORE = all_of("signal:zscore")
+
+
+def now() -> list[PanelBuilder]:
+    """How much is left?"""
+    hour = all_of("signal:avg_1h", 'signal="cpu"')
+    full = {
+        7: ("by its trend of the last day. One is critical: somebody is called.", kit.NONE_WANTED),
+        30: ("by its trend of the last day. Time to order.", kit.SOME),
+    }
+    return [
+        *(
+            number(
+                f"Full in {days} days",
+                f"File systems that will be full within {days} days, {why}",
+                "none",
+                Query(f"count({FULL} < {days} * {DAY}) or 0 * count({TREND})"),
+                limits=limits,
+                nothing="rules do not run",
+            )
+            for days, (why, limits) in full.items()
+        ),
+        number(
+            "Disk in use",
+            "Of all file systems together.",
+            "percent",
+            Query(f"100 * sum({USED}) / sum({TOTAL})"),
+            limits=kit.DISK,
+            decimals=0,
+        ),
+        number(
+            "Memory in use",
+            "Of all hosts together.",
+            "percent",
+            Query(f"100 * sum({all_of('memory_used_bytes')}) / sum({all_of('memory_total_bytes')})"),
+            limits=kit.MEMORY,
+            decimals=0,
+        ),
+        number(
+            "CPU, busiest hour",
+            "The busiest hour's mean over all hosts, in the time shown: what the fleet must be able to do.",
+            "percent",
+            Query(f"max_over_time(avg({hour})[$__range:1h])"),
+            limits=kit.CPU,
+            decimals=0,
+        ),
+        number(
+            "Unusual signals",
+            "Signals of hosts whose last hour is more than 4 standard deviations from the same hour of past weeks.",
+            "none",
+            Query(f"count(abs({ZSCORE}) >= 4) or 0 * count({all_of('signal:avg_1h')})"),
+            limits=kit.SOME,
+            nothing="rules do not run",
+        ),
+        number(
+            "Received in a month",
+            "What all hosts receive in 30 days, if they go on as in the last day.",
+            "bytes",
+            Query(f"sum(rate({all_of('network_received_bytes_total')}[1d])) * {MONTH}"),
+        ),
+        number(
+            "Sent in a month",
+            "What all hosts send in 30 days, if they go on as in the last day.",
+            "bytes",
+            Query(f"sum(rate({all_of('network_sent_bytes_total')}[1d])) * {MONTH}"),
+        ),
+    ]
+
+
+def disks() -> list[PanelBuilder]:
+    """Which disk runs full, and when?"""
+    near = f"({FULL} < 90 * {DAY})"
+    return [
+        rows(
+            "File systems that fill",
+            "Those that will be full within 90 days if the last day goes on, the soonest first. An empty table is "
+            "good news.",
+            ("hostname", "mountpoint", "device"),
+            [
+                Column(f"min by ({FILE_SYSTEM}) ({near}) / {DAY}", "Full in days", "none", kit.DAYS, 1),
+                *(
+                    Column(f"max by ({FILE_SYSTEM}) ({expr} and {near})", heading, unit, limits, decimals)
+                    for heading, expr, unit, limits, decimals in (
+                        ("Used", all_of("disk_usage_percent"), "percent", kit.DISK, 1),
+                        ("Free", all_of("disk_free_bytes"), "bytes", None, None),
+                        ("Growth in a day", f"-{TREND} * {DAY}", "bytes", None, None),
+                    )
+                ),
+            ],
+            sort="Full in days",
+            descending=False,
+            width=12,
+            height=8,
+            nothing="none",
+        ),
+        graph(
+            "Days until full, soonest ten",
+            "The same over time. A line that falls by a day each day is steady growth; one that dives is something new.",
+            "d",
+            Query(f"bottomk(10, min by ({FILE_SYSTEM}) ({near}) / {DAY})", "{{hostname}} {{mountpoint}}"),
+            limits=kit.DAYS,
+            width=6,
+        ),
+        graph(
+            "Room in all",
+            "What all file systems hold together, what they will hold in 30 days by the trend, and their size.",
+            "bytes",
+            Query(f"sum({USED})", "used"),
+            Query(f"sum({USED}) - sum({TREND}) * {MONTH}", "used in 30 days"),
+            Query(f"sum({TOTAL})", "size"),
+            dashed="/(in 30 days|size)/",
+            width=6,
+        ),
+    ]
+
+
+def trends() -> list[PanelBuilder]:
+    """Is the fleet growing out of its hosts?"""
+    received, sent = all_of("network_received_bytes_total"), all_of("network_sent_bytes_total")
+
+    def beside(
+        title: str, what: str, expr: str, metric: str, unit: str, limits: kit.Limits | None
+    ) -> PanelBuilder:
+        return graph(
+            title,
+            f"{what}, beside the same hour a week ago.",
+            unit,
+            Query(expr.format(metric), "now"),
+            Query(expr.format(f"{metric} offset 1w"), "a week ago"),
+            limits=limits,
+            dashed="a week ago",
+        )
+
+    hour = all_of("signal:avg_1h", 'signal="SIGNAL"')
+    return [
+        beside(
+            "CPU of the fleet",
+            "The mean over all hosts, over an hour",
+            "avg({})",
+            hour.replace("SIGNAL", "cpu"),
+            "percent",
+            kit.CPU,
+        ),
+        beside(
+            "Memory of the fleet",
+            "The mean over all hosts, over an hour",
+            "avg({})",
+            hour.replace("SIGNAL", "memory"),
+            "percent",
+            kit.MEMORY,
+        ),
+        graph(
+            "Traffic of the fleet",
+            "What all hosts receive (up) and send (down).",
+            "Bps",
+            Query(f"sum(rate({received}[$__rate_interval]))", "received"),
+            Query(f"sum(rate({sent}[$__rate_interval]))", "sent"),
+            mirrored="/^sent$/",
+        ),
+    ]
+
+
+def unusual() -> list[PanelBuilder]:
+    """What is not as usual?"""
+    far, by = f"(abs({ZSCORE}) >= 3)", "hostname, signal"
+    return [
+        rows(
+            "Not as usual",
+            "Signals whose last hour is more than 3 standard deviations from the same hour of past weeks, the farthest "
+            "first. Not each is wrong: a host's page shows the band that is usual.",
+            ("hostname", "signal"),
+            [
+                Column(f"max by ({by}) (abs({ZSCORE}) >= 3)", "Deviations", "none", kit.UNUSUAL, 1),
+                *(
+                    Column(f"max by ({by}) ({all_of(metric)} and {far})", heading, "short")
+                    for heading, metric in (
+                        ("Last hour", "signal:avg_1h"),
+                        ("Usual", "signal:baseline:avg"),
+                        ("Change in an hour", "signal:change_1h"),
+                    )
+                ),
+            ],
+            sort="Deviations",
+            width=12,
+            height=8,
+            nothing="none",
+        ),
+        graph(
+            "Farthest from usual",
+            "The ten signals that are farthest from their usual values, in standard deviations.",
+            "none",
+            Query(f"topk(10, max by ({by}) (abs({ZSCORE})))", "{{hostname}} {{signal}}"),
+            limits=kit.UNUSUAL,
+            width=12,
+        ),
+    ]
+
+
+def make() -> dict[str, Any]:
+    """The dashboard."""
+    return kit.dashboard(
+        "limpet-capacity",
+        "What will run out, when, and what is not as usual. Trends, forecasts and baselines come from the recording "
+        "rules that ship with Limpet.",
+        {
+            "Now": now(),
+            "Disks": disks(),
+            "Trends": trends(),
+            "Anomalies": unusual(),
+        },
+        since="now-7d",
+        refresh="5m",
+        reboots=False,
+    )

@@ -1,0 +1,470 @@
+"""Host: everything about one host, in the order in which one looks for a cause.
+
+Is it there, is what is shown fresh, what has changed; then CPU, memory, disk I/O, room on disks, network; the agent last.
+Levels are means over each step of the graph, latencies the highest value in it, so that no peak is lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dashboards import kit
+from dashboards.kit import Column, PanelBuilder, Query, graph, number, one_of, rows, timeline
+
+SEEN = one_of("limpet_start_time_seconds")
+OF_A_FILE_SYSTEM = ("mountpoint", "device")
+
+
+def mean(series: str) -> str:
+    """The mean in each step."""
+    return f"avg_over_time({series}[$__rate_interval])"
+
+
+def highest(series: str) -> str:
+    """The highest value in each step."""
+    return f"max_over_time({series}[$__rate_interval])"
+
+
+def rate(metric: str, *more: str) -> str:
+    """What a counter grows by in a second, in each step."""
+    return f"rate({one_of(metric, *more)}[$__rate_interval])"
+
+
+def there() -> list[PanelBuilder]:
+    """Is it there, is what is shown fresh, what has changed?"""
+    last = f"max(timestamp({SEEN}) or {one_of(kit.LAST_SEEN)})"
+    firing, known = one_of("ALERTS", 'alertstate="firing"'), one_of("ALERTS")
+    return [
+        number(
+            "Last sample",
+            "How old the newest sample is. Beyond 5 minutes the host is off or without a link, and the rest of this "
+            "page tells of the past.",
+            "s",
+            Query(f"time() - {last}"),
+            limits=kit.SILENT,
+            decimals=0,
+            nothing="none in 3 days",
+        ),
+        number(
+            "Uptime",
+            "Since the host was booted. Short after a reboot, which the purple marks show in the graphs.",
+            "s",
+            Query(f"time() - max({one_of('host_boot_time_seconds')})"),
+            limits=kit.Limits(600, None, below=True),
+            decimals=1,
+        ),
+        number(
+            "Agent runs for",
+            "Since the agent was started. Much shorter than the uptime: it was restarted, updated or killed.",
+            "s",
+            Query(f"time() - max({SEEN})"),
+            limits=kit.Limits(600, None, below=True),
+            decimals=1,
+        ),
+        number(
+            "Backlog age",
+            "How old the oldest sample is that waits while requests fail or are repeated.",
+            "s",
+            Query(f"max({one_of('limpet_destination_oldest_pending_age_seconds')})"),
+            limits=kit.AGE,
+            decimals=0,
+        ),
+        number(
+            "Clock ahead by",
+            "The host's clock minus the receiver's. All timestamps of the host are off by as much.",
+            "s",
+            Query(f"max({one_of('limpet_destination_clock_skew_seconds')})"),
+            limits=kit.SKEW,
+            decimals=1,
+        ),
+        number(
+            "Lost",
+            "The share of samples that was dropped or never collected. The budget is 0.1 %.",
+            "percentunit",
+            Query(f"max({one_of(kit.LOSS_RATIO)})"),
+            limits=kit.LOSS,
+            decimals=2,
+        ),
+        number(
+            "System",
+            "What the host runs.",
+            "none",
+            Query(one_of("host_info"), "{{os}} {{kernel_release}} {{machine}}"),
+            text=True,
+        ),
+        number(
+            "Agent",
+            "Which version of the agent runs, on which Python.",
+            "none",
+            Query(one_of("limpet_build_info"), "{{version}} on Python {{python}}"),
+            text=True,
+        ),
+        timeline(
+            "Alerts",
+            "Which alerts were waiting or fired when, from the rules that ship with Limpet.",
+            Query(
+                "max by (alertname, severity, device, mountpoint, interface, destination) "
+                f"({firing} * 2 or {known})",
+                "{{alertname}} {{severity}} {{mountpoint}} {{device}} {{interface}} {{destination}}",
+            ),
+            states={"1": ("pending", kit.YELLOW), "2": ("firing", kit.RED)},
+            limits=kit.Limits(1, 2),
+            width=12,
+            height=7,
+            nothing="no alerts",
+        ),
+        graph(
+            "Freshness",
+            "How long samples waited before they could be sent: near 0 all is live. A slope is a stretch without a "
+            "link, whose samples came afterwards; a gap is a stretch in which the agent did not run.",
+            "s",
+            Query(highest(one_of("limpet_destination_oldest_pending_age_seconds")), "{{destination}}"),
+            limits=kit.AGE,
+            width=12,
+            height=7,
+        ),
+    ]
+
+
+def cpu() -> list[PanelBuilder]:
+    """Busy with what?"""
+    cores = f"count({one_of('cpu_usage_per_core_percent')})"
+    modes = ("user", "system", "iowait")
+    return [
+        graph(
+            "CPU usage",
+            "All cores together. Called at 80 % for 5 minutes, and at 95 % for 1 minute.",
+            "percent",
+            Query(mean(one_of("cpu_usage_percent", 'core="all"')), "usage"),
+            limits=kit.CPU,
+            top=100,
+            width=6,
+        ),
+        graph(
+            "CPU by core",
+            "One core at 100 % with idle ones beside it is a program with one thread, or interrupts on one core.",
+            "percent",
+            Query(mean(one_of("cpu_usage_per_core_percent")), "core {{core}}"),
+            top=100,
+            limits=kit.CPU,
+            width=6,
+        ),
+        graph(
+            "CPU time by mode",
+            "What the cores do, in cores: programs (user), the kernel (system), or waiting for a disk (iowait), "
+            "which is no work, but points to the disks below. Niced, interrupt and stolen time is in none of them.",
+            "none",
+            *(Query(f"sum({rate(f'cpu_{mode}_seconds_total')})", mode) for mode in modes),
+            stacked=True,
+            width=6,
+        ),
+        graph(
+            "Load",
+            "Tasks that run or wait for a core or a disk, beside the number of cores: above it tasks wait. A high "
+            "load with an idle CPU is waiting for disks or a network file system.",
+            "none",
+            *(Query(one_of(f"load_average_{span}"), span) for span in ("1m", "5m", "15m")),
+            Query(cores, "cores"),
+            dashed="cores",
+            width=6,
+        ),
+    ]
+
+
+def memory() -> list[PanelBuilder]:
+    """Is there enough?"""
+    return [
+        graph(
+            "Memory usage",
+            "What programs cannot get without swapping: total less available. Called at 85 % and 95 %.",
+            "percent",
+            Query(mean(one_of("memory_usage_percent")), "memory"),
+            Query(mean(one_of("swap_usage_percent")), "swap"),
+            limits=kit.MEMORY,
+            top=100,
+            width=6,
+        ),
+        graph(
+            "Memory by use",
+            "Where it is. Cached and buffers are given back when programs need room; used is not.",
+            "bytes",
+            *(
+                Query(mean(one_of(f"memory_{part}_bytes")), part)
+                for part in ("used", "cached", "buffers", "free")
+            ),
+            stacked=True,
+            width=6,
+        ),
+        graph(
+            "Memory available and swap",
+            "How much programs can still get, and how much was already moved to swap.",
+            "bytes",
+            Query(mean(one_of("memory_available_bytes")), "available"),
+            Query(mean(one_of("swap_used_bytes")), "swap in use"),
+            Query(one_of("memory_total_bytes"), "memory"),
+            dashed="memory",
+            width=6,
+        ),
+        graph(
+            "OOM kills",
+            "Programs that the kernel killed for want of memory, in each step. One is critical.",
+            "none",
+            Query(f"sum(increase({one_of('memory_oom_kills_total')}[$__rate_interval]))", "killed"),
+            limits=kit.NONE_WANTED,
+            width=6,
+        ),
+    ]
+
+
+def disk_io() -> list[PanelBuilder]:
+    """Do programs wait for a disk?"""
+    return [
+        graph(
+            "Disk utilization",
+            "Share of time with a request in flight. Called at 80 % for 5 minutes. A fast disk can do more at 100 %: "
+            "judge it with the waiting time.",
+            "percent",
+            Query(mean(one_of("disk_io_util_percent")), "{{device}}"),
+            limits=kit.BUSY,
+            top=100,
+        ),
+        graph(
+            "Waiting time of a request",
+            "Mean time of a read or write with its wait; the highest in each step. Called at 100 ms and 500 ms.",
+            "ms",
+            Query(highest(one_of("disk_await_time_ms")), "{{device}}"),
+            limits=kit.AWAIT,
+        ),
+        graph(
+            "Waiting time, reads and writes",
+            "The same apart: slow writes alone are often a full cache or worn flash, slow reads a failing disk.",
+            "ms",
+            Query(highest(one_of("disk_read_time_ms")), "{{device}} read"),
+            Query(highest(one_of("disk_write_time_ms")), "{{device}} write"),
+            limits=kit.AWAIT,
+            mirrored="/ write$/",
+        ),
+        graph(
+            "Throughput",
+            "Bytes read (up) and written (down), from the counters: right over gaps too.",
+            "Bps",
+            Query(rate("disk_read_bytes_total"), "{{device}} read"),
+            Query(rate("disk_written_bytes_total"), "{{device}} write"),
+            mirrored="/ write$/",
+        ),
+        graph(
+            "Operations",
+            "Requests completed, reads (up) and writes (down). Many small ones cost more than their bytes.",
+            "iops",
+            Query(rate("disk_reads_completed_total"), "{{device}} read"),
+            Query(rate("disk_writes_completed_total"), "{{device}} write"),
+            mirrored="/ write$/",
+        ),
+        graph(
+            "Queue",
+            "Requests in flight, on average; the highest in each step. A queue that stays is a disk at its limit.",
+            "none",
+            Query(highest(one_of("disk_queue_length")), "{{device}}"),
+        ),
+    ]
+
+
+def disk_usage() -> list[PanelBuilder]:
+    """Is there room?"""
+    labels = ", ".join(OF_A_FILE_SYSTEM)
+    return [
+        rows(
+            "File systems",
+            "How full each file system is, with its inodes, and when it will be full if it goes on as in the last "
+            "day. Called at 80 % and 90 %, or when it will be full within 7 days.",
+            OF_A_FILE_SYSTEM,
+            [
+                Column(f"max by ({labels}) ({one_of('disk_usage_percent')})", "Used", "percent", kit.DISK, 1),
+                Column(f"max by ({labels}) ({one_of('disk_free_bytes')})", "Free", "bytes"),
+                Column(f"max by ({labels}) ({one_of('disk_total_bytes')})", "Size", "bytes"),
+                Column(
+                    f"max by ({labels}) ({one_of('inode_usage_percent')})", "Inodes", "percent", kit.INODES, 1
+                ),
+                Column(
+                    f"min by ({labels}) ({one_of(kit.DISK_FULL)}) / 86400",
+                    "Full in days",
+                    "none",
+                    kit.DAYS,
+                    1,
+                ),
+            ],
+            sort="Used",
+            width=12,
+            height=8,
+        ),
+        graph(
+            "Disk usage",
+            "The same over time: a slope is growth, a step is one large file.",
+            "percent",
+            Query(one_of("disk_usage_percent"), "{{mountpoint}}"),
+            limits=kit.DISK,
+            top=100,
+            width=6,
+        ),
+        graph(
+            "Inodes",
+            "Small files use them up before the room; then no file can be made although there is room.",
+            "percent",
+            Query(one_of("inode_usage_percent"), "{{mountpoint}}"),
+            limits=kit.INODES,
+            top=100,
+            width=6,
+        ),
+    ]
+
+
+def network() -> list[PanelBuilder]:
+    """Is the line full, or bad?"""
+    return [
+        graph(
+            "Bandwidth",
+            "The busier direction against the link's speed, where that is known. Called at 80 % and 95 %.",
+            "percent",
+            Query(mean(one_of("network_bandwidth_usage_percent")), "{{interface}}"),
+            limits=kit.BANDWIDTH,
+            top=100,
+        ),
+        graph(
+            "Traffic",
+            "Bytes received (up) and sent (down), from the counters: right over gaps too.",
+            "Bps",
+            Query(rate("network_received_bytes_total"), "{{interface}} received"),
+            Query(rate("network_sent_bytes_total"), "{{interface}} sent"),
+            mirrored="/ sent$/",
+        ),
+        graph(
+            "Packets",
+            "Packets received (up) and sent (down). Many small ones load a CPU more than their bytes.",
+            "pps",
+            Query(rate("network_received_packets_total"), "{{interface}} received"),
+            Query(rate("network_sent_packets_total"), "{{interface}} sent"),
+            mirrored="/ sent$/",
+        ),
+        graph(
+            "Drops",
+            "Share of packets that this host dropped, in or out, for want of room, over 5 minutes. Called at 1 %.",
+            "percentunit",
+            Query(one_of("network_drops:ratio_rate5m"), "{{interface}}"),
+            limits=kit.DROPS,
+        ),
+        graph(
+            "Errors",
+            "Packets with an error, received (up) and sent (down): a bad cable, port or radio.",
+            "pps",
+            Query(rate("network_errors_in_total"), "{{interface}} received"),
+            Query(rate("network_errors_out_total"), "{{interface}} sent"),
+            mirrored="/ sent$/",
+        ),
+        graph(
+            "Connections",
+            "Sockets by state, as the kernel counts them; they overlap. Growth without an end is a leak.",
+            "none",
+            Query(one_of("network_connections"), "{{family}} {{state}}"),
+        ),
+    ]
+
+
+def unusual() -> list[PanelBuilder]:
+    """Is it as it usually is at this hour of the week?"""
+    band = {
+        "usual": "signal:baseline:avg",
+        "upper bound": "signal:band:upper",
+        "lower bound": "signal:band:lower",
+    }
+
+    def against(signal: str, title: str, unit: str, what: str) -> PanelBuilder:
+        which = f'signal="{signal}"'
+        return graph(
+            title,
+            f"{what}, mean of an hour, beside what is usual at this hour of the week. Outside of the bounds it is "
+            "worth a look; whether it is right, nobody but you knows.",
+            unit,
+            Query(one_of("signal:avg_1h", which), "now"),
+            *(Query(one_of(metric, which), name) for name, metric in band.items()),
+            dashed="/^(usual|upper bound|lower bound)$/",
+            width=6,
+        )
+
+    return [
+        graph(
+            "How far from usual",
+            "The mean of the last hour against the same hour of past weeks, in standard deviations: beyond 4 up or "
+            "down is rare.",
+            "none",
+            Query(one_of("signal:zscore"), "{{signal}}"),
+            limits=kit.UNUSUAL,
+            low=None,
+            width=6,
+        ),
+        against("cpu", "CPU against usual", "percent", "CPU usage"),
+        against("memory", "Memory against usual", "percent", "Memory usage"),
+        against("received", "Traffic against usual", "Bps", "Bytes received in a second"),
+    ]
+
+
+def limpet() -> list[PanelBuilder]:
+    """What the agent itself has to do with it; the dashboard Limpet has more."""
+    return [
+        graph(
+            "Samples that wait",
+            "The backlog by destination. It grows in an outage and falls afterwards.",
+            "short",
+            Query(one_of("limpet_destination_pending_samples"), "{{destination}}"),
+            width=6,
+        ),
+        graph(
+            "Buffer",
+            "What the buffer takes on disk, beside its limit. At the limit old data is made coarser, then dropped.",
+            "bytes",
+            Query(one_of("limpet_buffer_bytes"), "in use"),
+            Query(one_of("limpet_buffer_max_bytes"), "limit"),
+            dashed="limit",
+            width=6,
+        ),
+        graph(
+            "Not collected",
+            "Samples that should be there and are not, by the agent's own estimate, in each step: a collector that "
+            "hung, a full disk, an agent that did not run.",
+            "short",
+            Query(
+                f"sum(increase({one_of('limpet_buffer_missed_samples_total')}[$__rate_interval]))", "missed"
+            ),
+            limits=kit.NONE_WANTED,
+            width=6,
+        ),
+        graph(
+            "The agent's own load",
+            "CPU that the agent takes, of one core: a small part of a percent as a rule, more while a backlog drains.",
+            "percentunit",
+            Query(rate("limpet_cpu_seconds_total"), "CPU"),
+            limits=kit.Limits(0.05, None),
+            width=6,
+        ),
+    ]
+
+
+def make() -> dict[str, Any]:
+    """The dashboard."""
+    return kit.dashboard(
+        "limpet-host",
+        "Everything about one host, in the order in which one looks for a cause: is it there, is what is shown "
+        "fresh, what has changed; then CPU, memory, disks, network, and the agent.",
+        {
+            "Is it there, and what has changed?": there(),
+            "CPU": cpu(),
+            "Memory": memory(),
+            "Disk I/O": disk_io(),
+            "Room on disks": disk_usage(),
+            "Network": network(),
+            "As usual?": unusual(),
+            "Limpet": limpet(),
+        },
+        one_host=True,
+        since="now-3h",
+        refresh="30s",
+    )

@@ -1,0 +1,419 @@
+"""Limpet: are the agents themselves well? Buffers, ledgers, senders, what the links cost, collectors, clocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.models import dashboard as model
+
+from dashboards import kit
+from dashboards.kit import ID, Column, PanelBuilder, Query, all_of, graph, number, rows, timeline
+
+PER = f"{ID}, destination"
+MONTH = 30 * 86400
+GIB = 2**30
+
+
+def counted(name: str, *more: str) -> str:
+    """A destination's counter."""
+    return all_of(f"limpet_destination_{name}_total", *more)
+
+
+def rate(series: str) -> str:
+    """What a counter grows by in a second, in each step."""
+    return f"rate({series}[$__rate_interval])"
+
+
+def now() -> list[PanelBuilder]:
+    """Is anything wrong?"""
+    wire = f"sum(rate({counted('wire_bytes')}[1h])) * {MONTH}"
+    return [
+        number(
+            "Agents",
+            "Agents that report, by their own build information.",
+            "none",
+            Query(f"count({all_of('limpet_build_info')}) or vector(0)"),
+        ),
+        number(
+            "Destinations held",
+            "Destinations that refuse what an operator has to mend: a password, a certificate, a URL. Nothing is "
+            "dropped meanwhile.",
+            "none",
+            Query(f"sum({all_of('limpet_destination_held')}) or vector(0)"),
+            limits=kit.NONE_WANTED,
+        ),
+        number(
+            "Worst loss",
+            "The share of samples that one host lost for good: dropped or never collected. The budget is 0.1 %.",
+            "percentunit",
+            Query(f"max({all_of(kit.LOSS_RATIO)})"),
+            limits=kit.LOSS,
+            decimals=2,
+        ),
+        number(
+            "Fullest buffer",
+            "The fullest buffer against its limit. A buffer may stay full of delivered history; what counts is "
+            "whether undelivered data would be dropped, which the table below shows.",
+            "percentunit",
+            Query(f"max({all_of('limpet_buffer_bytes')} / {all_of('limpet_buffer_max_bytes')})"),
+            limits=kit.Limits(0.8, 0.95),
+            decimals=0,
+        ),
+        number(
+            "Waiting samples",
+            "Samples that wait on all hosts together.",
+            "short",
+            Query(f"sum({all_of('limpet_destination_pending_samples')})"),
+        ),
+        number(
+            "Worst clock",
+            "The largest distance between a host's clock and its receiver's.",
+            "s",
+            Query(f"max(abs({all_of('limpet_destination_clock_skew_seconds')}))"),
+            limits=kit.SKEW,
+            decimals=1,
+        ),
+        number(
+            "Traffic in a month",
+            "Bytes of IP packets to and from the destinations in 30 days, if they go on as in the last hour.",
+            "bytes",
+            Query(wire),
+        ),
+        number(
+            "Cost in a month",
+            "The same in money, at the price for a GiB that is given at the head of the page.",
+            "currencyUSD",
+            Query(f"{wire} / {GIB} * $price"),
+            decimals=2,
+        ),
+    ]
+
+
+def ledgers() -> list[PanelBuilder]:
+    """Does every sample arrive, and what became of those that did not?"""
+    appended, delivered = counted("appended_samples"), counted("delivered_samples")
+    dropped, pending = counted("dropped_samples"), all_of("limpet_destination_pending_samples")
+    return [
+        rows(
+            "Ledgers",
+            "What became of every sample, since each buffer began: appended is the sum of delivered, pending and "
+            "dropped. `Unaccounted` is what is left of that sum, and is always 0.",
+            (*kit.PLACES, "hostname", "destination"),
+            [
+                Column(f"max by ({PER}) ({appended})", "Appended", "short"),
+                Column(f"max by ({PER}) ({delivered})", "Delivered", "short"),
+                Column(f"max by ({PER}) ({pending})", "Pending", "short"),
+                Column(f"sum by ({PER}) ({dropped})", "Dropped", "short"),
+                Column(
+                    f"abs(max by ({PER}) ({appended}) - max by ({PER}) ({delivered}) - max by ({PER}) ({pending}) "
+                    f"- sum by ({PER}) ({dropped}))",
+                    "Unaccounted",
+                    "none",
+                    kit.NONE_WANTED,
+                ),
+                Column(
+                    f"max by ({PER}) ({all_of('limpet_destination_oldest_pending_age_seconds')})",
+                    "Oldest waits for",
+                    "s",
+                    kit.AGE,
+                    0,
+                ),
+            ],
+            sort="Pending",
+            height=10,
+        ),
+        graph(
+            "Collected and delivered",
+            "Samples that all agents append and deliver in a second. Delivered above appended is a backlog that "
+            "drains; below it one grows.",
+            "cps",
+            Query(f"sum({rate(appended)})", "appended"),
+            Query(f"sum({rate(delivered)})", "delivered"),
+        ),
+        graph(
+            "Dropped, by reason",
+            "Samples given up in each step. `evicted`, `thinned`: the buffer was full; `aged`, `rejected`: the "
+            "receiver refused them; `corrupt`: the disk; `relabeled`: dropped on purpose, by configuration.",
+            "short",
+            Query(f"sum by (reason) (increase({dropped}[$__rate_interval]))", "{{reason}}"),
+            stacked=True,
+        ),
+        graph(
+            "Not collected",
+            "Samples that the grid should have and has not, by the agents' own estimate, in each step.",
+            "short",
+            Query(
+                f"topk(10, sum by ({ID}) (increase({all_of('limpet_buffer_missed_samples_total')}[$__rate_interval])) > 0)",
+                "{{hostname}}",
+            ),
+            limits=kit.NONE_WANTED,
+        ),
+    ]
+
+
+def buffers() -> list[PanelBuilder]:
+    """Is there room for the next outage?"""
+    size, limit = all_of("limpet_buffer_bytes"), all_of("limpet_buffer_max_bytes")
+    written = all_of("limpet_buffer_written_bytes_total")
+    return [
+        graph(
+            "Buffers against their limit",
+            "The median, 95th percentile and fullest buffer. At 1 old data is made coarser, then dropped.",
+            "percentunit",
+            Query(f"quantile(0.5, {size} / {limit})", "median"),
+            Query(f"quantile(0.95, {size} / {limit})", "95 % of the hosts are below"),
+            Query(f"max({size} / {limit})", "fullest"),
+            limits=kit.Limits(0.8, 0.95),
+            top=1,
+            width=6,
+        ),
+        graph(
+            "Waiting samples, largest ten",
+            "The hosts with the largest backlog, by destination.",
+            "short",
+            Query(
+                f"topk(10, max by ({PER}) ({all_of('limpet_destination_pending_samples')}))",
+                "{{hostname}} {{destination}}",
+            ),
+            width=6,
+        ),
+        graph(
+            "Hours until full, soonest ten",
+            "When a buffer will be full if it goes on growing as in the last hour; those that do not grow are absent. "
+            "Called below 12 hours.",
+            "h",
+            Query(
+                f"bottomk(10, min by ({ID}) ({all_of('limpet:buffer_full:seconds')}) / 3600)", "{{hostname}}"
+            ),
+            limits=kit.Limits(12, 1, below=True),
+            width=6,
+        ),
+        graph(
+            "Written to disk in a day, largest ten",
+            "What the buffers write, segments and cursors: the wear of flash memory.",
+            "bytes",
+            Query(f"topk(10, sum by ({ID}) (rate({written}[$__rate_interval])) * 86400)", "{{hostname}}"),
+            width=6,
+        ),
+        graph(
+            "Failed appends",
+            "Appends that failed, in each step: the host's disk was full or broken, and a tick is missing.",
+            "none",
+            Query(
+                f"topk(10, sum by ({ID}) (increase({all_of('limpet_buffer_append_failures_total')}[$__rate_interval])))",
+                "{{hostname}}",
+            ),
+            limits=kit.NONE_WANTED,
+            width=12,
+        ),
+        graph(
+            "Buffer bytes in all",
+            "What all buffers take together, beside what they may take.",
+            "bytes",
+            Query(f"sum({size})", "in use"),
+            Query(f"sum({limit})", "limit"),
+            dashed="limit",
+            width=12,
+        ),
+    ]
+
+
+def senders() -> list[PanelBuilder]:
+    """How do the links do, and what do they cost?"""
+    requests, retries, seconds = counted("requests"), counted("retries"), counted("send_seconds")
+    wire, body, delivered = counted("wire_bytes"), counted("sent_bytes"), counted("delivered_samples")
+    return [
+        timeline(
+            "Held destinations",
+            "When a destination refused what an operator has to mend. Of that destination it is learnt afterwards.",
+            Query(
+                f"max by ({PER}) ({all_of('limpet_destination_held')}) > 0", "{{hostname}} {{destination}}"
+            ),
+            states={"1": ("held", kit.RED)},
+            limits=kit.NONE_WANTED,
+            height=5,
+            nothing="none was held",
+        ),
+        graph(
+            "Requests",
+            "Requests in a second, and those of them that were repetitions.",
+            "reqps",
+            Query(f"sum({rate(requests)})", "requests"),
+            Query(f"sum({rate(retries)})", "repetitions"),
+        ),
+        graph(
+            "Worst links",
+            "The ten hosts with the largest share of repeated requests.",
+            "percentunit",
+            Query(
+                f"topk(10, sum by ({PER}) ({rate(retries)}) / (sum by ({PER}) ({rate(requests)}) > 0) > 0)",
+                "{{hostname}} {{destination}}",
+            ),
+            limits=kit.Limits(0.01, 0.1),
+            top=1,
+        ),
+        graph(
+            "Time of a request, slowest ten",
+            "How long a request takes until its answer, on average: the line, and the receiver.",
+            "s",
+            Query(
+                f"topk(10, sum by ({PER}) ({rate(seconds)}) / (sum by ({PER}) ({rate(requests)}) > 0))",
+                "{{hostname}} {{destination}}",
+            ),
+        ),
+        graph(
+            "Bytes for a sample",
+            "What a delivered sample costs on the wire, as IP packets both ways, and as the body of requests alone. "
+            "Small batches cost more: see queue_config.batch_send_deadline.",
+            "bytes",
+            Query(f"sum({rate(wire)}) / (sum({rate(delivered)}) > 0)", "on the wire"),
+            Query(f"sum({rate(body)}) / (sum({rate(delivered)}) > 0)", "body"),
+        ),
+        rows(
+            "What the links cost",
+            "Bytes of IP packets to and from each destination in the last day, and in 30 days if it goes on so; the "
+            "cost is at the price for a GiB that is given at the head of the page.",
+            ("hostname", "destination"),
+            [
+                Column(f"sum by (hostname, destination) (increase({wire}[1d]))", "1 day", "bytes"),
+                Column(f"sum by (hostname, destination) (rate({wire}[1d])) * {MONTH}", "A month", "bytes"),
+                Column(
+                    f"sum by (hostname, destination) (rate({wire}[1d])) * {MONTH} / {GIB} * $price",
+                    "Cost",
+                    "currencyUSD",
+                    None,
+                    2,
+                ),
+            ],
+            sort="A month",
+            width=16,
+            height=8,
+        ),
+    ]
+
+
+def collectors() -> list[PanelBuilder]:
+    """Does collecting work?"""
+    trouble = {
+        "Failed": "limpet_collector_failures_total",
+        "Left behind": "limpet_collector_timeouts_total",
+        "Unreadable": "limpet_collector_unreadable_total",
+    }
+    by = "hostname, collector"
+    return [
+        graph(
+            "Slowest run of each collector",
+            "How long a collector's run takes on the slowest host. Beyond collect.timeout it is left behind.",
+            "s",
+            Query(f"max by (collector) ({all_of('limpet_collector_duration_seconds')})", "{{collector}}"),
+            limits=kit.Limits(1, 5),
+        ),
+        rows(
+            "Collectors in trouble",
+            "Runs in the last hour that raised an error (failed) or took too long (left behind), and what could not "
+            "be read in it: a file, a device, a mount point. The host's log names each.",
+            ("hostname", "collector"),
+            [
+                Column(
+                    f"sum by ({by}) (increase({all_of(metric)}[1h])) > 0", heading, "none", kit.NONE_WANTED, 0
+                )
+                for heading, metric in trouble.items()
+            ],
+            sort="Failed",
+            width=8,
+            height=8,
+            nothing="none",
+        ),
+        rows(
+            "Mounts that hang",
+            "Mount points that do not answer, and for how long. All others are collected as ever.",
+            ("hostname", "mountpoint"),
+            [
+                Column(
+                    f"max by (hostname, mountpoint) ({all_of('limpet_collector_stuck_seconds')})",
+                    "Hangs for",
+                    "s",
+                    kit.Limits(60, 300),
+                    0,
+                )
+            ],
+            sort="Hangs for",
+            width=8,
+            height=8,
+            nothing="none",
+        ),
+    ]
+
+
+def agents() -> list[PanelBuilder]:
+    """What are the agents like?"""
+    skew = all_of("limpet_destination_clock_skew_seconds")
+    return [
+        graph(
+            "Memory of the agents",
+            "Resident memory: the median, and the largest. It stays flat; 100 MB is the limit of the specification.",
+            "bytes",
+            Query(f"quantile(0.5, {all_of('limpet_resident_memory_bytes')})", "median"),
+            Query(f"max({all_of('limpet_resident_memory_bytes')})", "largest"),
+            limits=kit.Limits(60e6, 100e6),
+            width=6,
+        ),
+        graph(
+            "CPU of the agents",
+            "Of one core: the median, and the largest. 5 % is the limit of the specification.",
+            "percentunit",
+            Query(f"quantile(0.5, {rate(all_of('limpet_cpu_seconds_total'))})", "median"),
+            Query(f"max({rate(all_of('limpet_cpu_seconds_total'))})", "largest"),
+            limits=kit.Limits(0.02, 0.05),
+            width=6,
+        ),
+        graph(
+            "Clocks",
+            "The ten hosts whose clock is farthest from their receiver's: ahead above 0, behind below.",
+            "s",
+            Query(
+                f"{skew} and topk(10, abs({skew}))",
+                "{{hostname}} {{destination}}",
+            ),
+            low=None,
+            limits=kit.SKEW,
+            width=6,
+        ),
+        rows(
+            "Versions",
+            "How many agents run which version: how far an update has come.",
+            ("version",),
+            [Column(f"count by (version) ({all_of('limpet_build_info')})", "Agents", "none")],
+            sort="Agents",
+            width=6,
+            height=8,
+        ),
+    ]
+
+
+def make() -> dict[str, Any]:
+    """The dashboard."""
+    price = (
+        build.TextBoxVariable("price")
+        .label("Price of a GiB")
+        .description("What a GiB costs on these links, for the cost in a month.")
+        .default_value("5")
+        .current(model.VariableOption(selected=True, text="5", value="5"))
+        .options([model.VariableOption(selected=True, text="5", value="5")])
+    )
+    return kit.dashboard(
+        "limpet-agents",
+        "The agents themselves: does every sample arrive, is there room for the next outage, what do the links "
+        "cost, does collecting work.",
+        {
+            "Now": now(),
+            "Ledgers": ledgers(),
+            "Buffers": buffers(),
+            "Senders and links": senders(),
+            "Collectors": collectors(),
+            "Agents": agents(),
+        },
+        reboots=False,
+        more=[price],
+    )

@@ -1,0 +1,439 @@
+"""Alertmanager's configuration: every route, and, in a real Alertmanager, what is grouped, muted and kept for the day."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import prometheus
+from tests.support.alertmanager import CONFIG, EXTERNAL_URL, Alertmanager, shipped
+from tests.support.certs import Certs
+from tests.support.channels import Channels
+from tests.support.net import wait_for
+from tools import alert_texts
+from tools.alert_texts import MESSAGES, comparable
+
+HOST_GROUPS = ("cpu", "memory", "disk_io", "network", "disk_usage", "host", "agent")
+CRITICAL = {"severity": "critical"}
+WARNING = {"severity": "warning"}
+ROUTES: list[tuple[dict[str, str], str]] = [
+    *((CRITICAL | {"group": group}, "critical") for group in HOST_GROUPS),
+    *((WARNING | {"group": group}, "warning") for group in HOST_GROUPS),
+    (CRITICAL | {"group": "link"}, "link-critical"),
+    ({"group": "link"}, "link-critical"),
+    (WARNING | {"group": "link"}, "link-warning"),
+    (CRITICAL | {"group": "fleet"}, "fleet"),
+    (WARNING | {"group": "fleet"}, "fleet"),
+    (CRITICAL, "critical"),  # an alert of somebody else's
+    (WARNING, "warning"),
+    ({"alertname": "Own"}, "default"),
+    ({"severity": "info"}, "default"),
+]
+CHANNELS = {
+    "default": {"email"},
+    "critical": {"email", "slack", "pagerduty", "webhook"},
+    "warning": {"email", "slack", "webhook"},
+    "link-critical": {"email", "slack", "pagerduty", "webhook"},
+    "link-warning": {"email", "slack", "webhook"},
+    "fleet": {"email", "slack", "pagerduty", "webhook"},
+}
+
+
+def config() -> Any:
+    return yaml.safe_load(CONFIG.read_text())
+
+
+def routes(node: Any) -> list[Any]:
+    return [node, *(found for child in node.get("routes", ()) for found in routes(child))]
+
+
+def receivers(amtool: Path, labels: dict[str, str]) -> str:
+    words = [f"{name}={value}" for name, value in labels.items()]
+    command = [str(amtool), "config", "routes", "test", f"--config.file={CONFIG}", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_amtool_finds_nothing_wrong(amtool: Path) -> None:
+    done = subprocess.run([amtool, "check-config", CONFIG], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("labels", "receiver"), ROUTES, ids=lambda value: str(value))
+def test_each_alert_goes_to_its_receiver(amtool: Path, labels: dict[str, str], receiver: str) -> None:
+    assert receivers(amtool, labels) == receiver
+
+
+def test_no_route_and_no_receiver_is_without_a_test() -> None:
+    tested = {receiver for _, receiver in ROUTES}
+    routed = [route["receiver"] for route in routes(config()["route"])]
+    assert sorted(routed) == sorted(
+        tested
+    )  # each route has a receiver of its own, so its test is a route's test
+    assert {one["name"] for one in config()["receivers"]} == tested
+    found = {
+        one["name"]: {key.removesuffix("_configs") for key in one if key != "name"}
+        for one in config()["receivers"]
+    }
+    assert found == CHANNELS
+
+
+@cache
+def rules_that_ship() -> list[dict[str, Any]]:
+    return [
+        rule
+        for file in (prometheus.CONFIG.parent / "rules").glob("*.yml")
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+    ]
+
+
+def test_what_inhibits_is_what_the_rules_have() -> None:
+    names = {rule["alert"] for rule in rules_that_ship() if "alert" in rule}
+    assert names >= set(re.findall(r'alertname!?="(\w+)"', CONFIG.read_text()))
+    [regions] = [one["equal"] for one in config()["inhibit_rules"] if one["name"] == "silence-by-fleet"]
+    [count] = [rule["expr"] for rule in rules_that_ship() if rule.get("record") == "limpet:silent:count"]
+    assert f"by ({', '.join(regions)})" in count
+
+
+@pytest.mark.parametrize("channel", ["email", "slack", "pagerduty", "webhook"])
+def test_a_channel_can_be_deleted_as_the_page_says(amtool: Path, tmp_path: Path, channel: str) -> None:
+    text = CONFIG.read_text()
+    text, first = re.subn(rf"(?m)^    {channel}_configs:\n      - &{channel}\n(      .*\n)+", "", text)
+    text, others = re.subn(rf"(?m)^    {channel}_configs: \[\*{channel}\]\n", "", text)
+    assert first == 1
+    assert others == sum(channel in channels for channels in CHANNELS.values()) - 1
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(text.replace("templates/", f"{CONFIG.parent}/templates/"))
+    found = {key for receiver in yaml.safe_load(text)["receivers"] for key in receiver}
+    assert f"{channel}_configs" not in found
+    done = subprocess.run([amtool, "check-config", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_that_ships_has_a_route_of_its_own_kind(amtool: Path) -> None:
+    kinds = {
+        (rule["labels"]["severity"], rule["labels"]["group"]) for rule in rules_that_ship() if "alert" in rule
+    }
+    assert kinds
+    for severity, group in sorted(kinds):
+        there = {"fleet": "fleet", "link": f"link-{severity}"}.get(group, severity)
+        assert receivers(amtool, {"severity": severity, "group": group}) == there
+
+
+def test_secrets_are_in_files_alone() -> None:
+    def keys(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield key
+                yield from keys(value)
+        elif isinstance(node, list):
+            for one in node:
+                yield from keys(one)
+
+    used = set(keys(config()))
+    kept = ("smtp_auth_password", "slack_api_url", "routing_key", "url")
+    assert used.isdisjoint(kept)
+    assert used >= {f"{key}_file" for key in kept}
+
+
+TEXTS = {  # template: whether it is HTML
+    "limpet.subject": False,
+    "limpet.email.text": False,
+    "limpet.email.html": True,
+    "limpet.slack.color": False,
+    "limpet.slack.text": False,
+    "limpet.pagerduty.text": False,
+    "limpet.link": False,
+    "limpet.runbook": False,
+    "limpet.silence": False,
+}
+escaped = partial(escape, quote=False)
+CASES = sorted(file.stem for file in MESSAGES.glob("*.json"))
+
+
+def test_every_template_that_the_configuration_uses_is_rendered_below() -> None:
+    assert set(re.findall(r'template "([^"]+)"', CONFIG.read_text())) == set(TEXTS)
+
+
+@pytest.mark.parametrize("case", [*CASES, "all-at-once", "strange"])
+def test_every_message_can_be_read_on_every_channel(amtool: Path, tmp_path: Path, case: str) -> None:
+    data = tmp_path / "message.json"
+    message = made_up(case)
+    data.write_text(json.dumps(message))
+    for template, is_html in TEXTS.items():
+        text = alert_texts.render(amtool, template, data, "html" if is_html else "text")
+        assert text.strip()
+        assert "no value" not in text
+        assert not re.search(r"\n\n\n|[ \t]\n", text), template
+        if template in ("limpet.subject", "limpet.link", "limpet.runbook", "limpet.silence"):
+            assert "\n" not in text
+        if template in ("limpet.link", "limpet.silence", "limpet.runbook"):
+            assert re.fullmatch(r"https://\S+", text)
+        if template in ("limpet.email.text", "limpet.pagerduty.text"):
+            for one in message["alerts"]:
+                assert one["labels"]["hostname"] in text
+        if is_html:
+            assert balanced(text)
+        if is_html or template == "limpet.slack.text":
+            assert "<script>" not in text
+            assert all(
+                escaped(one["labels"]["hostname"]) in text.replace("&#34;", '"') for one in message["alerts"]
+            )
+
+
+def made_up(case: str) -> dict[str, Any]:
+    """A message of `MESSAGES`, or one that is harder to say well."""
+    if case in CASES:
+        return dict(json.loads((MESSAGES / f"{case}.json").read_text()))
+    message = dict(json.loads((MESSAGES / "disk-full.json").read_text()))
+    one = message["alerts"][0]
+    if case == "all-at-once":  # two that fire, one that is over
+        second = {**one, "labels": {**one["labels"], "mountpoint": "/home"}}
+        over = {**second, "status": "resolved", "endsAt": "2026-11-24T03:00:00Z"}
+        message["alerts"] = [one, second, over]
+    else:  # one of somebody else's, without all that ours have, and with signs that mean something
+        labels = {"alertname": "Own", "hostname": '<script>"&'}
+        message |= {"groupLabels": labels, "commonLabels": labels, "commonAnnotations": {}}
+        message["alerts"] = [one | {"labels": labels, "annotations": {"value": "> 3 & <script>"}}]
+    return message
+
+
+def balanced(text: str) -> bool:
+    """Whether every tag of the HTML is closed where it should be."""
+    open_tags: list[str] = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+    Parser().feed(text)
+    return not open_tags
+
+
+def test_the_page_shows_what_the_templates_make(amtool: Path) -> None:
+    page = alert_texts.PAGE.read_text()
+    assert page == alert_texts.filled(page, amtool), "make it anew: python -m tools.alert_texts"
+    assert set(re.findall(r"<!-- \S+ of (\S+) -->", page)) == set(CASES)
+
+
+def alert(name: str, hostname: str | None, severity: str, group: str, **labels: str) -> dict[str, Any]:
+    place = {"environment": "production", "region": "eu-west", "datacenter": "dc1"}
+    host = {"hostname": hostname} if hostname else {}
+    return {
+        "labels": place | host | {"alertname": name, "severity": severity, "group": group} | labels,
+        "annotations": {"summary": f"{name} on {hostname}", "runbook_url": f"https://example.com/{name}.md"},
+    }
+
+
+@pytest.fixture(scope="module")
+def channels(certs: Certs) -> Iterator[Channels]:
+    with Channels(certs) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def alertmanager(
+    alertmanager_program: Path, channels: Channels, certs: Certs, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Alertmanager]:
+    folder = tmp_path_factory.mktemp("alertmanager")
+    file = shipped(folder / "config", channels, certs)
+    with Alertmanager(alertmanager_program, folder, file, certs=certs) as running:
+        yield running
+
+
+def told(channels: Channels, **labels: str) -> list[dict[str, Any]]:
+    """The messages (as the webhook has them) about an alert with these labels."""
+    return [
+        message
+        for message in channels.said("webhook")
+        if any(labels.items() <= one["labels"].items() for one in message["alerts"])
+    ]
+
+
+def status(alertmanager: Alertmanager, what: str, **labels: str) -> list[str]:
+    """What mutes an alert: `inhibitedBy`, or `mutedBy` time intervals."""
+    for one in alertmanager.alerts():
+        if labels.items() <= one["labels"].items():
+            found: list[str] = one["status"][what]
+            return found
+    return []
+
+
+def silent(hostname: str) -> dict[str, Any]:
+    """The alert as the rules that ship make it."""
+    found = alert("LimpetHostSilent", hostname, "critical", "link", role="gateway")
+    found["annotations"] = {
+        "summary": f"Nothing from {hostname} for 10m 15s",
+        "runbook_url": "https://docs.example.com/runbooks/LimpetHostSilent.md",
+    }
+    return found
+
+
+def test_hosts_of_a_site_that_are_silent_are_one_message(
+    alertmanager: Alertmanager, channels: Channels, tmp_path: Path
+) -> None:
+    names = [f"edge-{n}" for n in range(8)]
+    alertmanager.fire(*map(silent, names))
+    [message] = wait_for(lambda: told(channels, alertname="LimpetHostSilent"), 10, "the message")
+    assert [one["labels"]["hostname"] for one in message["alerts"]] == names
+    mail = wait_for(lambda: [m for m in channels.mails if "Silent" in m.subject], 5, "the mail")[0]
+    assert mail.subject == "CRITICAL: 8 x LimpetHostSilent in dc1"
+    assert all(f"Nothing from {name} for 10m 15s, since " in mail.text for name in names)
+    assert mail.text.count("/LimpetHostSilent.md") == 1
+    shown = json.loads((MESSAGES / "hosts-silent.json").read_text())
+    received = tmp_path / "hosts-silent.json"
+    received.write_text(json.dumps(message))
+    assert comparable(message) == comparable(shown), f"stale: python -m tools.alert_texts {received}"
+    wait_for(lambda: channels.said("pagerduty"), 5, "the page")
+    assert len(channels.said("pagerduty")) == 1
+    assert len(channels.said("slack")) == 1
+
+
+def test_an_outage_of_the_fleet_is_one_message_and_its_hosts_are_in_it(
+    alertmanager: Alertmanager, channels: Channels
+) -> None:
+    regions = ("us-east", "asia")
+    alertmanager.fire(
+        *(
+            alert("LimpetHostSilent", f"{region}-{n}", "critical", "link", region=region, datacenter=f"dc{n}")
+            for region in regions
+            for n in range(15)
+        ),
+        *(alert("LimpetFleetSilent", None, "critical", "fleet", region=region) for region in regions),
+    )
+    [message] = wait_for(lambda: told(channels, alertname="LimpetFleetSilent"), 10, "the message")
+    assert [one["labels"]["region"] for one in message["alerts"]] == ["asia", "us-east"]
+    assert message["receiver"] == "fleet"
+
+    # Hosts that are silent in a third region are told of, later; those of the two regions are not.
+    alertmanager.fire(alert("LimpetHostSilent", "third-1", "critical", "link", region="third"))
+    wait_for(lambda: told(channels, alertname="LimpetHostSilent", region="third"), 10, "the third region")
+    for region in regions:
+        assert status(alertmanager, "inhibitedBy", alertname="LimpetHostSilent", region=region)
+        assert not told(channels, alertname="LimpetHostSilent", region=region)
+
+
+def test_a_critical_alert_mutes_the_warning_of_the_same_thing_and_no_other(
+    alertmanager: Alertmanager, channels: Channels
+) -> None:
+    disk = {"group": "disk_usage", "hostname": "full-1", "name": "HostDiskFull"}
+    alertmanager.fire(
+        alert(severity="critical", mountpoint="/var", **disk),
+        alert(severity="warning", mountpoint="/var", **disk),
+        alert(severity="warning", mountpoint="/home", **disk),
+    )
+    [warning] = wait_for(lambda: told(channels, hostname="full-1", severity="warning"), 10, "the warning")
+    [critical] = wait_for(lambda: told(channels, hostname="full-1", severity="critical"), 10, "the page")
+    for message, mountpoint in ((warning, "/home"), (critical, "/var")):
+        assert [one["labels"]["mountpoint"] for one in message["alerts"]] == [mountpoint]
+    about = {"hostname": "full-1", "severity": "warning"}
+    assert status(alertmanager, "inhibitedBy", mountpoint="/var", **about)
+    assert not status(alertmanager, "inhibitedBy", mountpoint="/home", **about)
+
+
+def test_a_silent_host_mutes_its_other_alerts_and_those_of_no_other(
+    alertmanager: Alertmanager, channels: Channels
+) -> None:
+    alertmanager.fire(alert("LimpetHostSilent", "gone-1", "critical", "link", region="gone"))
+    wait_for(lambda: status(alertmanager, "inhibitedBy", hostname="gone-1") == [], 5, "the silence")
+    alertmanager.fire(
+        alert("HostCpuHigh", "gone-1", "critical", "cpu"),
+        alert("LimpetBacklogGrowing", "gone-1", "warning", "link"),
+        alert("HostCpuHigh", "there-1", "critical", "cpu"),
+    )
+    wait_for(lambda: told(channels, hostname="gone-1"), 10, "the silence's message")
+    wait_for(lambda: told(channels, hostname="there-1"), 10, "the other host's message")
+    for name in ("HostCpuHigh", "LimpetBacklogGrowing"):
+        assert status(alertmanager, "inhibitedBy", hostname="gone-1", alertname=name)
+        assert not told(channels, hostname="gone-1", alertname=name)
+
+
+def test_an_alert_that_goes_on_is_not_told_again_and_one_more_is(
+    alertmanager: Alertmanager, channels: Channels
+) -> None:
+    on = {"hostname": "still-1", "severity": "critical", "group": "network", "name": "HostNetworkBusy"}
+    flushes = flushes_of(alertmanager, "HostNetworkBusy")
+    alertmanager.fire(alert(interface="eth0", **on))
+    wait_for(lambda: told(channels, hostname="still-1"), 10, "the message")
+    alertmanager.fire(alert(interface="eth0", **on))
+    wait_for(lambda: flushes() >= 2, 15, "the next time that Alertmanager looks")
+    assert len(told(channels, hostname="still-1")) == 1
+    alertmanager.fire(alert(interface="eth1", **on))
+    more = wait_for(lambda: told(channels, hostname="still-1")[1:], 15, "the message of one more")
+    assert [one["labels"]["interface"] for one in more[0]["alerts"]] == ["eth0", "eth1"]
+
+
+def test_the_commands_of_the_page_do_what_it_says(
+    alertmanager: Alertmanager, channels: Channels, amtool: Path, tmp_path: Path, certs: Certs
+) -> None:
+    http = tmp_path / "http.yml"
+    http.write_text(yaml.safe_dump({"tls_config": {"ca_file": str(certs.ca)}}))
+    page = alert_texts.PAGE.read_text().replace("\\\n", " ")
+    for command in re.findall(r"(?m)^    (amtool (?:alert|silence) .*)$", page):
+        there = re.sub(r"--alertmanager.url=\S+", f"--alertmanager.url={alertmanager.url}", command)
+        assert there != command
+        line = f"{amtool}{there.removeprefix('amtool')} --http.config.file={http}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    [message] = wait_for(lambda: told(channels, hostname="test-host"), 10, "the test alert")
+    assert message["receiver"] == "critical"
+    alertmanager.fire(
+        alert("HostCpuHigh", "web-01", "critical", "cpu"),
+        alert("LimpetHostSilent", "edge-9", "critical", "link"),
+    )
+    for hostname in ("web-01", "edge-9"):
+        wait_for(lambda: status(alertmanager, "silencedBy", hostname=hostname), 10, hostname)  # noqa: B023
+
+
+def flushes_of(alertmanager: Alertmanager, alertname: str) -> Callable[[], int]:
+    """How often Alertmanager has looked whether there is something to tell of this alert."""
+    return lambda: sum(
+        "msg=flushing" in line and alertname in line for line in alertmanager.log.read_text().splitlines()
+    )
+
+
+def test_warnings_wait_for_the_morning_and_critical_alerts_do_not(
+    tmp_path: Path, alertmanager_program: Path, certs: Certs
+) -> None:
+    warnings = [
+        alert("HostDiskBusy", "night-1", "warning", "disk_io"),
+        alert("LimpetBacklogGrowing", "night-1", "warning", "link"),
+    ]
+    with Channels(certs) as channels:
+        file = shipped(tmp_path / "config", channels, certs, night=True)
+        with Alertmanager(alertmanager_program, tmp_path, file) as alertmanager:
+            alertmanager.fire(*warnings)
+            for one in warnings:
+                name = one["labels"]["alertname"]
+                muted = wait_for(lambda: status(alertmanager, "mutedBy", alertname=name), 10, name)  # noqa: B023
+                assert muted == ["night"]
+            alertmanager.fire(
+                alert("HostCpuHigh", "night-1", "critical", "cpu"),
+                alert("LimpetDestinationHeld", "night-2", "critical", "link"),
+                alert("LimpetFleetSilent", None, "critical", "fleet", region="night"),
+            )
+            for name in ("HostCpuHigh", "LimpetDestinationHeld", "LimpetFleetSilent"):
+                wait_for(lambda: told(channels, alertname=name), 10, name)  # noqa: B023
+            assert not told(channels, severity="warning")
+
+            shipped(tmp_path / "config", channels, certs, night=False)
+            assert alertmanager.pid
+            subprocess.run(["kill", f"-{signal.SIGHUP}", str(alertmanager.pid)], check=True)
+            for one in warnings:
+                name = one["labels"]["alertname"]
+                wait_for(lambda: told(channels, alertname=name), 20, f"{name} in the morning")  # noqa: B023
+    assert all(message["externalURL"] == EXTERNAL_URL for message in channels.said("webhook"))

@@ -1,0 +1,136 @@
+"""The rules that ship: promtool finds nothing wrong, each alert has all its tests, and the tests can fail.
+
+`promtool test rules` runs config/prometheus/tests, as an operator would who changed a level. That its tests notice a
+changed level, a changed time and a missing gate is shown by changing them.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import rules
+from tests.support.prometheus import CONFIG
+
+ALERTS = rules.alerts()
+KINDS = {"fires", "not before", "not below", "clears", "sawtooth", "late"}
+ANNOTATIONS = {"summary", "description", "value", "threshold", "trend", "runbook_url"}
+GROUPS = {"cpu", "memory", "disk_io", "network", "disk_usage", "host", "link", "agent", "fleet"}
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_promtool_finds_nothing_wrong_with_configuration_and_rules(promtool_program: Path) -> None:
+    for what in (
+        ["config", CONFIG],
+        ["rules", "--lint=all", "--lint-fatal", *rules.RULES.glob("*.rules.yml")],
+    ):
+        done = subprocess.run(
+            [promtool_program, "check", *what], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_rule_file_is_loaded_or_named_as_off() -> None:
+    on = yaml.safe_load(CONFIG.read_text())["rule_files"]
+    off = re.findall(r"^  # - (\S+)", CONFIG.read_text(), re.MULTILINE)
+    assert {*on, *off} >= {f"rules/{path.name}" for path in rules.RULES.iterdir()}
+    assert {one for one in off if one.startswith("rules/")} == {
+        "rules/anomaly-alerts.rules.yml",
+        "rules/tiers.rules.yml",
+    }
+
+
+def test_every_test_passes(promtool_program: Path) -> None:
+    outcomes = rules.run(promtool_program, rules.TESTS.glob("*.test.yml"))
+    assert len(outcomes) > 100
+    assert {name: why for name, why in outcomes.items() if why} == {}
+
+
+def test_every_alert_has_a_test_of_each_kind() -> None:
+    tested = rules.tests_of_alerts()
+    assert {alert: KINDS - tested.get(alert, set()) for alert in ALERTS} == {alert: set() for alert in ALERTS}
+    assert tested.keys() == ALERTS.keys()
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_has_labels_annotations_hysteresis_and_a_runbook(alert: str) -> None:
+    rule = ALERTS[alert]
+    name, labels = rule["alert"], rule["labels"]
+    assert labels["severity"] in ("warning", "critical")
+    assert labels["group"] in GROUPS
+    assert rule["annotations"].keys() == ANNOTATIONS
+    assert rule["annotations"]["runbook_url"].endswith(f"/{name}.md")
+    assert "clears" in rule["annotations"]["threshold"]
+    assert rule["keep_firing_for"]
+    runbook = (DOCS / "runbooks" / f"{name}.md").read_text()
+    assert runbook.startswith(f"# {name}\n")
+    assert "## Where to look" in runbook
+    assert "## What to do" in runbook
+
+
+def test_there_is_no_runbook_without_an_alert() -> None:
+    assert {path.stem for path in (DOCS / "runbooks").iterdir()} == {r["alert"] for r in ALERTS.values()}
+
+
+def test_every_alert_on_a_host_is_about_a_live_one() -> None:
+    ungated = {alert for alert, rule in ALERTS.items() if "limpet:live:bool" not in rule["expr"]}
+    assert {alert.split()[0] for alert in ungated} == {
+        "LimpetHostSilent",
+        "LimpetFleetSilent",
+        "LimpetClockSkewed",
+    }
+
+
+def further(rule: dict[str, Any]) -> None:
+    """Move the levels of an alert away by a half; what is compared with 0 is compared with 20."""
+
+    def moved(match: re.Match[str]) -> str:
+        number = float(match[2])
+        away = number * (1.5 if match[1].startswith(">") == (number > 0) else 1 / 1.5) if number else 20
+        return f"{match[1]} {away:g}"
+
+    rule["expr"] = re.sub(r"([<>]=?) (-?[\d.]+)(?![\w.])", moved, rule["expr"])
+
+
+def time(name: str, factor: float) -> Callable[[dict[str, Any]], None]:
+    """Change `for` or `keep_firing_for`."""
+
+    def change(rule: dict[str, Any]) -> None:
+        if found := re.fullmatch(r"(\d+)([mh])", rule.get(name, "")):
+            rule[name] = f"{int(found[1]) * (60 if found[2] == 'm' else 3600) * factor:.0f}s"
+
+    return change
+
+
+def without_gate(rule: dict[str, Any]) -> None:
+    rule["expr"] = rule["expr"].replace("and on (hostname) limpet:live:bool", "")
+
+
+SILENT = {"LimpetHostSilent critical"}  # its level is in a recorded series
+EVENTS = {"HostOomKill critical", "LimpetCollectorFailing warning stuck"}  # they have no `for`
+UNGATED = {alert for alert, rule in ALERTS.items() if "limpet:live:bool" not in rule["expr"]}
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, set[str]]] = {
+    # the change, the tests that notice it, alerts that it leaves alone
+    "level": (further, "fires", SILENT),
+    "longer": (time("for", 2.1), "fires|not before", EVENTS),
+    "shorter": (time("for", 0.4), "fires|not before", EVENTS),
+    "kept shorter": (time("keep_firing_for", 0.1), "clears", set()),
+    "ungated": (without_gate, "late", UNGATED),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_of_any_alert_fails_a_test_of_it(name: str, tmp_path: Path, promtool_program: Path) -> None:
+    change, kind, exempt = CHANGES[name]
+    folder = rules.changed(tmp_path, change)
+    outcomes = rules.run(
+        promtool_program, folder.glob("*.test.yml"), rf"^(Host|Limpet|Anomaly)\w+ .*({kind})"
+    )
+    matches = {name: rules.NAME.fullmatch(name) for name, why in outcomes.items() if why}
+    assert ALERTS.keys() - {match["alert"] for match in matches.values() if match} == exempt

@@ -1,0 +1,82 @@
+"""The rules that ship, under promtool: all test files, some of their tests, or the same of a changed copy."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.prometheus import CONFIG
+
+RULES, TESTS = CONFIG.parent / "rules", CONFIG.parent / "tests"
+NAME = re.compile(r"(?P<alert>(?:Host|Limpet|Anomaly)\w+ (?:warning|critical)(?: \w+)?): (?P<kinds>.+)")
+"""The name of a test of an alert: its name, severity and perhaps trouble, and what is tested, with commas."""
+
+
+def key(rule: dict[str, Any]) -> str:
+    """What the tests of an alert are named for."""
+    labels = rule["labels"]
+    return " ".join(
+        [rule["alert"], labels["severity"], *([labels["trouble"]] if "trouble" in labels else [])]
+    )
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """Return every alerting rule, as the file has it, by its key."""
+    files = [yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.rules.yml"))]
+    found = [rule for file in files for group in file["groups"] for rule in group["rules"] if "alert" in rule]
+    by_key = {key(rule): rule for rule in found}
+    assert len(by_key) == len(found), "two rules with the same name and labels"
+    return by_key
+
+
+def tests_of_alerts() -> dict[str, set[str]]:
+    """Return what is tested of each alert: the words behind the colon of its tests' names."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(TESTS.glob("*.test.yml")):
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            if match := NAME.fullmatch(test["name"]):
+                found.setdefault(match["alert"], set()).update(match["kinds"].split(", "))
+    return found
+
+
+def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Copy rules and tests into `folder`, each alerting rule changed; return the folder of the tests."""
+    shutil.copytree(TESTS, folder / "tests")
+    (folder / "rules").mkdir()
+    for path in RULES.glob("*.rules.yml"):
+        file = yaml.safe_load(path.read_text())
+        for group in file["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    change(rule)
+        (folder / "rules" / path.name).write_text(yaml.safe_dump(file, sort_keys=False))
+    return folder / "tests"
+
+
+def run(promtool: Path, files: Iterable[Path], only: str = "") -> dict[str, str]:
+    """Run test files, two at a time; return each test's failure by its name, empty where it passed."""
+
+    def one(path: Path) -> dict[str, str]:
+        command = [promtool, "test", "rules", f"--run={only}", "--junit=/dev/stdout", path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
+        return _outcomes(path, done.stdout, done.stderr)
+
+    with ThreadPoolExecutor(2) as pool:
+        return {name: why for found in pool.map(one, files) for name, why in found.items()}
+
+
+def _outcomes(path: Path, out: str, err: str) -> dict[str, str]:
+    assert "<testsuites" in out, f"{path}:\n{out}\n{err}"
+    document = out[out.index("<testsuites") : out.index("</testsuites>") + len("</testsuites>")]
+    return {
+        case.get("name", ""): "\n".join(part.text or part.get("message") or "failed" for part in case)
+        for case in ET.fromstring(document).iter("testcase")  # noqa: S314 - promtool's own
+    }
