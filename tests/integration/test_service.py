@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -180,6 +181,9 @@ def test_its_exposure_is_low() -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=15", str(UNIT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"exposure level for limpet.service: (\S+)", done.stdout)
+    assert found is not None
+    assert f"gives it {found[1]} " in (SYSTEMD.parents[1] / "docs" / "service.md").read_text()
 
 
 @analyze
