@@ -29,6 +29,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 DOCKERFILE = PROJECT / "packaging" / "container" / "Dockerfile"
 DATA = "/var/lib/limpet"
 
+# The first time on a machine a Debian is made, and an image of it.
+pytestmark = pytest.mark.timeout(400)
+
 # Into the image's root, as its user, with its environment and nothing else.
 ENTER = """
 import ctypes, json, os, sys

@@ -49,6 +49,8 @@ PREPARE = "\n".join(
     ]
 )
 
+# The first time on a machine a Debian is made.
+pytestmark = pytest.mark.timeout(400)
 analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
 
 
@@ -208,6 +210,7 @@ def test_systemd_says_it_is_ready_and_it_has_no_rights(host: Host) -> None:
     """Started is after the first round, so there is a buffer that a command can look at."""
     assert (host.show("ActiveState"), host.show("Type")) == ("active", "notify")
     assert "central" in host.show("StatusText")
+    assert (host.show("WatchdogUSec"), host.show("Restart")) == ("2min", "on-failure")
     folder = host.inside.path("/var/lib/limpet")
     for path in (folder, *folder.rglob("*")):
         mode = path.stat().st_mode & 0o777
