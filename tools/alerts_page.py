@@ -228,8 +228,8 @@ def _tiers(recorded: list[Rule]) -> Iterator[str]:
         series, _, kind = rule.name.partition(":")
         kinds.setdefault(kind, []).append(series)
     yield "| series | of |\n|---|---|\n"
-    for kind, series in kinds.items():
-        yield f"| `...:{kind}` | {', '.join(f'`{one}`' for one in series)} |\n"
+    for kind, those in kinds.items():
+        yield f"| `...:{kind}` | {', '.join(f'`{one}`' for one in those)} |\n"
     yield "\n"
 
 
