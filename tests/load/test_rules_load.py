@@ -2,8 +2,8 @@
 
 The series that the rules ask for are made up, as far back as they look: a day of disks, an hour and a bit of the rest,
 and of what is recorded the hours that baselines take of four weeks. A fiftieth of the hosts is in trouble. Then the groups run,
-the optional ones too, and Prometheus's own account of how long a run took is taken: the shorter one of two or more, since the
-machine has other work. What the hourly tiers read is there for some minutes only.
+the optional ones too, and Prometheus's own account of how long a run took is taken: of a run within a second, where one
+was longer because the machine had other work. What the hourly tiers read is there for some minutes only.
 
 LIMPET_RULES_HOSTS=100 asks for another number of hosts, LIMPET_RULES_ILL=1 for all of them in trouble at once.
 """
@@ -34,7 +34,13 @@ ILL = int(os.environ.get("LIMPET_RULES_ILL", "50"))
 """One of so many hosts has every alert."""
 EVERY_S = 8.0
 """How often a group is evaluated here: all of them twice within the test."""
-STAGES = (("fleet", "hosts"), ("fleet", "limpet"), ("fleet", "anomalies", "anomaly-alerts"), ("tiers",))
+STAGES = (
+    (("fleet", "hosts"), 2),
+    (("fleet", "limpet"), 2),
+    (("fleet", "anomalies", "anomaly-alerts"), 3),
+    (("tiers",), 2),
+)
+"""Files, and the evaluation from which on a group has seen what the others record."""
 LIMIT_S = 1.0
 HOUR, WEEK = 3600, 7 * 24 * 3600
 HEADERS = {
@@ -281,8 +287,8 @@ def test_every_group_is_evaluated_within_a_second(server: Prometheus, pusher: Pu
     )
 
     # Some rule files at a time: at their own intervals groups seldom meet, at this one all of them would.
-    best: dict[str, float] = {}
-    for stage in STAGES:
+    last: dict[str, float] = {}
+    for stage, from_on in STAGES:
         wanted = install(tmp_path / "rules", stage)
         at = int(time.time()) // 10 * 10
         pusher.push(present(now, at - 20, at + 1))
@@ -291,14 +297,12 @@ def test_every_group_is_evaluated_within_a_second(server: Prometheus, pusher: Pu
         assert server.pid is not None
         os.kill(server.pid, signal.SIGHUP)
 
-        def measured(wanted: set[str] = wanted) -> bool:
+        def measured(wanted: set[str] = wanted, from_on: int = from_on) -> bool:
             found = groups(server)
             for name in wanted & found.keys():
-                if (
-                    found[name]["iterations_total"] >= 2
-                ):  # the first one has not seen what other groups record
-                    best[name] = min(best.get(name, 1e9), found[name]["last_duration_seconds"])
-            return wanted <= best.keys() and all(best[name] < LIMIT_S for name in wanted)
+                if found[name]["iterations_total"] >= from_on:
+                    last[name] = found[name]["last_duration_seconds"]
+            return wanted <= last.keys() and all(last[name] < LIMIT_S for name in wanted)
 
         with suppress(AssertionError):  # told below, with all figures
             wait_for(measured, 4 * EVERY_S, f"evaluations of {stage} within a second")
@@ -308,6 +312,6 @@ def test_every_group_is_evaluated_within_a_second(server: Prometheus, pusher: Pu
     }
     assert wrong == {}
     print(f"\n{HOSTS} hosts, {series:.0f} series, {appended:.0f} samples loaded in {loaded:.0f} s")
-    for name, seconds in sorted(best.items(), key=lambda item: -item[1]):
+    for name, seconds in sorted(last.items(), key=lambda item: -item[1]):
         print(f"{name:22} {seconds * 1000:6.0f} ms")
-    assert {name: seconds for name, seconds in best.items() if seconds >= LIMIT_S} == {}
+    assert {name: seconds for name, seconds in last.items() if seconds >= LIMIT_S} == {}
