@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 SOURCES := agent buffer dashboards tests tools
-.PHONY: help run test check fmt bench dashboards dist lock clean
+.PHONY: help run test check fmt bench dashboards dist deb lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,6 +43,9 @@ dashboards: .venv/.ready ## make the dashboards' JSON, their page and its pictur
 dist: .venv/.ready ## build the sdist and the wheel into dist/
 	@rm -rf dist build
 	@$(PY) -m build --no-isolation --outdir dist .
+
+deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 for the other architecture)
+	@$(PY) -m tools.deb $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION))
 
 lock: .venv/.ready ## resolve all dependencies anew into requirements/
 	@sh tools/lock.sh $(PY)

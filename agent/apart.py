@@ -23,7 +23,7 @@ class Apart(Generic[T]):
     """The threads, one for each key that there was."""
 
     def __init__(self, patience: float) -> None:
-        self._patience = patience
+        self.patience = patience
         self._queues: dict[str, SimpleQueue[Job[T] | None]] = {}
         self._ended: SimpleQueue[Done[T]] = SimpleQueue()
         self._awaited: set[str] = set()
@@ -45,7 +45,7 @@ class Apart(Generic[T]):
     def ended(self) -> list[Done[T]]:
         """Return the jobs that ended, after waiting a little for those that were begun just now."""
         found: list[Done[T]] = []
-        until = perf_counter() + self._patience
+        until = perf_counter() + self.patience
         while True:
             try:
                 done = self._ended.get(self._awaited != set(), timeout=max(0.0, until - perf_counter()))
@@ -53,9 +53,17 @@ class Apart(Generic[T]):
                 break
             found.append(done)
             self._awaited.discard(done.key)
-            (self._slow.add if done.seconds >= self._patience else self._slow.discard)(done.key)
+            (self._slow.add if done.seconds >= self.patience else self._slow.discard)(done.key)
         self._awaited.clear()  # they have been waited for: who is not there now comes when it comes
         return found
+
+    def forget(self, key: str) -> None:
+        """End the thread of a key, as soon as it is not in a job; what that returns comes all the same."""
+        queue = self._queues.pop(key, None)
+        if queue is not None:
+            queue.put(None)
+            self._awaited.discard(key)
+            self._slow.discard(key)
 
     def close(self) -> None:
         """End the threads that are not in a job; the others are left to end with the process."""

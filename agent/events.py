@@ -10,6 +10,12 @@ class Event(StrEnum):
 
     STARTED = "agent.started"
     """info: collecting and sending have begun."""
+    RELOADED = "agent.reloaded"
+    """info: SIGHUP, and the configuration is applied; `changed` has the sections that are different."""
+    RELOAD_REFUSED = "agent.reload_refused"
+    """error: SIGHUP, and nothing is applied; `problems` has everything that is wrong, and what to do."""
+    THREAD_STUCK = "agent.thread_stuck"
+    """error: the schedule or a sender does not come back; systemd is told nothing, so that it restarts the agent."""
     STOPPING = "agent.stopping"
     """info: a signal asked for the end; `series_end` says whether the host's series end with it."""
     STOPPED = "agent.stopped"

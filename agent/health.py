@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from agent import __version__
 from agent.collectors.metric import Labels, Metric, Sample
 from agent.schedule import Schedule
-from agent.sender.lane import Lane
+from agent.sender.report import LaneStats
 from agent.watched import Watched
 from buffer.buffer import Buffer
 
@@ -130,12 +130,13 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 def build(
     buffer: Buffer,
-    max_size: int,
-    lanes: Sequence[Lane],
+    destinations: Callable[[], Mapping[str, LaneStats]],
     schedule: Callable[[], Schedule],
     wall: Callable[[], float] = time.time,
 ) -> Callable[[float], list[Sample]]:
-    """Return the collector.  `schedule` is asked at each run, because it holds this collector itself."""
+    """Return the collector.  At each run it asks for the destinations, which can change, and for the schedule, which
+    holds this collector itself.
+    """
     info: Labels = (("python", platform.python_version()), ("version", __version__))
     started = round(wall(), 2)
 
@@ -147,7 +148,7 @@ def build(
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),
-            Sample("limpet_buffer_max_bytes", float(max_size)),
+            Sample("limpet_buffer_max_bytes", float(buffer.max_size)),
             Sample("limpet_buffer_appended_samples_total", float(log.end)),
             Sample("limpet_buffer_missed_samples_total", float(log.missed)),
             Sample("limpet_buffer_append_failures_total", float(plan.append_failures)),
@@ -163,8 +164,8 @@ def build(
             if isinstance(each.collect, Watched):
                 samples += _unread(each.collect, now_mono)
         now = wall()
-        for lane in lanes:
-            samples += _destination(buffer, lane, now)
+        for name, stats in destinations().items():
+            samples += _destination(buffer, name, stats, now)
         return samples
 
     return collect
@@ -179,11 +180,11 @@ def _unread(watched: Watched, now: float) -> list[Sample]:
     return samples
 
 
-def _destination(buffer: Buffer, lane: Lane, now: float) -> list[Sample]:
-    cursor, stats = buffer.cursors[lane.name], lane.stats
+def _destination(buffer: Buffer, name: str, stats: LaneStats, now: float) -> list[Sample]:
+    cursor = buffer.cursors[name]
     ledger, oldest = cursor.ledger, cursor.oldest_pending_ms()
     end = buffer.log.end
-    labels: Labels = (("destination", lane.name),)
+    labels: Labels = (("destination", name),)
     values = {
         "appended_samples_total": end - ledger.start,
         "delivered_samples_total": ledger.delivered,
@@ -196,11 +197,11 @@ def _destination(buffer: Buffer, lane: Lane, now: float) -> list[Sample]:
         "wire_bytes_total": stats.wire_bytes,
         "send_seconds_total": round(stats.send_seconds_total, 3),
     }
-    samples = [Sample(f"limpet_destination_{name}", float(value), labels) for name, value in values.items()]
+    samples = [Sample(f"limpet_destination_{what}", float(value), labels) for what, value in values.items()]
     if (skew := stats.clock_skew) is not None:
         samples.append(Sample("limpet_destination_clock_skew_seconds", round(skew, 1) + 0.0, labels))
     for reason in dict.fromkeys((*REASONS, *ledger.dropped)):
-        labelled: Labels = (("destination", lane.name), ("reason", reason))
+        labelled: Labels = (("destination", name), ("reason", reason))
         count = float(ledger.dropped.get(reason, 0))
         samples.append(Sample("limpet_destination_dropped_samples_total", count, labelled))
     return samples

@@ -3,6 +3,8 @@
 Importing this module is how structlog gets imported, without two modules that cost memory and that
 `limpet run` does not need: rich, where it is installed (4 MB), and asyncio (1.7 MB).
 
+Where standard error is systemd's journal, each line begins with its priority (`<4>`), which the journal takes off.
+
 Promise: logging never raises, and nobody waits for it longer than PATIENCE_MS. Where standard error cannot be
 written (a full disk, a reader that went away or reads nothing, none at all) the line is lost, and nothing else is.
 """
@@ -14,6 +16,7 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, TextIO, cast
@@ -66,18 +69,43 @@ class _StandardError:
         return os.isatty(self._fd)
 
 
+PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+"""As syslog(3) counts them."""
+
+
+def is_journal(fd: int, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether what is written there goes to the journal; see JOURNAL_STREAM in systemd.exec(5)."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _with_priority(render: Callable[..., Any]) -> Callable[..., str]:
+    """Rendered, and in front of it the priority, for the journal (sd-daemon(3))."""
+
+    def line(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+        priority = PRIORITIES.get(event["level"], 6)
+        return f"<{priority}>{render(logger, name, event)}"
+
+    return line
+
+
 def configure(level: str, style: str, out: TextIO | None = None) -> None:
     """Log from `level` on, as "json" or "console"; "auto" is console on a terminal."""
+    journal = out is None and is_journal(2)
     out = out or cast("TextIO", _StandardError())
     console = style == "console" or (style == "auto" and out.isatty())
+    render: Callable[..., Any] = (
+        structlog.dev.ConsoleRenderer(colors=out.isatty()) if console else structlog.processors.JSONRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=out.isatty())
-            if console
-            else structlog.processors.JSONRenderer(),
+            _with_priority(render) if journal else render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(out),

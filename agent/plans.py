@@ -9,7 +9,7 @@ from agent import own
 from agent.collectors import COLLECTORS, HostPaths
 from agent.config import Config, Planned, ScrapeOptions, TextfileOptions
 from agent.mask import Mask, MaskedColumns
-from agent.schedule import Plan
+from agent.plan import Plan
 from agent.sender.events import Logger
 from agent.series import Columns
 from agent.watched import Watched
@@ -31,7 +31,7 @@ def plans(
 def _plans(
     one: Planned, host: Mapping[str, str], log: Logger, mask: Mask, paths: HostPaths
 ) -> Iterator[Plan]:
-    hostname = host["hostname"]
+    hostname, labels = host["hostname"], dict(host)
     if isinstance(one.options, ScrapeOptions):
         yield from _targets(one, one.options, host, log, mask)
     elif isinstance(one.options, TextfileOptions):
@@ -39,17 +39,44 @@ def _plans(
 
         assert one.options.directory is not None
         textfile = Textfile(one.options.directory, host, log, mask.words)
-        yield Plan(one.name, textfile, MaskedColumns(mask), one.interval, one.timeout, hostname)
+        yield Plan(
+            one.name,
+            textfile,
+            MaskedColumns(mask),
+            one.interval,
+            one.timeout,
+            hostname,
+            made_of=(one.options, labels, mask),
+            shown_as=mask,
+        )
     elif one.name in COLLECTORS:
         kind = COLLECTORS[one.name]
         run = Watched(one.name, partial(kind.build, one.options), one.timeout, paths, mask, log)
-        yield Plan(one.name, run, Columns(kind.metrics, host), one.interval, one.timeout, hostname)
+        yield Plan(
+            one.name,
+            run,
+            Columns(kind.metrics, host),
+            one.interval,
+            one.timeout,
+            hostname,
+            made_of=(one.options, one.timeout, paths, mask),
+            shown_as=labels,
+        )
     else:
         found = own.find(one.name)
         assert found is not None  # the configuration was read with it
         run = Watched(one.name, partial(own.collect, found, one.options), one.timeout, paths, mask, log)
         columns = own.OwnColumns(found.metrics, host)
-        yield Plan(one.name, run, columns, one.interval, one.timeout, hostname)
+        yield Plan(
+            one.name,
+            run,
+            columns,
+            one.interval,
+            one.timeout,
+            hostname,
+            made_of=(found, one.options, one.timeout, paths, mask),
+            shown_as=labels,
+        )
 
 
 def _targets(
@@ -68,4 +95,14 @@ def _targets(
         scrape = Scrape(target, host, timeout, log, relabel, words=mask.words)
         name = f"{one.name}/{target.job}/{target.instance}"
         columns = MaskedColumns(mask)
-        yield Plan(name, scrape, columns, interval, timeout + LOOKUP, host["hostname"], apart=True)
+        yield Plan(
+            name,
+            scrape,
+            columns,
+            interval,
+            timeout + LOOKUP,
+            host["hostname"],
+            apart=True,
+            made_of=(target, timeout, dict(host), mask),
+            shown_as=mask,
+        )

@@ -1,12 +1,16 @@
-"""The process: opens the buffer, starts the schedule and the lanes, waits for a signal, and stops.
+"""The process: opens the buffer, starts the schedule and the lanes, waits for signals, reloads, and stops.
 
-Promises: signals are waited for, never handled, so nothing runs in between.  SIGTERM, SIGINT and
-SIGHUP stop within five seconds whatever a receiver does: no new round, what was collected is on disk,
-one bounded last try to send, the lock is released; the cursors keep the rest.  A thread that dies of a
-defect ends the process with status 1.  Meanwhile this thread syncs the buffer every `sync_interval`.
+Promises: signals are waited for, never handled, so nothing runs in between.  Meanwhile this thread syncs the buffer
+every `sync_interval`, and tells systemd how it goes (`agent.notify`).
 
-SIGTERM and SIGINT also end the host's series, if it is no restart (`agent.restart`): a marker for each is on
-disk before the last try.  SIGHUP, a defect, and what cannot be caught do not end them.
+SIGTERM and SIGINT stop within five seconds whatever a receiver does: no new round, what was collected is on disk,
+one bounded last try to send, the lock is released; the cursors keep the rest.  They also end the host's series, if it
+is no restart (`agent.restart`): a marker for each is on disk before the last try.  A defect, and what cannot be
+caught, do not end them.  A thread that dies of a defect ends the process with status 1.
+
+SIGHUP reads the configuration again.  A bad one is told, with everything that is wrong, and nothing of it is applied.  A
+good one is applied as a whole: nothing waits for that, not even a receiver that hangs, no tick is missed, and no sample
+is lost.  Only `data_dir` cannot change.  Where the terminal that the agent was started on is gone, SIGHUP stops it.
 """
 
 from __future__ import annotations
@@ -16,25 +20,31 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent import __version__, health, log, mask, restart
 from agent.collectors import COLLECTORS
-from agent.config import Config
+from agent.config import Config, ConfigErrors, Loaded, RemoteWrite
 from agent.events import Event
+from agent.notify import Notify
+from agent.plan import Plan
 from agent.plans import plans as configured
-from agent.schedule import Plan, Schedule, SystemClock
-from agent.sender.lane import open_lane, stop_all
+from agent.schedule import Schedule, SystemClock
+from agent.sender.lane import Lane, open_lane
+from agent.sender.lanes import Lanes
+from agent.sender.report import LaneStats
 from agent.series import Columns, host_labels
 from buffer.buffer import Buffer, Tell
 from buffer.errors import LimpetError
 from buffer.quarantine import Quarantine
 
-STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-ENDING_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
 LAST_TRY = 2.0
 LAST_ROUND = 1.0
+LOOK_EVERY = 0.05
+"""Seconds between two looks at what is changing."""
 HEALTH = "limpet"
 QUARANTINE_SHARE = 8
 """The quarantine's own limit is this part of the buffer's."""
@@ -46,75 +56,175 @@ class Agent:
     Raises LimpetError where the buffer is in use, of a newer format, or cannot be opened.
     """
 
-    def __init__(self, config: Config, logger: Any) -> None:
-        self._log = logger
-        self.died = False
-        limits = config.buffer
+    def __init__(self, config: Config, logger: Any, notify: Notify) -> None:
+        self._config, self._log, self._notify = config, logger, notify
+        self._died = self._failing = self._is_changing = False
+        self._on_terminal = os.isatty(2)
         self.buffer = open_buffer(config, self._tell)
-        clock = SystemClock()
-        quarantine = Quarantine(config.data_dir, limits.max_size // QUARANTINE_SHARE)
-        labels = host_labels(config)
-        self.lanes = [
-            open_lane(
-                to,
-                self.buffer.cursors[to.name],
-                self.buffer,
-                quarantine,
-                __version__,
-                logger,
-                from_boot=frozenset(COLLECTORS),
-                labels=labels,
-            )
-            for to in config.remote_write
-        ]
-        masked = mask.load(config.data_dir, config.mask)
-        plans = configured(config, labels, logger, masked)
-        own = health.build(self.buffer, limits.max_size, self.lanes, lambda: self.schedule)
-        columns = Columns(health.METRICS, labels)
-        interval, timeout = config.collect.interval, config.collect.timeout
-        plans.append(Plan(HEALTH, own, columns, interval, timeout, labels["hostname"]))
-        self.schedule = Schedule(plans, self.buffer, boot_id(), logger, clock)
+        self._quarantine = Quarantine(config.data_dir, _quarantine_size(config))
+        self._mask = mask.load(config.data_dir, config.mask)
+        self.lanes = Lanes(self._open_lane)
+        self._health = health.build(self.buffer, lambda: self.lanes.stats, lambda: self.schedule)
+        plans = self._plans(config, host_labels(config), self._mask)
+        self.schedule = Schedule(plans, self.buffer, boot_id(), logger, SystemClock())
 
-    def run(self, sync_interval: float) -> int:
-        """Run until a signal comes; return the exit status.  The caller has blocked the signals."""
+    def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: LaneStats) -> Lane:
+        return open_lane(
+            to,
+            self.buffer.cursors[to.name],
+            self.buffer,
+            self._quarantine,
+            __version__,
+            self._log,
+            from_boot=frozenset(COLLECTORS),
+            labels=labels,
+            stats=stats,
+        )
+
+    def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
+        own = Plan(
+            HEALTH,
+            self._health,
+            Columns(health.METRICS, labels),
+            config.collect.interval,
+            config.collect.timeout,
+            labels["hostname"],
+            made_of=self._health,
+            shown_as=labels,
+        )
+        return [*configured(config, labels, self._log, masked), own]
+
+    def run(self, load: Callable[[], Loaded]) -> int:
+        """Run until a signal comes; return the exit status.  The caller has blocked the signals.
+
+        `load` reads the configuration again.
+        """
         threading.excepthook = self._thread_died
         self.schedule.start()
-        for lane in self.lanes:
-            lane.start()
-        self._log.info(
-            Event.STARTED,
-            version=__version__,
-            pid=os.getpid(),
-            destinations=[lane.name for lane in self.lanes],
-        )
-        failing = False
-        while (received := signal.sigtimedwait(STOP_SIGNALS, sync_interval)) is None:
-            failing = self._sync(failing)
-        number = signal.Signals(received.si_signo)
+        self.lanes.want(self._config.remote_write, host_labels(self._config))
+        self._log.info(Event.STARTED, version=__version__, pid=os.getpid(), destinations=self.lanes.names)
+        number = self._wait(load)
         begun = time.monotonic()
-        series_end = number in ENDING_SIGNALS and not self.died and restart.series_end()
+        self._notify.stopping()
+        series_end = not self._died and restart.series_end()
         self._log.info(Event.STOPPING, signal=number.name, series_end=series_end)
         self.schedule.stop(LAST_ROUND, series_end=series_end)
-        self._sync(failing)
-        stop_all(self.lanes, LAST_TRY)
+        self._sync()
+        self.lanes.stop(LAST_TRY)
         try:
             self.buffer.close()
         except OSError as error:
             self._log.error(Event.SYNC_FAILED, error=str(error))
         self._log.info(Event.STOPPED, seconds=round(time.monotonic() - begun, 2))
-        return 1 if self.died else 0
+        self._notify.close()
+        return 1 if self._died else 0
+
+    def _wait(self, load: Callable[[], Loaded]) -> signal.Signals:
+        """Do what is due until a signal asks for the end, and return that."""
+        now = time.monotonic()
+        sync_at, tell_at, is_ready = now + self._config.buffer.sync_interval, now, False
+        while True:
+            looks = self._is_changing or (not is_ready and self._notify.is_heard)
+            patience = min(sync_at, tell_at if is_ready else sync_at) - time.monotonic()
+            received = signal.sigtimedwait(
+                SIGNALS, max(0.0, min(patience, LOOK_EVERY) if looks else patience)
+            )
+            if received is not None:
+                number = signal.Signals(received.si_signo)
+                if number in STOP_SIGNALS or (self._on_terminal and not os.isatty(2)):
+                    return number
+                self._reload(load)
+            if self._is_changing:
+                self._look()
+            if (now := time.monotonic()) >= sync_at:
+                self._sync()
+                sync_at = time.monotonic() + self._config.buffer.sync_interval
+            if not is_ready and self.schedule.is_ready:
+                is_ready = True
+                self._notify.ready(self._status())
+            elif is_ready and now >= tell_at:
+                self._tell_alive()
+                tell_at = now + self._notify.every
+
+    def _reload(self, load: Callable[[], Loaded]) -> None:
+        """Read the configuration again and apply it, or say what is wrong with it."""
+        self._notify.reloading()
+        try:
+            loaded = load()
+            changed = self._apply(loaded.config)
+        except LimpetError as error:
+            every = (
+                [p.told(error.where) for p in error.problems]
+                if isinstance(error, ConfigErrors)
+                else [str(error)]
+            )
+            self._log.error(Event.RELOAD_REFUSED, problems=every)
+            self._notify.ready(f"the configuration was not reloaded: {every[0]}")
+            return
+        for warning in loaded.warnings:
+            self._log.warning(Event.CONFIG_WARNING, text=warning)
+        self._log.info(Event.RELOADED, changed=changed, destinations=self.lanes.names)
+        self._notify.ready(self._status())
+
+    def _apply(self, config: Config) -> list[str]:
+        """Apply a configuration; return the names of what is different.  Raises LimpetError; all is then as it was."""
+        was = self._config
+        if os.path.realpath(config.data_dir) != os.path.realpath(was.data_dir):
+            do = (
+                f"Restart the agent for that, or leave it at {was.data_dir}: nothing of this file is applied."
+            )
+            raise LimpetError("data_dir", "the buffer cannot move while the agent runs", do)
+        labels = host_labels(config)
+        masked = self._mask if config.mask == was.mask else mask.load(was.data_dir, config.mask)
+        plans = self._plans(config, labels, masked)
+        try:
+            self.buffer.configure(**_limits(config))
+        except OSError as error:
+            raise _unusable(config, error) from None
+        # From here on nothing can fail.
+        if config.log != was.log:
+            log.configure(config.log.level, config.log.format)
+        self._quarantine.limit(_quarantine_size(config))
+        self._config, self._mask, self._is_changing = config, masked, True
+        self.schedule.adopt(plans)
+        self.lanes.want(config.remote_write, labels)
+        return [key for key in config.__struct_fields__ if getattr(config, key) != getattr(was, key)]
+
+    def _look(self) -> None:
+        """Go on with a reload; when it is over, let go of what it has replaced."""
+        self.lanes.look()
+        if not self.lanes.is_changing and not self.schedule.is_changing:
+            self._is_changing = False
+            gc.unfreeze()
+            settle_memory()
+
+    def _status(self) -> str:
+        """One line for `systemctl status`."""
+        told = []
+        for name in self.lanes.names:
+            cursor = self.buffer.cursors[name]
+            told.append(f"{name} {cursor.ledger.state}, {cursor.pending()} samples wait")
+        return "; ".join(told) or "collecting, without a destination"
+
+    def _tell_alive(self) -> None:
+        """Say that all is well, but for a thread that does not come back: whoever watches then restarts the agent."""
+        overdue = max(self.schedule.overdue(), self.lanes.overdue())
+        if self._notify.watchdog is not None and overdue > self._notify.watchdog:
+            self._log.error(Event.THREAD_STUCK, seconds=round(overdue, 1))
+        else:
+            self._notify.alive(self._status())
 
     def _tell(self, what: str, **fields: object) -> None:
         event = Event(f"buffer.{what}")
         (self._log.info if event is Event.THINNED else self._log.warning)(event, **fields)
 
-    def _sync(self, failing: bool) -> bool:
+    def _sync(self) -> None:
         try:
             self.buffer.sync()
+            self._failing = False
         except OSError as error:
-            (self._log.debug if failing else self._log.error)(Event.SYNC_FAILED, error=str(error))
-            return True
-        return False
+            (self._log.debug if self._failing else self._log.error)(Event.SYNC_FAILED, error=str(error))
+            self._failing = True
 
     def _thread_died(self, args: threading.ExceptHookArgs) -> None:
         self._log.critical(
@@ -122,31 +232,41 @@ class Agent:
             thread=args.thread.name if args.thread else None,
             exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
         )
-        self.died = True
+        self._died = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _quarantine_size(config: Config) -> int:
+    return config.buffer.max_size // QUARANTINE_SHARE
+
+
+def _limits(config: Config) -> dict[str, Any]:
+    limits = config.buffer
+    return {
+        "destinations": [to.name for to in config.remote_write],
+        "start_now": [to.name for to in config.remote_write if to.start == "now"],
+        "max_size": limits.max_size,
+        "min_free": limits.min_free_space.on,
+        "segment_size": limits.segment_size,
+        "on_full": limits.on_full,
+        "forget_after": limits.forget_after,
+    }
+
+
+def _unusable(config: Config, error: OSError) -> LimpetError:
+    return LimpetError(
+        "data_dir",
+        f"{config.data_dir} cannot be used: {(error.strerror or str(error)).lower()}",
+        "Check that the folder can be written by this user, and that the volume has room.",
+    )
 
 
 def open_buffer(config: Config, tell: Tell) -> Buffer:
     """Open the configured buffer for writing.  Raises LimpetError."""
-    limits = config.buffer
     try:
-        return Buffer(
-            config.data_dir,
-            [to.name for to in config.remote_write],
-            max_size=limits.max_size,
-            min_free=limits.min_free_space.on,
-            segment_size=limits.segment_size,
-            on_full=limits.on_full,
-            forget_after=limits.forget_after,
-            start_now=[to.name for to in config.remote_write if to.start == "now"],
-            tell=tell,
-        )
+        return Buffer(config.data_dir, tell=tell, **_limits(config))
     except OSError as error:
-        raise LimpetError(
-            "data_dir",
-            f"{config.data_dir} cannot be used: {(error.strerror or str(error)).lower()}",
-            "Check that the folder can be written by this user, and that the volume has room.",
-        ) from None
+        raise _unusable(config, error) from None
 
 
 def boot_id() -> str:
@@ -160,16 +280,24 @@ def boot_id() -> str:
         return f"{int(psutil.boot_time()):032x}"
 
 
-def run(config: Config, warnings: Sequence[str] = ()) -> int:
-    """`limpet run`: collect, keep and send until a signal comes; return the exit status."""
-    # Before any thread starts: they inherit the mask, so that only `sigtimedwait` sees the signals.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    log.configure(config.log.level, config.log.format)
-    logger = log.get()
-    for warning in warnings:
-        logger.warning(Event.CONFIG_WARNING, text=warning)
-    agent = Agent(config, logger)
-    # What is loaded by now stays: the collector of cycles need not look at it again.
+def settle_memory() -> None:
+    """What is loaded by now stays: the collector of cycles need not look at it again."""
     gc.collect()
     gc.freeze()
-    return agent.run(config.buffer.sync_interval)
+
+
+def run(loaded: Loaded, load: Callable[[], Loaded]) -> int:
+    """`limpet run`: collect, keep and send until a signal comes; return the exit status.
+
+    `load` reads the configuration again.  Raises LimpetError.
+    """
+    config = loaded.config
+    # Before any thread starts: they inherit the mask, so that only `sigtimedwait` sees the signals.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    log.configure(config.log.level, config.log.format)
+    logger = log.get()
+    for warning in loaded.warnings:
+        logger.warning(Event.CONFIG_WARNING, text=warning)
+    agent = Agent(config, logger, Notify())
+    settle_memory()
+    return agent.run(load)

@@ -15,6 +15,9 @@ Promises:
 - The ticks of one instant are one record, or as few as hold them where they are very many series.
 - A series that was in a collector's last stored tick and is not in this one ends: a stale marker for it
   is in the same record (`agent.series`).  A run that fails or hangs ends nothing.
+- `adopt` puts other plans in place between two rounds, without a missed tick: what stays the same goes on, what is
+  changed goes on as `agent.plan` says, and the series of what is there no more end.  One whose run is under way
+  keeps its place until that has ended or is left behind.
 - `stop` can end all series: their markers are then the last record, behind their last ticks and at no
   time of the grid, and the ticks of the next process come behind them.
 """
@@ -23,18 +26,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from agent import grid
 from agent.apart import Apart
 from agent.events import Event
+from agent.plan import Plan
+from agent.pulse import Pulse
 from agent.sender.events import Logger
 from agent.series import Collected, gone, markers
 from agent.workers import Done, Job, Workers
 from buffer.errors import BufferFull
-from buffer.model import ENDED, Instant, Series, Tick
+from buffer.model import ENDED, Instant, Tick
 
 PATIENCE = 0.25
 RECORD_SAMPLES = 1 << 14
@@ -71,65 +77,25 @@ class Sink(Protocol):
         """Return the wall time and the size of the group's last tick."""
 
 
-class Plan:
-    """One collector's place in the schedule, and what became of its runs.
-
-    `columns` turns what `collect` returns into what is stored. One that is `apart` waits for others.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        collect: Callable[[float], Any],
-        columns: Callable[[Any], Collected],
-        interval: float,
-        timeout: float,
-        hostname: str,
-        *,
-        apart: bool = False,
-    ) -> None:
-        self.name, self.collect, self.columns, self.apart = name, collect, columns, apart
-        self.interval_ms = round(interval * 1000)
-        self.timeout = timeout
-        self.offset_ms = grid.offset(hostname, self.interval_ms)
-        self.next_ms = 0
-        self.running: tuple[Instant, float] | None = None
-        self.stored: Instant | None = None
-        self.live: tuple[Series, ...] = ()  # of the tick that was stored last
-        self.timed_out = self.failing = False
-        self.timeouts = self.failures = 0
-        self.seconds = 0.0
-
-    def run(self, now: float) -> Collected:
-        """Collect: the whole of a run, so that nothing it returns can raise anywhere else."""
-        return self.columns(self.collect(now))
-
-    def problem(self) -> str | None:
-        """What the last run found to be wrong without failing for it: a target that is down, say."""
-        found: str | None = getattr(self.collect, "error", None)
-        return found
-
-    def unread(self) -> tuple[str, ...]:
-        """What the last run could not read of many, each with the reason."""
-        troubles = getattr(self.collect, "troubles", {}).values()
-        return tuple(f"{trouble.kind} {trouble.name}: {trouble.why}" for trouble in troubles)
-
-
 class Schedule:
     """Runs the plans on a thread of its own, from `start` to `stop`."""
 
     def __init__(self, plans: Sequence[Plan], sink: Sink, boot_id: str, log: Logger, clock: Clock) -> None:
         self._plans = {plan.name: plan for plan in plans}
         self._sink, self._boot_id, self._log, self._clock = sink, boot_id, log, clock
-        self._stop, self._series_end = threading.Event(), False
+        self._wake, self._stopping, self._series_end = threading.Event(), False, False
+        self._adopted: deque[dict[str, Plan]] = deque()
+        self._wanted: dict[str, Plan] = {}  # while something of it is not in place
+        self._in_a_run: dict[str, Plan] = {}
         self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
         self.append_failures = 0
         self._failing = False
+        self.is_ready = False
+        """Whether the first round is over: what was due is stored, or the disk has refused it."""
+        self._pulse = Pulse(clock.monotonic)
         if plans:
-            shortest = min(plan.interval_ms for plan in plans)
-            patience = min(PATIENCE, shortest / 4000)
-            self._workers: Workers[Collected] = Workers(patience)
-            self._apart: Apart[Collected] = Apart(patience)
+            self._workers: Workers[Collected] = Workers(self._patience())
+            self._apart: Apart[Collected] = Apart(self._patience())
 
     @property
     def plans(self) -> Sequence[Plan]:
@@ -146,18 +112,40 @@ class Schedule:
 
         With `series_end` all series end behind it.
         """
-        self._series_end = series_end
-        self._stop.set()
+        self._series_end, self._stopping = series_end, True
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(within)
 
+    def adopt(self, plans: Sequence[Plan]) -> None:
+        """Run these from the next round on.  There must have been plans from the start, and there must be some."""
+        self._adopted.append({plan.name: plan for plan in plans})
+        self._wake.set()
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether something that was adopted is not in place yet."""
+        return bool(self._adopted or self._wanted)
+
+    def overdue(self) -> float:
+        """Return for how many seconds the schedule should have been back from whatever it is doing."""
+        return self._pulse.overdue() if self._thread.is_alive() else 0.0
+
+    def _patience(self) -> float:
+        return min(PATIENCE, min(plan.interval_ms for plan in self._plans.values()) / 4000)
+
     def _run(self) -> None:
         self._begin()
-        while not self._stop.is_set():
+        while not self._stopping:
             self._settle([*self._workers.ended(), *self._apart.ended()])
             self._round()
             self._leave_behind()
-            self._stop.wait(self._pause())
+            self._take_over()
+            self.is_ready, pause = True, self._pause()
+            self._pulse.back_in(pause)
+            self._wake.wait(pause)
+            self._wake.clear()
+            self._pulse.back_in(0)
         if self._series_end:
             self._end_all()
         self._workers.close()
@@ -208,7 +196,8 @@ class Schedule:
             plan.next_ms = self._following(plan, now_ms)
             if plan.running is None:
                 plan.running = Instant(at_ms, int(mono * 1000), self._boot_id), mono
-                jobs[plan.apart].append(Job(plan.name, partial(plan.run, mono)))
+                self._in_a_run[plan.key] = plan
+                jobs[plan.apart].append(Job(plan.key, partial(plan.run, mono)))
         self._apart.begin(jobs[True])
         ended = self._workers.run(jobs[False]) if jobs[False] else []
         self._settle([*ended, *self._apart.ended()])
@@ -226,7 +215,9 @@ class Schedule:
         ticks: dict[Instant, list[Tick]] = {}
         missed: dict[Instant, int] = {}
         for done in ended:
-            plan = self._plans[done.key]
+            plan = self._in_a_run.pop(done.key)
+            if self._plans.get(plan.name) is not plan:
+                continue  # it was left behind, and another is in its place
             assert plan.running is not None  # a job is started with it
             instant, _ = plan.running
             late, plan.running, plan.timed_out, plan.seconds = plan.timed_out, None, False, done.seconds
@@ -242,7 +233,7 @@ class Schedule:
                 series, values = done.result
                 of_instant = ticks.setdefault(instant, [])
                 of_instant.append(Tick(instant, plan.name, series, values))
-                if no_more := gone(plan.live, series):
+                if not plan.begins and (no_more := gone(plan.live, series)):
                     of_instant.append(markers(instant, plan.name, no_more))
                 missed[instant] = missed.get(instant, 0) + self._missed(plan, instant)
         for instant in ticks:
@@ -250,12 +241,12 @@ class Schedule:
 
     def _missed(self, plan: Plan, at: Instant) -> int:
         # What the log knows of an earlier process can begin with the markers at its end.
-        last, stored = self._sink.last(plan.name) or self._sink.last(plan.name + ENDED), plan.stored
+        last, since = self._sink.last(plan.name) or self._sink.last(plan.name + ENDED), plan.since
         if last is None:
             return 0
-        if stored is None:  # the last one is of an earlier process: only the wall clock knows
+        if since is None:  # the last one is of an earlier process: only the wall clock knows
             return grid.skipped(last[0], at.wall_ms, plan.interval_ms) * last[1]
-        gap, elapsed = at.wall_ms - stored.wall_ms, at.mono_ms - stored.mono_ms
+        gap, elapsed = at.wall_ms - since.wall_ms, at.mono_ms - since.mono_ms
         return grid.skipped_in(gap, elapsed, plan.interval_ms) * last[1]
 
     def _append(self, ticks: Sequence[Tick], missed: int) -> None:
@@ -282,17 +273,60 @@ class Schedule:
         else:
             for tick in ticks:
                 if (plan := self._plans.get(tick.group)) is not None:  # else they are markers
-                    plan.stored, plan.live = tick.at, tick.series
+                    plan.keep(tick.at, tick.series)
             if filled and self._failing:
                 self._failing = False
                 self._log.info(Event.APPEND_RECOVERED)
 
+    def _take_over(self) -> None:
+        """Put what was adopted in place, as far as what it replaces is not in a run."""
+        while self._adopted:
+            self._wanted = self._adopted.popleft()
+        if not self._wanted:
+            return
+        at = Instant(int(self._clock.wall() * 1000), int(self._clock.monotonic() * 1000), self._boot_id)
+        plans: dict[str, Plan] = {}
+        over: list[Plan] = []
+        complete = True
+        for name in dict.fromkeys((*self._wanted, *self._plans)):
+            new, old = self._wanted.get(name), self._plans.get(name)
+            if old is not None and new is not None and new.does_as(old):
+                plans[name] = old
+            elif old is not None and old.running and not old.timed_out:
+                plans[name], complete = old, False
+            elif new is None:
+                assert old is not None  # it is in one of the two
+                over.append(old)
+            else:
+                plans[name] = new
+                self._begin_in_place(new, old, at)
+        self._plans = plans
+        for plan in over:
+            self._apart.forget(plan.key)
+        self._end(over)
+        if complete:
+            self._wanted = {}
+            self._workers.patience = self._apart.patience = self._patience()
+
+    def _begin_in_place(self, new: Plan, old: Plan | None, at: Instant) -> None:
+        if old is None:
+            new.begin(at)
+        else:
+            new.follow(old, at)
+            if old.running or old.apart != new.apart:
+                self._apart.forget(old.key)
+        while new.key in self._in_a_run:  # one that hangs
+            new.key += "'"
+
     def _end_all(self) -> None:
-        """Store a marker for every series that is live: now, but behind its last tick and off the grid."""
+        self._end(list(self._plans.values()))
+
+    def _end(self, plans: Sequence[Plan]) -> None:
+        """Store a marker for every series of these: now, but behind its last tick and off the grid."""
         now_ms, mono_ms = int(self._clock.wall() * 1000), int(self._clock.monotonic() * 1000)
-        grids = [(plan.interval_ms, plan.offset_ms) for plan in self._plans.values()]
+        grids = [(plan.interval_ms, plan.offset_ms) for plan in (*self._plans.values(), *plans)]
         ticks: dict[int, list[Tick]] = {}
-        for plan in self._plans.values():
+        for plan in plans:
             if plan.stored is not None and plan.live:
                 last_ms = plan.stored.wall_ms
                 # A last tick that is far ahead is from before the clock was set back, as it may be again.

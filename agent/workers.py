@@ -73,7 +73,7 @@ class Workers(Generic[T]):
     """One thread for all jobs, and one for each job that hangs.  Used from one thread."""
 
     def __init__(self, patience: float) -> None:
-        self._patience = patience
+        self.patience = patience
         self._ended: deque[Done[T]] = deque()
         self._idle: SimpleQueue[None] = SimpleQueue()
         self._left: list[_Worker[T]] = []
@@ -89,7 +89,7 @@ class Workers(Generic[T]):
         self._worker.begin(jobs)
         while waiting:
             with suppress(Empty):
-                self._idle.get(timeout=self._patience)
+                self._idle.get(timeout=self.patience)
             hung = self._hung()  # before looking at what ended: a job is in one of the two
             result += self.ended()
             waiting -= {done.key for done in result}
@@ -114,7 +114,7 @@ class Workers(Generic[T]):
         now = perf_counter()
         self._left = [worker for worker in self._left if worker.is_alive()]
         busy = [(worker, worker.current) for worker in (self._worker, *self._left)]
-        return [(w, job[0]) for w, job in busy if job and now - job[1] >= self._patience]
+        return [(w, job[0]) for w, job in busy if job and now - job[1] >= self.patience]
 
     def _start(self) -> _Worker[T]:
         worker = _Worker(self._ended, self._idle)

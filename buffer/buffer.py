@@ -38,6 +38,7 @@ from buffer.model import Tick
 from buffer.reader import Reader
 from buffer.segment import MAX_SAMPLES, Header
 from buffer.thin import STEPS_MS
+from buffer.versions import refuse_newer
 
 MIN_SEGMENTS = 8
 OnFull = Literal["thin", "drop_oldest", "drop_newest"]
@@ -74,10 +75,9 @@ class Buffer:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._fs = fs = fs or RealFs()
-        self._dir, self._max_size, self._min_free, self._on_full = data_dir, max_size, min_free, on_full
-        self._forget_after, self._tell, self._wall = forget_after, tell, wall
-        # Small files where the cap is small: they are what the oldest data is dropped by.
-        self._segment_size = min(segment_size, max_size // MIN_SEGMENTS)
+        refuse_newer(fs, data_dir)
+        self._dir, self._tell, self._clock, self._wall = data_dir, tell, clock, wall
+        self._limit(max_size, min_free, segment_size, on_full, forget_after)
         folders = ("segments", "cursors", requests.FOLDER)
         for folder in (data_dir, *(f"{data_dir}/{name}" for name in folders)):
             fs.make_folder(folder)
@@ -92,13 +92,56 @@ class Buffer:
             furthest = max((ledger.reach for ledger in known.values() if ledger), default=0)
             self.log = Log(fs, f"{data_dir}/segments", self._segment_size, furthest)
             self.cursors = {
-                name: Cursor(fs, data_dir, name, self.log, self._ledger(name, known, start_now), clock)
+                name: self._cursor(name, known, start_now)
                 for name in dict.fromkeys((*(self._destinations or ()), *known))
             }
             self._forget()
         except BaseException:
             self._lock.close()
             raise
+
+    def _limit(
+        self,
+        max_size: int,
+        min_free: Callable[[int], int],
+        segment_size: int,
+        on_full: OnFull,
+        forget_after: float,
+    ) -> None:
+        self.max_size, self._min_free, self._on_full = max_size, min_free, on_full
+        self._forget_after = forget_after
+        # Small files where the cap is small: they are what the oldest data is dropped by.
+        self._segment_size = min(segment_size, max_size // MIN_SEGMENTS)
+
+    def configure(
+        self,
+        destinations: Iterable[str],
+        *,
+        start_now: Collection[str] = (),
+        max_size: int,
+        min_free: Callable[[int], int],
+        segment_size: int,
+        on_full: OnFull,
+        forget_after: float,
+    ) -> None:
+        """Have these destinations and limits from now on, while the buffer is in use.
+
+        A destination that is new, or comes back, is as at the start of the process; one that is there no more is
+        kept for `forget_after`, from the next sync on.  The limits hold from the next append on.  Raises OSError, and
+        then all is as it was.
+        """
+        names = list(dict.fromkeys(destinations))
+        with self._shrinking:  # nothing may go that a new cursor is about to begin at
+            new = {n: self._cursor(n, {}, start_now) for n in names if n not in self.cursors}
+            self._destinations = names
+            # A new dict: other threads go through the old one at this moment.
+            self.cursors = {**self.cursors, **new}
+            self._limit(max_size, min_free, segment_size, on_full, forget_after)
+            self.log.segment_size = self._segment_size
+
+    def _cursor(self, name: str, known: Mapping[str, Ledger | None], start_now: Collection[str]) -> Cursor:
+        ledger = self._ledger(name, known, start_now)
+        return Cursor(self._fs, self._dir, name, self.log, ledger, self._clock)
 
     def _known(self) -> dict[str, Ledger | None]:
         folder = f"{self._dir}/cursors"
@@ -113,7 +156,8 @@ class Buffer:
         if name in known:
             self._tell("cursor_reset", destination=name, position=first)
         elif name in start_now:
-            return Ledger(self.log.end, self.log.end, 0, {}, self.log.missed, 0, "stopped", None, 0.0, None)
+            end, missed = self.log.here()
+            return Ledger(end, end, 0, {}, missed, 0, "stopped", None, 0.0, None)
         reader = Reader(self._fs, f"{self._dir}/segments", first)
         try:
             entry = reader.next()
@@ -226,11 +270,11 @@ class Buffer:
 
     def _release(self) -> None:
         """Drop what every destination has settled.  Without destinations everything is kept."""
-        settled = min((c.position for c in self.cursors.values()), default=0)
-        if (second := self.log.second()) is None or second > settled:
-            return
-        self._persist()
         with self._shrinking:
+            settled = min((c.position for c in self.cursors.values()), default=0)
+            if (second := self.log.second()) is None or second > settled:
+                return
+            self._persist()
             while (second := self.log.second()) is not None and second <= settled:
                 self.log.drop_oldest()
 
@@ -265,7 +309,7 @@ class Buffer:
         with self._shrinking:
             ledgers = [cursor.ledger for cursor in self.cursors.values()]
             ahead = [cursor.ahead for cursor in self.cursors.values()]
-            level, run = thinnable(self.log.segments(), ledgers, self._max_size, self._segment_size, ahead)
+            level, run = thinnable(self.log.segments(), ledgers, self.max_size, self._segment_size, ahead)
             if not run:
                 return False
             try:
@@ -292,7 +336,7 @@ class Buffer:
         """Whether a record may be appended, and `ahead` bytes more."""
         # A thinned segment is there beside the ones that it replaces, for a moment.
         reserve = self._segment_size if self._on_full == "thin" else 0
-        return self.log.size + reserve + ahead < self._max_size and self._is_above_floor()
+        return self.log.size + reserve + ahead < self.max_size and self._is_above_floor()
 
     def _is_above_floor(self) -> bool:
         free, volume = self._fs.free(self._dir)

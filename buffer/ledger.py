@@ -11,8 +11,9 @@ ahead of their turn.  While there are any, the version is 2, and the line has on
 
      "ahead": [[start, end], ..]         in order; none touches the position or another; at most MAX_STRETCHES
 
-Without them a program of version 1 reads the file as ever.  With them it finds a version that it does not
-know, and starts at the oldest record: sending twice is better than taking for settled what is not.
+Without them a program of version 1 reads the file as ever.  A file whose newest slot is of a later version is not
+touched (`buffer.versions`): a later version keeps `version`, `generation`, the slots and their checksum, and writes
+the earliest version that can say what there is to say.
 
 The valid slot with the higher generation counts; the other one is written next, in place, so that a torn
 write leaves the one before, and that the medium sees one block, not a new file and its folder.
@@ -35,6 +36,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -159,11 +161,8 @@ def newest(data: bytes) -> tuple[int, Ledger] | None:
 
 
 def _slot(data: bytes) -> tuple[int, Ledger] | None:
-    line, _, crc = data.partition(b"\n")
-    if crc[:9] != b"%08x\n" % zlib.crc32(line):
-        return None
     try:
-        fields: dict[str, Any] = json.loads(line)
+        fields: dict[str, Any] = json.loads(_line(data))
         generation = fields.pop("generation")
         version = fields.pop("version")
         if version == VERSION_AHEAD:
@@ -197,6 +196,26 @@ def _is_sound(ledger: Ledger) -> bool:
         and position - start + sum(after - first for first, after in ahead)
         == delivered + sum(dropped.values())
     )
+
+
+def version(data: bytes) -> int | None:
+    """Return the version of the newest slot, which need not be one that is known here; None where none is valid."""
+    found: list[tuple[int, int]] = []
+    for at in (0, SLOT):
+        with suppress(ValueError, LookupError, TypeError, RecursionError):
+            fields = json.loads(_line(data[at : at + SLOT]))
+            generation, version = fields["generation"], fields["version"]
+            if type(generation) is type(version) is int:
+                found.append((generation, version))
+    return max(found)[1] if found else None
+
+
+def _line(slot: bytes) -> bytes:
+    """Return the line of a slot.  Raises ValueError where its checksum is not right."""
+    line, _, crc = slot.partition(b"\n")
+    if crc[:9] != b"%08x\n" % zlib.crc32(line):
+        raise ValueError("the slot fails its checksum")
+    return line
 
 
 def load(fs: Fs, path: str) -> Ledger | None:

@@ -41,7 +41,7 @@ class Log:
     """
 
     def __init__(self, fs: Fs, folder: str, segment_size: int, numbered_from: int = 0) -> None:
-        self._fs, self._folder, self._segment_size = fs, folder, segment_size
+        self._fs, self._folder, self.segment_size = fs, folder, segment_size
         self._lock, self._sync_lock = threading.Lock(), threading.Lock()
         self._encoder = Encoder()
         self._fd, self._first = -1, -1
@@ -74,7 +74,7 @@ class Log:
         with self._lock:
             count = sum(len(tick.values) for tick in ticks)
             if self._fd >= 0 and (
-                self.sizes[self._first] >= self._segment_size
+                self.sizes[self._first] >= self.segment_size
                 or self.end + count - self._first >= segment.MAX_SAMPLES
             ):
                 self._seal()
@@ -91,6 +91,11 @@ class Log:
             for tick in ticks:
                 self.last[tick.group] = tick.at.wall_ms, len(tick.values)
             return self.end
+
+    def here(self) -> tuple[int, int]:
+        """Return the position after the last record, and what was missed up to it."""
+        with self._lock:
+            return self.end, self.missed
 
     def sync(self) -> None:
         """Make everything appended so far durable.  Raises OSError; the active file is then left."""

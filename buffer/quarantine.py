@@ -25,6 +25,8 @@ from buffer.segment import Header, Record
 
 ABOUT = "about.json"
 MAX_ABOUT = 64 << 10
+VERSION = 1
+"""Of about.json, which says it in a field "version" from 2 on."""
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}-[0-9]{20}")  # a dot first: it is being built
 
 
@@ -52,6 +54,10 @@ class Quarantine:
     def __init__(self, data_dir: str, max_size: int = 32 << 20, fs: Fs | None = None) -> None:
         self._fs, self._max_size = fs or RealFs(), max_size
         self._folder = f"{data_dir}/quarantine"
+
+    def limit(self, max_size: int) -> None:
+        """Take at most so many bytes from the next `put` on."""
+        self._max_size = max_size
 
     def put(
         self,

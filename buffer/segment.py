@@ -117,6 +117,14 @@ def decode_header(data: bytes, named: int) -> Header | None:
     return header if first_seq == named and _is_sound(header) else None
 
 
+def version(data: bytes) -> int | None:
+    """Return the version of the segment that begins with these bytes; None where its header is damaged or cut short."""
+    if len(data) < HEADER.size or data[:4] != MAGIC:
+        return None
+    *_, crc = HEADER.unpack_from(data)
+    return HEADER.unpack_from(data)[1] if crc == zlib.crc32(data[: HEADER.size - 4]) else None
+
+
 def _is_sound(header: Header) -> bool:
     """Whether the header says what one can say: others are removed for the sake of what it stands for."""
     span = header.end_seq - header.first_seq

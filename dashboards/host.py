@@ -105,7 +105,7 @@ def there() -> list[PanelBuilder]:
             Query(
                 "max by (alertname, severity, device, mountpoint, interface, destination) "
                 f"({firing} * 2 or {known})",
-                "{{alertname}} {{severity}} {{mountpoint}}{{device}}{{interface}}{{destination}}",
+                "{{alertname}} {{severity}} {{mountpoint}} {{device}} {{interface}} {{destination}}",
             ),
             states={"1": ("pending", kit.YELLOW), "2": ("firing", kit.RED)},
             limits=kit.Limits(1, 2),

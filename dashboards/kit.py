@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from grafana_foundation_sdk.builders import (
-    bargauge,
     common,
     prometheus,
     stat,
@@ -178,7 +177,7 @@ def graph(
         .color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
         .draw_style(shape.GraphDrawStyle.LINE)
         .line_width(1)
-        .fill_opacity(30 if stacked else 8)
+        .fill_opacity(30 if stacked else 0 if any("{{" in query.legend for query in queries) else 8)
         .show_points(shape.VisibilityMode.NEVER)
         .span_nulls(False)
         .legend(
@@ -213,30 +212,6 @@ def graph(
             ],
         )
     return panel
-
-
-def bars(
-    title: str, purpose: str, unit: str, *queries: Query, limits: Limits, width: int = 8, top: float = 100
-) -> PanelBuilder:
-    """Horizontal bars, one for each series, as it is now."""
-    return (
-        bargauge.Panel()
-        .title(title)
-        .description(purpose)
-        .unit(unit)
-        .datasource(SOURCE)
-        .height(8)
-        .span(width)
-        .targets(targets(queries, instant=True))
-        .min(0)
-        .max(top)
-        .thresholds(thresholds(limits))
-        .color_scheme(build.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
-        .orientation(shape.VizOrientation.HORIZONTAL)
-        .display_mode(shape.BarGaugeDisplayMode.BASIC)
-        .show_unfilled(True)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
-    )
 
 
 def timeline(
@@ -331,9 +306,8 @@ def rows(
     Each column's query must give no labels but these, so that its values land in the same lines.
     """
     queries = [Query(column.expr, column.heading) for column in columns]
-    order = {
-        name: place for place, name in enumerate(("hostname", *(one for one in labels if one != "hostname")))
-    }
+    first = sorted(labels, key=lambda label: label != "hostname")  # the host leads, else as given
+    order = {name: place for place, name in enumerate(first)}
     # With one query Grafana calls its values `Value`, with several `Value #A`, `Value #B`, ...
     values = (
         ["Value"]
@@ -407,6 +381,15 @@ def one_of(metric: str, *more: str) -> str:
     return f"{metric}{{{', '.join((ONE, *more))}}}"
 
 
+SAID = {
+    "environment": "Hosts of these environments.",
+    "region": "Hosts of these regions.",
+    "datacenter": "Hosts of these datacenters.",
+    "role": "Hosts of these roles.",
+    "hostname": "These hosts.",
+}
+
+
 def variables(*, one_host: bool) -> list[Builder[model.VariableModel]]:
     """The choice at the head: data source, place, host; each offers what fits the ones before it."""
     found: list[Builder[model.VariableModel]] = [
@@ -427,11 +410,7 @@ def variables(*, one_host: bool) -> list[Builder[model.VariableModel]]:
         one = (
             build.QueryVariable(name)
             .label(HEADINGS[name])
-            .description(
-                "The host that is shown."
-                if single
-                else f"{HEADINGS[name]}: all, or some; hosts without it are in All."
-            )
+            .description("The host that is shown." if single else SAID[name])
             .datasource(SOURCE)
             .query({"query": query, "refId": f"limpet-{name}", "qryType": 1})
             .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)

@@ -159,7 +159,7 @@ def sink() -> Iterator[Sink]:
             yield ReceiverSink(receiver)
         return
     flags = tuple(f"--web.console.{what}={CONFIG.parent / 'consoles'}" for what in ("templates", "libraries"))
-    server = Prometheus(program, folder, flags=flags)
+    server = Prometheus(program, folder, config=CONFIG, flags=flags)
     server.log.unlink(missing_ok=True)
     try:
         server.start()

@@ -240,16 +240,7 @@ def _private_apt(folder: Path, suite: str | None) -> list[str]:
     for needed in (parts, folder / "state/lists/partial", folder / "cache/archives/partial"):
         needed.mkdir(parents=True, exist_ok=True)
     (folder / "status").touch()
-    lists = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*.list")]
-    stanzas = Path("/etc/apt/sources.list.d").glob("*.sources")
-    lines = _entries(lists, True, suite)
-    blocks = _entries(stanzas, False, suite)
-    (parts / "debian.list").write_text("".join(f"{line}\n" for line in lines))
-    (parts / "debian.sources").write_text("\n\n".join(blocks) + "\n")
-    if not lines and not blocks:
-        raise ServerError(
-            "apt", "none of this machine's sources is a Debian archive", "Put the server on the PATH instead."
-        )
+    write_sources(parts, suite)
     options = {
         "Dir::State": folder / "state",
         "Dir::State::status": folder / "status",
@@ -261,6 +252,27 @@ def _private_apt(folder: Path, suite: str | None) -> list[str]:
         "APT::Sandbox::User": "root",  # the folder is the caller's own: apt's user may not write there
     }
     return ["apt-get", "-q", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
+
+
+def write_sources(folder: Path, suite: str | None) -> list[Path]:
+    """Write this machine's sources that are a Debian archive, of `suite` if given, into a folder of apt's.
+
+    Return what was written: a `.list`, a `.sources` file, or both. Raises ServerError where there is none.
+    """
+    lists = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*.list")]
+    stanzas = Path("/etc/apt/sources.list.d").glob("*.sources")
+    found = {
+        folder / "debian.list": "".join(f"{line}\n" for line in _entries(lists, True, suite)),
+        folder / "debian.sources": "\n\n".join([*_entries(stanzas, False, suite), ""]),
+    }
+    written = [path for path, text in found.items() if text]
+    if not written:
+        raise ServerError(
+            "apt", "none of this machine's sources is a Debian archive", "Put the server on the PATH instead."
+        )
+    for path in written:
+        path.write_text(found[path])
+    return written
 
 
 def _entries(files: Iterable[Path], one_line: bool, suite: str | None) -> list[str]:

@@ -23,7 +23,12 @@ class Where(NamedTuple):
 
 
 def where(data_dir: str | None, config: str | None) -> Where:
-    """The buffer that the options name. Raises ConfigErrors, and LimpetError where it is not there."""
+    """The buffer that the options name. Raises ConfigErrors, and LimpetError where it is not there, or of a later
+    version of Limpet.
+    """
+    from buffer.fs import RealFs
+    from buffer.versions import refuse_newer
+
     if data_dir is not None:
         found = Where(data_dir, None)
     else:
@@ -33,6 +38,7 @@ def where(data_dir: str | None, config: str | None) -> Where:
         found = Where(settings.data_dir, settings.buffer.max_size)
     with readable(found.data_dir):
         os.listdir(found.data_dir)
+        refuse_newer(RealFs(), found.data_dir)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from agent.cli import output
 from agent.config import ConfigErrors, load_file
@@ -10,10 +11,11 @@ from agent.config import ConfigErrors, load_file
 
 def run(file: str) -> int:
     """Run the agent until a signal comes; return its exit status. Raises ConfigErrors and LimpetError."""
-    loaded = load_file(file)
+    load = partial(load_file, file)
+    loaded = load()
     from agent import process
 
-    return process.run(loaded.config, loaded.warnings)
+    return process.run(loaded, load)
 
 
 def check(file: str, *, as_json: bool) -> int:

@@ -21,6 +21,7 @@ from agent import own
 from agent.collectors.options import Options
 from agent.config.document import Entry, Node, join
 from agent.config.problems import Problem
+from agent.config.renamed import Renaming
 from agent.config.schema import OPTIONS, Collector, Config, options_of
 from agent.config.section import Complaint, Given, Section, Verdicts
 from agent.config.values import Flag, Leaf, Number, Pattern, Whole, Words, Wrong
@@ -174,8 +175,11 @@ class Reader:
         entries = self._entries(node, path)
         if entries is _BAD:
             return None
+        renaming = Renaming(entries, path)
+        self.problems += renaming.problems
+        self.warnings += [f"{self._where}:{line}: {told}" for line, told in renaming.warnings]
         values: dict[str, Any] = {}
-        for key, (line, value) in entries.items():
+        for key, (line, value) in renaming.entries.items():
             place = join(path, key)
             self._lines[place] = line
             if key in kind.ignored:

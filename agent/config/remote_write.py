@@ -71,10 +71,6 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     later = _OTHER_AUTH | {
         "proxy_connect_header",
     }
-    elsewhere = {
-        "bearer_token": "Write authorization: {credentials: ...}.",
-        "bearer_token_file": "Write authorization: {credentials_file: ...}.",
-    }
     ignored = {
         "enable_http2": "HTTP/1.1 is spoken, with one request at a time",
         "follow_redirects": "a redirect is never followed; it is shown as an error until the url is corrected",

@@ -163,7 +163,6 @@ class Config(Section, frozen=True, kw_only=True):
 
     later = frozenset(("history", "query", "serve"))
     elsewhere = {
-        "external_labels": "Write labels.",
         "global": "Write labels for external_labels, and collect.interval for scrape_interval.",
         "scrape": "Write it below collect.collectors.",
         "scrape_configs": "Write collect: {collectors: {scrape: {targets: [{url: ..., job: ...}]}}}.",

@@ -16,16 +16,11 @@ class Target(Section, frozen=True, kw_only=True):
 
     later = frozenset(("oauth2", "proxy_url"))
     elsewhere = {
-        "bearer_token": "Write authorization: {credentials: ...}.",
-        "bearer_token_file": "Write authorization: {credentials_file: ...}.",
         "http_headers": "Write headers: {name: value}.",
-        "job_name": "Write job.",
         "metrics_path": "Write it into url.",
         "params": "Write them into url.",
         "relabel_configs": "Each target is written out: set its job, and what else it needs, in it.",
         "scheme": "Write it into url.",
-        "scrape_interval": "Write interval.",
-        "scrape_timeout": "Write timeout.",
         "static_configs": "Write one target with its url for each.",
     }
     ignored = {

@@ -19,14 +19,15 @@ from agent.collectors import HostPaths
 from agent.config import Config
 from agent.doctor.step import Finding, Step, bounded, fine, step, untold, warning, wrong
 from agent.log import Silent
+from agent.plan import Plan
 from agent.plans import plans
-from agent.schedule import Plan
 from agent.series import host_labels
 from buffer import lock
-from buffer.errors import LimpetError
+from buffer.errors import LimpetError, NewerFormat
 from buffer.fs import RealFs
 from buffer.quarantine import Quarantine
 from buffer.status import status
+from buffer.versions import refuse_newer
 
 HERE = "this host"
 FULL_SOON = 86400.0
@@ -77,6 +78,8 @@ def _found(take: Callable[[], Finding], patience: float) -> Finding:
         at = f"{error.filename}: " if isinstance(error.filename, str) else ""
         said = f"{at}{(error.strerror or str(error)).lower()}"
         return wrong(said, "Run it as the agent's user or as root; then mend the permissions.")
+    except NewerFormat as error:
+        return wrong(f"{error.where}: {error.what}", error.do)
 
 
 class _View:
@@ -217,6 +220,7 @@ class _View:
     def _status(self) -> dict[str, Any] | None:
         if self._read is None and os.path.isdir(self._dir):
             os.listdir(self._dir)  # what may not be read must not pass for an empty one
+            refuse_newer(RealFs(), self._dir)
             self._read = status(self._dir, self.config.buffer.max_size, self.system.wall())
         return self._read
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from agent.replay.cursor import Ledger
+from buffer.errors import NewerFormat
 from buffer.fs import RealFs, read_all, write_atomic
 
 VERSION = 1
@@ -47,10 +48,17 @@ def save(file: str, state: State) -> None:
 
 
 def load(file: str) -> State | None:
-    """Return what is in the file; None where it is missing or not what `save` writes."""
+    """Return what is in the file; None where it is missing or not what `save` writes. Raises NewerFormat."""
     try:
         fields: dict[str, Any] = json.loads(read_all(RealFs(), file, _LARGEST))
-        if fields.pop("version") != VERSION:
+        version = fields.pop("version")
+        if type(version) is int and version > VERSION:
+            raise NewerFormat(
+                file,
+                f"it is of format version {version}, and this program knows version {VERSION}",
+                "Go on with the version of Limpet that began this replay, or a later one.",
+            )
+        if version != VERSION:
             return None
         return State(**{**fields, "ledger": Ledger(**fields["ledger"])})
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):

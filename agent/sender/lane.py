@@ -6,7 +6,8 @@ Promises:
 2. A batch is sent when it is full, or when `batch_send_deadline` has passed since the last one began. So the
    first goes out at once, a steady flow in a few well-merged requests, and a backlog one after another, as
    fast as `pace` allows.
-3. `stop` returns within its time, whatever the receiver does, and nothing touches the cursor after it.
+3. `stop` returns within its time, whatever the receiver does, and nothing touches the cursor after it. A lane that is
+   asked to leave (`leave`) begins no request any more, so that another can take over when its thread has ended.
 4. Nothing that happens here ends the thread before. What cannot be read, or a defect, is logged, shown as the
    error, and tried again after a pause.
 5. A lane waits for nothing but its own receiver: lanes share the buffer and nothing else.
@@ -27,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import random as some
 
 from agent.config import RemoteWrite
+from agent.pulse import Pulse
 from agent.sender import drain
 from agent.sender.batch import Batch, Composer
 from agent.sender.client import Client
@@ -44,6 +46,8 @@ FAILED_PAUSE = 10.0
 UNREADABLE_PAUSE = 1.0
 LOOK_EVERY = 2.0
 """Seconds between two looks at the files of a held destination: that costs a few calls of stat(2)."""
+LOOKUP = 60.0
+"""Seconds that looking up names may take: the system's own limits are below that."""
 STOP_MARGIN = 0.25
 """Seconds of a stop that are kept for a request that has to be cut."""
 
@@ -66,13 +70,14 @@ class Lane:
         *,
         from_boot: frozenset[str] = frozenset(),
         labels: Mapping[str, str] | None = None,
+        stats: LaneStats | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         random: Callable[[], float] = some,
         rules: Rules | None = None,
     ) -> None:
         self.name = to.name
-        self.stats = LaneStats()
+        self.stats = stats or LaneStats()
         self._to, self._queue, self._labels = to, to.queue_config, labels or {}
         self._cursor, self._buffer, self._wire = cursor, buffer, wire
         self._clock, self._wall, self._random = clock, wall, random
@@ -87,7 +92,8 @@ class Lane:
         self._due = 0.0  # when a batch that is not full may go out
         self._away = True  # nothing got through lately, or yet
         self._fresh_first: bool | None = None if to.drain_order == "auto" else to.drain_order == "fresh_first"
-        self._stopping, self._stop_at = threading.Event(), 0.0
+        self._stopping, self._stop_at, self._leaving = threading.Event(), 0.0, False
+        self._pulse = Pulse(clock)
         self._thread = threading.Thread(target=self._run, name=f"lane-{to.name}", daemon=True)
 
     @property
@@ -100,6 +106,15 @@ class Lane:
         """What is or was wrong last; None after a delivery."""
         return self._now.error
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its thread runs no more, or never did."""
+        return not self._thread.is_alive()
+
+    def overdue(self) -> float:
+        """Seconds since which the lane should have been back from whatever it waits for."""
+        return 0.0 if self.has_ended else self._pulse.overdue()
+
     def start(self) -> None:
         """Begin."""
         self._due = self._clock()
@@ -110,6 +125,16 @@ class Lane:
         self._stop_at = self._clock() + within
         self._stopping.set()
         self._buffer.wake()
+
+    def leave(self) -> None:
+        """Begin no request any more; nobody waits for the one that is under way."""
+        self._leaving = True
+        self.ask_to_stop(0.0)
+
+    def cut(self) -> None:
+        """End the request that is under way; nothing touches the cursor after this."""
+        self._wire.interrupt()
+        self._settlement.leave()
 
     def stop(self, within: float) -> None:
         """Stop: a last try of what is pending, if there is no trouble, and at most `within` seconds."""
@@ -131,19 +156,31 @@ class Lane:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._guarded(self._step)
-        if self._now.state in (State.IDLE, State.SENDING):
+        if self._now.state in (State.IDLE, State.SENDING) and not self._leaving:
             self._guarded(self._last_try)
         self._enter(self._now._replace(state=State.STOPPED))
         self._wire.close()
 
     def _guarded(self, step: Callable[[], None]) -> None:
+        self._pulse.back_in(0)
         try:
             step()
         except Exception as error:
             told = f"{type(error).__name__}: {error}"
             self._report.failed(told)
             self._enter(self._now._replace(error=told))
-            self._stopping.wait(FAILED_PAUSE)
+            self._wait(FAILED_PAUSE)
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait so long, or until it stops, which is what is returned."""
+        self._pulse.back_in(seconds)
+        stops = self._stopping.wait(seconds)
+        self._pulse.back_in(0)
+        return stops
+
+    def _asking(self) -> None:
+        """A request begins: see `transport` on how long it can take."""
+        self._pulse.back_in(2 * self._to.remote_timeout + LOOKUP)
 
     def _step(self) -> None:
         """Wait until something is to be done, and do it."""
@@ -151,7 +188,7 @@ class Lane:
             self._hold()
         elif self._now.state is State.WAITING:
             pause = max(self._now.not_before - self._clock(), self._exchange.wait(full=False))
-            if not self._stopping.wait(max(0.0, pause)):
+            if not self._wait(max(0.0, pause)):
                 self._send(Work.IN_ORDER)
         elif self._batch is None and self._is_order_unknown():
             self._ask_order()
@@ -162,7 +199,7 @@ class Lane:
             if work is Work.BACKLOG:
                 self._rest(pause)
             else:
-                self._stopping.wait(pause)
+                self._wait(pause)
         else:
             self._send(work)
 
@@ -193,15 +230,19 @@ class Lane:
         # Before it is due only a full batch is of interest, afterwards any sample.
         wanted = self._now.limit if pause > 0 else 1
         position = self._cursor.position if self._cursor.ahead is None else self._cursor.ahead
-        self._buffer.wait(position + wanted - 1, min(pause, longest) if pause > 0 else longest)
+        patience = min(pause, longest) if pause > 0 else longest
+        self._pulse.back_in(patience)
+        self._buffer.wait(position + wanted - 1, patience)
+        self._pulse.back_in(0)
 
     def _hold(self) -> None:
         """Wait for the time to probe, or for a file that was corrected, and probe."""
         while (left := self._now.not_before - self._clock()) > 0:
-            if self._stopping.wait(min(left, LOOK_EVERY)):
+            if self._wait(min(left, LOOK_EVERY)):
                 return
             if self._wire.changed():
                 break
+        self._asking()
         was, outcome = self._now, self._exchange.probe()
         self._now = after_probe(was, outcome, self._clock(), self._rules, self._random())
         if self._now.state is State.HELD:
@@ -222,6 +263,7 @@ class Lane:
         if batch is None:
             return
         self._enter(self._now._replace(state=State.SENDING))
+        self._asking()
         outcome = self._exchange.ask(batch.request, self._now.failures, within)
         if self._stopping.is_set() and outcome.verdict is Verdict.RETRY and not outcome.status:
             # Cut by us, perhaps: no reason to raise an alarm, nor to try once more.
@@ -260,7 +302,7 @@ class Lane:
         if chunk.end > chunk.start:  # nothing of it is to be sent: all settled
             self._settlement.settle(batch, None)
         else:  # pending, but damaged and not to be had before the next key frame
-            self._stopping.wait(UNREADABLE_PAUSE)
+            self._wait(UNREADABLE_PAUSE)
         return None
 
     def _answered(self, batch: Batch, outcome: Outcome) -> Batch | None:
@@ -297,6 +339,7 @@ class Lane:
         for wall_ms in (int(self._wall() * 1000), oldest.at.wall_ms) if oldest else ():
             self._composer.speak(self._exchange.speaks())
             request = self._composer.request(drain.probe(self._labels, wall_ms))
+            self._asking()
             outcome = self._exchange.ask(request) if request.samples else None  # relabeling may leave nothing
             if outcome is None or outcome.verdict is not Verdict.DELIVERED:
                 break
@@ -349,10 +392,11 @@ def open_lane(
     *,
     from_boot: frozenset[str],
     labels: Mapping[str, str],
+    stats: LaneStats | None = None,
 ) -> Lane:
     """A lane to a configured destination, not started yet."""
     wire = Client(to, version)
-    return Lane(to, cursor, buffer, quarantine, wire, log, from_boot=from_boot, labels=labels)
+    return Lane(to, cursor, buffer, quarantine, wire, log, from_boot=from_boot, labels=labels, stats=stats)
 
 
 def stop_all(lanes: Sequence[Lane], within: float) -> None:

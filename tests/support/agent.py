@@ -69,6 +69,14 @@ class Agent:
         started = wait_for(lambda: self._started(before), 15, "the agent")
         return datetime.fromisoformat(started[0]["timestamp"]).timestamp()
 
+    def reload(self, event: str = "agent.reloaded", **config: Any) -> dict[str, Any]:
+        """Change the configuration, have it read again by a SIGHUP, and return what was logged of that."""
+        self.config |= config
+        self.config_file.write_text(yaml.safe_dump(self.config))
+        before = self.log.stat().st_size
+        os.kill(self.pid, signal.SIGHUP)
+        return wait_for(lambda: self.events(event, before), 10, event)[0]
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it with a signal, and return its exit status."""
         assert self._process is not None

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import yaml
 
+from agent.config.units import parse_duration as duration
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from tests.support.agent import Agent
@@ -51,7 +52,7 @@ PLACES = {
 STORIES = {
     "edge-01": Story(
         disks={"/": Disk(32, 46, 0.05), "/var": Disk(120, 83, 1.6), "/srv": Disk(64, 22, 0.1, inodes=86)},
-        busy=((90 * 60, 55 * 60),),
+        busy=((105 * 60, 40 * 60),),
         full_link=((40 * 60, 25 * 60),),
         freed=((100 * 60, 15 * 60),),
     ),
@@ -112,6 +113,7 @@ class Fleet:
         places: dict[str, dict[str, str]] = PLACES,
     ) -> None:
         self.folder, self._records = folder, 0
+        self._recorded: set[tuple[Series, int]] = set()
         self._stories, self._places = stories, places
         self.server = Prometheus(program, folder / "prometheus", config=self._config(None))
         self.victoria = VictoriaMetrics(victoria, folder / "victoria") if victoria else None
@@ -127,16 +129,20 @@ class Fleet:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def start(self, times: Sequence[float] | None = None) -> None:
-        """Start the servers and the agents, and wait until the past has arrived."""
+    def start(self, times: Sequence[float] | None = None, *, agents: bool = True) -> None:
+        """Start the servers and, unless the past is all that is wanted, the agents; wait until all has arrived."""
         self._stack.enter_context(self.server)
         if self.victoria:
             self._stack.enter_context(self.victoria)
+        self._replay(times or minutes(self.end))
+        if agents:
+            self._run()
+
+    def _run(self) -> None:
         nowhere = self._stack.enter_context(Receiver())
         refusing = [Front(nowhere, [refuse(status)] * 10_000) for status in ("503 Busy", "401 Unauthorized")]
         for front in refusing:
             self._stack.enter_context(front)
-        self._replay(times or minutes(self.end))
         central = {"url": self.server.write_url, "name": CENTRAL}
         for name in self._stories:
             to = [central]
@@ -190,27 +196,43 @@ class Fleet:
         used = [path.name for path in RULES.glob("*.yml") if not path.name.startswith("tiers")]
         self.record(self.end - back, time.time(), 60, used, 3)
 
-    def record(self, since: float, until: float, step: float, files: Iterable[str], passes: int) -> None:
+    def record(
+        self,
+        since: float,
+        until: float,
+        step: float,
+        files: Iterable[str],
+        passes: int,
+        *,
+        alerts: bool = False,
+    ) -> None:
         """Bring in what these rule files would have recorded then, every so many seconds.
 
         As `promtool tsdb create-blocks-from rules` does, but as samples: its blocks would make the server forget what it
-        has not written into blocks itself. No rule sees what another one has recorded in the same pass.
+        has not written into blocks itself. No rule sees what another one has recorded in the same pass. With `alerts`
+        the last pass adds `ALERTS`, by the alerts' expressions and `for`.
         """
         groups = [
             group for name in sorted(files) for group in yaml.safe_load((RULES / name).read_text())["groups"]
         ]
-        rules = [rule for group in groups for rule in group["rules"] if "record" in rule]
-        for _ in range(passes):
+        rules = [rule for group in groups for rule in group["rules"]]
+        for number in range(passes):
             found: dict[int, list[tuple[Series, float]]] = {}
             for rule in rules:
+                if "alert" in rule and not (alerts and number == passes - 1):
+                    continue
                 expr = rule["expr"]
                 for labels, samples in self.server.query_range(
                     expr, since // step * step, until, step
                 ).items():
                     own = {key: value for key, value in labels if key != "__name__"} | rule.get("labels", {})
-                    series = Series(rule["record"], tuple(sorted(own.items())))
+                    begun = before = samples[0][0]
                     for at, value in samples:
-                        found.setdefault(at, []).append((series, value))
+                        begun, before = (at if at - before > 1.5e3 * step else begun), at
+                        made = as_recorded(rule, own, value, (at - begun) / 1000)
+                        if (made[0], at) not in self._recorded:  # what is stored is not changed any more
+                            self._recorded.add((made[0], at))
+                            found.setdefault(at, []).append(made)
             ticks = [
                 Tick(Instant(at, at, BOOT), "recorded", *map(tuple, zip(*found[at], strict=True)))
                 for at in sorted(found)
@@ -240,6 +262,18 @@ class Fleet:
         config = folder / "prometheus.yml"
         config.write_text(yaml.safe_dump(shipped))
         return config.resolve()
+
+
+def as_recorded(
+    rule: dict[str, Any], labels: dict[str, str], value: float, lasted: float
+) -> tuple[Series, float]:
+    """What a ruler makes of a value that a rule's expression has had for so many seconds."""
+    if "record" in rule:
+        return Series(rule["record"], tuple(sorted(labels.items()))), value
+    state = "firing" if lasted >= duration(rule.get("for", "0s")) else "pending"
+    return Series(
+        "ALERTS", tuple(sorted((labels | {"alertname": rule["alert"], "alertstate": state}).items()))
+    ), 1.0
 
 
 def done(process: subprocess.Popen[str]) -> None:

@@ -206,7 +206,7 @@ class History:
         slow = self._in(self._story.slow_disk, at) is not None
         read = (2e5 + 3e6 * day) * math.exp(self._wander("read", 0.4))
         write = (6e5 + 2e6 * day) * math.exp(self._wander("write", 0.4)) * (4 if slow else 1)
-        await_ms = (430 if slow else 2.5) * math.exp(self._wander("await", 0.25))
+        await_ms = (560 if slow else 2.5) * math.exp(self._wander("await", 0.25))
         util = (
             92 + self._wander("util", 1.5)
             if slow

@@ -25,9 +25,9 @@ CONFIG = Path(__file__).resolve().parents[2] / "config" / "prometheus" / "promet
 class Prometheus(Server):
     """A Prometheus below `folder`, at `url`. With `certs` it speaks TLS; with `login` it asks for a password.
 
+    `config` is the shipped one without its rules where none is given; with CONFIG they run.
     `client_cert` makes it ask for a certificate of the same authority. `web_config` stands in for the web
-    configuration that is written otherwise. `flags` are added to the command. With `rules` the shipped rules
-    run; a `config` of the test's own runs as it is.
+    configuration that is written otherwise. `flags` are added to the command.
     """
 
     name = "Prometheus"
@@ -37,8 +37,7 @@ class Prometheus(Server):
         program: Path,
         folder: Path,
         *,
-        config: Path = CONFIG,
-        rules: bool = False,
+        config: Path | None = None,
         certs: Certs | None = None,
         login: Login | None = None,
         client_cert: bool = False,
@@ -47,14 +46,14 @@ class Prometheus(Server):
         port: int | None = None,
     ) -> None:
         super().__init__(program, folder, certs=certs, login=login, port=port)
-        self.config = config if rules or config != CONFIG else _without_rules(folder)
+        self.config = config
         self._web_config, self._flags, self._client_cert = web_config, flags, client_cert
 
     def command(self) -> list[str]:
-        """Return the command, with a web configuration that was just written."""
+        """Return the command, with the configurations just written that are not handed in."""
         return [
             str(self.program),
-            f"--config.file={self.config}",
+            f"--config.file={self.config or self._write_config()}",
             f"--storage.tsdb.path={self.folder / 'data'}",
             "--storage.tsdb.retention.time=60d",
             f"--web.listen-address=127.0.0.1:{self.port}",
@@ -67,6 +66,14 @@ class Prometheus(Server):
         """Whether it says so itself."""
         self.get("/-/ready")
         return True
+
+    def _write_config(self) -> Path:
+        """The one that ships, without its rules: they make series of their own of what a test has sent."""
+        settings = yaml.safe_load(CONFIG.read_text())
+        del settings["rule_files"]
+        path = self.folder / "prometheus.yml"
+        path.write_text(yaml.safe_dump(settings))
+        return path.resolve()
 
     def _write_web_config(self) -> Path:
         web: dict[str, Any] = {}
@@ -127,15 +134,6 @@ class Prometheus(Server):
     def _api(self, what: str, parameters: dict[str, str]) -> Any:
         answer = json.loads(self.get(f"/api/v1/{what}", parameters))
         return answer["data"]
-
-
-def _without_rules(folder: Path) -> Path:
-    config = yaml.safe_load(CONFIG.read_text())
-    del config["rule_files"]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "prometheus.yml"
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 def _labels(metric: dict[str, str]) -> Labels:

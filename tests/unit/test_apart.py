@@ -82,7 +82,7 @@ def test_one_that_was_slow_is_not_waited_for_until_it_is_quick_again() -> None:
     apart.begin([job("a", lambda: str(slow.wait(0.1)))])
     assert apart.ended() == []
     wait_for(lambda: apart.ended(), DEADLINE, "the slow one")
-    apart._patience = DEADLINE
+    apart.patience = DEADLINE
     apart.begin([job("a", lambda: str(quick.wait(DEADLINE)))])
     begun = time.monotonic()
     assert apart.ended() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -350,6 +351,93 @@ def test_destinations_start_where_they_are_told_and_are_forgotten_in_time(tmp_pa
     buffer.close()
     assert told == ["forgotten"]
     assert [d["name"] for d in status(str(tmp_path))["destinations"]] == ["now", "oldest"]
+
+
+def configured(buffer: Buffer, *names: str, **changed: Any) -> None:
+    limits: dict[str, Any] = {
+        "max_size": 1 << 20,
+        "min_free": lambda _: 0,
+        "segment_size": 1000,
+        "on_full": "drop_oldest",
+        "forget_after": 60.0,
+    }
+    buffer.configure(names, **limits | changed)
+
+
+def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
+    fs, told = MemoryFs(), list[str]()
+    wall = [0.0]
+    buffer = Buffer(
+        str(tmp_path),
+        ["a"],
+        segment_size=1000,
+        fs=fs,
+        wall=lambda: wall[0],
+        tell=lambda what, **_: told.append(what),
+    )
+    fill(buffer, 0, 20)
+    deliver(buffer, "a")
+    configured(buffer, "a", "old", "new", start_now=["new"])
+    assert {name: cursor.pending() for name, cursor in buffer.cursors.items()} == {
+        "a": 0,
+        "old": 60,
+        "new": 0,
+    }
+    fill(buffer, 20, 40)
+    assert deliver(buffer, "old") == 120
+    assert deliver(buffer, "new") == 60
+    assert balanced(buffer)
+    configured(buffer, "old")
+    buffer.sync()
+    fill(buffer, 40, 50)
+    wall[0] += 59
+    buffer.sync()
+    configured(buffer, "a", "old")  # in time: it is where it was
+    wall[0] += 2
+    buffer.sync()
+    assert told == ["forgotten"]
+    assert set(buffer.cursors) == {"a", "old"}
+    assert buffer.cursors["a"].ledger.removed_ms is None
+    assert deliver(buffer, "a") == 90
+    buffer.close()
+    buffer = Buffer(str(tmp_path), ["a", "old"], fs=fs)
+    assert buffer.cursors["a"].pending() == 0
+    assert balanced(buffer)
+    buffer.close()
+
+
+def test_limits_change_while_it_is_in_use(tmp_path: Path) -> None:
+    fs = MemoryFs()
+    buffer = open_buffer(fs, tmp_path)
+    fill(buffer, 0, 200)
+    size = buffer.log.size
+    assert size > 4000
+    configured(buffer, "a", "b", max_size=4000, segment_size=300)
+    fill(buffer, 200, 260)
+    assert buffer.log.size < 4000 + 300
+    assert max(buffer.log.sizes.values()) < 1000
+    configured(buffer, "a", "b", max_size=1 << 20, on_full="drop_newest")
+    fill(buffer, 260, 500)
+    assert buffer.log.size > 4300
+    configured(buffer, "a", "b", max_size=4000, on_full="drop_newest")
+    with pytest.raises(BufferFull):
+        fill(buffer, 500, 501)
+    assert balanced(buffer)
+    buffer.close()
+
+
+def test_a_disk_that_fails_while_destinations_change_leaves_all_as_it_was(tmp_path: Path) -> None:
+    fs = MemoryFs()
+    buffer = open_buffer(fs, tmp_path)
+    fill(buffer, 0, 5)
+    cursors = buffer.cursors
+    buffer._fs = Failing(fs, 1, eio, lasting=True, only=["open"])
+    with pytest.raises(OSError):
+        configured(buffer, "a", "c", max_size=4000)
+    assert buffer.cursors is cursors
+    assert buffer.max_size == 1 << 20
+    buffer._fs = fs
+    buffer.close()
 
 
 def test_a_cursor_file_that_cannot_be_written_keeps_no_other_back(tmp_path: Path) -> None:

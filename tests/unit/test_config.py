@@ -205,7 +205,7 @@ WRONG = [
     (targets("{job: a}"), f"{TARGETS}[0].url", "this key is missing"),
     (targets("{url: http://x}"), f"{TARGETS}[0].job", "this key is missing"),
     (targets("{url: http://x, job: a, jobs: b}"), f"{TARGETS}[0].jobs", "Did you mean job?"),
-    (targets("{url: http://x, job: a, job_name: a}"), f"{TARGETS}[0].job_name", "Write job."),
+    (targets("{url: http://x, job: a, job_name: a}"), f"{TARGETS}[0].job_name", "Keep job, and remove this."),
     (targets("{url: http://x, job: a, sample_limit: 100001}"), f"{TARGETS}[0].sample_limit", "up to 100000"),
     (
         targets("{url: http://x, job: a, body_size_limit: 1}"),
@@ -279,7 +279,12 @@ WRONG = [
         "remote_write[0].protobuf_message",
         "expected auto, prometheus.WriteRequest or io.prometheus.write.v2.Request",
     ),
-    (destination("bearer_token: x"), "remote_write[0].bearer_token", "Write authorization"),
+    (
+        destination("bearer_token: x\nauthorization: {credentials: y}"),
+        "remote_write[0].bearer_token",
+        "Keep authorization, and remove this.",
+    ),
+    (destination('bearer_token: "x\\n"'), "remote_write[0].authorization.credentials", "one line"),
     ("global: {}", "global", "Write labels for external_labels"),
     # the wrong kind of value
     ("- a", "", "expected keys with their values, got a list"),

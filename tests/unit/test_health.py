@@ -14,7 +14,8 @@ from agent import __version__, health
 from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
 from agent.config import QueueConfig, RemoteWrite
 from agent.mask import Mask
-from agent.schedule import Plan, Schedule, SystemClock
+from agent.plan import Plan
+from agent.schedule import Schedule, SystemClock
 from agent.sender.lane import Lane, open_lane
 from agent.series import Columns
 from agent.watched import Watched
@@ -52,7 +53,9 @@ class Rig:
         self.watched(-60.0)
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
         self.schedule = Schedule([self.plan, other], self.buffer, "0" * 32, log, SystemClock())
-        self._collect = health.build(self.buffer, MAX_SIZE, [self.lane], lambda: self.schedule, lambda: NOW)
+        self._collect = health.build(
+            self.buffer, lambda: {"central": self.lane.stats}, lambda: self.schedule, lambda: NOW
+        )
         self.lane.stats.clock_skew = 0.0
         self.ticks = 0
 

@@ -26,10 +26,13 @@ EVENTS = {
     "scrape.duplicates",
     "textfile.failed",
     "textfile.recovered",
+    "agent.reload_refused",
+    "agent.reloaded",
     "agent.started",
     "agent.stopped",
     "agent.stopping",
     "agent.thread_died",
+    "agent.thread_stuck",
     "buffer.append_failed",
     "buffer.append_recovered",
     "buffer.cursor_reset",
@@ -207,6 +210,28 @@ log.get().error("buffer.append_failed")
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_the_journal_is_told_the_priority(style: str) -> None:
+    code = f"""
+import os
+found = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{{found.st_dev}}:{{found.st_ino}}"
+from agent import log
+log.configure("debug", "{style}")
+for say in ("debug", "info", "warning", "error", "critical"):
+    getattr(log.get(), say)("agent.started", pid=7)
+os.environ["JOURNAL_STREAM"] = "1:2"
+log.configure("debug", "{style}")
+log.get().error("agent.started")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *told, other = done.stderr.splitlines()
+    assert [line[:3] for line in told] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+    assert other[0] != "<"
+    if style == "json":
+        assert [json.loads(line[3:])["pid"] for line in told] == [7] * 5
+
+
 def modules_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -220,7 +245,7 @@ def test_what_limpet_run_imports_has_nothing_in_it_that_only_people_and_tests_ne
     modules = modules_after(f"""
 from agent import process
 from agent.cli.main import main
-process.run = lambda config, warnings: 0
+process.run = lambda loaded, load: 0
 assert main(["run", "--config", {str(config)!r}]) == 0
 """)
     assert {"agent.process", "structlog", "yaml"} <= modules

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 from agent import grid
 from agent.collectors import Metric, Sample
 from agent.events import Event
-from agent.schedule import RECORD_SAMPLES, Plan, Schedule, SystemClock, records
+from agent.plan import Plan
+from agent.schedule import RECORD_SAMPLES, Schedule, SystemClock, records
 from agent.series import Columns
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
@@ -33,13 +35,14 @@ DEADLINE = 10.0
 
 
 class World(threading.Event):
-    """A clock that hands itself in as the schedule's stop event: waiting for it is what makes time pass."""
+    """A clock that hands itself in as what wakes the schedule: waiting for it is what makes time pass."""
 
     def __init__(self, wall: float) -> None:
         super().__init__()
         self.now, self._ahead, self._end = 0.0, wall, 0.0
         self._actions: list[tuple[float, Callable[[], object]]] = []
         self.waits: list[float] = []
+        self.over: Callable[[], object] = self.set
 
     def wall(self) -> float:
         return self._ahead + self.now
@@ -57,7 +60,7 @@ class World(threading.Event):
         self._actions.sort(key=lambda each: each[0])
 
     def run_until(self, seconds: float) -> None:
-        """Be set from then on."""
+        """Call `over` then."""
         self._end = seconds
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -67,10 +70,12 @@ class World(threading.Event):
         while self._actions and self._actions[0][0] <= until:
             self.now, action = self._actions.pop(0)
             action()
+            if self.is_set():  # woken
+                return True
         self.now = until
         if self.now >= self._end:
-            self.set()
-        return self.is_set()
+            self.over()
+        return True
 
 
 class Log:
@@ -155,8 +160,8 @@ class Rig:
     def run(self, seconds: float, *, series_end: bool = False) -> None:
         """Run from now on, for so long; then all series end, or do not."""
         self.schedule = Schedule(self._plans, self.buffer, BOOT, self.log, self.world)
-        self.schedule._stop, self.schedule._series_end = self.world, series_end
-        self.world.clear()
+        self.schedule._wake = self.world
+        self.world.over = partial(self.schedule.stop, 0, series_end=series_end)
         self.world.run_until(self.world.now + seconds)
         self.schedule._run()
 
@@ -898,3 +903,148 @@ def test_the_thread_begins_and_ends(tmp_path: Path) -> None:
     assert buffer.last("cpu.ended") is not None
     buffer.close()
     assert buffer.log.end == end
+
+
+class TestAdopt:
+    """Plans are put in place of others, in the middle of everything."""
+
+    def adopt(self, rig: Rig, seconds: float, *plans: Plan) -> None:
+        def now() -> None:
+            assert rig.schedule is not None
+            rig.schedule.adopt(plans)
+
+        rig.world.at(seconds, now)
+
+    def other(self, rig: Rig, name: str, interval: float = 10, label: str = "x", **of: Any) -> Plan:
+        collector = Collector((label,))
+        return Plan(name, collector, Columns(METRICS, {"hostname": HOST}), interval, 5, HOST, **of)
+
+    def test_what_stays_goes_on_and_what_is_gone_ends(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.add("memory")
+        cpu, _ = rig._plans
+        self.adopt(rig, 15.5, cpu)
+        rig.run(45)
+        assert rig.times("cpu") == every_10_s(slot(START), 5)
+        assert rig.times("memory") == every_10_s(slot(START), 2)
+        ((ended, _),) = rig.ended("memory")
+        assert ended == int((START + 15.5) * 1000)
+        assert rig.ended("cpu") == []
+        assert rig.buffer.log.missed == 0
+        assert rig.log.events == []
+
+    def test_one_that_is_new_begins_with_its_next_time_and_has_missed_nothing(self, rig: Rig) -> None:
+        rig.add("cpu")
+        rig.add("memory")
+        cpu = rig.plan("cpu")
+        self.adopt(rig, 12, cpu)
+        again = self.other(rig, "memory", 5)
+        self.adopt(rig, 58, cpu, again)  # nobody wanted to have what is not there
+        rig.run(75)
+        back = [at for at in rig.times("memory") if at > rig.ended("memory")[0][0]]
+        assert back == [slot(START + 58, 5) + 5_000 * n for n in range(1, 4)]
+        assert rig.buffer.log.missed == 0
+
+    @pytest.mark.parametrize(("before", "after"), [(10, 60), (60, 10), (10, 1), (30, 20)])
+    def test_another_interval_misses_nothing(self, rig: Rig, before: int, after: int) -> None:
+        rig.add("cpu", before)
+        new = self.other(rig, "cpu", after)
+        self.adopt(rig, 100.5, new)
+        rig.run(300)
+        times, at = rig.times("cpu"), int((START + 100.5) * 1000)
+        assert {b - a for a, b in pairwise(t for t in times if t <= at)} == {before * 1000}
+        behind = [t for t in times if t > at]
+        assert behind[0] - at <= after * 1000
+        assert {b - a for a, b in pairwise(behind)} == {after * 1000}
+        assert rig.buffer.log.missed == 0
+        assert rig.ended("cpu") == []
+
+    def test_other_labels_end_the_old_series_with_the_first_tick_that_has_them(self, rig: Rig) -> None:
+        collector = rig.add("cpu")
+        rig._plans[0]._made_of = "cpu"
+        new = self.other(rig, "cpu", label="unused", made_of="cpu")
+        new.columns = Columns(METRICS, {"hostname": HOST, "role": "gateway"})
+        self.adopt(rig, 15.5, new)
+        rig.run(45)
+        assert new.collect is collector  # what it remembers for its rates goes on
+        assert rig.times("cpu") == every_10_s(slot(START), 5)
+        assert [at for at, _ in rig.ended("cpu")] == [slot(START) + 20_000]
+        assert rig.buffer.log.missed == 0
+
+    def test_a_collector_that_begins_anew_ends_with_its_second_tick_what_is_gone_then(self, rig: Rig) -> None:
+        """Its first one has no rates: they are there again in the second, and nothing has blinked."""
+        rig.add("cpu").labels = ("rate", "gone")
+        new = self.other(rig, "cpu", label="value")
+        assert isinstance(new.collect, Collector)
+        new.collect.during[2] = lambda: setattr(new.collect, "labels", ("value", "rate"))
+        self.adopt(rig, 15.5, new)
+        rig.run(45)
+        assert rig.ended("cpu") == [(slot(START) + 30_000, ["gone"])]
+
+    def test_nothing_changes_where_nothing_is_different(self, rig: Rig) -> None:
+        collector = rig.add("cpu")
+        rig._plans[0]._made_of = rig._plans[0]._shown_as = "cpu"
+        for n in range(20):
+            self.adopt(rig, n, self.other(rig, "cpu", made_of="cpu", shown_as="cpu"))
+        rig.run(45)
+        assert len(collector.calls) == 5
+        assert rig.times("cpu") == every_10_s(slot(START), 5)
+
+    def test_a_run_that_is_under_way_ends_in_its_own_place(self, rig: Rig) -> None:
+        slow = rig.add("slow", timeout=8)
+        rig.add("cpu")
+        rig.hang(slow)
+        new = self.other(rig, "slow", label="new")
+        self.adopt(rig, 2, rig.plan("cpu"), new)
+        rig.world.at(6, lambda: rig.release(slow))
+        rig.run(15)
+        assert rig.times("slow") == rig.times("cpu") == every_10_s(slot(START), 2)
+        assert rig.buffer.log.missed == 0
+        assert rig.log.events == []
+
+    @pytest.mark.parametrize("apart", [False, True])
+    def test_one_that_hangs_is_replaced_and_what_it_returns_later_is_thrown_away(
+        self, rig: Rig, apart: bool
+    ) -> None:
+        stuck = rig.add("slow", apart=apart)
+        rig.add("cpu")
+        rig.hang(stuck)
+        hanging = stuck.hang
+        assert hanging is not None
+        new = self.other(rig, "slow", label="new", apart=apart)
+        self.adopt(rig, 12, rig.plan("cpu"), new)
+
+        def release() -> None:
+            stuck.hang = None
+            hanging.set()
+            wait_for(lambda: not [t for t in threading.enumerate() if t.name == "apart slow"], DEADLINE, "it")
+
+        rig.world.at(26, release)
+        rig.run(45)
+        assert rig.times("slow") == every_10_s(slot(START) + 20_000, 3)
+        assert rig.times("cpu") == every_10_s(slot(START), 5)
+        assert len(rig.log.of(Event.COLLECTOR_TIMED_OUT)) == 1
+        assert not rig.log.of(Event.COLLECTOR_RECOVERED)
+        if rig.schedule is not None:
+            rig.schedule._apart.close()
+
+    def test_what_hangs_for_ever_in_the_schedule_itself_is_overdue(self, tmp_path: Path) -> None:
+        hanging = threading.Event()
+
+        class Stuck:
+            def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
+                hanging.wait(DEADLINE)
+                return 0
+
+            def last(self, group: str) -> None:
+                return None
+
+        plan = Plan("cpu", Collector(), Columns(METRICS, {"hostname": HOST}), 0.1, 0.1, HOST)
+        schedule = Schedule([plan], Stuck(), BOOT, Log(), SystemClock())
+        assert schedule.overdue() == 0
+        schedule.start()
+        wait_for(lambda: schedule.overdue() > 0.5, DEADLINE, "it to be overdue")
+        assert not schedule.is_ready
+        hanging.set()
+        wait_for(lambda: schedule.is_ready and schedule.overdue() < 0.2, DEADLINE, "it to be back")
+        schedule.stop(DEADLINE)

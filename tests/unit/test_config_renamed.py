@@ -1,0 +1,84 @@
+"""Keys with another name by now are read as that, with a warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import Config, ConfigErrors, load
+from agent.config.reader import keys
+from agent.config.renamed import RENAMED
+
+PAGE = Path(__file__).parents[2] / "docs" / "upgrade.md"
+VALUES = {
+    "labels": "{role: gateway}",
+    "interval": "7s",
+    "timeout": "3s",
+    "job": "node",
+    "credentials": "hunter2",
+    "credentials_file": "token",
+}
+TEMPLATE = """
+remote_write:
+- url: https://prometheus.example.com/api/v1/write
+  {remote_write}
+collect:
+  {collect}
+  collectors:
+    scrape:
+      targets:
+      - url: http://localhost:9100
+        {target}
+{top}
+"""
+
+
+def written(path: str) -> str:
+    """A configuration in which the key at this path is set, whatever it is called."""
+    section, _, key = path.rpartition(".")
+    value = VALUES[RENAMED.get(path, path).rpartition(".")[2]]
+    if section.endswith("authorization"):
+        section, line = section.removesuffix(".authorization"), f"authorization: {{{key}: {value}}}"
+    else:
+        line = f"{key}: {value}"
+    place = {"": "top", "collect": "collect", "remote_write[]": "remote_write"}.get(section, "target")
+    lines = {"top": "", "collect": "host_root: /", "remote_write": "name: there", "target": "job: node"}
+    lines[place] = line if place != "target" or key.startswith("job") else f"{line}\n        job: node"
+    return TEMPLATE.format(**lines)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_the_old_name_means_the_new_one_and_says_so(old: str, new: str) -> None:
+    then, now = load(written(old), "f.yaml"), load(written(new), "f.yaml")
+    shown = {path: path.replace("[]", "[0]") for path in (old, new)}
+    assert then.config == now.config != Config()
+    (warning,) = set(then.warnings) - set(now.warnings)
+    line = next(n for n, text in enumerate(written(old).split("\n"), 1) if old.rpartition(".")[2] in text)
+    assert warning == f"f.yaml:{line}: {shown[old]} is called {shown[new]} by now: write that"
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_the_old_name_and_the_new_one_together_are_wrong(old: str) -> None:
+    new = RENAMED[old]
+    line = next(one for one in written(new).split("\n") if VALUES[new.rpartition(".")[2]] in one)
+    beside = f"{line[: len(line) - len(line.lstrip(' -'))].replace('-', ' ')}{old.rpartition('.')[2]}: x"
+    with pytest.raises(ConfigErrors) as caught:
+        load(written(new).replace(line, f"{line}\n{beside}"), "f.yaml")
+    (problem,) = caught.value.problems
+    assert problem.path == old.replace("[]", "[0]")
+    assert problem.what.startswith(
+        f"it is called {new[len(old.rpartition('.')[0]) :].lstrip('.')} by now, and "
+    )
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_table_leads_from_keys_that_are_none_to_keys_that_are() -> None:
+    known = set(keys())
+    assert not known & set(RENAMED)
+    assert known >= set(RENAMED.values())
+
+
+def test_the_page_has_the_table() -> None:
+    rows = [f"| `{old}` | `{new}` |" for old, new in RENAMED.items()]
+    assert [line for line in PAGE.read_text().splitlines() if line in rows] == rows

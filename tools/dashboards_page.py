@@ -1,0 +1,140 @@
+"""docs/dashboards.md, made from the dashboards: `python -m tools.dashboards_page > docs/dashboards.md`.
+
+A test compares the page with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dashboards import kit
+from dashboards.made import dashboards
+
+HEAD = """# The dashboards
+
+<!-- Made by tools/dashboards_page.py from the dashboards' code. Do not edit by hand. -->
+
+Four dashboards for Grafana 10.1 and later, made with Grafana's own builder library from the code in
+[dashboards/](../dashboards); the files to load are in [dashboards/json](../dashboards/json).
+
+| dashboard | what it answers |
+|---|---|
+{list}
+They lead to each other: a click on a host's name opens Host, and the links at the head keep the choice and the time.
+
+## Installing
+
+- **By hand**: in Grafana, Dashboards, New, Import, and each file of `dashboards/json`.
+- **By files**: copy `dashboards/json` to `/var/lib/grafana/dashboards/limpet`,
+  [provisioning/dashboards/limpet.yaml](../dashboards/provisioning/dashboards/limpet.yaml) to
+  `/etc/grafana/provisioning/dashboards`, and one file of
+  [provisioning/datasources](../dashboards/provisioning/datasources) to `/etc/grafana/provisioning/datasources`.
+
+Any data source of the kind *Prometheus* does: Prometheus, Mimir, and VictoriaMetrics asked as one. Set its *scrape
+interval* to `collect.interval` (10s): rates are taken over four of them. What needs a long memory comes from the
+[recording rules](../config/prometheus/rules): which hosts are silent, loss, forecasts, what is usual. With Mimir they
+run in the ruler, with VictoriaMetrics in vmalert. Where no rules run, those panels say so, and the others work.
+
+## At the head
+
+| choice | what it does |
+|---|---|
+{variables}
+*All* also takes hosts that do not have the label. Two hosts that have the same name in two environments are two on
+Fleet; on Host they are one until an environment is chosen.
+
+| mark | what it tells |
+|---|---|
+| Reboots (purple) | when a host was booted, by `host_boot_time_seconds`; off on the pages of many hosts |
+| Arrived late (orange) | a stretch in which the oldest waiting sample was more than 2 minutes old: it was buffered, and came afterwards |
+
+Colors are those of the alerts ([alerts.md](alerts.md)): yellow where a warning fires, red where somebody is called. A gap in
+a line is a gap in the data: nothing is joined over it.
+"""
+
+PICTURE = """
+![{title}](dashboards/{uid}.png)
+
+*Drawn by tools/dashboards_pictures.py from what a Prometheus answered to these queries, over the made-up past of eight
+hosts, sent with `limpet buffer replay`. Grafana's own look differs a little.*
+"""
+
+UNITS = {
+    "none": "",
+    "short": "",
+    "s": "seconds",
+    "Bps": "bytes/s",
+    "cps": "1/s",
+    "reqps": "1/s",
+    "iops": "1/s",
+}
+UNITS |= {
+    "pps": "1/s",
+    "h": "hours",
+    "d": "days",
+    "percentunit": "share",
+    "percent": "%",
+    "currencyUSD": "money",
+}
+
+
+def page() -> str:
+    """The whole page."""
+    made = dashboards()
+    listed = "".join(
+        f"| [{name(one)}](#{name(one).lower()}) | {one['description']} |\n" for one in made.values()
+    )
+    choices = {v["name"]: v for one in made.values() for v in one["templating"]["list"]}
+    choices |= {v["name"]: v for v in made["limpet-fleet"]["templating"]["list"]}
+    variables = "".join(f"| {one['label']} | {one['description']} |\n" for one in choices.values())
+    return HEAD.format(list=listed, variables=variables) + "".join(section(one) for one in made.values())
+
+
+def name(dashboard: Mapping[str, Any]) -> str:
+    """What a dashboard is called."""
+    return kit.LINKS[dashboard["uid"]]
+
+
+def section(dashboard: Mapping[str, Any]) -> str:
+    """One dashboard: its picture, and its panels row by row."""
+    text = f"\n## {name(dashboard)}\n\n{dashboard['description']}\n"
+    text += PICTURE.format(title=dashboard["title"], uid=dashboard["uid"])
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row":
+            text += f"\n### {panel['title']}\n\n| panel | unit | yellow, red | what it is for |\n|---|---|---|---|\n"
+        else:
+            text += row(panel)
+    return text
+
+
+def row(panel: Mapping[str, Any]) -> str:
+    """A line of a table; a table's columns have their own units and limits."""
+    if panel["type"] == "table":
+        columns = [
+            (one["matcher"]["options"], {each["id"]: each["value"] for each in one["properties"]})
+            for one in panel["fieldConfig"]["overrides"]
+        ]
+        given = [
+            (heading, limits(has["thresholds"]["steps"])) for heading, has in columns if "thresholds" in has
+        ]
+        unit, bounds = "", "; ".join(f"{heading} {text}" for heading, text in given)
+    else:
+        defaults = panel["fieldConfig"]["defaults"]
+        unit, bounds = UNITS.get(defaults["unit"], defaults["unit"]), limits(defaults["thresholds"]["steps"])
+    return f"| {panel['title']} | {unit} | {bounds} | {panel['description']} |\n"
+
+
+def limits(steps: Iterable[Mapping[str, Any]]) -> str:
+    """Where a value turns yellow, and where red."""
+    first, *others = steps
+    if not others:
+        return ""
+    if first["color"] in (kit.RED, kit.YELLOW):  # less is worse
+        return "below " + ", ".join(f"{step['value']:g}" for step in reversed(others))
+    found = {step["color"]: f"{step['value']:g}" for step in others}
+    return ", ".join(found.get(color, "-") for color in (kit.YELLOW, kit.RED))
+
+
+if __name__ == "__main__":
+    print(page(), end="")

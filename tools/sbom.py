@@ -1,0 +1,116 @@
+"""The software bill of materials of what is shipped (CycloneDX 1.6, JSON): `python -m tools.sbom > sbom.cdx.json`.
+
+Promise: it names Limpet, everything in requirements/run.txt with the hashes of the lock, each one's license, and
+who needs whom. The same tree gives the same bytes: the only time in it is SOURCE_DATE_EPOCH, where that is set.
+The Debian package and the image ship the same document.
+
+cyclonedx-py reads the lock. What it cannot know from there (licenses, dependencies, Limpet's version) comes from
+the metadata of the same packages in this environment; SbomError where a version in it is not the locked one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+import agent
+from agent.errors import LimpetError
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCK = ROOT / "requirements" / "run.txt"
+_OLD_NAMES = {  # what packages say in the field License, or as a classifier, where SPDX has a name for it
+    "BSD": "BSD-3-Clause",
+    "License :: OSI Approved :: MIT License": "MIT",
+}
+
+# On the oldest Python most is needed; and what is written does not depend on the one that writes it.
+_OLDEST = {"extra": "", "python_version": "3.11", "python_full_version": "3.11.0"}
+
+
+class SbomError(LimpetError):
+    """The bill cannot be written."""
+
+
+def document(version: str = agent.__version__, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the bill for this version of Limpet."""
+    found = _from_lock(environ)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    root = found["metadata"]["component"]
+    root |= {"version": version, "purl": f"pkg:generic/limpet@{version}"}
+    components = {component["name"]: component for component in found["components"]}
+    packages = {name: _installed(component) for name, component in components.items()}
+    for name, component in components.items():
+        del component["description"]  # the lock's line with its hashes, which stand below as hashes
+        for reference in component["externalReferences"]:
+            reference["url"] = component["purl"]  # not the index that this machine happens to use
+        component["licenses"] = [{"expression": license_of(packages[name]), "acknowledgement": "declared"}]
+    refs = {name: component["bom-ref"] for name, component in components.items()}
+    found["dependencies"] = [
+        {"ref": root["bom-ref"], "dependsOn": _needs(project["dependencies"], refs)},
+        *({"ref": refs[name], "dependsOn": _needs(packages[name].requires, refs)} for name in components),
+    ]
+    return json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def license_of(package: Distribution) -> str:
+    """Return the SPDX expression of a package's license. Raises SbomError where it says none that is known."""
+    fields = package.metadata
+    said = fields["License-Expression"] or fields["License"] or ""
+    for word in (said, *([] if said else fields.get_all("Classifier") or ())):
+        if word in _OLD_NAMES:
+            return _OLD_NAMES[word]
+    if re.fullmatch(r"[A-Za-z0-9.+-]+( (OR|AND|WITH) [A-Za-z0-9.+-]+)*", said):
+        return said
+    raise SbomError(fields["Name"], f"says of its license {said!r}", "Add its SPDX name in tools/sbom.py.")
+
+
+def _from_lock(environ: Mapping[str, str]) -> Any:
+    command: list[str | Path] = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements"]
+    command += [
+        "--pyproject",
+        ROOT / "pyproject.toml",
+        "--output-reproducible",
+        "--sv",
+        "1.6",
+        "--no-validate",
+        LOCK,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(environ))
+    if done.returncode:
+        raise SbomError(str(LOCK), f"cyclonedx-py: {done.stderr.strip()}", "Look at the lock.")
+    return json.loads(done.stdout)
+
+
+def _installed(component: Mapping[str, str]) -> Distribution:
+    found = distribution(component["name"])
+    if found.version != component["version"]:
+        raise SbomError(
+            component["name"],
+            f"this environment has {found.version}, the lock {component['version']}",
+            "Set the environment up again: rm .venv/.ready, then make check.",
+        )
+    return found
+
+
+def _needs(requires: list[str] | None, refs: Mapping[str, str]) -> list[str]:
+    wanted = [Requirement(line) for line in requires or ()]
+    named = {_normal(one.name) for one in wanted if one.marker is None or one.marker.evaluate(_OLDEST)}
+    return sorted(ref for name, ref in refs.items() if _normal(name) in named)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())
