@@ -63,7 +63,8 @@ def test_an_alert_has_labels_annotations_hysteresis_and_a_runbook(alert: str) ->
     name, labels = rule["alert"], rule["labels"]
     assert labels["severity"] in ("warning", "critical")
     assert labels["group"] in GROUPS
-    assert rule["annotations"].keys() == ANNOTATIONS
+    assert rule["annotations"].keys() - {"also"} == ANNOTATIONS
+    assert ("also" in rule["annotations"]) == (labels["group"] != "fleet")
     assert rule["annotations"]["runbook_url"].endswith(f"/{name}.md")
     assert "clears" in rule["annotations"]["threshold"]
     assert rule["keep_firing_for"]

@@ -6,6 +6,7 @@ evaluation would be seen. Then the same is wrong at the present, and every alert
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -183,3 +184,11 @@ def test_a_backlog_in_which_everything_was_wrong_raises_nothing(server: Promethe
     expected = {rule["alert"] for rule in rules.alerts().values()}
     never = {"LimpetHostSilent", "LimpetFleetSilent", "LimpetLossBudgetSpent", "AnomalyHigh", "AnomalyLow"}
     assert alerts(server) == {(name, "ill") for name in expected - never}
+    told = json.loads(server.get("/api/v1/alerts"))["data"]["alerts"]
+    texts = [text for one in told for text in one["annotations"].values()]
+    assert len(texts) > 100
+    assert [text for text in texts if "<error" in text or "<no value>" in text or "%!" in text] == []
+    of_cpu = next(one for one in told if one["labels"]["alertname"] == "HostCpuHigh")["annotations"]
+    assert of_cpu["value"] == "99.0 %"
+    assert of_cpu["trend"] == "99.0 % an hour ago, unknown a day ago"
+    assert of_cpu["runbook_url"] == "docs/runbooks/HostCpuHigh.md"
