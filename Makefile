@@ -39,6 +39,7 @@ dashboards: .venv/.ready ## make the dashboards' JSON, their page and its pictur
 	@$(PY) -m tools.servers prometheus promtool
 	@$(PY) -m tools.dashboards_pictures docs/dashboards
 	@$(PY) -m tools.dashboards_page > docs/dashboards.md
+	@$(PY) -m tools.alerts_page > docs/alerts.md
 
 dist: .venv/.ready ## build the sdist and the wheel into dist/
 	@rm -rf dist build
