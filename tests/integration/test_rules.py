@@ -35,6 +35,13 @@ def test_promtool_finds_nothing_wrong_with_configuration_and_rules(promtool_prog
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_vmalert_takes_the_rules_too(victoria_program: Path) -> None:
+    command = [victoria_program.with_name("vmalert"), "-dryRun", f"-rule={rules.RULES}/*.rules.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "finished reading 6 files" in done.stderr + done.stdout
+
+
 def test_every_rule_file_is_loaded_or_named_as_off() -> None:
     on = yaml.safe_load(CONFIG.read_text())["rule_files"]
     off = re.findall(r"^  # - (\S+)", CONFIG.read_text(), re.MULTILINE)
