@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 SOURCES := agent buffer dashboards tests tools
-.PHONY: help run test check fmt bench dashboards dist deb lock clean
+.PHONY: help run test check fmt bench dashboards dist deb image sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,7 +16,7 @@ run: .venv/.ready ## start Prometheus and the agent, and watch samples arrive (C
 
 test: .venv/.ready ## the whole suite, with branch coverage, against real servers
 	@$(PY) -m tools.servers prometheus promtool alertmanager amtool
-	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics tinyproxy nginx node-exporter iostat
+	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics tinyproxy nginx node-exporter iostat buildah
 	@mkdir -p .cache
 	@$(PY) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
@@ -39,6 +39,7 @@ dashboards: .venv/.ready ## make the dashboards' JSON, their page and its pictur
 	@$(PY) -m tools.servers prometheus
 	@$(PY) -m tools.dashboards_pictures docs/dashboards
 	@$(PY) -m tools.dashboards_page > docs/dashboards.md
+	@$(PY) -m tools.alerts_page > docs/alerts.md
 
 dist: .venv/.ready ## build the sdist and the wheel into dist/
 	@rm -rf dist build
@@ -46,6 +47,15 @@ dist: .venv/.ready ## build the sdist and the wheel into dist/
 
 deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 for the other architecture)
 	@$(PY) -m tools.deb $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION))
+
+image: ## build the container image `limpet` (ENGINE=podman for another engine than docker)
+	@$(or $(ENGINE),docker) build --file packaging/container/Dockerfile --tag limpet .
+
+sbom: .venv/.ready ## write the bill of materials beside the lock
+	@$(PY) -m tools.sbom > requirements/run.cdx.json.new && mv requirements/run.cdx.json.new requirements/run.cdx.json
+
+audit: .venv/.ready ## ask OSV for known vulnerabilities of what ships and what builds it (needs the internet)
+	@$(PY) -m pip_audit --strict --require-hashes --disable-pip --progress-spinner off --vulnerability-service osv --requirement requirements/run.txt --requirement requirements/build.txt $(ARGS)
 
 lock: .venv/.ready ## resolve all dependencies anew into requirements/
 	@sh tools/lock.sh $(PY)

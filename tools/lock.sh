@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write requirements/run.txt and requirements/dev.txt: every package pinned, every file hashed, one lock for
+# Write requirements/run.txt, dev.txt and build.txt: every package pinned, every file hashed, one lock for
 # Python 3.11 and later. No registry is named in them: whatever index pip is set up with serves them.
 # The resolver lives in an environment of its own, which is never part of the project's.
 set -eu
@@ -20,3 +20,4 @@ lock() {
 
 lock requirements/run.txt pyproject.toml
 lock requirements/dev.txt pyproject.toml --group pyproject.toml:dev --constraints requirements/run.txt
+lock requirements/build.txt --group pyproject.toml:build --constraints requirements/dev.txt

@@ -50,10 +50,16 @@ class Package(NamedTuple):
     """How the program is asked for its version; it answers with status 0, and perhaps with nothing else."""
     suites: tuple[str | None, ...] = (NEWEST_SUITE, None)
     """Where to look, in this order; None: the machine's own."""
+    also: tuple[str, ...] = ()
+    """Packages with libraries that it needs and that few machines have; they are unpacked beside it."""
 
     def below(self, root: Path) -> Path:
         """The program, in a package that is unpacked there."""
         return root / "usr" / self.folder / self.program
+
+    def libraries(self, program: Path) -> list[Path]:
+        """The folders with the libraries beside a program that was unpacked."""
+        return sorted(program.parents[1].glob("lib/*-linux-gnu*")) if self.also else []
 
 
 # A name is the beginning of a folder in the cache, where a digit of the version follows: no name may be the
@@ -69,6 +75,9 @@ PACKAGES = {
     "tinyproxy": Package("tinyproxy-bin", "tinyproxy", asked="-v", suites=(None,)),
     "nginx": Package("nginx", "nginx", folder="sbin", asked="-v", suites=(None,)),
     "iostat": Package("sysstat", "iostat", asked="-V", suites=(None,)),
+    "buildah": Package(
+        "buildah", "buildah", suites=(None,), also=("libgpgme11", "libassuan0", "libdevmapper1.02.1")
+    ),
 }
 
 
@@ -156,9 +165,12 @@ def _version(program: Path, package: Package) -> str | None:
 
     Debian's victoria-metrics was built without one: it prints an empty line, and ends well.
     """
+    environment = dict(os.environ)
+    if folders := package.libraries(program):
+        environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
     try:
         done = subprocess.run(
-            [program, package.asked], capture_output=True, text=True, timeout=30, check=True
+            [program, package.asked], capture_output=True, text=True, timeout=30, check=True, env=environment
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -207,9 +219,9 @@ def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
         # Hooks of the machine's configuration may fail without root; what counts is whether the download works.
         updated = subprocess.run([*apt, "update"], capture_output=True, text=True, check=False)
         done = subprocess.run(
-            [*apt, "download", package], capture_output=True, text=True, check=False, cwd=folder
+            [*apt, "download", package, *wanted.also], capture_output=True, text=True, check=False, cwd=folder
         )
-        packages = list(folder.glob("*.deb"))
+        packages = sorted(folder.glob("*.deb"), key=lambda path: not path.name.startswith(f"{package}_"))
         if done.returncode or not packages:
             said = [line for line in (updated.stderr + done.stderr).splitlines() if line.startswith("E:")]
             raise ServerError(
@@ -218,7 +230,8 @@ def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
                 "Look at apt's sources.",
             )
         root = folder / "root"
-        subprocess.run(["dpkg-deb", "-x", packages[0], root], check=True)
+        for one in packages:
+            subprocess.run(["dpkg-deb", "-x", one, root], check=True)
         version = subprocess.run(
             ["dpkg-deb", "-f", packages[0], "Version"], capture_output=True, text=True, check=True
         ).stdout.strip()

@@ -6,10 +6,11 @@ Read-only: they take no lock and change no file, whether the agent runs, is stop
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent.cli import output
 from agent.errors import LimpetError
@@ -56,31 +57,59 @@ def readable(data_dir: str) -> Iterator[None]:
         raise LimpetError(data_dir, f"the buffer cannot be read: {reason}", do) from None
 
 
-def status(data_dir: str | None, config: str | None, *, every: float | None, as_json: bool) -> int:
-    """Show the backlog, once or every so many seconds until Ctrl-C."""
+def not_fresh(found: Mapping[str, Any], within: float, now: float) -> str | None:
+    """Why a status does not show an agent that wrote a sample in the last `within` seconds; None where it does.
+
+    A newest sample from the future is one: the clock was set back, and the agent works.
+    """
+    if found["writer_pid"] is None:
+        return "no agent writes to it"
+    if found["newest_timestamp_ms"] is None:
+        return "it has no samples"
+    age = now - found["newest_timestamp_ms"] / 1000
+    return f"the newest sample is {age:.0f} s old" if age > within else None
+
+
+def status(
+    data_dir: str | None,
+    config: str | None,
+    *,
+    every: float | None,
+    fresh: float | None = None,
+    as_json: bool,
+) -> int:
+    """Show the backlog, once or every so many seconds until Ctrl-C; with `fresh` (seconds) once, and judge it.
+
+    Status 1 where it is not fresh (`not_fresh`); the reason is on standard error.
+    """
     from buffer.status import status as read_status
 
     place = where(data_dir, config)
 
-    def read() -> dict[str, object]:
+    def read() -> dict[str, Any]:
         with readable(place.data_dir):
             os.listdir(place.data_dir)  # it may have gone since
             return read_status(place.data_dir, place.max_bytes, time.time())
 
-    if as_json:
-        output.write_json(read(), one_line=every is not None)
-        while every is not None:
-            time.sleep(every)
-            output.write_json(read(), one_line=True)
-        return 0
-    from agent.cli import show
+    if every is not None and not as_json:
+        from agent.cli import show
 
-    if every is not None:
         show.live(lambda width, _: show.status(read(), time.time(), width), every)
+    while every is not None:
+        output.write_json(read(), one_line=True)
+        time.sleep(every)
+    found = read()
+    if as_json:
+        output.write_json(found)
     else:
-        found = read()
+        from agent.cli import show
+
         output.write(show.text(show.status(found, time.time(), show.width())))
-    return 0
+    why = None if fresh is None else not_fresh(found, fresh, time.time())
+    if why is None:
+        return 0
+    print(f"{place.data_dir}: {why}", file=sys.stderr)
+    return 1
 
 
 def segments(data_dir: str | None, config: str | None, *, as_json: bool) -> int:

@@ -71,7 +71,9 @@ def call(args: Namespace) -> int:
         case "buffer status":
             from agent.cli import backlog
 
-            return backlog.status(args.data_dir, args.config, every=args.watch, as_json=args.json)
+            return backlog.status(
+                args.data_dir, args.config, every=args.watch, fresh=args.fresh, as_json=args.json
+            )
         case "buffer segments":
             from agent.cli import backlog
 

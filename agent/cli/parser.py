@@ -84,7 +84,14 @@ def build() -> Parser:
 
     status = _command(parts, "status", "how much waits for each destination, and what became of the rest")
     _where(status)
-    status.add_argument(
+    once = status.add_mutually_exclusive_group()
+    once.add_argument(
+        "--fresh",
+        metavar="DURATION",
+        type=duration,
+        help="exit status 1 unless an agent runs and its newest sample is at most this old: a health check",
+    )
+    once.add_argument(
         "--watch",
         metavar="SECONDS",
         nargs="?",

@@ -14,7 +14,7 @@ complete limpet \
         'c/--format=/(jsonl openmetrics csv)/' \
         'c/--output=/f/' \
         'c/--file=/f/' \
-        'c/--/(all before config data-dir deep dry-run file follow force format give-up-after help interval json number output resume selector since timeout to to-size until values watch yes)/' \
+        'c/--/(all before config data-dir deep dry-run file follow force format fresh give-up-after help interval json number output resume selector since timeout to to-size until values watch yes)/' \
         'c/-/(- f h n)/' \
         'n/--config/f/' \
         'n/--format/(table prometheus json)/' \

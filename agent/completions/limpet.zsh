@@ -165,6 +165,7 @@ _shtab_limpet_buffer_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
   "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--fresh[exit status 1 unless an agent runs and its newest sample is at most this old\: a health check]:DURATION:"
   "--watch[show it again every so many seconds (default 2), until Ctrl-C]:SECONDS:"
   "--json[print JSON\; with --watch one document a line]"
 )

@@ -23,7 +23,7 @@ from agent.plan import Plan
 from agent.plans import plans
 from agent.series import host_labels
 from buffer import lock
-from buffer.errors import LimpetError
+from buffer.errors import LimpetError, NewerFormat
 from buffer.fs import RealFs
 from buffer.quarantine import Quarantine
 from buffer.status import status
@@ -78,6 +78,8 @@ def _found(take: Callable[[], Finding], patience: float) -> Finding:
         at = f"{error.filename}: " if isinstance(error.filename, str) else ""
         said = f"{at}{(error.strerror or str(error)).lower()}"
         return wrong(said, "Run it as the agent's user or as root; then mend the permissions.")
+    except NewerFormat as error:
+        return wrong(f"{error.where}: {error.what}", error.do)
 
 
 class _View:

@@ -214,7 +214,7 @@ def check_installed(machine: Machine) -> None:
     assert machine.shell("limpet version").startswith(f"limpet {limpet.__version__} ")
     assert machine.shell("stat -c '%U:%G %a' /etc/limpet /var/lib/limpet").split("\n")[:2] == [
         "root:limpet 750",
-        "limpet:limpet 750",
+        "limpet:limpet 700",
     ]
     assert machine.shell("dpkg --verify limpet") == ""
     assert machine.shell("dpkg-query -W -f '${Conffiles}' limpet").split()[0] == "/etc/limpet/limpet.yaml"

@@ -6,14 +6,17 @@ evaluation would be seen. Then the same is wrong at the present, and every alert
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from buffer.model import STALE
 from tests.support import rules
 from tests.support.net import wait_for
 from tests.support.prometheus import CONFIG, Prometheus
@@ -30,8 +33,8 @@ HEADERS = {
 DISK = {"device": "/dev/sda1", "fstype": "ext4", "mountpoint": "/"}
 LINK, CARD, ALL = {"destination": "central"}, {"interface": "eth0"}, {"core": "all"}
 
-# name: labels, what a well host has, what it has in trouble; a list: per second
-SERIES: list[tuple[str, dict[str, str], float | list[float] | None, float | list[float]]] = [
+# name: labels, what a well host has, what it has in trouble; a list: per second. A mount that answers has no series.
+SERIES: list[tuple[str, dict[str, str], float | list[float], float | list[float]]] = [
     ("limpet_start_time_seconds", {}, 1.0, 1.0),
     ("cpu_usage_percent", ALL, 10.0, 99.0),
     ("memory_usage_percent", {}, 30.0, 99.0),
@@ -53,7 +56,7 @@ SERIES: list[tuple[str, dict[str, str], float | list[float] | None, float | list
     ("limpet_collector_failures_total", {"collector": "cpu"}, [0.0], [0.1]),
     ("limpet_collector_timeouts_total", {"collector": "cpu"}, [0.0], [0.1]),
     ("limpet_collector_unreadable_total", {"collector": "cpu"}, [0.0], [0.1]),
-    ("limpet_collector_stuck_seconds", {"collector": "disk_usage", "mountpoint": "/mnt"}, None, 4000.0),
+    ("limpet_collector_stuck_seconds", {"collector": "disk_usage", "mountpoint": "/mnt"}, STALE, 4000.0),
 ]
 FILLING = [  # what grows or shrinks steadily in trouble, and is as before at once when it is over: from, to
     ("disk_free_bytes", DISK, 60e9, 1e9),
@@ -62,50 +65,60 @@ FILLING = [  # what grows or shrinks steadily in trouble, and is as before at on
 ]
 
 
-class Host:
-    """A host that was in trouble from `begin` to `end`, Unix seconds."""
+EVERYTHING = {name for name, *_ in (*SERIES, *FILLING)}
+LEVELS = {name for name, _, _, ill in SERIES if not isinstance(ill, list)}
+LEVELS -= {"limpet_destination_clock_skew_seconds"}  # it is what says how old a sample really is
 
-    def __init__(self, name: str, begin: float, end: float) -> None:
-        self.name, self.begin, self.end = name, begin, end
+
+class Host:
+    """A host that was in trouble from `begin` to `end`, Unix seconds, by these series."""
+
+    def __init__(self, name: str, begin: float, end: float, by: set[str] = EVERYTHING) -> None:
+        self.name, self.begin, self.end, self.by = name, begin, end, by
 
     def series(self, times: Iterable[int]) -> Iterator[TimeSeries]:
         """What it sends of these times."""
         at = list(times)
         for name, labels, well, ill in SERIES:
-            values = {t: self._value(t, well, ill) for t in at}
+            values = {t: self._value(t, well, ill if name in self.by else well) for t in at}
             yield from self._series(name, labels, values)
         for name, labels, first, last in FILLING:
             span = self.end - self.begin
             yield from self._series(
                 name,
                 labels,
-                {t: first + (last - first) * (t - self.begin) / span if self._ill(t) else first for t in at},
+                {
+                    t: first + (last - first) * (t - self.begin) / span if self._ill(t, name) else first
+                    for t in at
+                },
             )
 
-    def _ill(self, at: float) -> bool:
-        return self.begin <= at < self.end
+    def _ill(self, at: float, name: str) -> bool:
+        return self.begin <= at < self.end and name in self.by
 
-    def _value(self, at: int, well: float | list[float] | None, ill: float | list[float]) -> float | None:
+    def _value(self, at: int, well: float | list[float], ill: float | list[float]) -> float:
         if isinstance(well, list) and isinstance(ill, list):
             in_trouble = min(max(at, self.begin), self.end) - self.begin
             since = at - self.begin + HOUR
             return well[0] * (since - in_trouble) + ill[0] * in_trouble
         assert not isinstance(well, list)
         assert not isinstance(ill, list)
-        return ill if self._ill(at) else well
+        return ill if self.begin <= at < self.end else well
 
-    def _series(
-        self, name: str, labels: dict[str, str], values: dict[int, float | None]
-    ) -> Iterator[TimeSeries]:
+    def _series(self, name: str, labels: dict[str, str], values: dict[int, float]) -> Iterator[TimeSeries]:
         all_labels = tuple(sorted({"__name__": name, "hostname": self.name, **labels}.items()))
-        samples = tuple((at * 1000, value) for at, value in values.items() if value is not None)
-        if samples:
-            yield TimeSeries(all_labels, samples)
+        yield TimeSeries(all_labels, tuple((at * 1000, value) for at, value in values.items()))
+
+
+def at_once(rule: dict[str, Any]) -> None:
+    """Let an alert fire at its first evaluation, and be over at the first without it."""
+    rule.pop("for", None)
+    rule.pop("keep_firing_for", None)
 
 
 @pytest.fixture
 def server(prometheus_program: Path, tmp_path: Path) -> Iterator[Prometheus]:
-    tests = rules.changed(tmp_path, lambda rule: (rule.pop("for", None), rule.pop("keep_firing_for", None)))
+    tests = rules.changed(tmp_path, at_once)
     for path in (tests.parent / "rules").iterdir():
         file = yaml.safe_load(path.read_text())
         for group in file["groups"]:
@@ -148,18 +161,20 @@ def test_a_backlog_in_which_everything_was_wrong_raises_nothing(server: Promethe
     now = int(time.time())
     begin, end = now - 6 * HOUR, now - ENDED
     oldest_first, fresh_first = (Host(name, begin, end) for name in ("oldest-first", "fresh-first"))
+    # Its levels were wrong up to within the five minutes in which an instant value still counts.
+    just_now = Host("just-now", begin, now - 150, LEVELS)
     push(server, Host("well", 0, 1), range(now - HOUR, now, STEP))
     push(server, fresh_first, range(now - 60, now, STEP))
     evaluated(server)
     # An hour at a time, then some minutes, then one: evaluations see every state on the way.
-    edges = [*range(begin - HOUR, now - 600, HOUR), now - 600, now - 300, now - 120, now - 60]
+    edges = [*range(begin - HOUR, now - 600, HOUR), now - 600, now - 300, now - 160, now - 60]
     for first, last in zip(edges, [*edges[1:], int(time.time())], strict=True):
-        for host in (oldest_first, fresh_first):
+        for host in (oldest_first, fresh_first, just_now):
             push(server, host, range(first, last, STEP))
         evaluated(server)
     evaluated(server, 3)
     live = {dict(labels)["hostname"] for labels in server.query("limpet:live:bool")}
-    assert live == {"well", "oldest-first", "fresh-first"}
+    assert live == {"well", "oldest-first", "fresh-first", "just-now"}
     assert alerts(server) == set()
 
     # What would have raised them, had it been now: a host that is in trouble still.
@@ -169,3 +184,11 @@ def test_a_backlog_in_which_everything_was_wrong_raises_nothing(server: Promethe
     expected = {rule["alert"] for rule in rules.alerts().values()}
     never = {"LimpetHostSilent", "LimpetFleetSilent", "LimpetLossBudgetSpent", "AnomalyHigh", "AnomalyLow"}
     assert alerts(server) == {(name, "ill") for name in expected - never}
+    told = json.loads(server.get("/api/v1/alerts"))["data"]["alerts"]
+    texts = [text for one in told for text in one["annotations"].values()]
+    assert len(texts) > 100
+    assert [text for text in texts if "<error" in text or "<no value>" in text or "%!" in text] == []
+    of_cpu = next(one for one in told if one["labels"]["alertname"] == "HostCpuHigh")["annotations"]
+    assert of_cpu["value"] == "99.0 %"
+    assert of_cpu["trend"] == "99.0 % an hour ago, unknown a day ago"
+    assert of_cpu["runbook_url"] == "docs/runbooks/HostCpuHigh.md"

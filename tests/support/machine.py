@@ -57,19 +57,30 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 mount -t tmpfs tmpfs dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
-exec env -i container=limpet-test PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd
+# By pivot_root, since who is in another root by chroot may not make user namespaces (PrivateUsers=); and with mounts
+# that reach the units which run already, as on a host.
+mkdir .old
+pivot_root . .old
+umount -l /.old
+rmdir /.old
+mount --make-rshared /
+exec /usr/bin/env -i container=limpet-test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd
 '
 """
 
 
-def base(suite: str) -> Path:
-    """Return a fresh root of this suite (it is shared: do not write to it). Skips where it cannot be made."""
+def base(suite: str, *more: str) -> Path:
+    """Return a fresh root of this suite (it is shared: do not write to it), with `more` packages in it.
+
+    Skips where it cannot be made.
+    """
     if os.geteuid() != 0:
         pytest.skip("a Debian root is made by root only")
     if not shutil.which("mmdebstrap"):
         pytest.skip("there is no mmdebstrap")
     ROOTS.mkdir(parents=True, exist_ok=True)
-    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--include=systemd,dbus"]
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
+    command += [f"--include={','.join(('systemd', 'dbus', *more))}"]
     command += ["--skip=cleanup/apt"]
     command += ["--dpkgopt=force-unsafe-io", '--aptopt=APT::Install-Recommends "false"']
     command += [f'--customize-hook=chroot "$1" apt-get -qq -y --download-only install {" ".join(PREPARED)}']

@@ -65,7 +65,7 @@ def run(promtool: Path, files: Iterable[Path], only: str = "") -> dict[str, str]
     """Run test files, two at a time; return each test's failure by its name, empty where it passed."""
 
     def one(path: Path) -> dict[str, str]:
-        command = [promtool, "test", "rules", f"--run={only}", "--junit=/dev/stdout", path]
+        command: list[str | Path] = [promtool, "test", "rules", f"--run={only}", "--junit=/dev/stdout", path]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
         return _outcomes(path, done.stdout, done.stderr)
 

@@ -29,6 +29,7 @@ from buffer.quarantine import Quarantine
 from tests.support.hosts import Host
 from tests.support.net import free_port
 from tests.support.ticks import tick
+from tests.unit.test_buffer_versions import later_segment, make
 
 NOBODY = 65534
 NOW = 1_750_000_000.0
@@ -507,3 +508,13 @@ def test_the_view() -> None:
         ["→", "Look."],
         [],
     ]
+
+
+def test_a_buffer_of_a_later_version_is_told(tmp_path: Path) -> None:
+    make(tmp_path)
+    later_segment(path := max((tmp_path / "segments").iterdir()))
+    found = look(configured(tmp_path))["buffer"]
+    assert found.ok is False
+    assert found.said.startswith(f"{path}: it is of format version 2")
+    assert found.do is not None
+    assert found.do.startswith("Run the version of Limpet that wrote it")
