@@ -36,7 +36,7 @@ bench: .venv/.ready ## measure, and print the figures as a table
 
 dashboards: .venv/.ready ## make the dashboards' JSON, their page and its pictures anew
 	@$(PY) -m dashboards
-	@$(PY) -m tools.servers prometheus promtool
+	@$(PY) -m tools.servers prometheus
 	@$(PY) -m tools.dashboards_pictures docs/dashboards
 	@$(PY) -m tools.dashboards_page > docs/dashboards.md
 	@$(PY) -m tools.alerts_page > docs/alerts.md

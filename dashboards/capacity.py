@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dashboards import kit
-from dashboards.kit import Column, PanelBuilder, Query, all_of, graph, number, rows
+from dashboards import kit, levels, selectors
+from dashboards.panels import Column, PanelBuilder, Query, graph, number, rows
+from dashboards.selectors import all_of
 
 DAY = 86400
 MONTH = 30 * DAY
 FILE_SYSTEM = "hostname, mountpoint, device"
-FULL = all_of(kit.DISK_FULL)
+FULL = all_of(selectors.DISK_FULL)
 USED, TOTAL = all_of("disk_used_bytes"), all_of("disk_total_bytes")
 TREND = all_of("disk_free_bytes:deriv_1d")
 ZSCORE = all_of("signal:zscore")
@@ -20,8 +21,8 @@ def now() -> list[PanelBuilder]:
     """How much is left?"""
     hour = all_of("signal:avg_1h", 'signal="cpu"')
     full = {
-        7: ("by its trend of the last day. One is critical: somebody is called.", kit.NONE_WANTED),
-        30: ("by its trend of the last day. Time to order.", kit.SOME),
+        7: ("by its trend of the last day. One is critical: somebody is called.", levels.NONE_WANTED),
+        30: ("by its trend of the last day. Time to order.", levels.SOME),
     }
     return [
         *(
@@ -40,7 +41,7 @@ def now() -> list[PanelBuilder]:
             "Of all file systems together.",
             "percent",
             Query(f"100 * sum({USED}) / sum({TOTAL})"),
-            limits=kit.DISK,
+            limits=levels.DISK,
             decimals=0,
         ),
         number(
@@ -48,7 +49,7 @@ def now() -> list[PanelBuilder]:
             "Of all hosts together.",
             "percent",
             Query(f"100 * sum({all_of('memory_used_bytes')}) / sum({all_of('memory_total_bytes')})"),
-            limits=kit.MEMORY,
+            limits=levels.MEMORY,
             decimals=0,
         ),
         number(
@@ -56,7 +57,7 @@ def now() -> list[PanelBuilder]:
             "The busiest hour's mean over all hosts, in the time shown: what the fleet must be able to do.",
             "percent",
             Query(f"max_over_time(avg({hour})[$__range:1h])"),
-            limits=kit.CPU,
+            limits=levels.CPU,
             decimals=0,
         ),
         number(
@@ -64,7 +65,7 @@ def now() -> list[PanelBuilder]:
             "Signals of hosts whose last hour is more than 4 standard deviations from the same hour of past weeks.",
             "none",
             Query(f"count(abs({ZSCORE}) >= 4) or 0 * count({all_of('signal:avg_1h')})"),
-            limits=kit.SOME,
+            limits=levels.SOME,
             nothing="rules do not run",
         ),
         number(
@@ -92,11 +93,11 @@ def disks() -> list[PanelBuilder]:
             "good news.",
             ("hostname", "mountpoint", "device"),
             [
-                Column(f"min by ({FILE_SYSTEM}) ({near}) / {DAY}", "Full in days", "none", kit.DAYS, 1),
+                Column(f"min by ({FILE_SYSTEM}) ({near}) / {DAY}", "Full in days", "none", levels.DAYS, 1),
                 *(
                     Column(f"max by ({FILE_SYSTEM}) ({expr} and {near})", heading, unit, limits, decimals)
                     for heading, expr, unit, limits, decimals in (
-                        ("Used", all_of("disk_usage_percent"), "percent", kit.DISK, 1),
+                        ("Used", all_of("disk_usage_percent"), "percent", levels.DISK, 1),
                         ("Free", all_of("disk_free_bytes"), "bytes", None, None),
                         ("Growth in a day", f"-{TREND} * {DAY}", "bytes", None, None),
                     )
@@ -113,7 +114,7 @@ def disks() -> list[PanelBuilder]:
             "The same over time. A line that falls by a day each day is steady growth; one that dives is something new.",
             "d",
             Query(f"bottomk(10, min by ({FILE_SYSTEM}) ({near}) / {DAY})", "{{hostname}} {{mountpoint}}"),
-            limits=kit.DAYS,
+            limits=levels.DAYS,
             width=6,
         ),
         graph(
@@ -134,7 +135,7 @@ def trends() -> list[PanelBuilder]:
     received, sent = all_of("network_received_bytes_total"), all_of("network_sent_bytes_total")
 
     def beside(
-        title: str, what: str, expr: str, metric: str, unit: str, limits: kit.Limits | None
+        title: str, what: str, expr: str, metric: str, unit: str, limits: levels.Limits | None
     ) -> PanelBuilder:
         return graph(
             title,
@@ -154,7 +155,7 @@ def trends() -> list[PanelBuilder]:
             "avg({})",
             hour.replace("SIGNAL", "cpu"),
             "percent",
-            kit.CPU,
+            levels.CPU,
         ),
         beside(
             "Memory of the fleet",
@@ -162,7 +163,7 @@ def trends() -> list[PanelBuilder]:
             "avg({})",
             hour.replace("SIGNAL", "memory"),
             "percent",
-            kit.MEMORY,
+            levels.MEMORY,
         ),
         graph(
             "Traffic of the fleet",
@@ -185,7 +186,7 @@ def unusual() -> list[PanelBuilder]:
             "first. Not each is wrong: a host's page shows the band that is usual.",
             ("hostname", "signal"),
             [
-                Column(f"max by ({by}) (abs({ZSCORE}) >= 3)", "Deviations", "none", kit.UNUSUAL, 1),
+                Column(f"max by ({by}) (abs({ZSCORE}) >= 3)", "Deviations", "none", levels.UNUSUAL, 1),
                 *(
                     Column(f"max by ({by}) ({all_of(metric)} and {far})", heading, "short")
                     for heading, metric in (
@@ -205,7 +206,7 @@ def unusual() -> list[PanelBuilder]:
             "The ten signals that are farthest from their usual values, in standard deviations.",
             "none",
             Query(f"topk(10, max by ({by}) (abs({ZSCORE})))", "{{hostname}} {{signal}}"),
-            limits=kit.UNUSUAL,
+            limits=levels.UNUSUAL,
             width=12,
         ),
     ]

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from dashboards import kit
-from dashboards.kit import ID, Column, Query, all_of, graph, number, rows
+from dashboards import kit, levels, selectors
+from dashboards.panels import Column, Query, graph, number, rows
+from dashboards.selectors import ID, all_of
 
 SEEN = all_of("limpet_start_time_seconds")
-LAST = f"timestamp({SEEN}) or {all_of(kit.LAST_SEEN)}"
+LAST = f"timestamp({SEEN}) or {all_of(selectors.LAST_SEEN)}"
 """When a host's newest sample was taken; of hosts that are silent, as the rules remember it, for three days."""
 NO_RULES = "rules do not run"
-ZERO = f"0 * count({all_of(kit.LAST_SEEN)})"
+ZERO = f"0 * count({all_of(selectors.LAST_SEEN)})"
 """0 where the rules run; a 0 from rules that do not run would be a lie."""
 
 WORST = "The rows of the table below, sorted by this column, name the hosts."
@@ -61,7 +62,7 @@ def make() -> dict[str, Any]:
                     "link. What they collect meanwhile comes when the link is back.",
                     "none",
                     Query(gone),
-                    limits=kit.NONE_WANTED,
+                    limits=levels.NONE_WANTED,
                     nothing=NO_RULES,
                 ),
                 number(
@@ -69,7 +70,7 @@ def make() -> dict[str, Any]:
                     "Alerts that fire with severity critical, from the rules that ship with Limpet.",
                     "none",
                     Query(f"count({critical}) or {ZERO}"),
-                    limits=kit.NONE_WANTED,
+                    limits=levels.NONE_WANTED,
                     nothing=NO_RULES,
                 ),
                 number(
@@ -77,7 +78,7 @@ def make() -> dict[str, Any]:
                     f"The busiest host's CPU, all its cores together. {WORST}",
                     "percent",
                     Query(f"max({cpu})"),
-                    limits=kit.CPU,
+                    limits=levels.CPU,
                     decimals=0,
                 ),
                 number(
@@ -85,7 +86,7 @@ def make() -> dict[str, Any]:
                     f"The share of memory that is not available, on the host with the least. {WORST}",
                     "percent",
                     Query(f"max({all_of('memory_usage_percent')})"),
-                    limits=kit.MEMORY,
+                    limits=levels.MEMORY,
                     decimals=0,
                 ),
                 number(
@@ -93,7 +94,7 @@ def make() -> dict[str, Any]:
                     f"The fullest file system of any host. {WORST}",
                     "percent",
                     Query(f"max({all_of('disk_usage_percent')})"),
-                    limits=kit.DISK,
+                    limits=levels.DISK,
                     decimals=0,
                 ),
                 number(
@@ -102,15 +103,15 @@ def make() -> dict[str, Any]:
                     "altogether cannot tell: it counts as silent.",
                     "s",
                     Query(f"max({age})"),
-                    limits=kit.AGE,
+                    limits=levels.AGE,
                     decimals=0,
                 ),
                 number(
                     "Worst loss",
                     "The share of samples that one host lost for good: dropped or never collected. The budget is 0.1 %.",
                     "percentunit",
-                    Query(f"max({all_of(kit.LOSS_RATIO)})"),
-                    limits=kit.LOSS,
+                    Query(f"max({all_of(selectors.LOSS_RATIO)})"),
+                    limits=levels.LOSS,
                     decimals=2,
                 ),
             ],
@@ -120,55 +121,55 @@ def make() -> dict[str, Any]:
                     "A line for each host that was heard of in the last three days, silent ones first. A click on a heading "
                     "sorts by it, a click on a host shows everything about it. Empty cells: the host is silent, or "
                     "has no such value.",
-                    (*kit.PLACES, "hostname"),
+                    (*selectors.PLACES, "hostname"),
                     [
-                        Column(f"time() - max by ({ID}) ({LAST})", "Last sample", "s", kit.SILENT, 0),
-                        Column(f"max by ({ID}) ({cpu})", "CPU", "percent", kit.CPU, 0),
+                        Column(f"time() - max by ({ID}) ({LAST})", "Last sample", "s", levels.SILENT, 0),
+                        Column(f"max by ({ID}) ({cpu})", "CPU", "percent", levels.CPU, 0),
                         Column(
                             f"max by ({ID}) ({all_of('memory_usage_percent')})",
                             "Memory",
                             "percent",
-                            kit.MEMORY,
+                            levels.MEMORY,
                             0,
                         ),
                         Column(
                             f"max by ({ID}) ({all_of('disk_usage_percent')})",
                             "Fullest disk",
                             "percent",
-                            kit.DISK,
+                            levels.DISK,
                             0,
                         ),
                         Column(
                             f"max by ({ID}) ({all_of('disk_io_util_percent')})",
                             "Busiest disk",
                             "percent",
-                            kit.BUSY,
+                            levels.BUSY,
                             0,
                         ),
                         Column(
                             f"max by ({ID}) ({all_of('network_bandwidth_usage_percent')})",
                             "Bandwidth",
                             "percent",
-                            kit.BANDWIDTH,
+                            levels.BANDWIDTH,
                             0,
                         ),
-                        Column(f"max by ({ID}) ({age})", "Backlog age", "s", kit.AGE, 0),
+                        Column(f"max by ({ID}) ({age})", "Backlog age", "s", levels.AGE, 0),
                         Column(f"max by ({ID}) ({pending})", "Backlog samples", "short"),
                         Column(
-                            f"max by ({ID}) ({all_of(kit.LOSS_RATIO)})",
+                            f"max by ({ID}) ({all_of(selectors.LOSS_RATIO)})",
                             "Lost",
                             "percentunit",
-                            kit.LOSS,
+                            levels.LOSS,
                             2,
                         ),
                         Column(
                             f"1 - sum by ({ID}) (rate({retries}[15m])) / (sum by ({ID}) (rate({requests}[15m])) > 0)",
                             "Link quality",
                             "percentunit",
-                            kit.QUALITY,
+                            levels.QUALITY,
                             1,
                         ),
-                        Column(f"count by ({ID}) ({firing})", "Alerts", "none", kit.SOME),
+                        Column(f"count by ({ID}) ({firing})", "Alerts", "none", levels.SOME),
                     ],
                     sort="Last sample",
                     height=14,
@@ -187,7 +188,7 @@ def make() -> dict[str, Any]:
                     "Whether the whole fleet is busy or a few hosts are: the median, 95th percentile and worst host.",
                     "percent",
                     *spread(cpu),
-                    limits=kit.CPU,
+                    limits=levels.CPU,
                     top=100,
                 ),
                 graph(
@@ -195,7 +196,7 @@ def make() -> dict[str, Any]:
                     "The same for the share of memory that is not available.",
                     "percent",
                     *spread(all_of("memory_usage_percent")),
-                    limits=kit.MEMORY,
+                    limits=levels.MEMORY,
                     top=100,
                 ),
                 graph(
@@ -203,7 +204,7 @@ def make() -> dict[str, Any]:
                     "The same for the fullest file system of each host.",
                     "percent",
                     *spread(all_of("disk_usage_percent")),
-                    limits=kit.DISK,
+                    limits=levels.DISK,
                     top=100,
                 ),
                 graph(
@@ -222,7 +223,7 @@ def make() -> dict[str, Any]:
                         f"1 - sum by (region) (rate({retries}[15m])) / (sum by (region) (rate({requests}[15m])) > 0)",
                         "{{region}}",
                     ),
-                    limits=kit.QUALITY,
+                    limits=levels.QUALITY,
                     top=1,
                 ),
             ],

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dashboards import kit
-from dashboards.kit import Column, PanelBuilder, Query, graph, number, one_of, rows, timeline
+from dashboards import kit, levels, selectors
+from dashboards.panels import Column, PanelBuilder, Query, graph, number, rows, timeline
+from dashboards.selectors import one_of
 
 SEEN = one_of("limpet_start_time_seconds")
 OF_A_FILE_SYSTEM = ("mountpoint", "device")
@@ -32,7 +33,7 @@ def rate(metric: str, *more: str) -> str:
 
 def there() -> list[PanelBuilder]:
     """Is it there, is what is shown fresh, what has changed?"""
-    last = f"max(timestamp({SEEN}) or {one_of(kit.LAST_SEEN)})"
+    last = f"max(timestamp({SEEN}) or {one_of(selectors.LAST_SEEN)})"
     firing, known = one_of("ALERTS", 'alertstate="firing"'), one_of("ALERTS")
     return [
         number(
@@ -41,7 +42,7 @@ def there() -> list[PanelBuilder]:
             "page tells of the past.",
             "s",
             Query(f"time() - {last}"),
-            limits=kit.SILENT,
+            limits=levels.SILENT,
             decimals=0,
             nothing="none in 3 days",
         ),
@@ -50,7 +51,7 @@ def there() -> list[PanelBuilder]:
             "Since the host was booted. Short after a reboot, which the purple marks show in the graphs.",
             "s",
             Query(f"time() - max({one_of('host_boot_time_seconds')})"),
-            limits=kit.Limits(600, None, below=True),
+            limits=levels.Limits(600, None, below=True),
             decimals=1,
         ),
         number(
@@ -58,7 +59,7 @@ def there() -> list[PanelBuilder]:
             "Since the agent was started. Much shorter than the uptime: it was restarted, updated or killed.",
             "s",
             Query(f"time() - max({SEEN})"),
-            limits=kit.Limits(600, None, below=True),
+            limits=levels.Limits(600, None, below=True),
             decimals=1,
         ),
         number(
@@ -66,7 +67,7 @@ def there() -> list[PanelBuilder]:
             "How old the oldest sample is that waits while requests fail or are repeated.",
             "s",
             Query(f"max({one_of('limpet_destination_oldest_pending_age_seconds')})"),
-            limits=kit.AGE,
+            limits=levels.AGE,
             decimals=0,
         ),
         number(
@@ -74,15 +75,15 @@ def there() -> list[PanelBuilder]:
             "The host's clock minus the receiver's. All timestamps of the host are off by as much.",
             "s",
             Query(f"max({one_of('limpet_destination_clock_skew_seconds')})"),
-            limits=kit.SKEW,
+            limits=levels.SKEW,
             decimals=1,
         ),
         number(
             "Lost",
             "The share of samples that was dropped or never collected. The budget is 0.1 %.",
             "percentunit",
-            Query(f"max({one_of(kit.LOSS_RATIO)})"),
-            limits=kit.LOSS,
+            Query(f"max({one_of(selectors.LOSS_RATIO)})"),
+            limits=levels.LOSS,
             decimals=2,
         ),
         number(
@@ -107,8 +108,8 @@ def there() -> list[PanelBuilder]:
                 f"({firing} * 2 or {known})",
                 "{{alertname}} {{severity}} {{mountpoint}} {{device}} {{interface}} {{destination}}",
             ),
-            states={"1": ("pending", kit.YELLOW), "2": ("firing", kit.RED)},
-            limits=kit.Limits(1, 2),
+            states={"1": ("pending", levels.YELLOW), "2": ("firing", levels.RED)},
+            limits=levels.Limits(1, 2),
             width=12,
             height=7,
             nothing="no alerts",
@@ -119,7 +120,7 @@ def there() -> list[PanelBuilder]:
             "link, whose samples came afterwards; a gap is a stretch in which the agent did not run.",
             "s",
             Query(highest(one_of("limpet_destination_oldest_pending_age_seconds")), "{{destination}}"),
-            limits=kit.AGE,
+            limits=levels.AGE,
             width=12,
             height=7,
         ),
@@ -136,7 +137,7 @@ def cpu() -> list[PanelBuilder]:
             "All cores together. Called at 80 % for 5 minutes, and at 95 % for 1 minute.",
             "percent",
             Query(mean(one_of("cpu_usage_percent", 'core="all"')), "usage"),
-            limits=kit.CPU,
+            limits=levels.CPU,
             top=100,
             width=6,
         ),
@@ -146,7 +147,7 @@ def cpu() -> list[PanelBuilder]:
             "percent",
             Query(mean(one_of("cpu_usage_per_core_percent")), "core {{core}}"),
             top=100,
-            limits=kit.CPU,
+            limits=levels.CPU,
             width=6,
         ),
         graph(
@@ -180,7 +181,7 @@ def memory() -> list[PanelBuilder]:
             "percent",
             Query(mean(one_of("memory_usage_percent")), "memory"),
             Query(mean(one_of("swap_usage_percent")), "swap"),
-            limits=kit.MEMORY,
+            limits=levels.MEMORY,
             top=100,
             width=6,
         ),
@@ -210,7 +211,7 @@ def memory() -> list[PanelBuilder]:
             "Programs that the kernel killed for want of memory, in each step. One is critical.",
             "none",
             Query(f"sum(increase({one_of('memory_oom_kills_total')}[$__rate_interval]))", "killed"),
-            limits=kit.NONE_WANTED,
+            limits=levels.NONE_WANTED,
             width=6,
         ),
     ]
@@ -225,7 +226,7 @@ def disk_io() -> list[PanelBuilder]:
             "judge it with the waiting time.",
             "percent",
             Query(mean(one_of("disk_io_util_percent")), "{{device}}"),
-            limits=kit.BUSY,
+            limits=levels.BUSY,
             top=100,
         ),
         graph(
@@ -233,7 +234,7 @@ def disk_io() -> list[PanelBuilder]:
             "Mean time of a read or write with its wait; the highest in each step. Called at 100 ms and 500 ms.",
             "ms",
             Query(highest(one_of("disk_await_time_ms")), "{{device}}"),
-            limits=kit.AWAIT,
+            limits=levels.AWAIT,
         ),
         graph(
             "Waiting time, reads and writes",
@@ -241,7 +242,7 @@ def disk_io() -> list[PanelBuilder]:
             "ms",
             Query(highest(one_of("disk_read_time_ms")), "{{device}} read"),
             Query(highest(one_of("disk_write_time_ms")), "{{device}} write"),
-            limits=kit.AWAIT,
+            limits=levels.AWAIT,
             mirrored="/ write$/",
         ),
         graph(
@@ -279,17 +280,23 @@ def disk_usage() -> list[PanelBuilder]:
             "day. Called at 80 % and 90 %, or when it will be full within 7 days.",
             OF_A_FILE_SYSTEM,
             [
-                Column(f"max by ({labels}) ({one_of('disk_usage_percent')})", "Used", "percent", kit.DISK, 1),
+                Column(
+                    f"max by ({labels}) ({one_of('disk_usage_percent')})", "Used", "percent", levels.DISK, 1
+                ),
                 Column(f"max by ({labels}) ({one_of('disk_free_bytes')})", "Free", "bytes"),
                 Column(f"max by ({labels}) ({one_of('disk_total_bytes')})", "Size", "bytes"),
                 Column(
-                    f"max by ({labels}) ({one_of('inode_usage_percent')})", "Inodes", "percent", kit.INODES, 1
+                    f"max by ({labels}) ({one_of('inode_usage_percent')})",
+                    "Inodes",
+                    "percent",
+                    levels.INODES,
+                    1,
                 ),
                 Column(
-                    f"min by ({labels}) ({one_of(kit.DISK_FULL)}) / 86400",
+                    f"min by ({labels}) ({one_of(selectors.DISK_FULL)}) / 86400",
                     "Full in days",
                     "none",
-                    kit.DAYS,
+                    levels.DAYS,
                     1,
                 ),
             ],
@@ -302,7 +309,7 @@ def disk_usage() -> list[PanelBuilder]:
             "The same over time: a slope is growth, a step is one large file.",
             "percent",
             Query(one_of("disk_usage_percent"), "{{mountpoint}}"),
-            limits=kit.DISK,
+            limits=levels.DISK,
             top=100,
             width=6,
         ),
@@ -311,7 +318,7 @@ def disk_usage() -> list[PanelBuilder]:
             "Small files use them up before the room; then no file can be made although there is room.",
             "percent",
             Query(one_of("inode_usage_percent"), "{{mountpoint}}"),
-            limits=kit.INODES,
+            limits=levels.INODES,
             top=100,
             width=6,
         ),
@@ -326,7 +333,7 @@ def network() -> list[PanelBuilder]:
             "The busier direction against the link's speed, where that is known. Called at 80 % and 95 %.",
             "percent",
             Query(mean(one_of("network_bandwidth_usage_percent")), "{{interface}}"),
-            limits=kit.BANDWIDTH,
+            limits=levels.BANDWIDTH,
             top=100,
         ),
         graph(
@@ -350,7 +357,7 @@ def network() -> list[PanelBuilder]:
             "Share of packets that this host dropped, in or out, for want of room, over 5 minutes. Called at 1 %.",
             "percentunit",
             Query(one_of("network_drops:ratio_rate5m"), "{{interface}}"),
-            limits=kit.DROPS,
+            limits=levels.DROPS,
         ),
         graph(
             "Errors",
@@ -397,7 +404,7 @@ def unusual() -> list[PanelBuilder]:
             "down is rare.",
             "none",
             Query(one_of("signal:zscore"), "{{signal}}"),
-            limits=kit.UNUSUAL,
+            limits=levels.UNUSUAL,
             low=None,
             width=6,
         ),
@@ -434,7 +441,7 @@ def limpet() -> list[PanelBuilder]:
             Query(
                 f"sum(increase({one_of('limpet_buffer_missed_samples_total')}[$__rate_interval]))", "missed"
             ),
-            limits=kit.NONE_WANTED,
+            limits=levels.NONE_WANTED,
             width=6,
         ),
         graph(
@@ -442,7 +449,7 @@ def limpet() -> list[PanelBuilder]:
             "CPU that the agent takes, of one core: a small part of a percent as a rule, more while a backlog drains.",
             "percentunit",
             Query(rate("limpet_cpu_seconds_total"), "CPU"),
-            limits=kit.Limits(0.05, None),
+            limits=levels.Limits(0.05, None),
             width=6,
         ),
     ]

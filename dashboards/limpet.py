@@ -7,8 +7,9 @@ from typing import Any
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.models import dashboard as model
 
-from dashboards import kit
-from dashboards.kit import ID, Column, PanelBuilder, Query, all_of, graph, number, rows, timeline
+from dashboards import kit, levels, selectors
+from dashboards.panels import Column, PanelBuilder, Query, graph, number, rows, timeline
+from dashboards.selectors import ID, all_of
 
 PER = f"{ID}, destination"
 MONTH = 30 * 86400
@@ -41,14 +42,14 @@ def now() -> list[PanelBuilder]:
             "dropped meanwhile.",
             "none",
             Query(f"sum({all_of('limpet_destination_held')}) or vector(0)"),
-            limits=kit.NONE_WANTED,
+            limits=levels.NONE_WANTED,
         ),
         number(
             "Worst loss",
             "The share of samples that one host lost for good: dropped or never collected. The budget is 0.1 %.",
             "percentunit",
-            Query(f"max({all_of(kit.LOSS_RATIO)})"),
-            limits=kit.LOSS,
+            Query(f"max({all_of(selectors.LOSS_RATIO)})"),
+            limits=levels.LOSS,
             decimals=2,
         ),
         number(
@@ -57,7 +58,7 @@ def now() -> list[PanelBuilder]:
             "whether undelivered data would be dropped, which the table below shows.",
             "percentunit",
             Query(f"max({all_of('limpet_buffer_bytes')} / {all_of('limpet_buffer_max_bytes')})"),
-            limits=kit.Limits(0.8, 0.95),
+            limits=levels.Limits(0.8, 0.95),
             decimals=0,
         ),
         number(
@@ -71,7 +72,7 @@ def now() -> list[PanelBuilder]:
             "The largest distance between a host's clock and its receiver's.",
             "s",
             Query(f"max(abs({all_of('limpet_destination_clock_skew_seconds')}))"),
-            limits=kit.SKEW,
+            limits=levels.SKEW,
             decimals=1,
         ),
         number(
@@ -99,7 +100,7 @@ def ledgers() -> list[PanelBuilder]:
             "Ledgers",
             "What became of every sample, since each buffer began: appended is the sum of delivered, pending and "
             "dropped. `Unaccounted` is what is left of that sum, and is always 0.",
-            (*kit.PLACES, "hostname", "destination"),
+            (*selectors.PLACES, "hostname", "destination"),
             [
                 Column(f"max by ({PER}) ({appended})", "Appended", "short"),
                 Column(f"max by ({PER}) ({delivered})", "Delivered", "short"),
@@ -110,13 +111,13 @@ def ledgers() -> list[PanelBuilder]:
                     f"- sum by ({PER}) ({dropped}))",
                     "Unaccounted",
                     "none",
-                    kit.NONE_WANTED,
+                    levels.NONE_WANTED,
                 ),
                 Column(
                     f"max by ({PER}) ({all_of('limpet_destination_oldest_pending_age_seconds')})",
                     "Oldest waits for",
                     "s",
-                    kit.AGE,
+                    levels.AGE,
                     0,
                 ),
             ],
@@ -147,7 +148,7 @@ def ledgers() -> list[PanelBuilder]:
                 f"topk(10, sum by ({ID}) (increase({all_of('limpet_buffer_missed_samples_total')}[$__rate_interval])) > 0)",
                 "{{hostname}}",
             ),
-            limits=kit.NONE_WANTED,
+            limits=levels.NONE_WANTED,
         ),
     ]
 
@@ -164,7 +165,7 @@ def buffers() -> list[PanelBuilder]:
             Query(f"quantile(0.5, {size} / {limit})", "median"),
             Query(f"quantile(0.95, {size} / {limit})", "95 % of the hosts are below"),
             Query(f"max({size} / {limit})", "fullest"),
-            limits=kit.Limits(0.8, 0.95),
+            limits=levels.Limits(0.8, 0.95),
             top=1,
             width=6,
         ),
@@ -186,7 +187,7 @@ def buffers() -> list[PanelBuilder]:
             Query(
                 f"bottomk(10, min by ({ID}) ({all_of('limpet:buffer_full:seconds')}) / 3600)", "{{hostname}}"
             ),
-            limits=kit.Limits(12, 1, below=True),
+            limits=levels.Limits(12, 1, below=True),
             width=6,
         ),
         graph(
@@ -204,7 +205,7 @@ def buffers() -> list[PanelBuilder]:
                 f"topk(10, sum by ({ID}) (increase({all_of('limpet_buffer_append_failures_total')}[$__rate_interval])))",
                 "{{hostname}}",
             ),
-            limits=kit.NONE_WANTED,
+            limits=levels.NONE_WANTED,
             width=12,
         ),
         graph(
@@ -230,8 +231,8 @@ def senders() -> list[PanelBuilder]:
             Query(
                 f"max by ({PER}) ({all_of('limpet_destination_held')}) > 0", "{{hostname}} {{destination}}"
             ),
-            states={"1": ("held", kit.RED)},
-            limits=kit.NONE_WANTED,
+            states={"1": ("held", levels.RED)},
+            limits=levels.NONE_WANTED,
             height=5,
             nothing="none was held",
         ),
@@ -250,7 +251,7 @@ def senders() -> list[PanelBuilder]:
                 f"topk(10, sum by ({PER}) ({rate(retries)}) / (sum by ({PER}) ({rate(requests)}) > 0) > 0)",
                 "{{hostname}} {{destination}}",
             ),
-            limits=kit.Limits(0.01, 0.1),
+            limits=levels.Limits(0.01, 0.1),
             top=1,
         ),
         graph(
@@ -307,7 +308,7 @@ def collectors() -> list[PanelBuilder]:
             "How long a collector's run takes on the slowest host. Beyond collect.timeout it is left behind.",
             "s",
             Query(f"max by (collector) ({all_of('limpet_collector_duration_seconds')})", "{{collector}}"),
-            limits=kit.Limits(1, 5),
+            limits=levels.Limits(1, 5),
         ),
         rows(
             "Collectors in trouble",
@@ -316,7 +317,11 @@ def collectors() -> list[PanelBuilder]:
             ("hostname", "collector"),
             [
                 Column(
-                    f"sum by ({by}) (increase({all_of(metric)}[1h])) > 0", heading, "none", kit.NONE_WANTED, 0
+                    f"sum by ({by}) (increase({all_of(metric)}[1h])) > 0",
+                    heading,
+                    "none",
+                    levels.NONE_WANTED,
+                    0,
                 )
                 for heading, metric in trouble.items()
             ],
@@ -334,7 +339,7 @@ def collectors() -> list[PanelBuilder]:
                     f"max by (hostname, mountpoint) ({all_of('limpet_collector_stuck_seconds')})",
                     "Hangs for",
                     "s",
-                    kit.Limits(60, 300),
+                    levels.Limits(60, 300),
                     0,
                 )
             ],
@@ -356,7 +361,7 @@ def agents() -> list[PanelBuilder]:
             "bytes",
             Query(f"quantile(0.5, {all_of('limpet_resident_memory_bytes')})", "median"),
             Query(f"max({all_of('limpet_resident_memory_bytes')})", "largest"),
-            limits=kit.Limits(60e6, 100e6),
+            limits=levels.Limits(60e6, 100e6),
             width=6,
         ),
         graph(
@@ -365,7 +370,7 @@ def agents() -> list[PanelBuilder]:
             "percentunit",
             Query(f"quantile(0.5, {rate(all_of('limpet_cpu_seconds_total'))})", "median"),
             Query(f"max({rate(all_of('limpet_cpu_seconds_total'))})", "largest"),
-            limits=kit.Limits(0.02, 0.05),
+            limits=levels.Limits(0.02, 0.05),
             width=6,
         ),
         graph(
@@ -377,7 +382,7 @@ def agents() -> list[PanelBuilder]:
                 "{{hostname}} {{destination}}",
             ),
             low=None,
-            limits=kit.SKEW,
+            limits=levels.SKEW,
             width=6,
         ),
         rows(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dashboards import kit
+from dashboards import kit, levels
 from dashboards.made import dashboards
 
 HEAD = """# The dashboards
@@ -130,10 +130,10 @@ def limits(steps: Iterable[Mapping[str, Any]]) -> str:
     first, *others = steps
     if not others:
         return ""
-    if first["color"] in (kit.RED, kit.YELLOW):  # less is worse
+    if first["color"] in (levels.RED, levels.YELLOW):  # less is worse
         return "below " + ", ".join(f"{step['value']:g}" for step in reversed(others))
     found = {step["color"]: f"{step['value']:g}" for step in others}
-    return ", ".join(found.get(color, "-") for color in (kit.YELLOW, kit.RED))
+    return ", ".join(found.get(color, "-") for color in (levels.YELLOW, levels.RED))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards import kit, made
+from dashboards import kit, levels, made, selectors
 from dashboards.expressions import expressions, filled, panels, values
 from tools import dashboards_page
 
@@ -25,15 +25,15 @@ PANELS = [(uid, panel) for uid, dashboard in DASHBOARDS.items() for panel in pan
 UNITS = {value for name, value in vars(units).items() if isinstance(value, str) and not name.startswith("_")}
 
 LIMITS = {  # of the specification and of the rules, by what is shown; a panel in other units is about something else
-    "cpu_usage_percent": ("percent", kit.CPU),
-    "memory_usage_percent": ("percent", kit.MEMORY),
-    "disk_usage_percent": ("percent", kit.DISK),
-    "inode_usage_percent": ("percent", kit.INODES),
-    "disk_io_util_percent": ("percent", kit.BUSY),
-    "disk_await_time_ms": ("ms", kit.AWAIT),
-    "network_bandwidth_usage_percent": ("percent", kit.BANDWIDTH),
-    "network_drops:ratio_rate5m": ("percentunit", kit.DROPS),
-    "limpet:loss:ratio": ("percentunit", kit.LOSS),
+    "cpu_usage_percent": ("percent", levels.CPU),
+    "memory_usage_percent": ("percent", levels.MEMORY),
+    "disk_usage_percent": ("percent", levels.DISK),
+    "inode_usage_percent": ("percent", levels.INODES),
+    "disk_io_util_percent": ("percent", levels.BUSY),
+    "disk_await_time_ms": ("ms", levels.AWAIT),
+    "network_bandwidth_usage_percent": ("percent", levels.BANDWIDTH),
+    "network_drops:ratio_rate5m": ("percentunit", levels.DROPS),
+    "limpet:loss:ratio": ("percentunit", levels.LOSS),
 }
 
 
@@ -129,12 +129,12 @@ def test_every_selector_heeds_the_choice_at_the_head() -> None:
         names = {variable["name"] for variable in dashboard["templating"]["list"]}
         chosen = values()
         assert names - chosen.keys() == {"datasource"}
-        choice = kit.ONE if uid == "limpet-host" else kit.FILTER
+        choice = selectors.ONE if uid == "limpet-host" else selectors.FILTER
         for expression in expressions(dashboard):
             filled(expression.text, chosen)  # raises for an unknown variable
             if expression.kind != "variable":
-                selectors = re.findall(r"\{([^}]*)\}", expression.text)
-                assert selectors and all(each.startswith(choice) for each in selectors), expression
+                found = re.findall(r"\{([^}]*)\}", expression.text)
+                assert found and all(each.startswith(choice) for each in found), expression
 
 
 def test_the_fleet_page_asks_few_questions_whatever_the_number_of_hosts() -> None:
