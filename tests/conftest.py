@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import settings
 
 from tests.support.alertmanager import ready
 from tests.support.certs import Certs, make_certs
+from tests.support.quiet import share
 from tools.servers import ServerError, ensure
 
 FOLDER = Path(__file__).parent
@@ -21,6 +23,7 @@ settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
+LOCKS = FOLDER.parent / ".cache" / "tests"
 MARKED = ("integration", "fault", "load")  # a test is marked as its folder is named
 
 
@@ -29,6 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         part = item.path.relative_to(FOLDER).parts[0]
         if part in MARKED:
             item.add_marker(part)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of the time that a test is given
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with share(LOCKS, alone=item.get_closest_marker("quiet") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

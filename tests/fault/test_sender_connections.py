@@ -76,6 +76,8 @@ def test_a_connection_that_was_closed_while_idle_costs_no_failure(tmp_path: Path
 
     def serve(connection: socket.socket) -> None:
         read_request(connection)
+        # The answer and the end in one packet: a request that follows at once meets a closed connection, too.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")  # it does not say that it will close
         connection.shutdown(socket.SHUT_WR)
         closed.set()

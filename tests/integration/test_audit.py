@@ -62,7 +62,7 @@ def audit(url: str) -> subprocess.CompletedProcess[str]:
     """The command of the make target, asking this database."""
     if not shutil.which("make"):
         pytest.skip("there is no make")
-    dry = ["make", "--dry-run", "audit", f"ARGS=--osv-url {url}"]
+    dry = ["make", "--dry-run", "--no-print-directory", "audit", f"ARGS=--osv-url {url}"]
     told = subprocess.run(dry, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     command = shlex.split(told.splitlines()[-1])
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)

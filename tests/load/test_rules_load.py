@@ -277,6 +277,7 @@ def pusher(server: Prometheus) -> Iterator[Pusher]:
         yield Pusher(server, client)
 
 
+@pytest.mark.quiet
 @pytest.mark.timeout(300)
 def test_every_group_is_evaluated_within_a_second(server: Prometheus, pusher: Pusher, tmp_path: Path) -> None:
     begun, now = time.monotonic(), int(time.time()) // 10 * 10

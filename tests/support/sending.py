@@ -26,6 +26,7 @@ from agent.sender.lane import Lane
 from agent.sender.state import Rules, State
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
+from buffer.ledger import MAX_ERROR
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
 from tests.support import wire
@@ -102,15 +103,13 @@ class Host:
 
     def held(self) -> str:
         """Wait until the destination is held, and return why; nothing was dropped for it."""
-        # The ledger is told last; what it had from before may be the state already, with another reason.
-        wait_for(
-            lambda: self.cursor.ledger.state == "held" and self.cursor.ledger.error == self.lane.error,
-            10,
-            "the destination to be held",
-        )
+        # The ledger is told last, and cut.
+        wait_for(lambda: self.cursor.ledger.state == "held", 10, "the destination to be held")
         assert self.cursor.pending() > 0
         assert not any(self.cursor.ledger.dropped.values())
         assert self.lane.state is State.HELD
+        assert self.lane.error
+        assert self.cursor.ledger.error == self.lane.error[:MAX_ERROR]
         return str(self.lane.error)
 
     def told(self, event: Event) -> list[EventDict]:
