@@ -36,7 +36,7 @@ def test_promtool_finds_nothing_wrong_with_configuration_and_rules(promtool_prog
 
 
 def test_vmalert_takes_the_rules_too(victoria_program: Path) -> None:
-    command = [victoria_program.with_name("vmalert"), "-dryRun", f"-rule={rules.RULES}/*.rules.yml"]
+    command = [str(victoria_program.with_name("vmalert")), "-dryRun", f"-rule={rules.RULES}/*.rules.yml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "finished reading 6 files" in done.stderr + done.stdout
