@@ -62,9 +62,12 @@ def now() -> list[PanelBuilder]:
         ),
         number(
             "Unusual signals",
-            "Signals of hosts whose last hour is more than 4 standard deviations from the same hour of past weeks.",
+            "Signals of hosts whose last hour is more than 3 standard deviations from the same hour of past weeks: the "
+            "rows of the table below.",
             "none",
-            Query(f"count(abs({ZSCORE}) >= 4) or 0 * count({all_of('signal:avg_1h')})"),
+            Query(
+                f"count(count by (hostname, signal) (abs({ZSCORE}) >= 3)) or 0 * count({all_of('signal:avg_1h')})"
+            ),
             limits=levels.SOME,
             nothing="rules do not run",
         ),

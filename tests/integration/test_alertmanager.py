@@ -166,7 +166,7 @@ def test_every_template_that_the_configuration_uses_is_rendered_below() -> None:
     assert set(re.findall(r'template "([^"]+)"', CONFIG.read_text())) == set(TEXTS)
 
 
-@pytest.mark.parametrize("case", [*CASES, "all-at-once", "strange"])
+@pytest.mark.parametrize("case", [*CASES, "all-at-once", "many", "strange"])
 def test_every_message_can_be_read_on_every_channel(amtool: Path, tmp_path: Path, case: str) -> None:
     data = tmp_path / "message.json"
     message = made_up(case)
@@ -185,8 +185,10 @@ def test_every_message_can_be_read_on_every_channel(amtool: Path, tmp_path: Path
                 assert one["labels"]["hostname"] in text
         if is_html:
             assert balanced(text)
+            assert all(link.startswith("https://") for link in re.findall(r'href="([^"]*)', text))
         if is_html or template == "limpet.slack.text":
             assert "<script>" not in text
+            assert "<!channel>" not in text
             assert all(
                 escaped(one["labels"]["hostname"]) in text.replace("&#34;", '"') for one in message["alerts"]
             )
@@ -202,8 +204,15 @@ def made_up(case: str) -> dict[str, Any]:
         second = {**one, "labels": {**one["labels"], "mountpoint": "/home"}}
         over = {**second, "status": "resolved", "endsAt": "2026-11-24T03:00:00Z"}
         message["alerts"] = [one, second, over]
+    elif case == "many":  # from a Prometheus that does not know where the runbooks are to be read
+        annotations = {**one["annotations"], "runbook_url": "docs/runbooks/HostDiskFull.md"}
+        message["commonAnnotations"] = annotations
+        message["alerts"] = [
+            one | {"labels": {**one["labels"], "mountpoint": f"/{n}"}, "annotations": annotations}
+            for n in range(5)
+        ]
     else:  # one of somebody else's, without all that ours have, and with signs that mean something
-        labels = {"alertname": "Own", "hostname": '<script>"&'}
+        labels = {"alertname": "Own", "hostname": '<script>"&', "region": "<!channel>"}
         message |= {"groupLabels": labels, "commonLabels": labels, "commonAnnotations": {}}
         message["alerts"] = [one | {"labels": labels, "annotations": {"value": "> 3 & <script>"}}]
     return message

@@ -52,6 +52,7 @@ SERIES: list[tuple[str, dict[str, str], float | list[float], float | list[float]
     ("limpet_destination_clock_skew_seconds", LINK, 0.0, -100.0),
     ("limpet_destination_appended_samples_total", LINK, [10.0], [10.0]),
     ("limpet_buffer_max_bytes", {}, 256e6, 256e6),
+    ("limpet_buffer_appended_samples_total", {}, [10.0], [10.0]),
     ("limpet_buffer_missed_samples_total", {}, [0.0], [0.0]),
     ("limpet_collector_failures_total", {"collector": "cpu"}, [0.0], [0.1]),
     ("limpet_collector_timeouts_total", {"collector": "cpu"}, [0.0], [0.1]),

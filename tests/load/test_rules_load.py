@@ -84,6 +84,7 @@ COUNTERS: dict[str, tuple[list[dict[str, str]], float, float]] = {
     "limpet_destination_appended_samples_total": (LINK, 14, 14),
     "limpet_destination_pending_samples": (LINK, 0, 14),
     "limpet_destination_dropped_samples_total": (DROPPED, 0, 1),
+    "limpet_buffer_appended_samples_total": ([{}], 14, 14),
     "limpet_buffer_missed_samples_total": ([{}], 0, 1),
     "limpet_buffer_written_bytes_total": ([{}], 20, 20),
     "limpet_collector_failures_total": (COLLECTORS, 0, 0.1),
@@ -191,6 +192,8 @@ def totals(now: int, begin: int, end: int) -> Iterator[Samples]:
     both = samples(range(begin, end, 150), around(1))
     for name in ("limpet:lost_samples:total", "limpet:due_samples:total"):
         yield name, LINK, both, both
+    for name in ("limpet:missed_samples:total", "limpet:expected_samples:total"):
+        yield name, [{}], both, both
 
 
 @pytest.fixture

@@ -359,6 +359,14 @@ def test_prometheus_is_configured_as_the_one_that_ships() -> None:
     assert mine["global"].items() >= ships["global"].items()
 
 
+def test_a_restart_of_prometheus_does_not_begin_alerts_anew() -> None:
+    # By default only those with a `for` of more than ten minutes go on; Alertmanager would call the others over.
+    flag = "--rules.alert.for-grace-period=1m"
+    for name in ("compose.yaml", "compose.year.yaml"):
+        assert flag in read(FOLDER / name)["prometheus"]["command"]
+    assert flag in (FOLDER / "../../config/prometheus/prometheus.yml").read_text()
+
+
 def test_the_one_with_a_year_adds_the_tiers_and_where_they_go() -> None:
     mine, plain = document("prometheus.year.yml"), document("prometheus.yml")
     assert mine.pop("rule_files") == [*plain.pop("rule_files"), "rules/tiers.rules.yml"]
