@@ -312,6 +312,20 @@ def test_hosts_of_a_site_that_are_silent_are_one_message(
     assert len(channels.said("slack")) == 1
 
 
+def test_a_label_with_line_breaks_adds_no_header_to_a_mail(
+    alertmanager: Alertmanager, channels: Channels
+) -> None:
+    # `df`'s mount points and an agent's own labels may hold anything.
+    one = alert(
+        "Breaks", "h", "critical", "disk_usage", mountpoint="/x\r\nBcc: other@example.com\r\n\r\nbody"
+    )
+    one["annotations"]["summary"] = "{mountpoint} is full".format_map(one["labels"])
+    alertmanager.fire(one)
+    [mail] = wait_for(lambda: [m for m in channels.mails if "is full" in m.subject], 10, "the mail")
+    assert mail.to == ("ops@example.com",) and "Bcc" not in mail.headers
+    assert "What to do" in mail.text
+
+
 def test_an_outage_of_the_fleet_is_one_message_and_its_hosts_are_in_it(
     alertmanager: Alertmanager, channels: Channels
 ) -> None:
