@@ -184,8 +184,7 @@ COST = """For 1,000 hosts with 3 disks, 2 interfaces and 3 file systems each, a 
 busy cores, Prometheus 3.5: **every group takes less than a second**, most less than a quarter of one, at intervals of 15 s
 to 150 s. The longest, in ms: `limpet-collectors` 774, `anomaly-weeks` 473, `anomaly-variances` 456, `anomaly-signals` 422,
 `host-disk-io` 403, `host-disk-trends` 394, and of the tiers `tier-1m-cpu` 206. `limpet-live`, which all ask, takes 10 to 50.
-`tests/load/test_rules_load.py` measures it, and fails where a group takes a second, less the share in which its threads
-waited for a core. The hourly tiers had some minutes of data only, and are not proven by it.
+`tests/load/test_rules_load.py` measures it, with the machine for itself, and fails where a group takes a second. The hourly tiers had some minutes of data only, and are not proven by it.
 
 An alert that is pending or firing costs about 0.2 ms for each figure of its trend. If all 1,000 hosts are in every trouble at
 once (`LIMPET_RULES_ILL=1`), the groups of hosts take 1 to 4 s, and `limpet-collectors`, with 18,000 alerts, 9 s: less than
