@@ -1,6 +1,8 @@
 """What systemd hears of the agent (sd_notify(3)): ready, reloading, stopping, alive, and one line of status.
 
 Promise: where nobody listens (no NOTIFY_SOCKET), or the listener is gone or slow, nothing is said and nothing waits.
+`READY=1` that was not taken is said again with the next sign of life.
+A status is one line, whatever it repeats, and short enough for a datagram.
 
 Sources: sd_notify(3), sd_watchdog_enabled(3); "Type=" and "WatchdogSec=" in systemd.service(5). A datagram of
 `NAME=value` lines goes to an AF_UNIX socket; one whose name begins with @ is of the abstract name space.
@@ -14,6 +16,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+LONGEST = 1000
+"""Characters of a status."""
 STATUS_EVERY = 30.0
 """Seconds between two lines of status where no watchdog asks for more."""
 
@@ -30,6 +34,8 @@ class Notify:
             with suppress(OSError):
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
                 self._socket.setblocking(False)
+        self._is_ready = True
+        """False: `ready` was said, and not taken."""
         self.watchdog = _watchdog(environ) if self._socket is not None else None
         """Seconds after which the agent is restarted if it does not say `alive`; None: nobody watches."""
 
@@ -47,7 +53,7 @@ class Notify:
 
     def ready(self, status: str) -> None:
         """It has begun, or the reload is over."""
-        self._say("READY=1", f"STATUS={status}")
+        self._is_ready = self._say("READY=1", _status(status))
 
     def reloading(self) -> None:
         """A reload has begun; `ready` ends it."""
@@ -56,11 +62,13 @@ class Notify:
 
     def stopping(self) -> None:
         """It has begun to stop."""
-        self._say("STOPPING=1", "STATUS=stopping")
+        self._say("STOPPING=1", _status("stopping"))
 
     def alive(self, status: str) -> None:
         """It works as it should."""
-        self._say("WATCHDOG=1", f"STATUS={status}")
+        if not self._is_ready:
+            self.ready(status)
+        self._say("WATCHDOG=1", _status(status))
 
     def close(self) -> None:
         """Say nothing more."""
@@ -68,10 +76,18 @@ class Notify:
             self._socket.close()
             self._socket = None
 
-    def _say(self, *lines: str) -> None:
+    def _say(self, *lines: str) -> bool:
+        """Return False where it was not taken."""
         if self._socket is not None:
-            with suppress(OSError):
-                self._socket.sendto("\n".join(lines).encode(), self._address)
+            try:
+                self._socket.sendto("\n".join(lines).encode(errors="backslashreplace"), self._address)
+            except OSError:
+                return False
+        return True
+
+
+def _status(text: str) -> str:
+    return f"STATUS={' '.join(text.splitlines())[:LONGEST]}"
 
 
 def _watchdog(environ: Mapping[str, str]) -> float | None:

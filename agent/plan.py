@@ -97,7 +97,8 @@ class Plan:
         if (self.interval_ms, self.offset_ms) == (old.interval_ms, old.offset_ms):
             self.next_ms, self.since = old.next_ms, old.since
         else:
-            self.begin(at)
+            behind = max(0, at.wall_ms - old.next_ms + 1) if old.running is None else 0
+            self.begin(at._replace(wall_ms=at.wall_ms - behind, mono_ms=at.mono_ms - behind))
         self.key, self.stored, self.live, self.failing = old.key, old.stored, old.live, old.failing
         self.timeouts, self.failures, self.seconds = old.timeouts, old.failures, old.seconds
 

@@ -130,6 +130,8 @@ class Agent:
                 SIGNALS, max(0.0, min(patience, LOOK_EVERY) if looks else patience)
             )
             if received is not None:
+                # A SIGHUP is handed out first, however long a SIGTERM waits: many of them must not keep it back.
+                received = signal.sigtimedwait(STOP_SIGNALS, 0) or received
                 number = signal.Signals(received.si_signo)
                 if number in STOP_SIGNALS or (self._on_terminal and not os.isatty(2)):
                     return number

@@ -92,7 +92,7 @@ class Schedule:
         self._failing = False
         self.is_ready = False
         """Whether the first round is over: what was due is stored, or the disk has refused it."""
-        self._pulse = Pulse(clock.monotonic)
+        self._pulse = Pulse(time.monotonic)  # as its waits go: while the host sleeps, neither counts
         if plans:
             self._workers: Workers[Collected] = Workers(self._patience())
             self._apart: Apart[Collected] = Apart(self._patience())
@@ -138,6 +138,8 @@ class Schedule:
         self._begin()
         while not self._stopping:
             self._settle([*self._workers.ended(), *self._apart.ended()])
+            if self._wanted:  # what takes all its time has ended just now, and is begun again in this round
+                self._take_over()
             self._round()
             self._leave_behind()
             self._take_over()

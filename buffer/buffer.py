@@ -5,11 +5,12 @@
     data_dir/cursors/*.json    one for each destination (`buffer.cursor`)
     data_dir/requests/         what `limpet buffer trim` asks of the writer (`buffer.requests`)
 
-Promises: the size of the segments exceeds `max_size` by at most one record, and no record is written
-while less than the floor of space is free on the volume.  What every destination has settled goes
-first, one segment file at a time.  Then, as `on_full` says: the oldest segments are thinned, to a
-sample a minute and later one in ten minutes, and only then the oldest file goes (`thin`); the oldest
-file goes (`drop_oldest`); or nothing goes (`drop_newest`).  Each destination that had not settled what
+Promises: the size of the segments exceeds `max_size` by at most one record (but for a while where that
+was lowered: see `configure`), and no record is written while less than the floor of space is free on
+the volume.  What every destination has settled goes first, one segment file at a time.  Then, as
+`on_full` says: the oldest segments are thinned, to a sample a minute and later one in ten minutes, and
+only then the oldest file goes (`thin`); the oldest file goes (`drop_oldest`); or nothing goes
+(`drop_newest`).  Each destination that had not settled what
 goes counts it as `thinned` or `evicted`.  Where no room is made, `append` raises BufferFull and nothing
 else stops.
 
@@ -109,6 +110,8 @@ class Buffer:
         forget_after: float,
     ) -> None:
         self.max_size, self._min_free, self._on_full = max_size, min_free, on_full
+        self._allowed = max_size
+        """More than `max_size` where that was lowered, and what is there is thinned, one step at each sync."""
         self._forget_after = forget_after
         # Small files where the cap is small: they are what the oldest data is dropped by.
         self._segment_size = min(segment_size, max_size // MIN_SEGMENTS)
@@ -127,8 +130,9 @@ class Buffer:
         """Have these destinations and limits from now on, while the buffer is in use.
 
         A destination that is new, or comes back, is as at the start of the process; one that is there no more is
-        kept for `forget_after`, from the next sync on.  The limits hold from the next append on.  Raises OSError, and
-        then all is as it was.
+        kept for `forget_after`, from the next sync on.  The limits hold from the next append on; but what has to be
+        thinned for a lower `max_size` is so step by step, at each sync, since no tick can wait for all of it.
+        Raises OSError, and then all is as it was.
         """
         names = list(dict.fromkeys(destinations))
         with self._shrinking:  # nothing may go that a new cursor is about to begin at
@@ -136,8 +140,24 @@ class Buffer:
             self._destinations = names
             # A new dict: other threads go through the old one at this moment.
             self.cursors = {**self.cursors, **new}
+            was, is_shrinking = self.max_size, self._allowed > self.max_size
             self._limit(max_size, min_free, segment_size, on_full, forget_after)
             self.log.segment_size = self._segment_size
+            if on_full == "thin" and (max_size < was or is_shrinking):
+                self._allow()
+
+    def _allow(self) -> None:
+        """Let the segments be what they are, and a little more, where that is more than they may be."""
+        over = self.log.size + self._reserve() >= self.max_size
+        self._allowed = self.log.size + 3 * self._segment_size if over else self.max_size
+
+    def _shrink(self) -> None:
+        """Go one step towards a `max_size` that was lowered."""
+        if self._allowed > self.max_size:
+            if self._thin() or self._drop("evicted"):
+                self._allow()
+            else:
+                self._allowed = self.max_size
 
     def _cursor(self, name: str, known: Mapping[str, Ledger | None], start_now: Collection[str]) -> Cursor:
         ledger = self._ledger(name, known, start_now)
@@ -233,6 +253,7 @@ class Buffer:
         finally:
             self._release()  # also where the disk is full: this may be the room that the next sync needs
         self._forget()
+        self._shrink()
         # Ahead of time and here, so that no tick has to wait for it.
         while not self._fits(self._segment_size) and self._thin():
             pass
@@ -334,9 +355,11 @@ class Buffer:
 
     def _fits(self, ahead: int = 0) -> bool:
         """Whether a record may be appended, and `ahead` bytes more."""
+        return self.log.size + self._reserve() + ahead < self._allowed and self._is_above_floor()
+
+    def _reserve(self) -> int:
         # A thinned segment is there beside the ones that it replaces, for a moment.
-        reserve = self._segment_size if self._on_full == "thin" else 0
-        return self.log.size + reserve + ahead < self.max_size and self._is_above_floor()
+        return self._segment_size if self._on_full == "thin" else 0
 
     def _is_above_floor(self) -> bool:
         free, volume = self._fs.free(self._dir)

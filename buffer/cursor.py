@@ -81,6 +81,7 @@ class Cursor:
         self._lock = threading.Lock()
         self.ledger = start
         self._dirty, self._persisted = True, -PERSIST_EVERY
+        self._forgotten = False
         self._fd, self._generation = -1, 0
         self._way: _Way | None = None
         self._way_ahead: _Way | None = None
@@ -285,12 +286,15 @@ class Cursor:
                 self._dirty = True
 
     def forget(self) -> None:
-        """Remove the cursor file: nobody waits for this destination any more.  Raises OSError."""
+        """Remove the cursor file: nobody waits for this destination any more.  Raises OSError.
+
+        Whoever still reads and commits does no harm: nothing is written any more.
+        """
         with self._lock:
-            self._dirty = False
             with suppress(FileNotFoundError):
                 self._fs.unlink(self._path)
-        self.close()
+            self._forgotten = True
+            self.close()
 
     def persist(self) -> None:
         """Write the cursor file if something changed.  Raises OSError."""
@@ -298,7 +302,7 @@ class Cursor:
             # The log first: after a power cut no cursor may point behind the log's end.
             if self.ledger.reach > self._log.synced:
                 self._log.sync()
-            if self._dirty:
+            if self._dirty and not self._forgotten:
                 self._write()
                 self._dirty, self._persisted = False, self._clock()
 

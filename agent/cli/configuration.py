@@ -11,11 +11,10 @@ from agent.config import ConfigErrors, load_file
 
 def run(file: str) -> int:
     """Run the agent until a signal comes; return its exit status. Raises ConfigErrors and LimpetError."""
-    load = partial(load_file, file)
-    loaded = load()
+    loaded = load_file(file)
     from agent import process
 
-    return process.run(loaded, load)
+    return process.run(loaded, partial(load_file, file, again=True))
 
 
 def check(file: str, *, as_json: bool) -> int:

@@ -74,15 +74,20 @@ def load(text: str, where: str) -> Loaded:
     return _load(text, where, look=False)
 
 
-def load_file(path: str | os.PathLike[str]) -> Loaded:
+def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
     """Read a configuration file, and see that what it names can be read and `data_dir` is no file.
+
+    `again`: by an agent that runs. What is no file then, such as a pipe that was read at the start, is not waited for.
 
     Raises:
         ConfigErrors: with everything that is wrong, an unreadable file included.
     """
     where = os.fspath(path)
     try:
-        with open(where, "rb") as file:
+        with open(where, "rb", opener=_at_once if again else None) as file:
+            if again and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                do = "Give the agent a file, or restart it."
+                raise ConfigErrors(where, [Problem("", "not a file, so it cannot be read again", do)])
             content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         raise ConfigErrors(where, [_unreadable("", error, None)]) from None
@@ -97,6 +102,10 @@ def load_file(path: str | os.PathLike[str]) -> Loaded:
         do = "Begin with a remote_write section; `config/limpet.yaml` of the distribution has every key."
         raise ConfigErrors(where, [Problem("", "the file is empty", do)])
     return _load(text, where, look=True)
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would hold us up for ever
 
 
 def _load(text: str, where: str, *, look: bool) -> Loaded:

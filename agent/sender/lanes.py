@@ -70,7 +70,9 @@ class Lanes:
         for name, (lane, until) in list(self._leaving.items()):
             if lane.has_ended:
                 del self._leaving[name]
-            elif self._clock() >= until:
+                continue
+            lane.leave()  # again: it may have been just about to wait
+            if self._clock() >= until:
                 lane.cut()
         for name, wanted in self._wanted.items():
             if name not in self._running and name not in self._leaving:

@@ -124,6 +124,27 @@ def test_one_that_hangs_is_cut_and_the_next_one_sends_the_same(rig: Rig) -> None
     assert not [entry for entry in logs if entry["log_level"] in ("warning", "error")]
 
 
+def test_one_that_was_just_about_to_wait_when_it_was_to_leave_is_told_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Receiver() as good, capture_logs():
+        rig.collect()
+        rig.lanes.want([destination(good.url)], {})
+        cursor = rig.buffer.cursors["there"]
+        wait_for(
+            lambda: not rig.pending() and list(rig.buffer._waiting.values()) == [cursor.position],
+            5,
+            "it to wait for any sample",
+        )
+        wake, lost = rig.buffer.wake, list[None]()
+        monkeypatch.setattr(rig.buffer, "wake", lambda: wake() if lost else lost.append(None))
+        rig.lanes.want([], {})
+        assert lost
+        wait_for(rig.is_changed, PATIENCE + 3, "it to leave")
+        rig.lanes.stop(1.0)
+        rig.buffer.close()
+
+
 class LookingUp(Client):
     """A name server that does not answer: nothing ends the look-up, as in libc."""
 

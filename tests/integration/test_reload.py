@@ -147,6 +147,10 @@ def test_what_is_wrong_is_told_as_a_whole_and_nothing_of_it_is_applied(tmp_path:
             wait_for(
                 lambda: len(agent.events("agent.reload_refused")) == 3, 10, "the missing file to be told"
             )
+            os.mkfifo(agent.config_file)  # as a shell's <(...), which nobody writes a second time
+            os.kill(agent.pid, signal.SIGHUP)
+            wait_for(lambda: len(agent.events("agent.reload_refused")) == 4, 10, "the pipe to be told")
+            agent.config_file.unlink()
             before = receiver.samples
             wait_for(lambda: receiver.samples > before, 10, "another delivery")
             assert agent.reload(data_dir="data", labels={"role": "y"})["changed"] == ["labels"]
@@ -275,6 +279,16 @@ def test_hangups_one_after_another_while_it_drains(tmp_path: Path) -> None:
             labels: sorted(samples) for labels, samples in receiver.received().items()
         } == agent.buffered()
     assert balanced(agent)["p"]["ledger"]["missed"] == 0
+
+
+def test_a_stop_comes_first(tmp_path: Path) -> None:
+    """Else hangups without end would keep it back for ever: the kernel hands them out before it."""
+    with Agent(tmp_path, []) as agent:
+        for number in (signal.SIGSTOP, signal.SIGHUP, signal.SIGTERM):
+            os.kill(agent.pid, number)
+        assert agent.stop(signal.SIGCONT) == 0
+        assert agent.events("agent.stopped")
+        assert not agent.events("agent.reloaded")
 
 
 def test_without_the_terminal_that_it_was_started_on_a_hangup_stops_it(tmp_path: Path) -> None:

@@ -426,6 +426,50 @@ def test_limits_change_while_it_is_in_use(tmp_path: Path) -> None:
     buffer.close()
 
 
+def test_no_append_waits_until_all_is_thinned_for_a_lower_limit(tmp_path: Path) -> None:
+    """It is reached step by step at each sync, however often the limits are set meanwhile."""
+    fs, told = MemoryFs(), list[str]()
+    buffer = Buffer(str(tmp_path), ["a"], segment_size=1000, fs=fs, tell=lambda what, **_: told.append(what))
+    fill(buffer, 0, 3000)
+    for n in range(5):
+        configured(buffer, "a", max_size=8000, on_full="thin")
+        fill(buffer, 3000 + n, 3001 + n)
+    assert told == []
+    steps = 0
+    while buffer.log.size >= 8000:
+        before, size = len(told), buffer.log.size
+        buffer.sync()
+        assert len(told) <= before + 1
+        assert buffer.log.size < size
+        steps += 1
+    assert steps > 3
+    buffer.sync()
+    for n in range(3005, 3600):
+        configured(buffer, "a", max_size=8000, on_full="thin")
+        fill(buffer, n, n + 1)
+        assert buffer.log.size <= 8000 + 400
+    assert balanced(buffer)
+    buffer.close()
+
+
+def test_what_was_forgotten_is_not_written_again_by_who_still_sends(tmp_path: Path) -> None:
+    wall = [0.0]
+    buffer = Buffer(str(tmp_path), ["a", "gone"], wall=lambda: wall[0])
+    fill(buffer, 0, 10)
+    gone = buffer.cursors["gone"]
+    chunk = gone.read(10)
+    configured(buffer, "a")
+    buffer.sync()
+    wall[0] = 61.0
+    buffer.sync()
+    gone.commit(chunk.start, chunk.end, chunk.samples, {})
+    gone.note("waiting", "no answer")
+    gone.persist()
+    gone.close()
+    assert [one["name"] for one in status(str(tmp_path))["destinations"]] == ["a"]
+    buffer.close()
+
+
 def test_a_disk_that_fails_while_destinations_change_leaves_all_as_it_was(tmp_path: Path) -> None:
     fs = MemoryFs()
     buffer = open_buffer(fs, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,30 @@ def test_where_nobody_listens_nothing_happens(where: str) -> None:
     notify = Notify({"NOTIFY_SOCKET": where})
     notify.ready("fine")
     notify.stopping()
+    notify.close()
+
+
+def test_a_status_is_one_line_that_a_datagram_holds(listening: tuple[socket.socket, str]) -> None:
+    sock, name = listening
+    notify = Notify({"NOTIFY_SOCKET": name})
+    notify.ready("a\nSTOPPING=1\n\udcff" + "x" * 1_000_000)
+    first, second = sock.recv(4096).split(b"\n")
+    assert first == b"READY=1"
+    assert second.startswith(rb"STATUS=a STOPPING=1 \udcffxxx")
+    notify.close()
+
+
+def test_being_ready_is_said_again_where_it_was_not_taken(listening: tuple[socket.socket, str]) -> None:
+    sock, name = listening
+    notify = Notify({"NOTIFY_SOCKET": name})
+    for _ in range(2000):
+        notify.stopping()
+    notify.ready("fine")
+    while select.select([sock], [], [], 0)[0]:
+        assert sock.recv(4096).startswith(b"STOPPING=1")
+    for _ in range(2):
+        notify.alive("well")
+    assert [sock.recv(4096)[:8] for _ in range(3)] == [b"READY=1\n", b"WATCHDOG", b"WATCHDOG"]
     notify.close()
 
 

@@ -1002,6 +1002,24 @@ class TestAdopt:
         assert rig.buffer.log.missed == 0
         assert rig.log.events == []
 
+    @pytest.mark.parametrize("interval", [10, 5])
+    def test_one_that_takes_all_its_time_is_replaced_between_two_runs(self, rig: Rig, interval: int) -> None:
+        """As a scrape of a target that does not answer: it ends just before it is to begin again."""
+        slow = rig.add("slow", timeout=12)
+        rig.add("cpu")
+        rig.hang(slow)
+        new = self.other(rig, "slow", interval, label="new")
+        self.adopt(rig, 2, rig.plan("cpu"), new)
+        due = (slot(START) + 9_999) / 1000 - START
+        rig.world.at(due, lambda: rig.release(slow))
+        rig.run(due + 12)
+        assert len(slow.calls) == 1
+        assert isinstance(new.collect, Collector)
+        if interval == 10:
+            assert rig.times("slow") == every_10_s(slot(START), 3)
+        assert len(new.collect.calls) == 1 + 12 // interval
+        assert rig.buffer.log.missed == 0
+
     @pytest.mark.parametrize("apart", [False, True])
     def test_one_that_hangs_is_replaced_and_what_it_returns_later_is_thrown_away(
         self, rig: Rig, apart: bool
@@ -1027,6 +1045,26 @@ class TestAdopt:
         assert not rig.log.of(Event.COLLECTOR_RECOVERED)
         if rig.schedule is not None:
             rig.schedule._apart.close()
+
+    def test_a_host_that_slept_does_not_make_it_overdue(self, tmp_path: Path) -> None:
+        """Its clock counts that time, and its waits do not: it comes back when the rest of its pause is over."""
+
+        class Slept(SystemClock):
+            ahead = 0.0
+
+            @staticmethod
+            def monotonic() -> float:
+                return SystemClock.monotonic() + Slept.ahead
+
+        plan = Plan("cpu", Collector(), Columns(METRICS, {"hostname": HOST}), 3600, 1, HOST)
+        buffer = Buffer(str(tmp_path))
+        schedule = Schedule([plan], buffer, BOOT, Log(), Slept())
+        schedule.start()
+        wait_for(lambda: schedule.is_ready, DEADLINE, "the first round")
+        Slept.ahead = 7200.0
+        assert schedule.overdue() < 1
+        schedule.stop(DEADLINE)
+        buffer.close()
 
     def test_what_hangs_for_ever_in_the_schedule_itself_is_overdue(self, tmp_path: Path) -> None:
         hanging = threading.Event()
