@@ -227,7 +227,7 @@ def senders() -> list[PanelBuilder]:
     return [
         timeline(
             "Held destinations",
-            "When a destination refused what an operator has to mend. Of that destination it is learnt afterwards.",
+            "When a destination refused what an operator has to mend. Of that destination it is learned afterwards.",
             Query(
                 f"max by ({PER}) ({all_of('limpet_destination_held')}) > 0", "{{hostname}} {{destination}}"
             ),
