@@ -44,14 +44,7 @@ def now() -> list[PanelBuilder]:
             Query(f"sum({all_of('limpet_destination_held')}) or vector(0)"),
             limits=levels.NONE_WANTED,
         ),
-        number(
-            "Worst loss",
-            "The share of samples that one host lost for good: dropped or never collected. The budget is 0.1 %.",
-            "percentunit",
-            Query(f"max({all_of(selectors.LOSS_RATIO)})"),
-            limits=levels.LOSS,
-            decimals=2,
-        ),
+        kit.worst_loss(),
         number(
             "Fullest buffer",
             "The fullest buffer against its limit. A buffer may stay full of delivered history; what counts is "
