@@ -42,7 +42,7 @@ dashboards: .venv/.ready ## make the dashboards' JSON, their page and its pictur
 	@$(PY) -m tools.alerts_page > docs/alerts.md
 
 dist: .venv/.ready ## build the sdist and the wheel into dist/
-	@rm -rf dist build
+	@rm -rf dist/limpet-* build
 	@$(PY) -m build --no-isolation --outdir dist .
 
 deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 for the other architecture)
@@ -55,7 +55,7 @@ sbom: .venv/.ready ## write the bill of materials beside the lock
 	@$(PY) -m tools.sbom > requirements/run.cdx.json.new && mv requirements/run.cdx.json.new requirements/run.cdx.json
 
 audit: .venv/.ready ## ask OSV for known vulnerabilities of what ships and what builds it (needs the internet)
-	@$(PY) -m pip_audit --strict --require-hashes --disable-pip --progress-spinner off --vulnerability-service osv --requirement requirements/run.txt --requirement requirements/build.txt $(ARGS)
+	@$(PY) -m tools.audit $(ARGS)
 
 lock: .venv/.ready ## resolve all dependencies anew into requirements/
 	@sh tools/lock.sh $(PY)

@@ -201,9 +201,9 @@ def _destination(buffer: Buffer, name: str, stats: LaneStats, now: float) -> lis
     if (skew := stats.clock_skew) is not None:
         samples.append(Sample("limpet_destination_clock_skew_seconds", round(skew, 1) + 0.0, labels))
     for reason in dict.fromkeys((*REASONS, *ledger.dropped)):
-        labelled: Labels = (("destination", name), ("reason", reason))
+        labeled: Labels = (("destination", name), ("reason", reason))
         count = float(ledger.dropped.get(reason, 0))
-        samples.append(Sample("limpet_destination_dropped_samples_total", count, labelled))
+        samples.append(Sample("limpet_destination_dropped_samples_total", count, labeled))
     return samples
 
 

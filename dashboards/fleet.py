@@ -106,14 +106,7 @@ def make() -> dict[str, Any]:
                     limits=levels.AGE,
                     decimals=0,
                 ),
-                number(
-                    "Worst loss",
-                    "The share of samples that one host lost for good: dropped or never collected. The budget is 0.1 %.",
-                    "percentunit",
-                    Query(f"max({all_of(selectors.LOSS_RATIO)})"),
-                    limits=levels.LOSS,
-                    decimals=2,
-                ),
+                kit.worst_loss(),
             ],
             "Hosts": [
                 rows(

@@ -11,8 +11,9 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
-from dashboards.panels import HEADINGS, SOURCE, PanelBuilder
-from dashboards.selectors import ID, PLACES, all_of, chosen, one_of
+from dashboards import levels
+from dashboards.panels import HEADINGS, SOURCE, PanelBuilder, Query, number
+from dashboards.selectors import ID, LOSS_RATIO, PLACES, all_of, chosen, one_of
 
 LINKS = {
     "limpet-fleet": "Fleet",
@@ -28,6 +29,18 @@ SAID = {
     "role": "Hosts of these roles.",
     "hostname": "These hosts.",
 }
+
+
+def worst_loss() -> PanelBuilder:
+    """The figure that more than one dashboard begins with: is the budget of losses kept?"""
+    return number(
+        "Worst loss",
+        "The share of samples that one host lost for good: dropped or never collected. The budget is 0.1 %.",
+        "percentunit",
+        Query(f"max({all_of(LOSS_RATIO)})"),
+        limits=levels.LOSS,
+        decimals=2,
+    )
 
 
 def variables(*, one_host: bool) -> list[Builder[model.VariableModel]]:

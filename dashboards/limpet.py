@@ -44,14 +44,7 @@ def now() -> list[PanelBuilder]:
             Query(f"sum({all_of('limpet_destination_held')}) or vector(0)"),
             limits=levels.NONE_WANTED,
         ),
-        number(
-            "Worst loss",
-            "The share of samples that one host lost for good: dropped or never collected. The budget is 0.1 %.",
-            "percentunit",
-            Query(f"max({all_of(selectors.LOSS_RATIO)})"),
-            limits=levels.LOSS,
-            decimals=2,
-        ),
+        kit.worst_loss(),
         number(
             "Fullest buffer",
             "The fullest buffer against its limit. A buffer may stay full of delivered history; what counts is "
@@ -227,7 +220,7 @@ def senders() -> list[PanelBuilder]:
     return [
         timeline(
             "Held destinations",
-            "When a destination refused what an operator has to mend. Of that destination it is learnt afterwards.",
+            "When a destination refused what an operator has to mend. Of that destination it is learned afterwards.",
             Query(
                 f"max by ({PER}) ({all_of('limpet_destination_held')}) > 0", "{{hostname}} {{destination}}"
             ),

@@ -193,8 +193,11 @@ def system_files(stage: Path, version: str, epoch: int) -> None:
         stage / DOC / "sbom.cdx.json", sbom.document(version, os.environ | {"SOURCE_DATE_EPOCH": str(epoch)})
     )
     write(stage / DOC / "examples" / "limpet.yaml", manpages.EXAMPLE.read_text(encoding="utf-8"))
-    for document in (ROOT / "docs").glob("*.md"):
-        write(stage / DOC / document.name, document.read_text(encoding="utf-8"))
+    for example in (ROOT / "packaging" / "systemd" / "examples").glob("*.conf"):
+        write(stage / DOC / "examples" / example.name, example.read_text(encoding="utf-8"))
+    for folder in (ROOT / "docs", ROOT / "docs" / "runbooks"):
+        for document in folder.glob("*.md"):
+            write(stage / DOC / document.relative_to(ROOT / "docs"), document.read_text(encoding="utf-8"))
 
 
 def control_files(stage: Path, arch: str, version: str) -> None:

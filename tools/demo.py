@@ -178,6 +178,7 @@ def agent(push_url: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the agent with a configuration that pushes there."""
     settings = {
         "data_dir": DATA.name,  # relative to the file, as in any configuration
+        "buffer": {"sync_interval": "1s"},  # what was delivered shows on the screen when it is durable
         "remote_write": [
             {"name": "demo", "url": push_url, "queue_config": {"batch_send_deadline": "5s"}},
         ],

@@ -65,7 +65,7 @@ def parse(text: str) -> tuple[Node, tuple[Problem, ...]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         said = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
-        what = "not valid YAML: " + re.sub(r"\s*['\"].*", "", str(said))  # what is quoted may be a secret
+        what = "not valid YAML: " + _without_quotes(str(said))
         return Node(1, None), (
             Problem("", what, "Correct this line, or the one before.", mark and mark.line + 1),
         )
@@ -75,6 +75,11 @@ def parse(text: str) -> tuple[Node, tuple[Problem, ...]]:
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def _without_quotes(said: str) -> str:
+    """The parser's words up to the first text of the file, which may be a secret; a quoted sign, such as a colon, is none."""
+    return re.sub(r"\s*['\"].*", "", re.sub(r"'([][{},:?-])'", r"`\1`", said))
 
 
 class _Builder:

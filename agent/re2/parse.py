@@ -307,7 +307,7 @@ def _sequence(parts: list[Node]) -> Node:
 
 
 def _choice(branches: list[Node]) -> Node:
-    """Neighbours of one character each become a class: there is one way to match it instead of several."""
+    """Neighbors of one character each become a class: there is one way to match it instead of several."""
     found: list[Node] = []
     for branch in branches:
         if found and isinstance(branch, Char) and isinstance(found[-1], Char):

@@ -1,4 +1,4 @@
-"""What a regular expression is made of, once it is read: values without behaviour."""
+"""What a regular expression is made of, once it is read: values without behavior."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every fault that a network or a receiver can have, on a script, over real sockets, in each protocol.
 
 After each of them, once it has ended, `Host.accounted` holds: every sample has arrived exactly once by its time and
-value, in order, but those that the ledger names, which are in the quarantine. Rows of issue 4, and their tests:
+value, in order, but those that the ledger names, which are in the quarantine. The faults, and their tests:
 
 | fault                                               | test                                                              |
 |-----------------------------------------------------|-------------------------------------------------------------------|

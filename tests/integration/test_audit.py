@@ -83,5 +83,15 @@ def test_a_vulnerability_is_found() -> None:
     assert "PYSEC-2026-1" in done.stdout
 
 
-def test_a_database_that_does_not_answer_is_a_failure() -> None:
-    assert audit(f"http://127.0.0.1:{free_port()}/v1/query").returncode != 0
+def test_a_database_that_does_not_answer_is_a_failure_told_in_a_line() -> None:
+    done = audit(f"http://127.0.0.1:{free_port()}/v1/query")
+    assert done.returncode == 2
+    [line] = done.stderr.strip().splitlines()
+    assert "gave no answer, so nothing is known" in line and "refused" in line
+
+
+def test_a_database_that_is_ill_is_a_failure_told_in_a_line() -> None:
+    with database({"h11": "of no known form"}) as (url, _):
+        done = audit(url)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1

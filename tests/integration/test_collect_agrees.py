@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.support.hosts import Values, labelled, of
+from tests.support.hosts import Values, labeled, of
 from tools.servers import ServerError, ensure
 
 LIMPET = str(Path(sys.executable).with_name("limpet"))
@@ -62,7 +62,7 @@ def test_the_processors() -> None:
         low, high = sorted((before["cpu"][at], after["cpu"][at]))
         assert low - 1 <= told <= high + 1, name
     cores = {name.removeprefix("cpu") or "all" for name in before}
-    assert labelled(found, "core") == cores
+    assert labeled(found, "core") == cores
     usage = {core: next(iter(of(found, core=core).values())) for core in cores}
     assert usage["all"] == pytest.approx(
         sum(v for k, v in usage.items() if k != "all") / (len(cores) - 1), abs=3
@@ -108,7 +108,7 @@ def test_the_file_systems() -> None:
         return {row.get("target", ""): row for row in split}
 
     before, found, after = between(ask)
-    mountpoints = labelled(found, "mountpoint")
+    mountpoints = labeled(found, "mountpoint")
     if not mountpoints:
         pytest.skip("no file system of the default kinds is mounted here")
     assert mountpoints <= before.keys()

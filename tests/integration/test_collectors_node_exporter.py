@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.collectors import COLLECTORS, HostPaths
-from tests.support.hosts import HOSTS, KINDS, Values, expected, labelled, of, values
+from tests.support.hosts import HOSTS, KINDS, Values, expected, labeled, of, values
 from tests.support.node_exporter import Exposed, NodeExporter
 from tools.servers import ServerError, ensure
 
@@ -172,7 +172,7 @@ def test_this_machine_at_the_same_moment(exporter: NodeExporter) -> None:
         assert low - room - 1e-6 <= value <= high + room + 1e-6, key
     compared = {name for name, _ in told}
     assert compared >= {*PLAIN, *OF_CORES, "memory_cached_bytes", "network_connections", *OF_INTERFACE}
-    if labelled(before, "device"):
+    if labeled(before, "device"):
         assert compared >= {*OF_DISK, *OF_FILE_SYSTEM} or not of(before)
 
 
@@ -210,7 +210,7 @@ def test_df_tells_the_same_of_every_mount() -> None:
     found = values(kind.build(options, HostPaths())(0.0))
     if not found:
         pytest.skip("nothing that stores something is mounted here")
-    for mountpoint in labelled(found, "mountpoint"):
+    for mountpoint in labeled(found, "mountpoint"):
         mine = {
             name: value for (name, labels), value in found.items() if dict(labels)["mountpoint"] == mountpoint
         }

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from agent.collectors import COLLECTORS, HostPaths
-from tests.support.hosts import Values, labelled, of, values
+from tests.support.hosts import Values, labeled, of, values
 from tests.support.namespaces import inside
 
 LIMPET = Path(sys.executable).with_name("limpet")
@@ -108,8 +108,8 @@ def test_with_the_hosts_root(collect: Collect) -> None:
     found, after = read(done), of_the_host()
     assert done.stderr == ""
     same_file_systems(found, before)
-    assert labelled(found, "interface") == labelled(before, "interface")
-    assert labelled(found, "device") == labelled(before, "device")
+    assert labeled(found, "interface") == labeled(before, "interface")
+    assert labeled(found, "device") == labeled(before, "device")
     for (name, labels), value in found.items():
         if name.endswith("_total") and name.startswith(("network", "disk_")):
             assert before[name, labels] <= value <= after[name, labels], name
@@ -136,14 +136,14 @@ def test_with_a_proc_of_its_own_mount_points_are_stripped(collect: Collect) -> N
     before = of_the_host()
     found = read(collect({"host_root": "/host", "procfs": "/proc", "sysfs": "/host/sys"}))
     same_file_systems(found, before)
-    assert not [point for point in labelled(found, "mountpoint") if point.startswith("/host")]
-    assert labelled(found, "interface") <= {"sit0", "ip6tnl0", "tunl0", "gre0", "erspan0", "gretap0"} | (
-        labelled(before, "interface") - {"eth0"}
+    assert not [point for point in labeled(found, "mountpoint") if point.startswith("/host")]
+    assert labeled(found, "interface") <= {"sit0", "ip6tnl0", "tunl0", "gre0", "erspan0", "gretap0"} | (
+        labeled(before, "interface") - {"eth0"}
     )
-    assert labelled(found, "device") == labelled(before, "device")
+    assert labeled(found, "device") == labeled(before, "device")
 
 
 def test_without_a_word_about_the_host_it_is_the_container(collect: Collect) -> None:
     found = read(collect({"collectors": {"disk_io": {"enabled": False}}}))
-    assert "eth0" not in labelled(found, "interface")
-    assert "/" not in labelled(found, "mountpoint")  # that is a tmpfs
+    assert "eth0" not in labeled(found, "interface")
+    assert "/" not in labeled(found, "mountpoint")  # that is a tmpfs

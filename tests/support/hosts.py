@@ -63,7 +63,7 @@ def of(found: Values, **labels: str) -> dict[str, float]:
     return {name: value for (name, has), value in found.items() if has == wanted}
 
 
-def labelled(found: Values, label: str) -> set[str]:
+def labeled(found: Values, label: str) -> set[str]:
     """All values of one label."""
     return {value for _, labels in found for key, value in labels if key == label}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.collectors.disk_io import is_partition
-from tests.support.hosts import Host, labelled, of, values
+from tests.support.hosts import Host, labeled, of, values
 
 COUNTERS = {
     "disk_read_bytes_total",
@@ -18,7 +18,7 @@ COUNTERS = {
 
 def test_a_vm(tmp_path: Path) -> None:
     _, second = Host("vm", tmp_path).both("disk_io")
-    assert labelled(second, "device") == {"vda"}
+    assert labeled(second, "device") == {"vda"}
     assert of(second, device="vda") == {
         "disk_read_bytes_total": 4945778 * 512,
         "disk_written_bytes_total": 2553792 * 512,
@@ -66,11 +66,11 @@ def test_an_idle_disk_has_rates_of_zero(tmp_path: Path) -> None:
 
 def test_whole_disks_only_and_rates_only_where_they_are_known(tmp_path: Path) -> None:
     first, second = Host("server", tmp_path).both("disk_io")
-    assert labelled(first, "device") == {
+    assert labeled(first, "device") == {
         "sda", "sdb", "sdc", "nvme0n1", "md0", "dm-0", "dm-10", "mmcblk0", "mmcblk0boot0", "xvda1",
     }  # fmt: skip
     assert {name for name, _ in first} == COUNTERS
-    assert labelled(second, "device") == labelled(first, "device") - {"sdc"} | {"sdd"}
+    assert labeled(second, "device") == labeled(first, "device") - {"sdc"} | {"sdd"}
     assert set(of(second, device="sdb")) == COUNTERS  # plugged out and in again
     assert set(of(second, device="sdd")) == COUNTERS  # new
     assert of(second, device="md0")["disk_read_ops_per_sec"] == 1  # neighbors go on
@@ -89,7 +89,7 @@ def test_the_run_after_has_rates_again(tmp_path: Path) -> None:
 
 def test_exclusions_match_the_whole_name_and_replace_the_default(tmp_path: Path) -> None:
     first, _ = Host("server", tmp_path).both("disk_io", exclude_devices=("sd", "dm-.*", "md0|nvme.*"))
-    assert labelled(first, "device") == {
+    assert labeled(first, "device") == {
         "sda", "sdb", "sdc", "mmcblk0", "mmcblk0boot0", "xvda1", "loop0", "ram0", "zram0", "sr0", "fd0",
     }  # fmt: skip
 
@@ -107,7 +107,7 @@ def test_forty_disks_that_fill_more_than_a_page(tmp_path: Path) -> None:
     collect = host.collector("disk_io")
     collect(0.0)
     found = values(collect(10.0))
-    assert labelled(found, "device") == set(names)
+    assert labeled(found, "device") == set(names)
     assert len(found) == 40 * 14
 
 

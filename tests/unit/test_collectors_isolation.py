@@ -17,7 +17,7 @@ from agent.collectors.disk_usage import Mount, Place, Space, choose, of_host, pa
 from agent.collectors.options import DiskUsageOptions
 from agent.mask import Mask
 from agent.watched import Watched
-from tests.support.hosts import Host, labelled, of, values
+from tests.support.hosts import Host, labeled, of, values
 
 Keys = set[tuple[str, Labels]]
 
@@ -115,7 +115,7 @@ def test_a_line_of_a_disk_that_is_garbage(tmp_path: Path) -> None:
     host.file("proc/diskstats").write_bytes(b"".join(lines))
     with capture_logs() as logs:
         left = values(collect(10.0))
-    assert labelled(whole, "device") - labelled(left, "device") == {"sdd"}
+    assert labeled(whole, "device") - labeled(left, "device") == {"sdd"}
     assert of(left, device="sde")["disk_read_ops_per_sec"] == 0
     assert [(line["event"], line["error"]) for line in logs] == [
         ("collector.unreadable", "it has a line that is not the kernel's")
@@ -129,7 +129,7 @@ def test_a_disk_that_is_pulled_out_while_others_are_read(tmp_path: Path) -> None
     first = values(collect(0.0))
     host.show("second")
     second = values(collect(10.0))
-    assert labelled(first, "device") - labelled(second, "device") == {"sdt"}
+    assert labeled(first, "device") - labeled(second, "device") == {"sdt"}
     assert "disk_read_ops_per_sec" in of(second, device="sds")
     assert collect.troubles == {}  # it is just not there any more
 
@@ -159,7 +159,7 @@ def test_a_mount_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(disk_usage, "statvfs", statvfs)
     collect = watched(host, "disk_usage")
     with capture_logs() as logs:
-        assert labelled(values(collect(0.0)), "mountpoint") == {"/", "/boot", "/boot/efi"}
+        assert labeled(values(collect(0.0)), "mountpoint") == {"/", "/boot", "/boot/efi"}
         collect(60.0)
     assert [(line["mountpoint"], line["error"]) for line in logs] == [
         ("/home/anna/nas", os.strerror(error).lower())
@@ -179,7 +179,7 @@ def test_a_mount_that_goes_while_it_is_asked_is_not_answered_for_by_what_is_belo
         return Space(4096, 100, 50, 50, 10, 5)
 
     collect = disk_usage.disk_usage(lambda: list(mounted), Asker(ask, 1.0))
-    assert labelled(values(collect(0.0)), "mountpoint") == {"/"}
+    assert labeled(values(collect(0.0)), "mountpoint") == {"/"}
 
 
 def test_garbage_in_mountinfo_is_told_in_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_garbage_in_mountinfo_is_told_in_every_run(tmp_path: Path, monkeypatch: 
     host = Host("server", tmp_path)  # it has two lines that are not a kernel's
     collect = watched(host, "disk_usage")
     for at in (0.0, 60.0):
-        assert len(labelled(values(collect(at)), "mountpoint")) == 11
+        assert len(labeled(values(collect(at)), "mountpoint")) == 11
         (trouble,) = collect.troubles.values()
         assert trouble.why == "it has 2 lines that are not the kernel's"
     assert collect.unreadable == 2
@@ -241,7 +241,7 @@ def test_a_mount_that_is_not_passed_on_is_told_and_not_answered_for(
     told: list[Trouble] = []
     kind = COLLECTORS["disk_usage"]
     collect = kind.build(kind.options(), host.paths._replace(root=str(root), tell=told.append))
-    assert labelled(values(collect(0.0)), "mountpoint") == {"/"}
+    assert labeled(values(collect(0.0)), "mountpoint") == {"/"}
     assert [(trouble.name, trouble.why) for trouble in told] == [
         ("/mnt", "it is not seen below host_root, which needs mount propagation (rslave)"),
         ("/btrfs", "no such file or directory"),

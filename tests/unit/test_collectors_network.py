@@ -7,7 +7,7 @@ import pytest
 from agent.collectors.disk_io import is_partition
 from agent.collectors.names import MOST, Names
 from agent.collectors.network import parse_speed
-from tests.support.hosts import Host, labelled, of, values
+from tests.support.hosts import Host, labeled, of, values
 
 COUNTERS = {
     "network_sent_bytes_total",
@@ -29,7 +29,7 @@ RATES = {
 
 def test_a_vm(tmp_path: Path) -> None:
     _, second = Host("vm", tmp_path).both("network")
-    assert labelled(second, "interface") == {"eth0", "ifb0", "ifb1"}
+    assert labeled(second, "interface") == {"eth0", "ifb0", "ifb1"}
     assert of(second, interface="eth0") == {
         "network_sent_bytes_total": 553918,
         "network_received_bytes_total": 318997978,
@@ -68,7 +68,7 @@ def test_a_gigabit_link(tmp_path: Path) -> None:
 
 def test_which_interfaces_and_which_rates(tmp_path: Path) -> None:
     _, second = Host("server", tmp_path).both("network")
-    assert labelled(second, "interface") == {"eth0", "eth0.100", "eth0:1", "wlan0", "tun0"}
+    assert labeled(second, "interface") == {"eth0", "eth0.100", "eth0:1", "wlan0", "tun0"}
     assert set(of(second, interface="wlan0")) == COUNTERS | RATES  # speed -1
     assert set(of(second, interface="eth0.100")) == COUNTERS | RATES  # no file of a speed
     assert set(of(second, interface="tun0")) == COUNTERS  # went backwards
@@ -77,7 +77,7 @@ def test_which_interfaces_and_which_rates(tmp_path: Path) -> None:
 
 def test_exclusions_match_the_whole_name_and_replace_the_default(tmp_path: Path) -> None:
     first, _ = Host("server", tmp_path).both("network", exclude_interfaces=("eth0", "tun."))
-    assert labelled(first, "interface") == {"lo", "eth0.100", "eth0:1", "wlan0", "veth12ab"}
+    assert labeled(first, "interface") == {"lo", "eth0.100", "eth0:1", "wlan0", "veth12ab"}
 
 
 def test_sockets_are_the_kernels_counters(tmp_path: Path) -> None:

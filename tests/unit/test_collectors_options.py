@@ -18,7 +18,7 @@ from agent.collectors.options import (
     NetworkOptions,
 )
 from agent.config import load
-from tests.support.hosts import Host, labelled
+from tests.support.hosts import Host, labeled
 
 NAMES = ["sda", "sda1", "sdb", "loop0", "loop10", "ram3", "zram0", "sr0", "fd0", "dm-0", "nvme0n1", "mmcblk0"]
 
@@ -94,18 +94,18 @@ def test_a_pattern_that_is_none_is_refused_by_its_key(kind: type[DiskIoOptions])
 def test_whole_disks_and_partitions_are_told_apart(tmp_path: Path) -> None:
     disks = {"nvme0n1", "dm-0", "dm-1", "dm-2"}
     parts = {"nvme0n1p1", "nvme0n1p2", "nvme0n1p3"}
-    assert labelled(Host("laptop", tmp_path / "a").both("disk_io")[0], "device") == disks
+    assert labeled(Host("laptop", tmp_path / "a").both("disk_io")[0], "device") == disks
     with_parts, after = Host("laptop", tmp_path / "b").both("disk_io", partitions=True)
-    assert labelled(with_parts, "device") == disks | parts
-    assert labelled(after, "device") == disks | parts | {"sda", "sda1"}
+    assert labeled(with_parts, "device") == disks | parts
+    assert labeled(after, "device") == disks | parts | {"sda", "sda1"}
     only = Host("laptop", tmp_path / "c").both("disk_io", include_devices=("nvme.*p3",), partitions=True)[0]
-    assert labelled(only, "device") == {"nvme0n1p3"}
-    assert labelled(Host("noswap", tmp_path / "d").both("disk_io")[0], "device") == {"xvda1", "xvdb", "xvdf"}
+    assert labeled(only, "device") == {"nvme0n1p3"}
+    assert labeled(Host("noswap", tmp_path / "d").both("disk_io")[0], "device") == {"xvda1", "xvdb", "xvdf"}
 
 
 def test_interfaces_by_name(tmp_path: Path) -> None:
     def names(number: int, **options: tuple[str, ...]) -> set[str]:
-        return labelled(Host("noswap", tmp_path / str(number)).both("network", **options)[1], "interface")
+        return labeled(Host("noswap", tmp_path / str(number)).both("network", **options)[1], "interface")
 
     assert names(1) == {"eth0", "docker0"}
     assert names(2, include_interfaces=("veth000000[01]", "lo")) == {"veth0000000", "veth0000001", "lo"}
@@ -117,7 +117,7 @@ def test_file_systems_by_type_and_by_mount_point(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(disk_usage, "statvfs", lambda path: Space(4096, 100, 50, 50, 10, 5))
 
     def points(number: int, **options: tuple[str, ...]) -> set[str]:
-        return labelled(Host("laptop", tmp_path / str(number)).both("disk_usage", **options)[0], "mountpoint")
+        return labeled(Host("laptop", tmp_path / str(number)).both("disk_usage", **options)[0], "mountpoint")
 
     everything = points(1)
     assert everything == {"/", "/boot", "/boot/efi", "/home/anna/nas"}
@@ -139,7 +139,7 @@ def test_bind_mounts_are_counted_once(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(disk_usage, "statvfs", lambda path: Space(4096, 100, 50, 50, 10, 5))
 
     def points(host: str) -> set[str]:
-        return labelled(Host(host, tmp_path).both("disk_usage")[0], "mountpoint")
+        return labeled(Host(host, tmp_path).both("disk_usage")[0], "mountpoint")
 
     assert "/srv/www" not in points("storage")
     assert len(points("storage")) == 44

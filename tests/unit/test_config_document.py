@@ -104,6 +104,18 @@ def test_what_is_not_understood_is_refused_with_its_line(text: str, told: tuple[
     assert "hunter2" not in problems[0].told("f.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    {
+        "a: [1\nb: 2": "expected `,` or `]`",
+        "a: {hunter2: 1\nb: 2": "expected `,` or `}`",
+    }.items(),
+)
+def test_the_sign_that_is_missing_is_named(text: str, told: str) -> None:
+    _, [problem] = parse(text)
+    assert told in problem.what and "hunter2" not in problem.what
+
+
 def test_every_duplicate_is_told_with_its_path() -> None:
     _, problems = parse("a: 1\na: 2\nb:\n- {c: 1, c: 2, c: 3}\n")
     assert [problem.path for problem in problems] == ["a", "b[0].c", "b[0].c"]

@@ -18,7 +18,7 @@ TABLE = [
         Age.ORDER,
         "another sender",
     ),
-    # Mimir, its catalogue of errors
+    # Mimir, its catalog of errors
     (
         "failed pushing to ingester: the sample has been rejected because its timestamp is too old (err-mimir-sample-timestamp-too-old). The affected sample has timestamp 1970-01-19T05:30:43.969Z",
         Age.WINDOW,

@@ -329,7 +329,7 @@ def test_without_rules_there_is_nothing_to_do() -> None:
 
 
 def test_letters_are_mapped_one_by_one() -> None:
-    """As Go's strings package does: no letter becomes two, and none looks at its neighbours."""
+    """As Go's strings package does: no letter becomes two, and none looks at its neighbors."""
     assert lowercase("ΑΣ-İ-ǅ-ẞ-K") == "\u03b1\u03c3-i-ǆ-ß-k"
     assert uppercase("ß-ŉ-ﬁ-ᾳ-ǆ-\u0131-\u017f-é") == "ß-ŉ-ﬁ-ᾼ-Ǆ-I-S-É"
     assert all(len(lowercase(chr(c))) == len(uppercase(chr(c))) == 1 for c in range(0x20000))

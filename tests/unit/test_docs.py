@@ -1,0 +1,111 @@
+"""Every page of the documentation: links lead to files and titles that are there, and each page can be found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.config import ConfigErrors, load
+
+PROJECT = Path(__file__).resolve().parents[2]
+DOCS = PROJECT / "docs"
+PAGES = sorted(
+    [*PROJECT.glob("*.md"), *DOCS.rglob("*.md"), *(PROJECT / "packaging").rglob("*.md")],
+)
+OWN = "docs/own-collectors.md"
+"""A page that configures a collector of its own, which this test has not installed."""
+NAMES = [str(page.relative_to(PROJECT)) for page in PAGES]
+
+
+def prose(text: str) -> str:
+    """The text without its blocks of code, in which brackets are no links and `#` is no title."""
+    return re.sub(r"(?ms)^ *```.*?^ *```$", "", text)
+
+
+def links(text: str) -> Iterator[tuple[str, str]]:
+    """The relative links of a page: the file (empty: this page) and the title's anchor (may be empty)."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(text))):
+        if not re.match(r"[a-z]+:", target):
+            path, _, anchor = target.partition("#")
+            yield path, anchor
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's titles; the same title again gets a number."""
+    found: set[str] = set()
+    for title in re.findall(r"^#+ (.+)$", prose(page.read_text()), re.MULTILINE):
+        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title)
+        name = re.sub(r"[^\w\- ]", "", shown.lower()).strip().replace(" ", "-")
+        number = 0
+        while name + (f"-{number}" if number else "") in found:
+            number += 1
+        found.add(name + (f"-{number}" if number else ""))
+    return found
+
+
+def test_links_and_anchors_are_seen() -> None:
+    text = "# A `b`: c\n[x](y.md#z) [w](https://example.com) `[no](no.md)`\n```\n[no](no.md)\n# no\n```\n"
+    assert list(links(text)) == [("y.md", "z")]
+    assert "# no" not in prose(text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    page = PROJECT / name
+    for target, anchor in links(page.read_text()):
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists() and path.is_relative_to(PROJECT), target
+        if anchor:
+            assert path.suffix == ".md" and anchor in anchors(path), f"{target}#{anchor}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    readme = (PROJECT / "README.md").read_text()
+    linked = {(PROJECT / target).resolve() for target, _ in links(readme) if target}
+    assert [page.name for page in sorted(DOCS.glob("*.md")) if page not in linked] == []
+
+
+def test_every_runbook_is_linked_from_the_alerts_page() -> None:
+    linked = {(DOCS / target).resolve() for target, _ in links((DOCS / "alerts.md").read_text())}
+    assert [page.name for page in sorted((DOCS / "runbooks").glob("*.md")) if page not in linked] == []
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    pages = sorted((DOCS / "decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        assert re.match(rf"# {page.name[:4]}\b|# {int(page.name[:4])}\b", page.read_text()), page.name
+
+
+def pictures() -> set[Path]:
+    """Every picture that a page shows."""
+    shown = set()
+    for page in PAGES:
+        shown |= {(page.parent / target).resolve() for target, _ in links(page.read_text())}
+    return shown
+
+
+def test_every_picture_is_shown() -> None:
+    assert [path.name for path in sorted(DOCS.rglob("*.png")) if path not in pictures()] == []
+
+
+def configurations() -> Iterator[tuple[str, str]]:
+    """Every block of YAML in the pages that begins as a limpet.yaml does."""
+    first = r"(hostname|labels|data_dir|collect|buffer|remote_write|mask|log):"
+    for name, page in zip(NAMES, PAGES, strict=True):
+        for block in re.findall(r"(?ms)^```yaml\n(.*?)^```$", page.read_text()):
+            if re.match(rf"(#.*\n)*{first}", block) and "{{" not in block and name != OWN:
+                yield name, block
+
+
+@pytest.mark.parametrize(("name", "text"), list(configurations()))
+def test_every_configuration_is_right(name: str, text: str) -> None:
+    """A fragment has no destination and no more than that is said of it."""
+    try:
+        loaded = load(text, "limpet.yaml")
+    except ConfigErrors as error:
+        pytest.fail(f"{name}: {error}")
+    assert [line for line in loaded.warnings if "there is no destination" not in line] == []
