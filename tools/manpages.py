@@ -9,7 +9,6 @@ Source: man(7) and man-pages(7), on the macros and on how sections are called.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,4 +170,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    arguments = argparse.ArgumentParser(
+        prog="python -m tools.manpages", description="Write the manual pages."
+    )
+    arguments.add_argument("folder", type=Path, help="where limpet.1 and limpet.yaml.5 are written")
+    main(arguments.parse_args().folder)
