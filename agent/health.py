@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent import __version__
+from agent.collect.schedule import Schedule
+from agent.collect.watched import Watched
 from agent.collectors.metric import Labels, Metric, Sample
-from agent.schedule import Schedule
-from agent.sender.report import LaneStats
-from agent.watched import Watched
+from agent.send.report import LaneStats
 from buffer.buffer import Buffer
 
 METRICS = (

@@ -1,11 +1,11 @@
 """The process: opens the buffer, starts the schedule and the lanes, waits for signals, reloads, and stops.
 
 Promises: signals are waited for, never handled, so nothing runs in between.  Meanwhile this thread syncs the buffer
-every `sync_interval`, and tells systemd how it goes (`agent.notify`).
+every `sync_interval`, and tells systemd how it goes (`agent.system.notify`).
 
 SIGTERM and SIGINT stop within five seconds whatever a receiver does: no new round, what was collected is on disk,
 one bounded last try to send, the lock is released; the cursors keep the rest.  They also end the host's series, if it
-is no restart (`agent.restart`): a marker for each is on disk before the last try.  A defect, and what cannot be
+is no restart (`agent.system.restart`): a marker for each is on disk before the last try.  A defect, and what cannot be
 caught, do not end them.  A thread that dies of a defect ends the process with status 1.
 
 SIGHUP reads the configuration again.  A bad one is told, with everything that is wrong, and nothing of it is applied.  A
@@ -23,18 +23,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent import __version__, health, log, mask, restart
+from agent import __version__, health
+from agent.collect import mask
+from agent.collect.plan import Plan
+from agent.collect.plans import plans as configured
+from agent.collect.schedule import Schedule, SystemClock
+from agent.collect.series import Columns, host_labels
 from agent.collectors import COLLECTORS
 from agent.config import Config, ConfigErrors, Loaded, RemoteWrite
-from agent.events import Event
-from agent.notify import Notify
-from agent.plan import Plan
-from agent.plans import plans as configured
-from agent.schedule import Schedule, SystemClock
-from agent.sender.lane import Lane, open_lane
-from agent.sender.lanes import Lanes
-from agent.sender.report import LaneStats
-from agent.series import Columns, host_labels
+from agent.send.lane import Lane, open_lane
+from agent.send.lanes import Lanes
+from agent.send.report import LaneStats
+from agent.system import log, restart
+from agent.system.events import Event
+from agent.system.notify import Notify
 from buffer.buffer import Buffer, Tell
 from buffer.errors import LimpetError
 from buffer.quarantine import Quarantine

@@ -8,7 +8,7 @@
                 | n v | column[n]                   the ticks of this record, in order
     definition := n v | scale u8[n] | size v | json u8[size]
     json       := [group, [[name, type, unit, help, {label: value ..}] ..n]]
-    column     := group v | n v | remode[n] | row                        row: see `buffer.lanes`
+    column     := group v | n v | remode[n] | row                        row: see `buffer.scaled`
     remode     := lane v | scale u8
 
 Fixed numbers are little-endian, v is LEB128, s the same of a zigzag-coded number.  A group is the set
@@ -33,7 +33,7 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from buffer import lanes
+from buffer import scaled
 from buffer.model import Instant, Series, Tick
 from buffer.varint import Bytes, unzigzag, varint, zigzag
 
@@ -73,8 +73,8 @@ class _Group:
         self.rescale()
 
     def rescale(self) -> None:
-        self.scales = lanes.divisors(self.modes)
-        self.raw = [i for i, mode in enumerate(self.modes) if mode == lanes.RAW]
+        self.scales = scaled.divisors(self.modes)
+        self.raw = [i for i, mode in enumerate(self.modes) if mode == scaled.RAW]
 
 
 class Encoder:
@@ -152,19 +152,19 @@ class Encoder:
         return group
 
     def _column(self, group: _Group, values: Sequence[float]) -> bytes:
-        new = lanes.to_lanes(values, group.scales, group.raw)
+        new = scaled.to_lanes(values, group.scales, group.raw)
         changed = []
         if new is None:
-            modes = [lanes.scale_of(v, mode) for v, mode in zip(values, group.modes, strict=True)]
+            modes = [scaled.scale_of(v, mode) for v, mode in zip(values, group.modes, strict=True)]
             changed = [i for i, mode in enumerate(modes) if mode != group.modes[i]]
             for i in changed:
                 group.lanes[i], group.modes[i] = 0, modes[i]
                 self._modes[group.name, group.series[i]] = modes[i]
             group.rescale()
-            new = lanes.to_lanes(values, group.scales, group.raw)
+            new = scaled.to_lanes(values, group.scales, group.raw)
             assert new is not None  # every scale is now the one that its value needs
         remodes = [varint(i) + group.modes[i : i + 1] for i in changed]
-        row = lanes.to_row(new, group.lanes)
+        row = scaled.to_row(new, group.lanes)
         group.lanes = new
         return b"".join((varint(group.index), varint(len(changed)), *remodes, row))
 
@@ -227,7 +227,7 @@ class Decoder:
                 raise CodecError("more samples than a record may have")
             group.values = values = group.values.copy()  # the tick before keeps its own
             _remode(plain, group)
-            plain.at = lanes.from_row(plain.data, plain.at, group.lanes, values, group.scales, group.raw)
+            plain.at = scaled.from_row(plain.data, plain.at, group.lanes, values, group.scales, group.raw)
             ticks.append(Tick(instant, group.name, group.series, values))
         if plain.at != len(plain.data):
             raise CodecError("the body is longer than its ticks")
@@ -246,7 +246,7 @@ class Decoder:
             if len(self._tables) >= MAX_TABLES or sum(map(len, self._tables)) > MAX_PLAIN:
                 self._tables.clear()
             known = self._tables[text] = _table(text)
-        if len(known[1]) != len(modes) or max(modes, default=0) > lanes.RAW:
+        if len(known[1]) != len(modes) or max(modes, default=0) > scaled.RAW:
             raise CodecError("a definition's scales do not fit its series")
         self._groups.append(_Group(len(self._groups), *known, modes))
 
@@ -273,7 +273,7 @@ def _remode(plain: Bytes, group: _Group) -> None:
         raise CodecError("more new scales than lanes")
     for _ in range(count):
         i, mode = plain.varint(), plain.take(1)[0]
-        if mode > lanes.RAW:
+        if mode > scaled.RAW:
             raise CodecError(f"no scale {mode}")
         group.modes[i], group.lanes[i], group.values[i] = mode, 0, 0.0
     if count:

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import agent
 from agent.cli import parser as cli
-from agent.errors import LimpetError
+from buffer.errors import LimpetError
 from tools import manpages, sbom
 from tools.debian_copyright import copyright_file
 

@@ -24,7 +24,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 import agent
-from agent.errors import LimpetError
+from buffer.errors import LimpetError
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "run.txt"

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from agent.errors import LimpetError
+from buffer.errors import LimpetError
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "servers"
 NEWEST_SUITE = "sid"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from agent.cli import output
-from agent.errors import LimpetError
+from buffer.errors import LimpetError
 
 
 class Where(NamedTuple):

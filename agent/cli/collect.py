@@ -14,13 +14,14 @@ from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
-from agent import mask
-from agent.cli import human, output
-from agent.cli.exposition import Reading, documents, exposition
+from agent.cli import output
+from agent.collect import mask
+from agent.collect.plans import LOOKUP, plans
+from agent.collect.series import Collected, host_labels
 from agent.config import Config, load_file
-from agent.log import Silent
-from agent.plans import LOOKUP, plans
-from agent.series import Collected, host_labels
+from agent.system.log import Silent
+from agent.text import human
+from agent.text.exposition import Reading, documents, exposition
 from agent.workers import Done, Job, Workers
 
 ONCE_SECONDS, WATCH_SECONDS = 1.0, 2.0

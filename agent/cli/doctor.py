@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from agent.cli import output
 from agent.config import load_file
-from agent.doctor import destination, host
-from agent.doctor.step import Step, needing
-from agent.sender.secrecy import secrets
+from agent.http.secrets import secrets
+from agent.ops.doctor import destination, host
+from agent.ops.doctor.step import Step, needing
 
 
 def doctor(file: str, timeout: float, *, as_json: bool) -> int:

@@ -15,15 +15,16 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import IO, NamedTuple
 
-from agent import export as formats
-from agent.cli import backlog, human, output
+from agent.cli import backlog, output
 from agent.cli.progress import Bar
 from agent.cli.when import parse_time
-from agent.errors import LimpetError
-from agent.replay.selection import FIRST_MS, LAST_MS, Selection
-from agent.replay.source import Log
+from agent.ops import export as formats
+from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
+from agent.ops.replay.source import Log
+from agent.ops.selector import parse
+from agent.text import human
+from buffer.errors import LimpetError
 from buffer.model import Tick
-from buffer.selector import parse
 
 _PIECE = 1 << 18
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from agent.cli import output, parser
-from agent.errors import LimpetError
+from buffer.errors import LimpetError
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from agent.errors import LimpetError
+from buffer.errors import LimpetError
 
 
 def write(text: str) -> None:

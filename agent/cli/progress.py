@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from agent.cli import human
+from agent.text import human
 
 
 class Bar:

@@ -10,16 +10,17 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent import jsonl
-from agent.cli import backlog, human, output
-from agent.errors import LimpetError
-from agent.replay.source import Refused
+from agent.cli import backlog, output
+from agent.ops import jsonl
+from agent.ops.replay.source import Refused
+from agent.text import human
+from buffer.errors import LimpetError
 from buffer.model import Series
 from buffer.quarantine import Item, Quarantine
 
 if TYPE_CHECKING:
     from agent.config import Config, RemoteWrite
-    from agent.replay.run import Report
+    from agent.ops.replay.run import Report
 
 Samples = dict[Series, list[tuple[int, float]]]
 
@@ -102,7 +103,7 @@ def replay(
     """Send items again, each to where it was refused or all to `to`, and remove what is delivered."""
     from agent.cli.progress import Bar
     from agent.cli.replay import INTERRUPTED, document
-    from agent.replay.run import Ended
+    from agent.ops.replay.run import Ended
 
     settings, quarantine = _open(data_dir, config)
     if settings is None and to is None:
@@ -144,9 +145,9 @@ def replay(
 def _send(quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Any, give_up_after: float) -> Report:
     from agent import __version__
     from agent.cli.replay import watcher
-    from agent.replay.run import replay as send
-    from agent.replay.selection import Selection
-    from agent.sender.client import Client
+    from agent.ops.replay.run import replay as send
+    from agent.ops.replay.selection import Selection
+    from agent.send.client import Client
 
     source, wire = Refused(quarantine, item), Client(to, __version__)
     return send(source, Selection(), to, wire, watcher(bar), give_up_after=give_up_after)

@@ -13,17 +13,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from agent import __version__
-from agent.cli import backlog, human, output
+from agent.cli import backlog, output
 from agent.cli.progress import Bar
 from agent.config import Config, ConfigErrors, RemoteWrite, load, load_file, public_url
-from agent.errors import LimpetError
-from agent.replay import state
-from agent.replay.cursor import Ledger
-from agent.replay.run import Ended, Nowhere, Report, Watcher, replay
-from agent.replay.selection import FIRST_MS, LAST_MS, Selection
-from agent.replay.source import File, Log, Source
-from agent.replay.state import State
-from agent.sender.client import Client
+from agent.ops.replay import state
+from agent.ops.replay.cursor import Ledger
+from agent.ops.replay.run import Ended, Nowhere, Report, Watcher, replay
+from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
+from agent.ops.replay.source import File, Log, Source
+from agent.ops.replay.state import State
+from agent.send.client import Client
+from agent.text import human
+from buffer.errors import LimpetError
 
 INTERRUPTED = 130
 
@@ -60,7 +61,7 @@ def run(options: Options) -> int:
     name, open_source = _source(options, config)
     selector = None
     if options.selector is not None:
-        from buffer.selector import parse
+        from agent.ops.selector import parse
 
         selector = parse(options.selector)
     key = state.path(name, to.name, to.url, options.since, options.until, options.selector)

@@ -20,8 +20,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli import human, output
-from agent.cli.exposition import Reading
+from agent.cli import output
+from agent.text import human
+from agent.text.exposition import Reading
 from buffer.model import Labels
 from buffer.thin import STEPS_MS
 

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli import human
 from agent.cli.show import DANGER, DIM, GOOD, HEAD, WARNING
-from agent.doctor.step import NOT_TRIED, Step
+from agent.ops.doctor.step import NOT_TRIED, Step
+from agent.text import human
 
 WIDEST = 24
 

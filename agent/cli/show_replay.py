@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli import human
-from agent.cli.exposition import selector
 from agent.cli.show import DANGER, DIM, plain_table, properties
-from agent.replay.run import Report
+from agent.ops.replay.run import Report
+from agent.text import human
+from agent.text.exposition import selector
 from buffer.model import Series
 from buffer.quarantine import Item
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from agent.cli import human
 from agent.cli.show import DANGER, DIM, GOOD, WARNING, plain_table, properties
+from agent.text import human
 from buffer.segment import SUFFIX
 from buffer.thin import STEPS_MS
 from buffer.trim import Cut

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from agent import jsonl
-from agent.cli import backlog, human, output
-from agent.cli.exposition import selector
+from agent.cli import backlog, output
+from agent.ops import jsonl
+from agent.text import human
+from agent.text.exposition import selector
 from buffer import segment
 from buffer.fs import Fs, RealFs
 from buffer.model import Labels, Series, Tick

@@ -9,10 +9,11 @@ import sys
 import time
 from typing import Any
 
-from agent.cli import backlog, human, output
+from agent.cli import backlog, output
 from agent.cli.owner import act_as_owner
 from agent.cli.when import parse_time
-from agent.errors import LimpetError
+from agent.text import human
+from buffer.errors import LimpetError
 from buffer.trim import PATIENCE, Cut, carry_out, plan
 
 

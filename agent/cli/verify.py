@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.cli import backlog, human, output
+from agent.cli import backlog, output
 from agent.cli.progress import Bar
+from agent.text import human
 from buffer import lock
 from buffer.verify import Report
 from buffer.verify import verify as read

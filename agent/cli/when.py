@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 
 from agent.config.units import parse_duration
-from agent.errors import LimpetError
+from buffer.errors import LimpetError
 
 FORMS = "a time such as 2026-05-01T12:30 or 2026-05-01 (local, unless it ends in Z or +02:00), 6h or 7d (ago), now"
 

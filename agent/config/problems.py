@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from agent.errors import LimpetError
+from buffer.errors import LimpetError
 
 
 class Problem(NamedTuple):

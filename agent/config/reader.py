@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import msgspec
 
-from agent import own
+from agent.collectors import plugins
 from agent.collectors.options import Options
 from agent.config.document import Entry, Node, join
 from agent.config.problems import Problem
@@ -135,11 +135,11 @@ class Reader:
             place = join(path, key)
             try:
                 options = options_of(key)
-            except own.OwnFailed as error:
+            except plugins.OwnFailed as error:
                 self._wrong(place, error.what, error.do, line)
                 continue
             if options is None:
-                self._unknown(place, key, (*OPTIONS, *own.names()), line)
+                self._unknown(place, key, (*OPTIONS, *plugins.names()), line)
                 continue
             self._lines[place] = line
             settings = Node(line, {}) if value.value is None else value

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from agent import own
-from agent.collectors import COLLECTORS, HostPaths
+from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.collectors.options import Options
 from agent.config import values as v
 from agent.config.remote_write import RemoteWrite, host_name, named
@@ -31,7 +30,7 @@ def options_of(name: str) -> type[Options] | None:
     """What can be set for a collector, built in or not; None: there is none of this name. Raises OwnFailed."""
     if name in OPTIONS:
         return OPTIONS[name]
-    kind = own.find(name)
+    kind = plugins.find(name)
     return kind.options if kind else None
 
 

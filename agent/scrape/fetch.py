@@ -1,6 +1,6 @@
 """One target over HTTP: an exposition comes back, or a ScrapeFailed that says why not.
 
-The connection is kept between scrapes; an exchange is bounded as those of the sender are (`agent.sender.transport`).
+The connection is kept between scrapes; an exchange is bounded as those of the sender are (`agent.http.connection`).
 Of an answer no more than `body_size_limit` bytes are kept in memory, whatever they were compressed to. Credentials
 and certificates are read again when their files have changed. No redirect is followed, and no proxy is asked.
 
@@ -20,10 +20,10 @@ import httpx
 
 from agent.config import RemoteWrite, Target, split_url
 from agent.config.values import is_loopback
-from agent.errors import LimpetError
-from agent.sender import access
-from agent.sender.outcome import failure, words
-from agent.sender.transport import Limits, Transport
+from agent.destinations.remote_write.outcome import failure, words
+from agent.http import endpoint
+from agent.http.connection import Limits, Transport
+from buffer.errors import LimpetError
 
 ACCEPT = (
     b"application/openmetrics-text;version=1.0.0;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
@@ -70,8 +70,8 @@ class Fetcher:
         }
         name = target.tls_config.server_name
         self._extensions = {"sni_hostname": name} if name else {}
-        self._files = access.files(self._to)
-        self._stamp: access.Stamp | None = None
+        self._files = endpoint.files(self._to)
+        self._stamp: endpoint.Stamp | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._transport: Transport | None = None
         self._client: httpx.Client | None = None
@@ -122,12 +122,12 @@ class Fetcher:
         return Exposition(body, kind == "application/openmetrics-text")
 
     def _ready(self) -> tuple[httpx.Client, Transport]:
-        stamp = access.stamp(self._files)
+        stamp = endpoint.stamp(self._files)
         if self._client is None or self._transport is None or stamp != self._stamp:
             self.close()
-            headers = self._own | access.headers(self._to)
+            headers = self._own | endpoint.headers(self._to)
             self._headers = [(name.encode(), value) for name, value in headers.items()]
-            self._transport = Transport(access.tls(self._to))
+            self._transport = Transport(endpoint.tls(self._to))
             self._client = httpx.Client(transport=self._transport, trust_env=False)
             self._client.headers.clear()
             self._stamp = stamp

@@ -16,15 +16,14 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent import __version__
+from agent.collect.series import Collected, TooLarge, check_size
 from agent.collectors.metric import Metric
 from agent.config import Target
-from agent.events import Event
 from agent.scrape.exposition import ParseError
 from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
 from agent.scrape.naming import Naming, Relabel
 from agent.scrape.table import Table
-from agent.sender.events import Logger
-from agent.series import Collected, TooLarge, check_size
+from agent.system.events import Event, Logger
 from buffer.model import Series
 
 METRICS = (

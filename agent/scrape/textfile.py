@@ -18,13 +18,12 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from agent.collect.series import MOST, Collected, check_size
 from agent.collectors.metric import Labels, Metric
-from agent.events import Event
 from agent.scrape.exposition import ParseError
 from agent.scrape.naming import Naming
 from agent.scrape.table import Table
-from agent.sender.events import Logger
-from agent.series import MOST, Collected, check_size
+from agent.system.events import Event, Logger
 from buffer.model import Series
 
 METRICS = (

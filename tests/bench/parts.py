@@ -16,12 +16,12 @@ from statistics import mean, median
 
 import snappy
 
+from agent.collect.mask import Mask
+from agent.collect.watched import Watched
 from agent.collectors import COLLECTORS, HostPaths
-from agent.mask import Mask
-from agent.sender.encode import Encoded, Encoder
-from agent.sender.encode1 import Encoder1
-from agent.sender.encode2 import Encoder2
-from agent.watched import Watched
+from agent.destinations.remote_write.encode import Encoded, Encoder
+from agent.destinations.remote_write.encode1 import Encoder1
+from agent.destinations.remote_write.encode2 import Encoder2
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from tests.bench import replay

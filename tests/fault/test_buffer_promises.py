@@ -211,14 +211,14 @@ def test_promise_6_the_ledger_balances_across_restarts_and_kills(tmp_path: Path,
 
 
 def test_promise_7_the_format_is_in_the_docstring_versioned_and_has_a_golden_file() -> None:
-    from buffer import codec, lanes, ledger, segment
+    from buffer import codec, ledger, scaled, segment
 
     golden = ROOT / "tests" / "fixtures" / "segments" / f"v{segment.VERSION}.hex"
     assert golden.exists()  # tests/unit/test_buffer_segment.py reads and writes it
     for module, words in (
         (segment, "record  := mark u8 | length u24 | crc32 u32"),
         (codec, "definition := n v | scale u8[n] | size v | json u8[size]"),
-        (lanes, "row := changed u8[(lanes + 7) / 8] | varint*"),
+        (scaled, "row := changed u8[(lanes + 7) / 8] | varint*"),
         (ledger, '"position": .., "start": .., "delivered": ..'),
     ):
         assert words in (module.__doc__ or "")

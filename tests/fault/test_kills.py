@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import grid
+from agent.collect import grid
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus

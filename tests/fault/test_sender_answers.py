@@ -1,4 +1,4 @@
-"""What a receiver answers, and what becomes of the batch: every row of `agent.sender.outcome`, over real sockets."""
+"""What a receiver answers, and what becomes of the batch: every row of `agent.destinations.remote_write.outcome`, over real sockets."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.config import BasicAuth, Secret
-from agent.sender.backoff import LONGEST_WISH
-from agent.sender.events import Event
-from agent.sender.state import State
+from agent.send.backoff import LONGEST_WISH
+from agent.send.state import State
+from agent.system.events import Event
 from tests.support.net import wait_for
 from tests.support.protocols import PROTOCOLS, V1, V2
 from tests.support.receiver import Answer, Receiver

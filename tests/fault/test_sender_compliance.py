@@ -25,8 +25,8 @@ from pathlib import Path
 import pytest
 import snappy
 
-from agent.sender.events import Event
-from agent.sender.state import Rules
+from agent.send.state import Rules
+from agent.system.events import Event
 from buffer.model import Instant, Series, Tick
 from tests.fault.test_sender_faults import FAULTS
 from tests.support.front import Act, Exchange, Front

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.sender.client import LARGEST_ANSWER, Client
-from agent.sender.events import Event
-from agent.sender.outcome import Verdict
-from agent.sender.state import State
+from agent.destinations.remote_write.outcome import Verdict
+from agent.send.client import LARGEST_ANSWER, Client
+from agent.send.state import State
+from agent.system.events import Event
 from tests.support.front import Front
 from tests.support.net import free_port, wait_for
 from tests.support.protocols import EMPTY, PROTOCOLS

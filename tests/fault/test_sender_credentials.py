@@ -8,9 +8,9 @@ from urllib.parse import quote_plus
 import pytest
 
 from agent.config import Authorization, BasicAuth, HttpHeader, Secret
-from agent.sender.client import Client
-from agent.sender.events import Event
-from agent.sender.state import Rules
+from agent.send.client import Client
+from agent.send.state import Rules
+from agent.system.events import Event
 from tests.support.net import wait_for
 from tests.support.protocols import V1
 from tests.support.receiver import Answer, Receiver

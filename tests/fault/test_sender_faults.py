@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 import pytest
 
-from agent.sender.events import Event
+from agent.system.events import Event
 from tests.support.front import Act, Exchange, Front
 from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Receiver

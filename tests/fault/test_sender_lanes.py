@@ -12,11 +12,11 @@ import structlog
 from structlog.testing import capture_logs
 
 from agent.config import RemoteWrite
-from agent.sender.client import Client
-from agent.sender.lane import Lane
-from agent.sender.lanes import PATIENCE, Lanes
-from agent.sender.outcome import Outcome
-from agent.sender.report import LaneStats
+from agent.destinations.remote_write.outcome import Outcome
+from agent.send.client import Client
+from agent.send.lane import Lane
+from agent.send.lanes import PATIENCE, Lanes
+from agent.send.report import LaneStats
 from buffer.buffer import Buffer
 from buffer.model import Instant, Tick
 from buffer.quarantine import Quarantine

@@ -18,11 +18,11 @@ import trustme
 from structlog.testing import capture_logs
 
 from agent.config import HttpHeader, OAuth2, RemoteWrite, Secret, TlsConfig
-from agent.sender.client import Client
-from agent.sender.events import Event
-from agent.sender.oauth2 import Tokens
-from agent.sender.outcome import NoToken, Verdict
-from agent.sender.state import State
+from agent.destinations.remote_write.outcome import NoToken, Verdict
+from agent.http.oauth2 import Tokens
+from agent.send.client import Client
+from agent.send.state import State
+from agent.system.events import Event
 from tests.support.certs import Certs, make_certs
 from tests.support.net import wait_for
 from tests.support.protocols import EMPTY

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.config import QueueConfig
-from agent.sender.drain import PROBE
-from agent.sender.events import Event
-from agent.sender.state import State
+from agent.send.order import PROBE
+from agent.send.state import State
+from agent.system.events import Event
 from buffer.ledger import MAX_STRETCHES
 from tests.support.net import wait_for
 from tests.support.protocols import PROTOCOLS

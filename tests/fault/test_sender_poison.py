@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import QueueConfig
-from agent.sender.events import Event
+from agent.system.events import Event
 from buffer.model import Series
 from buffer.quarantine import Item
 from tests.support.net import wait_for

@@ -13,8 +13,8 @@ from typing import Literal
 import pytest
 
 from agent.config import BasicAuth, QueueConfig
-from agent.sender.events import Event
-from agent.sender.state import Rules
+from agent.send.state import Rules
+from agent.system.events import Event
 from tests.support.net import wait_for
 from tests.support.protocols import V1, V2
 from tests.support.receiver import Answer, Receiver

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.config import BasicAuth, Secret, TlsConfig
-from agent.sender.client import Client
-from agent.sender.outcome import Verdict
-from agent.sender.state import State
+from agent.destinations.remote_write.outcome import Verdict
+from agent.send.client import Client
+from agent.send.state import State
 from tests.support.certs import Certs
 from tests.support.net import free_port, wait_for
 from tests.support.protocols import EMPTY, PROTOCOLS

@@ -12,8 +12,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from agent.config import QueueConfig, RemoteWrite
-from agent.sender.client import Client
-from agent.sender.lane import Lane, stop_all
+from agent.send.client import Client
+from agent.send.lane import Lane, stop_all
 from buffer.buffer import Buffer
 from buffer.model import Instant, Tick
 from buffer.quarantine import Quarantine

@@ -15,9 +15,9 @@ import pytest
 import trustme
 
 from agent.config import Secret, TlsConfig
-from agent.sender.client import Client
-from agent.sender.outcome import Verdict
-from agent.sender.state import Rules, State
+from agent.destinations.remote_write.outcome import Verdict
+from agent.send.client import Client
+from agent.send.state import Rules, State
 from tests.support.certs import Certs, make_certs
 from tests.support.net import wait_for
 from tests.support.protocols import EMPTY, PROTOCOLS

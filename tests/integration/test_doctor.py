@@ -20,8 +20,8 @@ import trustme
 import yaml
 
 from agent.config import load_file
-from agent.doctor.destination import World, walk
-from agent.doctor.step import NOT_TRIED, Step
+from agent.ops.doctor.destination import World, walk
+from agent.ops.doctor.step import NOT_TRIED, Step
 from tests.support.agent import Agent
 from tests.support.certs import Certs
 from tests.support.limpet import Done, limpet

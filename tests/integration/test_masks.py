@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.collect.mask import KEY_FILE
 from agent.collectors import COLLECTORS, HostPaths
-from agent.mask import KEY_FILE
 from tests.support.agent import Agent
 from tests.support.net import wait_for
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.config import load
-from agent.events import Event
-from agent.notify import Notify
 from agent.process import Agent as Inside
+from agent.system.events import Event
+from agent.system.notify import Notify
 from tests.support.agent import Agent
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent import grid
+from agent.collect import grid
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.certs import Certs
 from tests.support.net import free_port, wait_for

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import snappy
 
-from agent.sender.encode1 import Encoder1
-from agent.sender.encode2 import Encoder2
+from agent.destinations.remote_write.encode1 import Encoder1
+from agent.destinations.remote_write.encode2 import Encoder2
 from buffer.model import Instant, Series, Tick
 from tests.support.prometheus import Prometheus
 from tests.support.receiver import HEADERS, Answer, Foreign, Receiver

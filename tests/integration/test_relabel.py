@@ -14,7 +14,7 @@ import yaml
 
 from agent.config import ConfigErrors, load
 from agent.config.values import RelabelAction
-from agent.sender.relabel import Relabel, compile_rules
+from agent.relabel import Relabel, compile_rules
 from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
 from tests.unit.test_sender_relabel import CASES

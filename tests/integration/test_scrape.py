@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from agent import grid
+from agent.collect import grid
 from agent.config import Target
-from agent.log import Silent
 from agent.scrape.fetch import Fetcher
 from agent.scrape.target import METRICS, Scrape
+from agent.system.log import Silent
 from buffer.model import is_stale
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.exporter import OPENMETRICS, RECORDED, Exporter, Page, recorded

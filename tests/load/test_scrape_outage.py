@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import grid
+from agent.collect import grid
 from tests.bench.process import cpu_seconds, memory
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.exporter import exporting

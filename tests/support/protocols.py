@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.sender import protocol
-from agent.sender.protocol import Protocol
+from agent.destinations.remote_write import protocol
+from agent.destinations.remote_write.protocol import Protocol
 
 V1, V2 = Protocol.V1.value, Protocol.V2.value
 

@@ -20,10 +20,10 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.config import QueueConfig, RemoteWrite
-from agent.sender.client import Client
-from agent.sender.events import Event
-from agent.sender.lane import Lane
-from agent.sender.state import Rules, State
+from agent.send.client import Client
+from agent.send.lane import Lane
+from agent.send.state import Rules, State
+from agent.system.events import Event
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.ledger import MAX_ERROR

@@ -9,8 +9,8 @@ import sys
 from functools import partial
 from unittest.mock import patch
 
-from agent import restart
 from agent.cli.main import main
+from agent.system import restart
 
 if __name__ == "__main__":
     cgroup = sys.argv.pop(1)

@@ -19,13 +19,13 @@ import snappy
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-import agent.sender
+import agent.destinations.remote_write
 from tests.support import proto
 
 Labels = tuple[tuple[str, str], ...]
 Version = Literal["1.0", "2.0"]
 
-PROTO = Path(agent.sender.__file__).parent / "proto"
+PROTO = Path(agent.destinations.remote_write.__file__).parent / "proto"
 POOL = proto.load(PROTO / "types.proto", PROTO / "remote.proto", PROTO / "write_v2.proto")
 WriteRequest = proto.message(POOL, "prometheus.WriteRequest")
 Request = proto.message(POOL, "io.prometheus.write.v2.Request")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from buffer import codec, lanes
+from buffer import codec, scaled
 from buffer.codec import CodecError, Decoder, Encoder
 from buffer.model import Instant, Series, Tick
 from buffer.varint import Bytes, unzigzag, varint, zigzag
@@ -94,43 +94,43 @@ def test_a_varint_that_is_cut_or_too_long_is_an_error(data: bytes) -> None:
 # Lanes.
 
 
-@given(value, st.integers(0, lanes.RAW))
+@given(value, st.integers(0, scaled.RAW))
 def test_a_scale_represents_its_value_bit_for_bit(number: float, at_least: int) -> None:
-    scale = lanes.scale_of(number, at_least)
-    assert scale >= min(at_least, lanes.RAW)
-    if scale < lanes.RAW:
-        whole = round(number * lanes.SCALES[scale])
-        assert bits([whole / lanes.SCALES[scale]]) == bits([number])
+    scale = scaled.scale_of(number, at_least)
+    assert scale >= min(at_least, scaled.RAW)
+    if scale < scaled.RAW:
+        whole = round(number * scaled.SCALES[scale])
+        assert bits([whole / scaled.SCALES[scale]]) == bits([number])
 
 
 @given(st.lists(value, min_size=1, max_size=40), st.data())
 def test_a_row_brings_the_decoder_to_the_same_values(first: list[float], data: st.DataObject) -> None:
     second = [data.draw(st.one_of(st.just(v), value)) for v in first]
-    modes = bytearray(max(lanes.scale_of(a), lanes.scale_of(b)) for a, b in zip(first, second, strict=True))
-    scales, raw = lanes.divisors(modes), [i for i, mode in enumerate(modes) if mode == lanes.RAW]
+    modes = bytearray(max(scaled.scale_of(a), scaled.scale_of(b)) for a, b in zip(first, second, strict=True))
+    scales, raw = scaled.divisors(modes), [i for i, mode in enumerate(modes) if mode == scaled.RAW]
     before, there, values = [0] * len(first), [0] * len(first), [0.0] * len(first)
     for row_of in (first, second):
-        now = lanes.to_lanes(row_of, scales, raw)
+        now = scaled.to_lanes(row_of, scales, raw)
         assume(now is not None)  # the larger of two scales need not fit the other value
         assert now is not None
-        row = lanes.to_row(now, before)
+        row = scaled.to_row(now, before)
         before = now
-        assert lanes.from_row(b"?" + row + b"!", 1, there, values, scales, raw) == len(row) + 1
+        assert scaled.from_row(b"?" + row + b"!", 1, there, values, scales, raw) == len(row) + 1
         assert bits(values) == bits(row_of)
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0, 3.0]])
 def test_values_of_another_length_are_refused(values: list[float]) -> None:
-    for mode in (1, lanes.RAW):
+    for mode in (1, scaled.RAW):
         modes = bytes([mode, mode])
-        raw = [i for i in range(2) if mode == lanes.RAW]
+        raw = [i for i in range(2) if mode == scaled.RAW]
         with pytest.raises(ValueError, match="2 series"):
-            lanes.to_lanes(values, lanes.divisors(modes), raw)
+            scaled.to_lanes(values, scaled.divisors(modes), raw)
 
 
 def test_what_did_not_change_costs_one_bit() -> None:
     same = list(range(80))
-    assert lanes.to_row(same, same) == bytes(10)
+    assert scaled.to_row(same, same) == bytes(10)
 
 
 # Bodies.
@@ -427,7 +427,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {  # as much as fits into MAX_PLAIN, unl
     "empty ticks": lambda: empty_ticks(ROOM // 2),
     "as many empty ticks as are allowed": lambda: empty_ticks(codec.MAX_SAMPLES - 1),
     "ticks of one wide group": lambda: one_group(20_000, 1, 3_000),
-    "as many raw samples as are allowed": lambda: one_group(10_000, lanes.RAW, 26),
+    "as many raw samples as are allowed": lambda: one_group(10_000, scaled.RAW, 26),
     "a very wide group": lambda: one_group(ROOM // 19, 1, 1),
     "lists in a table": lambda: body_with(b"[" + b"[]," * (ROOM // 3) + b"1]", b""),
     "changes of one scale": lambda: body_with(

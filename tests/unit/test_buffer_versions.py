@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.replay import state
+from agent.ops.replay import state
 from buffer import ledger, quarantine, requests, segment
 from buffer.buffer import Buffer
 from buffer.errors import NewerFormat

@@ -41,7 +41,7 @@ class Probe:
 def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Probe]]:
     found = {"one": Probe(), "two": Probe()}
     kinds = {name: CollectorKind(METRICS, Options, probe.build) for name, probe in found.items()}
-    monkeypatch.setattr("agent.plans.COLLECTORS", kinds)
+    monkeypatch.setattr("agent.collect.plans.COLLECTORS", kinds)
     monkeypatch.setattr("agent.config.schema.OPTIONS", dict.fromkeys(kinds, Options))
     monkeypatch.setattr(collect, "ONCE_SECONDS", 0.01)
     yield found

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.cli import human
-from agent.cli.exposition import Reading, documents, exposition, selector
+from agent.text import human
+from agent.text.exposition import Reading, documents, exposition, selector
 from buffer.model import STALE, Series
 
 

@@ -14,7 +14,7 @@ import pytest
 from agent import __version__
 from agent.cli import main as cli
 from agent.cli import parser
-from agent.errors import LimpetError
+from buffer.errors import LimpetError
 from tools import completions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,7 +133,7 @@ def test_asking_imports_next_to_nothing(arguments: list[str]) -> None:
     assert {"argparse", "agent.cli.main"} <= loaded
     assert ours <= {
         *("agent", "agent.cli", "agent.cli.main", "agent.cli.parser", "agent.cli.output", "agent.cli.info"),
-        *("agent.errors", "buffer", "buffer.errors"),
+        *("buffer.errors", "buffer", "buffer.errors"),
     }
     heavy = {"json", "asyncio", "subprocess", "dataclasses", "inspect", "logging", "typing_extensions"}
     heavy |= {"importlib.metadata", "platform", "socket", "threading", "urllib", "pathlib", "tempfile"}

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-import agent.log
+import agent.system.log
+from agent.collect.mask import Mask
+from agent.collect.watched import Watched
 from agent.collectors import COLLECTORS, Labels, Sample, Trouble, disk_usage
 from agent.collectors.asking import Asker
 from agent.collectors.disk_usage import Mount, Place, Space, choose, of_host, parse_mountinfo, server_of
 from agent.collectors.options import DiskUsageOptions
-from agent.mask import Mask
-from agent.watched import Watched
 from tests.support.hosts import Host, labeled, of, values
 
 Keys = set[tuple[str, Labels]]
@@ -41,7 +41,7 @@ SOCKET_FILES = {
 
 def watched(host: Host, name: str) -> Watched:
     kind = COLLECTORS[name]
-    return Watched(name, partial(kind.build, kind.options()), 5.0, host.paths, Mask(), agent.log.get())
+    return Watched(name, partial(kind.build, kind.options()), 5.0, host.paths, Mask(), agent.system.log.get())
 
 
 def keys(samples: list[Sample]) -> Keys:

@@ -37,8 +37,8 @@ from agent.config import (
 )
 from agent.config.schema import SEGMENTS
 from agent.config.values import TAKEN_LABELS
-from agent.errors import LimpetError
 from buffer.buffer import MIN_SEGMENTS
+from buffer.errors import LimpetError
 
 URL = "https://prometheus.example.com/api/v1/write"
 

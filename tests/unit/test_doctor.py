@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agent import mask
 from agent.cli import show_doctor
+from agent.collect import mask
+from agent.collect.mask import KEY_FILE
 from agent.collectors import HostPaths
 from agent.config import Config, load
-from agent.doctor import certificate, host, receiver
-from agent.doctor.step import Step, bounded, fine, needing, step, untold, warning, wrong
-from agent.mask import KEY_FILE
-from agent.sender.secrecy import hidden, secrets
+from agent.http.secrets import hidden, secrets
+from agent.ops.doctor import certificate, host, receiver
+from agent.ops.doctor.step import Step, bounded, fine, needing, step, untold, warning, wrong
 from buffer.buffer import Buffer
 from buffer.quarantine import Quarantine
 from tests.support.hosts import Host

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.sender.encode import MAX_CACHED_SERIES, TYPES, Encoder, Relabel, varint
-from agent.sender.encode1 import Encoder1
-from agent.sender.encode2 import TOLERANCE_MS, Encoder2
+from agent.destinations.remote_write.encode import MAX_CACHED_SERIES, TYPES, Encoder, Relabel, varint
+from agent.destinations.remote_write.encode1 import Encoder1
+from agent.destinations.remote_write.encode2 import TOLERANCE_MS, Encoder2
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
 

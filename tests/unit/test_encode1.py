@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.sender.encode1 import Encoder1
+from agent.destinations.remote_write.encode1 import Encoder1
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
 

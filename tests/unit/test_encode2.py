@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from agent.sender.encode1 import Encoder1
-from agent.sender.encode2 import MAX_LAYOUTS, TOLERANCE_MS, Encoder2
+from agent.destinations.remote_write.encode1 import Encoder1
+from agent.destinations.remote_write.encode2 import MAX_LAYOUTS, TOLERANCE_MS, Encoder2
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import export, jsonl
-from agent.export import Family, family
-from agent.replay.selection import Selection
-from agent.replay.source import File
+from agent.ops import export, jsonl
+from agent.ops.export import Family, family
+from agent.ops.replay.selection import Selection
+from agent.ops.replay.source import File
+from agent.ops.selector import parse
 from buffer.model import STALE, Instant, Series, Tick
-from buffer.selector import parse
 from tests.support.ticks import BOOT, START_MS, bits
 
 SPECIALS = [0.0, -0.0, 1e-320, 5e300, math.nan, math.inf, -math.inf, STALE, 0.1 + 0.2, 2.0**53]

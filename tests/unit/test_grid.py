@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import grid
+from agent.collect import grid
 
 NOW = st.integers(0, 1 << 43)
 INTERVAL = st.integers(1, 86_400_000)

@@ -11,14 +11,14 @@ import pytest
 import structlog
 
 from agent import __version__, health
+from agent.collect.mask import Mask
+from agent.collect.plan import Plan
+from agent.collect.schedule import Schedule, SystemClock
+from agent.collect.series import Columns
+from agent.collect.watched import Watched
 from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
 from agent.config import QueueConfig, RemoteWrite
-from agent.mask import Mask
-from agent.plan import Plan
-from agent.schedule import Schedule, SystemClock
-from agent.sender.lane import Lane, open_lane
-from agent.series import Columns
-from agent.watched import Watched
+from agent.send.lane import Lane, open_lane
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import structlog
 
-from agent import log
-from agent.events import Event
-from agent.sender.events import Event as SenderEvent
+from agent.system import log
+from agent.system.events import Event
+from agent.system.events import Event as SenderEvent
 
 # Somebody alerts on these. A change here is a line in the changelog, under Changed or Removed.
 EVENTS = {
@@ -175,7 +175,7 @@ def test_console_is_for_terminals(style: str, out: type[io.StringIO], is_json: b
 @pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-", "2>&- >&- <&-", "2> >(exec 2>&-; exit)"])
 def test_a_log_that_cannot_be_written_is_lost_and_nothing_else(closed: str) -> None:
     code = """
-from agent import log
+from agent.system import log
 import os, time
 log.configure("info", "auto")
 for _ in range(20):  # the reader may take a moment to go away
@@ -190,7 +190,7 @@ assert os.open(os.devnull, os.O_RDONLY) > 2
 
 def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
     code = """
-from agent import log
+from agent.system import log
 import os
 os.set_blocking(2, False)
 try:
@@ -216,7 +216,7 @@ def test_the_journal_is_told_the_priority(style: str) -> None:
 import os
 found = os.fstat(2)
 os.environ["JOURNAL_STREAM"] = f"{{found.st_dev}}:{{found.st_ino}}"
-from agent import log
+from agent.system import log
 log.configure("debug", "{style}")
 for say in ("debug", "info", "warning", "error", "critical"):
     getattr(log.get(), say)("agent.started", pid=7)
@@ -255,22 +255,22 @@ assert main(["run", "--config", {str(config)!r}]) == 0
 def test_the_log_brings_no_rich_and_leaves_it_importable() -> None:
     # It is installed, else this would prove nothing.
     assert "rich" in modules_after("import structlog")
-    assert "rich" not in modules_after("import agent.log")
-    assert "rich.table" in modules_after("import agent.log, rich.table")
+    assert "rich" not in modules_after("import agent.system.log")
+    assert "rich.table" in modules_after("import agent.system.log, rich.table")
 
 
 def test_whoever_has_rich_already_keeps_it() -> None:
-    assert "rich" in modules_after("import rich, agent.log")
+    assert "rich" in modules_after("import rich, agent.system.log")
 
 
 def test_asyncio_comes_when_it_is_used() -> None:
-    assert "asyncio" not in modules_after("import agent.log")
-    assert "asyncio.base_events" in modules_after("import asyncio, agent.log")
+    assert "asyncio" not in modules_after("import agent.system.log")
+    assert "asyncio.base_events" in modules_after("import asyncio, agent.system.log")
     modules = modules_after("""
-import agent.log, asyncio, io
+import agent.system.log, asyncio, io
 out = io.StringIO()
-agent.log.configure("info", "json", out)
-asyncio.run(agent.log.get().ainfo("agent.started"))  # structlog's own use of it
+agent.system.log.configure("info", "json", out)
+asyncio.run(agent.system.log.get().ainfo("agent.started"))  # structlog's own use of it
 assert "agent.started" in out.getvalue()
 """)
     assert "asyncio.base_events" in modules

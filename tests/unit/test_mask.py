@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import mask
+from agent.collect import mask
+from agent.collect.mask import KEY_FILE, Mask
 from agent.collectors import Sample
-from agent.mask import KEY_FILE, Mask
 from buffer.errors import LimpetError
 
 ALL = ("mountpoint", "device", "interface")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.notify import STATUS_EVERY, Notify
+from agent.system.notify import STATUS_EVERY, Notify
 
 
 @pytest.fixture(params=["file", "abstract"])

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from agent import own
-from agent.collectors import CollectorKind, HostPaths, Metric, Options, Sample
+from agent.collect.mask import Mask
+from agent.collect.plans import plans
+from agent.collectors import CollectorKind, HostPaths, Metric, Options, Sample, plugins
 from agent.config import ConfigErrors, load
-from agent.mask import Mask
-from agent.plans import plans
 from tests.support.package import install
 from tests.unit.test_schedule import Log
 
@@ -53,9 +52,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of packages that are installed for the test."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
-    own.find.cache_clear()
+    plugins.find.cache_clear()
     yield tmp_path
-    own.find.cache_clear()
+    plugins.find.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("limpet_"):
             del sys.modules[name]
@@ -181,7 +180,7 @@ def test_building_is_part_of_a_run_and_tried_again() -> None:
             raise OSError("not yet")
         return lambda now: [Sample("queue_jobs", now)]
 
-    run = own.collect(kind(build), Options(), HostPaths())
+    run = plugins.collect(kind(build), Options(), HostPaths())
     assert calls == []
     for _ in range(2):
         with pytest.raises(OSError, match="not yet"):
@@ -195,7 +194,7 @@ def test_what_would_end_the_thread_is_an_error_like_any_other() -> None:
         raise SystemExit("I am done")
 
     with pytest.raises(RuntimeError, match="it raised SystemExit: I am done"):
-        own.collect(kind(build), Options(), HostPaths())(0.0)
+        plugins.collect(kind(build), Options(), HostPaths())(0.0)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +219,7 @@ def test_what_would_end_the_thread_is_an_error_like_any_other() -> None:
     ],
 )
 def test_what_it_may_not_return(returned: Any, told: str) -> None:
-    columns = own.OwnColumns(METRICS, HOST)
+    columns = plugins.OwnColumns(METRICS, HOST)
     for _ in range(2):
         with pytest.raises((ValueError, TypeError), match=told):
             columns(returned)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.collect.mask import Mask
+from agent.collect.plans import LOOKUP, SHARE, plans
+from agent.collect.watched import Watched
 from agent.config import Config, Target, load
-from agent.mask import Mask
-from agent.plans import LOOKUP, SHARE, plans
 from agent.scrape.fetch import Exposition
 from agent.scrape.target import Scrape
 from agent.scrape.textfile import Textfile
-from agent.watched import Watched
 from tests.unit.test_schedule import Log
 
 HOST = {"hostname": "web-01"}

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import LimpetError
-from agent.replay import state
-from agent.replay.cursor import LOOK_AHEAD, Ledger, ReplayCursor
-from agent.replay.selection import Selection
-from agent.replay.source import Piece
-from agent.replay.state import State
+from agent.ops.replay import state
+from agent.ops.replay.cursor import LOOK_AHEAD, Ledger, ReplayCursor
+from agent.ops.replay.selection import Selection
+from agent.ops.replay.source import Piece
+from agent.ops.replay.state import State
+from agent.ops.selector import parse
+from buffer.errors import LimpetError
 from buffer.model import Instant, Series, Tick
-from buffer.selector import parse
 
 SERIES = tuple(Series(name, ()) for name in ("a", "b", "c"))
 

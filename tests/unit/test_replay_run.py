@@ -9,14 +9,14 @@ import pytest
 
 from agent.cli.when import parse_time
 from agent.config import QueueConfig, RemoteWrite
-from agent.errors import LimpetError
-from agent.replay.cursor import Ledger
-from agent.replay.run import Ended, Nowhere, Report, Watcher, replay
-from agent.replay.selection import Selection
-from agent.replay.source import Piece
-from agent.sender.outcome import Outcome, Verdict
-from agent.sender.protocol import Protocol
-from agent.sender.state import Rules
+from agent.destinations.remote_write.outcome import Outcome, Verdict
+from agent.destinations.remote_write.protocol import Protocol
+from agent.ops.replay.cursor import Ledger
+from agent.ops.replay.run import Ended, Nowhere, Report, Watcher, replay
+from agent.ops.replay.selection import Selection
+from agent.ops.replay.source import Piece
+from agent.send.state import Rules
+from buffer.errors import LimpetError
 from buffer.model import Tick
 from tests.support import wire
 from tests.support.protocols import EMPTY

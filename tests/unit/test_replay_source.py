@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import jsonl
-from agent.errors import LimpetError
-from agent.replay.selection import FIRST_MS, LAST_MS, Selection
-from agent.replay.source import PIECE, File, Log, Piece, Refused, Source
+from agent.ops import jsonl
+from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
+from agent.ops.replay.source import PIECE, File, Log, Piece, Refused, Source
+from agent.ops.selector import parse
 from buffer import segment
 from buffer.buffer import Buffer
+from buffer.errors import LimpetError
 from buffer.model import STALE, Series, Tick
 from buffer.quarantine import Quarantine
-from buffer.selector import parse
 from tests.support.ticks import START_MS, STEP_MS, bits, exactly, tick
 
 NO_LINE = "expected a series with its samples as JSON"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.restart import PATIENCE, Service, is_restarted, series_end, service_in
+from agent.system.restart import PATIENCE, Service, is_restarted, series_end, service_in
 
 CGROUPS = {
     "version 2": ("0::/system.slice/limpet.service\n", Service("limpet.service", False)),

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from agent import grid
+from agent.collect import grid
+from agent.collect.plan import Plan
+from agent.collect.schedule import RECORD_SAMPLES, Schedule, SystemClock, records
+from agent.collect.series import Columns
 from agent.collectors import Metric, Sample
-from agent.events import Event
-from agent.plan import Plan
-from agent.schedule import RECORD_SAMPLES, Schedule, SystemClock, records
-from agent.series import Columns
+from agent.system.events import Event
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
-from buffer.lanes import RAW
 from buffer.model import ENDED, Instant, Series, Tick, is_stale
 from buffer.reader import Entry, Reader
+from buffer.scaled import RAW
 from tests.support.net import wait_for
 
 HOST = "web-01"
@@ -839,7 +839,7 @@ class TestWhatIsReturned:
     def test_very_many_series_are_several_records_of_one_time(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("agent.schedule.RECORD_SAMPLES", 10)
+        monkeypatch.setattr("agent.collect.schedule.RECORD_SAMPLES", 10)
         for name, count in (("a", 6), ("b", 6), ("c", 20), ("d", 1)):
             rig.add(name).labels = [str(i) for i in range(count)]
         rig.run(15)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from agent.collect.series import LARGEST, Collected
 from agent.config import Target
-from agent.events import Event
 from agent.scrape.fetch import Exposition, ScrapeFailed
 from agent.scrape.target import METRICS, Scrape
-from agent.series import LARGEST, Collected
+from agent.system.events import Event
 from tests.unit.test_schedule import Log
 
 HOST = {"hostname": "web-01", "environment": "production"}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.ops.selector import Matcher, SelectorError, parse
 from buffer.model import Series
-from buffer.selector import Matcher, SelectorError, parse
 
 SERIES = [
     Series("up", (("instance", "a:1"), ("job", "node"))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.sender.age import Age, advice, age
+from agent.send.too_old import Age, advice, age
 
 SERIES = '{__name__="up", job="a"}'
 

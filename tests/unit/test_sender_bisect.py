@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.sender.bisect import FEW, Bisection, Cells
-from agent.sender.outcome import Outcome, Verdict
+from agent.destinations.remote_write.outcome import Outcome, Verdict
+from agent.send.bisect import FEW, Bisection, Cells
 
 DELIVERED = Outcome(Verdict.DELIVERED, 204)
 LABEL = Outcome(Verdict.REJECTED, 400, "HTTP 400: label value too long")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sender.clocks import date, skew
-from agent.sender.outcome import Verdict, classify
+from agent.destinations.remote_write.clocks import date, skew
+from agent.destinations.remote_write.outcome import Verdict, classify
 
 NOW = 1_800_000_000.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.sender.drain import PROBE, Work, probe, work
+from agent.send.order import PROBE, Work, probe, work
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.config import MetadataConfig, QueueConfig, RemoteWrite
-from agent.sender.encode import Encoded
-from agent.sender.events import Event
-from agent.sender.lane import LOOK_EVERY, Lane, stop_all
-from agent.sender.outcome import Outcome, Verdict
-from agent.sender.protocol import Protocol
-from agent.sender.state import Rules, State
+from agent.destinations.remote_write.encode import Encoded
+from agent.destinations.remote_write.outcome import Outcome, Verdict
+from agent.destinations.remote_write.protocol import Protocol
+from agent.send.lane import LOOK_EVERY, Lane, stop_all
+from agent.send.state import Rules, State
+from agent.system.events import Event
 from buffer.cursor import Chunk
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Item
@@ -701,7 +701,7 @@ def test_a_defect_in_the_middle_begins_the_batch_anew() -> None:
     rig.lane._composer._encoder.encode = broken  # type: ignore[method-assign]
     with capture_logs() as logs:
         rig.lane._guarded(rig.step)
-    assert told(logs)[-1] == ("error", Event.FAILED, "MemoryError: ")
+    assert told(logs)[-1] == ("error", Event.LANE_FAILED, "MemoryError: ")
     rig.drain()
     assert (rig.memory.delivered, rig.memory.dropped) == (300, {"rejected": 20})
     assert rig.script.bodies[3] == rig.script.bodies[0]
@@ -801,7 +801,7 @@ def test_a_cursor_that_cannot_be_written_stops_nothing() -> None:
         rig.step()
         rig.step()
     assert (rig.memory.delivered, rig.clock.now) == (20, 1000.0)
-    assert told(logs).count(("error", Event.FAILED, "[Errno 28] No space left on device")) == 1
+    assert told(logs).count(("error", Event.LANE_FAILED, "[Errno 28] No space left on device")) == 1
 
 
 def test_an_error_of_the_disk_or_a_defect_is_told_and_tried_again() -> None:
@@ -819,7 +819,7 @@ def test_an_error_of_the_disk_or_a_defect_is_told_and_tried_again() -> None:
     rig.lane._due = 0.0
     with capture_logs() as logs:
         rig.lane._guarded(rig.step)
-    assert told(logs) == [("error", Event.FAILED, "OSError: [Errno 5] Input/output error")]
+    assert told(logs) == [("error", Event.LANE_FAILED, "OSError: [Errno 5] Input/output error")]
     assert rig.memory.notes[-1][1] == "OSError: [Errno 5] Input/output error"
     rig.drain()
     assert rig.memory.delivered == 2

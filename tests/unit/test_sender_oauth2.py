@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import OAuth2, RemoteWrite, Secret
-from agent.sender.oauth2 import (
+from agent.destinations.remote_write.outcome import NoToken, Outcome, ProxyAnswer, Verdict
+from agent.http.oauth2 import (
     LONGEST_LIFE,
     Refusal,
     Token,
@@ -26,7 +27,6 @@ from agent.sender.oauth2 import (
     usable_for,
     without,
 )
-from agent.sender.outcome import NoToken, Outcome, ProxyAnswer, Verdict
 
 NOW = 1_800_000_000.0
 URL = "https://auth.example.com/oauth2/token"
@@ -428,12 +428,12 @@ def test_who_has_no_oauth2_does_not_pay_for_it() -> None:
 import sys
 from agent import process
 from agent.config import load
-from agent.sender.client import Client
+from agent.send.client import Client
 plain = "remote_write: [{url: 'https://a/', basic_auth: {username: u}}]"
 asked = "remote_write: [{url: 'https://a/', oauth2: {client_id: c, token_url: 'https://b/'}}]"
 for text in plain, asked:
     Client(load(text, "f").config.remote_write[0], "0")
-    print("agent.sender.oauth2" in sys.modules)
+    print("agent.http.oauth2" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]

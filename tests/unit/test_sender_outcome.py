@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sender.backoff import LONGEST_WISH, backoff, retry_wait
-from agent.sender.outcome import WORDS, Outcome, Verdict, classify, failure, retry_after, words
+from agent.destinations.remote_write.outcome import (
+    WORDS,
+    Outcome,
+    Verdict,
+    classify,
+    failure,
+    retry_after,
+    words,
+)
+from agent.send.backoff import LONGEST_WISH, backoff, retry_wait
 
 NOW = 1_800_000_000.0
 

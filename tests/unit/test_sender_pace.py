@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sender.pace import FIRST_PAUSE, SHORTEST, Pace, resumed, sent
+from agent.send.pace import FIRST_PAUSE, SHORTEST, Pace, resumed, sent
 
 
 @given(

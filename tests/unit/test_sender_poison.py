@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.sender.encode import Encoder
-from agent.sender.encode1 import Encoder1
-from agent.sender.encode2 import Encoder2
-from agent.sender.outcome import Outcome, Verdict
-from agent.sender.poison import Poison
+from agent.destinations.remote_write.encode import Encoder
+from agent.destinations.remote_write.encode1 import Encoder1
+from agent.destinations.remote_write.encode2 import Encoder2
+from agent.destinations.remote_write.outcome import Outcome, Verdict
+from agent.send.poison import Poison
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
 

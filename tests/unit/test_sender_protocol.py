@@ -1,11 +1,11 @@
-"""What is spoken to a receiver: the table of `agent.sender.protocol`, row by row."""
+"""What is spoken to a receiver: the table of `agent.destinations.remote_write.protocol`, row by row."""
 
 from __future__ import annotations
 
 import pytest
 
-from agent.sender.outcome import Outcome, Verdict, classify
-from agent.sender.protocol import AGAIN_AFTER, HEADERS, Protocol, Speech, begin, heard, now
+from agent.destinations.remote_write.outcome import Outcome, Verdict, classify
+from agent.destinations.remote_write.protocol import AGAIN_AFTER, HEADERS, Protocol, Speech, begin, heard, now
 
 AUTO, ONLY = begin("auto"), begin("io.prometheus.write.v2.Request")
 PROVEN = AUTO._replace(proven=True)

@@ -7,8 +7,8 @@ from base64 import b64encode
 import pytest
 
 from agent.config import RemoteWrite, Secret
-from agent.errors import LimpetError
-from agent.sender.proxy import Proxy, is_excepted, route
+from agent.http.proxy import Proxy, is_excepted, route
+from buffer.errors import LimpetError
 
 FAR = "https://prometheus.example.com/api/v1/write"
 PROXY = "http://proxy.example.com:3128"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import ConfigErrors, Loaded, Problem, RelabelConfig, load
-from agent.sender.relabel import Relabel, compile_rules, lowercase, uppercase
+from agent.relabel import Relabel, compile_rules, lowercase, uppercase
 
 URL = "https://prometheus.example.com/api/v1/write"
 Labels = dict[str, str]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.sender.outcome import Outcome, Verdict
-from agent.sender.state import Rules, Situation, State, after_batch, after_probe, settles
+from agent.destinations.remote_write.outcome import Outcome, Verdict
+from agent.send.state import Rules, Situation, State, after_batch, after_probe, settles
 
 RULES = Rules(1.0, 300.0, 30.0, 300.0)
 NOW = 1000.0

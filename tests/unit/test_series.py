@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.collect.series import Columns, gone, host_labels, markers
 from agent.collectors import Metric, Sample
 from agent.config import Config
-from agent.series import Columns, gone, host_labels, markers
 from buffer.model import Instant, Series, is_stale
 from tests.support.ticks import bits
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.events import Event
+from agent.collect.series import Collected
 from agent.scrape import textfile
 from agent.scrape.textfile import Textfile
-from agent.series import Collected
+from agent.system.events import Event
 from tests.unit.test_schedule import Log
 
 HOST = {"hostname": "web-01", "environment": "production"}

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from agent.series import markers
+from agent.collect.series import markers
 from buffer.model import Instant, Series, Tick, is_stale
 from buffer.reader import Entry
 from buffer.thin import STEPS_MS, _one, thin

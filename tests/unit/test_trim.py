@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from agent.errors import LimpetError
 from buffer import requests
 from buffer.buffer import Buffer
+from buffer.errors import LimpetError
 from buffer.fs import Fs, RealFs
 from buffer.ledger import Ledger
 from buffer.lock import Lock

@@ -8,10 +8,10 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from agent.collect.mask import Mask
+from agent.collect.watched import PATIENCE, Watched
 from agent.collectors import Collect, HostPaths, Sample, Trouble
-from agent.events import Event
-from agent.mask import Mask
-from agent.watched import PATIENCE, Watched
+from agent.system.events import Event
 
 SAMPLES = [Sample("disk_used_bytes", 1.0, (("mountpoint", "/srv/acme"),))]
 GONE = Trouble("mountpoint", "/srv/acme", "stale file handle")

@@ -1,0 +1,84 @@
+"""A collector under watch: what it could not read is counted and said once, and its names are masked.
+
+Promises:
+- Each file, device, interface and mount point that a run could not read is counted, once a run. It is logged
+  when that begins and when it is over, and not in between.
+- What hangs is told with the time since when, for as long as it hangs.
+- Nothing that comes out of here (samples, logs, errors) holds a name that is to be masked.
+- Whatever a run raises is an Exception: a collector that ends its thread, or the process, fails like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from agent.collect.mask import Mask
+from agent.collectors import Collect, HostPaths, Sample, Trouble
+from agent.system.events import Event, Logger
+
+PATIENCE = 2.0
+"""Seconds that a run waits for what does not answer; less where half of its timeout is less."""
+
+Named = tuple[str, str]
+"""The kind of a trouble and the masked name."""
+
+
+class Watched:
+    """A run of a collector, as the schedule calls it."""
+
+    def __init__(
+        self,
+        name: str,
+        build: Callable[[HostPaths], Collect],
+        timeout: float,
+        paths: HostPaths,
+        mask: Mask,
+        log: Logger | None = None,
+    ) -> None:
+        self.name = name
+        self.unreadable = 0
+        """How often something could not be read, since the start."""
+        self.troubles: Mapping[Named, Trouble] = {}
+        """What the last run could not read."""
+        self.stuck: Mapping[Named, float] = {}
+        """Since when, by the clock of the runs, something has not answered."""
+        self._mask, self._log = mask, log
+        self._told: dict[Named, Trouble] = {}
+        patience = min(PATIENCE, timeout / 2)
+        self._collect = build(paths._replace(patience=patience, tell=self._tell))
+
+    def __call__(self, now: float) -> list[Sample]:
+        """Run once. Raises Exception."""
+        self._told = {}
+        try:
+            return self._mask.samples(self._collect(now))
+        except Exception as error:
+            if self._mask:
+                raise self._mask.error(error) from None
+            raise
+        except BaseException as error:
+            raise RuntimeError(f"it raised {type(error).__name__}") from None
+        finally:
+            self._settle(now)
+
+    def _tell(self, trouble: Trouble) -> None:
+        name = self._mask.value(trouble.kind, trouble.name)
+        self._told[trouble.kind, name] = trouble._replace(name=name)
+
+    def _settle(self, now: float) -> None:
+        before, told = self.troubles, self._told
+        self.unreadable += len(told)
+        self.stuck = {named: self.stuck.get(named, now) for named, one in told.items() if one.stuck}
+        self.troubles = told
+        if self._log is None or before.keys() == told.keys():
+            return
+        for named, trouble in told.items():
+            if named not in before:
+                event = Event.COLLECTOR_STUCK if trouble.stuck else Event.COLLECTOR_UNREADABLE
+                self._log.warning(event, **self._fields(trouble), error=trouble.why)
+        for named, trouble in before.items():
+            if named not in told:
+                self._log.info(Event.COLLECTOR_READABLE, **self._fields(trouble))
+
+    def _fields(self, trouble: Trouble) -> dict[str, str]:
+        return {"collector": self.name, trouble.kind: trouble.name}

@@ -1,0 +1,184 @@
+"""What the encoders of remote write 1.0 (`encode1`) and 2.0 (`encode2`) have in common.
+
+    Sample := 0x09 value f64 0x10 timestamp varint [0x18 start varint]     little-endian
+            | 0x10 timestamp varint [0x18 start varint]                    0.0, in a series of nothing else
+
+It is field 2 of a TimeSeries in both; the start is 2.0 only. proto/*.proto hold the same as definitions.
+
+What is promised, for any ticks:
+
+1. A series stands once in a request, its labels sorted by name with `__name__` among them; labels
+   with an empty value are left out, since for a receiver the two are the same series.
+2. The samples of a series are in time order, no instant stands twice, and the same ticks always give the
+   same bytes (`columns`).
+3. Values arrive bit for bit, markers that hide in a NaN among them.
+4. Relabeling is asked once for a series, as long as it is remembered, not once for a sample.
+5. `samples + repeated + relabeled` is what the ticks hold, so that a ledger balances.
+
+Speed comes from work per series instead of per sample: one `struct` call writes all samples of a series.
+Values that are all zero, as in half the series of a host, are left out, which saves 5 to 6 % on the wire.
+Series are ordered by their first value, so that constants of the same value (mostly zeros) stand together,
+which costs nothing and saves 4 to 7 % on the wire. A receiver does not care about the order of series.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
+from struct import Struct
+from typing import NamedTuple
+
+from agent.destinations.remote_write.columns import Stamps, Values
+from buffer.model import Series, Tick
+from buffer.varint import varint as leb128
+
+MAX_CACHED_SERIES = 16_384
+
+TYPES = {
+    name: number
+    for number, name in enumerate(
+        ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
+    )
+}
+"""What both protocols call the type of a metric; another one is unknown."""
+
+Relabel = Callable[[Mapping[str, str]], dict[str, str] | None]
+"""What becomes of labels, `__name__` among them; None, and a result without a name: the series is not sent."""
+
+Pairs = list[tuple[bytes, bytes]]
+
+
+class Encoded(NamedTuple):
+    """A request's body before compression, the samples in it, and those that were left out: as repeated, and
+    by relabeling.
+    """
+
+    body: bytes
+    samples: int
+    repeated: int
+    relabeled: int = 0
+
+
+class _Known(NamedTuple):
+    identity: bytes | None
+    family: str
+
+
+class Encoder(ABC):
+    """Encodes ticks, and remembers up to MAX_CACHED_SERIES series."""
+
+    def __init__(self, relabel: Relabel | None = None) -> None:
+        self._relabel = relabel
+        self._known: dict[Series, _Known] = {}
+
+    @abstractmethod
+    def encode(self, ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
+        """The request that holds every sample of `ticks`, none of them twice, and the metadata of these
+        families where they are among the ticks.
+        """
+
+    @abstractmethod
+    def families(self, ticks: Iterable[Tick]) -> set[str]:
+        """The families whose metadata can be asked for with `describe`: none, where each request has it."""
+
+    @abstractmethod
+    def _identity(self, pairs: Pairs) -> bytes:
+        """Labels as bytes: the same for the same labels only."""
+
+    def labels(self, series: Series) -> bytes | None:
+        """The identity of a series after relabeling; None: it is not sent. Series of the same are one."""
+        known = self._known.get(series)
+        return known[0] if known else self._lookup(series).identity
+
+    def _lookup(self, series: Series) -> _Known:
+        known = self._known.get(series)
+        if known is None:
+            if len(self._known) >= MAX_CACHED_SERIES:
+                self._known.clear()
+            known = self._known[series] = self._learn(series)
+        return known
+
+    def _learn(self, series: Series) -> _Known:
+        found: dict[str, str] | None = {
+            _clean(name): _clean(value)
+            for name, value in (*series.labels, ("__name__", series.name))
+            if name and value
+        }
+        if found is not None and self._relabel is not None:
+            found = self._relabel(found)
+        if not found or not found.get("__name__"):
+            return _Known(None, "")
+        pairs = sorted((utf8(name), utf8(value)) for name, value in found.items() if name and value)
+        return _Known(self._identity(pairs), found["__name__"])
+
+
+def _clean(text: str) -> str:
+    return text if text.isascii() else utf8(text).decode()
+
+
+def utf8(text: str) -> bytes:
+    """The text as UTF-8. What is not valid unicode (a mount point may hold any bytes) is written as an escape,
+    since one such name must not cost the request.
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
+def varint(number: int) -> bytes:
+    """A 64-bit integer as protobuf writes it: 7 bits a byte, low ones first, two's complement."""
+    return leb128(number & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def field(tag: int, content: bytes) -> bytes:
+    """A field of bytes, a string or a message."""
+    return bytes((tag,)) + varint(len(content)) + content
+
+
+def writer(stamps: Stamps, starts: Stamps = ()) -> Callable[[Values], bytes]:
+    """Return what writes the samples of a series with these times, as the fields of a TimeSeries.
+
+    `starts` has a start for each time, or 0 for none; or it is empty.
+    """
+    # Between two values of a series stand the same bytes in every series of the block: the end of
+    # one sample and the start of the next. So a series is fixed bytes and values in turn.
+    ends = [b"\x10" + _stamp(stamp) for stamp in stamps]
+    if starts:
+        told = {start: b"\x18" + _stamp(start) if start else b"" for start in set(starts)}
+        ends = [end + told[start] for end, start in zip(ends, starts, strict=True)]
+    begins = [bytes((0x12, 9 + len(end), 0x09)) for end in ends]
+    fixed = [begins[0], *(end + begin for end, begin in zip(ends, begins[1:], strict=False)), ends[-1]]
+    packer = Struct(f"<{len(fixed[0])}s" + "".join([f"d{len(part)}s" for part in fixed[1:]]))
+    arguments: list[bytes | float] = [b""] * (2 * len(stamps) + 1)
+    arguments[0::2] = fixed
+    zeros = b"".join([bytes((0x12, len(end))) + end for end in ends])  # a value that is not there is 0.0
+    doubles = Struct(f"{len(stamps)}d")
+    all_zero = bytes(doubles.size)
+
+    def write(values: Values) -> bytes:
+        # no -0.0 among them, which is another value
+        if not any(values) and doubles.pack(*values) == all_zero:
+            return zeros
+        arguments[1::2] = values
+        return packer.pack(*arguments)
+
+    return write
+
+
+def _stamp(ms: int) -> bytes:
+    """The same as `varint`, in half the time, for the years from 1971 to 2109."""
+    if 1 << 35 <= ms < 1 << 42:
+        return bytes(
+            (
+                ms & 127 | 128,
+                ms >> 7 & 127 | 128,
+                ms >> 14 & 127 | 128,
+                ms >> 21 & 127 | 128,
+                ms >> 28 & 127 | 128,
+                ms >> 35,
+            )
+        )
+    return varint(ms)
+
+
+def first_value(column: tuple[bytes, object, Values]) -> float:
+    """What the series that share their times are ordered by."""
+    return column[2][0]

@@ -1,0 +1,71 @@
+"""Ticks into the bytes of a remote write 1.0 request, before compression.
+
+    WriteRequest   := (0x0a length TimeSeries)* (0x1a length MetricMetadata)*
+    TimeSeries     := (0x0a length Label)* (0x12 length Sample)*
+    Label          := 0x0a length name 0x12 length value           utf-8
+    MetricMetadata := 0x08 type 0x12 length family 0x22 length help 0x2a length unit
+
+`length` is a varint of the bytes that follow. What is promised stands in `encode`; of a family it is described
+what the last of its series says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from agent.destinations.remote_write.columns import Stamps, Values, merge
+from agent.destinations.remote_write.encode import (
+    TYPES,
+    Encoded,
+    Encoder,
+    Pairs,
+    field,
+    first_value,
+    utf8,
+    varint,
+    writer,
+)
+from buffer.model import Series, Tick
+
+
+class Encoder1(Encoder):
+    """Encodes ticks, and remembers the encoded labels of up to MAX_CACHED_SERIES series."""
+
+    def encode(self, ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
+        """The WriteRequest that holds every sample of `ticks`, none of them twice, and the metadata of these
+        families where they are among the ticks.
+        """
+        merged = merge(ticks, self.labels)
+        shared: dict[Stamps, list[tuple[bytes, Series, Values]]] = {}
+        for block in merged.blocks:
+            shared.setdefault(block.stamps, []).extend(block.columns)
+        parts: list[bytes] = []
+        for stamps, columns in shared.items():
+            write = writer(stamps)
+            for labels, _, values in sorted(columns, key=first_value):
+                written = write(values)
+                parts += (b"\x0a" + varint(len(labels) + len(written)) + labels, written)
+        described: dict[str, Series] = {}
+        if describe:
+            for block in merged.blocks:
+                for _, series, _ in block.columns:
+                    family = self._lookup(series).family
+                    if family in describe:
+                        described[family] = series
+        parts += [_metadata(family, described[family]) for family in sorted(described)]
+        return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled)
+
+    def families(self, ticks: Iterable[Tick]) -> set[str]:
+        """The families in some ticks, by the names that their series have after relabeling."""
+        sets = {id(tick.series): tick.series for tick in ticks}
+        found = {self._lookup(one).family for series in sets.values() for one in series}
+        return found - {""}
+
+    def _identity(self, pairs: Pairs) -> bytes:
+        return b"".join([field(0x0A, field(0x0A, name) + field(0x12, value)) for name, value in pairs])
+
+
+def _metadata(family: str, series: Series) -> bytes:
+    kind, texts = TYPES.get(series.type, 0), ((0x12, family), (0x22, series.help), (0x2A, series.unit))
+    written = bytes((0x08, kind)) if kind else b""
+    return field(0x1A, written + b"".join([field(tag, utf8(text)) for tag, text in texts if text]))

@@ -1,0 +1,164 @@
+"""Ticks into the bytes of a remote write 2.0 request, before compression.
+
+    Request    := (0x22 length symbol)* (0x2a length TimeSeries)*
+    TimeSeries := 0x0a length (ref varint)* (0x12 length Sample)* [0x2a length Metadata]
+    Metadata   := 0x08 type 0x18 help ref 0x20 unit ref
+
+The first symbol is empty; every other one is used, and stands once. What is promised stands in `encode`, and:
+
+1. With `metadata` each series carries type, help and unit, as the last tick with it says.
+2. A sample of a counter carries when it started to count, where its group counts from the host's boot: the boot as
+   the tick's clocks tell it, in whole seconds, the same for all ticks of a boot in a request. Where the clock was set
+   by more than TOLERANCE_MS, ticks before and after it have their own. A start is never at or after its sample, and
+   never at or before 1970. A staleness marker has none.
+
+A batch has mostly the same series as the one before: symbols and references are made once for these, and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from agent.destinations.remote_write.columns import Stamps, Values, merge
+from agent.destinations.remote_write.encode import (
+    TYPES,
+    Encoded,
+    Encoder,
+    Pairs,
+    Relabel,
+    field,
+    first_value,
+    utf8,
+    varint,
+    writer,
+)
+from buffer.model import Series, Tick, is_stale
+
+TOLERANCE_MS = 10_000
+"""A tick may be as late as its interval: then its clocks tell an earlier boot. That is no other boot."""
+
+MAX_LAYOUTS = 2
+"""A collector that runs less often is in every other batch."""
+
+_SEPARATOR = b"\xff"  # no byte of UTF-8
+
+
+class _Layout(NamedTuple):
+    """What of a request depends on its series alone: the symbols, and labels and metadata by identity."""
+
+    series: dict[bytes, Series]
+    table: bytes
+    heads: dict[bytes, tuple[bytes, bytes]]
+
+
+class Encoder2(Encoder):
+    """Encodes ticks. `from_boot` are the groups whose counters begin with the host's boot."""
+
+    def __init__(
+        self,
+        relabel: Relabel | None = None,
+        *,
+        metadata: bool = True,
+        from_boot: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__(relabel)
+        self._metadata, self._from_boot = metadata, from_boot
+        self._layouts: list[_Layout] = []  # the one that was used last at the end
+
+    def encode(self, ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
+        """The Request that holds every sample of `ticks`, none of them twice. Metadata needs no asking."""
+        ticks = list(ticks)
+        merged = merge(ticks, self.labels)
+        boots = _Boots([tick for tick in ticks if tick.group in self._from_boot])
+        _, table, heads = self._layout(
+            {key: series for block in merged.blocks for key, series, _ in block.columns}
+        )
+        shared: dict[tuple[Stamps, Stamps], list[tuple[bytes, bytes, Values]]] = {}
+        for block in merged.blocks:
+            starts = tuple([boots.start(row) if row.group in self._from_boot else 0 for row in block.rows])
+            starts = starts if any(starts) else ()
+            gauges, counters = [shared.setdefault((block.stamps, begun), []) for begun in ((), starts)]
+            for key, series, values in block.columns:
+                if not starts or series.type != "counter":
+                    gauges.append((*heads[key], values))
+                elif (begun := _without_markers(starts, values)) is starts:
+                    counters.append((*heads[key], values))
+                else:
+                    shared.setdefault((block.stamps, begun), []).append((*heads[key], values))
+        parts = [table]
+        for (stamps, begun), columns in shared.items():
+            if columns:
+                write = writer(stamps, begun)
+                for labels, metadata, values in sorted(columns, key=first_value):
+                    written = write(values)
+                    size = len(labels) + len(written) + len(metadata)
+                    parts += (b"\x2a" + varint(size) + labels, written, metadata)
+        return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled)
+
+    def families(self, ticks: Iterable[Tick]) -> set[str]:
+        """None: each request has the metadata of its series, or is to have none."""
+        return set()
+
+    def _identity(self, pairs: Pairs) -> bytes:
+        return _SEPARATOR.join([text for pair in pairs for text in pair])
+
+    def _layout(self, series: dict[bytes, Series]) -> _Layout:
+        for layout in self._layouts:
+            if layout.series == series:
+                break
+        else:
+            symbols = {b"": b"\x00"}
+            heads = {key: self._head(key, series[key], symbols) for key in sorted(series)}
+            table = b"".join([field(0x22, symbol) for symbol in symbols])
+            layout = _Layout(series, table, heads)
+        self._layouts = [*(one for one in self._layouts if one is not layout), layout][-MAX_LAYOUTS:]
+        return layout
+
+    def _head(self, identity: bytes, series: Series, symbols: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+        labels = field(0x0A, b"".join([_ref(symbols, text) for text in identity.split(_SEPARATOR)]))
+        if not self._metadata:
+            return labels, b""
+        kind = TYPES.get(series.type, 0)
+        written = bytes((0x08, kind)) if kind else b""
+        if series.help:
+            written += b"\x18" + _ref(symbols, utf8(series.help))
+        if series.unit:
+            written += b"\x20" + _ref(symbols, utf8(series.unit))
+        return labels, field(0x2A, written) if written else b""
+
+
+def _ref(symbols: dict[bytes, bytes], text: bytes) -> bytes:
+    ref = symbols.get(text)
+    if ref is None:
+        ref = symbols[text] = varint(len(symbols))
+    return ref
+
+
+class _Boots:
+    """When the host was booted, by what the clocks of some ticks tell."""
+
+    def __init__(self, ticks: Sequence[Tick]) -> None:
+        told: dict[str, set[int]] = {}
+        for wall_ms, mono_ms, boot_id in {tick.at for tick in ticks}:
+            told.setdefault(boot_id, set()).add(wall_ms - mono_ms)
+        self._boots: dict[tuple[str, int], int] = {}
+        for boot_id, times in told.items():
+            newest: int | None = None  # the tick that was least late
+            for time in sorted(times, reverse=True):
+                if newest is None or newest - time > TOLERANCE_MS:
+                    newest = time
+                self._boots[boot_id, time] = newest - newest % 1000
+
+    def start(self, tick: Tick) -> int:
+        """The boot that a tick belongs to; 0: there is none that can be told."""
+        wall_ms, mono_ms, boot_id = tick.at
+        boot = self._boots[boot_id, wall_ms - mono_ms]
+        return boot if boot_id and 0 < boot < wall_ms else 0
+
+
+def _without_markers(starts: Stamps, values: Values) -> Stamps:
+    total = sum(values)
+    if total == total:  # no NaN among them
+        return starts
+    return tuple([0 if is_stale(value) else start for start, value in zip(starts, values, strict=True)])

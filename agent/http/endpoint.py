@@ -1,0 +1,185 @@
+"""How a destination is entered: the headers and the TLS context, from what is configured.
+
+A token (`oauth2`) is not here: it comes from a server, by `agent.http.oauth2`.
+
+`stamp` is cheap and changes whenever a file that is named has changed or come or gone; then `headers` and
+`tls` are to be asked again. Whatever is wrong with a file is a LimpetError that names the key and never
+what is in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agent.config import HttpHeader, RemoteWrite, Secret, TlsConfig
+from buffer.errors import LimpetError
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+
+
+def files(to: RemoteWrite) -> list[str]:
+    """The files that a destination depends on."""
+    found: list[str | None] = [to.tls_config.ca_file, to.tls_config.cert_file, to.tls_config.key_file]
+    if to.basic_auth:
+        found += [to.basic_auth.username_file, to.basic_auth.password_file]
+    if to.authorization:
+        found.append(to.authorization.credentials_file)
+    if oauth2 := to.oauth2:
+        found += [oauth2.client_secret_file, oauth2.tls_config.ca_file]
+        found += [oauth2.tls_config.cert_file, oauth2.tls_config.key_file]
+    for header in to.http_headers.values():
+        found += header.files
+    return [name for name in found if name]
+
+
+def stamp(names: list[str]) -> Stamp:
+    """What tells one state of these files from another."""
+    return tuple([_stamp(name) for name in names])
+
+
+def _stamp(name: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(name)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def headers(to: RemoteWrite) -> dict[str, bytes]:
+    """The configured headers, and Authorization. Raises LimpetError.
+
+    Several values of one header are one line, with commas, which means the same (RFC 9110, 5.3).
+    """
+    found = {name: value.encode() for name, value in to.headers.items()}
+    for name, header in to.http_headers.items():
+        if values := header_values(header, f"{to.name}.http_headers.{name}"):
+            first = [found[name]] if name in found else []
+            found[name] = b", ".join([*first, *(value.encode() for value in values)])
+    if basic := to.basic_auth:
+        user = text(f"{to.name}.basic_auth.username", basic.username, basic.username_file)
+        password = text(f"{to.name}.basic_auth.password", basic.password, basic.password_file)
+        found["Authorization"] = b"Basic " + b64encode(f"{user}:{password}".encode())
+    elif authorization := to.authorization:
+        where = f"{to.name}.authorization.credentials"
+        credentials = text(where, authorization.credentials, authorization.credentials_file)
+        if not (credentials.isascii() and credentials.isprintable()):
+            raise LimpetError(
+                f"{where}_file", "not one line of ASCII", "Write the credentials, and nothing else."
+            )
+        found["Authorization"] = f"{authorization.type} {credentials}".encode()
+    return found
+
+
+def header_values(header: HttpHeader, where: str) -> list[str]:
+    """All values of a header, in Prometheus's order. Raises LimpetError."""
+    found = [*header.values, *(secret.reveal() for secret in header.secrets)]
+    for number, name in enumerate(header.files):
+        key = f"{where}.files[{number}]"
+        value = _read(key, name)
+        if not re.fullmatch("[\t\x20-\x7e]*", value):
+            raise LimpetError(key, f"{name} is not one line of ASCII", "Write the value, and nothing else.")
+        found.append(value)
+    return found
+
+
+def text(where: str, value: str | Secret | None, name: str | None) -> str:
+    """A value, or what is in its file. `where` is the value's key. Raises LimpetError."""
+    if name is not None:
+        return _read(f"{where}_file", name)
+    return value.reveal() if isinstance(value, Secret) else value or ""
+
+
+def _read(where: str, name: str) -> str:
+    """What is in a file, without white space around it (as Prometheus does)."""
+    try:
+        with open(name, encoding="utf-8") as file:
+            return file.read(1 << 16).strip()
+    except OSError as error:
+        raise _unreadable(where, name, error) from None
+    except ValueError:
+        raise LimpetError(where, f"{name} is not UTF-8", "Save it as UTF-8.") from None
+
+
+def _unreadable(where: str, name: str, error: OSError) -> LimpetError:
+    told = (error.strerror or "I/O error").lower()
+    return LimpetError(where, f"{name} cannot be read: {told}", "Check its name and its permissions.")
+
+
+def tls(to: RemoteWrite) -> ssl.SSLContext | None:
+    """How the receiver is verified; None for plain http. Raises LimpetError.
+
+    Without `ca` and `ca_file` it is the system's authorities (not a list that some package brings along);
+    with them, those alone.
+    """
+    if not to.url.lower().startswith("https:"):
+        return None
+    config, where = to.tls_config, f"{to.name}.tls_config"
+    context = _authorities(config, where)
+    context.minimum_version = _VERSIONS[config.min_version]
+    if config.max_version:
+        context.maximum_version = _VERSIONS[config.max_version]
+    if config.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if config.cert or config.cert_file:
+        _identify(context, config, where)
+    return context
+
+
+def _authorities(config: TlsConfig, where: str) -> ssl.SSLContext:
+    key = f"{where}.ca" if config.ca else f"{where}.ca_file"
+    try:
+        return ssl.create_default_context(cafile=config.ca_file, cadata=config.ca)
+    except ssl.SSLError:
+        raise LimpetError(key, "no certificate in it", "It must be a PEM text.") from None
+    except OSError as error:
+        raise _unreadable(key, config.ca_file or "the system's list", error) from None
+
+
+def _identify(context: ssl.SSLContext, config: TlsConfig, where: str) -> None:
+    key = f"{where}.cert" if config.cert else f"{where}.cert_file"
+    try:
+        with (
+            _file(config.cert, config.cert_file) as cert,
+            _file(config.key.reveal() if config.key else None, config.key_file) as private,
+        ):
+            # The empty password keeps OpenSSL from asking for one on the terminal.
+            context.load_cert_chain(cert, private, password="")
+    except ssl.SSLError as error:
+        reason = (error.reason or "it cannot be read").lower().replace("_", " ")
+        what = f"certificate and key are not usable: {reason}"
+        raise LimpetError(
+            key, what, "They must be PEM texts that belong together, the key unencrypted."
+        ) from None
+    except OSError as error:
+        raise _unreadable(key, f"{config.cert_file or 'cert'} or {config.key_file or 'key'}", error) from None
+
+
+@contextmanager
+def _file(text: str | None, name: str | None) -> Iterator[str]:
+    """The name of a file with this content: OpenSSL takes certificates and keys from files only."""
+    if text is None:
+        assert name is not None
+        yield name
+        return
+    descriptor = os.memfd_create("limpet") if hasattr(os, "memfd_create") else _unnamed()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield f"/dev/fd/{descriptor}"
+
+
+def _unnamed() -> int:
+    from tempfile import mkstemp
+
+    descriptor, name = mkstemp()
+    os.unlink(name)
+    return descriptor

@@ -1,0 +1,303 @@
+"""The walk to one destination: each step needs the one before, and the first that fails ends it.
+
+The empty write, and whatever is asked over HTTP, goes through the sender's own `Client`, and an error has the
+sender's own words, so that the walk and the agent come to the same verdict. No step takes longer than the
+timeout by more than GRACE.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from agent import __version__
+from agent.config import RemoteWrite
+from agent.destinations.remote_write.outcome import NoToken, Outcome, Verdict, failure
+from agent.destinations.remote_write.protocol import EMPTY, Protocol
+from agent.http import endpoint
+from agent.http.proxy import Proxy, route
+from agent.http.secrets import secrets
+from agent.ops.doctor import certificate, receiver
+from agent.ops.doctor.step import NOT_TRIED, Finding, Step, bounded, fine, step, untold, warning, wrong
+from agent.send.client import Client
+from buffer.errors import LimpetError
+
+GRACE = 0.5
+"""Seconds beyond the timeout after which a step is given up that does not end by itself."""
+
+Address = tuple[Any, ...]
+Found = Sequence[tuple[Any, int, int, str, Address]]
+"""What `socket.getaddrinfo` returns."""
+
+_ASKED = (401, 403, 407)
+
+
+class World(NamedTuple):
+    """What a walk needs of the system; a test hands in its own."""
+
+    resolve: Callable[[str, int], Found] = lambda host, port: socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )
+    wall: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+
+
+class _Exchange(NamedTuple):
+    """The empty write: what came back and when by the receiver's clock, our clock before and after (Unix seconds),
+    how long it took (s).
+    """
+
+    outcome: Outcome
+    date: str | None
+    begun: float
+    ended: float
+    took: float
+
+
+def walk(to: RemoteWrite, timeout: float, world: World | None = None) -> Iterator[Step]:
+    """Yield every step as it is done, the ones that were not tried as well. Nothing is raised."""
+    visit, going = _Visit(to, timeout, world or World()), True
+    known = secrets(to)
+    try:
+        for title, take in visit.steps():
+            found = untold(NOT_TRIED)
+            if going:
+                found = _found(take, visit.host, timeout)
+                going = found.ok is not False
+            yield step(to.name, title, found, known | visit.learned)
+    finally:
+        visit.client.interrupt()  # a step that was given up may still be in it
+        visit.client.close()
+
+
+def _found(take: Callable[[], Finding], host: str, timeout: float) -> Finding:
+    try:
+        return bounded(take, timeout + GRACE)
+    except LimpetError as error:
+        return wrong(f"{error.where}: {error.what}", error.do)
+    except ssl.SSLError as error:
+        return wrong(failure(error, host).error or "TLS", certificate.refused(error))
+    except socket.gaierror as error:
+        do = "Check the url, and the name servers of this host (/etc/resolv.conf)."
+        return wrong(failure(error, host).error or "no address", do)
+    except ValueError as error:  # a name that no host can have
+        return wrong(failure(error, host).error or "no name", "Correct the url, or tls_config.server_name.")
+    except TimeoutError as error:
+        do = "Look at name servers, routes and firewalls on the way, and at the receiver."
+        return wrong(failure(error, host).error or "timeout", do)
+    except OSError as error:
+        do = "Check host and port of the url, that the receiver runs, and the firewalls on the way."
+        return wrong(failure(error, host).error or "no connection", do)
+
+
+def _no_token(error: NoToken) -> Finding:
+    said, cause = str(error), error.__cause__
+    if isinstance(cause, ssl.SSLError) and error.outcome.verdict is Verdict.HELD:
+        return wrong(said, certificate.refused(cause, "token server", "oauth2."))
+    if error.outcome.verdict is Verdict.HELD:
+        return wrong(said, "Correct oauth2, or what the token server knows of this client.")
+    do = "Check token_url, that the token server runs, and the way to it; the agent tries again by itself."
+    return wrong(said, do)
+
+
+class _Visit:
+    def __init__(self, to: RemoteWrite, timeout: float, world: World) -> None:
+        parts = urlsplit(to.url)
+        self._to, self._timeout, self._world = to, timeout, world
+        self._secure = parts.scheme.lower() == "https"
+        self.host = parts.hostname or to.name
+        self._port = parts.port or (443 if self._secure else 80)
+        self.client = Client(to, __version__, world.wall)
+        self._first = Protocol.V2 if to.protobuf_message == Protocol.V2.value else Protocol.V1
+        self._proxy: Proxy | None = None
+        self._found: Found = ()
+        self._exchanged: _Exchange | None = None
+        self.learned: set[str] = set()
+        """Secrets that were not known before the walk."""
+
+    def steps(self) -> tuple[tuple[str, Callable[[], Finding]], ...]:
+        """Return the steps, in order."""
+        return (
+            ("name", self._name),
+            ("connection", self._connection),
+            ("TLS", self._tls),
+            ("authentication", self._authentication),
+            ("empty write", self._write),
+            ("protocol", self._protocol),
+            ("clock", self._clock),
+            ("window", self._window),
+        )
+
+    def _name(self) -> Finding:
+        """Look up the host, or the proxy on the way there, which looks it up itself."""
+        self._proxy = proxy = route(self._to, os.environ)
+        host, self._port = (proxy.host, proxy.port) if proxy else (self.host, self._port)
+        found = self._world.resolve(host, self._port)
+        if not found:
+            return wrong(f"the name {host} has no address", "Check the url, or the proxy's.")
+        self._found = found
+        addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
+        said = f"{host} is {', '.join(addresses)}" if addresses != [host] else host
+        return fine(f"through the proxy {said}" if proxy else said)
+
+    def _connection(self) -> Finding:
+        """Try every address: the agent takes the first that answers, and loses time at those before."""
+        end = self._world.clock() + self._timeout
+        good, bad = [], []
+        error: OSError | None = None
+        for i, one in enumerate(self._found):
+            begun = self._world.clock()
+            patience = max(0.001, (end - begun) / (len(self._found) - i))
+            try:
+                self._connect(one, patience).close()
+            except OSError as raised:
+                error = TimeoutError("no connection in time") if isinstance(raised, TimeoutError) else raised
+                bad.append((one, f"{one[4][0]} ({failure(error, self.host).error})"))
+            else:
+                good.append((one, f"{one[4][0]} in {(self._world.clock() - begun) * 1000:.0f} ms"))
+        if error is not None and not good:
+            raise error
+        self._found = [one for one, _ in good]
+        said = f"port {self._port} answers at {', '.join(text for _, text in good)}"
+        if not bad:
+            return fine(said)
+        said += f", not at {', '.join(text for _, text in bad)}"
+        return warning(said, "Mend or remove the addresses that do not answer: each try of them costs time.")
+
+    def _connect(self, one: tuple[Any, int, int, str, Address], patience: float) -> socket.socket:
+        family, kind, protocol, _, address = one
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(patience)
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _tls(self) -> Finding:
+        context = endpoint.tls(self._to)
+        if context is None:
+            return fine("none: plain http")
+        if self._proxy:
+            return untold("it is within the proxy's tunnel, where the empty write tries it")
+        verified = context.verify_mode is not ssl.CERT_NONE
+        try:
+            how, chain = self._handshake(context, verified=verified)
+        except ssl.SSLCertVerificationError as error:
+            said = failure(error, self.host).error
+            return wrong(f"{said}{self._presented()}", certificate.refused(error))
+        except TimeoutError:
+            return wrong("no TLS handshake in time", "Check that this port speaks TLS.")
+        return certificate.verdict(chain, how, self._world.wall(), verified=verified)
+
+    def _handshake(
+        self, context: ssl.SSLContext, *, verified: bool
+    ) -> tuple[str, list[certificate.Certificate]]:
+        with self._connect(self._found[0], self._timeout) as plain:
+            name = self._to.tls_config.server_name or self.host
+            with context.wrap_socket(plain, server_hostname=name) as sock:
+                inner: Any = sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001  public from 3.13 on, as bytes only
+                chain = inner.get_verified_chain() if verified else inner.get_unverified_chain()
+                return sock.version() or "TLS", [one.get_info() for one in chain]
+
+    def _presented(self) -> str:
+        """What the certificate is that was not accepted."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            _, chain = self._handshake(context, verified=False)
+        except OSError:
+            return ""
+        own = chain[0]
+        until = time.strftime("%Y-%m-%d", time.gmtime(certificate.ends(own)))
+        who = f"for {certificate.names(own)}, issued by {certificate.issuer(own)}, good until {until}"
+        return f"; it is {who}"
+
+    def _authentication(self) -> Finding:
+        to, world = self._to, self._world
+        endpoint.headers(to)  # what is wrong with a file is told with what to do
+        within = self._timeout
+        if self.client.tokens is not None:
+            started = world.clock()
+            try:
+                found = self.client.tokens.authorization(within)
+            except NoToken as error:
+                return _no_token(error)
+            self.learned = {found.decode().partition(" ")[2]}
+            within -= world.clock() - started
+        started, begun = world.clock(), world.wall()
+        outcome = self.client.post(EMPTY[self._first], self._first, within=within)
+        if outcome.status == 415 and to.protobuf_message == "auto":  # then the agent sends 2.0
+            within = max(0.0, within - (world.clock() - started))
+            newer = self.client.post(EMPTY[Protocol.V2], Protocol.V2, within=within)
+            outcome = outcome if newer.written is None else newer
+        self._exchanged = _Exchange(
+            outcome, self.client.answered.get("date"), begun, world.wall(), world.clock() - started
+        )
+        how = next((key for key in ("basic_auth", "authorization", "oauth2") if getattr(to, key)), None)
+        if outcome.status in _ASKED:
+            said = outcome.error or f"HTTP {outcome.status}"
+            if how is None:
+                do = "Set basic_auth, authorization or oauth2: the receiver asks for credentials."
+                return wrong(said, do)
+            return wrong(said, f"Correct {how}, or the rights of this user at the receiver.")
+        if outcome.verdict is not Verdict.DELIVERED:
+            return untold("cannot be told: the empty write was not taken")
+        return fine(f"accepted ({how})" if how else "none is configured, and none was asked for")
+
+    def _write(self) -> Finding:
+        done = self._exchange()
+        outcome, status = done.outcome, done.outcome.status
+        if outcome.verdict is Verdict.DELIVERED:
+            return fine(f"HTTP {status} in {done.took * 1000:.0f} ms")
+        path = "Correct the url: Prometheus takes writes at /api/v1/write, and only when it was started with "
+        path += "--web.enable-remote-write-receiver."
+        if outcome.verdict is Verdict.HELD:
+            do = (
+                path
+                if status
+                else "Mend this; a receiver that asks for a certificate needs tls_config.cert_file and key_file."
+            )
+        elif outcome.verdict is Verdict.RETRY:
+            do = "Look at the receiver, and at what stands before it; the agent tries again by itself."
+        elif status == 415 and self._to.protobuf_message != "auto":
+            do = "Set protobuf_message to auto, so that what the receiver takes is sent."
+        elif outcome.verdict is Verdict.TOO_LARGE:
+            do = "Raise the largest request that the receiver, or a proxy before it, takes."
+        else:
+            do = f"{path} Batches that are answered so go into the quarantine."
+        return wrong(outcome.error or "no answer", do)
+
+    def _protocol(self) -> Finding:
+        """Ask with an empty write in 2.0: only the counts in the answer show that it was understood."""
+        message = self._to.protobuf_message
+        if message == Protocol.V1.value:
+            return fine("remote write 1.0 is taken, which is what is configured")
+        outcome = self.client.post(EMPTY[Protocol.V2], Protocol.V2, within=self._timeout)
+        if outcome.verdict is Verdict.DELIVERED and outcome.written is not None:
+            return fine("remote write 2.0 is taken")
+        if outcome.verdict in (Verdict.RETRY, Verdict.HELD):
+            return warning(f"2.0 was tried: {outcome.error}", "Try again.")
+        said = outcome.error or f"HTTP {outcome.status} without the counts"
+        if message == Protocol.V2.value:
+            return wrong(f"remote write 2.0 is not spoken there: {said}", "Set protobuf_message to auto.")
+        return fine(f"remote write 1.0 is taken, and sent; 2.0 is not spoken there ({said})")
+
+    def _clock(self) -> Finding:
+        done = self._exchange()
+        return receiver.agree(done.date, done.begun, done.ended)
+
+    def _window(self) -> Finding:
+        url = receiver.config_url(self._to.url)
+        answer = url and self.client.get(url, receiver.LARGEST_CONFIG, self._timeout)
+        return receiver.window(answer or b"")
+
+    def _exchange(self) -> _Exchange:
+        assert self._exchanged is not None  # the step before has made it, or ended the walk
+        return self._exchanged

@@ -1,0 +1,282 @@
+"""This host's side: the folder, the room, the lock, what waits, the clock, and every collector, run once.
+
+Read-only: nothing is created or changed, and it works beside an agent that runs. Each check is bounded, so
+that a dead mount costs its own line only.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from agent.collect import mask
+from agent.collect.plan import Plan
+from agent.collect.plans import plans
+from agent.collect.series import host_labels
+from agent.collectors import HostPaths
+from agent.config import Config
+from agent.ops.doctor.step import Finding, Step, bounded, fine, step, untold, warning, wrong
+from agent.system.log import Silent
+from agent.text import human
+from buffer import lock
+from buffer.errors import LimpetError, NewerFormat
+from buffer.fs import RealFs
+from buffer.quarantine import Quarantine
+from buffer.status import status
+from buffer.versions import refuse_newer
+
+HERE = "this host"
+FULL_SOON = 86400.0
+"""Seconds until the buffer is full from which it is a warning."""
+
+
+class System(NamedTuple):
+    """Where this host's files are, and its clocks; a test hands in its own."""
+
+    run: str = "/run"
+    paths: HostPaths | None = None
+    free: Callable[[str], tuple[int, int]] = RealFs().free
+    wall: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+
+
+def look(
+    config: Config, warnings: tuple[str, ...], known: set[str], timeout: float, system: System | None = None
+) -> Iterator[Step]:
+    """Yield every step as it is done. `warnings` are the configuration's, `known` its secrets."""
+    view = _View(config, system or System())
+    steps: list[tuple[str, float, Callable[[], Finding]]] = [
+        ("configuration", timeout, lambda: fine("; ".join(("fine", *warnings)))),
+        ("data_dir", timeout, view.folder),
+        ("permissions", timeout, view.permissions),
+        ("space", timeout, view.space),
+        ("lock", timeout, view.lock),
+        ("buffer", timeout, view.buffer),
+        *((f"backlog of {to.name}", timeout, _backlog(view, to.name)) for to in config.remote_write),
+        ("quarantine", timeout, view.quarantine),
+        ("clock", timeout, view.synchronized),
+        *((("mask", timeout, view.masked),) if config.mask else ()),
+    ]
+    steps += [
+        (f"collector {plan.name}", min(timeout, plan.timeout), _collector(plan, view.system))
+        for plan in plans(config, host_labels(config), Silent(), view.hiding(), view.system.paths)
+    ]
+    for title, patience, take in steps:
+        yield step(HERE, title, _found(take, patience), known)
+
+
+def _found(take: Callable[[], Finding], patience: float) -> Finding:
+    try:
+        return bounded(take, patience)
+    except TimeoutError as error:
+        return wrong(str(error), "Look for a mount that hangs, and for a disk that fails.")
+    except OSError as error:
+        at = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        said = f"{at}{(error.strerror or str(error)).lower()}"
+        return wrong(said, "Run it as the agent's user or as root; then mend the permissions.")
+    except NewerFormat as error:
+        return wrong(f"{error.where}: {error.what}", error.do)
+
+
+class _View:
+    def __init__(self, config: Config, system: System) -> None:
+        self.config, self.system, self._dir = config, system, config.data_dir
+        self._read: dict[str, Any] | None = None
+
+    def folder(self) -> Finding:
+        me = _user(os.geteuid())
+        if os.path.isdir(self._dir):
+            if os.access(self._dir, os.W_OK | os.X_OK, effective_ids=True):
+                return fine(f"{self._dir}, {me} may write there")
+            do = f"Mount it for writing, run as the agent's user, or give it to {me}: chown {me} {self._dir}"
+            return wrong(f"{self._dir}: {me} may not write there", do)
+        above = _existing(self._dir)
+        if os.access(above, os.W_OK | os.X_OK, effective_ids=True):
+            return fine(f"{self._dir} is not there yet; the agent makes it when it starts")
+        do = f"Make it for the agent's user: install -d -m 0700 -o {me} {self._dir}"
+        return wrong(f"{self._dir} is not there, and {me} may not make it in {above}", do)
+
+    def permissions(self) -> Finding:
+        """The folder is for its owner only, and everything in it is the owner's."""
+        if not os.path.isdir(self._dir):
+            return untold("nothing is there yet")
+        top = os.stat(self._dir)
+        owner = _user(top.st_uid)
+        foreign = [path for path in _below(self._dir) if os.lstat(path).st_uid != top.st_uid]
+        if foreign:
+            said = f"{foreign[0]} does not belong to {owner}, as the folder does ({len(foreign)} in all)"
+            return wrong(said, f"Give it back: chown -R {owner} {self._dir}")
+        mode = stat.S_IMODE(top.st_mode)
+        said = f"{mode:04o}, all of it belongs to {owner}"
+        if mode & 0o077:
+            return warning(f"{said}: others may look into it", f"Close it: chmod 0700 {self._dir}")
+        return fine(said)
+
+    def space(self) -> Finding:
+        limits = self.config.buffer
+        free, volume = self.system.free(_existing(self._dir))
+        floor = limits.min_free_space.on(volume)
+        said = f"{human.size(free)} of {human.size(volume)} are free"
+        if free < floor:
+            said += f", less than buffer.min_free_space ({human.size(floor)}): nothing is kept"
+            return wrong(said, "Free space on this volume, or move data_dir.")
+        growth = max(0, limits.max_size - self._size())
+        if free - floor < growth:
+            said += f", but the buffer may have to grow by {human.size(growth)} above a floor of {human.size(floor)}"
+            return warning(said, "Free space on this volume, or lower buffer.max_size.")
+        return fine(f"{said}, the buffer may grow by {human.size(growth)}")
+
+    def _size(self) -> int:
+        folder = f"{self._dir}/segments"
+        return sum(os.stat(path).st_size for path in _below(folder)) if os.path.isdir(folder) else 0
+
+    def lock(self) -> Finding:
+        path = f"{self._dir}/lock"
+        if not os.path.exists(path):
+            return fine("free: no agent has been here yet")
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # who may not read it cannot tell
+        pid = lock.holder(path)
+        return fine("free: no agent runs here" if pid is None else f"held by process {pid}: the agent runs")
+
+    def buffer(self) -> Finding:
+        if (found := self._status()) is None:
+            return fine("empty: nothing is there yet")
+        cap, full = self.config.buffer.max_size, found["time_until_full_seconds"]
+        said = f"{human.size(found['bytes'])} of {human.size(cap)}, {human.count(found['samples'])} samples"
+        if full is not None:
+            said += f", full in {human.duration(full)} at the pace of what is there"
+        if found["damaged_records"]:
+            said += f", damage met at {_plural(found['damaged_records'], 'place', 'places')}"
+            return warning(said, "See what it cost: limpet buffer verify. The agent goes on by itself.")
+        if full is not None and full < FULL_SOON:
+            return warning(said, "Mend the destinations that take nothing, or raise buffer.max_size.")
+        return fine(said)
+
+    def backlog(self, name: str) -> Finding:
+        found = self._status()
+        one = next((one for one in found["destinations"] if one["name"] == name), None) if found else None
+        if one is None:
+            return fine("nothing has been kept for it yet")
+        said = f"{one['state']}, {human.count(one['pending_samples'])} samples pending"
+        if one["pending_samples"]:
+            said += f", the oldest {human.duration(one['lag_seconds'])} old"
+        if one["last_error"]:
+            said += f"; {one['last_error']}"
+        if one["state"] == "held":
+            return wrong(said, "Mend what the walk to it shows; it goes on by itself.")
+        if one["state"] == "waiting":
+            return warning(said, "See the walk to it; it goes on by itself.")
+        return fine(said)
+
+    def quarantine(self) -> Finding:
+        folder = f"{self._dir}/quarantine"
+        if os.path.isdir(folder):
+            os.listdir(folder)
+        items = Quarantine(self._dir).items()
+        if not items:
+            return fine("empty")
+        samples = human.count(sum(item.samples for item in items))
+        return warning(
+            f"{_plural(len(items), 'refused batch', 'refused batches')}, {samples} samples",
+            "See the receivers' words: limpet buffer quarantine list. Mend the cause, then replay or drop them.",
+        )
+
+    def masked(self) -> Finding:
+        """The key with which names are masked."""
+        try:
+            _, note = mask.look(self._dir, self.config.mask)
+        except LimpetError as error:
+            return wrong(error.what, error.do)
+        said = ", ".join(self.config.mask)
+        if note is None:
+            return fine(f"{said}, by the key in {self._dir}")
+        return untold(
+            f"{said}: {note}", "The agent makes its key when it starts; run this as its user or as root."
+        )
+
+    def hiding(self) -> mask.Mask:
+        """What hides names in this report; a key that cannot be used has a step of its own."""
+        try:
+            return mask.look(self._dir, self.config.mask)[0]
+        except LimpetError:
+            return mask.Mask(self.config.mask, os.urandom(mask.KEY_BYTES))
+
+    def synchronized(self) -> Finding:
+        """As far as a time service leaves a trace; there is no portable way to ask the kernel."""
+        run = self.system.run
+        if os.path.exists(f"{run}/systemd/timesync/synchronized"):
+            return fine("synchronized by systemd-timesyncd")
+        if os.path.isdir(f"{run}/systemd/timesync"):
+            said = "systemd-timesyncd has not synchronized since the boot"
+            return warning(said, "Let it reach its servers (UDP 123): timedatectl timesync-status")
+        if os.path.isdir(f"{run}/chrony"):
+            return untold("cannot be told from here: chronyd is on its own", "Ask it: chronyc tracking")
+        return untold("cannot be told: no time service that is known here", "See that one runs.")
+
+    def _status(self) -> dict[str, Any] | None:
+        if self._read is None and os.path.isdir(self._dir):
+            os.listdir(self._dir)  # what may not be read must not pass for an empty one
+            refuse_newer(RealFs(), self._dir)
+            self._read = status(self._dir, self.config.buffer.max_size, self.system.wall())
+        return self._read
+
+
+def _backlog(view: _View, name: str) -> Callable[[], Finding]:
+    return lambda: view.backlog(name)
+
+
+def _collector(plan: Plan, system: System) -> Callable[[], Finding]:
+    def run() -> Finding:
+        begun = system.clock()
+        off = f"Mend it, or switch it off: collect.collectors.{plan.name.partition('/')[0]}.enabled: false"
+        if plan.apart:
+            off = "See that the program runs and exposes metrics there, or correct or remove the target."
+        try:
+            _, values = plan.run(begun)
+        except Exception as error:
+            return wrong(f"it cannot be read: {error}", off)
+        took = system.clock() - begun
+        if (problem := plan.problem()) is not None:
+            return wrong(problem, off)
+        said = f"{len(values)} samples in {took * 1000:.1f} ms"
+        if unread := plan.unread():
+            return warning(
+                f"{said}, but not all: {'; '.join(unread)}", "Mend it, or leave it out (exclude_*)."
+            )
+        return fine(said)
+
+    return run
+
+
+def _existing(path: str) -> str:
+    """The path, or the nearest folder above it that is there."""
+    path = os.path.abspath(path)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _below(folder: str) -> list[str]:
+    """Everything in a folder, at any depth; links are not followed. Raises OSError where it cannot be listed."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found.append(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                found += _below(entry.path)
+    return found
+
+
+def _plural(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
