@@ -12,7 +12,6 @@ import pytest
 from tools import language
 
 ALLOWED = {
-
     "agent": 11,
     "agent/cli": 25,
     "agent/collect": 17,
@@ -89,8 +88,10 @@ UNFINISHED = {
 }
 COUNTS = language.counts()
 
+
 def shown(places: list[language.Found]) -> list[str]:
     return [f"{one.file}:{one.line}: {one.word!r}: {one.do}" for one in places]
+
 
 @pytest.mark.parametrize(
     "page", language.pages(), ids=lambda page: page.relative_to(language.ROOT).as_posix()
@@ -99,12 +100,14 @@ def test_no_page_has_one(page: Path) -> None:
     if page.relative_to(language.ROOT).as_posix() not in UNFINISHED:
         assert shown(language.found(page)) == []
 
+
 @pytest.mark.parametrize("room", sorted(ALLOWED.keys() | COUNTS.keys()))
 def test_no_room_gets_more(room: str) -> None:
     if COUNTS[room] > ALLOWED.get(room, 0):
         pytest.fail(
             f"{room} has {COUNTS[room]} banned words, {ALLOWED.get(room, 0)} are allowed: python -m tools.language {room}"
         )
+
 
 @pytest.mark.parametrize(
     ("text", "words"),
@@ -119,9 +122,11 @@ def test_no_room_gets_more(room: str) -> None:
 def test_words_are_found_where_they_are_words(text: str, words: list[str]) -> None:
     assert sorted(word for _, word, _ in language.in_text(1, text)) == sorted(words)
 
+
 def test_prose_of_python_is_found_and_names_are_not() -> None:
     source = "'''Doc.'''\ntold = 1  # a comment\nf(f\"{told} tells\")\n"
     assert sorted(language.python_prose(source)) == [(1, "Doc."), (2, "# a comment"), (3, " tells")]
+
 
 def test_blocks_of_code_in_a_page_are_not_prose() -> None:
     text = "a\n```\nno\n```\n\n    no\nb"
