@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.cli import output
 from buffer.errors import LimpetError
+
+if TYPE_CHECKING:
+    from buffer.inspect.status import Status
 
 
 class Where(NamedTuple):
@@ -57,16 +60,16 @@ def readable(data_dir: str) -> Iterator[None]:
         raise LimpetError(data_dir, f"the buffer cannot be read: {reason}", do) from None
 
 
-def not_fresh(found: Mapping[str, Any], within: float, now: float) -> str | None:
+def not_fresh(found: Status, within: float, now: float) -> str | None:
     """Why a status does not show an agent that wrote a sample in the last `within` seconds; None where it does.
 
     A newest sample from the future is one: the clock was set back, and the agent works.
     """
-    if found["writer_pid"] is None:
+    if found.writer_pid is None:
         return "no agent writes to it"
-    if found["newest_timestamp_ms"] is None:
+    if found.newest_timestamp_ms is None:
         return "it has no samples"
-    age = now - found["newest_timestamp_ms"] / 1000
+    age = now - found.newest_timestamp_ms / 1000
     return f"the newest sample is {age:.0f} s old" if age > within else None
 
 
@@ -82,11 +85,11 @@ def status(
 
     Status 1 where it is not fresh (`not_fresh`); the reason is on standard error.
     """
-    from buffer.status import status as read_status
+    from buffer.inspect.status import status as read_status
 
     place = where(data_dir, config)
 
-    def read() -> dict[str, Any]:
+    def read() -> Status:
         with readable(place.data_dir):
             os.listdir(place.data_dir)  # it may have gone since
             return read_status(place.data_dir, place.max_bytes, time.time())
@@ -96,11 +99,11 @@ def status(
 
         show.live(lambda width, _: show.status(read(), time.time(), width), every)
     while every is not None:
-        output.write_json(read(), one_line=True)
+        output.write_json(read().document(), one_line=True)
         time.sleep(every)
     found = read()
     if as_json:
-        output.write_json(found)
+        output.write_json(found.document())
     else:
         from agent.cli import show
 
@@ -114,7 +117,7 @@ def status(
 
 def segments(data_dir: str | None, config: str | None, *, as_json: bool) -> int:
     """Show what is in each segment file."""
-    from buffer.status import segments as read_segments
+    from buffer.inspect.status import segments as read_segments
 
     place = where(data_dir, config)
     with readable(place.data_dir):

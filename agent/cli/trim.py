@@ -65,7 +65,7 @@ def _sync_interval(config: str) -> float:
 
 def _show(cut: Cut, data_dir: str) -> None:
     from agent.cli import show, show_tools
-    from buffer.status import segments
+    from buffer.inspect.status import segments
 
     with backlog.readable(data_dir):
         size = sum(one.bytes for one in segments(data_dir))

@@ -11,8 +11,8 @@ from agent.cli import backlog, output
 from agent.cli.progress import Bar
 from agent.text import human
 from buffer import lock
-from buffer.verify import Report
-from buffer.verify import verify as read
+from buffer.inspect.verify import Verification
+from buffer.inspect.verify import verify as read
 
 
 def verify(data_dir: str | None, config: str | None, *, deep: bool, as_json: bool) -> int:
@@ -35,7 +35,7 @@ def verify(data_dir: str | None, config: str | None, *, deep: bool, as_json: boo
     return 0 if report.ok else 1
 
 
-def document(data_dir: str, report: Report, *, deep: bool, writer: int | None) -> dict[str, Any]:
+def document(data_dir: str, report: Verification, *, deep: bool, writer: int | None) -> dict[str, Any]:
     """What `--json` prints."""
     oldest, newest = report.span
     segments = [
