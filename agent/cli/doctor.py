@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from agent.cli import output
 from agent.config import load_file
+from agent.http.endpoint import of_destination
 from agent.http.secrets import secrets
 from agent.ops.doctor import destination, host
 from agent.ops.doctor.step import Step, needing
@@ -16,7 +17,7 @@ from agent.ops.doctor.step import Step, needing
 def doctor(file: str, timeout: float, *, as_json: bool) -> int:
     """Show every step; `timeout` in seconds is for each of them. Raises ConfigErrors."""
     config, warnings = load_file(file)
-    known = {secret for to in config.remote_write for secret in secrets(to)}
+    known = {secret for to in config.remote_write for secret in secrets(of_destination(to))}
     parts = [destination.walk(to, timeout) for to in config.remote_write]
     parts.append(host.look(config, warnings, known, timeout))
     steps: list[Step] = []
