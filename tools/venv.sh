@@ -45,7 +45,7 @@ fi
 
 say "installing $lock"
 # Errors only (-qq). The lock has everything: pip is not to resolve (it would look for a newer release of what an
-# extra names).
-pip() { "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps "$@"; }
+# extra names). What is imported is compiled at its first import.
+pip() { "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-compile "$@"; }
 pip --require-hashes -r "$lock"
 [ $# = 0 ] || pip "$@"
