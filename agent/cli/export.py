@@ -14,18 +14,18 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from agent.cli import arguments as common
 from agent.cli import output
 from agent.cli.progress import Bar
-from agent.ops import export as formats
-from agent.ops.replay.selection import Selection
-from agent.ops.replay.source import Log
-from agent.ops.selector import parse
 from agent.text import human
 from buffer.errors import LimpetError
 from buffer.model import Tick
+
+if TYPE_CHECKING:
+    from agent.ops.replay.selection import Selection
+    from agent.ops.replay.source import Log
 
 _PIECE = 1 << 18
 
@@ -66,6 +66,10 @@ class _Count:
 
 def run(args: Namespace) -> int:
     """Write what is selected. Raises LimpetError."""
+    from agent.ops.replay.selection import Selection
+    from agent.ops.replay.source import Log
+    from agent.ops.selector import parse
+
     if args.output == "-" and args.json:
         raise LimpetError("--json", "the samples go to standard output", "Add --output FILE.")
     since_ms, until_ms = common.span(args, time.time())
@@ -93,17 +97,21 @@ def _ticks(data_dir: str, log: Log, selection: Selection, count: _Count, bar: Ba
 
 
 def _text(args: Namespace, ticks: Iterator[Tick]) -> Iterator[str]:
+    from agent.ops import export
+
     if args.format == "jsonl":
-        return formats.json_lines(ticks)
+        return export.json_lines(ticks)
     if args.format == "csv":
-        return formats.csv(ticks)
+        return export.csv(ticks)
     return _openmetrics(args.output, ticks)
 
 
 def _openmetrics(output_file: str, ticks: Iterator[Tick]) -> Iterator[str]:
+    from agent.ops.export import openmetrics
+
     folder = None if output_file == "-" else os.path.dirname(os.path.abspath(output_file))
     with _storing(folder or tempfile.gettempdir()), tempfile.TemporaryFile(dir=folder) as scratch:
-        yield from formats.openmetrics(ticks, scratch)
+        yield from openmetrics(ticks, scratch)
 
 
 def _pieces(texts: Iterator[str]) -> Iterator[str]:

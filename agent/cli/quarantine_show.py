@@ -10,8 +10,6 @@ from argparse import ArgumentParser, Namespace
 from agent.cli import arguments as common
 from agent.cli import output
 from agent.cli.quarantine import missing
-from agent.ops import jsonl
-from agent.ops.replay.source import Refused
 from buffer.model import Series
 from buffer.quarantine import Quarantine
 
@@ -28,6 +26,9 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show the item."""
+    from agent.ops import jsonl
+    from agent.ops.replay.source import Refused
+
     quarantine = Quarantine(common.place(args).data_dir)
     item = quarantine.get(args.id)
     if item is None:

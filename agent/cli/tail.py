@@ -18,7 +18,6 @@ from typing import Any
 
 from agent.cli import arguments as common
 from agent.cli import output
-from agent.ops import jsonl
 from agent.text import human
 from agent.text.exposition import selector
 from buffer import segment
@@ -152,7 +151,9 @@ def _json(tick: Tick) -> str:
 
 
 def document(tick: Tick) -> dict[str, Any]:
-    """A tick as `--json` prints it."""
+    """Return a tick as `--json` prints it."""
+    from agent.ops import jsonl
+
     return {
         "timestamp_ms": tick.at.wall_ms,
         "boot_id": tick.at.boot_id,

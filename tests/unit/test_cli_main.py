@@ -166,7 +166,7 @@ def test_rich_is_imported_by_the_views_only() -> None:
     ]
     views = ["progress.py", "show.py", "show_doctor.py", "show_replay.py", "show_tools.py"]
     assert sorted(path.name for path in users) == views
-    code = "import sys, agent.cli.configuration, agent.process; print('rich' in sys.modules)"
+    code = "import sys, agent.cli.run, agent.config, agent.process; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
