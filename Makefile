@@ -35,7 +35,7 @@ test: .venv/.ready ## the whole suite, with branch coverage, against real server
 	@INSTALLED=.cache/installed $(PY) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder \
 		--cov --cov-report=term
 
-fmt: .venv/.ready ## format, and mend what the linter can mend
+fmt: .venv/.ready ## format, and fix what the linter can fix
 	@$(PY) -m ruff check --fix-only $(SOURCES)
 	@$(PY) -m ruff format $(SOURCES)
 
@@ -43,10 +43,8 @@ bench: .venv/.ready ## measure, and print the figures as a table
 	@$(PY) -m tools.servers prometheus
 	@$(PY) -m tests.bench
 
-dashboards: .venv/.ready ## make the dashboards' JSON, their page and its pictures anew
+dashboards: .venv/.ready ## generate the dashboards' JSON, their page and the page of the alerts
 	@$(PY) -m dashboards
-	@$(PY) -m tools.servers prometheus
-	@$(PY) -m tools.dashboards_pictures docs/dashboards
 	@$(PY) -m tools.dashboards_page > docs/dashboards.md
 	@$(PY) -m tools.alerts_page > docs/alerts.md
 
@@ -60,10 +58,10 @@ deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 for the oth
 image: ## build the container image `limpet` (ENGINE=podman for another engine than docker)
 	@$(or $(ENGINE),docker) build --file packaging/container/Dockerfile --tag limpet .
 
-sbom: .venv/.ready ## write the bill of materials beside the lock
+sbom: .venv/.ready ## write the bill of materials next to the lock
 	@$(PY) -m tools.sbom > requirements/run.cdx.json.new && mv requirements/run.cdx.json.new requirements/run.cdx.json
 
-audit: .venv/.ready ## ask OSV for known vulnerabilities of what ships and what builds it (needs the internet)
+audit: .venv/.ready ## query OSV for known vulnerabilities of what ships and what builds it (needs the internet)
 	@$(PY) -m tools.audit $(ARGS)
 
 lock: .venv/.ready ## bring requirements/ up to pyproject.toml (ARGS=--upgrade renews every version)
