@@ -7,8 +7,8 @@ What is promised:
    configured host alone: no redirect is followed, and a proxy (proxy.py) sees only what is sent in the clear.
 3. No text of a `Failure` has a secret in it, whatever a server sends back. What a caller makes of an answer's words, it
    gives to `hidden` first.
-4. A server may close a kept connection at the very moment at which it is used again: then the request goes out once
-   more, on a new one. No other failure is repeated here.
+4. A server may close a kept connection at the very moment at which it is used again: then a GET goes out once more, on
+   a new one. Nothing else is repeated here: whoever sends a batch counts what it costs, and waits in between.
 5. The status counts as soon as it has arrived: a body that never ends does not make an answer a failure.
 """
 
@@ -162,12 +162,12 @@ class Session:
         request = httpx.Request(
             method, url, content=body, headers=[(name.encode(), value) for name, value in sent.items()]
         )
-        kept = connection.is_kept
+        again = method == "GET" and connection.is_kept
         connection.begin(step, end - time.monotonic())
         try:
             response = connection.handle_request(request)
         except (httpcore.RemoteProtocolError, ConnectionError):
-            if not kept or connection.heard:
+            if not again or connection.heard:
                 raise
             connection.begin(step, end - time.monotonic())
             response = connection.handle_request(request)
