@@ -16,7 +16,7 @@ from agent.system.notify import Notify
 from tests.support.agent import Agent
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
-from tests.unit.test_schedule import Log
+from tests.support.collecting import Log
 
 
 class Manager:
