@@ -18,6 +18,7 @@ from agent.collectors import Metric, Sample
 from agent.system.events import Event
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
+from buffer.limits import Limits
 from buffer.model import ENDED, is_stale
 from buffer.reader import Entry, Reader
 from tests.support.net import wait_for
@@ -158,7 +159,7 @@ class Rig:
         self._schedule: Schedule | None = None
 
     def _open(self) -> Buffer:
-        return Buffer(str(self.folder), fs=self.disk, min_free=lambda _: 1)
+        return Buffer(str(self.folder), Limits(min_free=lambda _: 1), fs=self.disk)
 
     @property
     def schedule(self) -> Schedule:
