@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from agent import __version__
+from agent import __version__, crew
 from agent.config import RemoteWrite
 from agent.destinations.remote_write.outcome import Outcome, Verdict
 from agent.destinations.remote_write.protocol import EMPTY, Protocol
@@ -24,7 +24,7 @@ from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
 from agent.ops.doctor import certificate, receiver
-from agent.ops.doctor.step import NOT_TRIED, Finding, Step, bounded, fine, step, untold, warning, wrong
+from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, untold, warning, wrong
 from agent.send.client import Client
 from buffer.errors import LimpetError
 
@@ -84,7 +84,7 @@ def walk(to: RemoteWrite, timeout: float, world: World | None = None) -> Iterato
 
 def _found(take: Callable[[], Finding], host: str, timeout: float) -> Finding:
     try:
-        return bounded(take, timeout + GRACE)
+        return crew.call(take, timeout + GRACE)
     except LimpetError as error:
         return wrong(f"{error.where}: {error.what}", error.do)
     except ValueError as error:  # a name that no host can have
