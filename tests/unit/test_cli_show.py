@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from agent.cli import show
-from agent.cli.collect import Group
+from agent.ops.collect import Group
 from buffer.inspect.status import Balance, DestinationStatus, SegmentStatus, Status
 from buffer.model import Series
 
