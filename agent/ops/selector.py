@@ -77,29 +77,29 @@ def parse(text: str) -> Selector:
 
 
 class _Parser:
-    """Reads token by token: `_kind` and `_token` are the next one, which is at `_at`; at the end both are empty."""
+    """Reads token by token: `_kind` and `_word` are the next one, which is at `_at`; at the end both are empty."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._at, self._kind, self._token = text, 0, "", ""
+        self._text, self._at, self._kind, self._word = text, 0, "", ""
         self._advance()
 
     def _advance(self) -> str:
-        token = self._token
+        token = self._word
         space = _SPACE.match(self._text, self._at + len(token))
         self._at = space.end() if space else self._at
         found = _TOKEN.match(self._text, self._at)
-        self._kind, self._token = (found.lastgroup or "", found[0]) if found else ("", "")
+        self._kind, self._word = (found.lastgroup or "", found[0]) if found else ("", "")
         return token
 
     def selector(self) -> Selector:
         matchers: list[Matcher] = []
         if self._kind == "name":
             matchers.append(Matcher(NAME, "=", self._advance()))
-        elif self._token != "{":
+        elif self._word != "{":
             raise self._wrong("expected a metric name or {")
-        if self._token == "{":
+        if self._word == "{":
             self._labels(matchers)
-        if self._token:
+        if self._word:
             raise self._wrong("expected the end")
         found = Selector(tuple(matchers))
         if found.matches(Series("", ())):
@@ -109,21 +109,21 @@ class _Parser:
 
     def _labels(self, matchers: list[Matcher]) -> None:
         self._advance()
-        while self._token != "}":
+        while self._word != "}":
             at = self._at
             matcher = self._matcher()
             if matcher.label == NAME and any(m.label == NAME and m.operator == "=" for m in matchers):
                 raise self._wrong("the name is given twice", at=at)
             matchers.append(matcher)
-            if self._token not in (",", "}") or not self._token:
+            if self._word not in (",", "}") or not self._word:
                 raise self._wrong("expected , or }")
-            if self._token == ",":
+            if self._word == ",":
                 self._advance()
         self._advance()
 
     def _matcher(self) -> Matcher:
         quoted = self._kind in ("string", "open")
-        if not quoted and (self._kind != "name" or ":" in self._token):
+        if not quoted and (self._kind != "name" or ":" in self._word):
             raise self._wrong("expected a label name")
         label = self._string() if quoted else self._advance()
         if self._kind != "operator":

@@ -148,7 +148,7 @@ def test_a_plain_pattern_means_the_same_as_in_re2(pattern: str, text: str) -> No
 
 @given(st.lists(PATTERNS | st.sampled_from(["(a)(b)", "(?i)a", "^b"]), max_size=4), NEAR)
 def test_any_of_several_is_each_of_them_alone(patterns: list[str], text: str) -> None:
-    assert any_of(patterns)(text) == any([Regex(pattern).matches(text) for pattern in patterns])
+    assert any_of(patterns)(text) == any(Regex(pattern).matches(text) for pattern in patterns)
 
 
 def test_hostile_patterns_take_linear_time() -> None:
@@ -198,27 +198,11 @@ def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.
 # --- templates ----------------------------------------------------------------------------------------------------------
 
 TEMPLATES = {
-    **{
-        "$1": "b",
-        "${1}": "b",
-        "$0-$1": "ab-b",
-        "$name": "b",
-        "${name}": "b",
-        "${1}x$$1$$": "bx$1$",
-        "$1x": "",
-    },
-    **{"$name_x|$1_": "|", "$1.$1": "b.b", "$2|${2}|$9|$x": "|||", "$01|${01}|$1000000000": "||", "$": "$"},
-    **{"$$": "$", "$$$": "$$", "$$$1": "$b", "${": "${", "${}": "${}", "${1": "${1", "${1-}": "${1-}"},
-    **{
-        "${ 1}": "${ 1}",
-        "$-$ $é": "$-$ ",
-        "$\u0661": "",
-        "$²": "$²",
-        "a{1}": "a{1}",
-        "": "",
-        r"\1\g<1>": r"\1\g<1>",
-    },
-}
+    "$1": "b", "${1}": "b", "$0-$1": "ab-b", "$name": "b", "${name}": "b", "${1}x$$1$$": "bx$1$", "$1x": "",
+    "$name_x|$1_": "|", "$1.$1": "b.b", "$2|${2}|$9|$x": "|||", "$01|${01}|$1000000000": "||", "$": "$",
+    "$$": "$", "$$$": "$$", "$$$1": "$b", "${": "${", "${}": "${}", "${1": "${1", "${1-}": "${1-}",
+    "${ 1}": "${ 1}", "$-$ $é": "$-$ ", "$\u0661": "", "$²": "$²", "a{1}": "a{1}", "": "", r"\1\g<1>": r"\1\g<1>",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("template", "becomes"), TEMPLATES.items())
