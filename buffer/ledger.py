@@ -40,7 +40,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from buffer.fs import Fs, read_all
+from buffer.fs import Fs, read_all, write_all, write_atomic
 from buffer.segment import MAX_POSITION
 
 VERSION = 1
@@ -70,6 +70,11 @@ class Ledger(NamedTuple):
     """When the destination was first found to be no longer configured; None while it is."""
     ahead: tuple[tuple[int, int], ...] = ()
     """Stretches behind the position that are settled: in order, apart from it and from each other."""
+
+    @classmethod
+    def starting(cls, position: int, missed: int) -> Ledger:
+        """Return the ledger of a destination that starts at a position, where so many samples had been missed."""
+        return cls(position, position, 0, {}, missed, 0, "stopped", None, 0.0, None)
 
     @property
     def reach(self) -> int:
@@ -226,11 +231,61 @@ def load(fs: Fs, path: str) -> Ledger | None:
         return None
 
 
-def load_all(fs: Fs, data_dir: str) -> dict[str, Ledger]:
-    """Read every cursor file of a data directory that can be read, by the names of the destinations."""
+def load_each(fs: Fs, data_dir: str) -> dict[str, Ledger | None]:
+    """Read every cursor file of a data directory, by the names of the destinations; None for one that cannot be read."""
     try:
         names = sorted(fs.list(f"{data_dir}/cursors"))
     except FileNotFoundError:
         return {}
-    found = {name: load(fs, f"{data_dir}/cursors/{name}") for name in names if name.endswith(SUFFIX)}
-    return {name.removesuffix(SUFFIX): ledger for name, ledger in found.items() if ledger is not None}
+    return {n.removesuffix(SUFFIX): load(fs, f"{data_dir}/cursors/{n}") for n in names if n.endswith(SUFFIX)}
+
+
+def load_all(fs: Fs, data_dir: str) -> dict[str, Ledger]:
+    """Read every cursor file of a data directory that can be read, by the names of the destinations."""
+    return {name: ledger for name, ledger in load_each(fs, data_dir).items() if ledger is not None}
+
+
+class LedgerFile:
+    """The cursor file of one destination.  It is opened when it is first written.  Not thread-safe."""
+
+    def __init__(self, fs: Fs, data_dir: str, name: str) -> None:
+        self._fs, self._folder = fs, f"{data_dir}/cursors"
+        self._path = f"{self._folder}/{name}{SUFFIX}"
+        self._fd, self._generation = -1, 0
+        self.written = 0
+
+    def write(self, ledger: Ledger) -> None:
+        """Write a ledger over the older slot, and make it durable.  Raises OSError."""
+        if self._fd < 0:
+            found = self._open(ledger)
+            self._generation = found[0] if found else 0
+        slot = encode(ledger, self._generation + 1)
+        at = SLOT * ((self._generation + 1) % 2)
+        self.written += write_all(self._fs, self._fd, slot, at)
+        self._fs.sync(self._fd)
+        self._generation += 1
+
+    def _open(self, ledger: Ledger) -> tuple[int, Ledger] | None:
+        """Open the file, or a new one if there is none, and return its newest slot."""
+        try:
+            data = read_all(self._fs, self._path, 2 * SLOT)
+        except FileNotFoundError:
+            data = b""
+        if len(data) < 2 * SLOT:
+            # A new file is valid from the first moment on: one that a kill left blank would be a reset.
+            data = (data or encode(ledger)).ljust(2 * SLOT)
+            write_atomic(self._fs, self._path, data)
+            self._fs.sync_folder(self._folder)
+        self._fd = self._fs.modify(self._path)
+        return newest(data)
+
+    def remove(self) -> None:
+        """Remove the file.  Raises OSError."""
+        with suppress(FileNotFoundError):
+            self._fs.unlink(self._path)
+
+    def close(self) -> None:
+        """Close the file; it can still be written."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._fs.close(fd)

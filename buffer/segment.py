@@ -41,8 +41,8 @@ SUFFIX = ".seg"
 HEADER = struct.Struct("<4sHHQQQI")
 RECORD = struct.Struct("<IIIIHI")
 MAX_LENGTH = (1 << 24) - 1
-MAX_SAMPLES = 1 << 30
-"""In a record, and in a segment."""
+MAX_SPAN = 1 << 30
+"""Positions of a record, and of a segment."""
 MAX_POSITION = 1 << 62
 """No log gets there: what says so is damage, or a stranger's."""
 
@@ -142,7 +142,7 @@ def _is_sound(header: Header) -> bool:
     """Whether the header says what one can say: others are removed for the sake of what it stands for."""
     span = header.end_seq - header.first_seq
     return header.level == header.end_seq == header.samples == 0 or (
-        header.level > 0 and header.samples <= span and 0 < span <= MAX_SAMPLES
+        header.level > 0 and header.samples <= span and 0 < span <= MAX_SPAN
     )
 
 
@@ -155,7 +155,7 @@ def encode(first_seq: int, record: Record) -> bytes:
     thinned = samples != end - seq
     if thinned:
         body = (end - seq).to_bytes(4, "little") + body
-    if len(body) > MAX_LENGTH or not first_seq <= seq < end <= first_seq + MAX_SAMPLES:
+    if len(body) > MAX_LENGTH or not first_seq <= seq < end <= first_seq + MAX_SPAN:
         raise ValueError(f"a record of {samples} samples in {len(body)} bytes is over the format's limits")
     if not 0 <= wall_ms < 1 << 48:
         raise ValueError(f"{wall_ms} ms is not a time after 1970")

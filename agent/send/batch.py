@@ -21,8 +21,7 @@ from agent.destinations.remote_write.encode2 import Encoder2
 from agent.destinations.remote_write.outcome import Outcome
 from agent.destinations.remote_write.protocol import Protocol
 from agent.send.poison import AGED, REJECTED, Poison
-from buffer.cursor import Chunk
-from buffer.model import Tick
+from buffer.model import Chunk, Tick
 
 RELABELED = "relabeled"
 

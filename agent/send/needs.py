@@ -7,8 +7,7 @@ from typing import Protocol
 
 from agent.destinations.remote_write import protocol
 from agent.destinations.remote_write.outcome import Outcome
-from buffer.cursor import Chunk
-from buffer.model import Tick
+from buffer.model import Chunk, Tick
 from buffer.quarantine import Item
 
 

@@ -24,6 +24,7 @@ from buffer.limits import Limits, OnFull
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Entry, Reader
+from tests.support.buffers import thinned_pending
 from tests.support.faults import (
     WRITING,
     Failing,
@@ -264,7 +265,7 @@ def stored(script: Script, fs: Fs, name: str) -> Ledger | None:
 
 def assert_balance(buffer: Buffer) -> None:
     for cursor in buffer.cursors.values():
-        ledger, ahead = cursor.ledger, cursor.thinned_ahead()
+        ledger, ahead = cursor.ledger, thinned_pending(cursor)
         settled = ledger.position - ledger.start + sum(end - start for start, end in ledger.ahead)
         assert settled == ledger.delivered + sum(ledger.dropped.values())
         dropped = sum(ledger.dropped.values()) + ahead

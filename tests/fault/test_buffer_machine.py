@@ -11,10 +11,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from buffer.buffer import Buffer
-from buffer.cursor import Chunk
 from buffer.ledger import MAX_STRETCHES, Ledger
 from buffer.limits import Limits
-from buffer.model import Tick
+from buffer.model import Chunk, Tick
 from buffer.reader import Reader
 from tests.support.faults import MemoryFs
 from tests.support.ticks import STEP_MS, exactly, tick

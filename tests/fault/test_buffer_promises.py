@@ -23,6 +23,7 @@ from buffer.limits import Limits
 from buffer.model import Tick
 from buffer.reader import Reader
 from buffer.segment import HEADER
+from tests.support.buffers import thinned_pending
 from tests.support.faults import MemoryFs
 from tests.support.ticks import STEP_MS, exactly, tick
 
@@ -161,7 +162,7 @@ def test_promise_5_the_size_is_bounded_and_old_data_is_thinned_before_it_is_drop
     for number in range(6000):
         buffer.append([tick(number, 20)])
         assert sum(os.stat(entry).st_size for entry in os.scandir(tmp_path / "segments")) <= cap + 4096
-        ahead = {"thinned": buffer.cursors["d"].thinned_ahead()}
+        ahead = {"thinned": thinned_pending(buffer.cursors["d"])}
         now = {**ahead, **buffer.cursors["d"].ledger.dropped}
         if now.get("evicted") and not dropped.get("evicted"):
             assert dropped["thinned"] > 0

@@ -21,6 +21,7 @@ from buffer.inspect.status import status
 from buffer.ledger import load
 from buffer.limits import Limits
 from buffer.reader import Reader
+from tests.support.buffers import thinned_pending
 from tests.support.ticks import exactly, tick
 
 WIDTH = 16
@@ -274,13 +275,13 @@ def test_eviction_works_on_a_volume_without_a_free_byte(volume: Path, on_full: s
     assert on_disk <= 600 << 10
     for cursor in buffer.cursors.values():
         ledger = cursor.ledger
-        dropped = sum(ledger.dropped.values()) + cursor.thinned_ahead()
+        dropped = sum(ledger.dropped.values()) + thinned_pending(cursor)
         assert buffer.log.end == number * WIDTH == ledger.delivered + cursor.pending() + dropped
     buffer._lock.close()  # killed: nothing more is written
     again = Buffer(str(volume / "data"), Limits(max_size=600 << 10, segment_size=32 << 10), NAMES)
     for cursor in again.cursors.values():
         ledger = cursor.ledger
-        dropped = sum(ledger.dropped.values()) + cursor.thinned_ahead()
+        dropped = sum(ledger.dropped.values()) + thinned_pending(cursor)
         assert again.log.end == number * WIDTH == ledger.delivered + cursor.pending() + dropped
     (volume / "someone_elses").unlink()
     assert append(again, number)

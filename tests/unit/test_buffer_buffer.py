@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 
-from buffer.buffer import Buffer, thinnable
+from buffer.buffer import Buffer
 from buffer.errors import BufferFull
+from buffer.fs import Fs
 from buffer.inspect.status import status
 from buffer.ledger import Ledger
 from buffer.limits import Limits, OnFull
-from buffer.segment import MAX_SAMPLES, Header
-from tests.support.faults import Failing, MemoryFs, eio
+from buffer.segment import MAX_SPAN, Header
+from buffer.thin import thinnable
+from tests.support.buffers import thinned_pending
+from tests.support.faults import Failing, MemoryFs, Switch, eio
 from tests.support.ticks import exactly, tick
 
 
-def open_buffer(
-    fs: MemoryFs, folder: Path, max_size: int = 1 << 20, on_full: OnFull = "drop_oldest"
-) -> Buffer:
+def open_buffer(fs: Fs, folder: Path, max_size: int = 1 << 20, on_full: OnFull = "drop_oldest") -> Buffer:
     """Open a buffer whose clock stands still: cursor files are written once, and then when it syncs."""
     return Buffer(
         str(folder),
@@ -53,7 +54,7 @@ def die(buffer: Buffer, fs: MemoryFs) -> None:
 def balanced(buffer: Buffer) -> bool:
     return all(
         buffer.log.end - c.ledger.start
-        == c.ledger.delivered + c.pending() + sum(c.ledger.dropped.values()) + c.thinned_ahead()
+        == c.ledger.delivered + c.pending() + sum(c.ledger.dropped.values()) + thinned_pending(c)
         for c in buffer.cursors.values()
     )
 
@@ -244,8 +245,9 @@ def test_eviction_works_on_a_disk_that_is_truly_full(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_removed_stops_no_ledger(tmp_path: Path) -> None:
     inner = MemoryFs()
-    buffer = open_buffer(inner, tmp_path, 6_000)
-    buffer.log._fs = Failing(inner, 1, eio, lasting=True, only=["unlink"])
+    switch = Switch(inner)
+    buffer = open_buffer(switch, tmp_path, 6_000)
+    switch.to = Failing(inner, 1, eio, lasting=True, only=["unlink"])
     number, failed = 0, 0
     for number in range(600):
         try:
@@ -254,7 +256,7 @@ def test_a_file_that_cannot_be_removed_stops_no_ledger(tmp_path: Path) -> None:
             failed += 1
     assert failed
     assert balanced(buffer)
-    buffer.log._fs = inner
+    switch.to = inner
     fill(buffer, 600, 700)
     assert buffer.log.size <= 6_400
     assert balanced(buffer)
@@ -313,13 +315,13 @@ def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path, 
 
 def test_what_is_thinned_into_one_segment_is_never_more_than_one_can_stand_for() -> None:
     """Ticks that never change cost so little that a run of small files has a very long way."""
-    step = MAX_SAMPLES // 3
+    step = MAX_SPAN // 3
     log = [(Header(n * step, 1, (n + 1) * step, step // 6), 100) for n in range(40)]
-    level, run = thinnable(log, [at(0)], max_size=4000, segment_size=500)
+    level, run = thinnable(log, Limits(4000, segment_size=500), [at(0)])
     assert level == 2
-    assert run[-1].end_seq - run[0].first_seq <= MAX_SAMPLES
-    huge = [(Header(n * 2 * MAX_SAMPLES, 0, (n + 1) * 2 * MAX_SAMPLES, 1), 100) for n in range(40)]
-    assert thinnable(huge, [at(0)], max_size=4000, segment_size=500) == (0, [])
+    assert run[-1].end_seq - run[0].first_seq <= MAX_SPAN
+    huge = [(Header(n * 2 * MAX_SPAN, 0, (n + 1) * 2 * MAX_SPAN, 1), 100) for n in range(40)]
+    assert thinnable(huge, Limits(4000, segment_size=500), [at(0)]) == (0, [])
 
 
 # Destinations.
@@ -471,15 +473,16 @@ def test_what_was_forgotten_is_not_written_again_by_who_still_sends(tmp_path: Pa
 
 def test_a_disk_that_fails_while_destinations_change_leaves_all_as_it_was(tmp_path: Path) -> None:
     fs = MemoryFs()
-    buffer = open_buffer(fs, tmp_path)
+    switch = Switch(fs)
+    buffer = open_buffer(switch, tmp_path)
     fill(buffer, 0, 5)
     cursors = buffer.cursors
-    buffer._fs = Failing(fs, 1, eio, lasting=True, only=["open"])
+    switch.to = Failing(fs, 1, eio, lasting=True, only=["open"])
     with pytest.raises(OSError):
         configured(buffer, "a", "c", max_size=4000)
     assert buffer.cursors is cursors
     assert buffer.limits.max_size == 1 << 20
-    buffer._fs = fs
+    switch.to = fs
     buffer.close()
 
 

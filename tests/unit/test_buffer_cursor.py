@@ -20,7 +20,8 @@ from buffer.inspect.status import status
 from buffer.ledger import SLOT, Ledger, decode, encode, load
 from buffer.limits import Limits
 from buffer.log import Log
-from tests.support.faults import Failing, MemoryFs, eio
+from tests.support.buffers import thinned_pending
+from tests.support.faults import Failing, MemoryFs, Switch, eio
 from tests.support.ticks import exactly, tick
 
 NEW = Ledger(0, 0, 0, {}, 0, 0, "stopped", None, 0.0, None)
@@ -194,8 +195,8 @@ def open_log(count: int = 40) -> tuple[MemoryFs, Log]:
 
 def balanced(cursor: Cursor) -> bool:
     ledger = cursor.ledger
-    dropped = sum(ledger.dropped.values()) + cursor.thinned_ahead()
-    return cursor._log.end - ledger.start == ledger.delivered + cursor.pending() + dropped
+    dropped = sum(ledger.dropped.values()) + thinned_pending(cursor)
+    return cursor.log.end - ledger.start == ledger.delivered + cursor.pending() + dropped
 
 
 def test_reading_again_returns_the_same_until_it_is_committed() -> None:
@@ -338,15 +339,16 @@ def test_the_file_is_written_at_most_once_a_second_and_when_asked() -> None:
 
 def test_a_cursor_moves_though_its_file_cannot_be_written_and_the_file_follows() -> None:
     fs, log = open_log(20)
-    cursor = Cursor(fs, "d", "a", log, NEW)
+    switch = Switch(fs)
+    cursor = Cursor(switch, "d", "a", log, NEW)
     log.sync()
-    cursor._fs = Failing(fs, 1, eio, lasting=True)
+    switch.to = Failing(fs, 1, eio, lasting=True)
     for end in (3, 6):
         with pytest.raises(OSError):
             cursor.commit(end - 3, end, 3, {})
         assert cursor.position == end
     assert load(fs, "d/cursors/a.json") is None
-    cursor._fs = fs
+    switch.to = fs
     cursor.persist()
     assert load(fs, "d/cursors/a.json") == cursor.ledger
     cursor.close()

@@ -179,7 +179,7 @@ def test_a_record_is_at_home_in_one_segment_only(record: Record) -> None:
     [
         Record(FIRST, FIRST, 0, 0, True, b""),
         Record(FIRST - 1, FIRST + 1, 0, 2, True, b""),
-        Record(FIRST, FIRST + segment.MAX_SAMPLES + 1, 0, 1, True, b""),
+        Record(FIRST, FIRST + segment.MAX_SPAN + 1, 0, 1, True, b""),
         Record(FIRST, FIRST + 1, -1, 1, True, b""),
         Record(FIRST, FIRST + 1, 1 << 48, 1, True, b""),
         Record(FIRST, FIRST + 1, 0, 1, True, bytes(segment.MAX_LENGTH + 1)),
@@ -197,8 +197,8 @@ headers = st.builds(
     ),
     st.integers(0, segment.MAX_POSITION),
     st.integers(0, 2),
-    st.integers(1, segment.MAX_SAMPLES),
-    st.integers(0, segment.MAX_SAMPLES),
+    st.integers(1, segment.MAX_SPAN),
+    st.integers(0, segment.MAX_SPAN),
 )
 
 
@@ -223,7 +223,7 @@ def test_a_header_comes_back_and_no_flipped_bit_passes(header: Header, data: st.
         Header(FIRST, 1, FIRST, 0),
         Header(FIRST, 1, FIRST - 1, 0),
         Header(FIRST, 1, FIRST + 5, 6),
-        Header(FIRST, 2, FIRST + segment.MAX_SAMPLES + 1, 6),
+        Header(FIRST, 2, FIRST + segment.MAX_SPAN + 1, 6),
         Header(FIRST, 1, (1 << 64) - 1, 6),
     ],
     ids=str,

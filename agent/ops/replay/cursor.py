@@ -18,9 +18,8 @@ from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import Piece, Source
 from agent.send.batch import RELABELED
 from agent.send.report import LaneStats
-from buffer.cursor import Chunk
 from buffer.errors import LimpetError
-from buffer.model import Tick
+from buffer.model import Chunk, Tick
 
 SAVE_EVERY = 1.0
 LOOK_AHEAD = 100_000
