@@ -37,11 +37,7 @@ from agent.send.report import LaneStats
 from agent.system import log, restart
 from agent.system.events import Event
 from agent.system.notify import Notify
-from buffer.buffer import Buffer
-from buffer.cursors import Listener
-from buffer.errors import LimpetError
-from buffer.limits import Limits
-from buffer.quarantine import Quarantine
+from buffer import Buffer, Limits, LimpetError, Listener, Quarantine
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 SIGNALS = STOP_SIGNALS | {signal.SIGHUP}

@@ -135,6 +135,14 @@ def write_all(fs: Fs, fd: int, data: bytes, at: int) -> int:
     return written
 
 
+def names(fs: Fs, folder: str) -> list[str]:
+    """Return the sorted names in a folder; none where there is no such folder."""
+    try:
+        return sorted(fs.list(folder))
+    except FileNotFoundError:
+        return []
+
+
 def read_all(fs: Fs, path: str, limit: int) -> bytes:
     """Return the file's first `limit` bytes."""
     fd = fs.open(path)

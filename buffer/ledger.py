@@ -1,19 +1,19 @@
-"""The ledger of a destination: what is settled, what became of every sample of that, and its file.
+"""The ledger of a destination: what is settled, what became of every settled sample, and its file.
 
 The file, `cursors/<name>.json`, has two slots of 4096 bytes.  A slot is one line of JSON and the CRC-32
-of that line; what stands behind them means nothing:
+of that line; what follows them means nothing:
 
     {"version": 1, "generation": .., "position": .., "start": .., "delivered": .., "dropped": {reason: ..},
      "missed_before": .., "damaged": .., "state": .., "error": .., "rate": .., "removed_ms": ..}
 
-Settled is everything before the position, and a few stretches `[start, end)` behind it, which were settled
+Everything before the position is settled, and so are a few stretches `[start, end)` after it, which were settled
 ahead of their turn.  While there are any, the version is 2, and the line has one field more:
 
      "ahead": [[start, end], ..]         in order; none touches the position or another; at most MAX_STRETCHES
 
-Without them a program of version 1 reads the file as ever.  A file whose newest slot is of a later version is not
-touched (`buffer.versions`): a later version keeps `version`, `generation`, the slots and their checksum, and writes
-the earliest version that can say what there is to say.
+A file without stretches is still written as version 1.  A file whose newest slot is of a later version is not touched
+(`buffer.versions`): a later version keeps `version`, `generation`, the slots and their checksum, and writes the
+earliest version that can express its contents.
 
 The valid slot with the higher generation counts; the other one is written next, in place, so that a torn
 write leaves the one before, and that the medium sees one block, not a new file and its folder.
@@ -24,8 +24,7 @@ Positions count samples (see `buffer.segment`), so the ledger balances by constr
     pending  = end of the log - position - sum(stretches) - what was thinned away of what is pending
     position - start + sum(stretches) = delivered + sum(dropped)     checked on loading
 
-(What was thinned away of what is pending is `dropped` for those who ask, and in the file once it is
-settled.)
+(What was thinned away of what is pending is shown as `dropped`, and is so in the file once it is settled.)
 
 Position, stretches and sums are one write: after a kill at any moment they agree.
 """
@@ -40,11 +39,11 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from buffer.fs import Fs, read_all, write_all, write_atomic
+from buffer.fs import Fs, names, read_all, write_all, write_atomic
 from buffer.segment import MAX_POSITION
 
-VERSION = 1
-VERSION_AHEAD = 2
+PLAIN_VERSION = 1
+AHEAD_VERSION = 2
 """Of a slot with stretches."""
 MAX_STRETCHES = 16
 """Far fewer than would fit in a slot: each is a link that came and went while a backlog drained."""
@@ -143,9 +142,9 @@ def _joined(
 
 def encode(ledger: Ledger, generation: int = 0) -> bytes:
     """Return the contents of a slot."""
-    fields = {"version": VERSION, "generation": generation, **ledger._asdict()}
+    fields = {"version": PLAIN_VERSION, "generation": generation, **ledger._asdict()}
     if ledger.ahead:
-        fields["version"] = VERSION_AHEAD
+        fields["version"] = AHEAD_VERSION
     else:
         del fields["ahead"]
     line = json.dumps(fields).encode()
@@ -170,9 +169,9 @@ def _slot(data: bytes) -> tuple[int, Ledger] | None:
         fields: dict[str, Any] = json.loads(_line(data))
         generation = fields.pop("generation")
         version = fields.pop("version")
-        if version == VERSION_AHEAD:
+        if version == AHEAD_VERSION:
             fields["ahead"] = tuple((start, end) for start, end in fields["ahead"])
-        elif version != VERSION or "ahead" in fields:
+        elif version != PLAIN_VERSION or "ahead" in fields:
             return None
         if type(generation) is not int:
             return None
@@ -233,11 +232,10 @@ def load(fs: Fs, path: str) -> Ledger | None:
 
 def load_each(fs: Fs, data_dir: str) -> dict[str, Ledger | None]:
     """Read every cursor file of a data directory, by the names of the destinations; None for one that cannot be read."""
-    try:
-        names = sorted(fs.list(f"{data_dir}/cursors"))
-    except FileNotFoundError:
-        return {}
-    return {n.removesuffix(SUFFIX): load(fs, f"{data_dir}/cursors/{n}") for n in names if n.endswith(SUFFIX)}
+    folder = f"{data_dir}/cursors"
+    return {
+        n.removesuffix(SUFFIX): load(fs, f"{folder}/{n}") for n in names(fs, folder) if n.endswith(SUFFIX)
+    }
 
 
 def load_all(fs: Fs, data_dir: str) -> dict[str, Ledger]:

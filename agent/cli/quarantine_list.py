@@ -20,7 +20,7 @@ def run(args: Namespace) -> int:
     """Show every item."""
     found = Quarantine(common.place(args).data_dir).items()
     if args.json:
-        output.write_json([item._asdict() for item in found])
+        output.write_json([item.document() for item in found])
     else:
         from agent.cli import show, show_replay
 

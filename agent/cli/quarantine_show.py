@@ -47,7 +47,7 @@ def run(args: Namespace) -> int:
             }
             for one, samples in found.items()
         ]
-        output.write_json({**item._asdict(), "series": document}, one_line=True)
+        output.write_json({**item.document(), "series": document}, one_line=True)
     else:
         from agent.cli import show, show_replay
 

@@ -80,7 +80,7 @@ def item(one: Item, found: Mapping[Series, Sequence[tuple[int, float]]]) -> Rend
         ("item", one.id),
         ("destination", one.destination),
         ("refused", human.moment(one.refused_at_ms)),
-        ("reason", f"{one.reason}, HTTP status {one.status}"),
+        ("reason", f"{one.reason}, HTTP status {one.code}"),
         ("words", one.message),
         ("samples", f"{samples}, {_span(one.oldest_timestamp_ms, one.newest_timestamp_ms)}, {size} on disk"),
     ):

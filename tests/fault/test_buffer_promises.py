@@ -220,7 +220,7 @@ def test_promise_7_the_format_is_in_the_docstring_versioned_and_has_a_golden_fil
     for module, words in (
         (segment, "record  := mark u8 | length u24 | crc32 u32"),
         (codec, "definition := n v | scale u8[n] | size v | json u8[size]"),
-        (scaled, "row := changed u8[(lanes + 7) / 8] | varint*"),
+        (scaled, "row := changed u8[(cells + 7) / 8] | varint*"),
         (ledger, '"position": .., "start": .., "delivered": ..'),
     ):
         assert words in (module.__doc__ or "")

@@ -25,7 +25,7 @@ from tests.support.limpet import limpet
 from tests.support.ticks import exactly, tick
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "buffers"
-TODAY = f"segment{segment.VERSION}-cursor{ledger.VERSION_AHEAD}-quarantine{quarantine.VERSION}.json"
+TODAY = f"segment{segment.VERSION}-cursor{ledger.AHEAD_VERSION}-quarantine{quarantine.ABOUT_VERSION}.json"
 """A buffer as this version writes it, with cursors of every version that it writes."""
 DESTINATIONS = ("plain", "ahead")
 
@@ -114,7 +114,7 @@ def test_this_version_has_its_golden_buffer(tmp_path: Path) -> None:
     cursors = {
         ledger.version(bytes.fromhex(data)) for name, data in told["files"].items() if name.startswith("cur")
     }
-    assert cursors == {ledger.VERSION, ledger.VERSION_AHEAD}
+    assert cursors == {ledger.PLAIN_VERSION, ledger.AHEAD_VERSION}
     assert told["content"]["thinned"]
     make(folder)
     assert files(folder) == told["files"]  # else it is another format, which has another version
@@ -152,12 +152,12 @@ def later_segment(path: Path) -> None:
 def later_cursor(path: Path) -> None:
     """Its newest slot is of a later version, and has fields that nobody knows; the other one is as it was."""
     data = path.read_bytes().ljust(2 * SLOT)
-    line = json.dumps({"version": ledger.VERSION_AHEAD + 1, "generation": 99, "spans": [[1, 2]]}).encode()
+    line = json.dumps({"version": ledger.AHEAD_VERSION + 1, "generation": 99, "spans": [[1, 2]]}).encode()
     path.write_bytes(data[:SLOT] + (line + b"\n%08x\n" % zlib.crc32(line)).ljust(SLOT))
 
 
 def later_about(path: Path) -> None:
-    path.write_text(json.dumps({"version": quarantine.VERSION + 1, "id": "x"}))
+    path.write_text(json.dumps({"version": quarantine.ABOUT_VERSION + 1, "id": "x"}))
 
 
 LATER: dict[str, tuple[str, Callable[[Path], None]]] = {

@@ -23,7 +23,6 @@ ALLOWED = {
     "agent/scrape": 11,
     "agent/send": 48,
     "agent/system": 12,
-    "buffer": 45,
     "config": 3,
     "config/alertmanager": 4,
     "config/prometheus": 36,
