@@ -52,7 +52,6 @@ class Cursor:
         self._lock = threading.Lock()
         self._dirty, self._persisted = True, -PERSIST_EVERY
         self._forgotten = False
-        self._begun = 0  # where `go_ahead` was last
         self._read_at = 0.0
 
     @property
@@ -64,7 +63,7 @@ class Cursor:
     def ahead(self) -> int | None:
         """Where `read_ahead` continues; None where that is the position."""
         ledger = self.ledger
-        at = max(ledger.reach, self._begun)
+        at = max(ledger.reach, self._feeds.begun)
         return at if at > ledger.position else None
 
     @property
@@ -112,10 +111,7 @@ class Cursor:
         feed = self._feeds.main(at) if ahead is None else self._feeds.ahead(at)
         if (entry := feed.first()) is not None and entry.end > wanted:
             return False
-        if (begun := self._feeds.jump(wanted, at)) is None:
-            return False
-        self._begun = begun
-        return True
+        return self._feeds.jump(wanted, at)
 
     def read_ahead(self, max_samples: int) -> Chunk:
         """Return the records that follow the last stretch, or `go_ahead`, as `read` does.

@@ -66,6 +66,8 @@ class Feeds:
         self._main: Feed | None = None
         self._ahead: Feed | None = None
         self._damaged = 0  # of readers that were closed
+        self.begun = 0
+        """Where the last jump went."""
 
     def main(self, position: int) -> Feed:
         """Return the feed that continues at the cursor's position."""
@@ -83,24 +85,26 @@ class Feeds:
             feed = None
         return feed or Feed(self._reader(position), position)
 
-    def jump(self, position: int, least: int) -> int | None:
-        """Start another feed ahead with the record at `position`, and return where that starts.
+    def jump(self, position: int, least: int) -> bool:
+        """Start another feed ahead with the record at `position`; `begun` is then where that record starts.
 
-        None, and nothing is changed, where there is no record there that starts after `least`.  Raises OSError.
+        False, and nothing is changed, where there is no record there that starts after `least`.  Raises OSError.
         """
         feed = Feed(self._reader(position), position)
-        start = None
+        start = -1
         try:
-            if (entry := feed.first()) is not None and entry.seq > least:
+            if (entry := feed.first()) is not None:
                 start = entry.seq
         finally:
-            if start is None:
+            if start <= least:
                 feed.reader.close()
-        if start is not None:
-            feed.reader.damaged = 0  # the main feed meets what is before it
-            self._leave(self._ahead)
-            self._ahead = feed
-        return start
+        if start <= least:
+            return False
+        feed.reader.damaged = 0  # the main feed meets what is before it
+        # First the change, then what can fail: a feed ahead without `begun` would be taken for the main one.
+        before, self._ahead, self.begun = self._ahead, feed, start
+        self._leave(before)
+        return True
 
     def tidy(self, ledger: Ledger, ahead: int | None) -> None:
         """Let go of what is settled, and of the second feed where nothing is ahead any more."""

@@ -13,11 +13,10 @@ from buffer.buffer import Buffer
 from buffer.errors import BufferFull
 from buffer.fs import Fs
 from buffer.inspect.status import status
-from buffer.ledger import Ledger
 from buffer.limits import Limits, OnFull
 from buffer.segment import MAX_SPAN, Header
 from buffer.thin import thinnable
-from tests.support.buffers import thinned_pending
+from tests.support.buffers import assert_balances, at, fill, kill, settle
 from tests.support.faults import Failing, MemoryFs, Switch, eio
 from tests.support.ticks import exactly, tick
 
@@ -33,35 +32,12 @@ def open_buffer(fs: Fs, folder: Path, max_size: int = 1 << 20, on_full: OnFull =
     )
 
 
-def fill(buffer: Buffer, first: int, end: int) -> None:
-    for number in range(first, end):
-        buffer.append([tick(number)])
-
-
 def deliver(buffer: Buffer, name: str, limit: int = 1 << 30) -> int:
     cursor, found = buffer.cursors[name], 0
     while found < limit and (chunk := cursor.read(min(60, limit - found))).samples:
-        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+        settle(cursor, chunk)
         found += chunk.samples
     return found
-
-
-def die(buffer: Buffer, fs: MemoryFs) -> None:
-    fs.kill()
-    buffer._lock.close()
-
-
-def balanced(buffer: Buffer) -> bool:
-    return all(
-        buffer.log.end - c.ledger.start
-        == c.ledger.delivered + c.pending() + sum(c.ledger.dropped.values()) + thinned_pending(c)
-        for c in buffer.cursors.values()
-    )
-
-
-def at(position: int, *ahead: tuple[int, int]) -> Ledger:
-    delivered = position + sum(end - start for start, end in ahead)
-    return Ledger(position, 0, delivered, {}, 0, 0, "idle", None, 0.0, None, ahead)
 
 
 # Room.
@@ -76,7 +52,7 @@ def test_the_cap_is_kept_to_one_record_and_the_newest_stays(tmp_path: Path, on_f
         on_disk = sum(len(node.data) for path, node in fs.entries.items() if "/segments/" in path)
         assert on_disk <= 10_000 + 400
         assert on_disk == buffer.log.size
-    assert balanced(buffer)
+    assert_balances(buffer)
     assert exactly(list(buffer.cursors["a"].read(10**6).ticks)[-50:]) == exactly(
         [tick(n) for n in range(1950, 2000)]
     )
@@ -94,7 +70,7 @@ def test_what_was_delivered_never_counts_as_evicted_even_if_the_cursor_file_is_b
         for name in ("a", "b"):
             deliver(buffer, name)
     gone = buffer.log.first
-    die(buffer, fs)
+    kill(buffer, fs)
     again = open_buffer(fs, tmp_path, 10_000)
     for cursor in again.cursors.values():
         assert cursor.position >= gone
@@ -112,11 +88,11 @@ def test_what_was_evicted_counts_for_those_who_had_not_got_it_also_after_a_kill(
     gone = buffer.log.first
     assert buffer.cursors["a"].ledger.dropped == {}
     assert buffer.cursors["b"].ledger.dropped == {"evicted": gone}
-    die(buffer, fs)
+    kill(buffer, fs)
     again = open_buffer(fs, tmp_path, 10_000)
     assert again.cursors["b"].ledger.dropped == {"evicted": gone}
     assert again.cursors["a"].ledger.dropped.get("evicted", 0) == 0
-    assert balanced(again)
+    assert_balances(again)
 
 
 def test_a_cap_that_was_lowered_below_the_newest_file_stops_nothing(tmp_path: Path) -> None:
@@ -129,7 +105,7 @@ def test_a_cap_that_was_lowered_below_the_newest_file_stops_nothing(tmp_path: Pa
         buffer = open_buffer(fs, tmp_path, 8_000, on_full)
         fill(buffer, 3000, 3200)
         assert buffer.log.size <= 8_400 < large
-        assert balanced(buffer)
+        assert_balances(buffer)
         buffer.close()
 
 
@@ -142,7 +118,7 @@ def test_a_record_as_large_as_the_cap_stops_nothing(tmp_path: Path) -> None:
     assert buffer.log.size > 4_000
     fill(buffer, 1, 100)
     assert buffer.log.size < 4_400
-    assert balanced(buffer)
+    assert_balances(buffer)
 
 
 def test_drop_newest_refuses_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
@@ -154,7 +130,7 @@ def test_drop_newest_refuses_and_takes_again_when_there_is_room(tmp_path: Path) 
     for name in ("a", "b"):
         assert deliver(buffer, name) == 3 * number
     buffer.append([tick(number)])
-    assert balanced(buffer)
+    assert_balances(buffer)
     assert all(c.ledger.dropped == {} for c in buffer.cursors.values())
 
 
@@ -192,12 +168,12 @@ def test_a_full_disk_stops_the_append_alone_and_recovers_by_itself(tmp_path: Pat
     for _ in range(3):
         with pytest.raises(OSError):
             buffer.append([tick(number)])
-    assert balanced(buffer)
+    assert_balances(buffer)
     for name in ("a", "b"):
         cursor = buffer.cursors[name]
         while (chunk := cursor.read(60)).samples:
             try:
-                cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+                settle(cursor, chunk)
             except OSError:
                 pass
         assert cursor.ledger.delivered == 3 * number
@@ -208,7 +184,7 @@ def test_a_full_disk_stops_the_append_alone_and_recovers_by_itself(tmp_path: Pat
             continue
     fill(buffer, number, number + 10)
     buffer.sync()
-    die(buffer, fs)
+    kill(buffer, fs)
     again = open_buffer(fs, tmp_path)
     for cursor in again.cursors.values():
         assert (cursor.ledger.delivered, cursor.ledger.dropped, cursor.pending()) == (3 * number, {}, 30)
@@ -234,13 +210,13 @@ def test_eviction_works_on_a_disk_that_is_truly_full(tmp_path: Path) -> None:
         else:
             number += 1
     assert buffer.log.first >= before
-    assert balanced(buffer)
+    assert_balances(buffer)
     gone = buffer.log.first
-    die(buffer, fs)
+    kill(buffer, fs)
     again = open_buffer(fs, tmp_path, 30_000)
     for cursor in again.cursors.values():
         assert cursor.ledger.dropped == {"evicted": gone}
-    assert balanced(again)
+    assert_balances(again)
 
 
 def test_a_file_that_cannot_be_removed_stops_no_ledger(tmp_path: Path) -> None:
@@ -255,11 +231,11 @@ def test_a_file_that_cannot_be_removed_stops_no_ledger(tmp_path: Path) -> None:
         except OSError:
             failed += 1
     assert failed
-    assert balanced(buffer)
+    assert_balances(buffer)
     switch.to = inner
     fill(buffer, 600, 700)
     assert buffer.log.size <= 6_400
-    assert balanced(buffer)
+    assert_balances(buffer)
 
 
 def deliver_fresh_first(buffer: Buffer, name: str) -> None:
@@ -267,7 +243,7 @@ def deliver_fresh_first(buffer: Buffer, name: str) -> None:
     cursor.go_ahead(30)
     for read in (cursor.read_ahead, cursor.read):
         chunk = read(60)
-        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+        settle(cursor, chunk)
 
 
 @pytest.mark.parametrize("fresh_first", [False, True])
@@ -305,7 +281,7 @@ def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path, 
     assert not failures
     for name in ("a", "b"):
         deliver(buffer, name)
-    assert balanced(buffer)
+    assert_balances(buffer)
     for cursor in buffer.cursors.values():
         assert cursor.pending() == 0
         assert cursor.ledger.dropped.get("corrupt", 0) == 0
@@ -385,7 +361,7 @@ def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
     fill(buffer, 20, 40)
     assert deliver(buffer, "old") == 120
     assert deliver(buffer, "new") == 60
-    assert balanced(buffer)
+    assert_balances(buffer)
     configured(buffer, "old")
     buffer.sync()
     fill(buffer, 40, 50)
@@ -401,7 +377,7 @@ def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
     buffer.close()
     buffer = Buffer(str(tmp_path), Limits(), ["a", "old"], fs=fs)
     assert buffer.cursors["a"].pending() == 0
-    assert balanced(buffer)
+    assert_balances(buffer)
     buffer.close()
 
 
@@ -421,7 +397,7 @@ def test_limits_change_while_it_is_in_use(tmp_path: Path) -> None:
     configured(buffer, "a", "b", max_size=4000, on_full="drop_newest")
     with pytest.raises(BufferFull):
         fill(buffer, 500, 501)
-    assert balanced(buffer)
+    assert_balances(buffer)
     buffer.close()
 
 
@@ -449,7 +425,7 @@ def test_no_append_waits_until_all_is_thinned_for_a_lower_limit(tmp_path: Path) 
         configured(buffer, "a", max_size=8000, on_full="thin")
         fill(buffer, n, n + 1)
         assert buffer.log.size <= 8000 + 400
-    assert balanced(buffer)
+    assert_balances(buffer)
     buffer.close()
 
 
@@ -463,7 +439,7 @@ def test_what_was_forgotten_is_not_written_again_by_who_still_sends(tmp_path: Pa
     buffer.sync()
     wall[0] = 61.0
     buffer.sync()
-    gone.commit(chunk.start, chunk.end, chunk.samples, {})
+    settle(gone, chunk)
     gone.note("waiting", "no answer")
     gone.persist()
     gone.close()
@@ -537,7 +513,7 @@ def test_the_status_says_what_the_next_start_will_say(tmp_path: Path) -> None:
     while buffer.log.first < 600:
         fill(buffer, 800, 801)
         deliver(buffer, "a")
-    buffer._lock.close()  # it was killed
+    kill(buffer)  # it was killed
     shown = {d.name: d.ledger for d in status(str(tmp_path)).destinations}
     again = Buffer(
         str(tmp_path), Limits(max_size=20_000, segment_size=1000, on_full="drop_oldest"), ["a", "b"]

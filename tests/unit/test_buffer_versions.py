@@ -21,6 +21,7 @@ from buffer.ledger import SLOT
 from buffer.limits import Limits
 from buffer.quarantine import Quarantine
 from buffer.reader import Reader
+from tests.support.buffers import drain, settle
 from tests.support.limpet import limpet
 from tests.support.ticks import exactly, tick
 
@@ -52,7 +53,7 @@ def make(folder: Path) -> None:
     ahead = buffer.cursors["ahead"]
     assert ahead.go_ahead(10)
     chunk = ahead.read_ahead(10)
-    ahead.commit(chunk.start, chunk.end, chunk.samples, {})
+    settle(ahead, chunk)
     assert ahead.ledger.ahead
     Quarantine(str(folder)).put("plain", 7, [tick(3), tick(4)], "rejected", 400, "no", 1_000)
     buffer.close()
@@ -130,8 +131,7 @@ def test_every_version_there_ever_was_is_read_and_gone_on_with(tmp_path: Path, g
     buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20), DESTINATIONS)
     buffer.append([tick(1000)])
     for cursor in buffer.cursors.values():
-        while (chunk := cursor.read(1000)).samples:
-            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+        drain(cursor, 1000)
         was = cursor.ledger
         assert was.position == buffer.log.end == told["content"]["end"] + 3
         assert was.position - was.start == was.delivered + sum(was.dropped.values())

@@ -26,6 +26,7 @@ from buffer.limits import Limits
 from buffer.lock import Lock
 from buffer.reader import Reader
 from buffer.trim import carry_out, cut, plan
+from tests.support.buffers import fill, kill
 from tests.support.faults import Failing, PowerLost, Switch, broken_write, died, disk_full, eio
 from tests.support.limpet import ROOT
 from tests.support.net import wait_for
@@ -37,8 +38,7 @@ TICKS, WIDTH = 200, 5
 def build(folder: Path) -> Buffer:
     """A thousand samples in some ten segments; `fast` is half-way, `slow` has nothing yet."""
     buffer = Buffer(str(folder), Limits(segment_size=600), ["fast", "slow"])
-    for number in range(TICKS):
-        buffer.append([tick(number, WIDTH)])
+    fill(buffer, 0, TICKS, WIDTH)
     fast = buffer.cursors["fast"]
     chunk = fast.read(TICKS * WIDTH // 2)
     fast.commit(chunk.start, chunk.end, chunk.samples - 10, {"rejected": 10})
@@ -252,7 +252,7 @@ def test_any_call_of_a_trim_may_fail(built: Path, tmp_path: Path, fault: Any) ->
         requests.ask_trim(RealFs(), str(data), before)
         with suppress(OSError, PowerLost):
             buffer.sync()
-        buffer._lock.close()
+        kill(buffer)
         # Whatever happened: what is gone is accounted for, and the next one to open it does what is left to do.
         check_ledgers(data, *under_way(data, before))
         again = Buffer(str(data), Limits(), None)
