@@ -14,7 +14,7 @@ from agent import __version__
 from agent.collect.schedule import Schedule
 from agent.collect.watched import Watched
 from agent.collectors.metric import Labels, Metric, Sample
-from agent.send.report import LaneStats
+from agent.send.stats import SendStats
 from buffer.buffer import Buffer
 
 METRICS = (
@@ -130,7 +130,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 def build(
     buffer: Buffer,
-    destinations: Callable[[], Mapping[str, LaneStats]],
+    destinations: Callable[[], Mapping[str, SendStats]],
     schedule: Callable[[], Schedule],
     wall: Callable[[], float] = time.time,
 ) -> Callable[[float], list[Sample]]:
@@ -180,7 +180,7 @@ def _unread(watched: Watched, now: float) -> list[Sample]:
     return samples
 
 
-def _destination(buffer: Buffer, name: str, stats: LaneStats, now: float) -> list[Sample]:
+def _destination(buffer: Buffer, name: str, stats: SendStats, now: float) -> list[Sample]:
     cursor = buffer.cursors[name]
     ledger, oldest = cursor.ledger, cursor.oldest_pending_ms()
     end = buffer.log.end

@@ -20,7 +20,7 @@ from agent.cli.progress import Bar
 from agent.cli.when import parse_time
 from agent.ops import export as formats
 from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
-from agent.ops.replay.source import Log
+from agent.ops.replay.source import SegmentHistory
 from agent.ops.selector import parse
 from agent.text import human
 from buffer.errors import LimpetError
@@ -69,7 +69,7 @@ def export(options: Options) -> int:
     selector = None if options.selector is None else parse(options.selector)
     place = backlog.where(options.data_dir, options.config)
     with backlog.readable(place.data_dir):
-        log = Log(place.data_dir, since, until)
+        log = SegmentHistory(place.data_dir, since, until)
     selection, count = Selection(since, until, selector), _Count()
     with _target(options) as write, Bar(log.total) as bar:
         ticks = _ticks(place.data_dir, log, selection, count, bar)
@@ -79,7 +79,7 @@ def export(options: Options) -> int:
     return 0 if count.samples else 1
 
 
-def _ticks(data_dir: str, log: Log, selection: Selection, count: _Count, bar: Bar) -> Iterator[Tick]:
+def _ticks(data_dir: str, log: SegmentHistory, selection: Selection, count: _Count, bar: Bar) -> Iterator[Tick]:
     with backlog.readable(data_dir):
         for number, piece in enumerate(log.pieces(0)):
             for tick in selection.of(piece.ticks):

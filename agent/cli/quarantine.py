@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli import backlog, output
 from agent.ops import jsonl
-from agent.ops.replay.source import Refused
+from agent.ops.replay.source import ItemHistory
 from agent.text import human
 from buffer.errors import LimpetError
 from buffer.model import Series
@@ -20,7 +20,7 @@ from buffer.quarantine import Item, Quarantine
 
 if TYPE_CHECKING:
     from agent.config import Config, RemoteWrite
-    from agent.ops.replay.run import Report
+    from agent.ops.replay.run import Replayed
 
 Samples = dict[Series, list[tuple[int, float]]]
 
@@ -45,7 +45,7 @@ def detail(data_dir: str | None, config: str | None, name: str, *, as_json: bool
     if item is None:
         return _missing(name)
     found: Samples = {}
-    for piece in Refused(quarantine, item).pieces(0):
+    for piece in ItemHistory(quarantine, item).pieces(0):
         for tick in piece.ticks:
             for series, value in zip(tick.series, tick.values, strict=True):
                 found.setdefault(series, []).append((tick.at.wall_ms, value))
@@ -126,7 +126,7 @@ def replay(
             print(f"{item.id}: kept: {error}", file=sys.stderr)
             status = 1
             continue
-        delivered = report.ended is Ended.COMPLETE and not report.refusals and not report.ledger.damaged
+        delivered = report.ended is Ended.COMPLETE and not report.refusals and not report.tally.damaged
         removed = delivered and _remove(quarantine, item)
         done.append({"id": item.id, "destination": there.name, "removed": removed, **document(report)})
         if not as_json:
@@ -142,14 +142,14 @@ def replay(
     return status
 
 
-def _send(quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Any, give_up_after: float) -> Report:
+def _send(quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Any, give_up_after: float) -> Replayed:
     from agent import __version__
     from agent.cli.replay import watcher
     from agent.ops.replay.run import replay as send
     from agent.ops.replay.selection import Selection
     from agent.send.client import Client
 
-    source, wire = Refused(quarantine, item), Client(to, __version__)
+    source, wire = ItemHistory(quarantine, item), Client(to, __version__)
     return send(source, Selection(), to, wire, watcher(bar), give_up_after=give_up_after)
 
 
@@ -167,13 +167,13 @@ def _remove(quarantine: Quarantine, item: Item) -> bool:
         return False
 
 
-def _told(item: Item, to: RemoteWrite, report: Report, *, removed: bool) -> str:
-    ledger = report.ledger
-    text = f"{item.id}: {human.count(ledger.delivered)} of {human.count(item.samples)} samples delivered to {to.name}"
+def _told(item: Item, to: RemoteWrite, report: Replayed, *, removed: bool) -> str:
+    tally = report.tally
+    text = f"{item.id}: {human.count(tally.delivered)} of {human.count(item.samples)} samples delivered to {to.name}"
     if removed:
         return f"{text}, removed\n"
     words = [one.message for one in report.refusals] or [report.error or ""]
-    if report.ledger.damaged:
+    if report.tally.damaged:
         words.append("the rest of it cannot be read")
     return human.plain(f"{text}, kept: {'; '.join(filter(None, words))}") + "\n"
 

@@ -16,12 +16,12 @@ from agent import __version__
 from agent.cli import backlog, output
 from agent.cli.progress import Bar
 from agent.config import Config, ConfigErrors, RemoteWrite, load, load_file, public_url
-from agent.ops.replay import state
-from agent.ops.replay.cursor import Ledger
-from agent.ops.replay.run import Ended, Nowhere, Report, Watcher, replay
+from agent.ops.replay import unfinished
+from agent.ops.replay.cursor import Tally
+from agent.ops.replay.run import Ended, Replayed, Watcher, replay
 from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
-from agent.ops.replay.source import File, Log, Source
-from agent.ops.replay.state import State
+from agent.ops.replay.source import FileHistory, History, SegmentHistory
+from agent.ops.replay.unfinished import Unfinished
 from agent.send.client import Client
 from agent.text import human
 from buffer.errors import LimpetError
@@ -49,7 +49,7 @@ class _Given(NamedTuple):
     """What is replayed: its name for people, what it is, and what goes into the state."""
 
     name: str
-    source: Source
+    source: History
     end: int
     fingerprint: str
 
@@ -64,8 +64,8 @@ def run(options: Options) -> int:
         from agent.ops.selector import parse
 
         selector = parse(options.selector)
-    key = state.path(name, to.name, to.url, options.since, options.until, options.selector)
-    saved = state.load(key)
+    key = unfinished.path(name, to.name, to.url, options.since, options.until, options.selector)
+    saved = unfinished.load(key)
     if options.resume and saved is None:
         raise LimpetError(
             "--resume",
@@ -74,7 +74,7 @@ def run(options: Options) -> int:
         )
     if saved is None or not options.resume:
         since_ms, until_ms = _span(options)
-        start = Ledger()
+        start = Tally()
         given = open_source(since_ms, until_ms, None)
     else:
         since_ms, until_ms, start = saved.since_ms, saved.until_ms, saved.ledger
@@ -84,9 +84,9 @@ def run(options: Options) -> int:
             raise LimpetError(name, what, "Leave --resume out to begin with this one.")
     selection = Selection(since_ms, until_ms, selector)
     keep = _Keep(
-        None if options.dry_run else key, State(given.end, given.fingerprint, since_ms, until_ms, start)
+        None if options.dry_run else key, Unfinished(given.end, given.fingerprint, since_ms, until_ms, start)
     )
-    wire = Nowhere() if options.dry_run else Client(to, __version__)
+    wire = None if options.dry_run else Client(to, __version__)
     with Bar(given.source.total) as bar:
         if saved is not None and not options.resume and not options.dry_run:
             bar.say(
@@ -103,18 +103,18 @@ def run(options: Options) -> int:
             give_up_after=options.give_up_after,
         )
     if report.ended is Ended.COMPLETE and not options.dry_run:
-        state.remove(key)
+        unfinished.remove(key)
     if options.dry_run:
-        report = report._replace(ledger=report.ledger._replace(delivered=0))
+        report = report._replace(tally=report.tally._replace(delivered=0))
     _print(report, name, to, options, resumable=keep.resumable)
     return exit_status(report)
 
 
-def exit_status(report: Report) -> int:
+def exit_status(report: Replayed) -> int:
     """What the shell is told."""
     if report.ended is Ended.INTERRUPTED:
         return INTERRUPTED
-    return 1 if report.ledger.rejected or report.ended is not Ended.COMPLETE else 0
+    return 1 if report.tally.rejected or report.ended is not Ended.COMPLETE else 0
 
 
 def destination(to: str, config: Config | None) -> RemoteWrite:
@@ -142,37 +142,37 @@ def destination(to: str, config: Config | None) -> RemoteWrite:
 def watcher(bar: Bar) -> Watcher:
     """Show a replay's progress on a bar."""
 
-    def progress(ledger: Ledger, doing: str) -> None:
-        pace = ledger.delivered / ledger.seconds if ledger.seconds else 0.0
+    def progress(tally: Tally, doing: str) -> None:
+        pace = tally.delivered / tally.seconds if tally.seconds else 0.0
         told = (
-            f"{human.count(ledger.delivered)} delivered, {human.size(ledger.bytes)}, {human.number(pace)}/s"
+            f"{human.count(tally.delivered)} delivered, {human.size(tally.bytes)}, {human.number(pace)}/s"
         )
-        refused = f", {human.count(ledger.rejected)} refused" if ledger.rejected else ""
-        bar.update(ledger.done, told + refused + (f"; {doing}" if doing else ""))
+        refused = f", {human.count(tally.rejected)} refused" if tally.rejected else ""
+        bar.update(tally.done, told + refused + (f"; {doing}" if doing else ""))
 
     return Watcher(progress, bar.say)
 
 
-def document(report: Report) -> dict[str, Any]:
+def document(report: Replayed) -> dict[str, Any]:
     """What `--json` prints of a replay."""
-    ledger = report.ledger._asdict()
-    del ledger["position"], ledger["done"]
+    tally = report.tally._asdict()
+    del tally["position"], tally["done"]
     refusals = [refusal._asdict() for refusal in report.refusals]
-    return {"ended": report.ended.value, "error": report.error, **ledger, "refusals": refusals}
+    return {"ended": report.ended.value, "error": report.error, **tally, "refusals": refusals}
 
 
-def _print(report: Report, name: str, to: RemoteWrite, options: Options, *, resumable: bool) -> None:
-    unfinished = report.ended is not Ended.COMPLETE and resumable
+def _print(report: Replayed, name: str, to: RemoteWrite, options: Options, *, resumable: bool) -> None:
+    is_unfinished = report.ended is not Ended.COMPLETE and resumable
     if options.as_json:
         head = {"source": name, "destination": to.name, "url": public_url(to.url), "dry_run": options.dry_run}
-        output.write_json({**head, "resumable": unfinished, **document(report)})
+        output.write_json({**head, "resumable": is_unfinished, **document(report)})
         return
     from agent.cli import show, show_replay
 
     output.write(show.text(show_replay.replayed(report)))
     if options.dry_run:
         print("Nothing was sent: this is what it would be.", file=sys.stderr)
-    elif unfinished:
+    elif is_unfinished:
         print("Give the same command with --resume to go on from here.", file=sys.stderr)
 
 
@@ -183,7 +183,7 @@ def _source(options: Options, config: Config | None) -> tuple[str, Callable[[int
 
         def open_file(since_ms: int, until_ms: int, end: int | None) -> _Given:
             try:
-                file = File(path)
+                file = FileHistory(path)
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 raise LimpetError(path, f"it cannot be read: {reason}", "Check its name.") from None
@@ -197,7 +197,7 @@ def _source(options: Options, config: Config | None) -> tuple[str, Callable[[int
 
     def open_log(since_ms: int, until_ms: int, end: int | None) -> _Given:
         with backlog.readable(data_dir):
-            log = Log(data_dir, since_ms, until_ms, end)
+            log = SegmentHistory(data_dir, since_ms, until_ms, end)
         return _Given(data_dir, log, log.end, "")
 
     return data_dir, open_log
@@ -217,15 +217,15 @@ def _span(options: Options) -> tuple[int, int]:
 class _Keep:
     """Saves how far it is; where that is not possible, says so once, and the replay goes on."""
 
-    def __init__(self, file: str | None, first: State) -> None:
+    def __init__(self, file: str | None, first: Unfinished) -> None:
         self._file, self._first = file, first
         self.resumable = file is not None
 
-    def __call__(self, ledger: Ledger) -> None:
+    def __call__(self, tally: Tally) -> None:
         if self._file is None:
             return
         try:
-            state.save(self._file, self._first._replace(ledger=ledger))
+            unfinished.save(self._file, self._first._replace(ledger=tally))
             self.resumable = True
         except OSError as error:
             if self.resumable:

@@ -1,4 +1,4 @@
-"""The views of the quarantine and of a replay's ledger; like those in `show`, pure functions from values."""
+"""The views of the quarantine and of a replay's tally; like those in `show`, pure functions from values."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.show import DANGER, DIM, plain_table, properties
-from agent.ops.replay.run import Report
+from agent.ops.replay.run import Replayed
 from agent.text import human
 from agent.text.exposition import selector
 from buffer.model import Series
 from buffer.quarantine import Item
 
 
-def replayed(report: Report) -> RenderableType:
-    """The ledger of a replay, and the receiver's words."""
-    ledger = report.ledger
+def replayed(report: Replayed) -> RenderableType:
+    """The tally of a replay, and the receiver's words."""
+    tally = report.tally
     table = Table.grid(padding=(0, 2))
     table.add_column(style=DIM, no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("read", human.count(ledger.read))
+    table.add_row("read", human.count(tally.read))
     table.add_row(
         "selected",
-        human.count(ledger.selected),
-        _span(ledger.oldest_timestamp_ms, ledger.newest_timestamp_ms),
+        human.count(tally.selected),
+        _span(tally.oldest_timestamp_ms, tally.newest_timestamp_ms),
     )
-    table.add_row("delivered", human.count(ledger.delivered))
-    table.add_row("rejected", Text(human.count(ledger.rejected), DANGER if ledger.rejected else ""))
-    if ledger.relabeled:
-        table.add_row("relabeled", human.count(ledger.relabeled), "dropped by write_relabel_configs")
-    if ledger.repeated:
-        table.add_row("repeated", human.count(ledger.repeated), "values for an instant that had one already")
-    table.add_row("retried", human.count(ledger.retried), "requests")
-    table.add_row("sent", human.size(ledger.bytes), f"in {human.duration(ledger.seconds)}")
-    if ledger.damaged:
-        table.add_row("damaged", human.count(ledger.damaged), "stretches that cannot be read")
+    table.add_row("delivered", human.count(tally.delivered))
+    table.add_row("rejected", Text(human.count(tally.rejected), DANGER if tally.rejected else ""))
+    if tally.relabeled:
+        table.add_row("relabeled", human.count(tally.relabeled), "dropped by write_relabel_configs")
+    if tally.repeated:
+        table.add_row("repeated", human.count(tally.repeated), "values for an instant that had one already")
+    table.add_row("retried", human.count(tally.retried), "requests")
+    table.add_row("sent", human.size(tally.bytes), f"in {human.duration(tally.seconds)}")
+    if tally.damaged:
+        table.add_row("damaged", human.count(tally.damaged), "stretches that cannot be read")
     notes = [
         f"refused: {human.count(one.samples)} samples, "
         f"{_span(one.oldest_timestamp_ms, one.newest_timestamp_ms)}: {one.message}"

@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 from agent.config import RemoteWrite
 from agent.send.lane import Lane, stop_all
-from agent.send.report import LaneStats
+from agent.send.stats import SendStats
 
 PATIENCE = 2.0
 
-Open = Callable[[RemoteWrite, Mapping[str, str], LaneStats], Lane]
+Open = Callable[[RemoteWrite, Mapping[str, str], SendStats], Lane]
 """Makes a lane to a destination, with the host's labels; its cursor is there."""
 
 
@@ -41,7 +41,7 @@ class Lanes:
         self._wanted: dict[str, _Wanted] = {}
         self._running: dict[str, tuple[_Wanted, Lane]] = {}
         self._leaving: dict[str, tuple[Lane, float]] = {}
-        self.stats: Mapping[str, LaneStats] = {}
+        self.stats: Mapping[str, SendStats] = {}
         """Of the destinations that are wanted. Another one whenever that changes."""
 
     @property
@@ -57,7 +57,7 @@ class Lanes:
     def want(self, destinations: Sequence[RemoteWrite], labels: Mapping[str, str]) -> None:
         """From now on send to these, and to no others."""
         self._wanted = {to.name: _Wanted(to, labels) for to in destinations}
-        self.stats = {name: self.stats.get(name) or LaneStats() for name in self._wanted}
+        self.stats = {name: self.stats.get(name) or SendStats() for name in self._wanted}
         for name, (was, lane) in list(self._running.items()):
             if self._wanted.get(name) != was:
                 lane.leave()

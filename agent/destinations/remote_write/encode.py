@@ -28,7 +28,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from struct import Struct
 from typing import NamedTuple
 
-from agent.destinations.remote_write.columns import Stamps, Values
+from agent.destinations.columns import Stamps, Values
 from buffer.model import Series, Tick
 from buffer.varint import varint as leb128
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from agent.destinations.remote_write.columns import Stamps, Values, merge
+from agent.destinations.columns import Stamps, Values, merge
 from agent.destinations.remote_write.encode import (
     TYPES,
     Encoded,

@@ -20,7 +20,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from agent.destinations.remote_write.outcome import Outcome, Verdict
+from agent.destinations.base import Outcome, Verdict
 
 AGAIN_AFTER = 86_400.0
 """Seconds after a fall-back at which 2.0 is tried again."""
@@ -94,9 +94,8 @@ def heard(speech: Speech, samples: int, outcome: Outcome, clock: float) -> tuple
     if speech.protocol is Protocol.V1:
         if outcome.status == 415:
             do = "it takes no remote write 1.0; correct protobuf_message or the url"
-            if (
-                not speech.chosen
-            ):  # then it was no receiver of 1.0 that gave the answer for which 1.0 is spoken
+            if not speech.chosen:
+                # We fell back to 1.0 because of an answer that no receiver of 1.0 gave; try 2.0 again.
                 speech = Speech(Protocol.V2, chosen=False)
             outcome = Outcome(Verdict.HELD, outcome.status, f"{outcome.error}: {do}")
         return speech, outcome
@@ -116,4 +115,4 @@ def heard(speech: Speech, samples: int, outcome: Outcome, clock: float) -> tuple
     else:
         return speech, outcome
     older = Speech(Protocol.V1, chosen=False, again_at=clock + AGAIN_AFTER)
-    return older, Outcome(Verdict.FALL_BACK, outcome.status, told)
+    return older, Outcome(Verdict.REWRITE, outcome.status, told)

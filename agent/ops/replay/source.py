@@ -41,8 +41,8 @@ class Piece(NamedTuple):
     done: int
 
 
-class Source(Protocol):
-    """Something to replay."""
+class History(Protocol):
+    """Samples to replay."""
 
     @property
     def total(self) -> int:
@@ -56,7 +56,7 @@ class Source(Protocol):
         """Yield everything from a position on. Raises LimpetError, OSError."""
 
 
-class Log:
+class SegmentHistory:
     """The segments of a buffer, as far as they reach into `since_ms` to `until_ms`, both included.
 
     `end` is where the log ended when the replay began. Raises OSError.
@@ -89,7 +89,7 @@ class Log:
             reader.close()
 
 
-class Refused:
+class ItemHistory:
     """An item of the quarantine."""
 
     def __init__(self, quarantine: Quarantine, item: Item) -> None:
@@ -119,7 +119,7 @@ class _Line(msgspec.Struct):
     help: str = ""
 
 
-class File:
+class FileHistory:
     """A file of JSON lines (`agent.ops.jsonl`), compressed by gzip or not. Raises OSError; its pieces LimpetError too."""
 
     def __init__(self, path: str) -> None:
