@@ -79,7 +79,9 @@ def export(options: Options) -> int:
     return 0 if count.samples else 1
 
 
-def _ticks(data_dir: str, log: SegmentHistory, selection: Selection, count: _Count, bar: Bar) -> Iterator[Tick]:
+def _ticks(
+    data_dir: str, log: SegmentHistory, selection: Selection, count: _Count, bar: Bar
+) -> Iterator[Tick]:
     with backlog.readable(data_dir):
         for number, piece in enumerate(log.pieces(0)):
             for tick in selection.of(piece.ticks):

@@ -144,9 +144,7 @@ def watcher(bar: Bar) -> Watcher:
 
     def progress(tally: Tally, doing: str) -> None:
         pace = tally.delivered / tally.seconds if tally.seconds else 0.0
-        told = (
-            f"{human.count(tally.delivered)} delivered, {human.size(tally.bytes)}, {human.number(pace)}/s"
-        )
+        told = f"{human.count(tally.delivered)} delivered, {human.size(tally.bytes)}, {human.number(pace)}/s"
         refused = f", {human.count(tally.rejected)} refused" if tally.rejected else ""
         bar.update(tally.done, told + refused + (f"; {doing}" if doing else ""))
 

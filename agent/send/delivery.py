@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from agent.config import QueueConfig
-from agent.destinations.base import AGED, REJECTED, Destination, Outcome, Request, Speaks, Verdict
+from agent.destinations.base import AGED, REJECTED, Outcome, Request, Speaks, Verdict
 from agent.http.answer import Answer
 from agent.http.failures import Failure
 from agent.send.culprits import Culprits, Search
@@ -37,10 +37,11 @@ from buffer.model import Tick
 class Wire(Protocol):
     """How a request travels. Nothing is raised."""
 
-    def exchange(
-        self, request: Request, attempt: int = 0, within: float | None = None
-    ) -> Answer | Failure:
+    def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
         """Send a request, and return what came back. `attempt` counts earlier tries; `within` bounds it, in seconds."""
+
+    def hidden(self, text: str) -> str:
+        """Return a text without secrets: a receiver may repeat what it was sent."""
 
     def wire_bytes(self) -> int:
         """Return the bytes on the wire so far; 0 where they are not counted."""
@@ -201,6 +202,8 @@ class Delivery:
         answer = self._wire.exchange(request, attempt, within)
         cost = self._wire.wire_bytes() - before or len(request.body)
         outcome = self._speaks().classify(request, answer)
+        if outcome.error:
+            outcome = outcome._replace(error=self._wire.hidden(outcome.error))
         ended = clock()
         self.stats.count(outcome, ended - began, len(request.body), cost, attempt)
         now = after(was, samples, outcome, ended, self.rules, self._clocks.random())

@@ -117,11 +117,15 @@ class Lane:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._rest(self._guarded(self.sender.step))
+            self._rest(self.step())
         if not self._leaving:
             self._guarded(self._last_try)
         self.sender.note(State.STOPPED)
         self._wire.close()
+
+    def step(self) -> Pause:
+        """Take the sender's next step; nothing is raised. For the lane's thread, and for who has none running."""
+        return self._guarded(self.sender.step)
 
     def _last_try(self) -> Pause:
         self.sender.last_try(self._stop_at - STOP_MARGIN - time.monotonic())

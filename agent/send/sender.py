@@ -81,7 +81,11 @@ class Sender:
             self._cursor.pending(), delivery.now.limit, away=self._away
         ):
             return self._ask_order()
-        work = Work.IN_ORDER if at_hand else self._order.work(self._cursor, delivery.now.limit, due=self._is_due())
+        work = (
+            Work.IN_ORDER
+            if at_hand
+            else self._order.work(self._cursor, delivery.now.limit, due=self._is_due())
+        )
         if work is Work.NOTHING:
             self.note(State.IDLE)
             return self._rest(LONGEST_WAIT)

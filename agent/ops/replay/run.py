@@ -24,7 +24,7 @@ from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import History
 from agent.send import pace
 from agent.send.culprits import Culprits
-from agent.send.delivery import Clocks, Delivery, Settled, Step, Wire
+from agent.send.delivery import Delivery, Settled, Step, Wire
 from agent.send.pace import Pace
 from agent.send.state import Rules, State
 from agent.send.stats import SendStats
@@ -194,9 +194,7 @@ class _Loop:
             self._watcher.progress(self._cursor.tally, "" if is_idle else f"{now.state.value}: {now.error}")
 
 
-def _suppose(
-    cursor: ReplayCursor, speaks: Speaks, limit: int, stats: SendStats, watcher: Watcher
-) -> None:
+def _suppose(cursor: ReplayCursor, speaks: Speaks, limit: int, stats: SendStats, watcher: Watcher) -> None:
     """Do everything but the sending."""
     taken = Answer(204, {}, b"")
     while (chunk := cursor.read(limit)) is not None:
