@@ -53,13 +53,6 @@ Colors are those of the alerts ([alerts.md](alerts.md)): yellow where a warning 
 a line is a gap in the data: nothing is joined over it.
 """
 
-PICTURE = """
-![{title}](dashboards/{uid}.png)
-
-*Drawn by tools/dashboards_pictures.py from what a Prometheus answered to these queries, over the made-up past of eight
-hosts, sent with `limpet buffer replay`. Grafana's own look differs a little.*
-"""
-
 UNITS = {
     "none": "",
     "short": "",
@@ -80,7 +73,7 @@ UNITS |= {
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     made = dashboards()
     listed = "".join(
         f"| [{name(one)}](#{name(one).lower()}) | {one['description']} |\n" for one in made.values()
@@ -92,14 +85,13 @@ def page() -> str:
 
 
 def name(dashboard: Mapping[str, Any]) -> str:
-    """What a dashboard is called."""
+    """Return the name of a dashboard."""
     return kit.LINKS[dashboard["uid"]]
 
 
 def section(dashboard: Mapping[str, Any]) -> str:
-    """One dashboard: its picture, and its panels row by row."""
+    """Return the section of one dashboard: its panels, row by row."""
     text = f"\n## {name(dashboard)}\n\n{dashboard['description']}\n"
-    text += PICTURE.format(title=dashboard["title"], uid=dashboard["uid"])
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             text += f"\n### {panel['title']}\n\n| panel | unit | yellow, red | what it is for |\n|---|---|---|---|\n"
@@ -109,7 +101,7 @@ def section(dashboard: Mapping[str, Any]) -> str:
 
 
 def row(panel: Mapping[str, Any]) -> str:
-    """A line of a table; a table's columns have their own units and limits."""
+    """Return a line of a table; a table's columns have their own units and limits."""
     if panel["type"] == "table":
         columns = [
             (one["matcher"]["options"], {each["id"]: each["value"] for each in one["properties"]})
@@ -126,7 +118,7 @@ def row(panel: Mapping[str, Any]) -> str:
 
 
 def limits(steps: Iterable[Mapping[str, Any]]) -> str:
-    """Where a value turns yellow, and where red."""
+    """Return where a value turns yellow, and where red."""
     first, *others = steps
     if not others:
         return ""

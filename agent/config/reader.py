@@ -135,7 +135,7 @@ class Reader:
             place = join(path, key)
             try:
                 options = options_of(key)
-            except plugins.OwnFailed as error:
+            except plugins.PluginFailed as error:
                 self._wrong(place, error.what, error.do, line)
                 continue
             if options is None:

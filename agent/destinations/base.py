@@ -122,6 +122,6 @@ Speaks = Callable[[], Destination]
 
 
 def failed(failure: Failure) -> Outcome:
-    """The outcome of a request that got no answer."""
+    """Return the outcome of a request that got no answer: nothing that happens on the way settles samples."""
     verdict = Verdict.HELD if failure.holds else Verdict.RETRY
     return Outcome(verdict, failure.status, failure.text, failure.after)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import httpcore
 
-from agent.http.answer import is_temporary, redirected, retry_after, words
+from agent.http.answer import is_temporary, retry_after, words
 from buffer.errors import LimpetError
 
 
@@ -96,8 +96,9 @@ def failure(error: Exception, host: str, now: float = 0.0) -> Failure:
         return error.failure(now)
     if isinstance(error, Unusable):
         return Failure(Cause.PROTOCOL, str(error))
-    if isinstance(error, httpcore.RemoteProtocolError):
-        return Failure(Cause.PROTOCOL, f"no valid answer from {host}: {_said(error)}")
+    if isinstance(error, httpcore.RemoteProtocolError | httpcore.ProxyError):
+        cause = Cause.PROXY if isinstance(error, httpcore.ProxyError) else Cause.PROTOCOL
+        return Failure(cause, f"no valid answer from {host}: {_said(error)}")
     if isinstance(error, ssl.SSLError):
         return _tls(error, host)
     if isinstance(error, TimeoutError):

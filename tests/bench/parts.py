@@ -16,13 +16,14 @@ from statistics import mean, median
 
 import snappy
 
+from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
-from agent.collect.watched import Watched
 from agent.collectors import COLLECTORS, HostPaths
 from agent.destinations.remote_write.encode import Encoded, Encoder
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from tests.bench import replay
 from tests.bench.figures import Figure, table
@@ -151,7 +152,7 @@ def opening(folder: Path, recording: replay.Recording) -> list[Figure]:
 
 def fill_up(data_dir: Path, recording: replay.Recording) -> None:
     """Write a full buffer: noise, which takes room quickly, and the newest segment from the recording."""
-    buffer = Buffer(str(data_dir), max_size=2 * FULL, segment_size=SEGMENT)
+    buffer = Buffer(str(data_dir), Limits(max_size=2 * FULL, segment_size=SEGMENT))
     noise = random.Random(1)
     series = tuple(Series("noise", (("n", str(n)),)) for n in range(NOISE))
     at = Instant(0, 0, replay.BOOT_ID)
@@ -168,7 +169,9 @@ def fill_up(data_dir: Path, recording: replay.Recording) -> None:
 def collecting(rounds: int) -> list[Figure]:
     """CPU of a round of the five collectors: a second apart, when the caches have seen something else, and at once."""
     collects = [
-        Watched(name, partial(COLLECTORS[name].build, COLLECTORS[name].options()), 5.0, HostPaths(), Mask())
+        LocalCollector(
+            name, partial(COLLECTORS[name].build, COLLECTORS[name].options()), 5.0, HostPaths(), Mask()
+        )
         for name in FIVE
     ]
 

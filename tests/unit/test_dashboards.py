@@ -43,14 +43,11 @@ def test_there_are_four_and_each_is_as_the_code_makes_it() -> None:
         assert path.read_text() == text, "make it anew: python -m dashboards"
 
 
-def test_the_page_is_not_stale_and_its_pictures_are_there_and_small() -> None:
+def test_the_page_is_not_stale() -> None:
     page = ROOT / "docs" / "dashboards.md"
     assert page.read_text() == dashboards_page.page(), (
-        "make it anew: python -m tools.dashboards_page > docs/dashboards.md"
+        "make it again: python -m tools.dashboards_page > docs/dashboards.md"
     )
-    pictures = {path.name: path.stat().st_size for path in (ROOT / "docs" / "dashboards").glob("*.png")}
-    assert pictures.keys() == {f"{uid}.png" for uid in DASHBOARDS}
-    assert sum(pictures.values()) < 600_000
 
 
 def test_uids_titles_ids_and_queries_are_unique() -> None:

@@ -80,18 +80,6 @@ def test_decisions_are_numbered_without_gaps() -> None:
         assert re.match(rf"# {page.name[:4]}\b|# {int(page.name[:4])}\b", page.read_text()), page.name
 
 
-def pictures() -> set[Path]:
-    """Every picture that a page shows."""
-    shown = set()
-    for page in PAGES:
-        shown |= {(page.parent / target).resolve() for target, _ in links(page.read_text())}
-    return shown
-
-
-def test_every_picture_is_shown() -> None:
-    assert [path.name for path in sorted(DOCS.rglob("*.png")) if path not in pictures()] == []
-
-
 def configurations() -> Iterator[tuple[str, str]]:
     """Every block of YAML in the pages that begins as a limpet.yaml does."""
     first = r"(hostname|labels|data_dir|collect|buffer|remote_write|mask|log):"

@@ -60,13 +60,13 @@ def version1(encoder: Encoder1, described: Described, wall: Callable[[], float] 
         encoded = _compressed(Protocol.V1, encoder.encode(ticks, families))
         return encoded._replace(request=encoded.request._replace(note=families))
 
-    def classify(request: Request, answer: Answer | Failure) -> Outcome:
-        found = _classify(answer, wall())
+    def judge(request: Request, answer: Answer | Failure) -> Outcome:
+        found = classify(answer, wall())
         if found.verdict is Verdict.DELIVERED and isinstance(request.note, Collection):
             described.sent(request.note)
         return found
 
-    return Destination("1.0", write, classify, lambda: probe(Protocol.V1), encoder.labels)
+    return Destination("1.0", write, judge, lambda: probe(Protocol.V1), encoder.labels)
 
 
 def version2(encoder: Encoder, wall: Callable[[], float] = time.time) -> Destination:
@@ -75,10 +75,10 @@ def version2(encoder: Encoder, wall: Callable[[], float] = time.time) -> Destina
     def write(ticks: Sequence[Tick], part: bool) -> Encoded:
         return _compressed(Protocol.V2, encoder.encode(ticks))
 
-    def classify(request: Request, answer: Answer | Failure) -> Outcome:
-        return _classify(answer, wall())
+    def judge(request: Request, answer: Answer | Failure) -> Outcome:
+        return classify(answer, wall())
 
-    return Destination("2.0", write, classify, lambda: probe(Protocol.V2), encoder.labels)
+    return Destination("2.0", write, judge, lambda: probe(Protocol.V2), encoder.labels)
 
 
 def probe(spoken: Protocol) -> Request:
@@ -140,7 +140,8 @@ def _compressed(spoken: Protocol, encoded: encode.Encoded) -> Encoded:
     return Encoded(request, {reason: count for reason, count in counts.items() if count})
 
 
-def _classify(answer: Answer | Failure, now: float) -> Outcome:
+def classify(answer: Answer | Failure, now: float) -> Outcome:
+    """Return what an answer, or a failure, means. `now` is Unix time in seconds."""
     if isinstance(answer, Failure):
         return failed(answer)
     return outcome.classify(answer.status, answer.headers, answer.body, now)
