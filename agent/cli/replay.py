@@ -179,7 +179,7 @@ class _Keep:
         self.resumable = file is not None
 
     def __call__(self, tally: Tally) -> None:
-        from agent.ops.replay.state import save
+        from agent.ops.replay.unfinished import save
 
         if self._file is None:
             return

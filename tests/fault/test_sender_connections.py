@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.destinations.remote_write.outcome import Verdict
+from agent.destinations.base import Verdict
 from agent.http.answer import LARGEST_ANSWER
-from agent.send.client import Client
 from agent.send.state import State
 from agent.system.events import Event
 from tests.support.front import Front
 from tests.support.net import free_port, wait_for
-from tests.support.protocols import EMPTY, PROTOCOLS
+from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Receiver
-from tests.support.sending import destination, host, listener, read_request
+from tests.support.sending import Poster, destination, host, listener, read_request
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -47,7 +46,7 @@ def test_no_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest
 def test_a_receiver_that_is_not_there_yet(tmp_path: Path) -> None:
     receiver = Receiver()
     with host(tmp_path, destination(receiver.url)) as one:
-        wait_for(lambda: one.lane.stats.consecutive_failures >= 3, 10, "some tries")
+        one.failed(3)
         assert one.lane.state in (State.WAITING, State.SENDING)
         assert one.lane.error == "no connection with 127.0.0.1: connection refused"
         one.collect(30)
@@ -66,7 +65,7 @@ def test_a_receiver_that_restarts(tmp_path: Path, protocol: str) -> None:
             one.settled()
             receiver.stop()
             one.collect(15)
-            wait_for(lambda: one.lane.stats.consecutive_failures >= 2, 10, "failed tries")
+            one.failed(2)
             receiver.start()
         one.settled()
         one.accounted(receiver)
@@ -103,8 +102,8 @@ def test_an_endless_body_is_not_read_to_its_end() -> None:
             sent[0] += connection.send(b"1000\r\n" + b"x" * 4096 + b"\r\n")
 
     with listener(serve) as url:
-        client = Client(destination(url), "0")
-        found = client.post(EMPTY)
+        client = Poster(destination(url), "0")
+        found = client.post()
         client.close()
     assert found.verdict is Verdict.RETRY
     assert str(found.error).startswith("HTTP 500: xxx")
@@ -119,7 +118,7 @@ def test_a_receiver_that_takes_nothing_is_given_up_in_time() -> None:
         done.wait(10)
 
     with listener(serve) as url:
-        client = Client(destination(url, remote_timeout=0.3), "0")
+        client = Poster(destination(url, remote_timeout=0.3), "0")
         found = client.post(os.urandom(32 << 20))
         client.close()
         done.set()
@@ -136,14 +135,14 @@ def test_an_answer_that_comes_before_the_request_was_read_counts() -> None:
             pass
 
     with listener(serve) as url:
-        client = Client(destination(url), "0")
+        client = Poster(destination(url), "0")
         assert client.post(os.urandom(8 << 20)).verdict is Verdict.TOO_LARGE
         client.close()
 
 
 def test_a_name_that_cannot_be_resolved_is_retried() -> None:
-    client = Client(destination("https://nowhere.invalid/write"), "0")
-    found = client.post(EMPTY)
+    client = Poster(destination("https://nowhere.invalid/write"), "0")
+    found = client.post()
     assert found.verdict is Verdict.RETRY
     assert str(found.error).startswith("the name nowhere.invalid cannot be resolved: ")
 

@@ -8,13 +8,12 @@ from urllib.parse import quote_plus
 import pytest
 
 from agent.config import Authorization, BasicAuth, HttpHeader, Secret
-from agent.send.client import Client
 from agent.send.state import Rules
 from agent.system.events import Event
 from tests.support.net import wait_for
 from tests.support.protocols import V1
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import PASSWORD, destination, host, listener, read_request
+from tests.support.sending import PASSWORD, Poster, destination, host, listener, read_request
 
 SLOWLY = Rules(0.01, 0.05, 900.0, 900.0)
 """What is held is probed after a quarter of an hour: no test waits for it."""
@@ -83,7 +82,7 @@ def test_what_a_receiver_sends_back_of_the_secrets_is_not_told(tmp_path: Path, s
 
 def test_a_server_that_sends_all_back_and_speaks_no_http(tmp_path: Path) -> None:
     with listener(lambda connection: connection.sendall(read_request(connection))) as url:
-        outcome = Client(destination(f"{url}?key={PASSWORD}"), "0.0.0").post(b"")
+        outcome = Poster(destination(f"{url}?key={PASSWORD}"), "0.0.0").post(b"")
         assert "<secret>" in str(outcome.error)
         assert PASSWORD not in str(outcome.error)
 

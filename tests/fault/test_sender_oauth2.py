@@ -18,20 +18,18 @@ import trustme
 from structlog.testing import capture_logs
 
 from agent.config import HttpHeader, OAuth2, RemoteWrite, Secret, TlsConfig
-from agent.destinations.remote_write.outcome import Verdict
+from agent.destinations.base import Verdict
 from agent.http import endpoint
 from agent.http.failures import Failure
 from agent.http.oauth2 import Tokens
 from agent.http.session import Session
-from agent.send.client import Client
 from agent.send.state import State
 from agent.system.events import Event
 from tests.support.certs import Certs, make_certs
 from tests.support.net import wait_for
-from tests.support.protocols import EMPTY
 from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import Host, arrived, destination, host, listener, read_request
+from tests.support.sending import Host, Poster, arrived, destination, host, listener, read_request
 from tests.support.tokens import CLIENT, SECRET, Guarded, Script, TokenServer, answer, hang
 
 
@@ -60,7 +58,7 @@ def sending(folder: Path, to: RemoteWrite, receiver: Receiver) -> Iterator[Host]
         one.settled()
     assert arrived(receiver) == one.expected
     assert receiver.samples == sum(map(len, one.expected.values()))
-    assert "canary" not in f"{one.logs} {one.cursor.ledger} {vars(one.lane)} {one.lane._wire!r}"
+    assert "canary" not in f"{one.logs} {one.cursor.ledger} {vars(one.lane)} {vars(one.lane.sender)}"
 
 
 def collected_until(one: Host, enough: Callable[[], bool]) -> None:
@@ -292,16 +290,16 @@ def test_the_token_is_fetched_within_the_time_of_the_request() -> None:
     with TokenServer() as tokens, Receiver() as receiver:
         receiver.default = Answer(hang=True)
         tokens.always = slow
-        client = Client(to_both(receiver, tokens), "0")
+        client = Poster(to_both(receiver, tokens), "0")
         began = time.monotonic()
-        assert client.post(EMPTY, within=1.0).verdict is Verdict.RETRY
+        assert client.post(within=1.0).verdict is Verdict.RETRY
         assert 0.9 < time.monotonic() - began < 1.6
         assert receiver.requests[0].headers["authorization"] == "Bearer slow"
         client.close()
         tokens.always = hang
-        client = Client(to_both(receiver, tokens), "0")
+        client = Poster(to_both(receiver, tokens), "0")
         began = time.monotonic()
-        found = client.post(EMPTY, within=0.1)
+        found = client.post(within=0.1)
         assert time.monotonic() - began < 0.8
         assert str(found.error).startswith("oauth2: no token from 127.0.0.1: timeout: no answer within")
         client.close()
@@ -312,8 +310,8 @@ def test_what_the_token_server_answers_is_no_answer_of_the_receiver(status: int)
     with TokenServer() as tokens, Receiver() as receiver:
         tokens.always = answer(status, b"you asked for ?key=canary")
         url = f"{tokens.url}?key=canary"
-        client = Client(destination(receiver.url, oauth2=oauth2(url)), "0")
-        found = client.post(EMPTY)
+        client = Poster(destination(receiver.url, oauth2=oauth2(url)), "0")
+        found = client.post()
         assert found.status == 0
         assert "canary" not in str(found.error)
         assert tokens.asked[0].path.endswith("?key=canary")
@@ -323,7 +321,7 @@ def test_what_the_token_server_answers_is_no_answer_of_the_receiver(status: int)
 def test_a_token_server_that_is_not_there_yet(tmp_path: Path) -> None:
     tokens = TokenServer()
     with Guarded(tokens) as receiver, sending(tmp_path, to_both(receiver, tokens), receiver) as one:
-        wait_for(lambda: one.lane.stats.consecutive_failures >= 3, 10, "some tries")
+        one.failed(3)
         told = "oauth2: no token from 127.0.0.1: no connection with 127.0.0.1: connection refused"
         assert one.lane.error == told
         assert one.lane.state in (State.WAITING, State.SENDING)
@@ -346,7 +344,7 @@ def test_while_the_token_server_is_away_a_token_that_is_good_is_used(tmp_path: P
 
 def test_a_name_that_cannot_be_resolved_is_retried() -> None:
     to = destination("http://127.0.0.1:1/w", oauth2=oauth2("https://nowhere.invalid/token?canary"))
-    found = Client(to, "0").post(EMPTY)
+    found = Poster(to, "0").post()
     assert found.verdict is Verdict.RETRY
     told = "oauth2: no token from nowhere.invalid: the name nowhere.invalid cannot be resolved: "
     assert str(found.error).startswith(told)
@@ -466,7 +464,7 @@ def test_the_token_server_has_a_tls_config_of_its_own(tmp_path: Path, both: tupl
         with sending(tmp_path, to, receiver) as one:
             one.settled()
         for other in (TlsConfig(), TlsConfig(ca_file=str(ours.ca))):
-            found = Client(to_both(receiver, tokens, tls_config=other), "0").post(EMPTY)
+            found = Poster(to_both(receiver, tokens, tls_config=other), "0").post()
             assert found.verdict is Verdict.HELD
             told = "oauth2: no token from 127.0.0.1: TLS: the certificate of 127.0.0.1 was not accepted: "
             assert str(found.error).startswith(told)
@@ -483,8 +481,8 @@ def test_the_name_of_the_token_server_is_checked(both: tuple[Certs, Certs]) -> N
                 tls_config=TlsConfig(ca_file=str(ours.ca)),
                 oauth2=oauth2(tokens.url, tls_config=TlsConfig(ca_file=str(theirs.ca), server_name=name)),
             )
-            client = Client(to, "0")
-            assert (client.post(EMPTY).verdict is Verdict.DELIVERED) is good
+            client = Poster(to, "0")
+            assert (client.post().verdict is Verdict.DELIVERED) is good
             client.close()
 
 
@@ -529,7 +527,7 @@ def test_a_ca_file_that_was_corrected_is_used_without_a_restart(
 def test_tls_to_a_token_server_that_speaks_plain_http_is_held() -> None:
     with TokenServer() as tokens, Receiver() as receiver:
         tokens_url = tokens.url.replace("http:", "https:")
-        found = Client(destination(receiver.url, oauth2=oauth2(tokens_url)), "0").post(EMPTY)
+        found = Poster(destination(receiver.url, oauth2=oauth2(tokens_url)), "0").post()
     assert found.verdict is Verdict.HELD
     assert "wrong version number: check oauth2.tls_config" in str(found.error)
 
@@ -564,8 +562,8 @@ def test_the_variables_count_only_when_they_are_asked_for(tmp_path: Path) -> Non
         url = tokens.url.replace("127.0.0.1", "tokens.invalid")
         for settings, verdict in (({}, Verdict.RETRY), ({"proxy_from_environment": True}, Verdict.DELIVERED)):
             to = destination(receiver.url, oauth2=oauth2(url, **settings))
-            client = Client(to, "0", environment=environment)
-            assert client.post(EMPTY).verdict is verdict
+            client = Poster(to, "0", environment=environment)
+            assert client.post().verdict is verdict
             client.close()
         assert [first for first, _ in proxy.asked] == [f"POST {url} HTTP/1.1"]
 
@@ -592,7 +590,7 @@ def test_a_stop_cuts_a_token_server_that_never_answers(tmp_path: Path, scheme: s
         began = time.monotonic()
         one.lane.stop(1.0)
         assert time.monotonic() - began < 1.2
-        assert not one.lane._thread.is_alive()  # it was cut, not left behind
+        assert one.lane.has_ended  # it was cut, not left behind
         assert one.cursor.ledger.state == "stopped"
         assert one.cursor.pending() == 2
         one.buffer.close()
@@ -602,9 +600,9 @@ def test_a_stop_cuts_a_token_server_that_never_answers(tmp_path: Path, scheme: s
 
 def test_what_was_cut_before_it_began_does_not_begin() -> None:
     with TokenServer() as tokens, Receiver() as receiver:
-        client = Client(to_both(receiver, tokens), "0")
+        client = Poster(to_both(receiver, tokens), "0")
         client.interrupt()
-        assert client.post(EMPTY).verdict is Verdict.RETRY
+        assert client.post().verdict is Verdict.RETRY
         assert tokens.asked == []
         client.close()
 
@@ -620,8 +618,8 @@ def test_no_connection_with_the_token_server_is_kept(tmp_path: Path) -> None:
             ended.set()
 
     with Receiver() as receiver, listener(once) as url:
-        client = Client(destination(receiver.url, oauth2=oauth2(url)), "0")
-        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        client = Poster(destination(receiver.url, oauth2=oauth2(url)), "0")
+        assert client.post().verdict is Verdict.DELIVERED
         assert ended.wait(5)
         client.close()
 

@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from agent.config import BasicAuth, Secret, TlsConfig
-from agent.destinations.remote_write.outcome import Verdict
-from agent.send.client import Client
+from agent.destinations.base import Verdict
 from agent.send.state import State
 from tests.support.certs import Certs
 from tests.support.net import free_port, wait_for
-from tests.support.protocols import EMPTY, PROTOCOLS
+from tests.support.protocols import PROTOCOLS
 from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import PASSWORD, destination, host
+from tests.support.sending import PASSWORD, Poster, destination, host
 
 
 def through(proxy: Proxy, login: str = "") -> Secret:
@@ -71,13 +70,13 @@ def test_the_certificate_in_the_tunnel_is_checked_for_the_receivers_name(certs: 
         for config, unknown in ((tls, "127.0.0.2"), (TlsConfig(ca_file=str(certs.unknown_ca)), "127.0.0.1")):
             target = receiver.url if unknown == "127.0.0.1" else elsewhere
             proxy.moved = {"127.0.0.2": "127.0.0.1", "localhost.localdomain": "127.0.0.1"}
-            found = Client(destination(target, proxy_url=through(proxy), tls_config=config), "0").post(EMPTY)
+            found = Poster(destination(target, proxy_url=through(proxy), tls_config=config), "0").post()
             assert found.verdict is Verdict.HELD
             assert f"the certificate of {unknown} through the proxy 127.0.0.1:{proxy.port}" in str(
                 found.error
             )
-        client = Client(destination(url, proxy_url=through(proxy), tls_config=named), "0")
-        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        client = Poster(destination(url, proxy_url=through(proxy), tls_config=named), "0")
+        assert client.post().verdict is Verdict.DELIVERED
         client.close()
     assert proxy.asked[-1][0].startswith("CONNECT localhost.localdomain:")  # the proxy looks the name up
 
@@ -117,8 +116,8 @@ def test_a_proxy_that_hangs_has_the_time_of_the_whole_exchange(certs: Certs, sch
     with Proxy() as proxy:
         proxy.hang = True
         url = f"{scheme}://127.0.0.1:1/write"
-        client = Client(destination(url, proxy_url=through(proxy), remote_timeout=0.2), "0")
-        found = client.post(EMPTY)
+        client = Poster(destination(url, proxy_url=through(proxy), remote_timeout=0.2), "0")
+        found = client.post()
         assert found.verdict is Verdict.RETRY
         assert str(found.error).startswith("timeout: no answer within")
 
@@ -166,7 +165,7 @@ def test_whatever_a_proxy_says_to_connect_is_survived(
 def test_a_proxy_that_asks_for_a_wait_is_given_it() -> None:
     with Proxy() as proxy:
         proxy.answer = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n"
-        found = Client(destination("https://127.0.0.1:1/write", proxy_url=through(proxy)), "0").post(EMPTY)
+        found = Poster(destination("https://127.0.0.1:1/write", proxy_url=through(proxy)), "0").post()
     assert found.after == 7.0
 
 
@@ -187,16 +186,16 @@ def test_the_variables_count_only_when_they_are_asked_for(certs: Certs) -> None:
         environment = {"HTTPS_PROXY": proxy.url}
         proxy.moved = {"receiver.invalid": "127.0.0.1"}
         url = receiver.url.replace("127.0.0.1", "receiver.invalid")
-        asked = Client(
+        asked = Poster(
             destination(url, tls_config=tls, proxy_from_environment=True), "0", environment=environment
         )
-        assert asked.post(EMPTY).verdict is Verdict.DELIVERED
+        assert asked.post().verdict is Verdict.DELIVERED
         asked.close()
-        direct = Client(destination(receiver.url, tls_config=tls), "0", environment=environment)
-        assert direct.post(EMPTY).verdict is Verdict.DELIVERED
+        direct = Poster(destination(receiver.url, tls_config=tls), "0", environment=environment)
+        assert direct.post().verdict is Verdict.DELIVERED
         direct.close()
         assert len(proxy.asked) == 1
         broken = destination(url, proxy_from_environment=True)
-        found = Client(broken, "0", environment={"HTTPS_PROXY": f"socks5://u:{PASSWORD}@p"}).post(EMPTY)
+        found = Poster(broken, "0", environment={"HTTPS_PROXY": f"socks5://u:{PASSWORD}@p"}).post()
         assert found.verdict is Verdict.HELD
         assert PASSWORD not in str(found.error)

@@ -15,14 +15,13 @@ import pytest
 import trustme
 
 from agent.config import Secret, TlsConfig
-from agent.destinations.remote_write.outcome import Verdict
-from agent.send.client import Client
+from agent.destinations.base import Verdict
 from agent.send.state import Rules, State
 from tests.support.certs import Certs, make_certs
 from tests.support.net import wait_for
-from tests.support.protocols import EMPTY, PROTOCOLS
+from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Receiver
-from tests.support.sending import PASSWORD, destination, host, listener
+from tests.support.sending import PASSWORD, Poster, destination, host, listener
 
 
 def renew(receiver: Receiver, folder: Path, issued: trustme.LeafCert) -> None:
@@ -104,8 +103,8 @@ def test_how_a_receiver_is_verified(settings: dict[str, Any], error: str | None,
     known: dict[str, Any] = {"ca_file": str(certs.ca), "ca": certs.ca.read_text()}
     config = TlsConfig(**{key: known.get(key, value) for key, value in settings.items()})
     with Receiver(certs=certs) as receiver:
-        client = Client(destination(receiver.url, tls_config=config), "0")
-        found = client.post(EMPTY)
+        client = Poster(destination(receiver.url, tls_config=config), "0")
+        found = client.post()
         client.close()
         if error is None:
             assert found.verdict is Verdict.DELIVERED
@@ -139,7 +138,7 @@ def test_a_receiver_that_speaks_only_an_older_version_is_held(
 
 def test_tls_to_a_receiver_that_speaks_plain_http_is_held() -> None:
     with Receiver() as receiver:
-        found = Client(destination(receiver.url.replace("http:", "https:")), "0").post(EMPTY)
+        found = Poster(destination(receiver.url.replace("http:", "https:")), "0").post()
     assert found.verdict is Verdict.HELD
     assert str(found.error).startswith("TLS with 127.0.0.1: ")
 
@@ -158,7 +157,7 @@ def test_a_link_that_is_slow_has_the_time_of_the_whole_exchange(certs: Certs) ->
         to = destination(
             url.replace("http:", "https:"), remote_timeout=1.0, tls_config=TlsConfig(ca_file=str(certs.ca))
         )
-        client, began = Client(to, "0.0.0"), time.monotonic()
+        client, began = Poster(to, "0.0.0"), time.monotonic()
         outcome = client.post(bytes(64 << 20))
         assert time.monotonic() - began > 1.8
         client.close()
@@ -174,8 +173,8 @@ def test_a_client_certificate_is_shown(certs: Certs, inline: bool) -> None:
     else:
         config = TlsConfig(ca_file=ca, cert_file=str(certs.client_cert), key_file=str(certs.client_key))
     with Receiver(certs=certs, client_cert=True) as receiver:
-        client = Client(destination(receiver.url, tls_config=config), "0")
-        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        client = Poster(destination(receiver.url, tls_config=config), "0")
+        assert client.post().verdict is Verdict.DELIVERED
         client.close()
 
 
@@ -212,12 +211,12 @@ def test_a_certificate_that_was_renewed_is_used_without_a_restart(tmp_path: Path
     key.write_bytes(wrong.client_key.read_bytes())
     config = TlsConfig(ca_file=str(certs.ca), cert_file=str(cert), key_file=str(key))
     with Receiver(certs=certs, client_cert=True) as receiver:
-        client = Client(destination(receiver.url, tls_config=config), "0")
-        found = client.post(EMPTY)
+        client = Poster(destination(receiver.url, tls_config=config), "0")
+        found = client.post()
         assert found.verdict is Verdict.HELD
         assert "there.tls_config.cert_file: certificate and key are not usable" in str(found.error)
         key.write_bytes(certs.client_key.read_bytes())
-        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        assert client.post().verdict is Verdict.DELIVERED
         client.close()
 
 
@@ -232,6 +231,6 @@ def test_a_key_with_a_passphrase_asks_nobody(tmp_path: Path, certs: Certs) -> No
         )
     )
     config = TlsConfig(cert_file=str(certs.client_cert), key_file=str(locked))
-    found = Client(destination("https://127.0.0.1:1/", tls_config=config), "0").post(EMPTY)
+    found = Poster(destination("https://127.0.0.1:1/", tls_config=config), "0").post()
     assert found.verdict is Verdict.HELD
     assert "certificate and key are not usable" in str(found.error)

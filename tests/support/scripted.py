@@ -25,6 +25,7 @@ from agent.send.state import Rules, State
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.fs import RealFs
+from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
 from tests.support import wire
@@ -140,7 +141,7 @@ class Rig:
         folder, self.fs = tempfile.mkdtemp(prefix="limpet-"), MemoryFs()
         self.now, self.ticks = 1000.0, 0
         self.script = script or Script(*answers, lost=lost)
-        self.buffer = Buffer(folder, ["there"], fs=self.fs)
+        self.buffer = Buffer(folder, Limits(), ["there"], fs=self.fs)
         self.quarantine = Quarantine(folder, fs=_Unsynced())
         to, clocks = destination(queue), clocks or Clocks(lambda: self.now, lambda: 1.0, lambda: 0.5)
         speaks = speaks or remote_write(to, clock=clocks.monotonic, wall=clocks.wall)

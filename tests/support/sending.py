@@ -10,7 +10,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,11 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.config import QueueConfig, RemoteWrite
+from agent.destinations.base import Outcome, Request
+from agent.destinations.remote_write import formats
+from agent.destinations.remote_write.formats import remote_write
 from agent.send.client import Client
+from agent.send.delivery import Clocks
 from agent.send.lane import Lane
 from agent.send.state import Rules, State
 from agent.system.events import Event
@@ -32,6 +36,7 @@ from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
 from tests.support import wire
 from tests.support.net import free_port, wait_for
+from tests.support.protocols import EMPTY
 from tests.support.receiver import Receiver
 
 PASSWORD = "hunter2"
@@ -57,20 +62,16 @@ class Host:
         logs: list[EventDict],
         series: tuple[Series, ...] = SERIES,
         rules: Rules = QUICK,
-        **lane: Any,
+        labels: Mapping[str, str] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self.series, self.logs = series, logs
+        self.series, self.logs, clocks = series, logs, Clocks(wall=wall)
         self.buffer = Buffer(str(folder / "data"), Limits(), [to.name])
         self.quarantine = Quarantine(str(folder / "data"))
+        speaks, wire = remote_write(to), Client(to, "0.0.0")
+        logger = structlog.get_logger()
         self.lane = Lane(
-            to,
-            self.cursor,
-            self.buffer,
-            self.quarantine,
-            Client(to, "0.0.0"),
-            structlog.get_logger(),
-            rules=rules,
-            **lane,
+            to, speaks, wire, self.buffer, self.quarantine, logger, rules=rules, labels=labels, clocks=clocks
         )
         self.ticks = self.buffer.log.end // len(series)
 
@@ -117,6 +118,11 @@ class Host:
         """Return what was logged of an event."""
         return [entry for entry in self.logs if entry["event"] == event]
 
+    def failed(self, times: int) -> None:
+        """Wait until so many requests in a row have failed."""
+        before = self.lane.stats.retries
+        wait_for(lambda: self.lane.stats.retries >= before + times, 10, "failed tries")
+
     def kept(self) -> Samples:
         """Return what is in the quarantine."""
         items = self.quarantine.items()
@@ -137,6 +143,14 @@ class Host:
         assert {key: kept.get(key, {}) | got.get(key, {}) for key in keys} == self.expected
         assert sum(ledger.dropped.values()) == count(kept)
         assert (ledger.delivered, self.cursor.pending()) == (count(got), 0)
+
+
+class Poster(Client):
+    """A client that posts bodies, and says what the answers mean."""
+
+    def post(self, body: bytes = EMPTY, within: float | None = None) -> Outcome:
+        found = formats.classify(self.exchange(Request(body, 0, "1.0"), within=within), time.time())
+        return found._replace(error=found.error and self.hidden(found.error))
 
 
 @contextmanager

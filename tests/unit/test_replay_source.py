@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.ops import jsonl
 from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
-from agent.ops.replay.source import PIECE, FileHistory, SegmentHistory, Piece, ItemHistory, History
+from agent.ops.replay.source import PIECE, FileHistory, History, ItemHistory, Piece, SegmentHistory
 from agent.ops.selector import parse
 from buffer import segment
 from buffer.buffer import Buffer

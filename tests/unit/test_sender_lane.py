@@ -288,7 +288,7 @@ def test_a_refused_batch_that_cannot_be_kept_is_logged_and_settled_all_the_same(
     def broken(*_: object) -> list[Item]:
         raise error
 
-    rig.quarantine.put = broken  # type: ignore[method-assign]
+    rig.quarantine.put = broken  # type: ignore[method-assign, assignment]
     with capture_logs() as logs:
         rig.drain()
     assert (rig.cursor.position, rig.ledger) == (10, (0, {"rejected": 10}))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.destinations.base import Age, Outcome, Verdict
 from agent.destinations.remote_write.encode import Encoder
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
-from agent.destinations.base import Age, Outcome, Verdict
 from agent.send.culprits import Search
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
