@@ -41,7 +41,7 @@ class Verdict(Enum):
     TOO_LARGE = "too large"
     REJECTED = "rejected"
     REWRITE = "rewrite"
-    """The receiver does not understand the format: the same samples are encoded anew, and sent at once."""
+    """The receiver does not understand the format: the same samples are encoded again, and sent at once."""
 
 
 class Age(Enum):
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
     error: str | None = None
     """What was wrong, for the log and the status: on one line, cut, without secrets."""
     after: float | None = None
-    """Seconds after which the receiver wants to be asked again."""
+    """Seconds for which the receiver wants to be left alone."""
     written: int | None = None
     """How many samples the receiver says that it stored; None where it says nothing."""
     date: float | None = None

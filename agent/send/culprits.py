@@ -321,7 +321,8 @@ class Search:
         """Return what was refused, by the receiver's words, as the ticks in which it came."""
         found: dict[Outcome, list[Cells]] = {}
         for cells, outcome in self._bisection.refused:
-            found.setdefault(outcome._replace(after=None, written=None, date=None), []).append(cells)
+            same = outcome._replace(after=None, written=None, date=None, found=None)
+            found.setdefault(same, []).append(cells)
         return [
             Culprits(
                 AGED if outcome.age else REJECTED,

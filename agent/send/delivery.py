@@ -1,6 +1,6 @@
 """A delivery: samples on their way to one destination, request by request, until they are settled.
 
-It has no thread, no cursor and no log, and never waits. Whoever drives it (a lane, a replay) reads a chunk of at most
+It has no thread, no cursor and no log, and never waits. Its driver (a lane, a replay) reads a chunk of at most
 `limit` samples, gives it to `offer`, and calls `attempt` whenever `wait` is 0:
 
     chunk -> offer -> [ wait -> attempt -> Step ]* -> Settled
@@ -147,7 +147,7 @@ class Delivery:
         return None
 
     def is_outdated(self) -> bool:
-        """Return whether the chunk at hand has to be read and offered anew: its format changed, or it grew too old."""
+        """Return whether the chunk at hand has to be read and offered again: its format changed, or it grew too old."""
         batch = self._batch
         if batch is None or batch.request.format != self._speaks().name:
             return True
@@ -167,7 +167,7 @@ class Delivery:
     def attempt(self, within: float | None = None) -> Step:
         """Make the next request: the chunk's, or a probe where the destination is held. `within` bounds it (s).
 
-        Where the chunk is neither settled nor at hand after it, it has to be read and offered anew.
+        Where the chunk is neither settled nor at hand after it, it has to be read and offered again.
         """
         if self.now.state is State.HELD:
             step = self._exchange(self._speaks().probe(), 0, within, 0)

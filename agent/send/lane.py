@@ -124,7 +124,7 @@ class Lane:
         self._wire.close()
 
     def step(self) -> Pause:
-        """Take the sender's next step; nothing is raised. For the lane's thread, and for who has none running."""
+        """Take the sender's next step; nothing is raised. For the lane's thread; or without one."""
         return self._guarded(self.sender.step)
 
     def _last_try(self) -> Pause:

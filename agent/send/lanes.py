@@ -1,13 +1,13 @@
 """The lanes of all destinations that are wanted, also while that changes.
 
 Promises:
-1. A destination that is wanted as it was goes on undisturbed.
+1. A destination that is wanted as it was continues undisturbed.
 2. The lane of one that has changed, or is not wanted any more, begins no request; the one under way has PATIENCE seconds
    to be answered, so that nothing is sent twice without need, and is cut then.
-3. There are never two lanes at one cursor: the next one begins when the thread of the last one has ended, and goes on
+3. There are never two lanes at one cursor: the next one begins when the thread of the last one has ended, and continues
    where that one was. (Only a look-up of a name can hold a thread for longer; the system has its limits for that.)
-4. Nothing here waits, but `stop`. What takes time goes on with each `look`.
-5. Counters of a destination go on from lane to lane.
+4. Nothing here waits, but `stop`. What takes time continues with each `look`.
+5. Counters of a destination continue from lane to lane.
 
 Used from one thread.
 """
@@ -66,7 +66,7 @@ class Lanes:
         self.look()
 
     def look(self) -> None:
-        """Go on with what is changing."""
+        """Continue with what is changing."""
         for name, (lane, until) in list(self._leaving.items()):
             if lane.has_ended:
                 del self._leaving[name]

@@ -66,7 +66,7 @@ class LaneLog:
             self._troubled = now
 
     def order(self, outcome: Outcome | None) -> None:
-        """Log whether the receiver takes samples as old as the backlog behind newer ones; None: nobody was asked."""
+        """Log whether the receiver takes samples as old as the backlog behind newer ones; None: no probe was sent."""
         fresh = outcome is not None and outcome.verdict is Verdict.DELIVERED
         order, error = "fresh_first" if fresh else "oldest_first", outcome and outcome.error
         self._log.info(Event.DRAIN_ORDER, destination=self._name, order=order, error=error)

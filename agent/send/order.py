@@ -5,7 +5,7 @@
     auto           fresh_first, if the receiver takes samples as old as the backlog behind newer ones
 
 Promises:
-1. Out of order is only what `fresh_first` was asked for, or what the receiver was seen to take.
+1. Out of order is only what `fresh_first` is set for, or what the receiver was seen to take.
 2. What is fresh never waits for the backlog, nor for the bandwidth that the backlog has used.
 3. `auto` asks once for a backlog (more than a full request): with a sample of PROBE for now, and one for the time of the
    oldest pending sample. A receiver that refuses the second has no such window, and the backlog goes oldest first.
@@ -68,7 +68,7 @@ class Order:
         if not self._is_auto:
             return False
         if pending <= limit:
-            self._fresh_first = None  # the next backlog is asked for anew
+            self._fresh_first = None  # the next backlog has a probe of its own
         return self._fresh_first is None and not away and pending > limit
 
     def probes(self, oldest: Chunk, wall_ms: int) -> Iterator[list[Tick]]:

@@ -146,7 +146,7 @@ class Sender:
             self._due = self._clocks.monotonic() + self._to.queue_config.batch_send_deadline
         read = self._cursor.read_ahead if work is Work.FRESH else self._cursor.read
         chunk = read(self._delivery.limit)
-        if chunk.end == chunk.start:  # pending, but damaged and not to be had before the next key frame
+        if chunk.end == chunk.start:  # pending, but damaged and not readable before the next key frame
             return Pause(UNREADABLE_PAUSE)
         settled = self._delivery.offer(chunk)
         if settled is None:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from agent.config import RemoteWrite
 from agent.destinations.base import Request
 from agent.destinations.remote_write.formats import remote_write
-from agent.http import answer
+from agent.http.answer import Answer as HttpAnswer
 from agent.http.failures import Failure
 from agent.send.client import Client
 from agent.send.lane import Lane
@@ -156,7 +156,7 @@ class LookingUp(Client):
 
     def exchange(
         self, request: Request, attempt: int = 0, within: float | None = None
-    ) -> answer.Answer | Failure:
+    ) -> HttpAnswer | Failure:
         self.answer.wait(20)
         return super().exchange(request, attempt, within=0.01)
 

@@ -139,7 +139,7 @@ class Receiver:
     """A context manager; `url` is where to push. It listens on loopback, with TLS if `certs` are given.
 
     `client_cert` asks for a certificate of the same authority. The last `keep` requests are kept whole.
-    `speaks` says which protocols it knows, `to_foreign` how it answers the other. All that may be changed while it
+    `read` decodes what is no remote write. `speaks` says which protocols it knows, `to_foreign` how it answers the other. All that may be changed while it
     runs, and so may `counts`: whether a 2.0 message is answered with the counts. An answer of the script may have
     counts of its own among its headers.
     """
@@ -155,7 +155,9 @@ class Receiver:
         speaks: Speaks = "both",
         to_foreign: Foreign = "415",
         counts: bool = True,
+        read: Callable[[bytes, Mapping[str, str]], Write] | None = None,
     ) -> None:
+        self._read = read or (lambda body, headers: decode(body, _version(headers)))
         self.speaks, self.to_foreign, self.counts = speaks, to_foreign, counts
         self.default = Answer()
         self.refuse: Callable[[Write], Answer | None] = lambda _: None
@@ -242,7 +244,7 @@ class Receiver:
             handler.close_connection = True
             return
         try:
-            write = decode(body, _version(headers))
+            write = self._read(body, headers)
         except WireError as error:
             with self._lock:
                 self.broken.append((str(error), body))

@@ -49,7 +49,7 @@ Samples = dict[wire.Labels, dict[int, float]]
 
 
 class Script:
-    """A receiver of remote write 1.0: these answers, then what `refuse` says, then `rest` for ever.
+    """A receiver of remote write 1.0: these answers, then what `refuse` says, then `rest` without end.
 
     It keeps what it took (`lost`: and what it did not answer), and checks what a time series database would.
     """

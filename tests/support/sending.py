@@ -20,9 +20,10 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.config import QueueConfig, RemoteWrite
-from agent.destinations.base import Outcome, Request
+from agent.destinations.base import Outcome, Speaks
 from agent.destinations.remote_write import formats
 from agent.destinations.remote_write.formats import remote_write
+from agent.destinations.remote_write.protocol import Protocol
 from agent.send.client import Client
 from agent.send.delivery import Clocks
 from agent.send.lane import Lane
@@ -64,11 +65,14 @@ class Host:
         rules: Rules = QUICK,
         labels: Mapping[str, str] | None = None,
         wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        from_boot: frozenset[str] = frozenset(),
+        speaks: Speaks | None = None,
     ) -> None:
-        self.series, self.logs, clocks = series, logs, Clocks(wall=wall)
+        self.series, self.logs, clocks = series, logs, Clocks(clock, wall)
         self.buffer = Buffer(str(folder / "data"), Limits(), [to.name])
         self.quarantine = Quarantine(str(folder / "data"))
-        speaks, wire = remote_write(to), Client(to, "0.0.0")
+        speaks, wire = speaks or remote_write(to, from_boot, clock, wall), Client(to, "0.0.0")
         logger = structlog.get_logger()
         self.lane = Lane(
             to, speaks, wire, self.buffer, self.quarantine, logger, rules=rules, labels=labels, clocks=clocks
@@ -149,7 +153,9 @@ class Poster(Client):
     """A client that posts bodies, and says what the answers mean."""
 
     def post(self, body: bytes = EMPTY, within: float | None = None) -> Outcome:
-        found = formats.classify(self.exchange(Request(body, 0, "1.0"), within=within), time.time())
+        found = formats.classify(
+            self.exchange(formats.probe(Protocol.V1)._replace(body=body), within=within), time.time()
+        )
         return found._replace(error=found.error and self.hidden(found.error))
 
 

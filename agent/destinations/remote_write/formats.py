@@ -150,6 +150,6 @@ def classify(answer: Answer | Failure, now: float) -> Outcome:
 def _relabel(to: RemoteWrite) -> Relabel | None:
     if not to.write_relabel_configs:
         return None
-    from agent.relabel import compile_rules  # who has no rules does not pay for it
+    from agent.relabel import compile_rules  # nobody else pays for it
 
     return compile_rules(to.write_relabel_configs)

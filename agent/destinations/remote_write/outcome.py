@@ -3,8 +3,8 @@
 | answer                                            | verdict   | the samples                             |
 |---------------------------------------------------|-----------|-----------------------------------------|
 | 2xx                                               | DELIVERED | are settled                             |
-| no connection, timeout, 5xx, 408, 425, 429        | RETRY     | are sent again, for ever                |
-| 2xx with a web page: a portal on the way, say     | RETRY     | are sent again, for ever                |
+| no connection, timeout, 5xx, 408, 425, 429        | RETRY     | are sent again, without end             |
+| 2xx with a web page: a portal on the way, say     | RETRY     | are sent again, without end             |
 | 401, 403, 404, 407, 3xx, a TLS handshake refused  | HELD      | wait until an operator has corrected it |
 | 413                                               | TOO_LARGE | are sent in smaller requests            |
 | 400, 409, 415, 422, other 4xx                     | REJECTED  | are bisected: culprits to the quarantine |

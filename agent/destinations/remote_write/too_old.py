@@ -1,4 +1,4 @@
-"""Refusals for age, told by a receiver's words: pure, one table.
+"""Refusals for age, recognized by a receiver's words: pure, one table.
 
 | words                                                              | receiver                       | kind   |
 |--------------------------------------------------------------------|--------------------------------|--------|

@@ -92,7 +92,7 @@ def replay(
     in which nothing got through. Without a wire everything is done but the sending, as if all were delivered.
     `save` is given the tally about once a second and at the end; it raises nothing.
     """
-    # What is replayed is old, and comes in its order; the receiver is asked for nothing else.
+    # What is replayed is old, and comes in its order; no probe for the order is sent.
     queue = msgspec.structs.replace(to.queue_config, sample_age_limit=0.0)
     most = min(queue.max_backoff, LONGEST_BACKOFF)
     rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES)

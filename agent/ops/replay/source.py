@@ -1,7 +1,7 @@
 """What can be replayed: a buffer, an item of the quarantine, a file of `limpet buffer export`.
 
 A source gives its samples in pieces, in the order in which they are to be sent, and numbers them: a position
-counts what lies before it, so a replay that was interrupted goes on at one. All only read. No lock is taken, so
+counts what lies before it, so an interrupted replay continues at one. All only read. No lock is taken, so
 an agent may be writing to the buffer meanwhile; what it appends after the start is not part of the replay.
 """
 
@@ -166,7 +166,7 @@ class FileHistory:
         return (Series(line.name, labels, line.type, line.unit, line.help),), samples
 
     def _wrong(self, number: int, what: str) -> LimpetError:
-        do = "Use a file that `limpet buffer export --format jsonl` wrote; what stands before is replayed."
+        do = "Use a file that `limpet buffer export --format jsonl` wrote; everything before it is replayed."
         return LimpetError(f"{self._path}, line {number}", what, do)
 
 

@@ -1,4 +1,4 @@
-"""How far an unfinished replay came: a small file of the user who ran it, which `--resume` goes on from.
+"""How far an unfinished replay came: a small file of the user who ran it, from which `--resume` continues.
 
     $XDG_STATE_HOME/limpet/replay-<key>.json        ~/.local/state where that is not set
 
@@ -56,7 +56,7 @@ def load(file: str) -> Unfinished | None:
             raise NewerFormat(
                 file,
                 f"it is of format version {version}, and this program knows version {VERSION}",
-                "Go on with the version of Limpet that began this replay, or a later one.",
+                "Continue with the version of Limpet that began this replay, or a later one.",
             )
         if version != VERSION:
             return None
