@@ -109,7 +109,7 @@ class Host:
 
     def held(self) -> str:
         """Wait until the destination is held, and return why; nothing was dropped for it."""
-        # The ledger is told last, and cut.
+        # The ledger has it last, and cut.
         wait_for(lambda: self.cursor.ledger.state == "held", 10, "the destination to be held")
         assert self.cursor.pending() > 0
         assert not any(self.cursor.ledger.dropped.values())

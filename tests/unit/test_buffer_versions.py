@@ -270,7 +270,7 @@ def test_a_slot_that_a_later_version_wrote_in_an_earlier_one_is_read(tmp_path: P
 def test_an_unfinished_replay_of_a_later_version_is_not_begun_anew(tmp_path: Path) -> None:
     file = tmp_path / "replay-0.json"
     file.write_text(json.dumps({"version": unfinished.VERSION + 1, "whatever": 1}))
-    with pytest.raises(NewerFormat, match=r"knows version 1\. Go on with the version"):
+    with pytest.raises(NewerFormat, match=r"knows version 1\. Continue with the version"):
         unfinished.load(str(file))
     file.write_text(json.dumps({"version": "2"}))
     assert unfinished.load(str(file)) is None

@@ -107,6 +107,14 @@ def _no_token(found: Failure) -> Finding:
     return wrong(found.text, do)
 
 
+def _empty_write(client: Client, spoken: Protocol, within: float, wall: float) -> tuple[Outcome, str | None]:
+    """Send an empty write; return what it means, and the answer's Date."""
+    answer = client.exchange(formats.probe(spoken), within=within)
+    outcome = formats.classify(answer, wall)
+    date = answer.headers.get("date") if isinstance(answer, Answer) else None
+    return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
+
+
 class _Visit:
     def __init__(self, to: RemoteWrite, timeout: float, world: World) -> None:
         parts = urlsplit(to.url)
@@ -120,7 +128,6 @@ class _Visit:
         self._proxy: Proxy | None = None
         self._found: Found = ()
         self._exchanged: _Exchange | None = None
-        self._date: str | None = None  # of the last answer
         self.learned: set[str] = set()
         """Secrets that were not known before the walk."""
 
@@ -235,12 +242,12 @@ class _Visit:
             self.learned = {found.decode().partition(" ")[2]}
             within -= world.clock() - started
         started, begun = world.clock(), world.wall()
-        outcome = self._probe(self._first, within)
+        outcome, date = _empty_write(self.client, self._first, within, world.wall())
         if outcome.status == 415 and to.protobuf_message == "auto":  # then the agent sends 2.0
             within = max(0.0, within - (world.clock() - started))
-            newer = self._probe(Protocol.V2, within)
+            newer, _ = _empty_write(self.client, Protocol.V2, within, world.wall())
             outcome = outcome if newer.written is None else newer
-        self._exchanged = _Exchange(outcome, self._date, begun, world.wall(), world.clock() - started)
+        self._exchanged = _Exchange(outcome, date, begun, world.wall(), world.clock() - started)
         how = next((key for key in ("basic_auth", "authorization", "oauth2") if getattr(to, key)), None)
         if outcome.status in _ASKED:
             said = outcome.error or f"HTTP {outcome.status}"
@@ -251,13 +258,6 @@ class _Visit:
         if outcome.verdict is not Verdict.DELIVERED:
             return untold("cannot be told: the empty write was not taken")
         return fine(f"accepted ({how})" if how else "none is configured, and none was asked for")
-
-    def _probe(self, spoken: Protocol, within: float) -> Outcome:
-        """Send an empty write."""
-        answer = self.client.exchange(formats.probe(spoken), within=within)
-        self._date = answer.headers.get("date") if isinstance(answer, Answer) else self._date
-        outcome = formats.classify(answer, self._world.wall())
-        return outcome._replace(error=outcome.error and self.client.hidden(outcome.error))
 
     def _write(self) -> Finding:
         done = self._exchange()
@@ -287,7 +287,7 @@ class _Visit:
         message = self._to.protobuf_message
         if message == Protocol.V1.value:
             return fine("remote write 1.0 is taken, which is what is configured")
-        outcome = self._probe(Protocol.V2, self._timeout)
+        outcome, _ = _empty_write(self.client, Protocol.V2, self._timeout, self._world.wall())
         if outcome.verdict is Verdict.DELIVERED and outcome.written is not None:
             return fine("remote write 2.0 is taken")
         if outcome.verdict in (Verdict.RETRY, Verdict.HELD):
