@@ -119,8 +119,8 @@ class _Builder:
             self._anchors[event.anchor] = node
         return node
 
-    def _alias(self, line: int, anchor: str) -> Node:
-        if anchor not in self._anchors:
+    def _alias(self, line: int, anchor: str | None) -> Node:
+        if anchor is None or anchor not in self._anchors:
             what = "an alias (*name) without its anchor (&name) above"
             raise _Unreadable(line, what, "Put a value with a * in quotes.")
         self._aliases += 1

@@ -104,8 +104,9 @@ class Reader:
         found = {}
         for key, (line, value) in entries.items():
             place = join(path, key)
+            name: Any = key
             if value_kind is Collector:
-                name, content = key, self._named_collector(key, Entry(line, value), place)
+                content = self._named_collector(key, Entry(line, value), place)
             else:
                 name = self._text(get_args(key_kind)[1], Node(line, key), place)
                 content = self.value(value_kind, value, place)
