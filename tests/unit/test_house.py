@@ -32,9 +32,8 @@ STILL_LONG = {
     "buffer.buffer",
     "buffer.log",
     "buffer.cursor",
-    "agent.process",
 }
-STILL_CIRCULAR = {"agent.collectors", "agent.send"}
+STILL_CIRCULAR = {"agent.send"}
 """Rooms in which a circle may still stand."""
 LONGEST = 400
 LARGEST_CLASS = 199
