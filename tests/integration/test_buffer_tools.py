@@ -249,7 +249,7 @@ def test_verify_says_what_is_readable_and_never_to_delete(data: Path, tmp_path: 
     os.chmod(copy / "segments", 0o500)
     done = limpet(tmp_path, "buffer", "verify", "--data-dir", copy)
     assert done.status == 1
-    assert "The agent goes on when it is started" in done.out
+    assert "The agent continues when it is started" in done.out
     assert "fails its checksum" in done.out or "no record starts here" in done.out
     assert not re.search(r"delete|remove", done.out + done.err)
     found = limpet(tmp_path, "buffer", "verify", "--data-dir", copy, "--json").json

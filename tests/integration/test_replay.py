@@ -346,7 +346,7 @@ def test_without_a_place_for_its_state_it_says_so_and_goes_on(tmp_path: Path) ->
     (tmp_path / ".local").write_text("no folder")
     with Receiver() as receiver:
         done = replay(tmp_path, "--data-dir", tmp_path / "data", "--to", receiver.url)
-        assert (done.status, done.err.count("--resume will not go on here")) == (0, 1)
+        assert (done.status, done.err.count("--resume cannot continue here")) == (0, 1)
         assert once(receiver) == samples
 
 
