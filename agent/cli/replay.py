@@ -171,7 +171,7 @@ def _source(args: Namespace, config: Config | None) -> tuple[str, Callable[[int,
 
 
 class _Keep:
-    """Saves how far it is; where that is not possible, says so once, and the replay goes on."""
+    """Saves how far it is; where that is not possible, says so once, and the replay continues."""
 
     def __init__(self, file: str | None, first: State) -> None:
         self._file, self._first = file, first
