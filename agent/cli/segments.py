@@ -9,7 +9,7 @@ from agent.cli import arguments as common
 from agent.cli import output
 from agent.cli.view import DANGER, DIM, Cell, Styled, Table, View
 from agent.text import human
-from buffer.status import Segment, segments
+from buffer.inspect.status import SegmentStatus, segments
 from buffer.thin import STEPS_MS
 
 
@@ -31,7 +31,7 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def show(found: Sequence[Segment]) -> View:
+def show(found: Sequence[SegmentStatus]) -> View:
     """Return a row for each segment, and the sums."""
     size = human.size(sum(one.bytes for one in found))
     samples = human.count(sum(one.samples for one in found))
@@ -40,7 +40,7 @@ def show(found: Sequence[Segment]) -> View:
     return [Table(titles, [_row(one) for one in found]), Styled(sums, DIM)]
 
 
-def _row(one: Segment) -> list[Cell]:
+def _row(one: SegmentStatus) -> list[Cell]:
     times = (
         "-" if t is None else human.moment(t) for t in (one.oldest_timestamp_ms, one.newest_timestamp_ms)
     )

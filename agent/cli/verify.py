@@ -14,10 +14,9 @@ from agent.cli.progress import Bar
 from agent.cli.view import DANGER, DIM, GOOD, WARNING, Cell, Styled, Table, View
 from agent.text import human
 from buffer import lock
+from buffer.inspect.verify import Verification, VerifiedSegment, verify
 from buffer.segment import SUFFIX
 from buffer.thin import STEPS_MS
-from buffer.verify import Report, Segment
-from buffer.verify import verify as read
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def run(args: Namespace) -> int:
             share = 1000 * done // total if total else 1000
             bar.update(share, f"{human.size(done)} of {human.size(total)}")
 
-        report = read(data_dir, deep=args.deep, progress=progress)
+        report = verify(data_dir, deep=args.deep, progress=progress)
     writer = lock.holder(f"{data_dir}/lock")
     if args.json:
         output.write_json(document(data_dir, report, deep=args.deep, writer=writer))
@@ -49,7 +48,7 @@ def run(args: Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def document(data_dir: str, report: Report, *, deep: bool, writer: int | None) -> dict[str, Any]:
+def document(data_dir: str, report: Verification, *, deep: bool, writer: int | None) -> dict[str, Any]:
     """Return what `--json` prints."""
     oldest, newest = report.span
     segments = [
@@ -73,7 +72,7 @@ def document(data_dir: str, report: Report, *, deep: bool, writer: int | None) -
     }
 
 
-def show(report: Report, *, running: bool) -> View:
+def show(report: Verification, *, running: bool) -> View:
     """Return the segments, the cursors, what is not the log's, and what all that means."""
     titles = (
         "segment",
@@ -107,7 +106,7 @@ def show(report: Report, *, running: bool) -> View:
     return [*parts, "", *_summary(report, running=running)]
 
 
-def _row(one: Segment) -> list[Cell]:
+def _row(one: VerifiedSegment) -> list[Cell]:
     what, style = ("covered by a thinned one", DIM) if one.leftover else ("", "")
     if one.damage:
         what, style = one.damage.reason, DANGER
@@ -125,7 +124,7 @@ def _row(one: Segment) -> list[Cell]:
     ]
 
 
-def _summary(report: Report, *, running: bool) -> list[Styled]:
+def _summary(report: Verification, *, running: bool) -> list[Styled]:
     whole = report.samples + report.samples_lost
     span = human.span(*report.span)
     if not whole or not span:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
 
-LIMPET = str(Path(sys.executable).with_name("limpet"))
 ROOT = Path(__file__).resolve().parents[2]
 
 # Ten instants of two collectors, the second cut into its own segment; one destination has settled six

@@ -11,11 +11,19 @@ import pytest
 from structlog.testing import capture_logs
 
 import agent.system.log
+from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
-from agent.collect.watched import Watched
 from agent.collectors import COLLECTORS, Labels, Sample, Trouble, disk_usage
-from agent.collectors.asking import Asker
-from agent.collectors.disk_usage import Mount, Place, Space, choose, of_host, parse_mountinfo, server_of
+from agent.collectors.disk_usage import (
+    Asker,
+    Mount,
+    Place,
+    Space,
+    choose,
+    of_host,
+    parse_mountinfo,
+    server_of,
+)
 from agent.collectors.options import DiskUsageOptions
 from tests.support.hosts import Host, labeled, of, values
 
@@ -39,9 +47,11 @@ SOCKET_FILES = {
 }
 
 
-def watched(host: Host, name: str) -> Watched:
+def watched(host: Host, name: str) -> LocalCollector:
     kind = COLLECTORS[name]
-    return Watched(name, partial(kind.build, kind.options()), 5.0, host.paths, Mask(), agent.system.log.get())
+    return LocalCollector(
+        name, partial(kind.build, kind.options()), 5.0, host.paths, Mask(), agent.system.log.get()
+    )
 
 
 def keys(samples: list[Sample]) -> Keys:
@@ -57,7 +67,7 @@ def deny(monkeypatch: pytest.MonkeyPatch, denied: Path, error: int) -> None:
             raise OSError(error, os.strerror(error), path)
         return real(path, flags, mode)
 
-    monkeypatch.setattr("agent.collectors.files.os.open", refuse)
+    monkeypatch.setattr("agent.collectors.kernel.os.open", refuse)
 
 
 @pytest.mark.parametrize(("name", "file", "lost"), FILES)
@@ -240,7 +250,7 @@ def test_a_mount_that_is_not_passed_on_is_told_and_not_answered_for(
     )
     told: list[Trouble] = []
     kind = COLLECTORS["disk_usage"]
-    collect = kind.build(kind.options(), host.paths._replace(root=str(root), tell=told.append))
+    collect = kind.build(kind.options(), host.paths._replace(root=str(root), report=told.append))
     assert labeled(values(collect(0.0)), "mountpoint") == {"/"}
     assert [(trouble.name, trouble.why) for trouble in told] == [
         ("/mnt", "it is not seen below host_root, which needs mount propagation (rslave)"),
