@@ -155,7 +155,8 @@ def test_an_exported_file_is_replayed_with_the_same_samples(
 def test_an_export_to_standard_output_is_the_same_bytes(data: Path, first_ms: int, tmp_path: Path) -> None:
     until = str(first_ms // 1000 + 3600)
     for form in ("jsonl", "openmetrics", "csv"):
-        command = ["buffer", "export", "--data-dir", data, "--format", form, "--until", until]
+        command: list[str | Path] = ["buffer", "export", "--data-dir", data, "--format", form]
+        command += ["--until", until]
         done = limpet(tmp_path, *command)
         assert (done.status, done.err) == (0, "")
         assert limpet(tmp_path, *command, "--output", tmp_path / form).status == 0
