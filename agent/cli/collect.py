@@ -72,11 +72,11 @@ def _show(collectors: Collectors, args: Namespace) -> int:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the format requires it
         return _each(collectors, pause, rounds, lambda groups: exposition(_readings(groups)))
-    from agent.cli import screen
-
     host = collectors.host
     if args.watch:
-        screen.live(lambda _, height: show_live(collectors.read(), host, height), pause)
+        output.live(lambda _, height: show_live(collectors.read(), host, height), pause)
+    from agent.cli import screen
+
     return _each(collectors, pause, 1, lambda groups: screen.text(show(groups, host)))
 
 

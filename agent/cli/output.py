@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from buffer.errors import LimpetError
 
@@ -55,6 +57,19 @@ def show(view: View) -> None:
     from agent.cli import screen
 
     write(screen.text(view))
+
+
+def live(view: Callable[[int, int], View], every: float) -> NoReturn:
+    """Show the view, given columns and lines, every so many seconds until Ctrl-C or SIGTERM.
+
+    On a terminal it is updated in place, elsewhere it is written each time.
+    """
+    from agent.cli import screen
+
+    screen.live(view, every)
+    while True:
+        write(screen.text(view(screen.width(), sys.maxsize)) + "\n")
+        time.sleep(every)
 
 
 def agreed(command: str, question: str) -> bool:

@@ -19,7 +19,6 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from agent.cli import output
 from agent.cli.view import BREAK, DIM, Cell, Styled, Table, View
 from agent.text import human
 
@@ -41,16 +40,14 @@ def text(view: View) -> str:
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
-def live(view: Callable[[int, int], View], every: float) -> NoReturn:
-    """Show the view, given columns and lines, every so many seconds until Ctrl-C or SIGTERM.
+def live(view: Callable[[int, int], View], every: float) -> None:
+    """Show the view, given columns and lines, every so many seconds until Ctrl-C or SIGTERM ends the process.
 
-    On a terminal it has the screen, which is then restored; elsewhere it is printed each time.
+    It has the whole screen, which is then restored. Returns at once where standard output has no screen.
     """
     console = _console()
     if not console.is_terminal or console.is_dumb_terminal:
-        while True:
-            output.write(text(view(console.width, sys.maxsize)) + "\n")
-            time.sleep(every)
+        return
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     with Live(console=console, screen=True, auto_refresh=False) as screen:

@@ -62,9 +62,7 @@ def run(args: Namespace) -> int:
             return status(place.data_dir, place.max_bytes, time.time())
 
     if args.watch is not None and not args.json:
-        from agent.cli import screen
-
-        screen.live(lambda width, _: show(read(), time.time(), width), args.watch)
+        output.live(lambda width, _: show(read(), time.time(), width), args.watch)
     while args.watch is not None:
         output.write_json(read().document(), one_line=True)
         time.sleep(args.watch)
