@@ -13,7 +13,6 @@ from tools import language
 
 ALLOWED = {
     "agent": 11,
-    "agent/cli": 25,
     "agent/collect": 17,
     "agent/collectors": 32,
     "agent/destinations": 23,
