@@ -8,15 +8,14 @@ import signal
 import subprocess
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
 from buffer.fs import RealFs
+from buffer.inspect.status import status
 from buffer.model import Labels
 from buffer.reader import Reader
-from buffer.status import status
 from tests.support import ticks
 from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
@@ -86,15 +85,13 @@ class Agent:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
     def status(self) -> dict[str, Any]:
         """Return what `limpet buffer status --json` says."""
-        return status(str(self.data_dir))
+        return status(str(self.data_dir)).document()
 
     def destination(self, name: str) -> dict[str, Any]:
         """Return the status of one destination; empty where it is not known yet."""

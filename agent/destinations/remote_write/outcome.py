@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 from agent.destinations.base import Outcome, Verdict
 from agent.destinations.remote_write.too_old import advice, age
-from agent.http.answer import date, is_temporary, is_web_page, redirected, retry_after, words
+from agent.http.answer import date, in_brackets, is_temporary, is_web_page, redirected, retry_after, words
 
 _OWN = (Verdict.DELIVERED, Verdict.REJECTED)
 """What only the receiver itself answers."""
@@ -50,9 +50,9 @@ def _verdict(status: int, headers: Mapping[str, str], body: bytes, now: float) -
         return Outcome(Verdict.DELIVERED, status)
     if 300 <= status <= 399:
         return Outcome(Verdict.HELD, status, f"{redirected(status, headers)}: correct the url")
-    said = words(body)
     if status in _DO:
-        return Outcome(Verdict.HELD, status, f"HTTP {status}: {_DO[status]}" + (f" ({said})" if said else ""))
+        return Outcome(Verdict.HELD, status, f"HTTP {status}: {_DO[status]}{in_brackets(body)}")
+    said = words(body)
     error = f"HTTP {status}" + (f": {said}" if said else "")
     if status == 413:
         return Outcome(Verdict.TOO_LARGE, status, error)
