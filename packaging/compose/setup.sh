@@ -188,7 +188,7 @@ client alertmanager client.yml alertmanager alertmanager-password
 client year client.yml year year-password
 client year prometheus.yml year prometheus-password
 
-# The hourly rules alone, from which `year` makes anew what a backlog brought too late (docs/retention.md).
+# The hourly rules alone, from which `year` makes anew what a backlog brought too late (docs/capacity.md).
 tiers=$here/rules/tiers.rules.yml
 if [ -f "$tiers" ]; then
     sed -n '/^groups:/p; /- name: tier-1h-/,$p' "$tiers" > year/hours.rules.yml

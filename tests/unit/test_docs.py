@@ -97,3 +97,19 @@ def test_every_configuration_is_right(name: str, text: str) -> None:
     except ConfigErrors as error:
         pytest.fail(f"{name}: {error}")
     assert [line for line in loaded.warnings if "there is no destination" not in line] == []
+
+
+def test_pages_that_other_files_name_exist() -> None:
+    """In code, packaging, configuration and decisions."""
+    folders = ("agent", "buffer", "config", "dashboards", "packaging", "tests", "tools")
+    files = [PROJECT / "Makefile", PROJECT / "pyproject.toml", *(PROJECT / "docs" / "decisions").iterdir()]
+    files += [path for folder in folders for path in (PROJECT / folder).rglob("*") if path.is_file()]
+    missing = []
+    for path in files:
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        named = set(re.findall(r"\bdocs/[a-z-]+\.md\b", text))
+        missing += [f"{path.relative_to(PROJECT)}: {name}" for name in named if not (PROJECT / name).exists()]
+    assert missing == []
