@@ -2,29 +2,38 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 SOURCES := agent buffer dashboards tests tools
-.PHONY: help run test check fmt bench dashboards dist deb image sbom audit lock clean
+.PHONY: help run test check lint fmt bench dashboards dist deb image sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 .venv/.ready: pyproject.toml requirements/dev.txt tools/venv.sh
-	@sh tools/venv.sh
+	@sh tools/venv.sh .venv requirements/dev.txt --no-build-isolation --editable .
 	@touch $@
 
-run: .venv/.ready ## start Prometheus and the agent, and watch samples arrive (Ctrl-C ends it; ARGS="--for 60")
-	@exec $(PY) -m tools.demo $(ARGS)
+.venv-run/.ready: requirements/run.txt tools/venv.sh
+	@sh tools/venv.sh .venv-run requirements/run.txt
+	@touch $@
 
-test: .venv/.ready ## the whole suite, with branch coverage, against real servers
-	@$(PY) -m tools.servers prometheus promtool alertmanager amtool
-	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics tinyproxy nginx node-exporter iostat buildah
-	@mkdir -p .cache
-	@$(PY) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+run: .venv-run/.ready ## start Prometheus and the agent, and watch samples arrive (Ctrl-C ends it; ARGS="--for 60")
+	@exec .venv-run/bin/python -m tools.demo $(ARGS)
 
-check: .venv/.ready ## format, lint, types and unit tests: before every commit
+check: lint ## format, lint, types and unit tests: before every commit
+	@$(PY) -m pytest --numprocesses auto --dist loadfile tests/unit
+
+lint: .venv/.ready ## format, lint and types
 	@$(PY) -m ruff format --check $(SOURCES)
 	@$(PY) -m ruff check $(SOURCES)
 	@$(PY) -m mypy
-	@$(PY) -m pytest -q tests/unit
+
+test: .venv/.ready ## the whole suite, with branch coverage, against real servers and the built wheel
+	@$(PY) -m tools.servers prometheus promtool alertmanager amtool
+	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics tinyproxy nginx node-exporter iostat buildah
+	@rm -rf .cache/wheel
+	@$(PY) -m build --no-isolation --wheel --outdir .cache/wheel >/dev/null
+	@sh tools/venv.sh .cache/installed requirements/run.txt --force-reinstall .cache/wheel/limpet-*.whl
+	@INSTALLED=.cache/installed $(PY) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder \
+		--cov --cov-report=term
 
 fmt: .venv/.ready ## format, and fix what the linter can fix
 	@$(PY) -m ruff check --fix-only $(SOURCES)
@@ -55,9 +64,9 @@ sbom: .venv/.ready ## write the bill of materials next to the lock
 audit: .venv/.ready ## query OSV for known vulnerabilities of what ships and what builds it (needs the internet)
 	@$(PY) -m tools.audit $(ARGS)
 
-lock: .venv/.ready ## resolve all dependencies again into requirements/
-	@sh tools/lock.sh $(PY)
+lock: .venv/.ready ## bring requirements/ up to pyproject.toml (ARGS=--upgrade renews every version)
+	@sh tools/lock.sh $(PY) $(ARGS)
 
 clean: ## remove what was built; `make` sets it up again
-	rm -rf .venv .cache dist build var ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-run .cache dist build var ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

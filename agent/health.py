@@ -148,7 +148,7 @@ def build(
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),
-            Sample("limpet_buffer_max_bytes", float(buffer.max_size)),
+            Sample("limpet_buffer_max_bytes", float(buffer.limits.max_size)),
             Sample("limpet_buffer_appended_samples_total", float(log.end)),
             Sample("limpet_buffer_missed_samples_total", float(log.missed)),
             Sample("limpet_buffer_append_failures_total", float(plan.append_failures)),

@@ -37,8 +37,9 @@ from agent.send.report import LaneStats
 from agent.system import log, restart
 from agent.system.events import Event
 from agent.system.notify import Notify
-from buffer.buffer import Buffer, Tell
+from buffer.buffer import Buffer, Listener
 from buffer.errors import LimpetError
+from buffer.limits import Limits
 from buffer.quarantine import Quarantine
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
@@ -182,7 +183,7 @@ class Agent:
         masked = self._mask if config.mask == was.mask else mask.load(was.data_dir, config.mask)
         plans = self._plans(config, labels, masked)
         try:
-            self.buffer.configure(**_limits(config))
+            self.buffer.configure(_limits(config), _names(config), start_now=_start_now(config))
         except OSError as error:
             raise _unusable(config, error) from None
         # From here on nothing can fail.
@@ -244,17 +245,17 @@ def _quarantine_size(config: Config) -> int:
     return config.buffer.max_size // QUARANTINE_SHARE
 
 
-def _limits(config: Config) -> dict[str, Any]:
-    limits = config.buffer
-    return {
-        "destinations": [to.name for to in config.remote_write],
-        "start_now": [to.name for to in config.remote_write if to.start == "now"],
-        "max_size": limits.max_size,
-        "min_free": limits.min_free_space.on,
-        "segment_size": limits.segment_size,
-        "on_full": limits.on_full,
-        "forget_after": limits.forget_after,
-    }
+def _limits(config: Config) -> Limits:
+    to = config.buffer
+    return Limits(to.max_size, to.min_free_space.on, to.segment_size, to.on_full, to.forget_after)
+
+
+def _names(config: Config) -> list[str]:
+    return [to.name for to in config.remote_write]
+
+
+def _start_now(config: Config) -> list[str]:
+    return [to.name for to in config.remote_write if to.start == "now"]
 
 
 def _unusable(config: Config, error: OSError) -> LimpetError:
@@ -265,10 +266,16 @@ def _unusable(config: Config, error: OSError) -> LimpetError:
     )
 
 
-def open_buffer(config: Config, tell: Tell) -> Buffer:
+def open_buffer(config: Config, report: Listener) -> Buffer:
     """Open the configured buffer for writing.  Raises LimpetError."""
     try:
-        return Buffer(config.data_dir, tell=tell, **_limits(config))
+        return Buffer(
+            config.data_dir,
+            _limits(config),
+            _names(config),
+            start_now=_start_now(config),
+            report=report,
+        )
     except OSError as error:
         raise _unusable(config, error) from None
 

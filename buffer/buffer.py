@@ -26,13 +26,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Protocol
 
 from buffer import requests
 from buffer.cursor import Cursor
 from buffer.errors import BufferFull
 from buffer.fs import Fs, RealFs
 from buffer.ledger import SUFFIX, Ledger, load
+from buffer.limits import DEFAULTS, Limits
 from buffer.lock import Lock
 from buffer.log import Log
 from buffer.model import Tick
@@ -41,18 +42,15 @@ from buffer.segment import MAX_SAMPLES, Header
 from buffer.thin import STEPS_MS
 from buffer.versions import refuse_newer
 
-MIN_SEGMENTS = 8
-OnFull = Literal["thin", "drop_oldest", "drop_newest"]
 
-
-class Tell(Protocol):
-    """Hears what the buffer does by itself: evicted, trimmed, thinned, cursor_reset, forgotten."""
+class Listener(Protocol):
+    """Is called for what the buffer does by itself: evicted, trimmed, thinned, cursor_reset, forgotten."""
 
     def __call__(self, what: str, **fields: object) -> None:
-        """Say what happened."""
+        """Report what happened."""
 
 
-def _nobody(what: str, **fields: object) -> None:
+def _ignore(what: str, **fields: object) -> None:
     """Nobody listens."""
 
 
@@ -62,23 +60,19 @@ class Buffer:
     def __init__(
         self,
         data_dir: str,
+        limits: Limits = DEFAULTS,
         destinations: Iterable[str] | None = (),
         *,
         start_now: Collection[str] = (),
-        max_size: int = 256 << 20,
-        min_free: Callable[[int], int] = lambda _volume: 0,
-        segment_size: int = 4 << 20,
-        on_full: OnFull = "thin",
-        forget_after: float = 7 * 86400.0,
-        tell: Tell = _nobody,
+        report: Listener = _ignore,
         fs: Fs | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._fs = fs = fs or RealFs()
         refuse_newer(fs, data_dir)
-        self._dir, self._tell, self._clock, self._wall = data_dir, tell, clock, wall
-        self._limit(max_size, min_free, segment_size, on_full, forget_after)
+        self._dir, self._report, self._clock, self._wall = data_dir, report, clock, wall
+        self.limits, self._allowed = limits, limits.max_size
         folders = ("segments", "cursors", requests.FOLDER)
         for folder in (data_dir, *(f"{data_dir}/{name}" for name in folders)):
             fs.make_folder(folder)
@@ -91,7 +85,7 @@ class Buffer:
         try:
             known = self._known()
             furthest = max((ledger.reach for ledger in known.values() if ledger), default=0)
-            self.log = Log(fs, f"{data_dir}/segments", self._segment_size, furthest)
+            self.log = Log(fs, f"{data_dir}/segments", self.limits.sealed_at, furthest)
             self.cursors = {
                 name: self._cursor(name, known, start_now)
                 for name in dict.fromkeys((*(self._destinations or ()), *known))
@@ -101,31 +95,8 @@ class Buffer:
             self._lock.close()
             raise
 
-    def _limit(
-        self,
-        max_size: int,
-        min_free: Callable[[int], int],
-        segment_size: int,
-        on_full: OnFull,
-        forget_after: float,
-    ) -> None:
-        self.max_size, self._min_free, self._on_full = max_size, min_free, on_full
-        self._allowed = max_size
-        """More than `max_size` where that was lowered, and what is there is thinned, one step at each sync."""
-        self._forget_after = forget_after
-        # Small files where the cap is small: they are what the oldest data is dropped by.
-        self._segment_size = min(segment_size, max_size // MIN_SEGMENTS)
-
     def configure(
-        self,
-        destinations: Iterable[str],
-        *,
-        start_now: Collection[str] = (),
-        max_size: int,
-        min_free: Callable[[int], int],
-        segment_size: int,
-        on_full: OnFull,
-        forget_after: float,
+        self, limits: Limits, destinations: Iterable[str], *, start_now: Collection[str] = ()
     ) -> None:
         """Have these destinations and limits from now on, while the buffer is in use.
 
@@ -140,24 +111,24 @@ class Buffer:
             self._destinations = names
             # A new dict: other threads go through the old one at this moment.
             self.cursors = {**self.cursors, **new}
-            was, is_shrinking = self.max_size, self._allowed > self.max_size
-            self._limit(max_size, min_free, segment_size, on_full, forget_after)
-            self.log.segment_size = self._segment_size
-            if on_full == "thin" and (max_size < was or is_shrinking):
+            lowered = limits.max_size < self.limits.max_size or self._allowed > self.limits.max_size
+            self.limits, self._allowed = limits, limits.max_size
+            self.log.segment_size = limits.sealed_at
+            if limits.on_full == "thin" and lowered:
                 self._allow()
 
     def _allow(self) -> None:
         """Let the segments be what they are, and a little more, where that is more than they may be."""
-        over = self.log.size + self._reserve() >= self.max_size
-        self._allowed = self.log.size + 3 * self._segment_size if over else self.max_size
+        over = self.log.size + self._reserve() >= self.limits.max_size
+        self._allowed = self.log.size + 3 * self.limits.sealed_at if over else self.limits.max_size
 
     def _shrink(self) -> None:
         """Go one step towards a `max_size` that was lowered."""
-        if self._allowed > self.max_size:
+        if self._allowed > self.limits.max_size:
             if self._thin() or self._drop("evicted"):
                 self._allow()
             else:
-                self._allowed = self.max_size
+                self._allowed = self.limits.max_size
 
     def _cursor(self, name: str, known: Mapping[str, Ledger | None], start_now: Collection[str]) -> Cursor:
         ledger = self._ledger(name, known, start_now)
@@ -174,7 +145,7 @@ class Buffer:
         if ledger is not None:
             return ledger.not_before(first)
         if name in known:
-            self._tell("cursor_reset", destination=name, position=first)
+            self._report("cursor_reset", destination=name, position=first)
         elif name in start_now:
             end, missed = self.log.here()
             return Ledger(end, end, 0, {}, missed, 0, "stopped", None, 0.0, None)
@@ -197,11 +168,11 @@ class Buffer:
                 cursor.removed(None)
             elif since is None:
                 cursor.removed(now_ms)
-            elif now_ms - since > self._forget_after * 1000:
+            elif now_ms - since > self.limits.forget_after * 1000:
                 cursor.forget()
                 # A new dict: other threads go through the old one at this moment.
                 self.cursors = {known: each for known, each in self.cursors.items() if known != name}
-                self._tell("forgotten", destination=name, pending_samples=cursor.pending())
+                self._report("forgotten", destination=name, pending_samples=cursor.pending())
 
     def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
         """Append the ticks of one instant and return the position after them; see `Log.append`.
@@ -255,7 +226,7 @@ class Buffer:
         self._forget()
         self._shrink()
         # Ahead of time and here, so that no tick has to wait for it.
-        while not self._fits(self._segment_size) and self._thin():
+        while not self._fits(self.limits.sealed_at) and self._thin():
             pass
 
     def _persist_all(self) -> None:
@@ -312,7 +283,7 @@ class Buffer:
             return
         self._release()
         while not self._fits():
-            if self._on_full != "drop_newest":
+            if self.limits.on_full != "drop_newest":
                 if self._thin() or self._drop("evicted"):
                     continue
                 if self._is_above_floor():
@@ -325,19 +296,21 @@ class Buffer:
 
     def _thin(self) -> bool:
         """Thin a run of the oldest segments, if there is one that may be; False where there is none."""
-        if self._on_full != "thin":
+        if self.limits.on_full != "thin":
             return False
         with self._shrinking:
             ledgers = [cursor.ledger for cursor in self.cursors.values()]
             ahead = [cursor.ahead for cursor in self.cursors.values()]
-            level, run = thinnable(self.log.segments(), ledgers, self.max_size, self._segment_size, ahead)
+            level, run = thinnable(
+                self.log.segments(), ledgers, self.limits.max_size, self.limits.sealed_at, ahead
+            )
             if not run:
                 return False
             try:
                 self.log.thin(run, level)
             except OSError:  # no room even for that: the oldest has to go
                 return False
-        self._tell("thinned", level=level, samples=run[-1].end_seq - run[0].first_seq)
+        self._report("thinned", level=level, samples=run[-1].end_seq - run[0].first_seq)
         return True
 
     def _drop(self, why: str) -> bool:
@@ -350,7 +323,7 @@ class Buffer:
                 cursor.skip(second, "evicted")
             self._persist()
             self.log.drop_oldest()
-        self._tell(why, upto=second)
+        self._report(why, upto=second)
         return True
 
     def _fits(self, ahead: int = 0) -> bool:
@@ -359,11 +332,11 @@ class Buffer:
 
     def _reserve(self) -> int:
         # A thinned segment is there beside the ones that it replaces, for a moment.
-        return self._segment_size if self._on_full == "thin" else 0
+        return self.limits.sealed_at if self.limits.on_full == "thin" else 0
 
     def _is_above_floor(self) -> bool:
         free, volume = self._fs.free(self._dir)
-        return free >= self._min_free(volume)
+        return free >= self.limits.min_free(volume)
 
 
 def thinnable(

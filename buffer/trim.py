@@ -139,7 +139,7 @@ def carry_out(
 
 def _by_itself(data_dir: str, before: int) -> bool:
     try:
-        buffer = Buffer(data_dir, None)
+        buffer = Buffer(data_dir, destinations=None)
     except BufferInUse:  # an agent has just started
         return False
     try:

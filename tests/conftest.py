@@ -29,9 +29,15 @@ MARKED = ("integration", "fault", "load")  # a test is marked as its folder is n
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        part = item.path.relative_to(FOLDER).parts[0]
+        part = _folder(item)
         if part in MARKED:
             item.add_marker(part)
+    # The order is random (pytest-randomly), but the unit tests come last: they are short, and fill up the end of a run.
+    items.sort(key=lambda item: _folder(item) not in MARKED)
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(FOLDER).parts[0]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of the time that a test is given

@@ -1,4 +1,4 @@
-"""Write the shells' completion scripts from the parser: `python -m tools.completions`.
+"""Write the shells' completion scripts from the registry of commands: `python -m tools.completions`.
 
 shtab makes them here, at development time; what it made is part of the package, and `limpet completion`
 prints it. A test fails when they are stale.
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import shtab
 
-from agent.cli import parser
+from agent.cli import registry
+from agent.cli.completion import SHELLS
 
 FOLDER = Path(__file__).resolve().parents[1] / "agent" / "completions"
 COMPLETE = {"FILE": shtab.FILE, "FOLDER": shtab.DIRECTORY}
@@ -25,7 +26,7 @@ def path(shell: str) -> Path:
 
 def render(shell: str) -> str:
     """Return a shell's script, as it should be."""
-    top = parser.build()
+    top = registry.build()
     for action in actions(top):
         if isinstance(action.metavar, str) and action.metavar in COMPLETE:
             action.complete = COMPLETE[action.metavar]  # type: ignore[attr-defined]
@@ -49,5 +50,5 @@ def commands(of: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
 
 
 if __name__ == "__main__":
-    for shell in parser.SHELLS:
+    for shell in SHELLS:
         path(shell).write_text(render(shell), encoding="utf-8")

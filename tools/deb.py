@@ -30,7 +30,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 import agent
-from agent.cli import parser as cli
+from agent.cli.completion import SHELLS
 from buffer.errors import LimpetError
 from tools import manpages, sbom
 from tools.debian_copyright import copyright_file
@@ -184,7 +184,7 @@ def system_files(stage: Path, version: str, epoch: int) -> None:
         "bash": "usr/share/bash-completion/completions/limpet",
         "zsh": "usr/share/zsh/vendor-completions/_limpet",
     }
-    for shell in set(cli.SHELLS) & set(completions):
+    for shell in set(SHELLS) & set(completions):
         source = ROOT / "agent" / "completions" / f"limpet.{shell}"
         write(stage / completions[shell], source.read_text(encoding="utf-8"))
     packed(stage / DOC / "changelog.gz", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))

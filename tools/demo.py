@@ -1,8 +1,12 @@
 """`make run`: a real Prometheus, the agent, and one screen that shows samples arrive.
 
-Starts a Prometheus (of the PATH, else Debian's package; where none can be had, the receiver of the tests, and
-says so) on a free loopback port, and the agent with its buffer in var/limpet. Shows the backlog as the agent's
-own command tells it, and what the other end has, as the other end tells it. All state is below ./var.
+Starts a Prometheus (of the PATH, else Debian's package) on a free loopback port, and the agent with its buffer in
+var/limpet. Shows the backlog as the agent's own command reports it, and what the other end has, as the other end
+reports it: what was delivered since the start is what has arrived since then, but for the markers of series that
+ended, which Prometheus does not count. All state is below ./var.
+
+It needs the run-time dependencies alone. Where no Prometheus can be had, it says so, sets up what the tests need, and
+starts their receiver instead.
 
 Ends with Ctrl-C, SIGTERM or `--for SECONDS`, and ends what it started: the agent first, then Prometheus; they
 get SIGTERM from the kernel if this process is killed. Exit status 1 when the agent or Prometheus died, or when no
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import yaml
 from rich.console import Console, Group
@@ -30,17 +35,19 @@ from rich.table import Table
 from rich.text import Text
 
 from agent import __version__
+from buffer.model import Labels
 from tests.support.prometheus import CONFIG, Prometheus
-from tests.support.receiver import Receiver
 from tests.support.server import ServerFailed, tied
-from tests.support.wire import Labels
 from tools.servers import ServerError, ensure, find
+
+if TYPE_CHECKING:
+    from tests.support.receiver import Receiver
 
 VAR = Path("var")
 DATA = VAR / "limpet"
 SETTINGS = VAR / "limpet.yaml"
 AGENT_LOG = VAR / "limpet.log"
-LIMPET = Path(sys.executable).with_name("limpet")
+LIMPET = [sys.executable, "-m", "agent"]
 FIRST_SAMPLE_WITHIN_S = 60.0
 AGENT_STOPS_WITHIN_S = 10.0
 REFRESH_S = 2.0
@@ -58,10 +65,10 @@ class Ended(Exception):
 
 
 class Arrived(NamedTuple):
-    """What the other end has: counts, the newest timestamp, and the newest values of this host in percent."""
+    """What the other end has: samples by host, series, the newest timestamp, and this host's newest values in percent."""
 
+    samples: Mapping[str, int] = {}
     series: int = 0
-    samples: int = 0
     newest_ms: int = 0
     values: Mapping[str, float] = {}
 
@@ -73,8 +80,8 @@ class Sink(Protocol):
     push_url: str
     see: str
 
-    def look(self) -> Arrived:
-        """Ask what has arrived since the start."""
+    def look(self, since: float) -> Arrived:
+        """Return what has arrived that is not older than `since`, a Unix time."""
 
     def check(self) -> None:
         """Raise Ended when it is gone."""
@@ -89,9 +96,17 @@ class PrometheusSink:
         self.see = f"{server.url}/consoles/limpet.html"
         self._server = server
 
-    def look(self) -> Arrived:
-        """Return what it counts of itself, and values by instant queries at this moment."""
+    def look(self, since: float) -> Arrived:
+        """Return what instant queries at this moment find."""
         ask = self._server.query
+        # The recording rules' own series are of the host too; a colon is in all their names.
+        pushed = '{hostname!="",__name__!~".*:.*|ALERTS.*"}'
+        now = time.time()
+        span = max(1, int((now - since) * 1000) + 1)
+        try:
+            counts = ask(f"sum by (hostname) (count_over_time({pushed}[{span}ms]))", at=now)
+        except ServerFailed:  # before 2.54 it cannot count over several names at once
+            counts = {}
         newest = ask("max(timestamp(memory_usage_percent))")  # of all collectors that run at the full pace
         values = {
             title: found[()]
@@ -99,8 +114,8 @@ class PrometheusSink:
             if (found := ask(f"max({_selector(metric, labels)})"))
         }
         return Arrived(
-            int(ask('count({hostname!=""})').get((), 0)),
-            int(self._server.own("prometheus_tsdb_head_samples_appended_total")),
+            {dict(labels)["hostname"]: int(count) for labels, count in counts.items()},
+            int(ask(f"count({pushed})").get((), 0)),
             int(newest.get((), 0.0) * 1000),
             values,
         )
@@ -120,13 +135,14 @@ class ReceiverSink:
         self.see = "only here: the receiver keeps nothing"
         self._receiver = receiver
 
-    def look(self) -> Arrived:
-        """Return what the receiver has counted."""
+    def look(self, since: float) -> Arrived:
+        """Return what the receiver has counted, all of it since the start and from one host."""
         latest = dict(self._receiver.latest)
+        host = next((dict(labels)["hostname"] for labels in latest), "")
         values = {title: _newest(latest, metric, labels) for title, (metric, labels) in HOST_VALUES.items()}
         return Arrived(
+            {host: self._receiver.samples},
             len(latest),
-            self._receiver.samples,
             max((at for at, _ in latest.values()), default=0),
             {title: value for title, value in values.items() if value is not None},
         )
@@ -147,6 +163,17 @@ def _newest(
     return max((value for key, (_, value) in latest.items() if wanted <= dict(key).items()), default=None)
 
 
+def _receiver() -> Receiver:
+    try:
+        from tests.support.receiver import Receiver
+    except (
+        ImportError
+    ):  # it needs more than the run-time dependencies: begin again in the environment of the tests
+        subprocess.run(["make", "--silent", ".venv/.ready"], check=True)
+        os.execv(".venv/bin/python", [".venv/bin/python", "-m", "tools.demo", *sys.argv[1:]])  # noqa: S606
+    return Receiver(keep=0)
+
+
 @contextmanager
 def sink() -> Iterator[Sink]:
     """Start the best receiver to be had."""
@@ -155,10 +182,13 @@ def sink() -> Iterator[Sink]:
         program = find("prometheus") or ensure("prometheus").path
     except ServerError as error:
         print(error, file=sys.stderr)
-        with Receiver(keep=0) as receiver:
+        with _receiver() as receiver:
             yield ReceiverSink(receiver)
         return
-    flags = tuple(f"--web.console.{what}={CONFIG.parent / 'consoles'}" for what in ("templates", "libraries"))
+    flags = (
+        *(f"--web.console.{what}={CONFIG.parent / 'consoles'}" for what in ("templates", "libraries")),
+        "--enable-feature=promql-delayed-name-removal",
+    )
     server = Prometheus(program, folder, config=CONFIG, flags=flags)
     server.log.unlink(missing_ok=True)
     try:
@@ -186,7 +216,7 @@ def agent(push_url: str) -> Iterator[subprocess.Popen[bytes]]:
     SETTINGS.write_text("# Written by `make run`.\n" + yaml.safe_dump(settings, sort_keys=False))
     with AGENT_LOG.open("wb") as log:
         process = subprocess.Popen(
-            tied([str(LIMPET), "run", "--config", str(SETTINGS)]),
+            tied([*LIMPET, "run", "--config", str(SETTINGS)]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -208,7 +238,7 @@ def agent(push_url: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def backlog() -> dict[str, Any] | None:
     """Return what `limpet buffer status --json` says; None while there is no buffer yet."""
-    command = [str(LIMPET), "buffer", "status", "--json", "--data-dir", str(DATA)]
+    command = [*LIMPET, "buffer", "status", "--json", "--data-dir", str(DATA)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except subprocess.SubprocessError:
@@ -217,7 +247,23 @@ def backlog() -> dict[str, Any] | None:
     return status
 
 
-def rows(there: Sink, status: dict[str, Any] | None, arrived: Arrived) -> list[tuple[str, str]]:
+class Start(NamedTuple):
+    """Where the counts of this run begin: what had been delivered before, and the oldest sample still to be sent."""
+
+    delivered: int
+    oldest: float
+
+    @classmethod
+    def of(cls, status: dict[str, Any] | None) -> Start:
+        """Return where they begin in a buffer of this status, before the agent starts."""
+        if not status or not status["destinations"] or not status["newest_timestamp_ms"]:
+            return cls(0, time.time() - 60)  # the first tick's time is on the grid: a little before the start
+        to = status["destinations"][0]
+        oldest = to["oldest_pending_timestamp_ms"] or status["newest_timestamp_ms"] + 1
+        return cls(to["ledger"]["delivered"], oldest / 1000)
+
+
+def rows(there: Sink, status: dict[str, Any] | None, arrived: Arrived, start: Start) -> list[tuple[str, str]]:
     """Return what is shown, line by line: a title and a text."""
     shown = []
     if status is None or not status["destinations"]:
@@ -230,7 +276,10 @@ def rows(there: Sink, status: dict[str, Any] | None, arrived: Arrived) -> list[t
         shown += [
             ("buffer", f"{status['samples']:,} samples, {status['bytes']:,} bytes in {DATA}"),
             ("backlog", f"{to['pending_samples']:,} samples to send, {to['lag_seconds']:.0f} s behind"),
-            ("delivered", f"{ledger['delivered']:,} of {ledger['appended']:,} samples, {dropped:,} dropped"),
+            (
+                "delivered",
+                f"{ledger['delivered'] - start.delivered:,} samples since the start, {dropped:,} dropped",
+            ),
             ("sender", state),
         ]
     if arrived.newest_ms:
@@ -238,7 +287,8 @@ def rows(there: Sink, status: dict[str, Any] | None, arrived: Arrived) -> list[t
         shown += [
             (
                 "arrived",
-                f"{arrived.samples:,} samples of {arrived.series:,} series since the start, the newest {age:.0f} s old",
+                "".join(f"{samples:,} samples of {host}, " for host, samples in arrived.samples.items())
+                + f"{arrived.series:,} series, the newest {age:.0f} s old",
             ),
             ("this host", ", ".join(f"{title} {value:.1f} %" for title, value in arrived.values.items())),
         ]
@@ -263,13 +313,13 @@ def screen(lines: list[tuple[str, str]]) -> Group:
         table,
         Text(),
         Text(
-            "Ctrl-C ends it all. Elsewhere: .venv/bin/limpet buffer status --watch --data-dir var/limpet",
+            "Ctrl-C ends it all. Elsewhere: .venv-run/bin/python -m agent buffer status --watch --data-dir var/limpet",
             style="dim",
         ),
     )
 
 
-def watch(there: Sink, process: subprocess.Popen[bytes], seconds: float | None) -> None:
+def watch(there: Sink, process: subprocess.Popen[bytes], counted: Start, seconds: float | None) -> None:
     """Show what happens until `seconds` are over. Raises Ended when it cannot go on."""
     console = Console()
     start, start_ms = time.monotonic(), time.time() * 1000
@@ -281,10 +331,10 @@ def watch(there: Sink, process: subprocess.Popen[bytes], seconds: float | None) 
             if process.poll() is not None:
                 tail = "\n".join(AGENT_LOG.read_text(errors="replace").splitlines()[-20:])
                 raise Ended(f"The agent ended (status {process.returncode}). The end of {AGENT_LOG}:\n{tail}")
-            arrived = there.look()
+            arrived = there.look(counted.oldest)
             elapsed = time.monotonic() - start
             last = seconds is not None and elapsed >= seconds
-            lines = rows(there, backlog(), arrived)
+            lines = rows(there, backlog(), arrived, counted)
             if live:
                 live.update(screen(lines), refresh=True)
             elif last or elapsed - shown_at >= PLAIN_EVERY_S:
@@ -323,9 +373,10 @@ def main() -> int:
     try:
         with ExitStack() as stack:
             there = stack.enter_context(sink())
+            counted = Start.of(backlog())
             process = stack.enter_context(agent(there.push_url))
             stack.callback(_let_finish)  # the first to be called: what was started ends in good order
-            watch(there, process, options.seconds)
+            watch(there, process, counted, options.seconds)
     except Ended as ended:
         print(ended, file=sys.stderr)
         return 1

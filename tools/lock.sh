@@ -1,19 +1,22 @@
 #!/bin/sh
 # Write requirements/run.txt, dev.txt and build.txt: every package pinned, every file hashed, one lock for
 # Python 3.11 and later. No registry is named in them: whatever index pip is set up with serves them.
+# A version that is locked already stays, unless --upgrade follows the name of the Python.
 # The resolver lives in an environment of its own, which is never part of the project's.
 set -eu
 
-python=${1:-python3}
+python=$1
+shift
 if [ ! -x .cache/lock/bin/uv ]; then
     "$python" -m venv .cache/lock
     .cache/lock/bin/pip install --quiet --disable-pip-version-check uv
 fi
 
+upgrade=$*
 lock() {
     out=$1
     shift
-    .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+    .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $upgrade \
         --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
         --output-file "$out" "$@"
 }

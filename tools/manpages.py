@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import agent
-from agent.cli import parser
+from agent.cli import registry
 from tools.completions import commands
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ def pages(epoch: int, version: str = agent.__version__) -> dict[str, str]:
 
 def command_page() -> str:
     """Return the body of limpet(1)."""
-    top, *below = commands(parser.build())
+    top, *below = commands(registry.build())
     name = (top.description or "").rstrip(".")
     lines = [".SH NAME", f"limpet \\- {text(name[:1].lower() + name[1:])}"]
     lines += [".SH SYNOPSIS", r"\fBlimpet\fR \fICOMMAND\fR [\fIOPTION\fR ...]", ".SH COMMANDS"]
@@ -50,7 +50,7 @@ def command_page() -> str:
         lines += [".PP", text(one.description or "")]
         for action in one._actions:  # noqa: SLF001  argparse has no public list of them
             lines += _option(one, action)
-    lines += [".SH EXIT STATUS", text(parser.STATUS.removeprefix("Exit status: "))]
+    lines += [".SH EXIT STATUS", text(registry.STATUS.removeprefix("Exit status: "))]
     lines += [".SH FILES", ".TP", r".I /etc/limpet/limpet.yaml", "The configuration of the service."]
     lines += [".TP", r".I /var/lib/limpet", "The buffer, unless the configuration says otherwise."]
     lines += [".SH SEE ALSO", r"\fBlimpet.yaml\fR(5), and the files in \fI/usr/share/doc/limpet\fR"]

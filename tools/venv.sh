@@ -1,6 +1,10 @@
 #!/bin/sh
-# Make .venv what pyproject.toml and requirements/dev.txt say, with the newest Python of 3.11 or later that works.
+# Make an environment: venv.sh FOLDER LOCK [what pip is to install on top of the lock, without its dependencies]
+# It has the newest Python of 3.11 or later that works, and exactly what LOCK pins.
 set -eu
+
+folder=$1 lock=$2
+shift 2
 
 say() { echo "venv: $*" >&2; }
 
@@ -15,7 +19,7 @@ find_python() {
     return 1
 }
 
-if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
     if ! python=$(find_python 'import ensurepip, venv'); then
         if ! find_python 'pass' >/dev/null && [ -z "$(command -v apt-get)" ]; then
             say "no working Python of 3.11 or later is on the PATH: install one and try again"
@@ -34,13 +38,14 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
             exit 1
         fi
     fi
-    say "making .venv with $("$python" --version)"
-    rm -rf .venv
-    "$python" -m venv .venv
+    say "making $folder with $("$python" --version)"
+    rm -rf "$folder"
+    "$python" -m venv "$folder"
 fi
 
-say "installing the locked packages"
-pip() { .venv/bin/python -m pip --quiet --disable-pip-version-check "$@"; }
-# The lock has everything: pip is not to resolve (it would look for a newer release of what an extra names).
-pip install --no-deps --require-hashes -r requirements/dev.txt
-pip install --no-deps --no-build-isolation --editable .
+say "installing $lock"
+# Errors only (-qq). The lock has everything: pip is not to resolve (it would look for a newer release of what an
+# extra names). What is imported is compiled at its first import.
+pip() { "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-compile "$@"; }
+pip --require-hashes -r "$lock"
+[ $# = 0 ] || pip "$@"

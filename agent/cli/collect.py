@@ -9,93 +9,73 @@ from __future__ import annotations
 
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
+from agent.cli import arguments as common
 from agent.cli import output
-from agent.collect import mask
-from agent.collect.plans import LOOKUP, plans
-from agent.collect.series import Collected, host_labels
-from agent.config import Config, load_file
-from agent.system.log import Silent
 from agent.text import human
 from agent.text.exposition import Reading, documents, exposition
-from agent.workers import Done, Job, Workers
+
+if TYPE_CHECKING:
+    from agent.ops.collect import Collectors, Group
 
 ONCE_SECONDS, WATCH_SECONDS = 1.0, 2.0
 
 
-class Group(NamedTuple):
-    """What one collector had to say: its series and values, or why there are none."""
-
-    name: str
-    readings: list[Reading]
-    problem: str | None = None
-    unread: tuple[str, ...] = ()
-    """What the collector could not read, each with the reason."""
-
-
-class Collectors:
-    """The enabled collectors of a configuration, run one after another."""
-
-    def __init__(self, config: Config) -> None:
-        self.host = host_labels(config)
-        masked, self.note = mask.look(config.data_dir, config.mask)
-        self._plans = {plan.name: plan for plan in plans(config, self.host, Silent(), masked)}
-        waits = [plan.timeout - LOOKUP * plan.apart for plan in self._plans.values()]
-        self._patience = max(waits, default=1.0)
-        self._workers: Workers[Collected] = Workers(self._patience)
-        self._hung: set[str] = set()
-
-    def read(self) -> list[Group]:
-        """Run them all but those that still hang."""
-        self._hung -= {done.key for done in self._workers.ended()}
-        now = time.monotonic()
-        jobs = [Job(n, partial(plan.run, now)) for n, plan in self._plans.items() if n not in self._hung]
-        done = {one.key: one for one in self._workers.run(jobs)}
-        self._hung = {name for name in self._plans if name not in done}
-        return [self._group(name, done.get(name)) for name in self._plans]
-
-    def close(self) -> None:
-        """End the threads that run collectors, but for those that hang."""
-        self._workers.close()
-
-    def _group(self, name: str, done: Done[Collected] | None) -> Group:
-        if done is None:
-            return Group(name, [], f"it takes longer than {self._patience:g} s, and was left behind")
-        if done.result is None:
-            return Group(name, [], f"it cannot be read: {done.error}")
-        plan = self._plans[name]
-        return Group(name, list(zip(*done.result, strict=True)), plan.problem(), plan.unread())
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Runs every enabled collector twice, one second apart, because rates need two readings, and shows "
+        "the second. No buffer is opened and nothing is sent."
+    )
+    common.config(parser, more="; default: every collector, with its defaults")
+    parser.add_argument("--watch", action="store_true", help="show every further reading too, until Ctrl-C")
+    parser.add_argument(
+        "--interval",
+        metavar="DURATION",
+        type=common.duration,
+        help="time between two readings, such as 500ms or 5s; default: 1s, with --watch 2s",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--format",
+        choices=("table", "prometheus", "json"),
+        help="a table for people (default), Prometheus's text format 0.0.4, or a JSON array",
+    )
+    common.json(form, "the same as --format json; with --watch one array a line")
 
 
-def collect(file: str | None, form: str, *, watch: bool, interval: float | None) -> int:
-    """Show the readings as `form` (table, prometheus, json); once, or until Ctrl-C. Raises ConfigErrors."""
-    config = load_file(file).config if file else Config()
+def run(args: Namespace) -> int:
+    """Show the readings; once, or until Ctrl-C. Raises ConfigErrors."""
+    from agent.config import Config, load_file
+    from agent.ops.collect import Collectors
+
+    config = load_file(args.config).config if args.config else Config()
     with closing(Collectors(config)) as collectors:
         if collectors.note:
             print(f"mask: {collectors.note}", file=sys.stderr)
-        return _show(collectors, form, watch=watch, interval=interval)
+        collectors.read()  # what rates are computed from
+        return _show(collectors, args)
 
 
-def _show(collectors: Collectors, form: str, *, watch: bool, interval: float | None) -> int:
-    pause = interval or (WATCH_SECONDS if watch else ONCE_SECONDS)
-    collectors.read()  # what rates are computed from
-    if form == "table":
-        from agent.cli import show
-
-        host = collectors.host
-        if watch:
-            show.live(lambda width, height: show.readings_live(collectors.read(), host, width, height), pause)
-        return _each(collectors, pause, 1, lambda groups: show.text(show.readings(groups, host)))
-    rounds = sys.maxsize if watch else 1
-    if form == "prometheus":
+def _show(collectors: Collectors, args: Namespace) -> int:
+    pause = args.interval or (WATCH_SECONDS if args.watch else ONCE_SECONDS)
+    rounds = sys.maxsize if args.watch else 1
+    if args.json or args.format == "json":
+        return _each(collectors, pause, rounds, lambda groups: _json(groups, one_line=args.watch))
+    if args.format == "prometheus":
         if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: so says the format
+            sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the format requires it
         return _each(collectors, pause, rounds, lambda groups: exposition(_readings(groups)))
-    return _each(collectors, pause, rounds, partial(_json, one_line=watch))
+    from agent.cli import show
+
+    host = collectors.host
+    if args.watch:
+        show.live(lambda width, height: show.readings_live(collectors.read(), host, width, height), pause)
+    return _each(collectors, pause, 1, lambda groups: show.text(show.readings(groups, host)))
 
 
 def _json(groups: list[Group], *, one_line: bool) -> str:
@@ -103,17 +83,16 @@ def _json(groups: list[Group], *, one_line: bool) -> str:
 
 
 def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[list[Group]], str]) -> int:
-    problems: list[Group] = []
+    groups: list[Group] = []
     for _ in range(rounds):
         time.sleep(pause)
         groups = collectors.read()
         output.write(render(groups))
-        problems = [group for group in groups if group.problem]
         for group in groups:
-            for told in (group.problem, *group.unread):
-                if told:
-                    print(f"{group.name}: {human.plain(told)}", file=sys.stderr)
-    return 1 if problems else 0
+            for text in (group.problem, *group.unread):
+                if text:
+                    print(f"{group.name}: {human.plain(text)}", file=sys.stderr)
+    return 1 if any(group.problem for group in groups) else 0
 
 
 def _readings(groups: list[Group]) -> Iterator[Reading]:

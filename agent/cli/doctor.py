@@ -1,34 +1,58 @@
-"""`limpet doctor`: walks the way of a sample, destination by destination and then this host, and says what to do.
+"""`limpet doctor`: follows the way of a sample, destination by destination, then checks this host, and says what to do.
 
-Changes nothing on disk, and works beside a running agent. All that it sends is one empty write for each
+Changes nothing on disk, and works while the agent runs. All that it sends is one empty write for each
 destination. Exit status: 0 all is fine, 1 something needs doing.
 """
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
+
+from agent.cli import arguments as common
 from agent.cli import output
-from agent.config import load_file
-from agent.http.secrets import secrets
-from agent.ops.doctor import destination, host
-from agent.ops.doctor.step import Step, needing
+
+STEP_SECONDS = 10.0
 
 
-def doctor(file: str, timeout: float, *, as_json: bool) -> int:
-    """Show every step; `timeout` in seconds is for each of them. Raises ConfigErrors."""
-    config, warnings = load_file(file)
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Tries every step on the way to each destination, with an empty write at its end, then checks this "
+        "host. Nothing is changed on disk, and the agent may run meanwhile. Exit status 1 where something "
+        "needs doing."
+    )
+    common.config(parser, required=True)
+    parser.add_argument(
+        "--timeout",
+        metavar="DURATION",
+        type=common.duration,
+        default=STEP_SECONDS,
+        help="the longest that a single step may take (default 10s)",
+    )
+    common.json(parser)
+
+
+def run(args: Namespace) -> int:
+    """Show every step as it is done. Raises ConfigErrors."""
+    from agent.config import load_file
+    from agent.http.secrets import secrets
+    from agent.ops.doctor import destination, host
+    from agent.ops.doctor.step import Step, needing
+
+    config, warnings = load_file(args.config)
     known = {secret for to in config.remote_write for secret in secrets(to)}
-    parts = [destination.walk(to, timeout) for to in config.remote_write]
-    parts.append(host.look(config, warnings, known, timeout))
+    parts = [destination.walk(to, args.timeout) for to in config.remote_write]
+    parts.append(host.look(config, warnings, known, args.timeout))
     steps: list[Step] = []
     for part in parts:
         found = list(part)
         steps += found
-        if not as_json:
+        if not args.json:
             from agent.cli import show, show_doctor
 
             output.write(show.text(show_doctor.part(found)))
     count = needing(steps)
-    if as_json:
+    if args.json:
         output.write_json([step._asdict() for step in steps])
     elif count:
         output.write(f"{count} {'thing needs' if count == 1 else 'things need'} doing.\n")

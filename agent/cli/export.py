@@ -10,37 +10,43 @@ import os
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING
 
-from agent.cli import backlog, output
+from agent.cli import arguments as common
+from agent.cli import output
 from agent.cli.progress import Bar
-from agent.cli.when import parse_time
-from agent.ops import export as formats
-from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
-from agent.ops.replay.source import Log
-from agent.ops.selector import parse
 from agent.text import human
 from buffer.errors import LimpetError
 from buffer.model import Tick
 
+if TYPE_CHECKING:
+    from agent.ops.replay.selection import Selection
+    from agent.ops.replay.source import Log
+
 _PIECE = 1 << 18
 
 
-class Options(NamedTuple):
-    """What was typed."""
-
-    data_dir: str | None
-    config: str | None
-    form: str
-    since: str | None
-    until: str | None
-    selector: str | None
-    output: str
-    force: bool
-    as_json: bool
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = "Writes samples as text, delivered or not. The buffer stays as it is."
+    common.buffer(parser)
+    parser.add_argument(
+        "--format",
+        choices=("jsonl", "openmetrics", "csv"),
+        default="jsonl",
+        help="JSON lines (default), which `limpet buffer replay` reads; OpenMetrics, which promtool makes "
+        "blocks of; or CSV",
+    )
+    common.selection(parser)
+    parser.add_argument(
+        "--output", metavar="FILE", default="-", help="the file to write; default: -, standard output"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    common.json(parser, "print what was written as JSON; needs --output")
 
 
 class _Count:
@@ -58,29 +64,30 @@ class _Count:
         self.newest_ms = at if self.newest_ms is None else max(at, self.newest_ms)
 
 
-def export(options: Options) -> int:
+def run(args: Namespace) -> int:
     """Write what is selected. Raises LimpetError."""
-    to_stdout = options.output == "-"
-    if to_stdout and options.as_json:
+    from agent.ops.replay.selection import Selection
+    from agent.ops.replay.source import Log
+    from agent.ops.selector import parse
+
+    if args.output == "-" and args.json:
         raise LimpetError("--json", "the samples go to standard output", "Add --output FILE.")
-    now = time.time()
-    since = FIRST_MS if options.since is None else parse_time("--since", options.since, now)
-    until = LAST_MS if options.until is None else parse_time("--until", options.until, now)
-    selector = None if options.selector is None else parse(options.selector)
-    place = backlog.where(options.data_dir, options.config)
-    with backlog.readable(place.data_dir):
-        log = Log(place.data_dir, since, until)
-    selection, count = Selection(since, until, selector), _Count()
-    with _target(options) as write, Bar(log.total) as bar:
-        ticks = _ticks(place.data_dir, log, selection, count, bar)
-        for text in _pieces(_text(options, ticks)):
+    since_ms, until_ms = common.span(args, time.time())
+    selector = None if args.selector is None else parse(args.selector)
+    data_dir = common.place(args).data_dir
+    with common.readable(data_dir):
+        log = Log(data_dir, since_ms, until_ms)
+    selection, count = Selection(since_ms, until_ms, selector), _Count()
+    with _target(args.output, force=args.force) as write, Bar(log.total) as bar:
+        ticks = _ticks(data_dir, log, selection, count, bar)
+        for text in _pieces(_text(args, ticks)):
             count.bytes += write(text)
-    _told(options, count, log.damaged)
+    _report(args, count, log.damaged)
     return 0 if count.samples else 1
 
 
 def _ticks(data_dir: str, log: Log, selection: Selection, count: _Count, bar: Bar) -> Iterator[Tick]:
-    with backlog.readable(data_dir):
+    with common.readable(data_dir):
         for number, piece in enumerate(log.pieces(0)):
             for tick in selection.of(piece.ticks):
                 count.see(tick)
@@ -89,18 +96,22 @@ def _ticks(data_dir: str, log: Log, selection: Selection, count: _Count, bar: Ba
                 bar.update(piece.done, f"{human.count(count.samples)} samples")
 
 
-def _text(options: Options, ticks: Iterator[Tick]) -> Iterator[str]:
-    if options.form == "jsonl":
-        return formats.json_lines(ticks)
-    if options.form == "csv":
-        return formats.csv(ticks)
-    return _openmetrics(options, ticks)
+def _text(args: Namespace, ticks: Iterator[Tick]) -> Iterator[str]:
+    from agent.ops import export
+
+    if args.format == "jsonl":
+        return export.json_lines(ticks)
+    if args.format == "csv":
+        return export.csv(ticks)
+    return _openmetrics(args.output, ticks)
 
 
-def _openmetrics(options: Options, ticks: Iterator[Tick]) -> Iterator[str]:
-    folder = None if options.output == "-" else os.path.dirname(os.path.abspath(options.output))
+def _openmetrics(output_file: str, ticks: Iterator[Tick]) -> Iterator[str]:
+    from agent.ops.export import openmetrics
+
+    folder = None if output_file == "-" else os.path.dirname(os.path.abspath(output_file))
     with _storing(folder or tempfile.gettempdir()), tempfile.TemporaryFile(dir=folder) as scratch:
-        yield from formats.openmetrics(ticks, scratch)
+        yield from openmetrics(ticks, scratch)
 
 
 def _pieces(texts: Iterator[str]) -> Iterator[str]:
@@ -117,14 +128,13 @@ def _pieces(texts: Iterator[str]) -> Iterator[str]:
 
 
 @contextmanager
-def _target(options: Options) -> Iterator[Callable[[str], int]]:
-    if options.output == "-":
+def _target(path: str, *, force: bool) -> Iterator[Callable[[str], int]]:
+    if path == "-":
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # whatever the locale: so say the formats
         yield _to_stdout
         return
-    path = options.output
-    if not options.force and os.path.lexists(path):
+    if not force and os.path.lexists(path):
         raise _exists(path)
     temporary = f"{path}.{os.getpid()}.tmp"
     with _storing(path):
@@ -134,7 +144,7 @@ def _target(options: Options) -> Iterator[Callable[[str], int]]:
             yield lambda text: _store(file, path, text)
             file.flush()
             os.fsync(file.fileno())
-        if not options.force and os.path.lexists(path):
+        if not force and os.path.lexists(path):
             raise _exists(path)
         with _storing(path):
             os.replace(temporary, path)
@@ -168,15 +178,15 @@ def _storing(where: str) -> Iterator[None]:
         raise LimpetError(where, f"it cannot be written: {reason}", do) from None
 
 
-def _told(options: Options, count: _Count, damaged: int) -> None:
+def _report(args: Namespace, count: _Count, damaged: int) -> None:
     if damaged:
         text = f"{damaged} stretches of damage were passed over; `limpet buffer verify` says what is missing"
         print(text, file=sys.stderr)
-    if options.as_json:
+    if args.json:
         output.write_json(
             {
-                "output": options.output,
-                "format": options.form,
+                "output": args.output,
+                "format": args.format,
                 "samples": count.samples,
                 "bytes": count.bytes,
                 "oldest_timestamp_ms": count.oldest_ms,
@@ -184,8 +194,8 @@ def _told(options: Options, count: _Count, damaged: int) -> None:
                 "damaged": damaged,
             }
         )
-    elif options.output != "-":
+    elif args.output != "-":
         size = human.size(count.bytes)
-        output.write(f"{human.count(count.samples)} samples, {size}, in {human.plain(options.output)}\n")
+        output.write(f"{human.count(count.samples)} samples, {size}, in {human.plain(args.output)}\n")
     elif not count.samples:
         print("nothing is selected", file=sys.stderr)

@@ -8,6 +8,9 @@ from typing import Any
 
 from buffer.errors import LimpetError
 
+INTERRUPTED, PIPE_CLOSED = 130, 141
+"""Exit statuses, as the shell reports them for a program that SIGINT or SIGPIPE ended."""
+
 
 def write(text: str) -> None:
     """Write and flush. Raises BrokenPipeError where nobody reads, LimpetError where it cannot be stored."""
@@ -42,3 +45,11 @@ def json_text(document: Any, *, one_line: bool = False) -> str:
 def write_json(document: Any, *, one_line: bool = False) -> None:
     """Write a JSON document, indented, or on one line."""
     write(json_text(document, one_line=one_line))
+
+
+def agreed(command: str, question: str) -> bool:
+    """Ask at the terminal, and return whether the answer is yes. Raises LimpetError where there is no terminal."""
+    if not sys.stdin.isatty():
+        raise LimpetError(command, "there is no terminal to ask at", "Add --yes if it is meant.")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

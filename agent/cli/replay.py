@@ -9,40 +9,47 @@ from __future__ import annotations
 import os
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from agent import __version__
-from agent.cli import backlog, output
-from agent.cli.progress import Bar
-from agent.config import Config, ConfigErrors, RemoteWrite, load, load_file, public_url
-from agent.ops.replay import state
-from agent.ops.replay.cursor import Ledger
-from agent.ops.replay.run import Ended, Nowhere, Report, Watcher, replay
-from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
-from agent.ops.replay.source import File, Log, Source
-from agent.ops.replay.state import State
-from agent.send.client import Client
+from agent.cli import arguments as common
+from agent.cli import output
 from agent.text import human
 from buffer.errors import LimpetError
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from agent.config import Config, RemoteWrite
+    from agent.ops.replay.cursor import Ledger
+    from agent.ops.replay.run import Report
+    from agent.ops.replay.source import Source
+    from agent.ops.replay.state import State
 
 
-class Options(NamedTuple):
-    """What was typed."""
-
-    to: str
-    data_dir: str | None
-    config: str | None
-    file: str | None
-    since: str | None
-    until: str | None
-    selector: str | None
-    give_up_after: float
-    resume: bool
-    dry_run: bool
-    as_json: bool
+def arguments(parser: ArgumentParser) -> None:
+    """Add the args."""
+    parser.description = (
+        "Sends what the buffer holds, or a file that `limpet buffer export` wrote, to any destination. It only "
+        "reads: cursors and ledgers of the agent stay as they are. Samples that the receiver has already do no "
+        "harm."
+    )
+    parser.add_argument(
+        "--to",
+        metavar="DESTINATION",
+        required=True,
+        help="the name of a remote_write entry of --config, or a URL (https, or this machine)",
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data-dir", metavar="FOLDER", help="the folder that holds the buffer")
+    source.add_argument("--file", metavar="FILE", help="an exported file (JSON lines, may be gzipped)")
+    common.config(parser, more=": it names the buffer, if nothing else does, and the destinations")
+    common.selection(parser)
+    parser.add_argument("--dry-run", action="store_true", help="read and count, but send nothing")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue an unfinished replay of these options"
+    )
+    common.give_up_after(parser)
+    common.json(parser)
 
 
 class _Given(NamedTuple):
@@ -54,26 +61,35 @@ class _Given(NamedTuple):
     fingerprint: str
 
 
-def run(options: Options) -> int:
-    """Replay, and show what became of it. Raises LimpetError where it cannot begin."""
-    config = load_file(options.config).config if options.config else None
-    to = destination(options.to, config)
-    name, open_source = _source(options, config)
-    selector = None
-    if options.selector is not None:
-        from agent.ops.selector import parse
+def run(args: Namespace) -> int:
+    """Replay, and show the outcome. Raises LimpetError where it cannot begin."""
+    from agent import __version__
+    from agent.cli import sending
+    from agent.cli.progress import Bar
+    from agent.config import load_file
+    from agent.ops.replay import state
+    from agent.ops.replay.cursor import Ledger
+    from agent.ops.replay.run import Ended, Nowhere, replay
+    from agent.ops.replay.selection import Selection
+    from agent.ops.selector import parse
+    from agent.send.client import Client
 
-        selector = parse(options.selector)
-    key = state.path(name, to.name, to.url, options.since, options.until, options.selector)
+    config = load_file(args.config).config if args.config else None
+    to = sending.destination(args.to, config)
+    name, open_source = _source(args, config)
+    selector = None if args.selector is None else parse(args.selector)
+    key = state.path(name, to.name, to.url, args.since, args.until, args.selector)
     saved = state.load(key)
-    if options.resume and saved is None:
+    if args.resume and saved is None:
         raise LimpetError(
             "--resume",
             "there is no unfinished replay of this source, to this destination, with this selection",
             "Give the options of the one that was interrupted, or leave --resume out.",
         )
-    if saved is None or not options.resume:
-        since_ms, until_ms = _span(options)
+    if saved is None or not args.resume:
+        since_ms, until_ms = common.span(args, time.time())
+        if since_ms > until_ms:
+            raise LimpetError("--since", "it is after --until", "Exchange the two.")
         start = Ledger()
         given = open_source(since_ms, until_ms, None)
     else:
@@ -82,104 +98,56 @@ def run(options: Options) -> int:
         if given.fingerprint != saved.fingerprint:
             what = "it is not the file that the unfinished replay began with"
             raise LimpetError(name, what, "Leave --resume out to begin with this one.")
-    selection = Selection(since_ms, until_ms, selector)
-    keep = _Keep(
-        None if options.dry_run else key, State(given.end, given.fingerprint, since_ms, until_ms, start)
-    )
-    wire = Nowhere() if options.dry_run else Client(to, __version__)
+    first = state.State(given.end, given.fingerprint, since_ms, until_ms, start)
+    keep = _Keep(None if args.dry_run else key, first)
+    wire = Nowhere() if args.dry_run else Client(to, __version__)
     with Bar(given.source.total) as bar:
-        if saved is not None and not options.resume and not options.dry_run:
-            bar.say(
-                f"begun anew: with --resume, {human.count(saved.ledger.selected)} samples would be done with"
-            )
+        if saved is not None and not args.resume and not args.dry_run:
+            done = human.count(saved.ledger.selected)
+            bar.say(f"begun anew: with --resume, {done} samples would be done with")
         report = replay(
             given.source,
-            selection,
+            Selection(since_ms, until_ms, selector),
             to,
             wire,
-            watcher(bar),
+            sending.watcher(bar),
             start=start,
             save=keep,
-            give_up_after=options.give_up_after,
+            give_up_after=args.give_up_after,
         )
-    if report.ended is Ended.COMPLETE and not options.dry_run:
+    if report.ended is Ended.COMPLETE and not args.dry_run:
         state.remove(key)
-    if options.dry_run:
+    if args.dry_run:
         report = report._replace(ledger=report.ledger._replace(delivered=0))
-    _print(report, name, to, options, resumable=keep.resumable)
-    return exit_status(report)
-
-
-def exit_status(report: Report) -> int:
-    """What the shell is told."""
+    _print(report, name, to, args, resumable=keep.resumable and report.ended is not Ended.COMPLETE)
     if report.ended is Ended.INTERRUPTED:
-        return INTERRUPTED
+        return output.INTERRUPTED
     return 1 if report.ledger.rejected or report.ended is not Ended.COMPLETE else 0
 
 
-def destination(to: str, config: Config | None) -> RemoteWrite:
-    """A destination of the configuration by its name, or a plain URL. Raises LimpetError."""
-    for one in config.remote_write if config else ():
-        if one.name == to:
-            return one
-    if "://" not in to:
-        names = ", ".join(one.name for one in config.remote_write) if config else ""
-        known = (
-            f"the configuration has {names or 'none'}" if config else "there is no --config to look it up in"
-        )
-        raise LimpetError("--to", f"no destination is called {to!r}; {known}", "Give its name, or a URL.")
-    try:
-        return load(output.json_text({"remote_write": [{"url": to}]}), "--to").config.remote_write[0]
-    except ConfigErrors as error:
-        raise LimpetError(
-            "--to",
-            f"{public_url(to)}: {error.problems[0].what}",
-            "Give an https:// URL, or --config and the name of a destination in it: credentials, and plain http "
-            "to another host, are possible only there.",
-        ) from None
+def _print(report: Report, name: str, to: RemoteWrite, args: Namespace, *, resumable: bool) -> None:
+    if args.json:
+        from agent.cli import sending
+        from agent.config import public_url
 
-
-def watcher(bar: Bar) -> Watcher:
-    """Show a replay's progress on a bar."""
-
-    def progress(ledger: Ledger, doing: str) -> None:
-        pace = ledger.delivered / ledger.seconds if ledger.seconds else 0.0
-        told = (
-            f"{human.count(ledger.delivered)} delivered, {human.size(ledger.bytes)}, {human.number(pace)}/s"
-        )
-        refused = f", {human.count(ledger.rejected)} refused" if ledger.rejected else ""
-        bar.update(ledger.done, told + refused + (f"; {doing}" if doing else ""))
-
-    return Watcher(progress, bar.say)
-
-
-def document(report: Report) -> dict[str, Any]:
-    """What `--json` prints of a replay."""
-    ledger = report.ledger._asdict()
-    del ledger["position"], ledger["done"]
-    refusals = [refusal._asdict() for refusal in report.refusals]
-    return {"ended": report.ended.value, "error": report.error, **ledger, "refusals": refusals}
-
-
-def _print(report: Report, name: str, to: RemoteWrite, options: Options, *, resumable: bool) -> None:
-    unfinished = report.ended is not Ended.COMPLETE and resumable
-    if options.as_json:
-        head = {"source": name, "destination": to.name, "url": public_url(to.url), "dry_run": options.dry_run}
-        output.write_json({**head, "resumable": unfinished, **document(report)})
+        head = {"source": name, "destination": to.name, "url": public_url(to.url), "dry_run": args.dry_run}
+        output.write_json({**head, "resumable": resumable, **sending.document(report)})
         return
     from agent.cli import show, show_replay
 
     output.write(show.text(show_replay.replayed(report)))
-    if options.dry_run:
+    if args.dry_run:
         print("Nothing was sent: this is what it would be.", file=sys.stderr)
-    elif unfinished:
-        print("Give the same command with --resume to go on from here.", file=sys.stderr)
+    elif resumable:
+        print("Give the same command with --resume to continue from here.", file=sys.stderr)
 
 
-def _source(options: Options, config: Config | None) -> tuple[str, Callable[[int, int, int | None], _Given]]:
-    """The name of the source, and how it is opened for a span of time."""
-    if options.file is not None:
-        path = os.path.abspath(options.file)
+def _source(args: Namespace, config: Config | None) -> tuple[str, Callable[[int, int, int | None], _Given]]:
+    """Return the name of the source, and what opens it for a span of time."""
+    from agent.ops.replay.source import File, Log
+
+    if args.file is not None:
+        path = os.path.abspath(args.file)
 
         def open_file(since_ms: int, until_ms: int, end: int | None) -> _Given:
             try:
@@ -190,28 +158,17 @@ def _source(options: Options, config: Config | None) -> tuple[str, Callable[[int
             return _Given(path, file, 0, file.fingerprint)
 
         return path, open_file
-    if options.data_dir is None and config is None:
+    if args.data_dir is None and config is None:
         raise LimpetError("replay", "nothing to replay", "Give --data-dir, --config or --file.")
-    data_dir = os.path.abspath(options.data_dir or (config.data_dir if config else ""))
-    backlog.where(data_dir, None)
+    data_dir = os.path.abspath(args.data_dir or (config.data_dir if config else ""))
+    common.check(common.Place(data_dir, None))
 
     def open_log(since_ms: int, until_ms: int, end: int | None) -> _Given:
-        with backlog.readable(data_dir):
+        with common.readable(data_dir):
             log = Log(data_dir, since_ms, until_ms, end)
         return _Given(data_dir, log, log.end, "")
 
     return data_dir, open_log
-
-
-def _span(options: Options) -> tuple[int, int]:
-    from agent.cli.when import parse_time
-
-    now = time.time()
-    since_ms = FIRST_MS if options.since is None else parse_time("--since", options.since, now)
-    until_ms = LAST_MS if options.until is None else parse_time("--until", options.until, now)
-    if since_ms > until_ms:
-        raise LimpetError("--since", "it is after --until", "Exchange the two.")
-    return since_ms, until_ms
 
 
 class _Keep:
@@ -222,15 +179,17 @@ class _Keep:
         self.resumable = file is not None
 
     def __call__(self, ledger: Ledger) -> None:
+        from agent.ops.replay.state import save
+
         if self._file is None:
             return
         try:
-            state.save(self._file, self._first._replace(ledger=ledger))
+            save(self._file, self._first._replace(ledger=ledger))
             self.resumable = True
         except OSError as error:
             if self.resumable:
                 print(
-                    f"{self._file}: it cannot be written, so --resume will not go on here: {error}",
+                    f"{self._file}: it cannot be written, so --resume cannot continue here: {error}",
                     file=sys.stderr,
                 )
             self.resumable = False

@@ -27,7 +27,7 @@ from buffer.model import Labels
 from buffer.thin import STEPS_MS
 
 if TYPE_CHECKING:
-    from agent.cli.collect import Group as Collected
+    from agent.ops.collect import Group as Collected
     from buffer.status import Segment
 
 BUDGET = 0.001  # the share of samples that may be lost
@@ -109,7 +109,7 @@ def _header(found: Mapping[str, Any], now: float) -> Table:
     pid, full = found["writer_pid"], found["time_until_full_seconds"]
     table.add_row("buffer", Text(human.plain(found["data_dir"])))
     table.add_row("size", used)
-    counted = f"{human.count(found['samples'])} in {_plural(found['segments'], 'segment')}"
+    counted = f"{human.count(found['samples'])} in {human.plural(found['segments'], 'segment')}"
     each = f", {found['bytes_per_sample']:.2f} bytes each" if found["samples"] else ""
     table.add_row("samples", counted + each)
     for title in ("oldest", "newest"):
@@ -120,7 +120,7 @@ def _header(found: Mapping[str, Any], now: float) -> Table:
             "full in", "-" if full is None else f"{human.duration(full)}, at the pace of what is there"
         )
     if found["damaged_records"]:
-        table.add_row("damage", Text(_plural(found["damaged_records"], "stretch", "stretches"), DANGER))
+        table.add_row("damage", Text(human.plural(found["damaged_records"], "stretch", "stretches"), DANGER))
     return table
 
 
@@ -205,7 +205,7 @@ def segments(found: Sequence[Segment]) -> RenderableType:
         )
     size = human.size(sum(one.bytes for one in found))
     samples = human.count(sum(one.samples for one in found))
-    return Group(table, Text(f"{_plural(len(found), 'segment')}, {size}, {samples} samples", DIM))
+    return Group(table, Text(f"{human.plural(len(found), 'segment')}, {size}, {samples} samples", DIM))
 
 
 def readings(groups: Sequence[Collected], host: Mapping[str, str]) -> RenderableType:
@@ -245,7 +245,7 @@ def readings_live(
     for row in rows:
         table.add_row(row.title, row.value)
     left_out = [
-        _plural(number, what) for number, what in ((counters, "counter"), (hidden, "metric")) if number
+        human.plural(number, what) for number, what in ((counters, "counter"), (hidden, "metric")) if number
     ]
     note = f"Not shown here: {' and '.join(left_out)}." if left_out else ""
     parts: list[RenderableType] = [_identity(host), Text(), table]
@@ -300,10 +300,6 @@ def _problem(group: Collected) -> list[Text]:
     if group.problem:
         return [Text(human.plain(group.problem), DANGER)]
     return [Text(human.plain("; ".join(group.unread)), WARNING)] if group.unread else []
-
-
-def _plural(count: int, thing: str, things: str = "") -> str:
-    return f"{human.count(count)} {thing if count == 1 else things or thing + 's'}"
 
 
 def plain_table() -> Table:

@@ -65,7 +65,10 @@ def items(found: Sequence[Item]) -> RenderableType:
             Text(human.plain(item.message)),
         )
     samples, size = sum(item.samples for item in found), human.size(sum(item.bytes for item in found))
-    total = Text(f"{_batches(found)}, {human.count(samples)} samples, {size}", DIM)
+    total = Text(
+        f"{human.plural(len(found), 'refused batch', 'refused batches')}, {human.count(samples)} samples, {size}",
+        DIM,
+    )
     return Group(table, total) if found else total
 
 
@@ -98,7 +101,3 @@ def _span(oldest_ms: int | None, newest_ms: int | None) -> str:
     if oldest_ms is None or newest_ms is None:
         return ""
     return f"{human.moment(oldest_ms)} to {human.moment(newest_ms)}"
-
-
-def _batches(found: Sequence[Item]) -> str:
-    return f"{human.count(len(found))} refused batch{'' if len(found) == 1 else 'es'}"

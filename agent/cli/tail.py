@@ -9,13 +9,15 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from itertools import islice
 from typing import Any
 
-from agent.cli import backlog, output
-from agent.ops import jsonl
+from agent.cli import arguments as common
+from agent.cli import output
 from agent.text import human
 from agent.text.exposition import selector
 from buffer import segment
@@ -29,23 +31,37 @@ VALUES_IN_A_LINE = 4
 UNLIMITED = 1 << 30
 
 
-def tail(data_dir: str | None, config: str | None, number: int, form: str, *, follow: bool) -> int:
-    """Print the last `number` ticks as `form` (lines, values, json); with `follow` those to come, too."""
-    place = backlog.where(data_dir, config)
-    fs, folder = RealFs(), f"{place.data_dir}/segments"
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    common.buffer(parser)
+    parser.add_argument(
+        "-n",
+        "--number",
+        metavar="N",
+        type=common.count,
+        default=10,
+        help="how many ticks to show (default 10)",
+    )
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="continue with what is appended, until Ctrl-C"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--values", action="store_true", help="print every sample, one a line")
+    common.json(form, "print one JSON object per tick, one a line")
+
+
+def run(args: Namespace) -> int:
+    """Print the last ticks; with `--follow` those to come, too."""
+    data_dir = common.place(args).data_dir
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
-    render: Callable[[Tick], str] = {
-        "lines": lambda tick: line(tick, room),
-        "values": values,
-        "json": lambda tick: output.json_text(document(tick), one_line=True),
-    }[form]
-    with backlog.readable(place.data_dir):
-        reader, ticks = last(fs, folder, number)
+    render = _json if args.json else values if args.values else partial(line, room=room)
+    with common.readable(data_dir):
+        reader, ticks = last(RealFs(), f"{data_dir}/segments", args.number)
     for tick in ticks:
         output.write(render(tick))
-    while follow:
-        with backlog.readable(place.data_dir):
-            entry = _next(reader)
+    while args.follow:
+        with common.readable(data_dir):
+            entry = following(reader)
         if entry is None:
             time.sleep(POLL_SECONDS)
             continue
@@ -64,7 +80,7 @@ def last(fs: Fs, folder: str, number: int) -> tuple[Reader, Iterable[Tick]]:
         start = _start(fs, folder, records)
         reader = Reader(fs, folder, start)
         ticks: deque[Tick] = deque(maxlen=number)
-        while (entry := _next(reader)) is not None:
+        while (entry := following(reader)) is not None:
             ticks.extend(entry.ticks)
         # A record holds a tick or more, but damage can hide some: then it takes more records.
         if len(ticks) >= number or start == before:
@@ -101,7 +117,8 @@ def _start(fs: Fs, folder: str, records: int) -> int:
     return start
 
 
-def _next(reader: Reader) -> Entry | None:
+def following(reader: Reader) -> Entry | None:
+    """Return what the reader has next; None while nothing is appended, or no log exists yet."""
     try:
         return reader.next()
     except FileNotFoundError:  # no segment was ever written, or the folder is just being replaced
@@ -111,7 +128,7 @@ def _next(reader: Reader) -> Entry | None:
 def line(tick: Tick, room: int) -> str:
     """A tick on one line of at most `room` columns: time, collector, number of series, some values."""
     head = f"{human.moment(tick.at.wall_ms)}  {tick.group:<10} {len(tick.values):>5} series  "
-    host = common(tick.series)
+    host = shared_labels(tick.series)
     shown = islice(zip(tick.series, tick.values, strict=True), VALUES_IN_A_LINE)
     text = head + ", ".join(f"{_named(s, host)} {human.quantity(s.name, v, s.unit)}" for s, v in shown)
     text += " …" if len(tick.values) > VALUES_IN_A_LINE else ""
@@ -129,8 +146,14 @@ def values(tick: Tick) -> str:
     return "".join(f"{human.plain(row)}\n" for row in rows)
 
 
+def _json(tick: Tick) -> str:
+    return output.json_text(document(tick), one_line=True)
+
+
 def document(tick: Tick) -> dict[str, Any]:
-    """A tick as `--json` prints it."""
+    """Return a tick as `--json` prints it."""
+    from agent.ops import jsonl
+
     return {
         "timestamp_ms": tick.at.wall_ms,
         "boot_id": tick.at.boot_id,
@@ -142,8 +165,8 @@ def document(tick: Tick) -> dict[str, Any]:
     }
 
 
-def common(series: Iterable[Series]) -> frozenset[tuple[str, str]]:
-    """The labels that all of several series carry: the host's."""
+def shared_labels(series: Iterable[Series]) -> frozenset[tuple[str, str]]:
+    """Return the labels that all of several series carry: the host's."""
     sets = [frozenset(one.labels) for one in series]
     return frozenset.intersection(*sets) if len(sets) > 1 else frozenset()
 

@@ -7,39 +7,54 @@ from __future__ import annotations
 
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from agent.cli import backlog, output
-from agent.cli.owner import act_as_owner
-from agent.cli.when import parse_time
+from agent.cli import arguments as common
+from agent.cli import output
 from agent.text import human
 from buffer.errors import LimpetError
 from buffer.trim import PATIENCE, Cut, carry_out, plan
 
 
-def trim(
-    data_dir: str | None,
-    config: str | None,
-    *,
-    before: str | None,
-    to_size: int | None,
-    yes: bool,
-    as_json: bool,
-) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Drops whole segments, the oldest first and never the newest. The agent does it if one runs. What a "
+        "destination had not received yet is counted as evicted."
+    )
+    common.buffer(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--before",
+        metavar="TIME",
+        help="segments in which everything is older than this: a date, or 7d (ago)",
+    )
+    which.add_argument(
+        "--to-size",
+        metavar="SIZE",
+        type=common.size,
+        help="as many as it takes to get down to a size such as 64MiB",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    common.json(parser)
+
+
+def run(args: Namespace) -> int:
     """Show what would go, ask, and do it. Raises LimpetError, also where nobody can be asked."""
-    before_ms = None if before is None else parse_time("--before", before, time.time())
-    place = backlog.where(data_dir, config)
-    with backlog.readable(place.data_dir):
-        cut = plan(place.data_dir, before_ms=before_ms, to_size=to_size)
+    before_ms = None if args.before is None else common.parse_time("--before", args.before, time.time())
+    place = common.place(args)
+    with common.readable(place.data_dir):
+        cut = plan(place.data_dir, before_ms=before_ms, to_size=args.to_size)
     if cut is None:
-        _report(None, None, as_json=as_json)
+        _report(None, None, as_json=args.json)
         return 1
-    if not as_json:
+    if not args.json:
         _show(cut, place.data_dir)
-    if not yes and not _agreed(cut):
+    if not args.yes and not output.agreed("trim", f"Drop the oldest {cut.segments} segments for good?"):
         return 1
-    agent = _done_by(place.data_dir, cut, 3 * _sync_interval(config) if config else PATIENCE)
-    _report(cut, agent, as_json=as_json)
+    patience = 3 * place.config.buffer.sync_interval if place.config else PATIENCE
+    _report(cut, _done_by(place.data_dir, cut, patience), as_json=args.json)
     return 0
 
 
@@ -49,7 +64,7 @@ def _done_by(data_dir: str, cut: Cut, patience: float) -> int | None:
             print(f"process {agent} is asked to do it", file=sys.stderr, flush=True)
 
     try:
-        act_as_owner(data_dir)
+        common.act_as_owner(data_dir)
         return carry_out(data_dir, cut.before, patience=max(PATIENCE, patience), waiting=waiting)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -57,26 +72,13 @@ def _done_by(data_dir: str, cut: Cut, patience: float) -> int | None:
         raise LimpetError(data_dir, f"it cannot be trimmed: {reason}", do) from None
 
 
-def _sync_interval(config: str) -> float:
-    from agent.config import load_file
-
-    return load_file(config).config.buffer.sync_interval
-
-
 def _show(cut: Cut, data_dir: str) -> None:
     from agent.cli import show, show_tools
     from buffer.status import segments
 
-    with backlog.readable(data_dir):
+    with common.readable(data_dir):
         size = sum(one.bytes for one in segments(data_dir))
     output.write(show.text(show_tools.cost(cut, size)))
-
-
-def _agreed(cut: Cut) -> bool:
-    if not sys.stdin.isatty():
-        raise LimpetError("trim", "there is no terminal to ask at", "Add --yes if it is meant.")
-    print(f"Drop the oldest {cut.segments} segments for good? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _report(cut: Cut | None, agent: int | None, *, as_json: bool) -> None:

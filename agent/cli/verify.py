@@ -5,9 +5,11 @@ Read-only. Exit status: 0 no damage, 1 damage, whatever else is readable.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from agent.cli import backlog, output
+from agent.cli import arguments as common
+from agent.cli import output
 from agent.cli.progress import Bar
 from agent.text import human
 from buffer import lock
@@ -15,19 +17,30 @@ from buffer.verify import Report
 from buffer.verify import verify as read
 
 
-def verify(data_dir: str | None, config: str | None, *, deep: bool, as_json: bool) -> int:
-    """Check every checksum, with `deep` every body too, and show what was found."""
-    place = backlog.where(data_dir, config)
-    with backlog.readable(place.data_dir), Bar(1000) as bar:
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    common.buffer(parser)
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="decode every record as well: over ten times slower, and finds what was wrong before it was written",
+    )
+    common.json(parser)
+
+
+def run(args: Namespace) -> int:
+    """Check every checksum, with `--deep` every record too, and show the result."""
+    data_dir = common.place(args).data_dir
+    with common.readable(data_dir), Bar(1000) as bar:
 
         def progress(done: int, total: int) -> None:
             share = 1000 * done // total if total else 1000
             bar.update(share, f"{human.size(done)} of {human.size(total)}")
 
-        report = read(place.data_dir, deep=deep, progress=progress)
-    writer = lock.holder(f"{place.data_dir}/lock")
-    if as_json:
-        output.write_json(document(place.data_dir, report, deep=deep, writer=writer))
+        report = read(data_dir, deep=args.deep, progress=progress)
+    writer = lock.holder(f"{data_dir}/lock")
+    if args.json:
+        output.write_json(document(data_dir, report, deep=args.deep, writer=writer))
     else:
         from agent.cli import show, show_tools
 

@@ -7,7 +7,7 @@
 
 _shtab_limpet_buffer_quarantine_subparsers=(list show replay drop)
 _shtab_limpet_buffer_subparsers=(status segments tail verify export replay trim quarantine)
-_shtab_limpet_subparsers=(run check-config doctor collect buffer completion version)
+_shtab_limpet_subparsers=(run check-config doctor collect buffer completion help version)
 
 _shtab_limpet_run_option_strings=(-h --help --config)
 _shtab_limpet_check_config_option_strings=(-h --help --json)
@@ -27,8 +27,9 @@ _shtab_limpet_buffer_quarantine_drop_option_strings=(-h --help --all --data-dir 
 _shtab_limpet_buffer_quarantine_option_strings=(-h --help)
 _shtab_limpet_buffer_option_strings=(-h --help)
 _shtab_limpet_completion_option_strings=(-h --help)
+_shtab_limpet_help_option_strings=(-h --help)
 _shtab_limpet_version_option_strings=(-h --help --json)
-_shtab_limpet_option_strings=(-h --help)
+_shtab_limpet_option_strings=(-h --help --version)
 
 _shtab_limpet_run___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_check_config_pos_0_COMPGEN=_shtab_compgen_files
@@ -64,7 +65,7 @@ _shtab_limpet_buffer_export___format_choices=(jsonl openmetrics csv)
 _shtab_limpet_buffer_quarantine_pos_0_choices=(list show replay drop)
 _shtab_limpet_buffer_pos_0_choices=(status segments tail verify export replay trim quarantine)
 _shtab_limpet_completion_pos_0_choices=(bash zsh tcsh)
-_shtab_limpet_pos_0_choices=(run check-config doctor collect buffer completion version)
+_shtab_limpet_pos_0_choices=(run check-config doctor collect buffer completion help version)
 
 _shtab_limpet_run__h_nargs=0
 _shtab_limpet_run___help_nargs=0
@@ -133,12 +134,16 @@ _shtab_limpet_buffer__h_nargs=0
 _shtab_limpet_buffer___help_nargs=0
 _shtab_limpet_completion__h_nargs=0
 _shtab_limpet_completion___help_nargs=0
+_shtab_limpet_help_pos_0_nargs='*'
+_shtab_limpet_help__h_nargs=0
+_shtab_limpet_help___help_nargs=0
 _shtab_limpet_version__h_nargs=0
 _shtab_limpet_version___help_nargs=0
 _shtab_limpet_version___json_nargs=0
 _shtab_limpet_pos_0_nargs=A...
 _shtab_limpet__h_nargs=0
 _shtab_limpet___help_nargs=0
+_shtab_limpet___version_nargs=0
 
 
 # $1=COMP_WORDS[1]

@@ -10,11 +10,12 @@
 
 _shtab_limpet_commands() {
   local _commands=(
-    buffer:'Look into the buffer, whether the agent runs, is stopped or dead.'
-    check-config:'Tell everything that is wrong with a configuration file.'
+    buffer:'Inspect the buffer, whether the agent runs, is stopped or dead.'
+    check-config:'Report everything that is wrong with a configuration file.'
     collect:'Runs every enabled collector twice, one second apart, because rates need two readings, and shows the second. No buffer is opened and nothing is sent.'
     completion:'Print the completion script of a shell.'
-    doctor:'Tries every step on the way to each destination, with an empty write at its end, then looks at this host. Nothing is changed on disk; it works beside a running agent. Exit status 1 where something needs doing.'
+    doctor:'Tries every step on the way to each destination, with an empty write at its end, then checks this host. Nothing is changed on disk, and the agent may run meanwhile. Exit status 1 where something needs doing.'
+    help:'Explain a command, as COMMAND --help does.'
     run:'Run the agent: collect, keep, send, until SIGTERM or Ctrl-C.'
     version:'Print the versions of Limpet, Python and the system.'
   )
@@ -25,15 +26,15 @@ _shtab_limpet_buffer_commands() {
   local _commands=(
     drop:'Remove items for good; asks first.'
     export:'Writes samples as text, delivered or not. The buffer stays as it is.'
-    list:'All items, oldest refusal first; an item is a refused batch.'
-    quarantine:'What receivers refused for good, with their words.'
-    replay:'Send items again, and remove what is delivered.'
-    segments:'What is in each segment file, oldest first.'
-    show:'One item: the receiver'"'"'s words, and its series.'
+    list:'Shows all items, oldest refusal first; an item is a refused batch.'
+    quarantine:'The batches that receivers refused for good, with the reasons.'
+    replay:'Send items again, and remove those delivered.'
+    segments:'What each segment file holds, oldest first.'
+    show:'One item: the receiver'"'"'s message, and its series.'
     status:'How much waits for each destination, and what became of the rest.'
     tail:'The newest ticks; a tick is one run of one collector.'
-    trim:'Drops whole segments, the oldest first and never the newest. The agent does it if one runs. What a destination had not got yet is counted as evicted.'
-    verify:'Is everything in the buffer as it was written, and what is readable.'
+    trim:'Drops whole segments, the oldest first and never the newest. The agent does it if one runs. What a destination had not received yet is counted as evicted.'
+    verify:'Check every checksum in the buffer, and count what is readable.'
   )
   _describe 'limpet buffer commands' _commands
 }
@@ -41,15 +42,16 @@ _shtab_limpet_buffer_commands() {
 _shtab_limpet_buffer_quarantine_commands() {
   local _commands=(
     drop:'Remove items for good; asks first.'
-    list:'All items, oldest refusal first; an item is a refused batch.'
-    replay:'Send items again, and remove what is delivered.'
-    show:'One item: the receiver'"'"'s words, and its series.'
+    list:'Shows all items, oldest refusal first; an item is a refused batch.'
+    replay:'Send items again, and remove those delivered.'
+    show:'One item: the receiver'"'"'s message, and its series.'
   )
   _describe 'limpet buffer quarantine commands' _commands
 }
 
 _shtab_limpet_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--version[print the versions, as \`limpet version\` does]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -66,12 +68,12 @@ _shtab_limpet_buffer_export_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
   "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
-  "--format[JSON lines (default), which \`limpet buffer replay\` takes\; OpenMetrics, which promtool makes blocks of\; or CSV]:format:(jsonl openmetrics csv)"
+  "--format[JSON lines (default), which \`limpet buffer replay\` reads\; OpenMetrics, which promtool makes blocks of\; or CSV]:format:(jsonl openmetrics csv)"
   "--since[only samples of this time and later\: a date, or 6h (ago)]:TIME:"
   "--until[only samples of this time and earlier]:TIME:"
   "--selector[only series such as \'name\{label\=\~\"pattern\"\}\']:SELECTOR:"
   "--output[the file to write\; default\: -, standard output]:FILE:_files"
-  "--force[replace the file if it is there]"
+  "--force[replace an existing file]"
   "--json[print what was written as JSON\; needs --output]"
 )
 
@@ -143,7 +145,7 @@ _shtab_limpet_buffer_replay_options=(
   "--until[only samples of this time and earlier]:TIME:"
   "--selector[only series such as \'name\{label\=\~\"pattern\"\}\']:SELECTOR:"
   "--dry-run[read and count, but send nothing]"
-  "--resume[go on with an unfinished replay of these options]"
+  "--resume[continue an unfinished replay of these options]"
   "--give-up-after[end when nothing got through for so long (default 5m)]:DURATION:"
   "--json[print JSON]"
 )
@@ -178,7 +180,7 @@ _shtab_limpet_buffer_tail_options=(
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
   "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
   {-n,--number}"[how many ticks to show (default 10)]:N:"
-  {-f,--follow}"[go on with what is appended, until Ctrl-C]"
+  {-f,--follow}"[continue with what is appended, until Ctrl-C]"
   "--values[print every sample, one a line]"
   "--json[print one JSON object per tick, one a line]"
 )
@@ -190,8 +192,8 @@ _shtab_limpet_buffer_trim_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
   "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
-  "--before[what is older than this\: a date, or 7d (ago)\; whole segments only]:TIME:"
-  "--to-size[as much as it takes to get down to a size such as 64MiB]:SIZE:"
+  "--before[segments in which everything is older than this\: a date, or 7d (ago)]:TIME:"
+  "--to-size[as many as it takes to get down to a size such as 64MiB]:SIZE:"
   "--yes[do not ask]"
   "--json[print JSON]"
 )
@@ -222,7 +224,7 @@ _shtab_limpet_check_config_defaults_added=0
 _shtab_limpet_collect_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[the configuration file (YAML)\; default\: every collector, with its defaults]:FILE:_files"
-  "--watch[go on, and show every reading, until Ctrl-C]"
+  "--watch[show every further reading too, until Ctrl-C]"
   "--interval[time between two readings, such as 500ms or 5s\; default\: 1s, with --watch 2s]:DURATION:"
   "--format[a table for people (default), Prometheus\'s text format 0.0.4, or a JSON array]:format:(table prometheus json)"
   "--json[the same as --format json\; with --watch one array a line]"
@@ -248,6 +250,14 @@ _shtab_limpet_doctor_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_limpet_doctor_defaults_added=0
+
+_shtab_limpet_help_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "(*)::such as\: buffer status\; default\: all of them:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_help_defaults_added=0
 
 _shtab_limpet_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -289,6 +299,7 @@ _shtab_limpet() {
         collect) _arguments -C -s $_shtab_limpet_collect_options ;;
         completion) _arguments -C -s $_shtab_limpet_completion_options ;;
         doctor) _arguments -C -s $_shtab_limpet_doctor_options ;;
+        help) _arguments -C -s $_shtab_limpet_help_options ;;
         run) _arguments -C -s $_shtab_limpet_run_options ;;
         version) _arguments -C -s $_shtab_limpet_version_options ;;
       esac

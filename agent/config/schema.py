@@ -15,9 +15,9 @@ from agent.config import values as v
 from agent.config.remote_write import RemoteWrite, host_name, named
 from agent.config.scrape import ScrapeOptions, TextfileOptions
 from agent.config.section import Complaint, Given, Note, Section, Verdicts
+from buffer.limits import OnFull, largest_segment
 
 DISK_USAGE_INTERVAL = 60.0
-SEGMENTS = 8  # the buffer is made of this many at least, so that dropping one is a small loss
 
 OPTIONS: Mapping[str, type[Options]] = {name: kind.options for name, kind in COLLECTORS.items()} | {
     "scrape": ScrapeOptions,
@@ -126,7 +126,7 @@ class Buffer(Section, frozen=True, kw_only=True):
     min_free_space: v.Floor = v.FreeSpace(percent=5.0)
     segment_size: v.Size = 4 << 20
     sync_interval: v.Interval = 10.0
-    on_full: Literal["thin", "drop_oldest", "drop_newest"] = "thin"
+    on_full: OnFull = "thin"
     forget_after: v.Duration = 604_800.0
 
     @staticmethod
@@ -141,8 +141,8 @@ class Buffer(Section, frozen=True, kw_only=True):
         if largest is None or segment is None:
             return
         if "segment_size" not in got.given:
-            got.values["segment_size"] = min(segment, largest // SEGMENTS)
-        elif segment > largest // SEGMENTS:
+            got.values["segment_size"] = min(segment, largest_segment(largest))
+        elif segment > largest_segment(largest):
             yield Complaint(
                 "segment_size",
                 "a segment is larger than an eighth of max_size",

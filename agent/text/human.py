@@ -28,6 +28,11 @@ def count(number: int) -> str:
     return f"{number / 1e9:,.2f} G" if number >= 1e9 else f"{number / 1e6:.2f} M"
 
 
+def plural(number: int, thing: str, things: str = "") -> str:
+    """Return a number of things with its noun: 1 segment, 2 segments."""
+    return f"{count(number)} {thing if number == 1 else things or thing + 's'}"
+
+
 def duration(seconds: float) -> str:
     """A length of time in its two largest units: 0.4 s, 12 s, 2 min 5 s, 3 h 4 min, 5 d 3 h."""
     if not 0 <= seconds < math.inf:

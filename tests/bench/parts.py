@@ -23,6 +23,7 @@ from agent.destinations.remote_write.encode import Encoded, Encoder
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from tests.bench import replay
 from tests.bench.figures import Figure, table
@@ -151,7 +152,7 @@ def opening(folder: Path, recording: replay.Recording) -> list[Figure]:
 
 def fill_up(data_dir: Path, recording: replay.Recording) -> None:
     """Write a full buffer: noise, which takes room quickly, and the newest segment from the recording."""
-    buffer = Buffer(str(data_dir), max_size=2 * FULL, segment_size=SEGMENT)
+    buffer = Buffer(str(data_dir), Limits(max_size=2 * FULL, segment_size=SEGMENT))
     noise = random.Random(1)
     series = tuple(Series("noise", (("n", str(n)),)) for n in range(NOISE))
     at = Instant(0, 0, replay.BOOT_ID)

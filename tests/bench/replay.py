@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 
 HOST = Path(__file__).parents[1] / "fixtures" / "bench" / "host.json.xz"
@@ -114,7 +115,7 @@ def repeated(recording: Recording, samples: int, end_ms: int) -> Iterator[list[T
 
 def fill(data_dir: Path, rounds: Iterable[Sequence[Tick]], destinations: Sequence[str] = ()) -> int:
     """Append rounds to a new buffer, and return its size on disk in bytes."""
-    buffer = Buffer(str(data_dir), destinations)
+    buffer = Buffer(str(data_dir), Limits(), destinations)
     for ticks in rounds:
         buffer.append(ticks)
     size = buffer.log.size

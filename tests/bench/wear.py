@@ -17,6 +17,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from tests.bench import replay
 
 DAY_MS = 86_400_000
@@ -54,7 +55,7 @@ def a_day(recording: replay.Recording, sync_ms: int, send_ms: int | None) -> tup
     step = recording.interval_ms
     with tempfile.TemporaryDirectory() as folder, loop_device(Path(folder)) as (mount, stat):
         before, now = written(stat), 0
-        buffer = Buffer(str(mount / "data"), ["d"], clock=lambda: now / 1000)
+        buffer = Buffer(str(mount / "data"), Limits(), ["d"], clock=lambda: now / 1000)
         cursor = buffer.cursors["d"]
         for ticks in islice(cycle(recording.rounds), DAY_MS // step // PARTS):
             now += step

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from buffer import ledger as ledgers
-from buffer.buffer import Buffer, OnFull
+from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.errors import BufferFull
 from buffer.fs import Fs
 from buffer.ledger import Ledger
+from buffer.limits import Limits, OnFull
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Entry, Reader
@@ -71,10 +72,8 @@ class Script:
     def open(self, fs: Fs) -> Buffer:
         return Buffer(
             self.folder,
+            Limits(max_size=self.max_size, segment_size=600, on_full=self.on_full),
             NAMES,
-            max_size=self.max_size,
-            segment_size=600,
-            on_full=self.on_full,
             fs=fs,
             clock=itertools.count().__next__,
         )

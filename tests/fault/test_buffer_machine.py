@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from buffer.buffer import Buffer
 from buffer.cursor import Chunk
 from buffer.ledger import MAX_STRETCHES, Ledger
+from buffer.limits import Limits
 from buffer.model import Tick
 from buffer.reader import Reader
 from tests.support.faults import MemoryFs
@@ -39,10 +40,8 @@ class BufferMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.buffer = Buffer(
             self.folder,
+            Limits(max_size=4_000, segment_size=500, on_full="drop_oldest"),
             NAMES,
-            max_size=4_000,
-            segment_size=500,
-            on_full="drop_oldest",
             fs=self.fs,
             clock=lambda: 0.0,
         )

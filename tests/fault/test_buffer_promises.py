@@ -18,6 +18,7 @@ import pytest
 from buffer.buffer import Buffer
 from buffer.errors import BufferFull, BufferInUse
 from buffer.fs import RealFs
+from buffer.limits import Limits
 from buffer.model import Tick
 from buffer.reader import Reader
 from buffer.segment import HEADER
@@ -30,7 +31,7 @@ WRITER = """
 import sys
 from buffer.buffer import Buffer
 from tests.support.ticks import tick
-buffer = Buffer(sys.argv[1], ["d"])
+buffer = Buffer(sys.argv[1], destinations=["d"])
 for number in range(1_000_000):
     buffer.append([tick(number)])
     print(number, flush=True)
@@ -100,7 +101,7 @@ def test_promise_2_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
         while read_line(process) < 20:
             pass
         with pytest.raises(BufferInUse, match=f"process {process.pid}"):
-            Buffer(str(tmp_path), ["d"])
+            Buffer(str(tmp_path), Limits(), ["d"])
         process.send_signal(signal.SIGSTOP)  # it holds the lock, and does nothing
         readers = [stored(tmp_path) for _ in range(3)]
         assert status(str(tmp_path))["writer_pid"] == process.pid
@@ -110,12 +111,12 @@ def test_promise_2_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
     assert exactly(readers[0]) == exactly(readers[1]) == exactly(readers[2])
     assert exactly(stored(tmp_path))[: len(readers[0])] == exactly(readers[0])
     assert status(str(tmp_path))["writer_pid"] is None
-    Buffer(str(tmp_path), ["d"]).close()  # it always starts
+    Buffer(str(tmp_path), Limits(), ["d"]).close()  # it always starts
 
 
 def test_promise_3_a_torn_tail_is_silent_and_damage_costs_up_to_the_next_key_frame(tmp_path: Path) -> None:
     for first in (0, 10, 20):  # three lives: three segments, each with a key frame
-        buffer = Buffer(str(tmp_path), ["d"])
+        buffer = Buffer(str(tmp_path), Limits(), ["d"])
         for number in range(first, first + 10):
             buffer.append([tick(number)])
         buffer.close()
@@ -129,7 +130,7 @@ def test_promise_3_a_torn_tail_is_silent_and_damage_costs_up_to_the_next_key_fra
     data[HEADER.size + 40] ^= 1  # its key frame
     files[1].write_bytes(data)
     before = {path: path.read_bytes() for path in files}
-    buffer = Buffer(str(tmp_path), ["d"])
+    buffer = Buffer(str(tmp_path), Limits(), ["d"])
     cursor = buffer.cursors["d"]
     chunk = cursor.read(10_000)
     cursor.commit(chunk.start, chunk.end, chunk.samples, {})
@@ -141,13 +142,13 @@ def test_promise_3_a_torn_tail_is_silent_and_damage_costs_up_to_the_next_key_fra
 
 
 def test_promise_4_adding_a_destination_adds_a_cursor_not_a_copy(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), ["a"])
+    buffer = Buffer(str(tmp_path), Limits(), ["a"])
     for number in range(10):
         buffer.append([tick(number)])
     buffer.cursors["a"].commit(0, 15, 15, {})
     buffer.close()
     before = sorted(path.name for path in (tmp_path / "segments").iterdir())
-    buffer = Buffer(str(tmp_path), ["a", "b"])
+    buffer = Buffer(str(tmp_path), Limits(), ["a", "b"])
     assert (buffer.cursors["a"].position, buffer.cursors["b"].position) == (15, 0)
     assert len(buffer.cursors["b"].read(1000).ticks) == 10
     buffer.close()
@@ -155,7 +156,7 @@ def test_promise_4_adding_a_destination_adds_a_cursor_not_a_copy(tmp_path: Path)
 
 
 def test_promise_5_the_size_is_bounded_and_old_data_is_thinned_before_it_is_dropped(tmp_path: Path) -> None:
-    buffer, cap = Buffer(str(tmp_path), ["d"], max_size=64 << 10), 64 << 10
+    buffer, cap = Buffer(str(tmp_path), Limits(max_size=64 << 10), ["d"]), 64 << 10
     dropped: dict[str, int] = {}
     for number in range(6000):
         buffer.append([tick(number, 20)])
@@ -171,7 +172,7 @@ def test_promise_5_the_size_is_bounded_and_old_data_is_thinned_before_it_is_drop
 
 def test_promise_5_a_full_disk_stops_nothing_but_the_append_and_recovers_by_itself(tmp_path: Path) -> None:
     floor = 0
-    buffer = Buffer(str(tmp_path), ["d"], on_full="drop_newest", min_free=lambda _volume: floor)
+    buffer = Buffer(str(tmp_path), Limits(on_full="drop_newest", min_free=lambda _volume: floor), ["d"])
     buffer.append([tick(0)])
     floor = 1 << 62  # somebody else has filled the volume
     with pytest.raises(BufferFull):
@@ -190,7 +191,7 @@ def test_promise_5_a_full_disk_stops_nothing_but_the_append_and_recovers_by_itse
 def test_promise_6_the_ledger_balances_across_restarts_and_kills(tmp_path: Path, seed: int) -> None:
     chance, appended = random.Random(seed), 0
     for _ in range(6):
-        buffer = Buffer(str(tmp_path), ["a", "b"], max_size=128 << 10)
+        buffer = Buffer(str(tmp_path), Limits(max_size=128 << 10), ["a", "b"])
         for _ in range(chance.randrange(200)):
             buffer.append([tick(appended // 3)])
             appended += 3

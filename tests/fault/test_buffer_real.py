@@ -18,6 +18,7 @@ from buffer.buffer import Buffer
 from buffer.errors import BufferFull
 from buffer.fs import RealFs
 from buffer.ledger import load
+from buffer.limits import Limits
 from buffer.reader import Reader
 from buffer.status import status
 from tests.support.ticks import exactly, tick
@@ -32,12 +33,13 @@ KILLS = 30
 WRITER = """
 import itertools, os, sys
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from tests.support.ticks import tick
 
 folder, first = sys.argv[1], int(sys.argv[2])
 say = lambda *words: os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 names = ["quick", "slow", "fresh"]
-buffer = Buffer(folder, names, max_size=1 << 20, segment_size=4096, clock=itertools.count().__next__)
+buffer = Buffer(folder, Limits(1 << 20, segment_size=4096), names, clock=itertools.count().__next__)
 say("open", buffer.log.end)
 for number in itertools.count(first):
     say("begin", number)
@@ -105,7 +107,7 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(tmp_path: Path) -> N
 
     # Seen from outside, while nobody writes.
     shown = {d["name"]: d["ledger"] for d in status(str(tmp_path))["destinations"]}
-    buffer = Buffer(str(tmp_path), KILLED, max_size=1 << 20, segment_size=4096)
+    buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20, segment_size=4096), KILLED)
     found = {}
     reader = Reader(RealFs(), f"{tmp_path}/segments")
     while (entry := reader.next()) is not None:
@@ -197,7 +199,7 @@ def descriptors() -> int:
 
 
 def test_a_full_volume_stops_the_append_alone_and_it_recovers_when_space_is_freed(volume: Path) -> None:
-    buffer = Buffer(str(volume / "data"), NAMES, max_size=64 << 20, segment_size=64 << 10)
+    buffer = Buffer(str(volume / "data"), Limits(max_size=64 << 20, segment_size=64 << 10), NAMES)
     number = 0
     while number < 300:
         assert append(buffer, number)
@@ -229,7 +231,7 @@ def test_a_full_volume_stops_the_append_alone_and_it_recovers_when_space_is_free
 
 
 def test_a_buffer_that_filled_its_volume_makes_room_by_delivering(volume: Path) -> None:
-    buffer = Buffer(str(volume / "data"), NAMES, max_size=64 << 20, segment_size=64 << 10)
+    buffer = Buffer(str(volume / "data"), Limits(max_size=64 << 20, segment_size=64 << 10), NAMES)
     fill_up(volume / "someone_elses", leave=400 << 10)
     number = 0
     for _ in range(3):
@@ -249,10 +251,10 @@ def test_a_buffer_that_filled_its_volume_makes_room_by_delivering(volume: Path) 
 def test_eviction_works_on_a_volume_without_a_free_byte(volume: Path, on_full: str) -> None:
     buffer = Buffer(
         str(volume / "data"),
+        Limits(
+            max_size=600 << 10, segment_size=32 << 10, on_full="thin" if on_full == "thin" else "drop_oldest"
+        ),
         NAMES,
-        max_size=600 << 10,
-        segment_size=32 << 10,
-        on_full="thin" if on_full == "thin" else "drop_oldest",
     )
     number = 0
     while buffer.log.size < 500 << 10:
@@ -275,7 +277,7 @@ def test_eviction_works_on_a_volume_without_a_free_byte(volume: Path, on_full: s
         dropped = sum(ledger.dropped.values()) + cursor.thinned_ahead()
         assert buffer.log.end == number * WIDTH == ledger.delivered + cursor.pending() + dropped
     buffer._lock.close()  # killed: nothing more is written
-    again = Buffer(str(volume / "data"), NAMES, max_size=600 << 10, segment_size=32 << 10)
+    again = Buffer(str(volume / "data"), Limits(max_size=600 << 10, segment_size=32 << 10), NAMES)
     for cursor in again.cursors.values():
         ledger = cursor.ledger
         dropped = sum(ledger.dropped.values()) + cursor.thinned_ahead()
@@ -290,11 +292,11 @@ def test_eviction_works_on_a_volume_without_a_free_byte(volume: Path, on_full: s
 
 
 def test_a_buffer_can_be_opened_on_a_full_volume(volume: Path) -> None:
-    buffer = Buffer(str(volume / "data"), NAMES)
+    buffer = Buffer(str(volume / "data"), Limits(), NAMES)
     assert append(buffer, 0)
     buffer.close()
     fill_up(volume / "someone_elses")
-    buffer = Buffer(str(volume / "data"), NAMES)
+    buffer = Buffer(str(volume / "data"), Limits(), NAMES)
     deliver(buffer, "quick")
     append(buffer, 1)
     (volume / "someone_elses").unlink()

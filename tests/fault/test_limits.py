@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from buffer.buffer import Buffer, OnFull
+from buffer.buffer import Buffer
 from buffer.errors import BufferFull
 from buffer.fs import RealFs
+from buffer.limits import Limits, OnFull
 from buffer.model import Instant, Series, Tick
 from buffer.reader import Entry, Reader
 from buffer.status import status
@@ -58,7 +59,7 @@ def balances(buffer: Buffer) -> None:
 
 
 def test_a_full_buffer_keeps_its_cap_the_newest_data_whole_and_older_data_coarse(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), ["slow", "dead"], max_size=CAP)
+    buffer = Buffer(str(tmp_path), Limits(max_size=CAP), ["slow", "dead"])
     ticks, largest = feed(), 0
     kept: list[Tick] = []
     slow = buffer.cursors["slow"]
@@ -115,7 +116,7 @@ def check_thinned(entries: list[Entry], kept: list[Tick]) -> None:
 
 @pytest.mark.parametrize("on_full", ["drop_oldest", "drop_newest"])
 def test_the_other_ways_keep_the_cap_and_the_balance_too(tmp_path: Path, on_full: OnFull) -> None:
-    buffer = Buffer(str(tmp_path), ["dead"], max_size=1 << 20, on_full=on_full)
+    buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20, on_full=on_full), ["dead"])
     ticks, refused, count = feed(), 0, 0
     for _ in range(6_000):
         try:
@@ -139,7 +140,7 @@ def test_the_other_ways_keep_the_cap_and_the_balance_too(tmp_path: Path, on_full
 
 
 def test_a_destination_that_has_it_loses_nothing_by_eviction(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), ["quick", "dead"], max_size=1 << 20, on_full="drop_oldest")
+    buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20, on_full="drop_oldest"), ["quick", "dead"])
     ticks, quick = feed(), buffer.cursors["quick"]
     for _ in range(4000):
         buffer.append([next(ticks)])
@@ -155,7 +156,7 @@ def test_a_destination_that_has_it_loses_nothing_by_eviction(tmp_path: Path) -> 
 @pytest.mark.parametrize("share", [0.01, 0.0003])
 def test_what_damage_did_not_touch_is_delivered(tmp_path: Path, share: float) -> None:
     """Flip some of the bytes of a segment: every tick that is whole, with its era whole before it, arrives."""
-    buffer = Buffer(str(tmp_path), ["d"], max_size=64 << 20)
+    buffer = Buffer(str(tmp_path), Limits(max_size=64 << 20), ["d"])
     ticks = feed()
     for _ in range(3000):
         buffer.append([next(ticks)])
@@ -176,7 +177,7 @@ def test_what_damage_did_not_touch_is_delivered(tmp_path: Path, share: float) ->
         good = not touched and (key or good)
         if good:
             expected.append(entry)
-    buffer = Buffer(str(tmp_path), ["d"], max_size=64 << 20)
+    buffer = Buffer(str(tmp_path), Limits(max_size=64 << 20), ["d"])
     cursor, delivered = buffer.cursors["d"], []
     while (chunk := cursor.read(10_000)).samples:
         delivered += chunk.ticks

@@ -18,6 +18,7 @@ from agent.send.lane import Lane
 from agent.send.lanes import PATIENCE, Lanes
 from agent.send.report import LaneStats
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.model import Instant, Tick
 from buffer.quarantine import Quarantine
 from tests.support.net import wait_for
@@ -30,7 +31,7 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.buffer = Buffer(str(folder), ["there", "other"])
+        self.buffer = Buffer(str(folder), Limits(), ["there", "other"])
         self.lanes = Lanes(self._open)
         self.opened: list[Lane] = []
         self.ticks = 0

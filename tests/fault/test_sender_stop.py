@@ -15,6 +15,7 @@ from agent.config import QueueConfig, RemoteWrite
 from agent.send.client import Client
 from agent.send.lane import Lane, stop_all
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.model import Instant, Tick
 from buffer.quarantine import Quarantine
 from tests.fault.test_sender_faults import FAULTS, Fault
@@ -74,7 +75,7 @@ def test_a_stop_in_the_middle_of_a_fault_loses_nothing(tmp_path: Path, fault: Fa
 
 def test_a_dead_destination_delays_no_other(tmp_path: Path) -> None:
     with Receiver([Answer(hang=True)] * 9) as dead, Receiver() as alive, capture_logs():
-        buffer = Buffer(str(tmp_path), ["dead", "alive"])
+        buffer = Buffer(str(tmp_path), Limits(), ["dead", "alive"])
         lanes = [
             Lane(
                 RemoteWrite(url=url, name=name, queue_config=QueueConfig(batch_send_deadline=0.01)),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.segment import HEADER
 from tests.integration.test_cli_terminal import terminal
@@ -43,7 +44,7 @@ def row(n: int) -> list[float]:
 
 def history(folder: Path, first_ms: int, count: int = COUNT) -> None:
     """A buffer with a backlog for `central`, of a process that was stopped."""
-    buffer = Buffer(str(folder), ["central"], segment_size=64 << 10)
+    buffer = Buffer(str(folder), Limits(segment_size=64 << 10), ["central"])
     for n in range(count):
         buffer.append([Tick(Instant(first_ms + n * STEP_MS, n * STEP_MS, BOOT), "all", TABLE, row(n))])
     buffer.close()

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
 
-LIMPET = str(Path(sys.executable).with_name("limpet"))
 ROOT = Path(__file__).resolve().parents[2]
 
 # Ten instants of two collectors, the second cut into its own segment; one destination has settled six
@@ -24,9 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITER = """
 import sys
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 
-buffer = Buffer(sys.argv[1], ["central", "backup"], max_size=1 << 20, segment_size=512)
+buffer = Buffer(sys.argv[1], Limits(1 << 20, segment_size=512), ["central", "backup"])
 host = ("hostname", "web-01")
 disk = tuple(Series("disk_free_bytes", (host, ("mountpoint", f"/{i}")), "gauge", "bytes", "x") for i in range(4))
 load = (Series("load_average_1m", (host,)),)

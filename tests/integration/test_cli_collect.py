@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ import pytest
 import yaml
 
 from agent.collectors import COLLECTORS
+from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
 
-LIMPET = str(Path(sys.executable).with_name("limpet"))
 TABLE = {metric.name: metric for kind in COLLECTORS.values() for metric in kind.metrics}
 EVIL = 'back\\slash "quoted"\nline → end'
 

@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from agent.cli.backlog import not_fresh
+from agent.cli.status import not_fresh
 from tests.support.agent import Agent
 from tests.support.limpet import Done, limpet
 from tests.support.net import wait_for

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-LIMPET = str(Path(sys.executable).with_name("limpet"))
+from tests.support.limpet import LIMPET
+
 ENTER, LEAVE, SHOW_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,9 +17,9 @@ from typing import TypeVar
 import pytest
 
 from tests.support.hosts import Values, labeled, of
+from tests.support.limpet import LIMPET
 from tools.servers import ServerError, ensure
 
-LIMPET = str(Path(sys.executable).with_name("limpet"))
 MIB = 1 << 20
 T = TypeVar("T")
 TICKS = os.sysconf("SC_CLK_TCK")

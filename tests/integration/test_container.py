@@ -19,9 +19,9 @@ import yaml
 
 from agent.collectors import COLLECTORS, HostPaths
 from tests.support.hosts import Values, labeled, of, values
+from tests.support.limpet import ENVIRONMENT, LIMPET
 from tests.support.namespaces import inside
 
-LIMPET = Path(sys.executable).with_name("limpet")
 PROJECT = Path(__file__).parents[2]
 
 # What programs need: the system's folders, the interpreter, its environment and the code.
@@ -62,7 +62,7 @@ def collect(tmp_path: Path) -> Collect:
         folders = {
             "ROOT": root,
             "PYTHON": Path(sys.base_prefix),
-            "ENVIRONMENT": Path(sys.prefix),
+            "ENVIRONMENT": ENVIRONMENT,
             "PROJECT": PROJECT,
             "CONFIG": config.parent,
         }

@@ -17,7 +17,7 @@ import pytest
 from tests.support.net import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-ARRIVED = re.compile(r"arrived: ([\d,]+) samples of ([\d,]+) series")
+COUNTS = re.compile(r"delivered: ([\d,]+) samples .* arrived: ([\d,]+) samples of \S+, ([\d,]+) series")
 
 
 @pytest.fixture(autouse=True)
@@ -58,9 +58,10 @@ def test_samples_arrive_and_the_time_is_kept(tmp_path: Path) -> None:
     process = start(tmp_path, "--for", "25")
     said, _ = process.communicate(timeout=90)
     assert process.returncode == 0, said
-    last = ARRIVED.findall(said)[-1]
-    samples, series = (int(number.replace(",", "")) for number in last)
+    counts = [[int(number.replace(",", "")) for number in found] for found in COUNTS.findall(said)]
+    _, samples, series = counts[-1]
     assert samples >= series >= 47, said
+    assert any(delivered == arrived for delivered, arrived, _ in counts), said
     assert re.search(r"this host: CPU [\d.]+ %, memory [\d.]+ %", said), said
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import pytest
+
+from tests.support.limpet import ENVIRONMENT, LIMPET, ROOT
 
 
 def test_the_wheel_has_the_packages_and_their_data(tmp_path: Path) -> None:
@@ -25,3 +28,13 @@ def test_the_wheel_has_the_packages_and_their_data(tmp_path: Path) -> None:
     assert modules <= set(names)
     tops = {name.split("/")[0] for name in names}
     assert tops == {"agent", "buffer", next(top for top in tops if top.endswith(".dist-info"))}
+
+
+@pytest.mark.skipif("INSTALLED" not in os.environ, reason="`make test` installs the wheel")
+def test_the_command_that_is_tested_is_the_wheel_s() -> None:
+    assert Path(LIMPET).read_text().startswith(f"#!{ENVIRONMENT}/bin/python")
+    code = "import agent, buffer; print(agent.__file__, buffer.__file__, sep='\\n')"
+    python = [str(ENVIRONMENT / "bin" / "python"), "-c", code]
+    found = subprocess.run(python, capture_output=True, text=True, check=True, cwd="/").stdout.splitlines()
+    site = ENVIRONMENT / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    assert found == [str(site / package / "__init__.py") for package in ("agent", "buffer")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from base64 import b64encode
@@ -24,7 +23,7 @@ from agent.ops.doctor.destination import World, walk
 from agent.ops.doctor.step import NOT_TRIED, Step
 from tests.support.agent import Agent
 from tests.support.certs import Certs
-from tests.support.limpet import Done, limpet
+from tests.support.limpet import LIMPET, Done, limpet
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
 from tests.support.proxy import Proxy
@@ -619,7 +618,7 @@ def test_it_can_be_read_without_colors_and_without_utf_8(tmp_path: Path, color: 
     file = configured(tmp_path, {"url": f"http://127.0.0.1:{free_port()}/w", "name": "d"})
     environment = {**os.environ, color: "C", "PYTHONIOENCODING": "ascii" if color == "LANG" else "utf-8"}
     done = subprocess.run(
-        [sys.executable, "-m", "agent", "doctor", "--config", str(file)],
+        [LIMPET, "doctor", "--config", str(file)],
         env=environment,
         capture_output=True,
         text=True,

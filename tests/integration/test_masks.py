@@ -7,7 +7,6 @@ import os
 import re
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ import pytest
 from agent.collect.mask import KEY_FILE
 from agent.collectors import COLLECTORS, HostPaths
 from tests.support.agent import Agent
+from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
 
-LIMPET = str(Path(sys.executable).with_name("limpet"))
 MASKED = ("mountpoint", "device", "interface")
 DEADLINE = 30.0
 DIGITS = re.compile("[0-9a-f]{12}")

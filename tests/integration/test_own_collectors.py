@@ -15,6 +15,7 @@ import yaml
 
 from buffer.model import is_stale
 from tests.support.agent import Agent
+from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
 from tests.support.package import install
 from tests.support.server import Samples
@@ -66,11 +67,10 @@ def test_the_example_builds_into_a_wheel_and_runs_in_the_agent(
     collect = yaml.safe_load(block("yaml").replace("/var/spool/app", str(spool)))["collect"]
     collect["collectors"]["spool"]["interval"] = "1s"
     agent = Agent(tmp_path / "agent", [], collect={"interval": "1s", **collect})
-    limpet = [sys.executable, "-m", "agent"]
     with agent:
         wait_for(lambda: len(values(agent.buffered(), "spool_files")) >= 3, 20, "some runs")
-        subprocess.run([*limpet, "check-config", str(agent.config_file)], check=True, capture_output=True)
-        command = [*limpet, "collect", "--format", "prometheus", "--config", str(agent.config_file)]
+        subprocess.run([LIMPET, "check-config", str(agent.config_file)], check=True, capture_output=True)
+        command = [LIMPET, "collect", "--format", "prometheus", "--config", str(agent.config_file)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert f'spool_files{{folder="{spool}",hostname="test-host"}} 2.0\n' in done.stdout
         (spool / "a").unlink()
@@ -93,6 +93,7 @@ def test_the_page_says_the_entry_point_s_group() -> None:
 BAD = """
 import sys, threading, time
 from agent.collectors import CollectorKind, Metric, Options, Sample
+from tests.support.limpet import LIMPET
 
 TABLE = (Metric("fine", "gauge", "", "Fine."),)
 runs = {"turns": 0}

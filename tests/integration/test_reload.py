@@ -6,7 +6,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from tests.support.agent import QUICK, Agent
+from tests.support.limpet import LIMPET
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
 from tests.support.receiver import Answer, Receiver
@@ -295,7 +295,7 @@ def test_without_the_terminal_that_it_was_started_on_a_hangup_stops_it(tmp_path:
     agent = Agent(tmp_path, [])
     agent.config_file.write_text(yaml.safe_dump(agent.config | {"log": {"format": "json"}}))
     ours, its = pty.openpty()
-    command = [sys.executable, "-m", "agent", "run", "--config", str(agent.config_file)]
+    command = [LIMPET, "run", "--config", str(agent.config_file)]
     process = subprocess.Popen(tied(command), stdin=its, stdout=its, stderr=its, start_new_session=True)
     try:
         os.close(its)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.cli.replay import INTERRUPTED
+from agent.cli.output import INTERRUPTED
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from tests.integration.test_cli_terminal import terminal

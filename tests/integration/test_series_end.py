@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +32,7 @@ def staged(folder: Path, url: str, cgroup: str = "0::/\n", **config: Any) -> tup
     nobody = {"url": f"http://127.0.0.1:{free_port()}/", "name": "nobody"}
     agent = Agent(folder / "agent", [{"url": url, "name": "p"}, nobody], **config)
     agent.config["collect"] |= {"procfs": host.paths.proc, "sysfs": host.paths.sys}
-    agent.program = ["-m", "tests.support.staged", folder / "cgroup"]
+    agent.program = [sys.executable, "-m", "tests.support.staged", folder / "cgroup"]
     return agent, host
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import yaml
 
 from tests.conftest import program
 from tests.support.compose import PROJECT, Stack
+from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
 from tests.support.server import Login
 
@@ -48,7 +48,7 @@ def programs(alertmanager_program: Path) -> dict[str, list[str]]:
         "promtool": [str(program("promtool"))],
         "alertmanager": [*there, str(alertmanager_program)],
         "amtool": [str(program("amtool"))],
-        "limpet": [sys.executable, "-m", "agent"],
+        "limpet": [LIMPET],
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.agent import Agent
 from tests.support.certs import Certs
+from tests.support.limpet import LIMPET
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
 from tests.support.server import Login
@@ -87,10 +88,9 @@ def test_a_receiver_that_hangs_does_not_delay_the_stop(tmp_path: Path) -> None:
 
 def test_a_second_agent_is_refused_and_told_whose_the_buffer_is(tmp_path: Path) -> None:
     import subprocess
-    import sys
 
     with Agent(tmp_path / "agent", []) as agent:
-        command = [sys.executable, "-m", "agent", "run", "--config", str(agent.config_file)]
+        command = [LIMPET, "run", "--config", str(agent.config_file)]
         second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         assert second.returncode == 2
         assert f"process {agent.pid}" in second.stderr

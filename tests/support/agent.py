@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from buffer.model import Labels
 from buffer.reader import Reader
 from buffer.status import status
 from tests.support import ticks
+from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
 from tests.support.server import Samples, tied
 
@@ -30,7 +30,7 @@ class Agent:
 
     def __init__(self, folder: Path, remote_write: list[dict[str, Any]], **config: Any) -> None:
         self.folder, self.data_dir = folder, folder / "data"
-        self.program: list[str | Path] = ["-m", "agent"]
+        self.program: list[str | Path] = [LIMPET]
         self.inside: list[str] = []  # in front of the command: what runs it elsewhere
         # Whoever runs the tests may be a service of systemd; the agent is none.
         self.environment = {key: value for key, value in os.environ.items() if key != "INVOCATION_ID"}
@@ -55,14 +55,7 @@ class Agent:
     def start(self) -> float:
         """Start it, and return the time at which it said that it has begun."""
         self.config_file.write_text(yaml.safe_dump(self.config))
-        command = [
-            *self.inside,
-            sys.executable,
-            *map(str, self.program),
-            "run",
-            "--config",
-            str(self.config_file),
-        ]
+        command = [*self.inside, *map(str, self.program), "run", "--config", str(self.config_file)]
         with self.log.open("ab") as log:
             before = log.tell()
             self._process = subprocess.Popen(tied(command), stdout=log, stderr=log, env=self.environment)

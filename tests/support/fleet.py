@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -153,7 +154,7 @@ class Fleet:
                 to += [{"url": front.url, "name": named} for front, named in urls]
             agent = Agent(self.folder / name, to, hostname=name, labels=self._places[name])
             if name == "edge-03":
-                agent.program = ["-m", "tests.support.shifted", str(SILENT_FOR)]
+                agent.program = [sys.executable, "-m", "tests.support.shifted", str(SILENT_FOR)]
             self.agents[name] = self._stack.enter_context(agent)
         for name, agent in self.agents.items():
             wait_for(partial(delivered, agent), 30, f"what {name} collects to arrive")

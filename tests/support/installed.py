@@ -1,7 +1,8 @@
-"""Limpet in another root, for that root's own Python: this tree's code, and what this environment has of the lock."""
+"""Limpet in another root, for that root's own Python: the code under test, and what this environment has of the lock."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.limpet import ENVIRONMENT
+
 PROJECT = Path(__file__).resolve().parents[2]
+CODE = next(ENVIRONMENT.glob("lib/python3.*/site-packages")) if "INSTALLED" in os.environ else PROJECT
 LOCK = PROJECT / "requirements" / "run.txt"
 HOME = "/opt/limpet"
 COMMAND = f"""#!/usr/bin/python3 -Es
@@ -43,7 +47,7 @@ def install(root: Path) -> None:
                 (home / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file.locate(), home / file)
     for package in ("agent", "buffer"):
-        shutil.copytree(PROJECT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(CODE / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
     command = root / "usr/bin/limpet"
     command.write_text(COMMAND)
     command.chmod(0o755)

@@ -1,4 +1,8 @@
-"""The command as a process: what it prints, and its exit status."""
+"""The command as a process: what it prints, and its exit status.
+
+`make test` runs the command of the wheel, in an environment that has the wheel and what is locked for it: INSTALLED names
+its folder. Without INSTALLED it is the command of this environment, which is this tree's code.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from typing import Any, NamedTuple
 from tests.support.server import tied
 
 ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = Path(os.environ.get("INSTALLED", sys.prefix)).absolute()
+LIMPET = str(ENVIRONMENT / "bin" / "limpet")
 
 
 class Done(NamedTuple):
@@ -29,7 +35,7 @@ class Done(NamedTuple):
 
 def command(*arguments: str | Path) -> list[str]:
     """Return the command line; the process ends with the one that starts it."""
-    return tied([sys.executable, "-m", "agent", *map(str, arguments)])
+    return tied([LIMPET, *map(str, arguments)])
 
 
 def environment(home: Path) -> dict[str, str]:

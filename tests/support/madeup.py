@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from tests.support.agent import Agent
 from tests.support.ticks import BOOT
@@ -91,7 +92,7 @@ class Host:
 
     def past(self, times_ms: Iterable[int], values: Callable[[int], Values]) -> int:
         """Write what it had at these times into its buffer, before it starts; return the number of samples."""
-        buffer = Buffer(str(self.agent.data_dir), ["central"])
+        buffer = Buffer(str(self.agent.data_dir), Limits(), ["central"])
         known: dict[tuple[str, tuple[tuple[str, str], ...]], Series] = {}
         count = 0
         for at in times_ms:

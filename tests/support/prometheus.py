@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import bcrypt
 import yaml
 
-from tests.support.certs import Certs
+from buffer.model import Labels
 from tests.support.server import Login, Samples, Server
-from tests.support.wire import Labels
+
+if TYPE_CHECKING:
+    from tests.support.certs import Certs
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "prometheus" / "prometheus.yml"
 
@@ -88,6 +89,8 @@ class Prometheus(Server):
                     "client_auth_type": "RequireAndVerifyClientCert",
                 }
         if self.login:
+            import bcrypt  # `make run` needs no password, and has it not
+
             salt = bcrypt.gensalt(rounds=4)  # checked at every request: as cheap as it can be
             hashed = bcrypt.hashpw(self.login.password.encode(), salt).decode()
             web["basic_auth_users"] = {self.login.user: hashed}

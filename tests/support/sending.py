@@ -27,6 +27,7 @@ from agent.system.events import Event
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.ledger import MAX_ERROR
+from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
 from tests.support import wire
@@ -59,7 +60,7 @@ class Host:
         **lane: Any,
     ) -> None:
         self.series, self.logs = series, logs
-        self.buffer = Buffer(str(folder / "data"), [to.name])
+        self.buffer = Buffer(str(folder / "data"), Limits(), [to.name])
         self.quarantine = Quarantine(str(folder / "data"))
         self.lane = Lane(
             to,

@@ -17,12 +17,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import urlencode
 
-from tests.support.certs import Certs
+from buffer.model import Labels
 from tests.support.net import free_port, wait_for
-from tests.support.wire import Labels
+
+if TYPE_CHECKING:
+    from tests.support.certs import Certs
 
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 30.0

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from buffer.buffer import Buffer, thinnable
 from buffer.cursor import Chunk, Cursor
 from buffer.ledger import MAX_STRETCHES, SLOT, Ledger, decode, encode, load
+from buffer.limits import Limits
 from buffer.log import Log, holes
 from buffer.reader import Entry, File, Reader
 from buffer.segment import MAX_POSITION, Header, Record, name
@@ -120,12 +121,12 @@ def test_a_file_of_before_there_were_stretches_is_read_and_goes_on(tmp_path: Pat
     assert old.ahead == ()
     # What has no stretch is written as it was then: byte for byte, so that such a program reads it too.
     assert encode(old, 9) == slot
-    buffer = Buffer(str(tmp_path), ["a"])
+    buffer = Buffer(str(tmp_path), Limits(), ["a"])
     for number in range(60):
         buffer.append([tick(number)])
     buffer.close()
     (tmp_path / "cursors" / "a.json").write_bytes(slot.ljust(2 * SLOT))
-    buffer = Buffer(str(tmp_path), ["a"])
+    buffer = Buffer(str(tmp_path), Limits(), ["a"])
     cursor = buffer.cursors["a"]
     assert (cursor.position, cursor.pending()) == (150, 30)
     assert cursor.go_ahead(3)
@@ -504,7 +505,7 @@ def test_no_stretch_points_behind_the_end_of_the_log_after_a_power_cut() -> None
 
 def test_a_log_whose_end_was_lost_is_numbered_on_behind_every_stretch(tmp_path: Path) -> None:
     """Only where the medium lied about a sync.  What was settled stays so, and no number comes twice."""
-    buffer = Buffer(str(tmp_path), ["a", "b"], segment_size=400)
+    buffer = Buffer(str(tmp_path), Limits(segment_size=400), ["a", "b"])
     for number in range(40):
         buffer.append([tick(number)])
     a = buffer.cursors["a"]
@@ -521,7 +522,7 @@ def test_a_log_whose_end_was_lost_is_numbered_on_behind_every_stretch(tmp_path: 
     assert "117" not in (checked.problem or "")
     assert f"{117 - lost_from} samples ahead of the log" in (checked.problem or "")
     shown = {one["name"]: one for one in status(str(tmp_path))["destinations"]}
-    buffer = Buffer(str(tmp_path), ["a", "b"], segment_size=400)
+    buffer = Buffer(str(tmp_path), Limits(segment_size=400), ["a", "b"])
     a = buffer.cursors["a"]
     assert buffer.log.end == 117
     assert shown["a"]["pending_samples"] == a.pending() == 117 - 12
@@ -538,7 +539,7 @@ def test_after_a_kill_what_was_not_written_is_sent_again(tmp_path: Path) -> None
     fs = MemoryFs()
 
     def start() -> tuple[Buffer, Cursor]:
-        buffer = Buffer(str(tmp_path), ["a"], segment_size=1000, fs=fs, clock=lambda: 0.0)
+        buffer = Buffer(str(tmp_path), Limits(segment_size=1000), ["a"], fs=fs, clock=lambda: 0.0)
         return buffer, buffer.cursors["a"]
 
     buffer, cursor = start()
@@ -680,10 +681,8 @@ def test_damage_anywhere_costs_both_ways_what_it_costs_one(seed: int) -> None:
 def a_buffer(folder: Path, on_full: Any = "drop_oldest", max_size: int = 12_000) -> Buffer:
     return Buffer(
         str(folder),
+        Limits(max_size=max_size, segment_size=1000, on_full=on_full),
         ["a", "b"],
-        max_size=max_size,
-        segment_size=1000,
-        on_full=on_full,
         fs=MemoryFs(),
         clock=lambda: 0.0,
     )
@@ -777,7 +776,7 @@ def drain_ahead(cursor: Cursor, limit: int = 60) -> list[int]:
 
 
 def test_a_trim_says_what_it_costs_and_costs_that(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), ["a", "b"], segment_size=600)
+    buffer = Buffer(str(tmp_path), Limits(segment_size=600), ["a", "b"])
     settle_ahead(buffer, "a", 0, 300, 3)
     buffer.sync()
     planned = plan(str(tmp_path), before_ms=START_MS + 200 * STEP_MS)
@@ -928,7 +927,7 @@ def test_what_is_on_its_way_ahead_comes_at_no_instant_again(tmp_path: Path, phas
 
 def test_a_batch_that_was_thinned_while_it_was_on_its_way_counts_once(tmp_path: Path) -> None:
     """It may have been there for hours: its own edges are no stretch yet, and nothing keeps them apart."""
-    buffer = Buffer(str(tmp_path), ["a", "b"], max_size=14_000, segment_size=1000, clock=lambda: 0.0)
+    buffer = Buffer(str(tmp_path), Limits(max_size=14_000, segment_size=1000), ["a", "b"], clock=lambda: 0.0)
     a = buffer.cursors["a"]
     for number in range(100):
         buffer.append([tick(number)])
@@ -1027,7 +1026,7 @@ def check_status(folder: Path, buffer: Buffer) -> None:
 
 @pytest.mark.parametrize("on_full", ["drop_oldest", "thin"])
 def test_the_status_means_the_gaps(tmp_path: Path, on_full: Any) -> None:
-    buffer = Buffer(str(tmp_path), ["a", "b"], max_size=20_000, segment_size=1000, on_full=on_full)
+    buffer = Buffer(str(tmp_path), Limits(max_size=20_000, segment_size=1000, on_full=on_full), ["a", "b"])
     chance, number = random.Random(3), 0
     a = buffer.cursors["a"]
     for _ in range(60):
@@ -1042,7 +1041,7 @@ def test_the_status_means_the_gaps(tmp_path: Path, on_full: Any) -> None:
         check_status(tmp_path, buffer)
     buffer.close()
     assert a.ledger.ahead
-    drained = Buffer(str(tmp_path), ["a", "b"], max_size=20_000, segment_size=1000, on_full=on_full)
+    drained = Buffer(str(tmp_path), Limits(max_size=20_000, segment_size=1000, on_full=on_full), ["a", "b"])
     drain(drained.cursors["a"], 60)
     drained.sync()
     check_status(tmp_path, drained)
@@ -1050,7 +1049,7 @@ def test_the_status_means_the_gaps(tmp_path: Path, on_full: Any) -> None:
 
 
 def test_the_verification_takes_no_offence_at_stretches(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), ["a"], segment_size=600)
+    buffer = Buffer(str(tmp_path), Limits(segment_size=600), ["a"])
     settle_ahead(buffer, "a", 0, 300, 3)
     buffer.close()
     report = verify(str(tmp_path), deep=True)
@@ -1059,7 +1058,7 @@ def test_the_verification_takes_no_offence_at_stretches(tmp_path: Path) -> None:
 
 
 def test_a_destination_that_is_forgotten_is_gone_with_its_stretches(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), ["a"], segment_size=600)
+    buffer = Buffer(str(tmp_path), Limits(segment_size=600), ["a"])
     fresh = settle_ahead(buffer, "a", 0, 100, 2)
     buffer.close()
     told: list[dict[str, object]] = []
@@ -1067,10 +1066,10 @@ def test_a_destination_that_is_forgotten_is_gone_with_its_stretches(tmp_path: Pa
     for _ in range(2):
         buffer = Buffer(
             str(tmp_path),
+            Limits(forget_after=100),
             ["b"],
-            forget_after=100,
             wall=partial(next, times),
-            tell=lambda what, **fields: told.append({"what": what, **fields}),
+            report=lambda what, **fields: told.append({"what": what, **fields}),
         )
         buffer.close()
     pending = 3 * (100 - len(fresh))

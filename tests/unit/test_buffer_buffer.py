@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from buffer.buffer import Buffer, OnFull, thinnable
+from buffer.buffer import Buffer, thinnable
 from buffer.errors import BufferFull
 from buffer.ledger import Ledger
+from buffer.limits import Limits, OnFull
 from buffer.segment import MAX_SAMPLES, Header
 from buffer.status import status
 from tests.support.faults import Failing, MemoryFs, eio
@@ -23,10 +25,8 @@ def open_buffer(
     """Open a buffer whose clock stands still: cursor files are written once, and then when it syncs."""
     return Buffer(
         str(folder),
+        Limits(max_size=max_size, segment_size=1000, on_full=on_full),
         ["a", "b"],
-        max_size=max_size,
-        segment_size=1000,
-        on_full=on_full,
         fs=fs,
         clock=lambda: 0.0,
     )
@@ -120,7 +120,7 @@ def test_what_was_evicted_counts_for_those_who_had_not_got_it_also_after_a_kill(
 
 def test_a_cap_that_was_lowered_below_the_newest_file_stops_nothing(tmp_path: Path) -> None:
     fs = MemoryFs()
-    buffer = Buffer(str(tmp_path), ["a"], max_size=1 << 20, segment_size=1 << 17, fs=fs)
+    buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20, segment_size=1 << 17), ["a"], fs=fs)
     fill(buffer, 0, 3000)
     large = buffer.log.size
     buffer.close()
@@ -164,7 +164,10 @@ def test_the_floor_of_free_space_is_kept_and_opening_below_it_is_no_error(
     fs = MemoryFs(capacity=1_000_000)
     fs.write(fs.create("someone/else"), bytes(960_000), 0)
     buffer = Buffer(
-        str(tmp_path), ["a"], max_size=1 << 20, min_free=lambda volume: volume // 20, on_full=on_full, fs=fs
+        str(tmp_path),
+        Limits(max_size=1 << 20, min_free=lambda volume: volume // 20, on_full=on_full),
+        ["a"],
+        fs=fs,
     )
     with pytest.raises(BufferFull, match="min_free_space"):
         buffer.append([tick(0)])
@@ -180,7 +183,7 @@ def test_a_full_disk_stops_the_append_alone_and_recovers_by_itself(tmp_path: Pat
     """Cursor files cannot be written either; what was delivered makes the room for them."""
     fs = MemoryFs(capacity=40_000)
     buffer = Buffer(
-        str(tmp_path), ["a", "b"], max_size=1 << 20, segment_size=2_000, fs=fs, on_full="drop_oldest"
+        str(tmp_path), Limits(max_size=1 << 20, segment_size=2_000, on_full="drop_oldest"), ["a", "b"], fs=fs
     )
     with pytest.raises(OSError):
         fill(buffer, 0, 10**6)
@@ -329,11 +332,11 @@ def test_destinations_start_where_they_are_told_and_are_forgotten_in_time(tmp_pa
     def open_with(*names: str) -> Buffer:
         return Buffer(
             str(tmp_path),
+            Limits(forget_after=100),
             names,
             start_now=["now"],
-            forget_after=100,
             wall=lambda: now,
-            tell=lambda what, **_: told.append(what),
+            report=lambda what, **_: told.append(what),
         )
 
     buffer = open_with("a")
@@ -353,15 +356,9 @@ def test_destinations_start_where_they_are_told_and_are_forgotten_in_time(tmp_pa
     assert [d["name"] for d in status(str(tmp_path))["destinations"]] == ["now", "oldest"]
 
 
-def configured(buffer: Buffer, *names: str, **changed: Any) -> None:
-    limits: dict[str, Any] = {
-        "max_size": 1 << 20,
-        "min_free": lambda _: 0,
-        "segment_size": 1000,
-        "on_full": "drop_oldest",
-        "forget_after": 60.0,
-    }
-    buffer.configure(names, **limits | changed)
+def configured(buffer: Buffer, *names: str, start_now: Sequence[str] = (), **changed: Any) -> None:
+    limits = Limits(1 << 20, segment_size=1000, on_full="drop_oldest", forget_after=60.0)
+    buffer.configure(limits._replace(**changed), names, start_now=start_now)
 
 
 def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
@@ -369,11 +366,11 @@ def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
     wall = [0.0]
     buffer = Buffer(
         str(tmp_path),
+        Limits(segment_size=1000),
         ["a"],
-        segment_size=1000,
         fs=fs,
         wall=lambda: wall[0],
-        tell=lambda what, **_: told.append(what),
+        report=lambda what, **_: told.append(what),
     )
     fill(buffer, 0, 20)
     deliver(buffer, "a")
@@ -400,7 +397,7 @@ def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
     assert buffer.cursors["a"].ledger.removed_ms is None
     assert deliver(buffer, "a") == 90
     buffer.close()
-    buffer = Buffer(str(tmp_path), ["a", "old"], fs=fs)
+    buffer = Buffer(str(tmp_path), Limits(), ["a", "old"], fs=fs)
     assert buffer.cursors["a"].pending() == 0
     assert balanced(buffer)
     buffer.close()
@@ -429,7 +426,9 @@ def test_limits_change_while_it_is_in_use(tmp_path: Path) -> None:
 def test_no_append_waits_until_all_is_thinned_for_a_lower_limit(tmp_path: Path) -> None:
     """It is reached step by step at each sync, however often the limits are set meanwhile."""
     fs, told = MemoryFs(), list[str]()
-    buffer = Buffer(str(tmp_path), ["a"], segment_size=1000, fs=fs, tell=lambda what, **_: told.append(what))
+    buffer = Buffer(
+        str(tmp_path), Limits(segment_size=1000), ["a"], fs=fs, report=lambda what, **_: told.append(what)
+    )
     fill(buffer, 0, 3000)
     for n in range(5):
         configured(buffer, "a", max_size=8000, on_full="thin")
@@ -454,7 +453,7 @@ def test_no_append_waits_until_all_is_thinned_for_a_lower_limit(tmp_path: Path) 
 
 def test_what_was_forgotten_is_not_written_again_by_who_still_sends(tmp_path: Path) -> None:
     wall = [0.0]
-    buffer = Buffer(str(tmp_path), ["a", "gone"], wall=lambda: wall[0])
+    buffer = Buffer(str(tmp_path), Limits(), ["a", "gone"], wall=lambda: wall[0])
     fill(buffer, 0, 10)
     gone = buffer.cursors["gone"]
     chunk = gone.read(10)
@@ -479,14 +478,14 @@ def test_a_disk_that_fails_while_destinations_change_leaves_all_as_it_was(tmp_pa
     with pytest.raises(OSError):
         configured(buffer, "a", "c", max_size=4000)
     assert buffer.cursors is cursors
-    assert buffer.max_size == 1 << 20
+    assert buffer.limits.max_size == 1 << 20
     buffer._fs = fs
     buffer.close()
 
 
 def test_a_cursor_file_that_cannot_be_written_keeps_no_other_back(tmp_path: Path) -> None:
     (tmp_path / "cursors" / "a.json").mkdir(parents=True)
-    buffer = Buffer(str(tmp_path), ["a", "b"], clock=lambda: 0.0)
+    buffer = Buffer(str(tmp_path), Limits(), ["a", "b"], clock=lambda: 0.0)
     buffer.append([tick(1)])
     with pytest.raises(IsADirectoryError):
         buffer.sync()
@@ -502,7 +501,7 @@ def test_a_cursor_file_that_cannot_be_written_keeps_no_other_back(tmp_path: Path
 
 
 def test_without_destinations_everything_is_kept(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), [], max_size=1 << 20, segment_size=500)
+    buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20, segment_size=500), [])
     fill(buffer, 0, 50)
     buffer.sync()
     assert buffer.log.first == 0
@@ -511,7 +510,7 @@ def test_without_destinations_everything_is_kept(tmp_path: Path) -> None:
 
 
 def test_waiting_ends_when_something_comes_or_somebody_wakes_it(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), ["a"])
+    buffer = Buffer(str(tmp_path), Limits(), ["a"])
     for end in (lambda: buffer.append([tick(0)]), buffer.wake):
         waiter = threading.Thread(target=buffer.wait, args=(buffer.log.end, 60.0))
         waiter.start()
@@ -527,7 +526,9 @@ def test_waiting_ends_when_something_comes_or_somebody_wakes_it(tmp_path: Path) 
 
 def test_the_status_says_what_the_next_start_will_say(tmp_path: Path) -> None:
     """After a kill between the dropping of a segment and its accounting, and with cursors ahead."""
-    buffer = Buffer(str(tmp_path), ["a", "b"], max_size=20_000, segment_size=1000, on_full="drop_oldest")
+    buffer = Buffer(
+        str(tmp_path), Limits(max_size=20_000, segment_size=1000, on_full="drop_oldest"), ["a", "b"]
+    )
     fill(buffer, 0, 800)
     buffer.sync()
     while buffer.log.first < 600:
@@ -535,7 +536,9 @@ def test_the_status_says_what_the_next_start_will_say(tmp_path: Path) -> None:
         deliver(buffer, "a")
     buffer._lock.close()  # it was killed
     shown = {d["name"]: d["ledger"] for d in status(str(tmp_path))["destinations"]}
-    again = Buffer(str(tmp_path), ["a", "b"], max_size=20_000, segment_size=1000, on_full="drop_oldest")
+    again = Buffer(
+        str(tmp_path), Limits(max_size=20_000, segment_size=1000, on_full="drop_oldest"), ["a", "b"]
+    )
     for name, cursor in again.cursors.items():
         ledger = shown[name]
         assert ledger["appended"] == again.log.end - cursor.ledger.start

@@ -17,6 +17,7 @@ from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.fs import read_all
 from buffer.ledger import SLOT, Ledger, decode, encode, load
+from buffer.limits import Limits
 from buffer.log import Log
 from buffer.status import status
 from tests.support.faults import Failing, MemoryFs, eio
@@ -129,7 +130,7 @@ def test_what_is_no_cursor_file_starts_at_the_oldest_record_and_stops_nothing(
     data: bytes, tmp_path: Path
 ) -> None:
     assert decode(data) is None
-    with_log = Buffer(str(tmp_path), ["a", "b"])
+    with_log = Buffer(str(tmp_path), Limits(), ["a", "b"])
     for number in range(10):
         with_log.append([tick(number)])
     with_log.cursors["b"].commit(0, 30, 30, {})
@@ -138,7 +139,7 @@ def test_what_is_no_cursor_file_starts_at_the_oldest_record_and_stops_nothing(
     file.write_bytes(data)
     assert [d["name"] for d in status(str(tmp_path))["destinations"]] == ["b"]
     assert file.read_bytes() == data
-    buffer = Buffer(str(tmp_path), ["a", "b"])
+    buffer = Buffer(str(tmp_path), Limits(), ["a", "b"])
     a, b = buffer.cursors["a"], buffer.cursors["b"]
     assert (a.position, a.pending(), b.position, b.pending()) == (0, 30, 30, 0)
     assert len(a.read(1000).ticks) == 10

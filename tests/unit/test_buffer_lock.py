@@ -14,6 +14,7 @@ import pytest
 
 from buffer.buffer import Buffer
 from buffer.errors import BufferInUse, NewerFormat
+from buffer.limits import Limits
 from buffer.lock import Lock, holder
 from tests.support.faults import Failing, MemoryFs, eio
 from tests.support.ticks import tick
@@ -120,12 +121,12 @@ def test_asking_who_holds_it_never_makes_a_starting_writer_fail(tmp_path: Path) 
 def test_a_buffer_that_cannot_be_opened_leaves_no_lock(tmp_path: Path) -> None:
     for n in range(1, 30):
         inner = MemoryFs()
-        buffer = Buffer(str(tmp_path), ["a"], fs=inner)
+        buffer = Buffer(str(tmp_path), Limits(), ["a"], fs=inner)
         buffer.append([tick(0)])
         buffer.close()
         fs = Failing(inner, n, eio)
         try:
-            Buffer(str(tmp_path), ["a"], fs=fs).close()
+            Buffer(str(tmp_path), Limits(), ["a"], fs=fs).close()
         except OSError:
             pass
         assert holder(str(tmp_path / "lock")) is None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.fs import Fs, RealFs
+from buffer.limits import Limits
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import WINDOW, File, Reader
@@ -361,7 +362,7 @@ def test_a_position_late_in_a_file_takes_one_pass_over_it() -> None:
 @pytest.fixture
 def read_only_copy(tmp_path: Path) -> Path:
     data = tmp_path / "data"
-    buffer = Buffer(str(data), ["a"], segment_size=4096)
+    buffer = Buffer(str(data), Limits(segment_size=4096), ["a"])
     for number in range(500):
         buffer.append([tick(number, 16)])
     buffer.sync()

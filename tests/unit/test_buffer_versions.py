@@ -18,6 +18,7 @@ from buffer.buffer import Buffer
 from buffer.errors import NewerFormat
 from buffer.fs import RealFs
 from buffer.ledger import SLOT
+from buffer.limits import Limits
 from buffer.quarantine import Quarantine
 from buffer.reader import Reader
 from tests.support.limpet import limpet
@@ -32,7 +33,11 @@ DESTINATIONS = ("plain", "ahead")
 def make(folder: Path) -> None:
     """A small buffer with everything in it: thinned segments, a torn tail, cursors, a quarantined item."""
     buffer = Buffer(
-        str(folder), DESTINATIONS, max_size=4096, segment_size=512, clock=lambda: 0.0, wall=lambda: 0.0
+        str(folder),
+        Limits(max_size=4096, segment_size=512),
+        DESTINATIONS,
+        clock=lambda: 0.0,
+        wall=lambda: 0.0,
     )
     for number in range(250):
         boot = "a" * 32 if number < 200 else "b" * 32
@@ -57,7 +62,7 @@ def make(folder: Path) -> None:
 
 def content(folder: Path) -> dict[str, Any]:
     """What a buffer says: what is in it, and what became of it for whom."""
-    buffer = Buffer(str(folder), DESTINATIONS, max_size=1 << 20)
+    buffer = Buffer(str(folder), Limits(max_size=1 << 20), DESTINATIONS)
     reader, ticks = Reader(RealFs(), f"{folder}/segments"), []
     while (entry := reader.next()) is not None:
         ticks += [(entry.seq, entry.end, entry.missed, *one) for one in exactly(entry.ticks)]
@@ -122,7 +127,7 @@ def test_every_version_there_ever_was_is_read_and_gone_on_with(tmp_path: Path, g
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(bytes.fromhex(data))
     assert content(tmp_path) == told["content"]
-    buffer = Buffer(str(tmp_path), DESTINATIONS, max_size=1 << 20)
+    buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20), DESTINATIONS)
     buffer.append([tick(1000)])
     for cursor in buffer.cursors.values():
         while (chunk := cursor.read(1000)).samples:
@@ -199,7 +204,7 @@ def test_the_agent_refuses_it_and_leaves_every_byte_as_it_is(later: tuple[Path, 
     before = everything(folder)
     for _ in range(2):
         with pytest.raises(NewerFormat) as caught:
-            Buffer(str(folder), DESTINATIONS, max_size=4096)
+            Buffer(str(folder), Limits(max_size=4096), DESTINATIONS)
         assert caught.value.where == str(path)
         assert "it is of format version " in caught.value.what
         assert caught.value.do.startswith("Run the version of Limpet that wrote it")
@@ -245,7 +250,7 @@ def test_a_downgrade_and_an_upgrade_lose_nothing(tmp_path: Path) -> None:
     later_segment(path)
     for _ in range(3):
         with pytest.raises(NewerFormat):
-            Buffer(str(folder), DESTINATIONS)
+            Buffer(str(folder), Limits(), DESTINATIONS)
     path.write_bytes(kept)  # what it means to the later version
     assert content(folder) == was
 

@@ -14,6 +14,7 @@ from agent.cli import collect
 from agent.cli import main as cli
 from agent.collectors import Collect, CollectorKind, HostPaths, Metric, Options, Sample
 from agent.config import Config, load
+from agent.ops.collect import Collectors
 from tests.support.net import free_port
 
 METRICS = (Metric("probe_bytes", "gauge", "bytes", "A probe."),)
@@ -51,7 +52,7 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Probe]]:
 
 def test_the_labels_of_the_configuration(probes: dict[str, Probe]) -> None:
     config = load("{hostname: web-01, labels: {role: gateway}, remote_write: []}", "x.yaml").config
-    with closing(collect.Collectors(config)) as collectors:
+    with closing(Collectors(config)) as collectors:
         groups = collectors.read()
     assert [group.name for group in groups] == ["one", "two"]
     [(series, value)] = groups[0].readings
@@ -67,7 +68,7 @@ def test_the_labels_of_the_configuration(probes: dict[str, Probe]) -> None:
 
 def test_a_collector_that_hangs_is_left_behind_and_comes_back(probes: dict[str, Probe]) -> None:
     probes["one"].gate.clear()
-    collectors = collect.Collectors(Config())
+    collectors = Collectors(Config())
     collectors._workers.patience = collectors._patience = 0.05
     for _ in range(3):
         one, two = collectors.read()

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from agent.cli import show
-from agent.cli.collect import Group
+from agent.ops.collect import Group
 from buffer.model import Series
 from buffer.status import Segment
 

@@ -85,7 +85,7 @@ def test_what_follows(tmp_path: Path, number: int) -> None:
     assert list(found) == (written[-number:] if number else [])
     later = write(folder, range(50, 300))  # another process of the agent: a segment of its own
     seen = []
-    while (entry := tail._next(reader)) is not None:
+    while (entry := tail.following(reader)) is not None:
         seen += entry.ticks
     assert seen == later
     reader.close()
@@ -95,9 +95,9 @@ def test_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
     folder = tmp_path / "segments"
     reader, found = tail.last(RealFs(), str(folder), 10)
     assert list(found) == []
-    assert tail._next(reader) is None
+    assert tail.following(reader) is None
     written = write(folder, range(3))
-    entry = tail._next(reader)
+    entry = tail.following(reader)
     assert entry is not None
     assert entry.ticks == written[:1]
     reader.close()

@@ -35,10 +35,9 @@ from agent.config import (
     load_file,
     public_url,
 )
-from agent.config.schema import SEGMENTS
 from agent.config.values import TAKEN_LABELS
-from buffer.buffer import MIN_SEGMENTS
 from buffer.errors import LimpetError
+from buffer.limits import MIN_SEGMENTS
 
 URL = "https://prometheus.example.com/api/v1/write"
 
@@ -625,10 +624,6 @@ def test_defaults_give_way_to_what_is_given() -> None:
     assert first("queue_config: {min_backoff: 10m}").queue_config.max_backoff == 600.0
 
 
-def test_a_segment_that_is_allowed_is_one_that_the_buffer_takes() -> None:
-    assert SEGMENTS == MIN_SEGMENTS
-
-
 def plan_of(text: str) -> dict[str, tuple[float, float]]:
     return {one.name: (one.interval, one.timeout) for one in load(text, "f.yaml").config.collect.plan()}
 
@@ -1159,7 +1154,7 @@ def loads_or_tells(text: str) -> None:
     else:
         assert all(one.timeout <= one.interval for one in config.collect.plan())
         assert len({one.name for one in config.remote_write}) == len(config.remote_write)
-        assert config.buffer.segment_size * SEGMENTS <= config.buffer.max_size
+        assert config.buffer.segment_size * MIN_SEGMENTS <= config.buffer.max_size
 
 
 @settings(max_examples=150, deadline=None)

@@ -25,6 +25,7 @@ from agent.http.secrets import hidden, secrets
 from agent.ops.doctor import certificate, host, receiver
 from agent.ops.doctor.step import Step, bounded, fine, needing, step, untold, warning, wrong
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.quarantine import Quarantine
 from tests.support.hosts import Host
 from tests.support.net import free_port
@@ -270,7 +271,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def fill(data_dir: Path, samples: int = 9, **note: str) -> None:
-    buffer = Buffer(str(data_dir), ["a"])
+    buffer = Buffer(str(data_dir), Limits(), ["a"])
     for number in range(samples // 3):
         buffer.append([tick(number)])
     if note:
@@ -392,7 +393,7 @@ def test_a_held_destination_and_damage(data_dir: Path) -> None:
 
 @pytest.mark.parametrize(("state", "ok"), [("held", False), ("waiting", True)])
 def test_what_a_running_agent_says_of_a_destination(data_dir: Path, state: str, ok: bool) -> None:
-    buffer = Buffer(str(data_dir), ["a"])
+    buffer = Buffer(str(data_dir), Limits(), ["a"])
     for number in range(3):
         buffer.append([tick(number, 64)])
     buffer.cursors["a"].note(state, "HTTP 401: wrong")

@@ -20,6 +20,7 @@ from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
 from agent.config import QueueConfig, RemoteWrite
 from agent.send.lane import Lane, open_lane
 from buffer.buffer import Buffer
+from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
 from tests.support.net import wait_for
@@ -40,7 +41,7 @@ class Rig:
 
     def __init__(self, folder: Path, receiver: Receiver) -> None:
         self.receiver = receiver
-        self.buffer = Buffer(str(folder), ["central"], max_size=MAX_SIZE)
+        self.buffer = Buffer(str(folder), Limits(max_size=MAX_SIZE), ["central"])
         to = RemoteWrite(url=receiver.url, name="central", queue_config=QUICK)
         log = structlog.get_logger()
         kept = Quarantine(str(folder))

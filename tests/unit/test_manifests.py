@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from agent.cli import parser
+from agent.cli import registry
 from agent.config import load
 from tools import sbom
 
@@ -98,7 +98,7 @@ def test_it_agrees_with_the_image_and_with_the_agent() -> None:
     assert main["args"] == json.loads(DOCKERFILE.rpartition("CMD ")[2])
     for probe in ("livenessProbe", "readinessProbe"):
         limpet, *words = main[probe]["exec"]["command"]
-        assert (limpet, parser.build().parse_args(words).command) == ("limpet", "buffer status")
+        assert (limpet, registry.build().parse_args(words).command) == ("limpet", "buffer status")
     config = load(read("configmap.yaml")["data"]["limpet.yaml"], "limpet.yaml").config
     mounts = {mount["mountPath"] for mount in main["volumeMounts"]}
     [to] = config.remote_write
@@ -122,7 +122,7 @@ def test_it_agrees_with_the_image_and_with_the_agent() -> None:
 def test_the_plist_of_macos_can_be_read() -> None:
     plist = plistlib.loads((PACKAGING / "launchd" / "org.limpet.agent.plist").read_bytes())
     _, *words = plist["ProgramArguments"]
-    assert parser.build().parse_args(words).config == "/etc/limpet/limpet.yaml"
+    assert registry.build().parse_args(words).config == "/etc/limpet/limpet.yaml"
     assert (plist["Umask"], plist["KeepAlive"]) == (0o077, {"SuccessfulExit": False})
     assert plist["Label"] == "org.limpet.agent"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from agent.cli.when import parse_time
+from agent.cli.arguments import parse_time
 from agent.config import QueueConfig, RemoteWrite
 from agent.destinations.remote_write.outcome import Outcome, Verdict
 from agent.destinations.remote_write.protocol import Protocol

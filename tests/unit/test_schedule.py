@@ -21,6 +21,7 @@ from agent.collectors import Metric, Sample
 from agent.system.events import Event
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
+from buffer.limits import Limits
 from buffer.model import ENDED, Instant, Series, Tick, is_stale
 from buffer.reader import Entry, Reader
 from buffer.scaled import RAW
@@ -149,7 +150,7 @@ class Rig:
         self.schedule: Schedule | None = None
 
     def _open(self) -> Buffer:
-        return Buffer(str(self.folder), fs=self.disk, min_free=lambda _: 1)
+        return Buffer(str(self.folder), Limits(min_free=lambda _: 1), fs=self.disk)
 
     def add(self, name: str, interval: float = 10, timeout: float = 5, *, apart: bool = False) -> Collector:
         collector = Collector()

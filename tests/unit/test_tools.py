@@ -171,7 +171,7 @@ def venv(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         assert found is not None
         (path / tool).symlink_to(found)
     return subprocess.run(
-        ["/bin/sh", ROOT / "tools/venv.sh"],
+        ["/bin/sh", ROOT / "tools/venv.sh", ".venv", "lock.txt"],
         cwd=folder,
         env=os.environ | {"PATH": str(path)},
         capture_output=True,

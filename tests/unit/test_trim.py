@@ -21,6 +21,7 @@ from buffer.buffer import Buffer
 from buffer.errors import LimpetError
 from buffer.fs import Fs, RealFs
 from buffer.ledger import Ledger
+from buffer.limits import Limits
 from buffer.lock import Lock
 from buffer.reader import Reader
 from buffer.status import Segment, segments, status
@@ -35,7 +36,7 @@ TICKS, WIDTH = 200, 5
 
 def build(folder: Path) -> Buffer:
     """A thousand samples in some ten segments; `fast` is half-way, `slow` has nothing yet."""
-    buffer = Buffer(str(folder), ["fast", "slow"], segment_size=600)
+    buffer = Buffer(str(folder), Limits(segment_size=600), ["fast", "slow"])
     for number in range(TICKS):
         buffer.append([tick(number, WIDTH)])
     fast = buffer.cursors["fast"]
@@ -154,13 +155,13 @@ def test_a_trim_of_a_stopped_buffer(data: Path) -> None:
     assert left[0].first_seq == planned.before
     check_ledgers(data, planned.before)
     assert plan(str(data), before_ms=START_MS + 150 * STEP_MS) is None
-    buffer = Buffer(str(data), ["fast", "slow"])
+    buffer = Buffer(str(data), Limits(), ["fast", "slow"])
     assert buffer.append([tick(TICKS, WIDTH)]) == (TICKS + 1) * WIDTH  # the numbering goes on
     buffer.close()
 
 
 def test_a_trim_leaves_removed_destinations_as_they_are(data: Path) -> None:
-    buffer = Buffer(str(data), ["slow"])
+    buffer = Buffer(str(data), Limits(), ["slow"])
     buffer.close()
     removed = {one["name"]: one["removed_timestamp_ms"] for one in status(str(data))["destinations"]}
     assert removed["fast"] is not None
@@ -204,7 +205,7 @@ def test_a_writer_that_does_not_answer_is_asked_no_more(data: Path) -> None:
         carry_out(str(data), 500, patience=0.3)
     lock.close()
     assert list((data / "requests").iterdir()) == []
-    Buffer(str(data), ["fast", "slow"]).sync()
+    Buffer(str(data), Limits(), ["fast", "slow"]).sync()
     assert segments(str(data))[0].first_seq == 0
 
 
@@ -232,7 +233,7 @@ NO_REQUEST: list[Any] = [
 @pytest.mark.parametrize("content", NO_REQUEST, ids=range(len(NO_REQUEST)))
 def test_what_is_no_request_trims_nothing_and_goes(data: Path, content: bytes) -> None:
     (data / "requests" / "trim.json").write_bytes(content)
-    buffer = Buffer(str(data), ["fast", "slow"])
+    buffer = Buffer(str(data), Limits(), ["fast", "slow"])
     buffer.sync()
     buffer.close()
     assert segments(str(data))[0].first_seq == 0
@@ -244,7 +245,7 @@ def test_any_call_of_a_trim_may_fail(built: Path, tmp_path: Path, fault: Any) ->
     for n in itertools.count(1):
         data = tmp_path / str(n)
         shutil.copytree(built, data)
-        buffer = Buffer(str(data), None)
+        buffer = Buffer(str(data), Limits(), None)
         before = segments(str(data))[6].first_seq
         fs = Failing(RealFs(), n, fault)
         _through(buffer, fs)
@@ -254,7 +255,7 @@ def test_any_call_of_a_trim_may_fail(built: Path, tmp_path: Path, fault: Any) ->
         buffer._lock.close()
         # Whatever happened: what is gone is accounted for, and the next one to open it does what is left to do.
         check_ledgers(data, *under_way(data, before))
-        again = Buffer(str(data), None)
+        again = Buffer(str(data), Limits(), None)
         again.sync()
         again.close()
         check_ledgers(data, before)
@@ -298,14 +299,16 @@ def test_kill_9_in_the_middle_of_a_trim(data: Path, removed: int) -> None:
     assert done.returncode == -signal.SIGKILL
     assert [one.first_seq for one in segments(str(data))] == firsts[removed:]
     check_ledgers(data, *under_way(data, firsts[6]))
-    Buffer(str(data), None).close()
+    Buffer(str(data), Limits(), None).close()
     check_ledgers(data, *under_way(data, firsts[6]))
     assert carry_out(str(data), firsts[6]) is None  # and it can be done again
     check_ledgers(data, firsts[6])
 
 
 def test_trims_and_evictions_of_two_threads_drop_nothing_twice(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), ["slow"], max_size=16 << 10, segment_size=512, on_full="drop_oldest")
+    buffer = Buffer(
+        str(tmp_path), Limits(max_size=16 << 10, segment_size=512, on_full="drop_oldest"), ["slow"]
+    )
     stop, failed = threading.Event(), list[BaseException]()
 
     def keep_syncing() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
+from buffer.limits import Limits
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Reader
@@ -32,7 +33,7 @@ FILE = RECORDS * WIDTH  # samples in each of three files
 def build(folder: Path, files: int = 3) -> None:
     """Three runs of a writer: three files of 20 records with 3 samples each, and a cursor that is at 9."""
     for run in range(files):
-        buffer = Buffer(str(folder), ["prod"])
+        buffer = Buffer(str(folder), Limits(), ["prod"])
         for number in range(run * RECORDS, (run + 1) * RECORDS):
             buffer.append([tick(number, WIDTH)])
         if not run:
@@ -312,7 +313,7 @@ def test_deep_finds_a_body_that_its_writer_got_wrong(data: Path) -> None:
 
 @pytest.mark.parametrize("stretch", [1, 512], ids=["anywhere", "by sectors"])
 def test_one_percent_of_the_bytes_flipped(tmp_path: Path, stretch: int) -> None:
-    buffer = Buffer(str(tmp_path), segment_size=1 << 20)
+    buffer = Buffer(str(tmp_path), Limits(segment_size=1 << 20))
     for number in range(4000):
         buffer.append([_spread(number, 8)])
     buffer.close()
@@ -369,7 +370,7 @@ def test_whatever_happens_to_the_bytes_verify_agrees_with_the_reader(
 
 
 def test_while_a_writer_appends_thins_and_drops_there_is_no_false_alarm(tmp_path: Path) -> None:
-    buffer = Buffer(str(tmp_path), ["slow", "fast"], max_size=96 << 10, segment_size=4 << 10)
+    buffer = Buffer(str(tmp_path), Limits(max_size=96 << 10, segment_size=4 << 10), ["slow", "fast"])
     stop, number, failed = threading.Event(), 0, list[BaseException]()
 
     def write() -> None:

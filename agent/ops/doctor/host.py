@@ -150,7 +150,7 @@ class _View:
         if full is not None:
             said += f", full in {human.duration(full)} at the pace of what is there"
         if found["damaged_records"]:
-            said += f", damage met at {_plural(found['damaged_records'], 'place', 'places')}"
+            said += f", damage met at {human.plural(found['damaged_records'], 'place')}"
             return warning(said, "See what it cost: limpet buffer verify. The agent goes on by itself.")
         if full is not None and full < FULL_SOON:
             return warning(said, "Mend the destinations that take nothing, or raise buffer.max_size.")
@@ -181,7 +181,7 @@ class _View:
             return fine("empty")
         samples = human.count(sum(item.samples for item in items))
         return warning(
-            f"{_plural(len(items), 'refused batch', 'refused batches')}, {samples} samples",
+            f"{human.plural(len(items), 'refused batch', 'refused batches')}, {samples} samples",
             "See the receivers' words: limpet buffer quarantine list. Mend the cause, then replay or drop them.",
         )
 
@@ -269,10 +269,6 @@ def _below(folder: str) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 found += _below(entry.path)
     return found
-
-
-def _plural(number: int, one: str, more: str) -> str:
-    return f"{number:,} {one if number == 1 else more}"
 
 
 def _user(uid: int) -> str:

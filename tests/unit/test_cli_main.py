@@ -13,12 +13,13 @@ import pytest
 
 from agent import __version__
 from agent.cli import main as cli
-from agent.cli import parser
+from agent.cli import registry, version
+from agent.cli.completion import SHELLS
 from buffer.errors import LimpetError
 from tools import completions
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = {command.prog: command for command in completions.commands(parser.build())}
+COMMANDS = {command.prog: command for command in completions.commands(registry.build())}
 LEAVES = [name for name in COMMANDS if not any(other.startswith(f"{name} ") for other in COMMANDS)]
 
 
@@ -46,6 +47,7 @@ def test_the_commands_of_this_version() -> None:
         "buffer quarantine replay",
         "buffer quarantine drop",
         "completion",
+        "help",
         "version",
     ]
 
@@ -81,7 +83,7 @@ def test_the_page_has_nothing_else() -> None:
     assert set(re.findall(r"--[a-z][a-z-]+", (ROOT / "docs/commands.md").read_text())) <= known
 
 
-@pytest.mark.parametrize("shell", parser.SHELLS)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_completions_are_fresh(shell: str) -> None:
     stored = completions.path(shell).read_text(encoding="utf-8")
     assert stored == completions.render(shell), "stale: run python -m tools.completions"
@@ -116,28 +118,46 @@ def test_bash_completes(words: list[str], expected: set[str], tmp_path: Path) ->
     ) == expected
 
 
-@pytest.mark.parametrize(
-    "arguments", [["version"], ["--help"], ["buffer", "tail", "--help"], ["collect", "-h"]]
-)
-def test_asking_imports_next_to_nothing(arguments: list[str]) -> None:
+def imported(arguments: list[str], *flags: str) -> set[str]:
+    """The modules that a command imports, with a Python started with these flags."""
     code = (
         "import sys; before = set(sys.modules); from agent.cli.main import main; main(sys.argv[1:]);"
         "print(*sorted(set(sys.modules) - before), file=sys.stderr)"
     )
+    command = [sys.executable, *flags, "-c", code, *arguments]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr.split())
+
+
+CHEAP = {
+    "agent",
+    "agent.cli",
+    "agent.cli.main",
+    "agent.cli.output",
+    "agent.cli.registry",
+    "buffer",
+    "buffer.errors",
+}
+HEAVY = {"json", "asyncio", "subprocess", "dataclasses", "inspect", "logging", "typing_extensions"}
+HEAVY |= {"importlib.metadata", "platform", "socket", "threading", "urllib", "pathlib", "tempfile"}
+
+
+@pytest.mark.parametrize(
+    "words", [["version"], ["--version"], ["--help"], ["help"], ["buffer", "--help"]], ids=" ".join
+)
+def test_asking_imports_next_to_nothing(words: list[str]) -> None:
     # -S: without site-packages, so that nothing but Python itself and this source tree can be had.
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    loaded = set(done.stderr.split())
+    loaded = imported(words, "-S")
     ours = {name for name in loaded if name.split(".")[0] in ("agent", "buffer")}
-    assert {"argparse", "agent.cli.main"} <= loaded
-    assert ours <= {
-        *("agent", "agent.cli", "agent.cli.main", "agent.cli.parser", "agent.cli.output", "agent.cli.info"),
-        *("buffer.errors", "buffer", "buffer.errors"),
-    }
-    heavy = {"json", "asyncio", "subprocess", "dataclasses", "inspect", "logging", "typing_extensions"}
-    heavy |= {"importlib.metadata", "platform", "socket", "threading", "urllib", "pathlib", "tempfile"}
-    assert loaded & heavy == set()
+    assert {"argparse", *CHEAP} <= loaded
+    assert ours <= {*CHEAP, "agent.cli.version", "agent.cli.help"}
+    assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_the_help_of_a_command_needs_no_library_and_no_other_command(name: str) -> None:
+    loaded = imported([*name.split()[1:], "--help"], "-S")
+    others = {f"agent.cli.{one.module}" for one in registry.COMMANDS if f"limpet {one.name}" != name}
+    assert loaded & (HEAVY - {"json", "tempfile", "threading", "urllib"} | others) == set()
 
 
 def test_rich_is_imported_by_the_views_only() -> None:
@@ -146,7 +166,7 @@ def test_rich_is_imported_by_the_views_only() -> None:
     ]
     views = ["progress.py", "show.py", "show_doctor.py", "show_replay.py", "show_tools.py"]
     assert sorted(path.name for path in users) == views
-    code = "import sys, agent.cli.configuration, agent.process; print('rich' in sys.modules)"
+    code = "import sys, agent.cli.run, agent.config, agent.process; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -160,7 +180,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert text == f"limpet {__version__} (Python {found['python']}, {found['platform']})\n"
 
 
-@pytest.mark.parametrize("shell", parser.SHELLS)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_completion_prints_the_stored_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["completion", shell]) == 0
     assert capsys.readouterr().out == completions.path(shell).read_text(encoding="utf-8")
@@ -229,13 +249,13 @@ def test_how_a_command_ends(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "call", raiser(error))
+    monkeypatch.setattr(version, "run", raiser(error))
     assert cli.main(["version"]) == status
     assert capsys.readouterr() == ("", said)
 
 
 def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "call", raiser(ZeroDivisionError()))
+    monkeypatch.setattr(version, "run", raiser(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         cli.main(["version"])
 
@@ -270,9 +290,7 @@ def test_check_config_tells_everything(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_command_that_prints_nothing_ends_well_without_a_standard_output() -> None:
-    code = (
-        "import sys; from agent.cli import main as m; m.call = lambda args: 0; sys.exit(m.main(['version']))"
-    )
+    code = "import sys; from agent.cli import main as m, version; version.run = lambda args: 0; sys.exit(m.main(['version']))"
     shell = 'exec "$0" -c "$1" >&-'
     done = subprocess.run(["sh", "-c", shell, sys.executable, code], stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -1,15 +1,21 @@
-"""`limpet version` and `limpet completion`."""
+"""`limpet version` and `limpet --version`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 
 import agent
 from agent.cli import output
 
 
-def version(*, as_json: bool) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: Namespace) -> int:
     """Print the versions of Limpet, Python and the system."""
     system = os.uname()
     found = {
@@ -17,16 +23,8 @@ def version(*, as_json: bool) -> int:
         "python": ".".join(map(str, sys.version_info[:3])),
         "platform": f"{system.sysname} {system.release} {system.machine}",
     }
-    if as_json:
+    if args.json:
         output.write_json(found)
     else:
         output.write("limpet {version} (Python {python}, {platform})\n".format(**found))
-    return 0
-
-
-def completion(shell: str) -> int:
-    """Print a shell's completion script, which tools/completions.py has made of the parser."""
-    folder = os.path.join(os.path.dirname(agent.__file__), "completions")
-    with open(os.path.join(folder, f"limpet.{shell}"), encoding="utf-8") as file:
-        output.write(file.read())
     return 0

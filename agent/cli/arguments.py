@@ -1,0 +1,204 @@
+"""Options that several commands have, the types of their values, and the buffer that they name."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from buffer.errors import LimpetError
+
+if TYPE_CHECKING:
+    from agent.config import Config
+
+GIVE_UP_SECONDS = 300.0
+TIMES = "a time such as 2026-05-01T12:30 or 2026-05-01 (local, unless it ends in Z or +02:00), 6h or 7d (ago), now"
+
+
+# Options. FILE and FOLDER as a metavar complete paths.
+
+
+def config(parser: Any, *, required: bool = False, more: str = "") -> None:
+    """Add `--config`."""
+    text = f"the configuration file (YAML){more}"
+    parser.add_argument("--config", metavar="FILE", required=required, help=text)
+
+
+def json(parser: Any, text: str = "print JSON") -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+def buffer(parser: argparse.ArgumentParser) -> None:
+    """Add the two options that name a buffer, of which `place` takes one."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--data-dir", metavar="FOLDER", help="the folder that holds the buffer")
+    config(which, more=", which names it and its limits")
+
+
+def selection(parser: argparse.ArgumentParser) -> None:
+    """Add the options that pick samples; see `span`."""
+    parser.add_argument(
+        "--since", metavar="TIME", help="only samples of this time and later: a date, or 6h (ago)"
+    )
+    parser.add_argument("--until", metavar="TIME", help="only samples of this time and earlier")
+    parser.add_argument(
+        "--selector", metavar="SELECTOR", help="only series such as 'name{label=~\"pattern\"}'"
+    )
+
+
+def items(parser: argparse.ArgumentParser) -> None:
+    """Add the names of items in the quarantine, or `--all`."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", metavar="ID", nargs="*", default=[], help="items, as `list` shows them")
+    which.add_argument("--all", action="store_true", help="every item")
+
+
+def give_up_after(parser: argparse.ArgumentParser) -> None:
+    """Add `--give-up-after`, in seconds."""
+    parser.add_argument(
+        "--give-up-after",
+        metavar="DURATION",
+        type=duration,
+        default=GIVE_UP_SECONDS,
+        help="end when nothing got through for so long (default 5m)",
+    )
+
+
+# Types of values.
+
+
+def count(text: str) -> int:
+    """Return a whole number, 0 or more."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 999999999, not {text!r}")
+    return int(text)
+
+
+def size(text: str) -> int:
+    """Return a size in bytes; sizes are written as in the configuration."""
+    from agent.config.units import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a size such as 64MiB, not {text!r}: {error}") from None
+
+
+def seconds(text: str) -> float:
+    """Return the seconds between two views."""
+    return _least(text, float, "expected seconds, 0.1 or more")
+
+
+def duration(text: str) -> float:
+    """Return a length of time in seconds; durations are written as in the configuration."""
+    from agent.config.units import parse_duration
+
+    return _least(text, parse_duration, "expected a duration of 100ms or more, such as 500ms or 5s")
+
+
+def _least(text: str, read: Callable[[str], float], wrong: str) -> float:
+    try:
+        value = read(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"{wrong}, at most a day, not {text!r}")
+    return value
+
+
+def parse_time(option: str, text: str, now: float) -> int:
+    """Return the UTC milliseconds of a time, at Unix time `now` in seconds. Raises LimpetError that names the option.
+
+    A duration is that long ago; nine digits and more are Unix seconds, with decimals or without.
+    """
+    from datetime import datetime
+
+    from agent.config.units import parse_duration
+
+    if text == "now":
+        return round(now * 1000)
+    try:
+        if re.fullmatch(r"[0-9]{9,11}(\.[0-9]{1,9})?", text):
+            return round(float(text) * 1000)
+        if re.fullmatch(r"([0-9]+[a-z]+)+", text):
+            return round((now - parse_duration(text)) * 1000)
+        return round(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        raise LimpetError(option, f"{text!r} is not a time", f"Give {TIMES}.") from None
+
+
+def span(args: argparse.Namespace, now: float) -> tuple[int, int]:
+    """Return the first and the last UTC millisecond of `--since` and `--until`. Raises LimpetError."""
+    from agent.ops.replay.selection import FIRST_MS, LAST_MS
+
+    since_ms = FIRST_MS if args.since is None else parse_time("--since", args.since, now)
+    until_ms = LAST_MS if args.until is None else parse_time("--until", args.until, now)
+    return since_ms, until_ms
+
+
+# The buffer that they name.
+
+
+class Place(NamedTuple):
+    """A buffer's folder, and its configuration where the options name one."""
+
+    data_dir: str
+    config: Config | None
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The cap in bytes, None where no configuration gives it."""
+        return self.config.buffer.max_size if self.config else None
+
+
+def place(args: argparse.Namespace) -> Place:
+    """Return the buffer that `--data-dir` or `--config` names.
+
+    Raises ConfigErrors, and LimpetError where the buffer does not exist or is of a later version of Limpet.
+    """
+    if args.data_dir is not None:
+        return check(Place(args.data_dir, None))
+    from agent.config import load_file
+
+    settings = load_file(args.config).config
+    return check(Place(settings.data_dir, settings))
+
+
+def check(found: Place) -> Place:
+    """Return the place. Raises LimpetError where no buffer is there, or one of a later version of Limpet."""
+    from buffer.fs import RealFs
+    from buffer.versions import refuse_newer
+
+    with readable(found.data_dir):
+        os.listdir(found.data_dir)
+        refuse_newer(RealFs(), found.data_dir)
+    return found
+
+
+@contextmanager
+def readable(data_dir: str) -> Iterator[None]:
+    """Turn an OSError of reading a buffer into a LimpetError; nothing is printed inside."""
+    try:
+        yield
+    except FileNotFoundError:
+        do = "Check the path; the agent makes it when it starts."
+        raise LimpetError(data_dir, "there is no such folder", do) from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        do = "Check that it is the data_dir of the configuration, and that this user may read it."
+        raise LimpetError(data_dir, f"the buffer cannot be read: {reason}", do) from None
+
+
+def act_as_owner(data_dir: str) -> None:
+    """Become the owner of the folder for all files, where this is root: then the agent can read what is written.
+
+    Raises OSError.
+    """
+    if os.geteuid() == 0:
+        owner = os.stat(data_dir)
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)

@@ -1,0 +1,23 @@
+"""`limpet run`: the agent, until a signal ends it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from functools import partial
+
+from agent.cli import arguments as common
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    common.config(parser, required=True)
+
+
+def run(args: Namespace) -> int:
+    """Run the agent; return its exit status. Raises ConfigErrors and LimpetError."""
+    from agent.config import load_file
+
+    loaded = load_file(args.config)
+    from agent import process  # costs ten times as much, and a wrong configuration does not need it
+
+    return process.run(loaded, partial(load_file, args.config, again=True))
