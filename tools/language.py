@@ -1,7 +1,7 @@
 """Words that a reader stumbles over, and where they are: `python -m tools.language [FILE OR FOLDER...]`.
 
-Looks at prose only: pages in Markdown without their code, comments of YAML and of shell files, and of Python the
-docstrings, comments and string literals. What is in `backticks` is code. Names in Python are not looked at.
+Looks at prose only: pages in Markdown without their code, comments of YAML and shell files, alert rules, and of Python
+the docstrings, comments and string literals. What is in `backticks` is code. Names in Python are not looked at.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
     elif path.suffix == ".md":
         yield from markdown_prose(text)
     else:
+        shown = r"(.*)" if path.name.endswith(".rules.yml") else r"(?:^|\s)(#.*|<!--.*)"
         for number, line in enumerate(text.splitlines(), 1):
-            if comment := re.search(r"(?:^|\s)(#.*|<!--.*|(?:summary|description): .*)", line):
+            if comment := re.search(shown, line):
                 yield number, comment[1]
 
 
