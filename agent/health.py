@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent import __version__
+from agent.collect.plan import Collector, Plan
 from agent.collect.schedule import Schedule
-from agent.collect.watched import Watched
 from agent.collectors.metric import Labels, Metric, Sample
 from agent.send.report import LaneStats
 from buffer.buffer import Buffer
@@ -128,53 +128,53 @@ REASONS = ("evicted", "thinned", "aged", "rejected", "relabeled", "corrupt")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def build(
-    buffer: Buffer,
-    destinations: Callable[[], Mapping[str, LaneStats]],
-    schedule: Callable[[], Schedule],
-    wall: Callable[[], float] = time.time,
-) -> Callable[[float], list[Sample]]:
-    """Return the collector.  At each run it asks for the destinations, which can change, and for the schedule, which
-    holds this collector itself.
-    """
-    info: Labels = (("python", platform.python_version()), ("version", __version__))
-    started = round(wall(), 2)
+class Health(Collector):
+    """The collector. Each run asks for the destinations, which can change, and for the schedule, which runs it."""
 
-    def collect(now_mono: float) -> list[Sample]:
-        log, plan = buffer.log, schedule()
+    def __init__(
+        self,
+        buffer: Buffer,
+        destinations: Callable[[], Mapping[str, LaneStats]],
+        schedule: Callable[[], Schedule],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._buffer, self._destinations, self._schedule, self._wall = buffer, destinations, schedule, wall
+        self._info: Labels = (("python", platform.python_version()), ("version", __version__))
+        self._started = round(wall(), 2)
+
+    def __call__(self, now_mono: float, /) -> list[Sample]:
+        """Return the agent's own samples."""
+        buffer, schedule = self._buffer, self._schedule()
+        log, now = buffer.log, self._wall()
         samples = [
-            Sample("limpet_build_info", 1.0, info),
-            Sample("limpet_start_time_seconds", started),
+            Sample("limpet_build_info", 1.0, self._info),
+            Sample("limpet_start_time_seconds", self._started),
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),
             Sample("limpet_buffer_max_bytes", float(buffer.limits.max_size)),
             Sample("limpet_buffer_appended_samples_total", float(log.end)),
             Sample("limpet_buffer_missed_samples_total", float(log.missed)),
-            Sample("limpet_buffer_append_failures_total", float(plan.append_failures)),
+            Sample("limpet_buffer_append_failures_total", float(schedule.append_failures)),
             Sample("limpet_buffer_written_bytes_total", float(buffer.written)),
         ]
-        for each in plan.plans:
-            labels: Labels = (("collector", each.name),)
-            samples += (
-                Sample("limpet_collector_duration_seconds", round(each.seconds, 3), labels),
-                Sample("limpet_collector_failures_total", float(each.failures), labels),
-                Sample("limpet_collector_timeouts_total", float(each.timeouts), labels),
-            )
-            if isinstance(each.collect, Watched):
-                samples += _unread(each.collect, now_mono)
-        now = wall()
-        for name, stats in destinations().items():
+        for plan in schedule.plans:
+            samples += _plan(plan, now_mono)
+        for name, stats in self._destinations().items():
             samples += _destination(buffer, name, stats, now)
         return samples
 
-    return collect
 
-
-def _unread(watched: Watched, now: float) -> list[Sample]:
-    labels: Labels = (("collector", watched.name),)
-    samples = [Sample("limpet_collector_unreadable_total", float(watched.unreadable), labels)]
-    for named, since in watched.stuck.items():
+def _plan(plan: Plan, now: float) -> list[Sample]:
+    labels: Labels = (("collector", plan.name),)
+    samples = [
+        Sample("limpet_collector_duration_seconds", round(plan.seconds, 3), labels),
+        Sample("limpet_collector_failures_total", float(plan.failures), labels),
+        Sample("limpet_collector_timeouts_total", float(plan.timeouts), labels),
+    ]
+    if plan.collect.unreadable is not None:
+        samples.append(Sample("limpet_collector_unreadable_total", float(plan.collect.unreadable), labels))
+    for named, since in plan.collect.stuck.items():
         seconds = float(round(max(0.0, now - since)))
         samples.append(Sample("limpet_collector_stuck_seconds", seconds, (*labels, named)))
     return samples

@@ -67,7 +67,7 @@ class Agent:
         self._quarantine = Quarantine(config.data_dir, _quarantine_size(config))
         self._mask = mask.load(config.data_dir, config.mask)
         self.lanes = Lanes(self._open_lane)
-        self._health = health.build(self.buffer, lambda: self.lanes.stats, lambda: self.schedule)
+        self._health = health.Health(self.buffer, lambda: self.lanes.stats, lambda: self.schedule)
         plans = self._plans(config, host_labels(config), self._mask)
         self.schedule = Schedule(plans, self.buffer, boot_id(), logger, SystemClock())
 
@@ -92,8 +92,8 @@ class Agent:
             config.collect.interval,
             config.collect.timeout,
             labels["hostname"],
-            made_of=self._health,
-            shown_as=labels,
+            identity=self._health,
+            view_identity=labels,
         )
         return [*configured(config, labels, self._log, masked), own]
 

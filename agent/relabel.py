@@ -1,24 +1,24 @@
 """Relabeling: what `write_relabel_configs` makes of a series' labels, as Prometheus does (model/relabel).
 
-A rule joins the values of its source labels with the separator, a label that is not there counting as empty,
-and matches the regex against that text, as a whole and with `.` for any character (`^(?s:...)$`):
+A rule joins the values of its source labels with the separator (a missing label counts as empty) and matches the
+regex against that text as `agent.regex` says:
 
-- replace: on a match, sets the target label to the replacement, in both of which `$1`, `${1}` and `${name}`
-  are filled in. A replacement that is empty deletes the label; a target that is empty changes nothing.
-- keep, drop: of the series that match, or that do not.
-- keepequal, dropequal: the same, by whether the text is the target label's value.
+- replace: on a match, sets the target label to the replacement; `$1`, `${1}` and `${name}` are filled in in both.
+  An empty replacement deletes the label; an empty target changes nothing.
+- keep, drop: keeps or drops the series that match.
+- keepequal, dropequal: keeps or drops the series where the text is the target label's value.
 - hashmod: sets the target label to the last eight bytes of the text's MD5, as a big-endian number, modulo
   the modulus.
-- lowercase, uppercase: set the target label to the text, letter by letter.
-- labelmap: of each label whose name matches, gives the value to the label that the replacement names.
-- labeldrop, labelkeep: remove the labels whose names match, or do not.
+- lowercase, uppercase: sets the target label to the text, letter by letter.
+- labelmap: for each label whose name matches, gives its value to the label that the replacement names.
+- labeldrop, labelkeep: removes or keeps the labels whose names match.
 
-Rules work one after the other, each on what the one before it left. A label with an empty value is none.
+Each rule works on the result of the one before it. A label with an empty value is a missing label.
 Names may be any text that is not empty, as in Prometheus 3 (`metric_name_validation_scheme: utf8`).
-What is not valid unicode (a mount point may hold any bytes) is the escape that is sent for it.
+A byte that is not valid Unicode (a mount point may hold any bytes) is the escape that is sent for it.
 
-Of Prometheus's two ways to reach nonsense one is closed: where labelmap comes to a name that is empty, no
-label is set. (The other: rules that remove `__name__`, or make two series the same, do so.)
+One nonsense that Prometheus allows is left out: where labelmap makes an empty name, no label is set. Rules that
+remove `__name__`, or make two series the same, do so as in Prometheus.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from agent.re2 import Regex
+from agent.regex import Regex
 
 if TYPE_CHECKING:
     from agent.config import RelabelConfig
 
 
 class Relabel:
-    """Rules, compiled. Pure: the same labels always give the same."""
+    """Compiled rules. Pure: the same labels always give the same result. Raises RegexError."""
 
     __slots__ = ("_rules",)
 
@@ -42,7 +42,7 @@ class Relabel:
         self._rules = tuple(_compiled(config) for config in configs)
 
     def __call__(self, labels: Mapping[str, str]) -> dict[str, str] | None:
-        """What becomes of a series' labels, `__name__` among them, sorted by name. None: it is dropped."""
+        """Return a series' new labels, `__name__` among them, sorted by name; None: the series is dropped."""
         state = _Labels(labels)
         if all(rule(state) for rule in self._rules):
             return dict(sorted(state.items()))
@@ -50,18 +50,15 @@ class Relabel:
 
 
 def compile_rules(configs: Sequence[RelabelConfig]) -> Relabel | None:
-    """The rules of a destination in one, or None where it has none.
-
-    Raises `agent.re2.Refused` for a regex that a loaded configuration cannot have.
-    """
+    """Return the rules of a destination as one, or None where it has none. Raises RegexError."""
     return Relabel(configs) if configs else None
 
 
 class _Labels:
     """Labels while rules work on them.
 
-    Prometheus goes through them in a certain order, which shows where labelmap gives two values to one
-    name and the last one stays: first those that nobody has set, by name, then those that rules have set.
+    They have Prometheus's order, which shows where labelmap gives two values to one name and the last one stays:
+    first the labels that no rule has set, by name, then those that rules have set.
     """
 
     __slots__ = ("_base", "_set")
@@ -84,21 +81,22 @@ class _Labels:
         return [*self._base.items(), *self._set.items()]
 
 
-_Rule = Callable[[_Labels], bool]  # changes the labels, and says whether the series stays
+_Rule = Callable[[_Labels], bool]  # changes the labels, and returns whether the series stays
 
 
 def _compiled(config: RelabelConfig) -> _Rule:
     sources, separator, target = config.source_labels, config.separator, config.target_label
-    matched = Regex(config.regex).fullmatch
 
     def text(labels: _Labels) -> str:
         return separator.join([labels.get(name) for name in sources])
 
     match config.action:
         case "keep":
-            return lambda labels: bool(matched(text(labels)))
+            matches = Regex(config.regex).matches
+            return lambda labels: matches(text(labels))
         case "drop":
-            return lambda labels: not matched(text(labels))
+            matches = Regex(config.regex).matches
+            return lambda labels: not matches(text(labels))
         case "keepequal":
             return lambda labels: labels.get(target) == text(labels)
         case "dropequal":
@@ -111,9 +109,10 @@ def _compiled(config: RelabelConfig) -> _Rule:
         case "uppercase":
             return _setting(target, lambda labels: uppercase(text(labels)))
         case "labeldrop":
-            return _removing(lambda name: bool(matched(name)))
+            return _removing(Regex(config.regex).matches)
         case "labelkeep":
-            return _removing(lambda name: not matched(name))
+            matches = Regex(config.regex).matches
+            return _removing(lambda name: not matches(name))
         case "labelmap":
             return _labelmap(config)
         case "replace":
@@ -142,8 +141,8 @@ def _replace(config: RelabelConfig, text: Callable[[_Labels], str]) -> _Rule:
     target, replacement = regex.template(config.target_label), regex.template(config.replacement)
 
     def rule(labels: _Labels) -> bool:
-        if (match := regex.fullmatch(text(labels))) and (name := target.expand(match)):
-            labels.set(name, replacement.expand(match))
+        if (groups := regex.fullmatch(text(labels))) and (name := target.expand(groups)):
+            labels.set(name, replacement.expand(groups))
         return True
 
     return rule
@@ -155,7 +154,7 @@ def _labelmap(config: RelabelConfig) -> _Rule:
 
     def rule(labels: _Labels) -> bool:
         for name, value in labels.items():
-            if (match := regex.fullmatch(name)) and (mapped := replacement.expand(match)):
+            if (groups := regex.fullmatch(name)) and (mapped := replacement.expand(groups)):
                 labels.set(mapped, value)
         return True
 
@@ -168,25 +167,22 @@ def _hashmod(text: str, modulus: int) -> str:
 
 
 def lowercase(text: str) -> str:
-    """Each letter for itself, as Go's strings.ToLower: Unicode's simple mapping, without a look around."""
+    """Map each letter on its own, as Go's strings.ToLower: Unicode's simple mapping, without context."""
     return text.lower() if text.isascii() else "".join([char.lower()[0] for char in text])
 
 
 def uppercase(text: str) -> str:
-    """The same for capitals: a letter that becomes several (ß) stays what it is."""
+    """Do the same for capitals: a letter that would become several (ß) stays as it is."""
     return text.upper() if text.isascii() else "".join([_capital(char) for char in text])
 
 
 def _capital(char: str) -> str:
-    for mapped in (
-        char.upper(),
-        char.title(),
-    ):  # where the first is several, the second may be the simple one
+    for mapped in (char.upper(), char.title()):  # where the first is several letters, the second may be one
         if len(mapped) == 1:
             return mapped
     return char
 
 
 def _sent(text: str) -> str:
-    """The text as the receiver gets it (encode.encode_labels)."""
+    """Return the text as the encoders send it."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

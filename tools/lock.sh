@@ -21,6 +21,6 @@ lock() {
         --output-file "$out" "$@"
 }
 
-lock requirements/run.txt pyproject.toml
-lock requirements/dev.txt pyproject.toml --group pyproject.toml:dev --constraints requirements/run.txt
+lock requirements/run.txt pyproject.toml --extra re2
+lock requirements/dev.txt pyproject.toml --extra re2 --group pyproject.toml:dev --constraints requirements/run.txt
 lock requirements/build.txt --group pyproject.toml:build --constraints requirements/dev.txt

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "run.txt"
 _OLD_NAMES = {  # what packages say in the field License, or as a classifier, where SPDX has a name for it
     "BSD": "BSD-3-Clause",
+    "License :: OSI Approved :: BSD License": "BSD-3-Clause",
     "License :: OSI Approved :: MIT License": "MIT",
 }
 
@@ -46,6 +47,7 @@ def document(version: str = agent.__version__, environ: Mapping[str, str] = os.e
     found = _from_lock(environ)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     root = found["metadata"]["component"]
+    needed = project["dependencies"] + project["optional-dependencies"]["re2"]
     root |= {"version": version, "purl": f"pkg:generic/limpet@{version}"}
     components = {component["name"]: component for component in found["components"]}
     packages = {name: _installed(component) for name, component in components.items()}
@@ -56,7 +58,7 @@ def document(version: str = agent.__version__, environ: Mapping[str, str] = os.e
         component["licenses"] = [{"expression": license_of(packages[name]), "acknowledgement": "declared"}]
     refs = {name: component["bom-ref"] for name, component in components.items()}
     found["dependencies"] = [
-        {"ref": root["bom-ref"], "dependsOn": _needs(project["dependencies"], refs)},
+        {"ref": root["bom-ref"], "dependsOn": _needs(needed, refs)},
         *({"ref": refs[name], "dependsOn": _needs(packages[name].requires, refs)} for name in components),
     ]
     return json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

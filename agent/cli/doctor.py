@@ -35,12 +35,13 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Show every step as it is done. Raises ConfigErrors."""
     from agent.config import load_file
+    from agent.http.endpoint import of_destination
     from agent.http.secrets import secrets
     from agent.ops.doctor import destination, host
     from agent.ops.doctor.step import Step, needing
 
     config, warnings = load_file(args.config)
-    known = {secret for to in config.remote_write for secret in secrets(to)}
+    known = {secret for to in config.remote_write for secret in secrets(of_destination(to))}
     parts = [destination.walk(to, args.timeout) for to in config.remote_write]
     parts.append(host.look(config, warnings, known, args.timeout))
     steps: list[Step] = []

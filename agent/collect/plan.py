@@ -1,96 +1,122 @@
 """One collector's place in the schedule, and what became of its runs.
 
-A plan that takes the place of another (`follow`) leaves no gap and makes no series blink:
-- The grid goes on where interval and host are the same; else the new one begins with its next time, and no time of
+A plan that takes the place of another leaves no gap and makes no series blink:
+- If interval and host are the same, the grid continues.  If not, the new one begins with its next time, and no time of
   either counts as missed for it.
-- What a collector remembers from run to run goes on where it is made of the same, with other labels too.
-- The series of the one before end with the first tick that does not have them; where the collector begins anew, and its
-  rates are not there before its second run, with the second one.
-- Counters go on.
+- If the identity is the same, what the collector remembers from run to run continues, even if its labels change.
+- The series of the old plan end with the first tick that does not have them.  If the collector begins anew, its rates
+  come back only in its second run, and the series end with that one.
+- Counters continue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
 
 from agent.collect import grid
 from agent.collect.series import Collected
+from agent.collectors import Trouble
 from buffer.model import Instant, Series
+
+CREWS = {"local": 0.05, "remote": 0.0}
+"""The crews (`agent.crew`) and their hedges: `local` plans read this host, one after another on one thread; `remote`
+ones wait for others, and begin all at once."""
+
+Named = tuple[str, str]
+"""The kind of a trouble, and the name as it is shown."""
+
+
+class Collector(Protocol):
+    """What a plan runs, and what its last run found wrong without failing for it."""
+
+    error: str | None = None
+    """What kept it from collecting: a target that is down, say. None: nothing did."""
+    troubles: Mapping[Named, Trouble] = {}
+    """What of many it could not read."""
+    stuck: Mapping[Named, float] = {}
+    """Since when, by the clock of the runs, something has not answered."""
+    unreadable: int | None = None
+    """How often something could not be read, since the start. None: that is not counted."""
+
+    def __call__(self, now: float, /) -> Any:
+        """Run once; `now` is monotonic seconds."""
 
 
 class Plan:
-    """`columns` turns what `collect` returns into what is stored. One that is `apart` waits for others.
+    """`columns` turns what `collect` returns into what is stored.
 
-    `made_of` is what `collect` was made of, and `shown_as` the same for `columns`: where they are equal to another
-    plan's, the two do the same. None equals nothing.
+    Two plans with equal `identity` collect the same, and with equal `view_identity` show it the same way, so a reload
+    can keep the old one. None equals nothing.
     """
 
     def __init__(
         self,
         name: str,
-        collect: Callable[[float], Any],
+        collect: Collector,
         columns: Callable[[Any], Collected],
         interval: float,
         timeout: float,
         hostname: str,
         *,
-        apart: bool = False,
-        made_of: object = None,
-        shown_as: object = None,
+        crew: Literal["local", "remote"] = "local",
+        identity: object = None,
+        view_identity: object = None,
     ) -> None:
-        self.name, self.collect, self.columns, self.apart = name, collect, columns, apart
-        self.key = name
-        """Of its jobs: it differs from the name where a run that hangs has that one."""
+        self.name, self.collect, self.columns, self.crew = name, collect, columns, crew
         self.interval_ms = round(interval * 1000)
         self.timeout = timeout
         self.offset_ms = grid.offset(hostname, self.interval_ms)
         self.next_ms = 0
         self.running: tuple[Instant, float] | None = None
+        """The instant of the run that has not returned, and when it began (monotonic seconds)."""
         self.stored: Instant | None = None
         self.since: Instant | None = None
-        """The grid time behind which the next ones are counted; None: only the log knows the last one."""
-        self.live: tuple[Series, ...] = ()  # of the tick that was stored last
-        self.begins = False  # anew, in the place of another
+        """The grid time after which missed ticks are counted; None: only the log knows the last one."""
+        self.live: tuple[Series, ...] = ()
+        """The series of the tick that was stored last."""
+        self.begins = False
+        """Whether it begins anew, in the place of another."""
         self.timed_out = self.failing = False
         self.timeouts = self.failures = 0
         self.seconds = 0.0
-        self._made_of = object() if made_of is None else made_of
-        self._shown_as = object() if shown_as is None else shown_as
+        """How long the last run took."""
+        self.identity = object() if identity is None else identity
+        self.view_identity = object() if view_identity is None else view_identity
 
     def run(self, now: float) -> Collected:
         """Collect: the whole of a run, so that nothing it returns can raise anywhere else."""
         return self.columns(self.collect(now))
 
-    def problem(self) -> str | None:
-        """What the last run found to be wrong without failing for it: a target that is down, say."""
-        found: str | None = getattr(self.collect, "error", None)
-        return found
-
     def unread(self) -> tuple[str, ...]:
-        """What the last run could not read of many, each with the reason."""
-        troubles = getattr(self.collect, "troubles", {}).values()
-        return tuple(f"{trouble.kind} {trouble.name}: {trouble.why}" for trouble in troubles)
+        """Return what the last run could not read of many, each with the reason."""
+        return tuple(f"{one.kind} {one.name}: {one.why}" for one in self.collect.troubles.values())
+
+    def slot(self, now_ms: int) -> int:
+        """Return the newest time of the grid that is not after `now_ms`."""
+        return grid.slot(now_ms, self.interval_ms, self.offset_ms)
+
+    def following(self, now_ms: int) -> int:
+        """Return the first time of the grid after `now_ms`."""
+        return self.slot(now_ms) + self.interval_ms
 
     def does_as(self, other: Plan) -> bool:
         """Whether the two are the same in everything."""
         return self is other or self._traits() == other._traits()
 
     def _traits(self) -> tuple[object, ...]:
-        return self._made_of, self._shown_as, self.interval_ms, self.offset_ms, self.timeout, self.apart
+        grid_ = self.interval_ms, self.offset_ms
+        return self.identity, self.view_identity, *grid_, self.timeout, self.crew
 
-    def begin(self, at: Instant) -> None:
-        """Begin with the first grid time behind this one; what was before it is nobody's loss."""
-        last_ms = grid.slot(at.wall_ms, self.interval_ms, self.offset_ms)
-        self.next_ms = last_ms + self.interval_ms
-        self.since = at._replace(wall_ms=last_ms, mono_ms=at.mono_ms - (at.wall_ms - last_ms))
-
-    def follow(self, old: Plan, at: Instant) -> None:
-        """Take the place of one of the same name, now."""
+    def take_place(self, old: Plan | None, at: Instant) -> None:
+        """Begin now, in the place of a plan of the same name if there was one."""
+        if old is None:
+            self._begin(at)
+            return
         self.begins = old.begins
-        if self._made_of == old._made_of and not old.timed_out:  # one that hangs keeps what it is in
+        if self.identity == old.identity and not old.timed_out:  # one that hangs keeps what it is in
             self.collect = old.collect
-            if self._shown_as == old._shown_as:
+            if self.view_identity == old.view_identity:
                 self.columns = old.columns
         else:
             self.begins = True
@@ -98,12 +124,18 @@ class Plan:
             self.next_ms, self.since = old.next_ms, old.since
         else:
             behind = max(0, at.wall_ms - old.next_ms + 1) if old.running is None else 0
-            self.begin(at._replace(wall_ms=at.wall_ms - behind, mono_ms=at.mono_ms - behind))
-        self.key, self.stored, self.live, self.failing = old.key, old.stored, old.live, old.failing
+            self._begin(at._replace(wall_ms=at.wall_ms - behind, mono_ms=at.mono_ms - behind))
+        self.stored, self.live, self.failing = old.stored, old.live, old.failing
         self.timeouts, self.failures, self.seconds = old.timeouts, old.failures, old.seconds
 
+    def _begin(self, at: Instant) -> None:
+        """Begin with the first grid time behind this one; nothing before it counts as missed."""
+        last_ms = self.slot(at.wall_ms)
+        self.next_ms = last_ms + self.interval_ms
+        self.since = at._replace(wall_ms=last_ms, mono_ms=at.mono_ms - (at.wall_ms - last_ms))
+
     def keep(self, at: Instant, series: tuple[Series, ...]) -> None:
-        """A tick with these series is stored."""
+        """Note that a tick with these series is stored."""
         if self.begins and self.live:
             there = set(series)
             series += tuple(one for one in self.live if one not in there)

@@ -1,19 +1,20 @@
-"""From the configuration to what the schedule runs: built-in collectors, text files, scrape targets, own collectors."""
+"""From the configuration to what the schedule runs: built-in collectors, text files, scrape targets, plugins."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
+from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask, MaskedColumns
-from agent.collect.plan import Plan
-from agent.collect.series import Columns
-from agent.collect.watched import Watched
+from agent.collect.plan import Collector, Plan
+from agent.collect.series import CheckedColumns, Collected, Columns
 from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.config import Config, Planned, ScrapeOptions, TextfileOptions
 from agent.system.events import Logger
 
-LOOKUP = 30.0
+NAME_LOOKUP = 30.0
 """Seconds that looking up a name may take beyond a target's timeout: the system's own limits are below that."""
 SHARE = 0.9
 """The part of its interval that a scrape may take at most, so that it is over before the next one."""
@@ -22,64 +23,52 @@ SHARE = 0.9
 def plans(
     config: Config, host: Mapping[str, str], log: Logger, mask: Mask, paths: HostPaths | None = None
 ) -> list[Plan]:
-    """What is configured to run. `host` are the labels of every series. Nothing is read or run yet."""
+    """Return what is configured to run. `host` are the labels of every series. Nothing is read or run yet."""
     view = paths or config.collect.paths()
-    return [plan for one in config.collect.plan() for plan in _plans(one, host, log, mask, view)]
+    return [plan for spec in config.collect.plan() for plan in _plans(spec, host, log, mask, view)]
 
 
 def _plans(
-    one: Planned, host: Mapping[str, str], log: Logger, mask: Mask, paths: HostPaths
+    spec: Planned, host: Mapping[str, str], log: Logger, mask: Mask, paths: HostPaths
 ) -> Iterator[Plan]:
-    hostname, labels = host["hostname"], dict(host)
-    if isinstance(one.options, ScrapeOptions):
-        yield from _targets(one, one.options, host, log, mask)
-    elif isinstance(one.options, TextfileOptions):
-        from agent.scrape.textfile import Textfile  # who has none does not pay for it
+    labels, options = dict(host), spec.options
+    collect: Collector
+    columns: Callable[[Any], Collected]
+    identity: object
+    view_identity: object
+    if isinstance(options, ScrapeOptions):
+        yield from _targets(spec, options, labels, log, mask)
+        return
+    if isinstance(options, TextfileOptions):
+        from agent.scrape.textfile import Textfile  # costs memory: only a host with text files pays for it
 
-        assert one.options.directory is not None
-        textfile = Textfile(one.options.directory, host, log, mask.words)
-        yield Plan(
-            one.name,
-            textfile,
-            MaskedColumns(mask),
-            one.interval,
-            one.timeout,
-            hostname,
-            made_of=(one.options, labels, mask),
-            shown_as=mask,
-        )
-    elif one.name in COLLECTORS:
-        kind = COLLECTORS[one.name]
-        run = Watched(one.name, partial(kind.build, one.options), one.timeout, paths, mask, log)
-        yield Plan(
-            one.name,
-            run,
-            Columns(kind.metrics, host),
-            one.interval,
-            one.timeout,
-            hostname,
-            made_of=(one.options, one.timeout, paths, mask),
-            shown_as=labels,
-        )
+        assert options.directory is not None
+        collect, columns = Textfile(options.directory, host, log, mask.words), MaskedColumns(mask)
+        identity, view_identity = (options, labels, mask), mask
     else:
-        found = plugins.find(one.name)
-        assert found is not None  # the configuration was read with it
-        run = Watched(one.name, partial(plugins.collect, found, one.options), one.timeout, paths, mask, log)
-        columns = plugins.OwnColumns(found.metrics, host)
-        yield Plan(
-            one.name,
-            run,
-            columns,
-            one.interval,
-            one.timeout,
-            hostname,
-            made_of=(found, one.options, one.timeout, paths, mask),
-            shown_as=labels,
-        )
+        kind = COLLECTORS.get(spec.name)
+        if kind is not None:
+            build, columns = partial(kind.build, options), Columns(kind.metrics, host)
+        else:
+            kind = plugins.find(spec.name)
+            assert kind is not None  # the configuration was read with it
+            build, columns = partial(plugins.collect, kind, options), CheckedColumns(kind.metrics, host)
+        collect = LocalCollector(spec.name, build, spec.timeout, paths, mask, log)
+        identity, view_identity = (kind, options, spec.timeout, paths, mask), labels
+    yield Plan(
+        spec.name,
+        collect,
+        columns,
+        spec.interval,
+        spec.timeout,
+        host["hostname"],
+        identity=identity,
+        view_identity=view_identity,
+    )
 
 
 def _targets(
-    one: Planned, options: ScrapeOptions, host: Mapping[str, str], log: Logger, mask: Mask
+    spec: Planned, options: ScrapeOptions, labels: dict[str, str], log: Logger, mask: Mask
 ) -> Iterator[Plan]:
     from agent.scrape.target import Scrape
 
@@ -89,19 +78,16 @@ def _targets(
             from agent.relabel import compile_rules
 
             relabel = compile_rules(target.metric_relabel_configs)
-        interval = target.interval or one.interval
-        timeout = min(target.timeout or one.timeout, SHARE * interval)
-        scrape = Scrape(target, host, timeout, log, relabel, words=mask.words)
-        name = f"{one.name}/{target.job}/{target.instance}"
-        columns = MaskedColumns(mask)
+        interval = target.interval or spec.interval
+        timeout = min(target.timeout or spec.timeout, SHARE * interval)
         yield Plan(
-            name,
-            scrape,
-            columns,
+            f"{spec.name}/{target.job}/{target.instance}",
+            Scrape(target, labels, timeout, log, relabel, words=mask.words),
+            MaskedColumns(mask),
             interval,
-            timeout + LOOKUP,
-            host["hostname"],
-            apart=True,
-            made_of=(target, timeout, dict(host), mask),
-            shown_as=mask,
+            timeout + NAME_LOOKUP,
+            labels["hostname"],
+            crew="remote",
+            identity=(target, timeout, labels, mask),
+            view_identity=mask,
         )

@@ -7,9 +7,10 @@ their own: in the collector's own group, a marker would turn the series' scale i
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.collectors.metric import Labels, Metric, Sample
 from buffer.model import ENDED, STALE, Instant, Series, Tick
@@ -24,6 +25,7 @@ LARGEST = 6 << 20
 """Bytes of names, labels and metadata in one tick: a record that defines them holds 8 MiB (`buffer.codec`)."""
 MOST = 100_000
 """Series in one tick."""
+_LABEL = re.compile("(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class TooLarge(ValueError):
@@ -60,6 +62,38 @@ class Columns:
         metric = self._metrics[name]
         merged = tuple(sorted({**self._host, **dict(labels)}.items()))
         return Series(name, merged, metric.type, metric.unit, metric.help)
+
+
+class CheckedColumns(Columns):
+    """Columns of a plugin: every sample is checked, since a receiver may refuse a whole request for one of them."""
+
+    def __init__(self, metrics: Sequence[Metric], host: Mapping[str, str]) -> None:
+        super().__init__(metrics, host)
+        self._checked: tuple[Series, ...] = ()
+
+    def __call__(self, samples: Sequence[Sample]) -> Collected:
+        """Return the series and their values. Raises ValueError for what no receiver would take."""
+        if not all(isinstance(sample, Sample) for sample in samples):
+            raise TypeError("it returned something that is not a Sample")
+        series, values = super().__call__(samples)
+        if series is not self._checked:
+            seen: set[tuple[str, Labels]] = set()
+            for each in series:
+                if each[:2] in seen:
+                    raise ValueError(f"it returned {each.name} {dict(each.labels)} twice")
+                seen.add(each[:2])
+            self._checked = series
+        return series, values
+
+    def _of(self, name: str, labels: Labels) -> Series:
+        if name not in self._metrics:
+            raise ValueError(f"it returned {name!r}, which is not in its table")
+        pairs: Sequence[tuple[Any, Any]] = labels
+        for key, value in pairs:
+            if not (isinstance(key, str) and _LABEL.fullmatch(key) and isinstance(value, str)):
+                raise ValueError(f"it returned {name} with the label {key!r}={value!r}")
+            value.encode()  # raises ValueError where no receiver could read it
+        return super()._of(name, labels)
 
 
 def check_size(series: Sequence[Series]) -> None:

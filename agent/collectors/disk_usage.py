@@ -10,8 +10,8 @@ the other file system.
 The percentage is what `df` prints as Use%, which rounds it up to a whole number; here it has two digits. It
 leaves out what is reserved for root, so used + free is less than the total on ext4.
 
-Asking a dead network mount blocks in the kernel. Each is asked on a thread (`agent.collectors.asking`), so that
-one which hangs costs its own series, and those of the same server.
+Asking a dead network mount blocks in the kernel. Each is asked on a thread (`Asker`), so that one which hangs
+costs its own series, and those of the same server.
 
 From inside a container the host's mounts are those of the process that the host began with, and they are asked
 below the host's root. Where mountinfo is of this process's own mount namespace, what lies below that root is
@@ -23,15 +23,17 @@ from __future__ import annotations
 import errno
 import os
 import re
+import threading
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from agent.collectors.asking import Asker
 from agent.collectors.files import Source, label, number, read_or_none, reason
 from agent.collectors.kind import LINUX, Collect, HostPaths, Tell, Trouble, ignore
 from agent.collectors.metric import Labels, Metric, Sample
 from agent.collectors.options import DiskUsageOptions
 from agent.collectors.rates import percent
+from agent.crew import Crew, Job
 
 METRICS = (
     Metric("disk_total_bytes", "gauge", "bytes", "Size of the file system."),
@@ -54,6 +56,8 @@ STORES_NOTHING = frozenset(
 )  # fmt: skip
 """File systems of the kernel and of desktops that hold no files of anybody's; never reported."""
 
+NEXT_AFTER = 0.05
+"""Seconds without an answer after which the next server is asked on another thread."""
 
 SUBVOLUMES = frozenset((b"btrfs", b"bcachefs"))
 """File systems whose files tell another device number than mountinfo does."""
@@ -99,7 +103,7 @@ def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
     if not LINUX:
         from agent.collectors import portable
 
-        asker = Asker[Place, Space](lambda place: portable.space(place.path), paths.patience)
+        asker = Asker(lambda place: portable.space(place.path), paths.patience)
         return disk_usage(lambda: portable.places(options), asker, paths.tell)
     mountinfo = Source(mountinfo_of(paths), paths.tell)
     root = os.fsencode(paths.root)
@@ -144,30 +148,75 @@ def of_host(mounts: Sequence[Mount], root: bytes, own: Container[int]) -> list[M
     return [mount._replace(path=mount.path[len(root) :] or b"/") for mount in below]
 
 
-def disk_usage(places: Callable[[], list[Place]], asker: Asker[Place, Space], tell: Tell = ignore) -> Collect:
+class Asker:
+    """Asks file systems that may not answer, by `ask`; used from one thread.
+
+    Promises: a call returns within `patience` seconds, with every answer that came by then, so that those that hang
+    cost the others nothing but a short delay, once. What hangs keeps one thread, and is not asked again before it
+    returns; nor are the other file systems of its server, which would hang too.
+    """
+
+    def __init__(self, ask: Callable[[Place], Space], patience: float) -> None:
+        self._ask, self._patience = ask, patience
+        self._crew: Crew[None] = Crew(NEXT_AFTER, "disk_usage")
+        self._asked: dict[str, Place] = {}
+        """By server, the file system that was asked last."""
+
+    def __call__(self, places: Sequence[Place]) -> tuple[dict[Place, Space | Exception], set[Place]]:
+        """Return what came from whom, and who hangs; the others were not asked."""
+        servers: dict[str, list[Place]] = {}
+        for place in places:
+            servers.setdefault(os.fsdecode(place.server or place.path), []).append(place)
+        answers: dict[Place, Space | Exception] = {}
+        over = threading.Event()
+
+        def ask(server: str) -> None:
+            for place in servers[server]:
+                if over.is_set():
+                    return
+                self._asked[server] = place
+                try:
+                    answers[place] = self._ask(place)
+                except Exception as error:
+                    answers[place] = error
+
+        self._crew.run([Job(server, partial(ask, server)) for server in servers], self._patience)
+        over.set()
+        stuck = self._crew.stuck()
+        for server in servers.keys() - stuck.keys():
+            self._crew.forget(
+                server
+            )  # it has not been begun, and is not to be asked without anybody to hear it
+        self._crew.close()
+        return answers.copy(), {self._asked[server] for server in stuck if server in self._asked}
+
+
+def disk_usage(places: Callable[[], list[Place]], ask: Asker, tell: Tell = ignore) -> Collect:
     """The collector over the file systems to ask and who asks them."""
 
     def collect(now: float) -> list[Sample]:
         wanted = places()
-        servers: dict[bytes, list[Place]] = {}
-        for place in wanted:
-            servers.setdefault(place.server or place.path, []).append(place)
-        answers = asker(servers)
+        answers, hanging = ask(wanted)
         latest = places()
-        there = wanted if latest is wanted else set(latest)
+        mounted = wanted if latest is wanted else set(latest)
         samples: list[Sample] = []
-        for place, answer in answers.came.items():
+        for place in wanted:
+            answer = answers.get(place)
             if isinstance(answer, Space):
-                if place in there:  # else it was unmounted meanwhile, and what is below it may have answered
+                if (
+                    place in mounted
+                ):  # else it was unmounted meanwhile, and what is below it may have answered
                     samples += space_samples(answer, place.labels)
+            elif answer is not None:
+                why = reason(answer) if isinstance(answer, OSError) else type(answer).__name__
+                tell(Trouble("mountpoint", mountpoint(place), why))
+            elif place in hanging:
+                tell(Trouble("mountpoint", mountpoint(place), "it does not answer", stuck=True))
             else:
-                told = reason(answer) if isinstance(answer, OSError) else type(answer).__name__
-                tell(Trouble("mountpoint", mountpoint(place), told))
-        for place in answers.hanging:
-            tell(Trouble("mountpoint", mountpoint(place), "it does not answer", stuck=True))
-        for place in answers.unasked:
-            tell(Trouble("mountpoint", mountpoint(place), "it is not asked, because others do not answer"))
-        if wanted and not any(isinstance(answer, Space) for answer in answers.came.values()):
+                tell(
+                    Trouble("mountpoint", mountpoint(place), "it is not asked, because others do not answer")
+                )
+        if wanted and not any(isinstance(answer, Space) for answer in answers.values()):
             raise OSError(f"none of {len(wanted)} file systems can be asked")
         return samples
 

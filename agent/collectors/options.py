@@ -1,7 +1,7 @@
-"""What a user can set per collector, beside `enabled`, `interval` and `timeout`, which the schedule owns.
+"""What a user can set per collector, in addition to `enabled`, `interval` and `timeout`, which the schedule owns.
 
-Every `include_*` and `exclude_*` is a list of regular expressions that must match the whole name, as in
-Prometheus. What an include list does not match is left out, and so is what an exclude list matches; without an
+Every `include_*` and `exclude_*` is a list of regular expressions (`agent.regex`) that must match the whole name, as
+in Prometheus. What an include list does not match is left out, and so is what an exclude list matches; without an
 include list everything is included. A list that is given replaces the default list, and an include list takes
 the place of the default exclude list of the same names, as in node_exporter. A pattern that does not compile
 raises ValueError when the struct is made, which msgspec reports as a ValidationError with the path of the value.
@@ -9,10 +9,11 @@ raises ValueError when the struct is made, which msgspec reports as a Validation
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import msgspec
+
+from agent.regex import RegexError, any_of
 
 Patterns = tuple[str, ...]
 
@@ -91,20 +92,18 @@ def selected(
     """Whether a name is wanted by `include_<names>` and `exclude_<names>`, of which `default` is the default."""
     wanted, unwanted = matcher(f"include_{names}", include), matcher(f"exclude_{names}", exclude)
     if not include:
-        return lambda name: not unwanted.fullmatch(name)
+        return lambda name: not unwanted(name)
     if exclude is default:  # the very object: the same list, written by a user, is meant
-        return lambda name: bool(wanted.fullmatch(name))
-    return lambda name: bool(wanted.fullmatch(name)) and not unwanted.fullmatch(name)
+        return wanted
+    return lambda name: wanted(name) and not unwanted(name)
 
 
-def matcher(key: str, patterns: Patterns) -> re.Pattern[str]:
-    """One pattern that matches, by `fullmatch`, what any of `patterns` does; none of them matches nothing.
+def matcher(key: str, patterns: Patterns) -> Callable[[str], bool]:
+    """Return a function that returns whether a name matches any of `patterns`; none of them matches nothing.
 
     Raises ValueError naming `key` and the pattern that is not a regular expression.
     """
-    for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"{key}: {pattern!r} is not a regular expression: {error}") from None
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns) if patterns else "(?!)")
+    try:
+        return any_of(patterns)
+    except RegexError as error:
+        raise ValueError(f"{key}: {error.where!r} is not a regular expression: {error.what}") from None

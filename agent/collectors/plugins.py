@@ -15,23 +15,19 @@ docs/own-collectors.md is the page for whoever writes one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
-from agent.collect.series import Collected, Columns
 from agent.collectors.kind import Collect, CollectorKind, HostPaths
-from agent.collectors.metric import Labels, Metric, Sample
+from agent.collectors.metric import Metric, Sample
 from agent.collectors.options import Options
 from buffer.errors import LimpetError
-from buffer.model import Series
 
 GROUP = "limpet.collectors"
 _METRIC = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
-_LABEL = re.compile("(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-class OwnFailed(LimpetError):
+class PluginFailed(LimpetError):
     """An installed collector cannot be used."""
 
 
@@ -42,21 +38,21 @@ def names() -> list[str]:
 
 @cache
 def find(name: str) -> CollectorKind | None:
-    """The installed collector of this name; None: there is none. Raises OwnFailed."""
+    """The installed collector of this name; None: there is none. Raises PluginFailed."""
     entries = _entry_points().select(name=name)
     if not entries:
         return None
     if len(entries) > 1:
         made_by = " and ".join(sorted(entry.dist.name if entry.dist else "?" for entry in entries))
-        raise OwnFailed(name, f"{made_by} both bring a collector of this name", "Uninstall one of them.")
+        raise PluginFailed(name, f"{made_by} both bring a collector of this name", "Uninstall one of them.")
     (entry,) = entries
     try:
         kind = entry.load()
     except (Exception, SystemExit) as error:
         what = f"{entry.value} cannot be loaded: {type(error).__name__}: {error}"
-        raise OwnFailed(name, what, "Mend or uninstall the package, or remove this key.") from None
+        raise PluginFailed(name, what, "Mend or uninstall the package, or remove this key.") from None
     if wrong := _wrong(kind):
-        raise OwnFailed(name, f"{entry.value} {wrong}", "docs/own-collectors.md says what it must be.")
+        raise PluginFailed(name, f"{entry.value} {wrong}", "docs/own-collectors.md says what it must be.")
     assert isinstance(kind, CollectorKind)
     return kind
 
@@ -102,35 +98,3 @@ def collect(kind: CollectorKind, options: Options, paths: HostPaths) -> Collect:
             raise RuntimeError(f"it raised {type(error).__name__}: {error}") from error
 
     return run
-
-
-class OwnColumns(Columns):
-    """Columns that trust nothing."""
-
-    def __init__(self, metrics: Sequence[Metric], host: Mapping[str, str]) -> None:
-        super().__init__(metrics, host)
-        self._checked: tuple[Series, ...] = ()
-
-    def __call__(self, samples: Sequence[Sample]) -> Collected:
-        """Return the series and their values. Raises ValueError for what no receiver would take."""
-        if not all(isinstance(sample, Sample) for sample in samples):
-            raise TypeError("it returned something that is not a Sample")
-        series, values = super().__call__(samples)
-        if series is not self._checked:
-            seen: set[tuple[str, Labels]] = set()
-            for each in series:
-                if each[:2] in seen:
-                    raise ValueError(f"it returned {each.name} {dict(each.labels)} twice")
-                seen.add(each[:2])
-            self._checked = series
-        return series, values
-
-    def _of(self, name: str, labels: Labels) -> Series:
-        if name not in self._metrics:
-            raise ValueError(f"it returned {name!r}, which is not in its table")
-        pairs: Sequence[tuple[Any, Any]] = labels
-        for key, value in pairs:
-            if not (isinstance(key, str) and _LABEL.fullmatch(key) and isinstance(value, str)):
-                raise ValueError(f"it returned {name} with the label {key!r}={value!r}")
-            value.encode()  # raises ValueError where no receiver could read it
-        return super()._of(name, labels)

@@ -135,7 +135,7 @@ class Reader:
             place = join(path, key)
             try:
                 options = options_of(key)
-            except plugins.OwnFailed as error:
+            except plugins.PluginFailed as error:
                 self._wrong(place, error.what, error.do, line)
                 continue
             if options is None:
@@ -229,10 +229,7 @@ class Reader:
         try:
             return kind(**more)
         except Exception as error:  # what a collector's options check for themselves
-            do = "See what its documentation says of this."
-            if isinstance(error, (ValueError, re.error)) and kind in OPTIONS.values():
-                do = "Each pattern is right alone, but not with the others: name no groups."
-            self._wrong(path, str(error), do, self._lines.get(path))
+            self._wrong(path, str(error), "See what its documentation says of this.", self._lines.get(path))
             return None
 
     def _entries(self, node: Node, path: str) -> Any:

@@ -29,7 +29,7 @@ class RelabelConfig(Section, frozen=True, kw_only=True):
     source_labels: tuple[v.SourceLabel, ...] = ()
     separator: v.Text = ";"
     target_label: v.Text = ""
-    regex: v.Re2 = "(.*)"
+    regex: v.Pattern = "(.*)"
     modulus: v.Modulus = 0
     replacement: v.Text = "$1"
     action: v.Action = "replace"
@@ -58,17 +58,11 @@ class RelabelConfig(Section, frozen=True, kw_only=True):
 
 def _filled_in(got: Given, action: str) -> Verdicts:
     """What is wrong with references, such as $1, to the groups of the regex."""
-    from agent.re2 import Regex  # not needed where nothing is relabeled
+    from agent.regex import Regex  # not needed where nothing is relabeled
 
     regex = Regex(got["regex"])
     for key in ("replacement", "target_label")[: 2 if action == "replace" else 1]:
-        template = regex.template(got[key] or "")
-        if template.unknown:
-            names = " and ".join(template.unknown)
+        if unknown := " and ".join(regex.template(got[key] or "").unknown):
             yield Note(
-                key, f"{names} is no group of the regex, so nothing stands there; a group 1 is $1 or ${{1}}"
+                key, f"{unknown} is no group of the regex, so it becomes empty; group 1 is $1 or ${{1}}"
             )
-        if template.groups - {0} and not regex.exact:
-            what = f"what a group of it holds, which {key} takes, is not sure to be what it is for Prometheus"
-            do = "Repeat what is not empty: (?:a|b)* instead of (?:a?|b)*."
-            yield Complaint("regex", what, do)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import warnings
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 from urllib.parse import SplitResult, urlsplit
@@ -369,24 +368,12 @@ def _tls_version(text: str) -> str:
 
 
 def _pattern(text: str) -> str:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            re.compile(f"(?:{text})")
-    except (re.error, OverflowError, RecursionError) as error:
-        raise Wrong(
-            f"expected a regular expression ({error})", "It must match the whole name; put it in quotes."
-        ) from None
-    return text
-
-
-def _re2(text: str) -> str:
-    from agent.re2 import Refused, Regex  # not needed where nothing is relabeled
+    from agent.regex import Regex, RegexError
 
     try:
         Regex(text)
-    except Refused as error:
-        raise Wrong(f"expected a regular expression ({error.what})", error.do) from None
+    except RegexError as error:
+        raise Wrong(error.what, error.do) from None
     return text
 
 
@@ -470,7 +457,6 @@ TlsVersion = Annotated[Literal["TLS12", "TLS13"], Leaf(_tls_version)]
 Root = Annotated[str, Leaf(_root, kind="root")]
 Pattern = Annotated[str, Leaf(_pattern)]
 Text = Annotated[str, Leaf(str)]
-Re2 = Annotated[str, Leaf(_re2)]
 SourceLabel = Annotated[str, Leaf(_source_label)]
 Action = Annotated[RelabelAction, Leaf(_action)]
 Modulus = Annotated[int, Leaf(_modulus)]

@@ -2,13 +2,13 @@
 
 HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised for every exchange:
 
-1. It ends within `Limits.whole` seconds, and no step of it (a connect, a handshake, a write, a read) is waited
-   for longer than `Limits.step`. A receiver that sends a byte now and then gains nothing by it. The one
-   exception is looking up a name, for which the system has its own limits.
+1. It ends within `whole` seconds, and no step of it (a connect, a handshake, a write, a read) is waited for longer
+   than `step`. A server that sends a byte now and then gains nothing by it. The one exception is looking up a name,
+   for which the system has its own limits.
 2. `cut()`, from any thread, ends the exchange at hand and all later ones with an OSError.
 3. Errors arrive as what they are (OSError, TimeoutError, ssl.SSLError), not wrapped; what a proxy has against a
-   tunnel is a ProxyAnswer.
-4. Through a proxy, an https:// request goes through a tunnel (CONNECT), in which TLS is done with the receiver
+   tunnel is a ProxyAnswer, and what is no answer of one a httpcore.ProxyError.
+4. Through a proxy, an https:// request goes through a tunnel (CONNECT), in which TLS is done with the server
    itself; an http:// request is given to the proxy with its whole URL. The proxy's credentials go to the proxy
    alone. The exchange with it has no time of its own.
 5. `wire_bytes` is what the connections have cost so far, as a link is paid for: IP packets, both ways, repeated ones
@@ -16,7 +16,7 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
 6. What was said before a request began is no answer to it: a connection on which there is more than one answer
    is closed.
 
-No environment variable is looked at, and there is no redirect on this level.
+No environment variable is looked at, no cookie is kept, and no redirect is followed on this level.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpcore
 import httpx
 
-from agent.destinations.remote_write.outcome import ProxyAnswer
+from agent.http.failures import ProxyAnswer
 from agent.http.proxy import Proxy
 
 LARGEST_HEAD = 64 << 10
@@ -46,73 +46,94 @@ _PACKET_HEAD = {socket.AF_INET: 52, socket.AF_INET6: 72}
 """Bytes of the IP and TCP heads of a packet, with TCP's timestamps."""
 
 
-class Limits(NamedTuple):
-    """Seconds: for a single step, and for the whole exchange."""
+class Connection(httpx.BaseTransport):
+    """One kept-alive connection to one server. One thread sends; `cut` may come from any.
 
-    step: float
-    whole: float
-
-
-class Transport(httpx.BaseTransport):
-    """One kept-alive connection to one receiver."""
+    `server_name` is the name in the server's certificate, where it is not the URL's.
+    """
 
     def __init__(
         self,
         tls: ssl.SSLContext | None,
         proxy: Proxy | None = None,
+        server_name: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._net = _Net(clock, proxy, tunnel=tls is not None)
-        self._relay = proxy if tls is None else None  # it is given the requests themselves
-        self._pool = httpcore.ConnectionPool(ssl_context=tls, max_connections=1, network_backend=self._net)
+        self._tls, self._proxy, self._server_name = tls, proxy, server_name
+        self._sockets = _Sockets(clock)
+        self._http: httpcore.HTTP11Connection | None = None
+        if tls is not None:
+            tls.set_alpn_protocols(["http/1.1"])
 
-    def begin(self, limits: Limits) -> None:
+    def begin(self, step: float, whole: float) -> None:
         """Start the clock of the next exchange."""
-        self._net.begin(limits)
+        self._sockets.begin(step, whole)
 
     def cut(self) -> None:
-        """End what is under way; nothing goes out any more. Safe from any thread, at any time."""
-        self._net.cut()
+        """End the exchange at hand; nothing goes out any more. Safe from any thread, at any time."""
+        self._sockets.cut()
 
     def wire_bytes(self) -> int:
-        """Bytes on the wire of all connections so far."""
-        return self._net.wire_bytes()
+        """Return the bytes on the wire of all connections so far."""
+        return self._sockets.wire_bytes()
+
+    @property
+    def heard(self) -> bool:
+        """Whether a byte has come back in this exchange."""
+        return self._sockets.heard
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the next request can go over the connection of the one before."""
+        http = self._http
+        return http is not None and http.is_available() and not http.has_expired() and not _has_surplus(http)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Exchange one request; called by httpx."""
-        if self._has_surplus():
-            self._pool.close()
+        """Exchange one request. The answer's body comes as it is read, and has to be closed."""
         url = request.url
         headers, target = request.headers.raw, url.raw_path
-        if self._relay is not None:
+        if self._proxy is not None and self._tls is None:  # the proxy is given the request itself
             target = url.raw_scheme + b"://" + url.netloc + target
-            if self._relay.authorization is not None:
-                headers = [*headers, (b"Proxy-Authorization", self._relay.authorization)]
-        answer = self._pool.handle_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target),
-                headers=headers,
-                content=request.stream,
-                extensions=request.extensions,
-            )
+            if self._proxy.authorization is not None:
+                headers = [*headers, (b"Proxy-Authorization", self._proxy.authorization)]
+        to = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target)
+        if self._http is None or not (self.is_kept and self._http.can_handle_request(to.origin)):
+            self.close()
+            self._http = self._open(to.origin)
+        answer = self._http.handle_request(
+            httpcore.Request(request.method, to, headers=headers, content=request.stream)
         )
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions={})
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
 
-    def _has_surplus(self) -> bool:
-        """Whether bytes are left behind the last answer: httpcore would read them as the next one.
-
-        What is still in the socket it notices itself.
-        """
-        for connection in self._pool.connections:
-            http = getattr(getattr(connection, "_connection", None), "_h11_state", None)
-            if http is not None and http.trailing_data[0]:
-                return True
-        return False
+    def _open(self, origin: httpcore.Origin) -> httpcore.HTTP11Connection:
+        host, port, proxy = origin.host.decode("ascii"), origin.port, self._proxy
+        sock = self._sockets.connect(*((host, port) if proxy is None else (proxy.host, proxy.port)))
+        try:
+            if self._tls is not None:
+                if proxy is not None:
+                    _open_tunnel(_Stream(self._sockets, sock), proxy, host, port)
+                    self._sockets.heard = False
+                sock = self._sockets.secure(sock, self._tls, self._server_name or host)
+        except BaseException:
+            self._sockets.leave(sock)
+            raise
+        return httpcore.HTTP11Connection(origin, _Stream(self._sockets, sock))
 
     def close(self) -> None:
-        """Close the connection."""
-        self._pool.close()
+        """Close the connection; the next request opens another."""
+        if self._http is not None:
+            self._http.close()
+        self._http = None
+
+
+def _has_surplus(http: httpcore.HTTP11Connection) -> bool:
+    """Return whether bytes are left behind the last answer: httpcore would read them as the next one.
+
+    What is still in the socket it notices itself. It has no public way to ask for the rest: where its state is not found,
+    no connection is kept.
+    """
+    state = getattr(http, "_h11_state", None)
+    return state is None or bool(state.trailing_data[0])
 
 
 class _Body(httpx.SyncByteStream):
@@ -126,19 +147,72 @@ class _Body(httpx.SyncByteStream):
         self._answer.close()
 
 
-class _Net(httpcore.NetworkBackend):
-    """Opens connections; keeps the deadline and the socket that is in use."""
+class _Sockets:
+    """The socket in use and those before it: the deadline, the cut, and what they have cost."""
 
-    def __init__(self, clock: Callable[[], float], proxy: Proxy | None, *, tunnel: bool) -> None:
-        self._clock, self._proxy, self._tunnel = clock, proxy, tunnel
-        self._limits, self._end = Limits(0.0, 0.0), 0.0
-        self._cut = False
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._step = self._whole = self._end = 0.0
+        self._is_cut, self.heard = False, False
         self._socket: socket.socket | None = None
         self._counted = 0  # of connections that are closed
 
+    def begin(self, step: float, whole: float) -> None:
+        self._step, self._whole, self._end, self.heard = step, whole, self._clock() + whole, False
+
+    def patience(self, share: int = 1) -> float:
+        """Return the seconds that the next step may take, when `share` steps have to do with what is left."""
+        left = self._end - self._clock()
+        if left <= 0:
+            raise TimeoutError(f"no whole answer within {self._whole:.3g} s")
+        return min(self._step, left / share)
+
     def wire_bytes(self) -> int:
-        """Bytes on the wire of all connections so far."""
         return self._counted + (_tcp_bytes(self._socket) if self._socket is not None else 0)
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        self._check()
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for i, (family, kind, protocol, _, address) in enumerate(found):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                self._use(sock)
+                sock.settimeout(self.patience(share=len(found) - i))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:
+                self.leave(sock)
+                if self._is_cut or i == len(found) - 1:
+                    if isinstance(error, TimeoutError):
+                        raise TimeoutError("no connection in time") from None
+                    raise
+            else:
+                return sock
+        raise OSError("the name has no address")
+
+    def secure(self, sock: socket.socket, tls: ssl.SSLContext, name: str) -> ssl.SSLSocket:
+        """Return the socket with TLS on it. The one given is closed where that fails."""
+        inner = tls.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+        try:
+            self._use(inner)
+            inner.settimeout(self.patience())
+            inner.do_handshake()
+        except BaseException as error:
+            self.leave(inner)
+            if isinstance(error, TimeoutError):
+                raise TimeoutError("no TLS handshake in time") from None
+            raise
+        return inner
+
+    def _use(self, sock: socket.socket) -> None:
+        """Make this the socket that `cut` has to end."""
+        self._socket = sock
+        self._check()
+
+    def _check(self) -> None:
+        if self._is_cut:  # set before `cut` looked for a socket: one of the two threads sees the other's
+            self.cut()
+            raise ConnectionAbortedError("stopping")
 
     def leave(self, sock: socket.socket) -> None:
         """Close a connection, and keep what it has cost."""
@@ -147,77 +221,58 @@ class _Net(httpcore.NetworkBackend):
             self._socket = None
         sock.close()
 
-    def begin(self, limits: Limits) -> None:
-        self._limits, self._end = limits, self._clock() + limits.whole
-
-    def patience(self, share: int = 1) -> float:
-        """Seconds that the next step may take, when `share` steps have to do with what is left."""
-        left = self._end - self._clock()
-        if left <= 0:
-            raise TimeoutError(f"no whole answer within {self._limits.whole:g} s")
-        return min(self._limits.step, left / share)
-
-    def use(self, sock: socket.socket) -> None:
-        """From now on it is this socket that `cut` has to end."""
-        self._socket = sock
-        if self._cut:  # set before it looked for a socket: one of the two threads sees the other's
-            self.cut()
-            raise ConnectionAbortedError("stopping")
-
     def cut(self) -> None:
-        self._cut = True
-        if self._socket is not None:
+        self._is_cut = True
+        sock = self._socket  # the other thread may be about to leave it
+        if sock is not None:
             try:
-                socket.socket.shutdown(
-                    self._socket, socket.SHUT_RDWR
-                )  # not SSLSocket's, which drops its state
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which drops its state
             except OSError:
                 pass  # not connected, or closed already
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        if self._proxy is None:
-            return self._connect(host, port)
-        stream = self._connect(self._proxy.host, self._proxy.port)
-        if self._tunnel:
-            try:
-                _open_tunnel(stream, self._proxy, host, port)
-            except BaseException:
-                stream.close()
-                raise
-        return stream
 
-    def _connect(self, host: str, port: int) -> _Stream:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for i, (family, kind, protocol, _, address) in enumerate(found):
-            sock = socket.socket(family, kind, protocol)
+class _Stream(httpcore.NetworkStream):
+    """A connected socket, as httpcore wants it."""
+
+    def __init__(self, sockets: _Sockets, sock: socket.socket) -> None:
+        self._sockets, self._socket = sockets, sock
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        patience = self._sockets.patience()
+        self._socket.settimeout(patience)
+        try:
+            found = self._socket.recv(max_bytes)
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {patience:.3g} s") from None
+        self._sockets.heard = self._sockets.heard or bool(found)
+        return found
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        view = memoryview(buffer)
+        while view:
+            patience = self._sockets.patience()
+            self._socket.settimeout(patience)
             try:
-                self.use(sock)
-                sock.settimeout(self.patience(share=len(found) - i))
-                sock.connect(address)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                view = view[self._socket.send(view[:_PIECE]) :]
+            except TimeoutError:
+                raise TimeoutError(f"the receiver took nothing for {patience:.3g} s") from None
             except OSError as error:
-                self.leave(sock)
-                if self._cut or i == len(found) - 1:
-                    if isinstance(error, TimeoutError):
-                        raise TimeoutError("no connection in time") from None
-                    raise
-            else:
-                return _Stream(self, sock)
-        raise OSError("the name has no address")
+                # It may have answered before it had read everything (413, say): httpcore then looks.
+                raise httpcore.WriteError(error) from error
 
-    def sleep(self, seconds: float) -> None:
-        raise NotImplementedError  # httpcore's own retries are off
+    def close(self) -> None:
+        self._sockets.leave(self._socket)
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":  # asked before a kept connection is used: has the server closed it?
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            return bool(poll.poll(0))
+        return None
 
 
 def _open_tunnel(stream: _Stream, proxy: Proxy, host: str, port: int) -> None:
-    """Ask a proxy for a tunnel to a receiver (RFC 9110, 9.3.6)."""
+    """Ask a proxy for a tunnel to a server (RFC 9110, 9.3.6)."""
     to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     head = f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n".encode()
     if proxy.authorization is not None:
@@ -230,81 +285,22 @@ def _open_tunnel(stream: _Stream, proxy: Proxy, host: str, port: int) -> None:
     while b"\r\n\r\n" not in answer:
         part = stream.read(4096)
         if not part or len(answer) > LARGEST_HEAD:
-            raise httpcore.RemoteProtocolError(f"the proxy {proxy!r} did not answer CONNECT")
+            raise httpcore.ProxyError(f"the proxy {proxy!r} did not answer CONNECT")
         answer += part
     first, *lines = answer.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
     code = rest[:3]
     if not (version.startswith("HTTP/1.") and code.isascii() and code.isdigit()):
-        raise httpcore.RemoteProtocolError(f"what the proxy {proxy!r} says is not HTTP")
+        raise httpcore.ProxyError(f"what the proxy {proxy!r} says is not HTTP")
     if not 200 <= int(code) <= 299:
         pairs = (line.partition(":") for line in lines)
         raise ProxyAnswer(repr(proxy), int(code), {name.lower(): value.strip() for name, _, value in pairs})
-    if not answer.endswith(b"\r\n\r\n"):  # the receiver says nothing before it is spoken to
-        raise httpcore.RemoteProtocolError(f"the proxy {proxy!r} sent more than an answer to CONNECT")
-
-
-class _Stream(httpcore.NetworkStream):
-    def __init__(self, net: _Net, sock: socket.socket) -> None:
-        self._net, self._socket = net, sock
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        patience = self._net.patience()
-        self._socket.settimeout(patience)
-        try:
-            return self._socket.recv(max_bytes)
-        except TimeoutError:
-            raise TimeoutError(f"no answer within {patience:.3g} s") from None
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        view = memoryview(buffer)
-        while view:
-            patience = self._net.patience()
-            self._socket.settimeout(patience)
-            try:
-                view = view[self._socket.send(view[:_PIECE]) :]
-            except TimeoutError:
-                raise TimeoutError(f"the receiver took nothing for {patience:.3g} s") from None
-            except OSError as error:
-                # It may have answered before it had read everything (413, say): httpcore then looks.
-                raise httpcore.WriteError(error) from error
-
-    def close(self) -> None:
-        self._net.leave(self._socket)
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        try:
-            sock = ssl_context.wrap_socket(
-                self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
-            )
-        except BaseException:
-            self.close()
-            raise
-        try:
-            self._net.use(sock)
-            patience = self._net.patience()
-            sock.settimeout(patience)
-            sock.do_handshake()
-        except TimeoutError:
-            self._net.leave(sock)
-            raise TimeoutError("no TLS handshake in time") from None
-        except BaseException:
-            self._net.leave(sock)
-            raise
-        return _Stream(self._net, sock)
-
-    def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":  # asked before a kept connection is used: has the receiver closed it?
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
-            return bool(poll.poll(0))
-        return None
+    if not answer.endswith(b"\r\n\r\n"):  # the server says nothing before it is spoken to
+        raise httpcore.ProxyError(f"the proxy {proxy!r} sent more than an answer to CONNECT")
 
 
 def _tcp_bytes(sock: socket.socket) -> int:
-    """What a connection has cost on the wire; 0 where it cannot be told."""
+    """Return what a connection has cost on the wire; 0 where that is not known."""
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         received, segments_out, segments_in, sent = _TCP_INFO.unpack(info)

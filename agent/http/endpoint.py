@@ -1,10 +1,10 @@
-"""How a destination is entered: the headers and the TLS context, from what is configured.
+"""How an HTTP server is reached: one description, whichever section of the configuration it comes from.
 
-A token (`oauth2`) is not here: it comes from a server, by `agent.http.oauth2`.
+From an `Endpoint` come the headers and the TLS context of a request, and the files that they depend on. A token
+(`oauth2`) is not among them: it comes from a server, by `agent.http.oauth2`.
 
-`stamp` is cheap and changes whenever a file that is named has changed or come or gone; then `headers` and
-`tls` are to be asked again. Whatever is wrong with a file is a LimpetError that names the key and never
-what is in the file.
+`stamp` is cheap and changes whenever one of the files has changed, come or gone; then `headers` and `tls` have to be
+made anew. Whatever is wrong with a file is a LimpetError that names the key and never what is in the file.
 """
 
 from __future__ import annotations
@@ -13,10 +13,21 @@ import os
 import re
 import ssl
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
-from agent.config import HttpHeader, RemoteWrite, Secret, TlsConfig
+from agent.config import (
+    Authorization,
+    BasicAuth,
+    HttpHeader,
+    OAuth2,
+    RemoteWrite,
+    Secret,
+    Target,
+    TlsConfig,
+    split_url,
+)
 from buffer.errors import LimpetError
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -24,23 +35,96 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
-def files(to: RemoteWrite) -> list[str]:
-    """The files that a destination depends on."""
-    found: list[str | None] = [to.tls_config.ca_file, to.tls_config.cert_file, to.tls_config.key_file]
+class Endpoint(NamedTuple):
+    """A server's URL and how to get in; the keys mean what they mean in the configuration.
+
+    `name` is what errors call it. Shown (repr), it has no secret.
+    """
+
+    url: str
+    name: str
+    headers: Mapping[str, str] = {}
+    http_headers: Mapping[str, HttpHeader] = {}
+    basic_auth: BasicAuth | None = None
+    authorization: Authorization | None = None
+    oauth2: OAuth2 | None = None
+    tls_config: TlsConfig = TlsConfig()
+    proxy_url: Secret | None = None
+    proxy_from_environment: bool = False
+    no_proxy: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name!r})"
+
+    @property
+    def is_https(self) -> bool:
+        """Whether TLS is spoken there."""
+        return self.url.lower().startswith("https:")
+
+    @property
+    def host(self) -> str:
+        """The host of the URL, which errors name."""
+        parts = split_url(self.url)
+        return (parts.hostname if parts else None) or self.name
+
+
+def of_destination(to: RemoteWrite) -> Endpoint:
+    """Return where a destination is."""
+    return Endpoint(
+        to.url,
+        to.name,
+        to.headers,
+        to.http_headers,
+        to.basic_auth,
+        to.authorization,
+        to.oauth2,
+        to.tls_config,
+        to.proxy_url,
+        to.proxy_from_environment,
+        to.no_proxy,
+    )
+
+
+def of_target(target: Target) -> Endpoint:
+    """Return where a scrape target is; no proxy leads there."""
+    return Endpoint(
+        target.url,
+        f"scrape target {target.job}",
+        target.headers,
+        basic_auth=target.basic_auth,
+        authorization=target.authorization,
+        tls_config=target.tls_config,
+    )
+
+
+def of_token_server(oauth2: OAuth2, name: str) -> Endpoint:
+    """Return where the tokens of the endpoint `name` come from."""
+    return Endpoint(
+        oauth2.token_url,
+        f"{name}.oauth2",
+        tls_config=oauth2.tls_config,
+        proxy_url=oauth2.proxy_url,
+        proxy_from_environment=oauth2.proxy_from_environment,
+        no_proxy=oauth2.no_proxy,
+    )
+
+
+def files(to: Endpoint) -> list[str]:
+    """Return the files that a request depends on, its token among them."""
+    found = [to.tls_config.ca_file, to.tls_config.cert_file, to.tls_config.key_file]
     if to.basic_auth:
         found += [to.basic_auth.username_file, to.basic_auth.password_file]
     if to.authorization:
         found.append(to.authorization.credentials_file)
-    if oauth2 := to.oauth2:
-        found += [oauth2.client_secret_file, oauth2.tls_config.ca_file]
-        found += [oauth2.tls_config.cert_file, oauth2.tls_config.key_file]
+    if to.oauth2:
+        found += [to.oauth2.client_secret_file, *files(of_token_server(to.oauth2, to.name))]
     for header in to.http_headers.values():
         found += header.files
     return [name for name in found if name]
 
 
 def stamp(names: list[str]) -> Stamp:
-    """What tells one state of these files from another."""
+    """Return what distinguishes one state of these files from another."""
     return tuple([_stamp(name) for name in names])
 
 
@@ -52,8 +136,8 @@ def _stamp(name: str) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def headers(to: RemoteWrite) -> dict[str, bytes]:
-    """The configured headers, and Authorization. Raises LimpetError.
+def headers(to: Endpoint) -> dict[str, bytes]:
+    """Return the configured headers, and Authorization. Raises LimpetError.
 
     Several values of one header are one line, with commas, which means the same (RFC 9110, 5.3).
     """
@@ -78,7 +162,7 @@ def headers(to: RemoteWrite) -> dict[str, bytes]:
 
 
 def header_values(header: HttpHeader, where: str) -> list[str]:
-    """All values of a header, in Prometheus's order. Raises LimpetError."""
+    """Return all values of a header, in Prometheus's order. Raises LimpetError."""
     found = [*header.values, *(secret.reveal() for secret in header.secrets)]
     for number, name in enumerate(header.files):
         key = f"{where}.files[{number}]"
@@ -90,14 +174,14 @@ def header_values(header: HttpHeader, where: str) -> list[str]:
 
 
 def text(where: str, value: str | Secret | None, name: str | None) -> str:
-    """A value, or what is in its file. `where` is the value's key. Raises LimpetError."""
+    """Return a value, or what is in its file. `where` is the value's key. Raises LimpetError."""
     if name is not None:
         return _read(f"{where}_file", name)
     return value.reveal() if isinstance(value, Secret) else value or ""
 
 
 def _read(where: str, name: str) -> str:
-    """What is in a file, without white space around it (as Prometheus does)."""
+    """Return what is in a file, without white space around it (as Prometheus does)."""
     try:
         with open(name, encoding="utf-8") as file:
             return file.read(1 << 16).strip()
@@ -108,17 +192,17 @@ def _read(where: str, name: str) -> str:
 
 
 def _unreadable(where: str, name: str, error: OSError) -> LimpetError:
-    told = (error.strerror or "I/O error").lower()
-    return LimpetError(where, f"{name} cannot be read: {told}", "Check its name and its permissions.")
+    why = (error.strerror or "I/O error").lower()
+    return LimpetError(where, f"{name} cannot be read: {why}", "Check its name and its permissions.")
 
 
-def tls(to: RemoteWrite) -> ssl.SSLContext | None:
-    """How the receiver is verified; None for plain http. Raises LimpetError.
+def tls(to: Endpoint) -> ssl.SSLContext | None:
+    """Return how the server is verified; None for plain http. Raises LimpetError.
 
     Without `ca` and `ca_file` it is the system's authorities (not a list that some package brings along);
     with them, those alone.
     """
-    if not to.url.lower().startswith("https:"):
+    if not to.is_https:
         return None
     config, where = to.tls_config, f"{to.name}.tls_config"
     context = _authorities(config, where)
@@ -164,7 +248,7 @@ def _identify(context: ssl.SSLContext, config: TlsConfig, where: str) -> None:
 
 @contextmanager
 def _file(text: str | None, name: str | None) -> Iterator[str]:
-    """The name of a file with this content: OpenSSL takes certificates and keys from files only."""
+    """Yield the name of a file with this content: OpenSSL takes certificates and keys from files only."""
     if text is None:
         assert name is not None
         yield name

@@ -1,18 +1,18 @@
-"""Tokens for a destination: OAuth 2.0 client credentials (RFC 6749, 4.4), as Prometheus's `oauth2` means them.
+"""Tokens for a server: OAuth 2.0 client credentials (RFC 6749, 4.4), as Prometheus's `oauth2` means them.
 
 A token is asked for before the first request that needs one, and kept until shortly before it expires, the client's
-secret changes in its file, or the receiver refuses it. One without `expires_in` is kept until then, too.
+secret changes in its file, or the server refuses it. One without `expires_in` is kept until then, too.
 
-| what the token server answers                               | what it means                              |
-|-------------------------------------------------------------|--------------------------------------------|
-| 2xx with an `access_token` that a header can carry          | a token                                    |
-| any other 2xx without an `error`                            | RETRY                                      |
-| no connection, timeout, no valid HTTP, 5xx, 408, 425, 429   | RETRY, after `Retry-After` where it says so |
-| `error`: server_error, temporarily_unavailable              | RETRY                                      |
-| other 4xx, an `error` in a 2xx, a redirect                  | HELD                                       |
-| its TLS is refused                                          | HELD                                       |
+| what the token server answers                               | what it means                                  |
+|-------------------------------------------------------------|------------------------------------------------|
+| 2xx with an `access_token` that a header can carry          | a token                                        |
+| any other 2xx without an `error`                            | a failure                                      |
+| no connection, timeout, no valid HTTP, 5xx, 408, 425, 429   | a failure, for `Retry-After` where it says so  |
+| `error`: server_error, temporarily_unavailable              | a failure                                      |
+| other 4xx, an `error` in a 2xx, a redirect                  | a failure that holds                           |
+| its TLS is refused                                          | a failure that holds                           |
 
-and a secret's or certificate's file that cannot be used is a LimpetError, which holds as well.
+A secret's or certificate's file that cannot be used holds as well.
 
 The client shows who it is by HTTP Basic, with id and secret form-urlencoded (RFC 6749, 2.3.1). A server that refuses
 that by an error which may be about it is asked once more, with both in the body; what it takes is kept to until it
@@ -22,10 +22,10 @@ What is promised:
 
 1. The secret and what goes with it are sent to `token_url` alone. No redirect is followed, and no environment is
    looked at but by `proxy_from_environment`.
-2. `authorization` returns or raises within its time, and at once when `cut` (see transport.py).
+2. `authorization` returns or raises within its time.
 3. Neither the secret, nor a value of `endpoint_params`, nor a token is in an error, whatever a server sends back.
 
-This module is imported where a destination has `oauth2`, and nowhere else.
+This module is imported where an endpoint has `oauth2`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -34,35 +34,21 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-import httpcore
-import httpx
 import msgspec
 
-from agent.config import OAuth2, RemoteWrite, Secret
-from agent.destinations.remote_write.outcome import (
-    NoToken,
-    Outcome,
-    ProxyAnswer,
-    Verdict,
-    classify,
-    failure,
-    words,
-)
+from agent.config import OAuth2, Secret
 from agent.http import endpoint
-from agent.http.connection import Limits, Transport
-from agent.http.proxy import Proxy, route
-from agent.send.client import beginning
+from agent.http.answer import Answer, is_temporary, is_web_page, redirected, retry_after, words
+from agent.http.failures import Cause, Failure
+from agent.http.secrets import HIDDEN, SHORTEST, without_token
 
 EARLY = 10.0
 """Seconds before its end from which a token is not used; half its life where that is less."""
 
 LONGEST_LIFE = 1e9
-HIDDEN = "<secret>"
-SHORTEST = 4
-"""Characters of the shortest text that is looked for in what a server says."""
 
 _TRIED_AGAIN = ("server_error", "temporarily_unavailable")
 _KNOWN_CLIENT = ("invalid_grant", "invalid_scope", "invalid_target", "unsupported_grant_type")
@@ -99,12 +85,12 @@ class Token(NamedTuple):
 class Refusal(NamedTuple):
     """No token; `other_way`: it may be due to the way in which the client showed who it is."""
 
-    outcome: Outcome
+    failure: Failure
     other_way: bool = False
 
 
 def form(settings: OAuth2, secret: str, *, in_body: bool) -> bytes:
-    """The body of the request. `endpoint_params` may overrule `grant_type`, as in Prometheus."""
+    """Return the body of the request. `endpoint_params` may overrule `grant_type`, as in Prometheus."""
     fields = {"grant_type": "client_credentials"}
     if settings.scopes:
         fields["scope"] = " ".join(settings.scopes)
@@ -117,36 +103,42 @@ def form(settings: OAuth2, secret: str, *, in_body: bool) -> bytes:
 
 
 def basic(client_id: str, secret: str) -> bytes:
-    """The value of Authorization with which the client shows who it is."""
+    """Return the value of Authorization with which the client shows who it is."""
     return b"Basic " + b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode())
 
 
 def understood(
     status: int, headers: Mapping[str, str], body: bytes, now: float, secrets: Sequence[bytes] = ()
 ) -> Token | Refusal:
-    """What an answer means. Header names are in lower case; `now` is Unix time in seconds.
+    """Return what an answer means. Header names are in lower case; `now` is Unix time in seconds.
 
     A server may repeat what it was sent: in its words, `secrets` are hidden.
     """
     decoded = _decoded(body)
     answer = decoded if isinstance(decoded, dict) else {}
     error = answer.get("error")
-    said = _hidden(_said(answer) or _plain(decoded, body), secrets)
-    found = classify(status, headers, said, now)
-    if found.verdict is Verdict.RETRY:
-        return Refusal(found)
+    said = words(_hidden(_said(answer) or _plain(decoded, body), secrets))
+    if is_web_page(status, headers, said.encode()):
+        return _refusal(f"HTTP {status}: a web page, so something else than the server has answered")
+    if is_temporary(status):
+        text = f"HTTP {status}: {said}" if said else f"HTTP {status}"
+        return _refusal(text, after=retry_after(headers.get("retry-after"), now))
     if 300 <= status <= 399:
-        told = (found.error or "").replace("correct the url", "correct token_url")
-        return Refusal(Outcome(Verdict.HELD, error=told))
-    if found.verdict is Verdict.DELIVERED:
+        return _refusal(f"{redirected(status, headers)}: correct token_url", holds=True)
+    if 200 <= status <= 299:
         if not error:
             return _token(status, answer)
-        said = _hidden(_said(answer), secrets)  # what else is in it may be a token
-    told = f" ({words(said)})" if said else ""
+        said = words(_hidden(_said(answer), secrets))  # what else is in it may be a token
+    words_of_it = f" ({said})" if said else ""
     if error in _TRIED_AGAIN:
-        return Refusal(Outcome(Verdict.RETRY, error=f"HTTP {status}{told}"))
+        return _refusal(f"HTTP {status}{words_of_it}")
     do = _DO_BY_ERROR.get(str(error)) or _DO_BY_STATUS.get(status) or "check token_url and endpoint_params"
-    return Refusal(Outcome(Verdict.HELD, error=f"HTTP {status}: {do}{told}"), error not in _KNOWN_CLIENT)
+    other_way = error not in _KNOWN_CLIENT
+    return _refusal(f"HTTP {status}: {do}{words_of_it}", holds=True)._replace(other_way=other_way)
+
+
+def _refusal(text: str, *, holds: bool = False, after: float | None = None) -> Refusal:
+    return Refusal(Failure(Cause.TOKEN, text, holds, after=after))
 
 
 def _decoded(body: bytes) -> Any:
@@ -157,14 +149,14 @@ def _decoded(body: bytes) -> Any:
 
 
 def _said(answer: Mapping[str, Any]) -> bytes:
-    """What an answer says of an error, as RFC 6749 has it in 5.2; nothing where it says it otherwise."""
+    """Return what an answer says of an error, as RFC 6749 has it in 5.2; nothing where it says it otherwise."""
     error, description = answer.get("error"), answer.get("error_description")
     parts = [part for part in (error, description) if isinstance(part, str)]
     return ": ".join(parts).encode(errors="replace") if isinstance(error, str) else b""
 
 
 def _plain(decoded: Any, body: bytes) -> bytes:
-    """A body without JSON's many ways to write a character, in which a secret would not be found."""
+    """Return a body without JSON's many ways to write a character, in which a secret would not be found."""
     return body if decoded is None else msgspec.json.encode(decoded)
 
 
@@ -179,7 +171,7 @@ def _token(status: int, answer: Mapping[str, Any]) -> Token | Refusal:
     # What is in such an answer is not repeated: it may be a token all the same.
     if not (_is_word(text) and _is_word(kind)):
         why = "no access_token in it" if text is None else "one that no header can carry"
-        return Refusal(Outcome(Verdict.RETRY, error=f"HTTP {status}, but {why}"))
+        return _refusal(f"HTTP {status}, but {why}")
     kind = "Bearer" if kind.lower() == "bearer" else kind
     return Token(Secret(f"{kind} {text}"), _seconds(answer.get("expires_in")))
 
@@ -189,7 +181,7 @@ def _is_word(text: Any) -> bool:
 
 
 def _seconds(value: Any) -> float | None:
-    """The life of a token; some servers write the number as a text, or 0 for no end."""
+    """Return the life of a token; some servers write the number as a text, or 0 for no end."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -201,158 +193,124 @@ def _seconds(value: Any) -> float | None:
 
 
 def usable_for(life: float) -> float:
-    """For how many of its seconds a token is used."""
+    """Return for how many of its seconds a token is used."""
     return life - min(EARLY, life / 2)
 
 
-def without(text: str, token: str) -> str:
-    """The text without a token, nor a beginning of one where a receiver's words were cut in it."""
-    if len(token) < SHORTEST:
-        return text
-    return re.sub(re.escape(token[:8]) + "[\x21-\x27\x2a-\x7e]*", HIDDEN, text)  # words may stand in brackets
+class Exchange(Protocol):
+    """`Session.exchange` with the token server."""
+
+    def __call__(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, bytes],
+        body: bytes,
+        /,
+        *,
+        step: float,
+        whole: float,
+    ) -> Answer | Failure:
+        """Return the answer."""
 
 
 class Tokens:
-    """The token of one destination. One thread asks; `cut` may come from any."""
+    """The token of the endpoint `name`. Used from one thread."""
 
     def __init__(
         self,
-        to: RemoteWrite,
-        version: str,
-        wall: Callable[[], float],
-        environment: Mapping[str, str],
+        settings: OAuth2,
+        name: str,
+        exchange: Exchange,
+        wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        assert to.oauth2 is not None
-        self._settings = settings = to.oauth2
-        # The token server as a destination: what its TLS and its proxy are, is found out as for any other.
-        self._server = RemoteWrite(
-            url=settings.token_url,
-            name=f"{to.name}.oauth2",
-            tls_config=settings.tls_config,
-            proxy_url=settings.proxy_url,
-            proxy_from_environment=settings.proxy_from_environment,
-            no_proxy=settings.no_proxy,
-        )
+        self._settings, self._exchange, self._wall, self._clock = settings, exchange, wall, clock
+        self._where = f"{name}.oauth2.client_secret"
         self._host = urlsplit(settings.token_url).hostname or "the token server"
-        self._step, self._version = to.remote_timeout, version
-        self._wall, self._environment, self._clock = wall, environment, clock
         self._files = [settings.client_secret_file] if settings.client_secret_file else []
         self._stamp: endpoint.Stamp | None = None
         self._token, self._end = "", 0.0
-        self._fresh = False  # whether no request has gone out with this token yet
+        self.used = 0
+        """Requests that have gone out with this token; who sends one counts it."""
         self._in_body: bool | None = None  # None: it is not known yet what the server takes
-        self._transport: Transport | None = None
-        self._cut = False
 
-    def authorization(self, within: float) -> bytes:
-        """The value of Authorization for the next request, in `within` seconds at most.
+    @property
+    def secret(self) -> str:
+        """The token itself, empty where there is none."""
+        return self._token.partition(" ")[2]
 
-        Raises NoToken; LimpetError where a file cannot be used.
+    def authorization(self, step: float, whole: float) -> bytes | Failure:
+        """Return the value of Authorization for the next request, in `whole` seconds at most.
+
+        Raises LimpetError where the file of the secret cannot be used.
         """
         stamp = endpoint.stamp(self._files)
         if stamp != self._stamp:
             self._token, self._stamp, self._in_body = "", stamp, None
         if not self._token or self._clock() >= self._end:
             self._token, began = "", self._clock()
-            token = self._fetched(began + within)
-            self._token, self._fresh = token.authorization.reveal(), True
-            self._end = began + usable_for(LONGEST_LIFE if token.life is None else token.life)
+            found = self._fetch(step, began + whole)
+            if isinstance(found, Failure):
+                return found
+            self._token, self.used = found.authorization.reveal(), 0
+            self._end = began + usable_for(LONGEST_LIFE if found.life is None else found.life)
         return self._token.encode()
 
-    def answered(self, outcome: Outcome) -> Outcome:
-        """What the outcome of each request means. A token that the receiver refuses is thrown away.
+    def is_refused(self, status: int) -> bool:
+        """Return whether the server's answer to a request that had the token is about the token."""
+        return status in _REFUSED
 
-        After 401 to a token's first request another one is no better: HELD. Later it may have ended before its
-        time (a suspended host, a receiver with new keys): RETRY, with a new one. Rights may be written in the
-        token, so after 403 (HELD) the probe has a new one, too.
+    def refused(self, status: int, body: bytes) -> Failure:
+        """Return what a refusal means, and throw the token away.
+
+        After 401 to a token's first request another one is no better: it holds. Later the token may have ended before its
+        time (a suspended host, a server with new keys): another one is fetched for the next request. Rights may be
+        written in the token, so after 403, which holds, the next request has another one, too.
         """
-        secret, error = self._token.partition(" ")[2], outcome.error or ""
-        if secret and outcome.status in _REFUSED and error.startswith("HTTP"):  # not a proxy, to CONNECT
-            self._token = ""
-            said = error.partition(" (")[2]
-            verdict, told = Verdict.HELD, _REFUSED[outcome.status]
-            if outcome.status == 401 and not self._fresh:
-                verdict, told = Verdict.RETRY, "the token of oauth2 is not taken any more: another is fetched"
-            error = f"HTTP {outcome.status}: {told}" + (f" ({said}" if said else "")
-            outcome = outcome._replace(verdict=verdict)
-        self._fresh = False
-        return outcome._replace(error=without(error, secret)) if error else outcome
+        holds, text = True, _REFUSED[status]
+        if status == 401 and self.used > 1:
+            holds, text = False, "the token of oauth2 is not taken any more: another is fetched"
+        said = words(body)
+        text = without_token(f"HTTP {status}: {text}" + (f" ({said})" if said else ""), self.secret)
+        self._token = ""
+        return Failure(Cause.TOKEN, text, holds, status)
 
-    def cut(self) -> None:
-        """End the exchange that is under way, and let none begin. There is no way back."""
-        self._cut = True
-        transport = self._transport  # the other thread may be about to let it go
-        if transport is not None:
-            transport.cut()
-
-    def _fetched(self, end: float) -> Token:
-        settings, server = self._settings, self._server
-        where = f"{server.name}.client_secret"
-        secret = endpoint.text(where, settings.client_secret, settings.client_secret_file)
-        proxy = route(server, self._environment)
-        self._transport = transport = Transport(endpoint.tls(server), proxy, self._clock)
-        if self._cut:
-            transport.cut()
-        try:
-            in_body = bool(self._in_body)
-            answer = self._exchange(transport, secret, end, in_body=in_body)
-            if isinstance(answer, Refusal) and answer.other_way and self._in_body is None:
-                in_body = True
-                answer = self._exchange(transport, secret, end, in_body=in_body)
-        except Exception as error:
-            raise NoToken(self._told(self._unanswered(error, proxy))) from error
-        finally:
-            self._transport = None
-            transport.close()
-        if isinstance(answer, Token):
+    def _fetch(self, step: float, end: float) -> Token | Failure:
+        secret = endpoint.text(self._where, self._settings.client_secret, self._settings.client_secret_file)
+        in_body = bool(self._in_body)
+        found = self._ask(secret, step, end, in_body=in_body)
+        if isinstance(found, Refusal) and found.other_way and self._in_body is None:
+            in_body = True
+            found = self._ask(secret, step, end, in_body=in_body)
+        if isinstance(found, Token):
             self._in_body = in_body
-            return answer
-        if answer.other_way:
+            return found
+        if found.other_way:
             self._in_body = None
-        raise NoToken(self._told(answer.outcome))
+        failure = found.failure
+        if failure.cause is Cause.FILE:
+            return failure
+        return failure._replace(status=0, text=f"oauth2: no token from {self._host}: {failure.text}")
 
-    def _exchange(self, transport: Transport, secret: str, end: float, *, in_body: bool) -> Token | Refusal:
+    def _ask(self, secret: str, step: float, end: float, *, in_body: bool) -> Token | Refusal:
         settings, login = self._settings, basic(self._settings.client_id, secret)
-        headers = [
-            (b"User-Agent", f"limpet/{self._version}".encode()),
-            (b"Content-Type", b"application/x-www-form-urlencoded"),
-            (b"Accept", b"application/json"),
-            (b"Accept-Encoding", b"identity"),
-        ]
+        headers = {
+            "Content-Type": b"application/x-www-form-urlencoded",
+            "Accept": b"application/json",
+            "Accept-Encoding": b"identity",
+            "Connection": b"close",
+        }
         if not in_body:
-            headers.append((b"Authorization", login))
-        name = settings.tls_config.server_name
-        request = httpx.Request(
-            "POST",
-            settings.token_url,
-            headers=headers,
-            content=form(settings, secret, in_body=in_body),
-            extensions={"sni_hostname": name} if name else {},
-        )
-        transport.begin(Limits(self._step, max(0.0, end - self._clock())))
-        answer = transport.handle_request(request)
-        texts = [secret, *(value.reveal() for value in settings.endpoint_params.values())]
+            headers["Authorization"] = login
+        data, left = form(settings, secret, in_body=in_body), max(0.0, end - self._clock())
+        answer = self._exchange("POST", settings.token_url, headers, data, step=step, whole=left)
+        if isinstance(answer, Failure):
+            if answer.cause is Cause.TLS and answer.holds:
+                do = "check oauth2.tls_config, and the server's certificate"
+                answer = answer._replace(text=f"{answer.text}: {do}")
+            return Refusal(answer)
         sent = [login.partition(b" ")[2], quote_plus(secret).encode()]
-        for text in texts:
+        for text in (secret, *(value.reveal() for value in settings.endpoint_params.values())):
             sent += [text.encode(), msgspec.json.encode(text)[1:-1]]
-        return understood(answer.status_code, answer.headers, beginning(answer), self._wall(), sent)
-
-    def _unanswered(self, error: Exception, proxy: Proxy | None) -> Outcome:
-        if isinstance(error, ProxyAnswer):
-            return error.outcome(self._wall())
-        if isinstance(error, httpcore.RemoteProtocolError):
-            said = words(str(error).encode(errors="replace"))
-            return Outcome(Verdict.RETRY, error=f"no valid answer: {said}")
-        found = failure(error, self._host if proxy is None else f"{self._host} through the proxy {proxy!r}")
-        if found.verdict is Verdict.HELD:
-            return found._replace(
-                error=f"{found.error}: check oauth2.tls_config, and the server's certificate"
-            )
-        return found
-
-    def _told(self, outcome: Outcome) -> Outcome:
-        """The receiver has not answered anything: there is no status."""
-        told = f"oauth2: no token from {self._host}: {outcome.error}"
-        query = urlsplit(self._settings.token_url).query
-        return outcome._replace(status=0, error=told.replace(query, "...") if query else told)
+        return understood(*answer, self._wall(), sent)

@@ -1,17 +1,17 @@
-"""Whether the way to a destination leads through a proxy: pure functions over the configuration.
+"""Whether the way to a server leads through a proxy: pure functions over the configuration.
 
 The rules are those of Prometheus, which are those of Go's `golang.org/x/net/http/httpproxy`:
 
-- `proxy_url` without `no_proxy` is for every destination, this machine among them.
+- `proxy_url` without `no_proxy` is for every server, this machine among them.
 - Where there is a list of exceptions (`no_proxy`, or the variables), `localhost` and loopback addresses are never
   reached through a proxy, nor is what an entry matches: `*` everything; an address or a network (`10.0.0.0/8`)
   addresses that are written as such; `example.com` that name and all below it; `.example.com` and `*.example.com`
   only what is below. All but `*` and networks may have a port behind them (`example.com:8443`, `[::1]:80`).
-- With `proxy_from_environment` it is HTTPS_PROXY or HTTP_PROXY, after the scheme of the destination, and NO_PROXY;
+- With `proxy_from_environment` it is HTTPS_PROXY or HTTP_PROXY, after the scheme of the URL, and NO_PROXY;
   in capitals or else in small letters. Nothing else of the environment is looked at.
 
 A proxy is spoken to in plain HTTP, so its user and password travel in the clear to it; what is sent to an
-https:// destination travels through a tunnel (CONNECT) and is not seen by the proxy.
+https:// server travels through a tunnel (CONNECT) and is not seen by the proxy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from agent.config import RemoteWrite, split_url
+from agent.config import split_url
+from agent.http.endpoint import Endpoint
 from buffer.errors import LimpetError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -39,15 +40,15 @@ class Proxy(NamedTuple):
         return f"{self.host}:{self.port}"
 
 
-def route(to: RemoteWrite, environment: Mapping[str, str]) -> Proxy | None:
-    """The proxy on the way to a destination; None: there is none. Raises LimpetError for a variable."""
+def route(to: Endpoint, environment: Mapping[str, str]) -> Proxy | None:
+    """Return the proxy on the way to a server; None: there is none. Raises LimpetError for a variable."""
     if to.proxy_url is not None:
         if to.no_proxy is not None and is_excepted(to.url, to.no_proxy):
             return None
         return _proxy(to.proxy_url.reveal())
     if not to.proxy_from_environment:
         return None
-    name = "HTTPS_PROXY" if to.url.lower().startswith("https:") else "HTTP_PROXY"
+    name = "HTTPS_PROXY" if to.is_https else "HTTP_PROXY"
     found = environment.get(name) or environment.get(name.lower())
     exceptions = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
     if not found or is_excepted(to.url, exceptions):
@@ -75,7 +76,7 @@ def _proxy(url: str) -> Proxy | None:
 
 
 def is_excepted(url: str, exceptions: str) -> bool:
-    """Whether `url` is reached directly, given a list of exceptions as in NO_PROXY."""
+    """Return whether `url` is reached directly, given a list of exceptions as in NO_PROXY."""
     parts = split_url(url)
     assert parts is not None
     assert parts.hostname is not None
@@ -106,7 +107,7 @@ def _matches(entry: str, host: str, address: Address | None, port: int) -> bool:
 
 
 def _split(entry: str) -> tuple[str, str]:
-    """Name or address, and port: an address of version 6 with a port is in brackets."""
+    """Return name or address, and port: an address of version 6 with a port is in brackets."""
     if entry.startswith("["):
         name, _, rest = entry[1:].partition("]")
         return name, rest.removeprefix(":")

@@ -1,36 +1,35 @@
-"""What must not be shown of a destination, and texts without it.
+"""What must not be shown of the way to a server, and texts without it.
 
-A receiver can send back what it was sent, and its words go to the log, the status and the quarantine. Promise: none of
+A server can send back what it was sent, and its words go to the log, the status and the quarantine. Promise: none of
 the secrets that `secrets` knows is in what `hidden` returns, nor the beginning of one at its end; but for those of less
 than SHORTEST characters.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
 
-from agent.config import OAuth2, RemoteWrite, Secret
+from agent.config import OAuth2, Secret
 from agent.http import endpoint
+from agent.http.endpoint import Endpoint
 from buffer.errors import LimpetError
 
 HIDDEN = "<secret>"
 SHORTEST = 4
-"""Characters of the shortest text that `hidden` takes for a secret: it may be a tenant's number otherwise."""
+"""Characters of the shortest text that is taken for a secret: it may be a tenant's number otherwise."""
 
 
-def secrets(to: RemoteWrite) -> set[str]:
-    """The texts that must not be shown, in every form in which a receiver could send them back."""
-    found = set(to.headers.values())
-    query = urlsplit(to.url).query
-    found |= {query, unquote(query), *(value for _, value in parse_qsl(query))}
-    found |= {value for part in query.split("&") for value in part.split("=")[1:]}
+def secrets(to: Endpoint) -> set[str]:
+    """Return the texts that must not be shown, in every form in which a server could send them back."""
+    found = {*to.headers.values(), *_of_query(to.url)}
+    found |= {value for part in urlsplit(to.url).query.split("&") for value in part.split("=")[1:]}
     for name, header in to.http_headers.items():
         found |= _unless_unreadable(endpoint.header_values, header, name)
-    if to.proxy_url is not None:
-        found |= _password(to.proxy_url)
+    found |= _of_proxy(to.proxy_url)
     sent = _unless_unreadable(
         lambda: [endpoint.headers(to).get("Authorization", b"").decode(errors="replace")]
     )
@@ -41,17 +40,14 @@ def secrets(to: RemoteWrite) -> set[str]:
         found |= {both, both.partition(":")[2]}
     if to.oauth2 is not None:
         found |= _of_oauth2(to.oauth2)
-    found |= {" ".join(text.split()) for text in found}  # as the sender writes a receiver's words
+    found |= {" ".join(text.split()) for text in found}  # as a server's words are written
     return found - {""}
 
 
 def _of_oauth2(settings: OAuth2) -> set[str]:
-    """The texts that must not be shown of what a token server is sent; the token is not known yet."""
+    """Return the secrets in what a token server is sent; the token is not known yet."""
     found = {value.reveal() for value in settings.endpoint_params.values()}
-    query = urlsplit(settings.token_url).query
-    found |= {query, unquote(query), *(value for _, value in parse_qsl(query))}
-    if settings.proxy_url is not None:
-        found |= _password(settings.proxy_url)
+    found |= _of_query(settings.token_url) | _of_proxy(settings.proxy_url)
     given = settings.client_secret, settings.client_secret_file
     for secret in _unless_unreadable(lambda: [endpoint.text("", *given)]):
         both = f"{quote_plus(settings.client_id)}:{quote_plus(secret)}"
@@ -59,13 +55,18 @@ def _of_oauth2(settings: OAuth2) -> set[str]:
     return found
 
 
-def _password(proxy_url: Secret) -> set[str]:
-    password = urlsplit(proxy_url.reveal()).password or ""
-    return {text for text in (password, unquote(password)) if text}
+def _of_query(url: str) -> set[str]:
+    query = urlsplit(url).query
+    return {query, unquote(query), *(value for _, value in parse_qsl(query))}
+
+
+def _of_proxy(url: Secret | None) -> set[str]:
+    password = (urlsplit(url.reveal()).password if url is not None else None) or ""
+    return {password, unquote(password)}
 
 
 def _unless_unreadable(read: Callable[..., Iterable[str]], *arguments: Any) -> set[str]:
-    """What `read` returns; nothing where a file cannot be read, since nothing of it is sent then."""
+    """Return what `read` returns; nothing where a file cannot be read, since nothing of it is sent then."""
     try:
         return set(read(*arguments))
     except LimpetError:
@@ -73,7 +74,7 @@ def _unless_unreadable(read: Callable[..., Iterable[str]], *arguments: Any) -> s
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
-    """The text without the secrets, nor the beginning of one where a receiver's words were cut in it."""
+    """Return the text without the secrets, nor the beginning of one where a receiver's words were cut in it."""
     known = sorted((one for one in secrets if len(one) >= SHORTEST), key=len, reverse=True)
     for secret in known:
         text = text.replace(secret, HIDDEN)
@@ -83,3 +84,10 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
             if words.endswith(secret[:size]):
                 return words[:-size] + HIDDEN + text[len(words) :]
     return text
+
+
+def without_token(text: str, token: str) -> str:
+    """Return the text without a token, nor a beginning of one, wherever a server has cut it."""
+    if len(token) < SHORTEST:
+        return text
+    return re.sub(re.escape(token[:8]) + "[\x21-\x27\x2a-\x7e]*", HIDDEN, text)  # words may stand in brackets

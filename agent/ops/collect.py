@@ -11,12 +11,12 @@ from functools import partial
 from typing import NamedTuple
 
 from agent.collect import mask
-from agent.collect.plans import LOOKUP, plans
+from agent.collect.plans import NAME_LOOKUP, plans
 from agent.collect.series import Collected, host_labels
 from agent.config import Config
+from agent.crew import Crew, Done, Job
 from agent.system.log import Silent
 from agent.text.exposition import Reading
-from agent.workers import Done, Job, Workers
 
 
 class Group(NamedTuple):
@@ -30,29 +30,26 @@ class Group(NamedTuple):
 
 
 class Collectors:
-    """The enabled collectors of a configuration, run one after another."""
+    """The enabled collectors of a configuration, run all at once."""
 
     def __init__(self, config: Config) -> None:
         self.host = host_labels(config)
         masked, self.note = mask.look(config.data_dir, config.mask)
         self._plans = {plan.name: plan for plan in plans(config, self.host, Silent(), masked)}
-        waits = [plan.timeout - LOOKUP * plan.apart for plan in self._plans.values()]
+        waits = [plan.timeout - NAME_LOOKUP * (plan.crew == "remote") for plan in self._plans.values()]
         self._patience = max(waits, default=1.0)
-        self._workers: Workers[Collected] = Workers(self._patience)
-        self._hung: set[str] = set()
+        self._crew: Crew[Collected] = Crew(0)
 
     def read(self) -> list[Group]:
         """Run them all but those that still hang."""
-        self._hung -= {done.key for done in self._workers.ended()}
         now = time.monotonic()
-        jobs = [Job(n, partial(plan.run, now)) for n, plan in self._plans.items() if n not in self._hung]
-        done = {one.key: one for one in self._workers.run(jobs)}
-        self._hung = {name for name in self._plans if name not in done}
+        jobs = [Job(name, partial(plan.run, now)) for name, plan in self._plans.items()]
+        done = {one.key: one for one in self._crew.run(jobs, self._patience) if not one.late}
         return [self._group(name, done.get(name)) for name in self._plans]
 
     def close(self) -> None:
         """End the threads that run collectors, but for those that hang."""
-        self._workers.close()
+        self._crew.close()
 
     def _group(self, name: str, done: Done[Collected] | None) -> Group:
         if done is None:
@@ -60,4 +57,4 @@ class Collectors:
         if done.result is None:
             return Group(name, [], f"it cannot be read: {done.error}")
         plan = self._plans[name]
-        return Group(name, list(zip(*done.result, strict=True)), plan.problem(), plan.unread())
+        return Group(name, list(zip(*done.result, strict=True)), plan.collect.error, plan.unread())

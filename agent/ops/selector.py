@@ -1,36 +1,38 @@
 r"""Series selectors, as Prometheus writes them: `name`, `{job="node"}`, `name{device!="sda",mode=~"user|system"}`.
 
-    selector := (name labels?) | labels                   spaces and line ends may stand between all parts
+    selector := (name labels?) | labels                   spaces and line ends may come between all parts
     labels   := "{" (matcher ("," matcher)* ","?)? "}"
     matcher  := (label | string) ("=" | "!=" | "=~" | "!~") string | string          a string alone is the name
-    string   := "..." | '...' with Go's escapes, on one line; `...` as it is
+    string   := "..." | '...' with Go's escapes, on one line; `...` without any
+
+A matcher sees a missing label as an empty one. Patterns are those of `agent.regex`. As in Prometheus, at least one
+matcher must refuse an empty value; to select everything, leave the selector out. The name is the label `__name__`.
 
 Source: "Time series selectors" of Prometheus's documentation (querying/basics) and promql/parser/lex.go.
-A label that a series does not have is empty to a matcher.  A pattern must match the whole value, and its
-dot matches line ends too.  At least one matcher must refuse an empty value, as there: a selector of
-everything is a selector left out.  The name of the series is the label `__name__`.
-
-Patterns are Python's, with RE2's meaning of \d, \w, \s and \b (ASCII).  What only RE2 knows, such as
-\pN, \z and [[:alpha:]], is an error, never a different meaning.
+Why this is not promql-parser: docs/decisions/0031-google-re2.md.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
+from agent.regex import Regex, RegexError
 from buffer.errors import LimpetError
 from buffer.model import Series
 
 NAME = "__name__"
-_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_TOKEN = re.compile(
+    r"""(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)|(?P<operator>=~|!~|!=|=)|(?P<sign>[{},])"""
+    r"""|(?P<string>"(?:[^"\\\n]|\\[^\n])*+"|'(?:[^'\\\n]|\\[^\n])*+'|`[^`]*`)|(?P<open>["'`])|(?P<other>.)"""
+)
 _SPACE = re.compile(r"[ \t\r\n]*")
-_OPERATOR = re.compile(r"=~|!~|!=|=")
-_PLAIN = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34}
-_ESCAPE = re.compile(r"""[abfnrtv\\'"]|[0-7]{3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}""")
+_PART = re.compile(
+    r"""\\(?:(?P<short>[abfnrtv\\'"])|(?P<octal>[0-3][0-7]{2})|x(?P<byte>[0-9a-fA-F]{2})"""
+    r"""|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8}))|[^\\]+"""
+)
+_SHORT = dict(zip("abfnrtv\\'\"", b"\a\b\f\n\r\t\v\\'\"", strict=True))
 
 
 class SelectorError(LimpetError):
@@ -44,13 +46,24 @@ class Matcher(NamedTuple):
     operator: str
     value: str
 
+    def test(self) -> Callable[[str], bool]:
+        """Return a function that says whether a value of the label matches. Raises RegexError."""
+        value = self.value
+        match self.operator:
+            case "=":
+                return lambda found: found == value
+            case "!=":
+                return lambda found: found != value
+        matches = Regex(value).matches
+        return matches if self.operator == "=~" else lambda found: not matches(found)
+
 
 class Selector:
-    """What `parse` returns.  `matchers` are its conditions; `matches` tells whether a series fulfils all."""
+    """What `parse` returns. `matchers` are its conditions. Raises RegexError."""
 
     def __init__(self, matchers: tuple[Matcher, ...]) -> None:
         self.matchers = matchers
-        self._tests = [(matcher.label, _test(matcher)) for matcher in matchers]
+        self._tests = [(matcher.label, matcher.test()) for matcher in matchers]
 
     def matches(self, series: Series) -> bool:
         """Return whether the series is selected."""
@@ -59,135 +72,115 @@ class Selector:
 
 
 def parse(text: str) -> Selector:
-    """Return the selector that the text is.  Raises SelectorError."""
-    return Selector(_Parser(text).selector())
-
-
-def _test(matcher: Matcher) -> Callable[[str], bool]:
-    _, operator, value = matcher
-    if operator in ("=", "!="):
-        wanted = operator == "="
-        return lambda found: (found == value) is wanted
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", FutureWarning)  # sets in sets, which RE2 has and Python does not
-        whole, wanted = re.compile(value, re.DOTALL | re.ASCII).fullmatch, operator == "=~"
-    return lambda found: (whole(found) is not None) is wanted
+    """Return the selector that the text is. Raises SelectorError."""
+    return _Parser(text).selector()
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
-        self._text, self._at = text, 0
+    """Reads token by token: `_kind` and `_word` are the next one, which is at `_at`; at the end both are empty."""
 
-    def selector(self) -> tuple[Matcher, ...]:
-        self._space()
+    def __init__(self, text: str) -> None:
+        self._text, self._at, self._kind, self._word = text, 0, "", ""
+        self._advance()
+
+    def _advance(self) -> str:
+        token = self._word
+        space = _SPACE.match(self._text, self._at + len(token))
+        self._at = space.end() if space else self._at
+        found = _TOKEN.match(self._text, self._at)
+        self._kind, self._word = (found.lastgroup or "", found[0]) if found else ("", "")
+        return token
+
+    def selector(self) -> Selector:
         matchers: list[Matcher] = []
-        name = self._match(_METRIC)
-        if name:
-            matchers.append(Matcher(NAME, "=", name))
-        self._space()
-        if self._next("{"):
-            self._labels(matchers)
-            self._space()
-        elif not name:
+        if self._kind == "name":
+            matchers.append(Matcher(NAME, "=", self._advance()))
+        elif self._word != "{":
             raise self._wrong("expected a metric name or {")
-        if self._at < len(self._text):
+        if self._word == "{":
+            self._labels(matchers)
+        if self._word:
             raise self._wrong("expected the end")
-        if all(_test(matcher)("") for matcher in matchers):
-            self._at = 0
-            raise self._wrong("every series would match", "Leave the selector out to have all of them.")
-        return tuple(matchers)
+        found = Selector(tuple(matchers))
+        if found.matches(Series("", ())):
+            do = "Leave the selector out to have all of them."
+            raise self._wrong("every series would match", do, at=0)
+        return found
 
     def _labels(self, matchers: list[Matcher]) -> None:
-        while True:
-            self._space()
-            if self._next("}"):
-                return
+        self._advance()
+        while self._word != "}":
             at = self._at
             matcher = self._matcher()
             if matcher.label == NAME and any(m.label == NAME and m.operator == "=" for m in matchers):
-                self._at = at
-                raise self._wrong("the name is given twice")
+                raise self._wrong("the name is given twice", at=at)
             matchers.append(matcher)
-            self._space()
-            if not self._next(","):
-                if not self._next("}"):
-                    raise self._wrong("expected , or }")
-                return
+            if self._word not in (",", "}") or not self._word:
+                raise self._wrong("expected , or }")
+            if self._word == ",":
+                self._advance()
+        self._advance()
 
     def _matcher(self) -> Matcher:
-        label = self._match(_LABEL)
-        quoted = None if label else self._string()
-        if not label and quoted is None:
+        quoted = self._kind in ("string", "open")
+        if not quoted and (self._kind != "name" or ":" in self._word):
             raise self._wrong("expected a label name")
-        self._space()
-        operator = self._match(_OPERATOR)
-        if not operator:
-            if quoted is not None:
-                return Matcher(NAME, "=", quoted)
+        label = self._string() if quoted else self._advance()
+        if self._kind != "operator":
+            if quoted:
+                return Matcher(NAME, "=", label)
             raise self._wrong("expected =, !=, =~ or !~")
-        self._space()
-        at = self._at
-        value = self._string()
-        if value is None:
+        operator, at = self._advance(), self._at
+        if self._kind not in ("string", "open"):
             raise self._wrong("expected a value in quotes")
-        matcher = Matcher(label or quoted or "", operator, value)
+        matcher = Matcher(label, operator, self._string())
         try:
-            _test(matcher)
-        except (re.error, FutureWarning, OverflowError, RecursionError) as error:
-            self._at = at
-            raise self._wrong(f"the pattern is not valid: {error}", "Correct the pattern.") from None
+            matcher.test()
+        except RegexError as error:
+            raise self._wrong(f"the pattern is not valid: {error.what}", error.do, at=at) from None
         return matcher
 
-    def _string(self) -> str | None:
-        quote = self._text[self._at : self._at + 1]
-        if quote not in ('"', "'", "`") or not quote:
-            return None
-        start = self._at
-        self._at += 1
-        out = bytearray()
-        while (char := self._text[self._at : self._at + 1]) != quote:
-            if not char or (char == "\n" and quote != "`"):
-                self._at = start
-                raise self._wrong("the quotes are not closed")
-            self._at += 1
-            out += self._escape() if char == "\\" and quote != "`" else char.encode("utf-8", "surrogatepass")
-        self._at += 1
+    def _string(self) -> str:
+        if self._kind == "open":
+            raise self._wrong("the quotes are not closed")
+        start, token = self._at, self._advance()
+        if token[0] == "`":
+            return token[1:-1]
+        out, at, end = bytearray(), 1, len(token) - 1
+        while at < end:
+            if not (part := _PART.match(token, at, end)):
+                raise self._wrong("not an escape that Prometheus knows", at=start + at)
+            at = part.end()
+            try:
+                out += _bytes(part)
+            except ValueError:  # half a surrogate pair, or beyond Unicode
+                raise self._wrong("not an escape that Prometheus knows", at=start + part.start()) from None
         try:
-            return out.decode("utf-8")
+            return out.decode()
         except UnicodeDecodeError:
-            self._at = start
-            raise self._wrong("the value is not UTF-8") from None
-
-    def _escape(self) -> bytes:
-        escape = self._match(_ESCAPE)
-        kind, digits = escape[:1], escape[1:]
-        if kind and kind in _PLAIN:
-            return bytes((_PLAIN[kind],))
-        number = int(digits, 16) if digits and kind in "xuU" else int(escape, 8) if escape else -1
-        small = kind not in ("u", "U")
-        if not 0 <= number < (256 if small else 0x110000) or (not small and 0xD800 <= number < 0xE000):
-            self._at -= len(escape) + 1
-            raise self._wrong("not an escape that Prometheus knows")
-        return bytes((number,)) if small else chr(number).encode()
-
-    def _space(self) -> None:
-        self._match(_SPACE)
-
-    def _next(self, char: str) -> bool:
-        found = self._text.startswith(char, self._at)
-        self._at += found
-        return found
-
-    def _match(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self._text, self._at)
-        if found is None:
-            return ""
-        self._at = found.end()
-        return found.group()
+            raise self._wrong("the value is not UTF-8", at=start) from None
 
     def _wrong(
-        self, what: str, do: str = 'Write it as Prometheus does: name{label="value"}.'
+        self,
+        what: str,
+        do: str = 'Write it as Prometheus does: name{label="value"}.',
+        *,
+        at: int | None = None,
     ) -> SelectorError:
-        rest = self._text[self._at : self._at + 12]
+        at = self._at if at is None else at
+        rest = self._text[at : at + 12]
         near = f", at {rest!r}" if rest else ", at its end"
-        return SelectorError("selector", f"{what}, character {self._at + 1}{near}", do)
+        return SelectorError("selector", f"{what}, character {at + 1}{near}", do)
+
+
+def _bytes(part: re.Match[str]) -> bytes:
+    """Return the UTF-8 of a piece of a string. Raises ValueError."""
+    if part["short"]:
+        return bytes((_SHORT[part["short"]],))
+    if part["octal"]:
+        return bytes((int(part["octal"], 8),))
+    if part["byte"]:
+        return bytes((int(part["byte"], 16),))
+    if code := part["u"] or part["U"]:
+        return chr(int(code, 16)).encode()
+    return part[0].encode("utf-8", "surrogatepass")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent import __version__
+from agent.collect.plan import Collector
 from agent.collect.series import Collected, TooLarge, check_size
 from agent.collectors.metric import Metric
 from agent.config import Target
@@ -39,7 +40,7 @@ DIGITS = 4
 """Of a duration: the buffer stores such values as small integers."""
 
 
-class Scrape:
+class Scrape(Collector):
     """A collector that scrapes one target. `words` says what of an error may be told."""
 
     def __init__(
@@ -67,7 +68,7 @@ class Scrape:
         self.error: str | None = None
         """Why the last scrape failed; None: it did not."""
 
-    def __call__(self, _now: float) -> Collected:
+    def __call__(self, _now: float, /) -> Collected:
         """Scrape once."""
         begun = time.perf_counter()
         try:

@@ -18,6 +18,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from agent.collect.plan import Collector
 from agent.collect.series import MOST, Collected, check_size
 from agent.collectors.metric import Labels, Metric
 from agent.scrape.exposition import ParseError
@@ -52,7 +53,7 @@ class _Told(NamedTuple):
     error: str | None = None
 
 
-class Textfile:
+class Textfile(Collector):
     """A collector that reads a folder. `words` says what of an error may be told."""
 
     def __init__(
@@ -73,7 +74,7 @@ class Textfile:
         self.error: str | None = None
         """What was wrong at the last run; None: nothing."""
 
-    def __call__(self, _now: float) -> Collected:
+    def __call__(self, _now: float, /) -> Collected:
         """Read what has changed. Raises TooLarge where all files together are more than a record holds."""
         told, errors = self._look()
         self._told = told

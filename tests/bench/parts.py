@@ -16,8 +16,8 @@ from statistics import mean, median
 
 import snappy
 
+from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
-from agent.collect.watched import Watched
 from agent.collectors import COLLECTORS, HostPaths
 from agent.destinations.remote_write.encode import Encoded, Encoder
 from agent.destinations.remote_write.encode1 import Encoder1
@@ -169,7 +169,9 @@ def fill_up(data_dir: Path, recording: replay.Recording) -> None:
 def collecting(rounds: int) -> list[Figure]:
     """CPU of a round of the five collectors: a second apart, when the caches have seen something else, and at once."""
     collects = [
-        Watched(name, partial(COLLECTORS[name].build, COLLECTORS[name].options()), 5.0, HostPaths(), Mask())
+        LocalCollector(
+            name, partial(COLLECTORS[name].build, COLLECTORS[name].options()), 5.0, HostPaths(), Mask()
+        )
         for name in FIVE
     ]
 

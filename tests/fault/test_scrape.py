@@ -65,7 +65,7 @@ def test_what_is_asked_for(exporter: Exporter) -> None:
     assert headers["x-prometheus-scrape-timeout-seconds"] == "2.5"
     assert headers["accept"].startswith("application/openmetrics-text;version=1.0.0")
     assert headers["accept-encoding"] == "identity"  # on loopback nothing is gained by gzip
-    assert fetcher("http://192.0.2.1/metrics")._own["Accept-Encoding"] == b"gzip"
+    assert fetcher("http://192.0.2.1/metrics")._headers["Accept-Encoding"] == b"gzip"
 
 
 def test_the_connection_is_kept(exporter: Exporter) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.destinations.remote_write.outcome import Verdict
-from agent.send.client import LARGEST_ANSWER, Client
+from agent.http.answer import LARGEST_ANSWER
+from agent.send.client import Client
 from agent.send.state import State
 from agent.system.events import Event
 from tests.support.front import Front

@@ -18,8 +18,11 @@ import trustme
 from structlog.testing import capture_logs
 
 from agent.config import HttpHeader, OAuth2, RemoteWrite, Secret, TlsConfig
-from agent.destinations.remote_write.outcome import NoToken, Verdict
+from agent.destinations.remote_write.outcome import Verdict
+from agent.http import endpoint
+from agent.http.failures import Failure
 from agent.http.oauth2 import Tokens
+from agent.http.session import Session
 from agent.send.client import Client
 from agent.send.state import State
 from agent.system.events import Event
@@ -40,6 +43,12 @@ def oauth2(url: str, **settings: Any) -> OAuth2:
 
 def to_both(receiver: Receiver, tokens: TokenServer, timeout: float = 5.0, **settings: Any) -> RemoteWrite:
     return destination(receiver.url, remote_timeout=timeout, oauth2=oauth2(tokens.url, **settings))
+
+
+def asking(server: TokenServer, clock: list[float]) -> Tokens:
+    settings = oauth2(server.url)
+    session = Session(endpoint.of_token_server(settings, "there"), "0")
+    return Tokens(settings, "there", session.exchange, clock=lambda: clock[0])
 
 
 @contextmanager
@@ -91,6 +100,7 @@ def test_a_token_is_asked_for_once_and_sent_with_every_request(tmp_path: Path) -
         "content-type": "application/x-www-form-urlencoded",
         "accept": "application/json",
         "accept-encoding": "identity",
+        "connection": "close",
         "authorization": asked.headers["authorization"],
     }
     assert b64decode(asked.headers["authorization"].removeprefix("Basic ")) == (
@@ -122,19 +132,11 @@ def test_a_server_that_wants_the_credentials_in_the_body(tmp_path: Path) -> None
 def test_a_server_that_changes_what_it_takes(tmp_path: Path) -> None:
     with TokenServer() as tokens:
         clock = [0.0]
-        maker = Tokens(
-            destination("http://127.0.0.1:1/w", oauth2=oauth2(tokens.url)),
-            "0",
-            time.time,
-            {},
-            lambda: clock[0],
-        )
+        maker = asking(tokens, clock)
         for styles, times in (({"body"}, 2), ({"header"}, 1), ({"header"}, 1), ({"body"}, 1), ({"body"}, 2)):
             tokens.styles, before = styles, len(tokens.asked)
             clock[0] += 7200
-            try:
-                maker.authorization(5)
-            except NoToken:
+            if isinstance(maker.authorization(5, 5), Failure):
                 assert len(tokens.asked) == before + 1  # it keeps to what was taken, and forgets it now
             else:
                 assert len(tokens.asked) == before + times
@@ -154,13 +156,12 @@ def test_a_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
 def test_the_clock_decides_when_a_token_ends() -> None:
     with TokenServer(life=3600) as tokens:
         clock = [50.0]
-        to = destination("http://127.0.0.1:1/w", oauth2=oauth2(tokens.url))
-        maker = Tokens(to, "0", time.time, {}, lambda: clock[0])
-        first = maker.authorization(5)
+        maker = asking(tokens, clock)
+        first = maker.authorization(5, 5)
         clock[0] += 3589
-        assert maker.authorization(5) == first
+        assert maker.authorization(5, 5) == first
         clock[0] += 1
-        assert maker.authorization(5) != first
+        assert maker.authorization(5, 5) != first
         assert len(tokens.asked) == 2
 
 
@@ -251,8 +252,8 @@ PASSING: dict[str, tuple[Script, str]] = {
         answer(200, {"access_token": "canary\r\nX: y"}),
         "HTTP 200, but one that no header",
     ),
-    "no HTTP": (b"SSH-2.0-OpenSSH\r\n\r\n", "no valid answer: "),
-    "closed": (refuse, "no valid answer: "),
+    "no HTTP": (b"SSH-2.0-OpenSSH\r\n\r\n", "no valid answer from 127.0.0.1: "),
+    "closed": (refuse, "no valid answer from 127.0.0.1: "),
     "cut": (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", "HTTP 200, but no access_token in it"),
     "hanging": (hang, "timeout: no answer within 0.3 s"),
     "hanging in the answer": (late, "HTTP 200, but no access_token in it"),

@@ -14,9 +14,9 @@ from agent.process import Agent as Inside
 from agent.system.events import Event
 from agent.system.notify import Notify
 from tests.support.agent import Agent
+from tests.support.collecting import Log
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
-from tests.unit.test_schedule import Log
 
 
 class Manager:

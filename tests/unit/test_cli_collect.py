@@ -69,14 +69,14 @@ def test_the_labels_of_the_configuration(probes: dict[str, Probe]) -> None:
 def test_a_collector_that_hangs_is_left_behind_and_comes_back(probes: dict[str, Probe]) -> None:
     probes["one"].gate.clear()
     collectors = Collectors(Config())
-    collectors._workers.patience = collectors._patience = 0.05
+    collectors._patience = 0.05
     for _ in range(3):
         one, two = collectors.read()
         assert one.problem == "it takes longer than 0.05 s, and was left behind"
         assert (two.problem, len(two.readings)) == (None, 1)
     assert (probes["one"].runs, probes["two"].runs) == (1, 3)  # it is not started again while it hangs
     probes["one"].gate.set()
-    collectors._workers.patience = 30
+    collectors._patience = 30
     while (one := collectors.read()[0]).problem:
         pass
     assert len(one.readings) == 1

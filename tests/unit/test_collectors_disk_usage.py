@@ -2,15 +2,26 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.collectors import Labels, Trouble
-from agent.collectors.asking import Asker
-from agent.collectors.disk_usage import Place, Space, choose, disk_usage, parse_mountinfo, space_samples
+from agent.collectors.disk_usage import (
+    Asker,
+    Place,
+    Space,
+    choose,
+    disk_usage,
+    parse_mountinfo,
+    space_samples,
+)
 from agent.collectors.options import DiskUsageOptions
 from tests.support.hosts import HOSTS, Host, of, values
+from tests.support.net import wait_for
 
 SERVER, _ = parse_mountinfo((HOSTS / "server/first/proc/self/mountinfo").read_bytes())
 ROOT: Labels = (("device", "/dev/sda1"), ("fstype", "ext4"), ("mountpoint", "/"))
@@ -105,7 +116,7 @@ def test_one_that_does_not_answer_costs_its_own_series() -> None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
         return Space(4096, 100, 50, 50, 0, 0)
 
-    asker, told = Asker[Place, Space](lambda place: ask(place.path), 2.0), list[Trouble]()
+    asker, told = Asker(lambda place: ask(place.path), 2.0), list[Trouble]()
     both = [Place(b"/gone", other), Place(b"/", ROOT)]
     assert {sample.labels for sample in disk_usage(lambda: both, asker, told.append)(0.0)} == {ROOT}
     assert told == [Trouble("mountpoint", "/gone", "stale file handle")]
@@ -141,3 +152,109 @@ def test_no_mountinfo_is_an_error(tmp_path: Path) -> None:
     host.file("proc/self/mountinfo").unlink()
     with pytest.raises(FileNotFoundError):
         host.collector("disk_usage")(0.0)
+
+
+DEADLINE = 10.0
+PATIENCE = 0.4
+
+
+class Mounts:
+    """File systems by name, `server/name` on a server; one hangs while it is closed."""
+
+    def __init__(self) -> None:
+        self.closed: dict[str, threading.Event] = {}
+        self.slow: dict[str, float] = {}
+        self.asked: list[str] = []
+
+    def ask(self, place: Place) -> Space:
+        name = place.path.decode()
+        self.asked.append(name)
+        if name in self.closed:
+            assert self.closed[name].wait(DEADLINE)
+        time.sleep(self.slow.get(name, 0))
+        return Space(4096, 100, 50, 50, 10, 5)
+
+    def run(self, asker: Asker, *names: str) -> tuple[str, str, str]:
+        """The names of those that answered, hang, and were not asked."""
+        places = [Place(name.encode(), (), name.rpartition("/")[0].encode()) for name in names]
+        answers, hanging = asker(places)
+        came = [place for place in places if isinstance(answers.get(place), Space)]
+        hangs = [place for place in places if place in hanging and place not in came]
+        rest = [place for place in places if place not in (*came, *hangs)]
+        return tuple(" ".join(place.path.decode() for place in each) for each in (came, hangs, rest))  # type: ignore[return-value]
+
+    def hang(self, *names: str) -> None:
+        self.closed |= {name: threading.Event() for name in names}
+
+    def release(self) -> None:
+        for event in self.closed.values():
+            event.set()
+        self.closed.clear()
+        wait_for(lambda: not threads(), DEADLINE, "all threads to end")
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "disk_usage"]
+
+
+@pytest.fixture
+def mounts() -> Iterator[Mounts]:
+    made = Mounts()
+    yield made
+    made.release()
+
+
+def test_all_answer_on_one_thread_that_ends(mounts: Mounts) -> None:
+    asker = Asker(mounts.ask, PATIENCE)
+    for _ in range(3):
+        assert mounts.run(asker, "a", "b", "nas/c", "nas/d") == ("a b nas/c nas/d", "", "")
+        wait_for(lambda: not threads(), DEADLINE, "the thread to end")
+    assert mounts.asked == ["a", "b", "nas/c", "nas/d"] * 3
+
+
+def test_one_that_hangs_is_asked_once_and_the_others_of_its_server_not_at_all(mounts: Mounts) -> None:
+    asker = Asker(mounts.ask, PATIENCE)
+    mounts.hang("nas/2")
+    every = ("a", "nas/1", "nas/2", "nas/3", "b")
+    assert mounts.run(asker, *every) == ("a nas/1 b", "nas/2", "nas/3")
+    for _ in range(10):
+        begun = time.monotonic()
+        assert mounts.run(asker, *every) == ("a b", "nas/2", "nas/1 nas/3")
+        assert time.monotonic() - begun < PATIENCE  # nobody waits for it again
+    wait_for(lambda: len(threads()) == 1, DEADLINE, "all but the one that hangs to end")
+    assert [mounts.asked.count(name) for name in ("nas/1", "nas/2", "nas/3")] == [1, 1, 0]
+    mounts.release()
+    assert mounts.run(asker, *every) == (" ".join(every), "", "")
+
+
+def test_two_hundred_mounts_of_a_dead_server_are_one_thread(mounts: Mounts) -> None:
+    asker = Asker(mounts.ask, PATIENCE)
+    shares = [f"nas/{n}" for n in range(200)]
+    mounts.hang(*shares)
+    for _ in range(3):
+        came, hanging, unasked = mounts.run(asker, "a", *shares)
+        assert (came, hanging, len(unasked.split())) == ("a", "nas/0", 199)
+    wait_for(lambda: len(threads()) == 1, DEADLINE, "the others to end")
+
+
+def test_servers_that_there_is_no_time_for_are_met_in_later_runs(mounts: Mounts) -> None:
+    asker = Asker(mounts.ask, 0.2)
+    dead = [f"dead{n}" for n in range(12)]
+    mounts.hang(*dead)
+    came, hanging, unasked = mounts.run(asker, *dead, "alive")
+    assert (came, "alive" in unasked) == ("", True)
+    while not came:
+        came, hanging, unasked = mounts.run(asker, *dead, "alive")
+    assert (came, hanging, unasked) == ("alive", " ".join(dead), "")
+    assert [mounts.asked.count(name) for name in dead] == [1] * len(dead)
+
+
+def test_a_slow_answer_counts_within_the_time_and_is_nobodys_after_it(mounts: Mounts) -> None:
+    asker = Asker(mounts.ask, PATIENCE)
+    mounts.slow = {"b": PATIENCE / 2}
+    assert mounts.run(asker, "a", "b", "c") == ("a b c", "", "")
+    mounts.slow = {"b": PATIENCE * 1.5}
+    assert mounts.run(asker, "a", "b", "c") == ("a c", "b", "")
+    mounts.release()
+    mounts.slow = {}
+    assert mounts.run(asker, "a", "b", "c") == ("a b c", "", "")

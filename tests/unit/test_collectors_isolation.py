@@ -11,11 +11,19 @@ import pytest
 from structlog.testing import capture_logs
 
 import agent.system.log
+from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
-from agent.collect.watched import Watched
 from agent.collectors import COLLECTORS, Labels, Sample, Trouble, disk_usage
-from agent.collectors.asking import Asker
-from agent.collectors.disk_usage import Mount, Place, Space, choose, of_host, parse_mountinfo, server_of
+from agent.collectors.disk_usage import (
+    Asker,
+    Mount,
+    Place,
+    Space,
+    choose,
+    of_host,
+    parse_mountinfo,
+    server_of,
+)
 from agent.collectors.options import DiskUsageOptions
 from tests.support.hosts import Host, labeled, of, values
 
@@ -39,9 +47,11 @@ SOCKET_FILES = {
 }
 
 
-def watched(host: Host, name: str) -> Watched:
+def watched(host: Host, name: str) -> LocalCollector:
     kind = COLLECTORS[name]
-    return Watched(name, partial(kind.build, kind.options()), 5.0, host.paths, Mask(), agent.system.log.get())
+    return LocalCollector(
+        name, partial(kind.build, kind.options()), 5.0, host.paths, Mask(), agent.system.log.get()
+    )
 
 
 def keys(samples: list[Sample]) -> Keys:

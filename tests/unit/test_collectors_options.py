@@ -54,6 +54,11 @@ def test_patterns_match_the_whole_name() -> None:
         "mmcblk0",
     }
     assert chosen(include_devices=("sd", "nvme0n1")) == {"nvme0n1"}
+    assert chosen(exclude_devices=()) == set(NAMES)
+
+
+def test_each_pattern_counts_alone() -> None:
+    assert chosen(include_devices=("(?P<x>sda)", "(?P<x>dm)-0", "s(?i)DB")) == {"sda", "sdb", "dm-0"}
 
 
 def test_an_include_list_takes_the_place_of_the_default_exclude_list_only() -> None:

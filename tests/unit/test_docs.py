@@ -73,9 +73,10 @@ def test_every_runbook_is_linked_from_the_alerts_page() -> None:
     assert [page.name for page in sorted((DOCS / "runbooks").glob("*.md")) if page not in linked] == []
 
 
-def test_decisions_are_numbered_without_gaps() -> None:
+def test_no_two_decisions_have_one_number() -> None:
     pages = sorted((DOCS / "decisions").glob("*.md"))
-    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    numbers = [int(page.name[:4]) for page in pages]
+    assert numbers == sorted(set(numbers))
     for page in pages:
         assert re.match(rf"# {page.name[:4]}\b|# {int(page.name[:4])}\b", page.read_text()), page.name
 

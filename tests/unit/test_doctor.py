@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from io import StringIO
@@ -21,9 +19,10 @@ from agent.collect import mask
 from agent.collect.mask import KEY_FILE
 from agent.collectors import HostPaths
 from agent.config import Config, load
+from agent.http.endpoint import of_destination
 from agent.http.secrets import hidden, secrets
 from agent.ops.doctor import certificate, host, receiver
-from agent.ops.doctor.step import Step, bounded, fine, needing, step, untold, warning, wrong
+from agent.ops.doctor.step import Step, fine, needing, step, untold, warning, wrong
 from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.quarantine import Quarantine
@@ -67,7 +66,7 @@ def test_the_secrets_of_a_destination(tmp_path: Path) -> None:
         " - {url: 'https://c/w', basic_auth: {username: user, password_file: missing}}\n",
         str(tmp_path / "limpet.yaml"),
     ).config
-    first, second, third = map(secrets, config.remote_write)
+    first, second, third = map(secrets, map(of_destination, config.remote_write))
     assert {"per cent", "per%20cent", "plain", "headed", "in  a file", "in a file"} <= first
     assert "dXNlcjppbiAgYSBmaWxl" in first
     assert "user" not in first
@@ -89,23 +88,11 @@ def test_the_secrets_of_oauth2_and_of_http_headers(tmp_path: Path) -> None:
         "   http_headers: {X-A: {values: [valued], files: [missing]}}\n",
         str(tmp_path / "limpet.yaml"),
     ).config
-    first, second = map(secrets, config.remote_write)
+    first, second = map(secrets, map(of_destination, config.remote_write))
     assert {"in a+file", "in+a%2Bfile", "id:in+a%2Bfile", "aWQ6aW4rYSUyQmZpbGU="} <= first
     assert {"queried", "parameter", "pro%20xy", "pro xy", "valued", "secreted", "the key"} <= first
     assert "id" not in first
     assert second == set()
-
-
-def test_what_does_not_come_back_is_left() -> None:
-    release = threading.Event()
-    begun = time.monotonic()
-    with pytest.raises(TimeoutError, match=r"within 0\.1 s"):
-        bounded(release.wait, 0.1)
-    assert time.monotonic() - begun < 5
-    release.set()
-    assert bounded(lambda: 7, 5) == 7
-    with pytest.raises(ZeroDivisionError):
-        bounded(lambda: 1 // 0, 5)
 
 
 # The receiver.
@@ -232,14 +219,11 @@ def test_who_has_no_name() -> None:
     ("code", "word"), [(9, "clock"), (10, "Renew"), (20, "ca_file"), (62, "server_name"), (1, "speaks TLS")]
 )
 def test_what_to_do_about_a_refused_certificate(code: int, word: str) -> None:
-    error = ssl.SSLCertVerificationError(1, "x")
-    error.verify_code = code
-    assert word in certificate.refused(error)
-    assert "speaks TLS" in certificate.refused(ssl.SSLError(1, "x"))
+    assert word in certificate.refused(code)
+    assert "speaks TLS" in certificate.refused(0)
 
 
 def test_what_to_do_about_a_token_servers_certificate() -> None:
-    error = ssl.SSLCertVerificationError(1, "x")
     for code, told in (
         (10, "Renew the token server's certificate"),
         (
@@ -249,8 +233,7 @@ def test_what_to_do_about_a_token_servers_certificate() -> None:
         (62, "or set oauth2.tls_config.server_name to one"),
         (1, "min_version and max_version of oauth2.tls_config"),
     ):
-        error.verify_code = code
-        assert told in certificate.refused(error, "token server", "oauth2.")
+        assert told in certificate.refused(code, "token server", "oauth2.")
 
 
 # This host.

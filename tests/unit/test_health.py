@@ -11,11 +11,11 @@ import pytest
 import structlog
 
 from agent import __version__, health
+from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
 from agent.collect.plan import Plan
 from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns
-from agent.collect.watched import Watched
 from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
 from agent.config import QueueConfig, RemoteWrite
 from agent.send.lane import Lane, open_lane
@@ -23,6 +23,7 @@ from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
+from tests.support.collecting import a_plan
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
 
@@ -49,12 +50,12 @@ class Rig:
         self.lane: Lane = open_lane(
             to, cursor, self.buffer, kept, __version__, log, from_boot=frozenset(), labels={}
         )
-        self.plan = Plan("cpu", lambda _now: [], Columns((), {}), 10, 5, "web-01")
-        self.watched = Watched("disk_usage", self._hanging, 5.0, HostPaths(), Mask())
+        self.plan = a_plan("cpu")
+        self.watched = LocalCollector("disk_usage", self._hanging, 5.0, HostPaths(), Mask())
         self.watched(-60.0)
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
         self.schedule = Schedule([self.plan, other], self.buffer, "0" * 32, log, SystemClock())
-        self._collect = health.build(
+        self._collect = health.Health(
             self.buffer, lambda: {"central": self.lane.stats}, lambda: self.schedule, lambda: NOW
         )
         self.lane.stats.clock_skew = 0.0
@@ -100,7 +101,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     with Receiver() as receiver:
         rig = Rig(tmp_path, receiver)
         yield rig
-        rig.schedule._workers.close()
         if rig.lane._thread.is_alive():
             rig.lane.stop(DEADLINE)
         rig.buffer.close()
@@ -161,7 +161,7 @@ def test_the_buffer(rig: Rig) -> None:
     assert rig.value("limpet_buffer_max_bytes") == MAX_SIZE
     assert rig.value("limpet_buffer_appended_samples_total") == 8
     assert rig.value("limpet_buffer_missed_samples_total") == 7
-    rig.schedule.append_failures = 2
+    rig.schedule._recorder.append_failures = 2
     assert rig.value("limpet_buffer_append_failures_total") == 2
     before = rig.value("limpet_buffer_written_bytes_total")
     assert before >= size

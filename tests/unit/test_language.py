@@ -20,7 +20,6 @@ ALLOWED = {
     "agent/destinations": 23,
     "agent/http": 8,
     "agent/ops": 39,
-    "agent/re2": 9,
     "agent/scrape": 11,
     "agent/send": 48,
     "agent/system": 12,

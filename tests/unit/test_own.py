@@ -11,10 +11,11 @@ import pytest
 
 from agent.collect.mask import Mask
 from agent.collect.plans import plans
+from agent.collect.series import CheckedColumns
 from agent.collectors import CollectorKind, HostPaths, Metric, Options, Sample, plugins
 from agent.config import ConfigErrors, load
+from tests.support.collecting import Log
 from tests.support.package import install
-from tests.unit.test_schedule import Log
 
 METRICS = (
     Metric("queue_jobs", "gauge", "", "Jobs that wait."),
@@ -219,7 +220,7 @@ def test_what_would_end_the_thread_is_an_error_like_any_other() -> None:
     ],
 )
 def test_what_it_may_not_return(returned: Any, told: str) -> None:
-    columns = plugins.OwnColumns(METRICS, HOST)
+    columns = CheckedColumns(METRICS, HOST)
     for _ in range(2):
         with pytest.raises((ValueError, TypeError), match=told):
             columns(returned)

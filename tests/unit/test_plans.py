@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
-from agent.collect.plans import LOOKUP, SHARE, plans
-from agent.collect.watched import Watched
+from agent.collect.plans import NAME_LOOKUP, SHARE, plans
 from agent.config import Config, Target, load
 from agent.scrape.fetch import Exposition
 from agent.scrape.target import Scrape
 from agent.scrape.textfile import Textfile
-from tests.unit.test_schedule import Log
+from tests.support.collecting import Log
 
 HOST = {"hostname": "web-01"}
 BUILT_IN = ["cpu", "memory", "disk_io", "network", "disk_usage", "host"]
@@ -40,24 +40,24 @@ def test_each_target_is_a_plan_of_its_own() -> None:
     found = plans(config(f"scrape: {{interval: 15s, targets: [{targets}]}}"), HOST, Log(), Mask())[
         len(BUILT_IN) :
     ]
-    assert [(plan.name, plan.interval_ms, plan.apart) for plan in found] == [
-        ("scrape/node/localhost:9100", 15_000, True),
-        ("scrape/app/x:443", 60_000, True),
-        ("scrape/app/[::1]:80", 1_000, True),
+    assert [(plan.name, plan.interval_ms, plan.crew) for plan in found] == [
+        ("scrape/node/localhost:9100", 15_000, "remote"),
+        ("scrape/app/x:443", 60_000, "remote"),
+        ("scrape/app/[::1]:80", 1_000, "remote"),
     ]
     # A scrape is over before the next one, and left to itself only where looking up its name hangs.
-    assert [plan.timeout for plan in found] == [5 + LOOKUP, 20 + LOOKUP, SHARE * 1 + LOOKUP]
+    assert [plan.timeout for plan in found] == [5 + NAME_LOOKUP, 20 + NAME_LOOKUP, SHARE * 1 + NAME_LOOKUP]
     assert all(isinstance(plan.collect, Scrape) for plan in found)
 
 
 def test_text_files_are_one_plan(tmp_path: Path) -> None:
     plan = plans(config(f"textfile: {{directory: {tmp_path}, interval: 30s}}"), HOST, Log(), Mask())[-1]
-    assert (plan.name, plan.interval_ms, plan.timeout, plan.apart) == ("textfile", 30_000, 5, False)
+    assert (plan.name, plan.interval_ms, plan.timeout, plan.crew) == ("textfile", 30_000, 5, "local")
     assert isinstance(plan.collect, Textfile)
     (tmp_path / "a.prom").write_text("bad\n")
     series, values = plan.run(0.0)
     assert len(series) == len(values) == 2
-    assert plan.problem() == f"{tmp_path}/a.prom: not a sample: 'bad'"
+    assert plan.collect.error == f"{tmp_path}/a.prom: not a sample: 'bad'"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_names_are_masked_whoever_tells_them(tmp_path: Path) -> None:
     )
     found = {plan.name: plan for plan in plans(config(text), HOST, Log(), masked)}
     for name in ("cpu", "disk_usage"):
-        assert isinstance(found[name].collect, Watched)
+        assert isinstance(found[name].collect, LocalCollector)
     textfile, scrape = found["textfile"], found["scrape/a/localhost:1"]
     good = tmp_path / "a.prom"
     good.write_text('smart_ok{device="/dev/acme",disk="x"} 1\n')
@@ -161,10 +161,10 @@ def test_names_are_masked_whoever_tells_them(tmp_path: Path) -> None:
 
     good.write_text('smart_ok{device="/dev/acme",device="b"} 1\n')
     textfile.run(2.0)
-    assert textfile.problem() == f"{good}: the label device is there twice"
+    assert textfile.collect.error == f"{good}: the label device is there twice"
     assert isinstance(scrape.collect, Scrape)
     for body in (b'up{device="/dev/acme"} 1\n', b'up{device="/dev/acme} 1\n'):
         scrape.collect._fetch = lambda body=body: Exposition(body, False)  # type: ignore[misc]
         told = scrape.run(3.0)
-        assert "acme" not in f"{told} {scrape.problem()}"
-    assert scrape.problem() == "not a sample"
+        assert "acme" not in f"{told} {scrape.collect.error}"
+    assert scrape.collect.error == "not a sample"

@@ -12,7 +12,7 @@ from agent.config import Target
 from agent.scrape.fetch import Exposition, ScrapeFailed
 from agent.scrape.target import METRICS, Scrape
 from agent.system.events import Event
-from tests.unit.test_schedule import Log
+from tests.support.collecting import Log
 
 HOST = {"hostname": "web-01", "environment": "production"}
 LABELS = {**HOST, "job": "app", "instance": "localhost:9100"}

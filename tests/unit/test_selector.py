@@ -45,6 +45,11 @@ MEANING = {
     '{"up"}': [0, 1],
     '{"up","job"="db"}': [1],
     '{job=~"(?i)NODE",core="0"}': [2],
+    '{job=~"\\\\pL+",core="0"}': [2],
+    '{job=~"[[:alpha:]]+",core="0"}': [2],
+    '{job=~"(n|d)+.*",core="0"}': [2],
+    '{job=~`\\w+`,core="0"}': [2],
+    '{"core.of"="",job="db"}': [1],
     "nothing": [],
 }
 
@@ -68,8 +73,8 @@ WRONG = {
     'up{,job="node"}': (4, "expected a label name"),
     'up{job=="node"}': (8, "a value in quotes"),
     'up{job=~"("}': (9, "pattern is not valid"),
-    'up{job=~"\\\\pN"}': (9, "pattern is not valid"),
-    'up{job=~"[[:alpha:]]"}': (9, "pattern is not valid"),
+    'up{job=~"(?!node)"}': (9, "pattern is not valid"),
+    'up{job="\\U00110000"}': (9, "not an escape"),
     'up{job="\\q"}': (9, "not an escape"),
     'up{job="\\xg0"}': (9, "not an escape"),
     'up{job="\\400"}': (9, "not an escape"),

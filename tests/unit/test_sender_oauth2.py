@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from base64 import b64decode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,22 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import OAuth2, RemoteWrite, Secret
-from agent.destinations.remote_write.outcome import NoToken, Outcome, ProxyAnswer, Verdict
-from agent.http.oauth2 import (
-    LONGEST_LIFE,
-    Refusal,
-    Token,
-    Tokens,
-    basic,
-    form,
-    understood,
-    usable_for,
-    without,
-)
+from agent.http.answer import Answer
+from agent.http.failures import Cause, Failure
+from agent.http.oauth2 import LONGEST_LIFE, Refusal, Token, Tokens, basic, form, understood, usable_for
+from agent.http.secrets import without_token
+from buffer.errors import LimpetError
 
 NOW = 1_800_000_000.0
 URL = "https://auth.example.com/oauth2/token"
-HELD, RETRY = Verdict.HELD, Verdict.RETRY
+HELD, RETRY = True, False
+"""Whether a failure holds."""
 
 
 def body(**fields: Any) -> bytes:
@@ -70,8 +65,8 @@ def test_what_is_a_token(status: int, answer: bytes, header: str, life: float | 
     assert header not in repr(found)
 
 
-# status, body, verdict, what is told, and whether the other way to show who it is is tried
-REFUSED: dict[str, tuple[int, bytes, Verdict, str, bool]] = {
+# status, body, whether it holds, the text, and whether the other way to show who it is is tried
+REFUSED: dict[str, tuple[int, bytes, bool, str, bool]] = {
     # what is no answer to the question
     "not JSON": (200, b"<html>welcome</html>", RETRY, "HTTP 200, but no access_token in it", False),
     "nothing": (200, b"", RETRY, "HTTP 200, but no access_token in it", False),
@@ -99,7 +94,7 @@ REFUSED: dict[str, tuple[int, bytes, Verdict, str, bool]] = {
     "400 server_error": (400, error("server_error", "later"), RETRY, "HTTP 400 (server_error: later)", False),
     "400 temporarily_unavailable": (400, error("temporarily_unavailable"), RETRY, "HTTP 400 (temporarily_unavailable)", False),
     "200 temporarily_unavailable": (200, error("temporarily_unavailable"), RETRY, "HTTP 200 (temporarily_unavailable)", False),
-    # what an operator has to mend
+    # what an operator has to correct
     "400 invalid_client": (400, error("invalid_client"), HELD, "HTTP 400: check client_id and the client secret (invalid_client)", True),
     "401 invalid_client": (401, error("invalid_client", "no\n such"), HELD, "HTTP 401: check client_id and the client secret (invalid_client: no such)", True),
     "401 in words": (401, b"go away", HELD, "HTTP 401: check client_id and the client secret (go away)", True),
@@ -122,30 +117,25 @@ REFUSED: dict[str, tuple[int, bytes, Verdict, str, bool]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "answer", "verdict", "told", "other_way"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_token(status: int, answer: bytes, verdict: Verdict, told: str, other_way: bool) -> None:
+@pytest.mark.parametrize(("status", "answer", "holds", "text", "other_way"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_token(status: int, answer: bytes, holds: bool, text: str, other_way: bool) -> None:
     found = understood(status, {}, answer, NOW)
-    assert isinstance(found, Refusal)
-    assert (found.outcome.verdict, found.outcome.error) == (verdict, told)
-    assert found.other_way is other_way
+    assert found == Refusal(Failure(Cause.TOKEN, text, holds), other_way)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_held_and_shown_without_what_may_be_secret(status: int) -> None:
     where = {"location": "https://u:canary@login.example.com/in?canary#canary"}
     found = understood(status, where, b"", NOW)
-    assert isinstance(found, Refusal)
-    assert not found.other_way
-    assert found.outcome.verdict is HELD
-    told = "a redirect to https://login.example.com/in, which is not followed: correct token_url"
-    assert found.outcome.error == f"HTTP {status}: {told}"
+    text = "a redirect to https://login.example.com/in, which is not followed: correct token_url"
+    assert found == Refusal(Failure(Cause.TOKEN, f"HTTP {status}: {text}", holds=True))
 
 
 def test_retry_after_is_kept() -> None:
     for status in (429, 503):
         found = understood(status, {"retry-after": "7"}, b"", NOW)
         assert isinstance(found, Refusal)
-        assert found.outcome.after == 7.0
+        assert found.failure.after == 7.0
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
@@ -185,8 +175,7 @@ def test_what_was_sent_is_hidden_wherever_it_is_repeated() -> None:
 def test_any_answer_means_something(status: int, answer: bytes) -> None:
     found = understood(status, {}, answer, NOW)
     if isinstance(found, Refusal):
-        assert found.outcome.verdict in (HELD, RETRY)
-        assert found.outcome.error
+        assert found.failure.text
     else:
         assert 200 <= status <= 299
 
@@ -254,31 +243,32 @@ def test_http_basic_is_form_urlencoded(client: str, secret: str, sent: str) -> N
 
 
 class Served:
-    """`Tokens` with a server that is a list of lives, and a clock; a life that is an exception is raised."""
+    """`Tokens` with a server that is a list of lives, and a clock; a failure in it is returned."""
 
-    def __init__(self, *lives: float | Exception | None, file: Path | None = None) -> None:
+    def __init__(self, *lives: float | Failure | None, file: Path | None = None) -> None:
         self.now, self.lives, self.fetched = 1000.0, list(lives), 0
         oauth2 = settings(client_secret_file=str(file)) if file else settings(client_secret=Secret("canary"))
-        to = RemoteWrite(url="https://r/w", name="r", oauth2=oauth2)
-        self.tokens = Tokens(to, "0", lambda: NOW, {}, clock=lambda: self.now)
-        self.tokens._fetched = self._fetched  # type: ignore[method-assign]
+        self.tokens = Tokens(oauth2, "r", self._exchange, lambda: NOW, clock=lambda: self.now)
 
-    def _fetched(self, end: float) -> Token:
-        assert end == self.now + 5
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, bytes], data: bytes, *, step: float, whole: float
+    ) -> Answer | Failure:
+        assert (method, url, step, whole) == ("POST", URL, 3, 5)
         life = self.lives.pop(0)
-        if isinstance(life, Exception):
-            raise life
+        if isinstance(life, Failure):
+            return life
         self.now += 1  # it takes a second
         self.fetched += 1
-        return Token(Secret(f"Bearer canary-{self.fetched}"), life)
+        return Answer(200, {}, body(access_token=f"canary-{self.fetched}", expires_in=life))
 
     def ask(self) -> int:
-        kind, _, token = self.tokens.authorization(5).decode().partition(" ")
+        """Return the number of the token for the next request, which goes out."""
+        found = self.tokens.authorization(3, 5)
+        assert isinstance(found, bytes), found
+        self.tokens.used += 1
+        kind, _, token = found.decode().partition(" ")
         assert kind == "Bearer"
         return int(token.removeprefix("canary-"))
-
-    def answered(self, status: int, verdict: Verdict, error: str | None = None) -> Outcome:
-        return self.tokens.answered(Outcome(verdict, status, error))
 
 
 def test_a_token_is_kept_until_shortly_before_it_ends() -> None:
@@ -298,10 +288,9 @@ def test_how_long_a_token_is_used(life: float, used: float) -> None:
 def test_a_token_without_an_end_is_kept_until_it_is_refused() -> None:
     one = Served(None, None)
     assert one.ask() == 1
-    one.answered(204, Verdict.DELIVERED)
     one.now += 300 * 86_400
     assert one.ask() == 1
-    one.answered(401, HELD, "HTTP 401: x")
+    one.tokens.refused(401, b"x")
     assert one.ask() == 2
 
 
@@ -313,76 +302,51 @@ def test_the_token_is_asked_for_anew_when_the_file_of_the_secret_has_changed(tmp
     file.write_text("another")
     assert [one.ask(), one.ask()] == [2, 2]
     file.unlink()
+    with pytest.raises(LimpetError):
+        one.ask()
+    file.write_text("a third")
     assert one.ask() == 3
 
 
 def test_where_none_could_be_had_it_is_asked_for_again() -> None:
-    one = Served(NoToken(Outcome(RETRY, error="x")), 60.0)
-    with pytest.raises(NoToken):
-        one.ask()
+    one = Served(Failure(Cause.TIMEOUT, "timeout", status=502, after=7.0), 60.0)
+    found = Failure(Cause.TIMEOUT, "oauth2: no token from auth.example.com: timeout", after=7.0)
+    assert one.tokens.authorization(3, 5) == found
     assert one.ask() == 1
 
 
-def test_401_to_the_first_request_with_a_token_is_held() -> None:
+def test_401_to_the_first_request_with_a_token_holds() -> None:
     one = Served(None, None)
     one.ask()
-    found = one.answered(401, HELD, "HTTP 401: check the user and password, or the credentials (go away)")
-    told = "HTTP 401: the token of oauth2 is refused: check its scopes and endpoint_params (go away)"
-    assert found == Outcome(HELD, 401, told)
+    text = "HTTP 401: the token of oauth2 is refused: check its scopes and endpoint_params"
+    assert one.tokens.refused(401, b"go away") == Failure(Cause.TOKEN, f"{text} (go away)", HELD, 401)
     one.ask()
-    assert one.answered(401, HELD, "HTTP 401: x") == Outcome(HELD, 401, told.removesuffix(" (go away)"))
+    assert one.tokens.refused(401, b"") == Failure(Cause.TOKEN, text, HELD, 401)
 
 
 def test_401_to_a_later_request_is_tried_with_another_token_once() -> None:
-    for earlier in (
-        Outcome(Verdict.DELIVERED, 204),
-        Outcome(RETRY, 0, "timeout"),
-        Outcome(Verdict.REJECTED, 400),
-    ):
-        one = Served(None, None)
-        one.ask()
-        one.tokens.answered(earlier)
-        assert one.ask() == 1
-        found = one.answered(401, HELD, "HTTP 401: x (expired)")
-        told = "HTTP 401: the token of oauth2 is not taken any more: another is fetched (expired)"
-        assert found == Outcome(RETRY, 401, told)
-        assert one.ask() == 2
-        assert one.answered(401, HELD, "HTTP 401: x").verdict is HELD
-
-
-def test_403_is_held_and_the_next_request_has_another_token() -> None:
     one = Served(None, None)
-    one.ask()
-    one.answered(204, Verdict.DELIVERED)
-    found = one.answered(403, HELD, "HTTP 403: check this (no rights)")
-    assert found.verdict is HELD
-    assert str(found.error).startswith("HTTP 403: the token of oauth2 does not suffice: check its scopes")
-    assert str(found.error).endswith(" (no rights)")
+    assert [one.ask(), one.ask()] == [1, 1]
+    text = "HTTP 401: the token of oauth2 is not taken any more: another is fetched (expired)"
+    assert one.tokens.refused(401, b"expired") == Failure(Cause.TOKEN, text, RETRY, 401)
     assert one.ask() == 2
+    assert one.tokens.refused(401, b"x").holds
+
+
+def test_403_holds_and_the_next_request_has_another_token() -> None:
+    one = Served(None, None)
+    assert [one.ask(), one.ask()] == [1, 1]
+    found = one.tokens.refused(403, b"no rights")
+    assert found.holds
+    assert found.text.startswith("HTTP 403: the token of oauth2 does not suffice: check its scopes")
+    assert found.text.endswith(" (no rights)")
+    assert one.ask() == 2
+    assert one.tokens.refused(403, b"no rights for canary-2").text.endswith(" (no rights for <secret>)")
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 407, 413, 429, 500])
-def test_no_other_answer_costs_the_token(status: int) -> None:
-    one = Served(None, None)
-    one.ask()
-    outcome = Outcome(Verdict.REJECTED, status, "HTTP 4xx: that was wrong", 7.0)
-    assert one.tokens.answered(outcome) == outcome
-    assert one.ask() == 1
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_what_a_proxy_answers_to_connect_is_not_about_the_token(status: int) -> None:
-    one = Served(None, None)
-    one.ask()
-    outcome = ProxyAnswer("p:1", status, {}).outcome(NOW)
-    assert one.tokens.answered(outcome) == outcome
-    assert one.ask() == 1
-
-
-def test_before_there_is_a_token_an_outcome_stays_what_it_is() -> None:
-    one = Served()
-    outcome = Outcome(HELD, 0, "oauth2: no token from x: HTTP 401: y")
-    assert one.tokens.answered(outcome) == outcome
+def test_no_other_answer_is_about_the_token(status: int) -> None:
+    assert not Served().tokens.is_refused(status)
 
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl-_~+/="
@@ -401,13 +365,13 @@ TOKEN = "eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl-_~+/="
     ],
 )
 def test_a_token_is_hidden_also_where_it_was_cut(text: str, shown: str) -> None:
-    assert without(text, TOKEN).replace('"<secret>', "<secret>") == shown
+    assert without_token(text, TOKEN).replace('"<secret>', "<secret>") == shown
 
 
 def test_short_tokens() -> None:
-    assert without("a secr3t b", "secr3t") == "a <secret> b"
-    assert without("an ant", "an") == "an ant"
-    assert without("text", "") == "text"
+    assert without_token("a secr3t b", "secr3t") == "a <secret> b"
+    assert without_token("an ant", "an") == "an ant"
+    assert without_token("text", "") == "text"
 
 
 def test_nothing_shows_a_secret() -> None:

@@ -5,20 +5,16 @@ import socket
 import ssl
 from email.utils import formatdate
 
+import httpcore
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.destinations.remote_write.outcome import (
-    WORDS,
-    Outcome,
-    Verdict,
-    classify,
-    failure,
-    retry_after,
-    words,
-)
+from agent.destinations.remote_write.outcome import Outcome, Verdict, classify, of_failure
+from agent.http.answer import WORDS, retry_after, words
+from agent.http.failures import Cause, ProxyAnswer, Unusable, failure
 from agent.send.backoff import LONGEST_WISH, backoff, retry_wait
+from buffer.errors import LimpetError
 
 NOW = 1_800_000_000.0
 
@@ -103,29 +99,45 @@ def _tls(reason: str) -> ssl.SSLError:
 
 def _unverified() -> ssl.SSLCertVerificationError:
     error = ssl.SSLCertVerificationError(1, "long")
-    error.verify_message = "self-signed certificate in certificate chain"
+    error.verify_code, error.verify_message = 19, "self-signed certificate in certificate chain"
     return error
 
 
-FAILURES: dict[str, tuple[Exception, Verdict, str]] = {
-    "refused": (ConnectionRefusedError(111, "Connection refused"), Verdict.RETRY, "no connection with h: connection refused"),
-    "reset": (ConnectionResetError(104, "Connection reset by peer"), Verdict.RETRY, "no connection with h: connection reset by peer"),
-    "no network": (OSError(101, "Network is unreachable"), Verdict.RETRY, "no connection with h: network is unreachable"),
-    "no name": (socket.gaierror(-2, "Name or service not known"), Verdict.RETRY, "the name h cannot be resolved: Name or service not known"),
-    "timeout": (TimeoutError("no answer within 5 s"), Verdict.RETRY, "timeout: no answer within 5 s"),
-    "no valid http": (ValueError("illegal status line\x00"), Verdict.RETRY, "ValueError: illegal status line?"),
-    "unknown CA": (_unverified(), Verdict.HELD, "TLS: the certificate of h was not accepted: self-signed certificate in certificate chain"),
-    "client certificate missing": (_tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), Verdict.HELD, "TLS with h: tlsv13 alert certificate required"),
-    "old version": (_tls("TLSV1_ALERT_PROTOCOL_VERSION"), Verdict.HELD, "TLS with h: tlsv1 alert protocol version"),
-    "plain http there": (_tls("WRONG_VERSION_NUMBER"), Verdict.HELD, "TLS with h: wrong version number"),
-    "cut in the handshake": (ssl.SSLEOFError(8, "EOF"), Verdict.RETRY, "TLS with h: the connection was cut"),
-    "damaged on the way": (_tls("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"), Verdict.RETRY, "TLS with h: decryption failed or bad record mac"),
+FAILURES: dict[str, tuple[Exception, Cause, bool, str]] = {
+    "refused": (ConnectionRefusedError(111, "Connection refused"), Cause.REFUSED, False, "no connection with h: connection refused"),
+    "reset": (ConnectionResetError(104, "Connection reset by peer"), Cause.CUT, False, "no connection with h: connection reset by peer"),
+    "no network": (OSError(101, "Network is unreachable"), Cause.UNREACHABLE, False, "no connection with h: network is unreachable"),
+    "no name": (socket.gaierror(-2, "Name or service not known"), Cause.ADDRESS, False, "the name h cannot be resolved: Name or service not known"),
+    "timeout": (TimeoutError("no answer within 5 s"), Cause.TIMEOUT, False, "timeout: no answer within 5 s"),
+    "no valid http": (ValueError("illegal status line\x00"), Cause.PROTOCOL, False, "ValueError: illegal status line?"),
+    "unknown CA": (_unverified(), Cause.TLS, True, "TLS: the certificate of h was not accepted: self-signed certificate in certificate chain"),
+    "client certificate missing": (_tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), Cause.TLS, True, "TLS with h: tlsv13 alert certificate required"),
+    "old version": (_tls("TLSV1_ALERT_PROTOCOL_VERSION"), Cause.TLS, True, "TLS with h: tlsv1 alert protocol version"),
+    "plain http there": (_tls("WRONG_VERSION_NUMBER"), Cause.TLS, True, "TLS with h: wrong version number"),
+    "cut in the handshake": (ssl.SSLEOFError(8, "EOF"), Cause.TLS, False, "TLS with h: the connection was cut"),
+    "damaged on the way": (_tls("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"), Cause.TLS, False, "TLS with h: decryption failed or bad record mac"),
+    "a proxy's own trouble": (ProxyAnswer("p:1", 502, {}), Cause.PROXY, False, "the proxy p:1 answered CONNECT with HTTP 502"),
+    "a proxy that refuses": (ProxyAnswer("p:1", 403, {}), Cause.PROXY, True, "the proxy p:1 answered CONNECT with HTTP 403: check proxy_url with its user and password, and what the proxy allows"),
+    "no HTTP": (httpcore.RemoteProtocolError("illegal status line\x00"), Cause.PROTOCOL, False, "no valid answer from h: illegal status line?"),
+    "a proxy without HTTP": (httpcore.ProxyError("not HTTP"), Cause.PROXY, False, "no valid answer from h: not HTTP"),
+    "a file": (LimpetError("key", "it is gone", "Make it."), Cause.FILE, True, "key: it is gone. Make it."),
+    "nothing to use": (Unusable("too large"), Cause.PROTOCOL, False, "too large"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("error", "verdict", "told"), FAILURES.values(), ids=FAILURES)
-def test_what_the_lack_of_an_answer_means(error: Exception, verdict: Verdict, told: str) -> None:
-    assert failure(error, "h") == Outcome(verdict, 0, told)
+@pytest.mark.parametrize(("error", "cause", "holds", "text"), FAILURES.values(), ids=FAILURES)
+def test_what_the_lack_of_an_answer_means(error: Exception, cause: Cause, holds: bool, text: str) -> None:
+    found = failure(error, "h")
+    assert found[:3] == (cause, text, holds)
+    assert of_failure(found) == Outcome(Verdict.HELD if holds else Verdict.RETRY, found.status, text)
+
+
+def test_what_a_proxy_asks_for_is_kept() -> None:
+    found = ProxyAnswer("p:1", 429, {"retry-after": "7"}).failure(NOW)
+    assert of_failure(found) == Outcome(
+        Verdict.RETRY, 429, "the proxy p:1 answered CONNECT with HTTP 429", 7.0
+    )
+    assert ProxyAnswer("p:1", 400, {"retry-after": "7"}).failure(NOW).after is None
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))

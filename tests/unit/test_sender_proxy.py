@@ -6,7 +6,8 @@ from base64 import b64encode
 
 import pytest
 
-from agent.config import RemoteWrite, Secret
+from agent.config import Secret
+from agent.http.endpoint import Endpoint
 from agent.http.proxy import Proxy, is_excepted, route
 from buffer.errors import LimpetError
 
@@ -61,7 +62,7 @@ def test_exceptions(url: str, exceptions: str, excepted: bool) -> None:
 
 
 def by_url(url: str, proxy: str = PROXY, no_proxy: str | None = None) -> Proxy | None:
-    return route(RemoteWrite(url=url, name="there", proxy_url=Secret(proxy), no_proxy=no_proxy), {})
+    return route(Endpoint(url, "there", proxy_url=Secret(proxy), no_proxy=no_proxy), {})
 
 
 def test_a_proxy_url_is_for_every_destination_but_the_exceptions() -> None:
@@ -96,15 +97,15 @@ def test_the_user_of_a_proxy_is_decoded_and_not_shown() -> None:
     ],
 )
 def test_the_environment(url: str, environment: dict[str, str], expected: str | None) -> None:
-    to = RemoteWrite(url=url, name="there", proxy_from_environment=True)
+    to = Endpoint(url, "there", proxy_from_environment=True)
     found = route(to, environment)
     assert (found and repr(found)) == expected
-    assert route(RemoteWrite(url=url, name="there"), environment) is None
+    assert route(Endpoint(url, "there"), environment) is None
 
 
 @pytest.mark.parametrize("value", ["https://p:1", "socks5://p:1", "http://u:hunter2@p:x/"])
 def test_a_variable_that_cannot_be_used_is_told_without_its_value(value: str) -> None:
-    to = RemoteWrite(url=FAR, name="there", proxy_from_environment=True)
+    to = Endpoint(FAR, "there", proxy_from_environment=True)
     with pytest.raises(LimpetError) as caught:
         route(to, {"HTTPS_PROXY": value})
     assert "there.proxy_from_environment: HTTPS_PROXY is not the URL of an HTTP proxy" in str(caught.value)

@@ -14,7 +14,7 @@ from agent.collect.series import Collected
 from agent.scrape import textfile
 from agent.scrape.textfile import Textfile
 from agent.system.events import Event
-from tests.unit.test_schedule import Log
+from tests.support.collecting import Log
 
 HOST = {"hostname": "web-01", "environment": "production"}
 OWN = {"node_textfile_scrape_error", "limpet_textfile_left_out"}

@@ -9,17 +9,6 @@ a slow exchange does no harm, and each answer makes it more exact.
 from __future__ import annotations
 
 
-def date(text: str) -> float | None:
-    """Return the Unix seconds of an HTTP date; None where it is none."""
-    from email.utils import mktime_tz, parsedate_tz
-
-    try:
-        parsed = parsedate_tz(text)
-        return None if parsed is None else float(mktime_tz(parsed))
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-
-
 def skew(told: float, begun: float, ended: float, before: float = 0.0) -> float:
     """Return the seconds by which the host's clock is ahead (+) of the receiver's, given what was known before.
 

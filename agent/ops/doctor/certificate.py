@@ -58,9 +58,11 @@ def verdict(chain: Sequence[Certificate], how: str, now: float, *, verified: boo
     return fine(said)
 
 
-def refused(error: ssl.SSLError, whose: str = "receiver", section: str = "") -> str:
-    """What to do where the handshake with the `whose` failed; `section` is where its keys are."""
-    code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
+def refused(code: int, whose: str = "receiver", section: str = "") -> str:
+    """Return what to do where the handshake with the `whose` failed; `section` is where its keys are.
+
+    `code` is OpenSSL's, where the certificate was not accepted; else 0.
+    """
     tls = f"{section}tls_config"
     if code == _EXPIRED:
         return f"Renew the {whose}'s certificate, unless this host's clock is wrong."

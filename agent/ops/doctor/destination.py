@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from agent import __version__
+from agent import __version__, crew
 from agent.config import RemoteWrite
-from agent.destinations.remote_write.outcome import NoToken, Outcome, Verdict, failure
+from agent.destinations.remote_write.outcome import Outcome, Verdict
 from agent.destinations.remote_write.protocol import EMPTY, Protocol
 from agent.http import endpoint
+from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
 from agent.ops.doctor import certificate, receiver
-from agent.ops.doctor.step import NOT_TRIED, Finding, Step, bounded, fine, step, untold, warning, wrong
+from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, untold, warning, wrong
 from agent.send.client import Client
 from buffer.errors import LimpetError
 
@@ -35,6 +36,12 @@ Found = Sequence[tuple[Any, int, int, str, Address]]
 """What `socket.getaddrinfo` returns."""
 
 _ASKED = (401, 403, 407)
+_DO = {
+    Cause.ADDRESS: "Check the url, and the name servers of this host (/etc/resolv.conf).",
+    Cause.TIMEOUT: "Look at name servers, routes and firewalls on the way, and at the receiver.",
+    Cause.UNREACHABLE: "Check host and port of the url, that the receiver runs, and the firewalls on the way.",
+}
+"""What to do, by the cause of a failure."""
 
 
 class World(NamedTuple):
@@ -62,7 +69,7 @@ class _Exchange(NamedTuple):
 def walk(to: RemoteWrite, timeout: float, world: World | None = None) -> Iterator[Step]:
     """Yield every step as it is done, the ones that were not tried as well. Nothing is raised."""
     visit, going = _Visit(to, timeout, world or World()), True
-    known = secrets(to)
+    known = secrets(visit.endpoint)
     try:
         for title, take in visit.steps():
             found = untold(NOT_TRIED)
@@ -77,38 +84,32 @@ def walk(to: RemoteWrite, timeout: float, world: World | None = None) -> Iterato
 
 def _found(take: Callable[[], Finding], host: str, timeout: float) -> Finding:
     try:
-        return bounded(take, timeout + GRACE)
+        return crew.call(take, timeout + GRACE)
     except LimpetError as error:
         return wrong(f"{error.where}: {error.what}", error.do)
-    except ssl.SSLError as error:
-        return wrong(failure(error, host).error or "TLS", certificate.refused(error))
-    except socket.gaierror as error:
-        do = "Check the url, and the name servers of this host (/etc/resolv.conf)."
-        return wrong(failure(error, host).error or "no address", do)
     except ValueError as error:  # a name that no host can have
-        return wrong(failure(error, host).error or "no name", "Correct the url, or tls_config.server_name.")
-    except TimeoutError as error:
-        do = "Look at name servers, routes and firewalls on the way, and at the receiver."
-        return wrong(failure(error, host).error or "timeout", do)
+        return wrong(failure(error, host).text, "Correct the url, or tls_config.server_name.")
     except OSError as error:
-        do = "Check host and port of the url, that the receiver runs, and the firewalls on the way."
-        return wrong(failure(error, host).error or "no connection", do)
+        found = failure(error, host)
+        if found.cause is Cause.TLS:
+            return wrong(found.text, certificate.refused(found.verify_code))
+        return wrong(found.text, _DO.get(found.cause, _DO[Cause.UNREACHABLE]))
 
 
-def _no_token(error: NoToken) -> Finding:
-    said, cause = str(error), error.__cause__
-    if isinstance(cause, ssl.SSLError) and error.outcome.verdict is Verdict.HELD:
-        return wrong(said, certificate.refused(cause, "token server", "oauth2."))
-    if error.outcome.verdict is Verdict.HELD:
-        return wrong(said, "Correct oauth2, or what the token server knows of this client.")
+def _no_token(found: Failure) -> Finding:
+    if found.cause is Cause.TLS and found.holds:
+        return wrong(found.text, certificate.refused(found.verify_code, "token server", "oauth2."))
+    if found.holds:
+        return wrong(found.text, "Correct oauth2, or what the token server knows of this client.")
     do = "Check token_url, that the token server runs, and the way to it; the agent tries again by itself."
-    return wrong(said, do)
+    return wrong(found.text, do)
 
 
 class _Visit:
     def __init__(self, to: RemoteWrite, timeout: float, world: World) -> None:
         parts = urlsplit(to.url)
         self._to, self._timeout, self._world = to, timeout, world
+        self.endpoint = endpoint.of_destination(to)
         self._secure = parts.scheme.lower() == "https"
         self.host = parts.hostname or to.name
         self._port = parts.port or (443 if self._secure else 80)
@@ -135,7 +136,7 @@ class _Visit:
 
     def _name(self) -> Finding:
         """Look up the host, or the proxy on the way there, which looks it up itself."""
-        self._proxy = proxy = route(self._to, os.environ)
+        self._proxy = proxy = route(self.endpoint, os.environ)
         host, self._port = (proxy.host, proxy.port) if proxy else (self.host, self._port)
         found = self._world.resolve(host, self._port)
         if not found:
@@ -157,7 +158,7 @@ class _Visit:
                 self._connect(one, patience).close()
             except OSError as raised:
                 error = TimeoutError("no connection in time") if isinstance(raised, TimeoutError) else raised
-                bad.append((one, f"{one[4][0]} ({failure(error, self.host).error})"))
+                bad.append((one, f"{one[4][0]} ({failure(error, self.host).text})"))
             else:
                 good.append((one, f"{one[4][0]} in {(self._world.clock() - begun) * 1000:.0f} ms"))
         if error is not None and not good:
@@ -181,7 +182,7 @@ class _Visit:
         return sock
 
     def _tls(self) -> Finding:
-        context = endpoint.tls(self._to)
+        context = endpoint.tls(self.endpoint)
         if context is None:
             return fine("none: plain http")
         if self._proxy:
@@ -190,8 +191,8 @@ class _Visit:
         try:
             how, chain = self._handshake(context, verified=verified)
         except ssl.SSLCertVerificationError as error:
-            said = failure(error, self.host).error
-            return wrong(f"{said}{self._presented()}", certificate.refused(error))
+            found = failure(error, self.host)
+            return wrong(f"{found.text}{self._presented()}", certificate.refused(found.verify_code))
         except TimeoutError:
             return wrong("no TLS handshake in time", "Check that this port speaks TLS.")
         return certificate.verdict(chain, how, self._world.wall(), verified=verified)
@@ -221,14 +222,13 @@ class _Visit:
 
     def _authentication(self) -> Finding:
         to, world = self._to, self._world
-        endpoint.headers(to)  # what is wrong with a file is told with what to do
+        endpoint.headers(self.endpoint)  # says what is wrong with a file, and what to do
         within = self._timeout
-        if self.client.tokens is not None:
+        if self.client.session.tokens is not None:
             started = world.clock()
-            try:
-                found = self.client.tokens.authorization(within)
-            except NoToken as error:
-                return _no_token(error)
+            found = self.client.session.tokens.authorization(to.remote_timeout, within)
+            if isinstance(found, Failure):
+                return _no_token(found)
             self.learned = {found.decode().partition(" ")[2]}
             within -= world.clock() - started
         started, begun = world.clock(), world.wall()

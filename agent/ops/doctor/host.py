@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from agent import crew
 from agent.collect import mask
 from agent.collect.plan import Plan
 from agent.collect.plans import plans
 from agent.collect.series import host_labels
 from agent.collectors import HostPaths
 from agent.config import Config
-from agent.ops.doctor.step import Finding, Step, bounded, fine, step, untold, warning, wrong
+from agent.ops.doctor.step import Finding, Step, fine, step, untold, warning, wrong
 from agent.system.log import Silent
 from agent.text import human
 from buffer import lock
@@ -71,7 +72,7 @@ def look(
 
 def _found(take: Callable[[], Finding], patience: float) -> Finding:
     try:
-        return bounded(take, patience)
+        return crew.call(take, patience)
     except TimeoutError as error:
         return wrong(str(error), "Look for a mount that hangs, and for a disk that fails.")
     except OSError as error:
@@ -233,14 +234,14 @@ def _collector(plan: Plan, system: System) -> Callable[[], Finding]:
     def run() -> Finding:
         begun = system.clock()
         off = f"Mend it, or switch it off: collect.collectors.{plan.name.partition('/')[0]}.enabled: false"
-        if plan.apart:
+        if plan.crew == "remote":
             off = "See that the program runs and exposes metrics there, or correct or remove the target."
         try:
             _, values = plan.run(begun)
         except Exception as error:
             return wrong(f"it cannot be read: {error}", off)
         took = system.clock() - begun
-        if (problem := plan.problem()) is not None:
+        if (problem := plan.collect.error) is not None:
             return wrong(problem, off)
         said = f"{len(values)} samples in {took * 1000:.1f} ms"
         if unread := plan.unread():

@@ -9,6 +9,7 @@ import msgspec
 
 from agent.config import format_duration, parse_duration
 from agent.destinations.remote_write import clocks
+from agent.http.answer import date as http_date
 from agent.ops.doctor.step import Finding, fine, untold, warning, wrong
 
 CLOCK_WARNING, CLOCK_WRONG = 5.0, 60.0
@@ -25,8 +26,8 @@ def difference(date: str, begun: float, ended: float) -> float | None:
 
     The answer came between `begun` and `ended` (our Unix seconds); a Date has whole seconds (RFC 9110, 6.6.1).
     """
-    told = clocks.date(date)
-    return None if told is None else 0.0 - clocks.skew(told, begun, ended)
+    time = http_date(date)
+    return None if time is None else 0.0 - clocks.skew(time, begun, ended)
 
 
 def agree(date: str | None, begun: float, ended: float) -> Finding:

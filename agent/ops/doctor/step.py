@@ -1,4 +1,4 @@
-"""A step: what was looked at, what came back, what to do. Pure, but for `bounded`.
+"""A step: what was looked at, what came back, what to do. Pure.
 
 | `ok`  | `do`  | it means                                                       |
 |-------|-------|----------------------------------------------------------------|
@@ -12,13 +12,10 @@ No secret is in a step: `step`, which makes them, hides it: a receiver can send 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from agent.http.secrets import hidden
-
-T = TypeVar("T")
 
 NOT_TRIED = "not tried"
 
@@ -71,30 +68,6 @@ def step(part: str, title: str, found: Finding, secrets: Iterable[str]) -> Step:
     known = list(secrets)
     do = None if found.do is None else hidden(found.do, known)
     return Step(part, title, found.ok, hidden(found.said, known), do)
-
-
-def bounded(take: Callable[[], T], seconds: float) -> T:
-    """Return what `take` returns, or raise what it raises. Raises TimeoutError where it does not come back.
-
-    What hangs (a name server, a dead mount) is left to a thread that ends with the process.
-    """
-    returned: list[T] = []
-    raised: list[Exception] = []
-
-    def run() -> None:
-        try:
-            returned.append(take())
-        except Exception as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, name="doctor", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if raised:
-        raise raised[0]
-    if not returned:
-        raise TimeoutError(f"it did not come back within {seconds:g} s")
-    return returned[0]
 
 
 def needing(steps: Sequence[Step]) -> int:

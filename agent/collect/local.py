@@ -1,9 +1,9 @@
-"""A collector under watch: what it could not read is counted and said once, and its names are masked.
+"""A collector of this host: what it could not read is counted and logged once, and its names are masked.
 
 Promises:
 - Each file, device, interface and mount point that a run could not read is counted, once a run. It is logged
   when that begins and when it is over, and not in between.
-- What hangs is told with the time since when, for as long as it hangs.
+- What hangs is reported with the time since when, for as long as it hangs.
 - Nothing that comes out of here (samples, logs, errors) holds a name that is to be masked.
 - Whatever a run raises is an Exception: a collector that ends its thread, or the process, fails like any other.
 """
@@ -13,18 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from agent.collect.mask import Mask
+from agent.collect.plan import Collector, Named
 from agent.collectors import Collect, HostPaths, Sample, Trouble
 from agent.system.events import Event, Logger
 
-PATIENCE = 2.0
+ANSWER_WITHIN = 2.0
 """Seconds that a run waits for what does not answer; less where half of its timeout is less."""
 
-Named = tuple[str, str]
-"""The kind of a trouble and the masked name."""
 
-
-class Watched:
-    """A run of a collector, as the schedule calls it."""
+class LocalCollector(Collector):
+    """The runs of a collector that `build` makes, as the schedule calls them."""
 
     def __init__(
         self,
@@ -36,20 +34,17 @@ class Watched:
         log: Logger | None = None,
     ) -> None:
         self.name = name
-        self.unreadable = 0
-        """How often something could not be read, since the start."""
+        self.unreadable: int = 0
         self.troubles: Mapping[Named, Trouble] = {}
-        """What the last run could not read."""
         self.stuck: Mapping[Named, float] = {}
-        """Since when, by the clock of the runs, something has not answered."""
         self._mask, self._log = mask, log
-        self._told: dict[Named, Trouble] = {}
-        patience = min(PATIENCE, timeout / 2)
-        self._collect = build(paths._replace(patience=patience, tell=self._tell))
+        self._reported: dict[Named, Trouble] = {}
+        patience = min(ANSWER_WITHIN, timeout / 2)
+        self._collect = build(paths._replace(patience=patience, tell=self._report))
 
-    def __call__(self, now: float) -> list[Sample]:
+    def __call__(self, now: float, /) -> list[Sample]:
         """Run once. Raises Exception."""
-        self._told = {}
+        self._reported = {}
         try:
             return self._mask.samples(self._collect(now))
         except Exception as error:
@@ -61,23 +56,23 @@ class Watched:
         finally:
             self._settle(now)
 
-    def _tell(self, trouble: Trouble) -> None:
+    def _report(self, trouble: Trouble) -> None:
         name = self._mask.value(trouble.kind, trouble.name)
-        self._told[trouble.kind, name] = trouble._replace(name=name)
+        self._reported[trouble.kind, name] = trouble._replace(name=name)
 
     def _settle(self, now: float) -> None:
-        before, told = self.troubles, self._told
-        self.unreadable += len(told)
-        self.stuck = {named: self.stuck.get(named, now) for named, one in told.items() if one.stuck}
-        self.troubles = told
-        if self._log is None or before.keys() == told.keys():
+        before, reported = self.troubles, self._reported
+        self.unreadable += len(reported)
+        self.stuck = {named: self.stuck.get(named, now) for named, one in reported.items() if one.stuck}
+        self.troubles = reported
+        if self._log is None or before.keys() == reported.keys():
             return
-        for named, trouble in told.items():
+        for named, trouble in reported.items():
             if named not in before:
                 event = Event.COLLECTOR_STUCK if trouble.stuck else Event.COLLECTOR_UNREADABLE
                 self._log.warning(event, **self._fields(trouble), error=trouble.why)
         for named, trouble in before.items():
-            if named not in told:
+            if named not in reported:
                 self._log.info(Event.COLLECTOR_READABLE, **self._fields(trouble))
 
     def _fields(self, trouble: Trouble) -> dict[str, str]:

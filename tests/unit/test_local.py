@@ -8,8 +8,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from agent.collect.local import ANSWER_WITHIN, LocalCollector
 from agent.collect.mask import Mask
-from agent.collect.watched import PATIENCE, Watched
 from agent.collectors import Collect, HostPaths, Sample, Trouble
 from agent.system.events import Event
 
@@ -38,9 +38,11 @@ class Probe:
 
         return collect
 
-    def watched(self, mask: Mask | None = None, timeout: float = 5.0) -> Watched:
+    def watched(self, mask: Mask | None = None, timeout: float = 5.0) -> LocalCollector:
         log = structlog.get_logger()
-        return Watched("disk_usage", self.build, timeout, HostPaths("/p", "/s", "/r"), mask or Mask(), log)
+        return LocalCollector(
+            "disk_usage", self.build, timeout, HostPaths("/p", "/s", "/r"), mask or Mask(), log
+        )
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def logged(run: Callable[[], object]) -> list[tuple[str, str, str | None]]:
 
 
 def test_it_is_built_with_the_hosts_paths_and_its_patience(probe: Probe) -> None:
-    for timeout, patience in ((60.0, PATIENCE), (1.0, 0.5)):
+    for timeout, patience in ((60.0, ANSWER_WITHIN), (1.0, 0.5)):
         assert probe.watched(timeout=timeout)(0.0) is SAMPLES
         assert probe.paths[:4] == ("/p", "/s", "/r", patience)
 

@@ -1,0 +1,128 @@
+"""From the ticks of a round to records of the buffer: markers, missed samples, and what happens when the disk refuses.
+
+Promises:
+- The ticks of one instant are one record, or as few as hold them if they have very many series.
+- A series that was in a collector's last stored tick and is not in this one ends: a stale marker for it is in the
+  same record (`agent.collect.series`).
+- Grid times without a tick are counted as missed when the collector's next tick is appended, including those at which
+  no agent was running (the buffer's last tick is the other end of the gap).  A clock that is set while the agent
+  runs makes no gap: the monotonic clock says how much time passed.
+- No error of the disk gets out.  It is counted, and logged once in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from agent.collect import grid
+from agent.collect.plan import Plan
+from agent.collect.series import gone, markers
+from agent.system.events import Event, Logger
+from buffer.errors import BufferFull
+from buffer.model import ENDED, Instant, Tick
+
+RECORD_SAMPLES = 1 << 14
+"""Samples of several ticks in one record: far below what a record can hold (`buffer.codec`)."""
+
+
+class Sink(Protocol):
+    """The part of the buffer that the schedule uses."""
+
+    def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
+        """Store the ticks of one instant."""
+
+    def last(self, group: str) -> tuple[int, int] | None:
+        """Return the wall time and the size of the group's last tick."""
+
+
+class Recorder:
+    """Appends ticks to the sink, and notes in each plan what was stored of it."""
+
+    def __init__(self, sink: Sink, log: Logger) -> None:
+        self._sink, self._log = sink, log
+        self._failing = False
+        self.append_failures = 0
+
+    def last(self, group: str, before_ms: int) -> int:
+        """Return the time of a group's last tick; 0 if there is none, or if it is not before that time."""
+        last = self._sink.last(group)
+        return last[0] if last is not None and last[0] < before_ms else 0
+
+    def missed(self, plan: Plan, at: Instant) -> int:
+        """Return how many samples of a collector are missing before its tick of this instant."""
+        # What the log knows of an earlier process can begin with the markers at its end.
+        last, since = self._sink.last(plan.name) or self._sink.last(plan.name + ENDED), plan.since
+        if last is None:
+            return 0
+        if since is None:  # the last one is of an earlier process: only the wall clock knows
+            return grid.skipped(last[0], at.wall_ms, plan.interval_ms) * last[1]
+        gap, elapsed = at.wall_ms - since.wall_ms, at.mono_ms - since.mono_ms
+        return grid.skipped_in(gap, elapsed, plan.interval_ms) * last[1]
+
+    def append(self, ticks: Sequence[tuple[Plan, Tick]]) -> None:
+        """Store the ticks of one instant, with markers for the series that they do not have any more.
+
+        A tick without series says that its collector has none any more.
+        """
+        missed = sum(self.missed(plan, tick.at) for plan, tick in ticks)
+        everything: list[Tick] = []
+        for plan, tick in ticks:
+            everything.append(tick)
+            if not plan.begins and (no_more := gone(plan.live, tick.series)):
+                everything.append(markers(tick.at, plan.name, no_more))
+        plans = {plan.name: plan for plan, _ in ticks}
+        for record in records(everything):
+            self._store(record, missed, plans)
+            missed = 0
+
+    def end(self, plans: Collection[Plan], others: Collection[Plan], now: Instant) -> None:
+        """Store a marker for every series of these plans: now, but behind their last ticks and off everybody's grid."""
+        grids = [(plan.interval_ms, plan.offset_ms) for plan in (*plans, *others)]
+        ticks: dict[int, list[Tick]] = {}
+        for plan in plans:
+            if plan.stored is not None and plan.live:
+                last_ms = plan.stored.wall_ms
+                # A last tick that is far ahead is from before the clock was set back, as it may be again.
+                behind_ms = last_ms + 1 if last_ms < now.wall_ms + plan.interval_ms else 0
+                at_ms = grid.off_grid(max(now.wall_ms, behind_ms), grids)
+                at = now._replace(wall_ms=at_ms)
+                ticks.setdefault(at_ms, []).append(markers(at, plan.name, plan.live))
+        for each in ticks.values():
+            for record in records(each):
+                self._store(record, 0, {})
+
+    def _store(self, ticks: Sequence[Tick], missed: int, plans: Mapping[str, Plan]) -> None:
+        filled = [tick for tick in ticks if tick.series]
+        try:
+            if filled:
+                self._sink.append(filled, missed)
+        except (OSError, BufferFull, ValueError) as error:  # ValueError: it is too large for a record
+            if isinstance(error, ValueError) and len(ticks) > 1:
+                for part in (ticks[: len(ticks) // 2], ticks[len(ticks) // 2 :]):
+                    self._store(part, missed, plans)
+                    missed = 0
+                return
+            self.append_failures += 1
+            say = self._log.debug if self._failing else self._log.error
+            say(Event.APPEND_FAILED, error=str(error), samples=sum(len(t.values) for t in ticks))
+            self._failing = True
+        else:
+            for tick in ticks:
+                if tick.group in plans:  # else they are markers
+                    plans[tick.group].keep(tick.at, tick.series)
+            if filled and self._failing:
+                self._failing = False
+                self._log.info(Event.APPEND_RECOVERED)
+
+
+def records(ticks: Sequence[Tick]) -> Iterator[Sequence[Tick]]:
+    """Divide the ticks of one instant among records of RECORD_SAMPLES; a larger tick has one for itself."""
+    begun, samples = 0, 0
+    for i, tick in enumerate(ticks):
+        if samples + len(tick.series) > RECORD_SAMPLES and i > begun:
+            yield ticks[begun:i]
+            begun, samples = i, 0
+        samples += len(tick.series)
+    if ticks:
+        yield ticks[begun:]

@@ -1,0 +1,196 @@
+r"""Regular expressions: the one policy of relabeling rules, include and exclude lists, and selectors.
+
+1. A pattern means what it means in Prometheus: it is RE2's (github.com/google/re2/wiki/Syntax), it must match the
+   whole text, and its dot matches any character, a line end too: `^(?s:pattern)$`.
+2. Matching takes time linear in the text, whatever the pattern is.
+3. A plain pattern costs no library: literals, dots and simple classes, with one repetition in each alternative, such
+   as `lo`, `veth.*`, `sr[0-9]+|fd.*` or `disk_(.*)_total`. Python's `re` takes linear time for these and agrees with
+   RE2, groups included (a test compares the two). For every other pattern google-re2 is imported.
+
+Differences from Go's regexp remain at the edges: docs/decisions/0031-google-re2.md lists them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from itertools import takewhile
+from typing import Any
+
+from buffer.errors import LimpetError
+
+Groups = tuple[str | None, ...]
+"""The text of each group of a match, the whole match first; None: the group took no part."""
+
+_ATOM = (
+    r"(?:[^\\.+*?()\[\]{}|^$]|\.|\\[-./:+*?()\[\]{}^$\\]|\[\^?(?:[a-zA-Z0-9](?:-[a-zA-Z0-9])?|[_.:/ ])+\])"
+)
+_ONCE = rf"(?:{_ATOM}(?![+*?]))*+"  # possessive: this pattern takes linear time, too
+_REPEATED = rf"{_ATOM}[+*?](?![+*?])"
+_PLAIN = re.compile(rf"{_ONCE}(?:{_REPEATED}|\({_ONCE}(?:{_REPEATED})?{_ONCE}\))?{_ONCE}")
+"""An alternative of a plain pattern."""
+_GROUP_NAME = re.compile(r"\(\?P?<(\w+)>")
+_ESCAPE = re.compile(r"\\Q.*?(?:\\E|$)|\\(.)", re.DOTALL)
+_LOOKAROUND = ("(?=", "(?!", "(?<=", "(?<!")
+
+
+class RegexError(LimpetError):
+    """The text is no pattern, or one that cannot be matched here. `where` is the pattern."""
+
+
+class Regex:
+    """A compiled pattern.
+
+    Attributes:
+        fullmatch: returns the groups of a text that matches, else None. The text must be valid Unicode.
+        matches: returns whether a text matches.
+
+    Raises RegexError.
+    """
+
+    __slots__ = ("_count", "_names", "fullmatch", "matches")
+
+    fullmatch: Callable[[str], Groups | None]
+    matches: Callable[[str], bool]
+
+    def __init__(self, source: str) -> None:
+        try:
+            encoded = source.encode()
+        except UnicodeEncodeError:
+            raise _error(source, "it is not valid Unicode") from None
+        self._names: Mapping[str, int] = {}
+        if is_plain(source):
+            compiled = re.compile(source, re.DOTALL)
+            find, self._count = compiled.fullmatch, compiled.groups
+            self.fullmatch = lambda text: (found[0], *found.groups()) if (found := find(text)) else None
+            self.matches = lambda text: find(text) is not None
+            return
+        theirs = _compiled(source, encoded)
+        search, self._count = theirs.fullmatch, theirs.groups
+        self._names = {name.decode(): index for name, index in theirs.groupindex.items()}
+
+        def fullmatch(text: str) -> Groups | None:
+            found = search(text.encode("utf-8", "backslashreplace"))
+            if found is None:
+                return None
+            return tuple([None if one is None else one.decode() for one in (found[0], *found.groups())])
+
+        self.fullmatch = fullmatch
+        self.matches = lambda text: search(text.encode("utf-8", "backslashreplace")) is not None
+
+    def template(self, text: str) -> Template:
+        """Return a text with references to the groups of this pattern."""
+        return Template(text, self._names, self._count)
+
+
+def any_of(sources: Iterable[str]) -> Callable[[str], bool]:
+    """Return a function that returns whether a text matches at least one of the patterns. Raises RegexError."""
+    plain: list[str] = []
+    tests: list[Callable[[str], bool]] = []
+    for source in sources:
+        if is_plain(source):
+            plain.append(source)
+        else:
+            tests.append(Regex(source).matches)
+    if plain:
+        tests.append(Regex("|".join(plain)).matches)
+    return tests[0] if len(tests) == 1 else lambda text: any(test(text) for test in tests)
+
+
+def is_plain(source: str) -> bool:
+    """Return whether a pattern is matched by Python's `re`, because it means the same there in linear time."""
+    if not all(_PLAIN.fullmatch(alternative) for alternative in source.split("|")):
+        return False
+    try:
+        re.compile(source)
+    except re.error:  # a range that is the wrong way round
+        return False
+    return True
+
+
+@cache
+def _library() -> tuple[Any, Any]:
+    """Return the module of google-re2 and the options of all patterns. Raises ImportError."""
+    import re2  # 3 MB: only for those who need it
+
+    options = re2.Options()
+    options.dot_nl, options.log_errors = True, False
+    return re2, options
+
+
+def _compiled(source: str, encoded: bytes) -> Any:
+    try:
+        re2, options = _library()
+    except ImportError as error:
+        what = f"this regular expression needs google-re2, which cannot be imported ({error})"
+        do = "Install it (pip install google-re2), or use one repetition, such as .*, in each alternative."
+        raise RegexError(source, what, do) from None
+    if any(found[1] == "C" for found in _ESCAPE.finditer(source)):
+        raise _error(source, r"\C would match a part of a character")
+    names = _GROUP_NAME.findall(source)
+    if len(set(names)) < len(names):
+        raise _error(source, "two groups have one name")
+    try:
+        return re2.compile(encoded, options)
+    except re2.error as error:
+        reason = error.args[0].decode(errors="replace")
+        if reason.endswith(_LOOKAROUND):
+            do = "Prometheus has no lookaround either. Match the wanted part instead."
+            raise RegexError(source, "expected a regular expression (there is no lookaround)", do) from None
+        raise _error(source, reason) from None
+
+
+def _error(source: str, reason: str) -> RegexError:
+    do = "It must match the whole text; put it in quotes."
+    return RegexError(source, f"expected a regular expression ({reason})", do)
+
+
+class Template:
+    """A text with references to groups: `$1`, `${1}`, `$name`, `${name}`, and `$$` for a dollar sign.
+
+    It is expanded as Go's Regexp.Expand does it. A name is the longest row of letters, digits and `_`, so `$1x` is
+    the group `1x`; write `${1}x` for group 1. A reference to no group, or to one that took no part, becomes empty.
+    A `$` that begins no reference stays.
+
+    `unknown` are the references to groups that the pattern does not have, as they were written.
+    """
+
+    __slots__ = ("_parts", "unknown")
+
+    def __init__(self, text: str, names: Mapping[str, int], count: int) -> None:
+        self._parts: list[str | int] = []
+        self.unknown: list[str] = []
+        at = 0
+        while (dollar := text.find("$", at)) >= 0:
+            self._parts.append(text[at:dollar])
+            at = dollar + 1
+            if text.startswith("$", at):
+                self._parts.append("$")
+                at += 1
+            elif written := _reference(text, at):
+                at += len(written)
+                name = written.strip("{}")
+                group = int(name) if re.fullmatch("0|[1-9][0-9]{0,8}", name) else names.get(name, count + 1)
+                if group <= count:
+                    self._parts.append(group)
+                else:
+                    self.unknown.append(f"${written}")
+            else:
+                self._parts.append("$")
+        self._parts.append(text[at:])
+
+    def expand(self, groups: Groups) -> str:
+        """Return the text for this match."""
+        return "".join([part if isinstance(part, str) else groups[part] or "" for part in self._parts])
+
+
+def _reference(text: str, at: int) -> str:
+    """Return the reference behind a dollar sign, with its braces; empty where there is none."""
+    braced = text.startswith("{", at)
+    name = "".join(
+        takewhile(lambda char: char.isalpha() or char.isdecimal() or char == "_", text[at + braced :])
+    )
+    if not braced or not name:
+        return name
+    return f"{{{name}}}" if text.startswith("}", at + braced + len(name)) else ""
