@@ -1,7 +1,7 @@
 # Everything a contributor or CI runs. Each target sets up what it needs; `make help` lists them.
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-SOURCES := agent buffer dashboards tests tools
+SOURCES := agent buffer dashboards limpet tests tools
 .PHONY: help run test check lint fmt bench dashboards dist deb image sbom audit lock clean
 
 help: ## list the targets

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from agent import __version__
 from agent.collect.plan import Collector, Plan
 from agent.collect.schedule import Schedule
-from agent.collectors.metric import Labels, Metric, Sample
+from agent.collectors.base import Labels, Metric, Sample
 from agent.send.report import LaneStats
 from buffer.buffer import Buffer
 

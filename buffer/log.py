@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from buffer import segment
@@ -152,11 +152,11 @@ class Log:
             ]
 
     def holes_in(self, spans: Sequence[tuple[int, int]]) -> int:
-        """Return how many of the positions in these spans were thinned away; see `holes`."""
+        """Return how many of the positions in these spans were thinned away; see `Header.holes`."""
         if not self.thinned:  # as good as always
             return 0
         with self._lock:
-            return sum(holes(header, spans) for header in self.thinned.values())
+            return sum(header.holes(spans) for header in self.thinned.values())
 
     def thin(self, old: Sequence[Header], level: int) -> None:
         """Replace consecutive segments, none of them the newest, by one that is thinned to `level`.
@@ -383,17 +383,3 @@ class Log:
         finally:
             reader.close()
         return found
-
-
-def holes(header: Header, spans: Iterable[tuple[int, int]]) -> int:
-    """Return how many positions of a thinned segment hold no sample, of those that lie in these spans.
-
-    They are taken to be spread evenly.
-    """
-    return sum(_holes_from(header, start) - _holes_from(header, end) for start, end in spans)
-
-
-def _holes_from(header: Header, position: int) -> int:
-    span = header.end_seq - header.first_seq
-    ahead = min(span, header.end_seq - position)
-    return (span - header.samples) * ahead // span if ahead > 0 else 0

@@ -1,15 +1,15 @@
-"""Reading the log: from a position on, across segment files, live or at rest, without changing it.
+"""Reading the log: from a position on, across segment files, while it is written or at rest, without changing it.
 
-Promises: every record that is valid and whose key frame is readable is returned once, in order.  A
-torn tail is silent; damage is skipped and counted in `damaged`, and costs at most the records up to
-the next key frame.  A reader that has returned None may be asked again: it goes on where the log
-went on.  Memory: one window of a file (64 KiB, more only for a record that is larger or damaged).
+Promises: every record that is valid and whose key frame is readable is returned once, in order.  A torn
+tail is passed over in silence.  Damage is skipped and counted in `damaged`; it costs at most the records up
+to the next key frame.  A reader that has returned None can be called again, and continues with what was
+appended since.  Memory: one window of a file (64 KiB; more only for a larger or a damaged record).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing
 from typing import NamedTuple
 
 from buffer import segment
@@ -20,11 +20,11 @@ from buffer.segment import Damaged, Header, Record
 
 WINDOW = 64 << 10
 PATIENCE = 16
-"""How many bytes are checksummed in vain for each byte of a file, at most, in search of a record."""
+"""While searching for a record, checksum at most this many bytes in vain for each byte of the file."""
 
 
 class Entry(NamedTuple):
-    """A record with its ticks decoded: `samples` for the positions from `seq` to before `end`."""
+    """A decoded record: its ticks hold `samples` for the positions from `seq` to before `end`."""
 
     seq: int
     end: int
@@ -35,10 +35,10 @@ class Entry(NamedTuple):
 
 
 class File:
-    """The records of one segment file, one after another.
+    """The records of one segment file, in order.
 
-    `header` is what its header says, or, where that is damaged, what its name says.
-    Raises FileNotFoundError, Short and NewerVersion when it is opened.
+    `header` is the decoded header, or, where that is damaged, what the file's name implies.
+    Raises FileNotFoundError, Short, NewerVersion and OSError when it is opened.
     """
 
     def __init__(self, fs: Fs, folder: str, first_seq: int) -> None:
@@ -63,18 +63,23 @@ class File:
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing but a header so far."""
+        """Whether there is only a header so far."""
         return self.offset == segment.HEADER.size and not self.damaged_header
 
     def seek(self, offset: int) -> None:
-        """Go on at the record that starts at `offset`."""
+        """Continue at the record that starts at `offset`."""
         if not self._base <= offset <= self._base + len(self._data):
             self._data, self._base = b"", offset
         self._at = offset - self._base
 
+    def __iter__(self) -> Iterator[Record | Damaged]:
+        """Yield the records and the stretches of damage that follow, up to the present end of the file."""
+        while (found := self.next()) is not None:
+            yield found
+
     def next(self) -> Record | Damaged | None:
         """Return the next record or stretch of damage; None at the end, clean or torn, for now."""
-        if not self._checked:  # no damage yet: nothing to be patient with
+        if not self._checked:  # no damage yet, so no limit on the search for a record
             found = segment.decode(self._data, self._at, self.header.first_seq)
             if isinstance(found, Record):
                 self._at = found.after
@@ -93,7 +98,7 @@ class File:
                     why, self._checked = why or found.why, self._checked + found.after - found.at
                 elif torn < 0:
                     torn = self.offset
-                # A valid record right behind means that this one is none, even if it says it is longer.
+                # If a valid record begins further on, this one is damage, whatever length it claims.
                 self._at = segment.next_mark(self._data, self._at + 1)
                 continue
             end = torn if torn >= 0 else self.offset
@@ -101,7 +106,7 @@ class File:
             if self._more():
                 torn = -1
                 continue
-            # What is torn, or behind the end, is read anew when asked again: it may be cut off meanwhile.
+            # Read a torn tail again next time: the writer may have cut it off by then.
             self._data, self._base, self._at = b"", end, 0
             return Damaged(start, end, why) if end > start else None
 
@@ -128,66 +133,94 @@ class File:
             self._fs.close(fd)
 
 
+class _Entries:
+    """The entries of one file, decoded; damage and what cannot be decoded is passed over and counted."""
+
+    def __init__(self, file: File, decoder: Decoder) -> None:
+        decoder.reset()
+        self.file, self._decoder = file, decoder
+        self._next_seq = -1
+        self.damaged = int(file.damaged_header)
+
+    def next(self) -> Entry | None:
+        """Return the next entry; None at the end of the file for now."""
+        while (found := self.file.next()) is not None:
+            if isinstance(found, Damaged):
+                self.damaged += 1
+                self._decoder.reset()
+                continue
+            seq, end, wall_ms, samples, key, body, _ = found
+            if seq != self._next_seq:  # records are missing, or are there twice
+                self._decoder.reset()
+            self._next_seq = end
+            try:
+                ticks, missed = self._decoder.decode(body, wall_ms, key)
+            except CodecError:
+                self.damaged += 1
+                continue
+            return Entry(seq, end, wall_ms, samples, ticks, missed)
+        return None
+
+
 class Reader:
-    """The log's entries from sample number `seq` on.  Not thread-safe."""
+    """The log's entries from position `seq` on.  Not thread-safe."""
 
     def __init__(self, fs: Fs, folder: str, seq: int = 0) -> None:
         self._fs, self._folder, self._seq = fs, folder, seq
-        self._file: File | None = None
+        self._entries: _Entries | None = None
         self._done = -1
         self._decoder = Decoder()
-        self._next_seq = -1
         self.damaged = 0
         """Stretches of damage, unreadable records and unreadable files met so far."""
 
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield the entries that follow, up to the present end of the log."""
+        while (entry := self.next()) is not None:
+            yield entry
+
     def next(self) -> Entry | None:
         """Return the next entry; None where the log ends for now."""
-        while self._file is not None or self._open():
+        while self._entries is not None or self._open():
             entry = self._read()
             if entry is not None:
                 return entry
             newest = segment.listing(self._fs, self._folder)[-1:]
             if newest <= [self._first]:
-                if self._file is not None and self._file.is_blank:
+                if self._entries is not None and self._entries.file.is_blank:
                     self.close()  # a writer whose first append fails removes the file and makes another
                 return None
-            # The writer has left this file: what it wrote there last is there now.
+            # The writer has left this file: its last records are there by now.
             if (entry := self._read()) is not None:
                 return entry
             self._done = self._first
-            if self._file is not None:  # what is damaged at a thinned file's end is behind us too
-                self._seq = max(self._seq, self._file.header.end_seq)
+            if (
+                self._entries is not None
+            ):  # pass the end of a thinned file even where its last records are damaged
+                self._seq = max(self._seq, self._entries.file.header.end_seq)
             self.close()
         return None
 
     @property
     def _first(self) -> int:
-        return self._file.first_seq if self._file is not None else -1
+        return self._entries.file.first_seq if self._entries is not None else -1
 
     def _read(self) -> Entry | None:
-        while self._file is not None and (found := self._file.next()) is not None:
-            if isinstance(found, Damaged):
-                self.damaged += 1
-                self._decoder.reset()
-                continue
-            if found.seq != self._next_seq:  # records are missing, or there twice
-                self._decoder.reset()
-            self._next_seq = found.end
-            try:
-                frame = self._decoder.decode(found.body, found.wall_ms, found.key)
-            except CodecError:
-                self.damaged += 1
-                continue
-            if found.end > self._seq:
-                self._seq = found.end
-                return Entry(found.seq, found.end, found.wall_ms, found.samples, frame.ticks, frame.missed)
-        return None
+        if (entries := self._entries) is None:
+            return None
+        try:
+            while (entry := entries.next()) is not None and entry.end <= self._seq:
+                pass
+        finally:
+            self.damaged, entries.damaged = self.damaged + entries.damaged, 0
+        if entry is not None:
+            self._seq = entry.end
+        return entry
 
     def _open(self) -> bool:
         """Open the file that holds the position, at the last key frame before it."""
         names = segment.listing(self._fs, self._folder)
         file = None
-        # A file that was read already holds the position if it was thinned since, with those behind it.
+        # A file that was read already holds the position again if it was thinned since, with later ones.
         again = max((first for first in names if first <= min(self._seq, self._done)), default=None)
         if again is not None and (file := self._try(again)) and file.header.end_seq <= self._seq:
             file.close()
@@ -201,9 +234,7 @@ class Reader:
                 self._done = first
         if file is None:
             return False
-        self.damaged += file.damaged_header
-        self._decoder.reset()
-        self._file = file
+        self._entries = _Entries(file, self._decoder)
         try:
             file.seek(_last_key(file, self._seq))
         except OSError:
@@ -222,16 +253,16 @@ class Reader:
             return None
 
     def close(self) -> None:
-        """Close the file that is open; the reader may go on being used."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        """Close the open file; the reader can still be used."""
+        entries, self._entries = self._entries, None
+        if entries is not None:
+            entries.file.close()
 
 
 def _last_key(file: File, seq: int) -> int:
-    """Return the offset of the last key frame that is not behind the record with sample `seq`."""
+    """Return the offset of the last key frame at or before the record with position `seq`."""
     key = offset = file.offset
-    while (found := file.next()) is not None:
+    for found in file:
         if isinstance(found, Record):
             if found.seq > seq:
                 break
@@ -244,23 +275,13 @@ def _last_key(file: File, seq: int) -> int:
 def entries_of(fs: Fs, folder: str, first_seq: int, decoder: Decoder | None = None) -> Iterator[Entry]:
     """Yield the entries of one segment file; damage is passed over.  Raises OSError.
 
-    Series are the same object in all files that are read with one decoder, as long as the set stays.
+    Files that are read with the same decoder share the objects of the same series.
     """
     try:
         file = File(fs, folder, first_seq)
     except (segment.Short, segment.NewerVersion):
         return
-    decoder, next_seq = decoder or Decoder(), -1
-    try:
-        while (found := file.next()) is not None:
-            if isinstance(found, Damaged):
-                decoder.reset()
-                continue
-            if found.seq != next_seq:  # records are missing, or there twice
-                decoder.reset()
-            next_seq = found.end
-            with suppress(CodecError):
-                frame = decoder.decode(found.body, found.wall_ms, found.key)
-                yield Entry(found.seq, found.end, found.wall_ms, found.samples, frame.ticks, frame.missed)
-    finally:
-        file.close()
+    with closing(file):
+        entries = _Entries(file, decoder or Decoder())
+        while (entry := entries.next()) is not None:
+            yield entry

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from buffer.fs import Fs
@@ -55,6 +56,18 @@ class Header(NamedTuple):
     level: int = 0
     end_seq: int = 0
     samples: int = 0
+
+    def holes(self, spans: Iterable[tuple[int, int]]) -> int:
+        """Return how many positions of these spans hold no sample, in a segment that was thinned.
+
+        The positions without a sample are taken to be spread evenly.
+        """
+        return sum(self._holes_from(start) - self._holes_from(end) for start, end in spans)
+
+    def _holes_from(self, position: int) -> int:
+        span = self.end_seq - self.first_seq
+        ahead = min(span, self.end_seq - position)
+        return (span - self.samples) * ahead // span if ahead > 0 else 0
 
 
 class Record(NamedTuple):
@@ -204,3 +217,11 @@ def listing(fs: Fs, folder: str) -> list[int]:
     stems = [entry.removesuffix(SUFFIX) for entry in fs.list(folder) if entry.endswith(SUFFIX)]
     numbers = [int(stem) for stem in stems if len(stem) == 20 and stem.isascii() and stem.isdigit()]
     return sorted(number for number in numbers if number <= MAX_POSITION)
+
+
+def listed(fs: Fs, folder: str) -> list[int]:
+    """Return the same as `listing`; nothing where there is no such folder."""
+    try:
+        return listing(fs, folder)
+    except FileNotFoundError:
+        return []

@@ -18,10 +18,8 @@ from buffer import lock, requests
 from buffer.buffer import Buffer
 from buffer.errors import BufferInUse, LimpetError
 from buffer.fs import Fs, RealFs
+from buffer.inspect.status import SegmentStatus, segments, span
 from buffer.ledger import Ledger, load_all
-from buffer.log import holes
-from buffer.segment import Header
-from buffer.status import Segment, segments
 
 PATIENCE = 30.0
 """Seconds that the agent has: three times its default sync_interval."""
@@ -52,7 +50,7 @@ def plan(data_dir: str, *, before_ms: int | None = None, to_size: int | None = N
 
 
 def cut(
-    files: Sequence[Segment],
+    files: Sequence[SegmentStatus],
     ledgers: Mapping[str, Ledger],
     *,
     before_ms: int | None = None,
@@ -63,13 +61,12 @@ def cut(
     if not count:
         return None
     gone, before = files[:count], files[count].first_seq
-    times = [t for f in gone for t in (f.oldest_timestamp_ms, f.newest_timestamp_ms) if t is not None]
-    evicted = {name: sum(_pending(f, ledger) for f in gone) for name, ledger in ledgers.items()}
+    evicted = {name: sum(file.pending(ledger) for file in gone) for name, ledger in ledgers.items()}
     size, samples = sum(f.bytes for f in gone), sum(f.samples for f in gone)
-    return Cut(before, count, size, samples, min(times, default=None), max(times, default=None), evicted)
+    return Cut(before, count, size, samples, *span(gone), evicted)
 
 
-def _older(files: Sequence[Segment], before_ms: int) -> int:
+def _older(files: Sequence[SegmentStatus], before_ms: int) -> int:
     """Return how many files there are up to the last one before the first that is not older.
 
     A file without a readable record has no age; it goes if one behind it does.
@@ -83,18 +80,12 @@ def _older(files: Sequence[Segment], before_ms: int) -> int:
     return count
 
 
-def _larger(files: Sequence[Segment], to_size: int) -> int:
+def _larger(files: Sequence[SegmentStatus], to_size: int) -> int:
     size, count = sum(f.bytes for f in files), 0
     while size > to_size and count < len(files) - 1:
         size -= files[count].bytes
         count += 1
     return count
-
-
-def _pending(file: Segment, ledger: Ledger) -> int:
-    pending = ledger.unsettled(file.first_seq, file.end_seq)
-    header = Header(file.first_seq, file.level, file.end_seq, file.samples)
-    return pending - holes(header, ledger.gaps(file.end_seq)) if file.level else pending
 
 
 def carry_out(

@@ -44,7 +44,7 @@ HOME = Path("opt/limpet")
 SITE = HOME / "lib" / "site-packages"
 DOC = Path("usr/share/doc/limpet")
 LEVEL = 6  # of the compression
-SOURCES = ("agent", "buffer", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("agent", "buffer", "limpet", "pyproject.toml", "README.md", "LICENSE")
 
 
 class DebError(LimpetError):

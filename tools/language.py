@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("agent", "buffer", "dashboards", "tests", "tools")
+CODE = ("agent", "buffer", "dashboards", "limpet", "tests", "tools")
 OTHERS = ("config", "packaging", "Makefile")
 SKIPPED = {"tools/language.py", "tests/unit/test_language.py"}  # they name the words
 

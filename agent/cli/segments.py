@@ -16,7 +16,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show the segments, oldest first."""
-    from buffer.status import segments as read_segments
+    from buffer.inspect.status import segments as read_segments
 
     data_dir = common.place(args).data_dir
     with common.readable(data_dir):

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -28,7 +28,7 @@ from buffer.thin import STEPS_MS
 
 if TYPE_CHECKING:
     from agent.ops.collect import Group as Collected
-    from buffer.status import Segment
+    from buffer.inspect.status import DestinationStatus, SegmentStatus, Status
 
 BUDGET = 0.001  # the share of samples that may be lost
 UNLIMITED = 1000  # the width of what is no terminal: a file, or the next program
@@ -72,10 +72,10 @@ def live(view: Callable[[int, int], RenderableType], every: float) -> NoReturn:
             time.sleep(every)
 
 
-def status(found: Mapping[str, Any], now: float, columns: int) -> RenderableType:
-    """The view of what `buffer.status.status` returns, at the UTC time `now` in seconds."""
+def status(found: Status, now: float, columns: int) -> RenderableType:
+    """The view of what `buffer.inspect.status.status` returns, at the UTC time `now` in seconds."""
     parts: list[RenderableType] = [_header(found, now)]
-    destinations = found["destinations"]
+    destinations = found.destinations
     if not destinations:
         return Group(*parts, Text(), Text("No destination has a cursor in this buffer.", DIM))
     whole = _destinations(destinations, FIGURES)
@@ -87,40 +87,40 @@ def status(found: Mapping[str, Any], now: float, columns: int) -> RenderableType
     return Group(*parts, *([Text()] if notes else []), *notes)
 
 
-def _notes(one: Mapping[str, Any]) -> list[Text]:
+def _notes(one: DestinationStatus) -> list[Text]:
     """What there is to say of a destination in words: its last error, and that it was removed."""
     found = []
-    if one["last_error"]:
-        found.append((one["last_error"], DANGER if one["state"] == "held" else WARNING))
-    if one["removed_timestamp_ms"] is not None:
-        removed = f"not in the configuration since {human.moment(one['removed_timestamp_ms'])}"
+    if one.last_error:
+        found.append((one.last_error, DANGER if one.state == "held" else WARNING))
+    if one.removed_timestamp_ms is not None:
+        removed = f"not in the configuration since {human.moment(one.removed_timestamp_ms)}"
         found.append((removed, WARNING))
-    return [Text(human.plain(f"{one['name']}: {told}"), style, overflow="fold") for told, style in found]
+    return [Text(human.plain(f"{one.name}: {told}"), style, overflow="fold") for told, style in found]
 
 
-def _header(found: Mapping[str, Any], now: float) -> Table:
+def _header(found: Status, now: float) -> Table:
     table = properties()
-    cap, size = found["max_bytes"], found["bytes"]
+    cap, size = found.max_bytes, found.bytes
     used = Text(human.size(size))
     if cap:
         share = size / cap
         style = DANGER if share >= 0.95 else WARNING if share >= 0.8 else GOOD
         used = Text.assemble((human.bar(share, 24), style), f" {human.size(size)} of {human.size(cap)}")
-    pid, full = found["writer_pid"], found["time_until_full_seconds"]
-    table.add_row("buffer", Text(human.plain(found["data_dir"])))
+    pid, full = found.writer_pid, found.time_until_full_seconds
+    table.add_row("buffer", Text(human.plain(found.data_dir)))
     table.add_row("size", used)
-    counted = f"{human.count(found['samples'])} in {human.plural(found['segments'], 'segment')}"
-    each = f", {found['bytes_per_sample']:.2f} bytes each" if found["samples"] else ""
+    counted = f"{human.count(found.samples)} in {human.plural(found.segments, 'segment')}"
+    each = f", {found.bytes_per_sample:.2f} bytes each" if found.samples else ""
     table.add_row("samples", counted + each)
-    for title in ("oldest", "newest"):
-        table.add_row(title, _age(found[f"{title}_timestamp_ms"], now))
+    table.add_row("oldest", _age(found.oldest_timestamp_ms, now))
+    table.add_row("newest", _age(found.newest_timestamp_ms, now))
     table.add_row("writer", Text("not running", WARNING) if pid is None else f"process {pid}")
     if cap:
         table.add_row(
             "full in", "-" if full is None else f"{human.duration(full)}, at the pace of what is there"
         )
-    if found["damaged_records"]:
-        table.add_row("damage", Text(human.plural(found["damaged_records"], "stretch", "stretches"), DANGER))
+    if found.damaged_records:
+        table.add_row("damage", Text(human.plural(found.damaged_records, "stretch", "stretches"), DANGER))
     return table
 
 
@@ -136,46 +136,46 @@ class Figure(NamedTuple):
     """A column of the destinations' table."""
 
     title: str
-    of: Callable[[Mapping[str, Any]], Text | str]
+    of: Callable[[DestinationStatus], Text | str]
 
 
-def _loss(one: Mapping[str, Any]) -> Text:
-    ratio = one["ledger"]["loss_ratio"]
+def _loss(one: DestinationStatus) -> Text:
+    ratio = one.ledger.loss_ratio
     shown = f"{ratio * 100:.3f}".rstrip("0").rstrip(".")
     return Text(f"{shown} %", DANGER if ratio > BUDGET else GOOD)
 
 
-def _dropped(one: Mapping[str, Any]) -> Text:
-    reasons = [f"{human.count(n)} {reason}" for reason, n in one["ledger"]["dropped"].items() if n]
+def _dropped(one: DestinationStatus) -> Text:
+    reasons = [f"{human.count(n)} {reason}" for reason, n in one.ledger.dropped.items() if n]
     return Text("\n".join(reasons) or "0", WARNING if reasons else "")
 
 
-def _eta(one: Mapping[str, Any]) -> str:
-    eta = one["drain_eta_seconds"]
+def _eta(one: DestinationStatus) -> str:
+    eta = one.drain_eta_seconds
     return "-" if eta is None else human.duration(eta)
 
 
 FIGURES = (
-    Figure("state", lambda one: Text(one["state"], STATES.get(one["state"], ""))),
-    Figure("pending", lambda one: human.count(one["pending_samples"])),
-    Figure("on disk", lambda one: human.size(one["pending_bytes"])),
-    Figure("lag", lambda one: human.duration(one["lag_seconds"]) if one["pending_samples"] else "-"),
+    Figure("state", lambda one: Text(one.state, STATES.get(one.state, ""))),
+    Figure("pending", lambda one: human.count(one.pending_samples)),
+    Figure("on disk", lambda one: human.size(one.pending_bytes)),
+    Figure("lag", lambda one: human.duration(one.lag_seconds) if one.pending_samples else "-"),
     Figure("drained in", _eta),
-    Figure("delivered", lambda one: human.count(one["ledger"]["delivered"])),
+    Figure("delivered", lambda one: human.count(one.ledger.delivered)),
     Figure("dropped", _dropped),
-    Figure("missed", lambda one: human.count(one["ledger"]["missed"])),
+    Figure("missed", lambda one: human.count(one.ledger.missed)),
     Figure(f"lost (limit {BUDGET * 100:g} %)", _loss),
 )
 BACKLOG_FIGURES = 5
 
 
-def _destinations(destinations: Sequence[Mapping[str, Any]], figures: Sequence[Figure]) -> Table:
+def _destinations(destinations: Sequence[DestinationStatus], figures: Sequence[Figure]) -> Table:
     table = plain_table()
     table.add_column("destination", overflow="fold")
     for figure in figures:
         table.add_column(figure.title, justify="left" if figure.title == "state" else "right", no_wrap=True)
     for one in destinations:
-        table.add_row(Text(human.plain(one["name"])), *(figure.of(one) for figure in figures))
+        table.add_row(Text(human.plain(one.name)), *(figure.of(one) for figure in figures))
     return table
 
 
@@ -184,8 +184,8 @@ def _fits(table: Table, columns: int) -> bool:
     return Measurement.get(console, console.options, table).maximum <= columns
 
 
-def segments(found: Sequence[Segment]) -> RenderableType:
-    """The view of what `buffer.status.segments` returns."""
+def segments(found: Sequence[SegmentStatus]) -> RenderableType:
+    """The view of what `buffer.inspect.status.segments` returns."""
     table = plain_table()
     for title in ("segment", "size", "step", "records", "keys", "samples", "oldest", "newest", "damage"):
         table.add_column(title, justify="left" if title in ("segment", "oldest", "newest") else "right")

@@ -7,13 +7,13 @@ from rich.text import Text
 
 from agent.cli.show import DANGER, DIM, GOOD, WARNING, plain_table, properties
 from agent.text import human
+from buffer.inspect.verify import Verification, VerifiedSegment
 from buffer.segment import SUFFIX
 from buffer.thin import STEPS_MS
 from buffer.trim import Cut
-from buffer.verify import Report, Segment
 
 
-def verified(report: Report, *, running: bool) -> RenderableType:
+def verified(report: Verification, *, running: bool) -> RenderableType:
     """The segments, the cursors, what is not the log's, and what all that means."""
     parts: list[RenderableType] = [_segments(report.segments)]
     if report.cursors:
@@ -27,7 +27,7 @@ def verified(report: Report, *, running: bool) -> RenderableType:
     return Group(*parts, Text(), *_summary(report, running=running))
 
 
-def _segments(found: list[Segment]) -> RenderableType:
+def _segments(found: list[VerifiedSegment]) -> RenderableType:
     table = plain_table()
     for title in ("segment", "size", "step", "records", "readable", "lost", "damaged", "at", "what is wrong"):
         left = title in ("segment", "what is wrong")
@@ -51,7 +51,7 @@ def _segments(found: list[Segment]) -> RenderableType:
     return table
 
 
-def _cursors(report: Report) -> RenderableType:
+def _cursors(report: Verification) -> RenderableType:
     table = plain_table()
     table.add_column("cursor", overflow="fold")
     table.add_column("position", justify="right")
@@ -62,7 +62,7 @@ def _cursors(report: Report) -> RenderableType:
     return table
 
 
-def _summary(report: Report, *, running: bool) -> list[RenderableType]:
+def _summary(report: Verification, *, running: bool) -> list[RenderableType]:
     oldest, newest = report.span
     whole = report.samples + report.samples_lost
     if not whole or oldest is None or newest is None:

@@ -9,11 +9,13 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from agent.cli import arguments as common
 from agent.cli import output
+
+if TYPE_CHECKING:
+    from buffer.inspect.status import Status
 
 WATCH_SECONDS = 2.0
 
@@ -44,11 +46,11 @@ def run(args: Namespace) -> int:
 
     With `--fresh` the exit status is 1 where it is not fresh (`not_fresh`); the reason is on standard error.
     """
-    from buffer.status import status as read_status
+    from buffer.inspect.status import status as read_status
 
     place = common.place(args)
 
-    def read() -> dict[str, Any]:
+    def read() -> Status:
         with common.readable(place.data_dir):
             os.listdir(place.data_dir)  # it may have gone since
             return read_status(place.data_dir, place.max_bytes, time.time())
@@ -58,11 +60,11 @@ def run(args: Namespace) -> int:
 
         show.live(lambda width, _: show.status(read(), time.time(), width), args.watch)
     while args.watch is not None:
-        output.write_json(read(), one_line=True)
+        output.write_json(read().document(), one_line=True)
         time.sleep(args.watch)
     found = read()
     if args.json:
-        output.write_json(found)
+        output.write_json(found.document())
     else:
         from agent.cli import show
 
@@ -74,14 +76,14 @@ def run(args: Namespace) -> int:
     return 1
 
 
-def not_fresh(found: Mapping[str, Any], within: float, now: float) -> str | None:
+def not_fresh(found: Status, within: float, now: float) -> str | None:
     """Why a status does not show an agent that wrote a sample in the last `within` seconds; None where it does.
 
     A newest sample from the future is one: the clock was set back, and the agent works.
     """
-    if found["writer_pid"] is None:
+    if found.writer_pid is None:
         return "no agent writes to it"
-    if found["newest_timestamp_ms"] is None:
+    if found.newest_timestamp_ms is None:
         return "it has no samples"
-    age = now - found["newest_timestamp_ms"] / 1000
+    age = now - found.newest_timestamp_ms / 1000
     return f"the newest sample is {age:.0f} s old" if age > within else None

@@ -74,7 +74,7 @@ def _done_by(data_dir: str, cut: Cut, patience: float) -> int | None:
 
 def _show(cut: Cut, data_dir: str) -> None:
     from agent.cli import show, show_tools
-    from buffer.status import segments
+    from buffer.inspect.status import segments
 
     with common.readable(data_dir):
         size = sum(one.bytes for one in segments(data_dir))

@@ -13,8 +13,8 @@ from agent.cli import output
 from agent.cli.progress import Bar
 from agent.text import human
 from buffer import lock
-from buffer.verify import Report
-from buffer.verify import verify as read
+from buffer.inspect.verify import Verification
+from buffer.inspect.verify import verify as read
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def run(args: Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def document(data_dir: str, report: Report, *, deep: bool, writer: int | None) -> dict[str, Any]:
+def document(data_dir: str, report: Verification, *, deep: bool, writer: int | None) -> dict[str, Any]:
     """What `--json` prints."""
     oldest, newest = report.span
     segments = [

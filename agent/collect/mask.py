@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from agent.collect.series import Collected
-from agent.collectors.metric import Labels, Sample
+from agent.collectors.base import Labels, Sample
 from buffer.errors import LimpetError
 from buffer.fs import RealFs, write_atomic
 from buffer.model import Series

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent.collectors.metric import Labels, Metric, Sample
+from agent.collectors.base import Labels, Metric, Sample
 from buffer.model import ENDED, STALE, Instant, Series, Tick
 
 if TYPE_CHECKING:

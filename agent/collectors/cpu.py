@@ -13,11 +13,9 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agent.collectors.files import Source, label, numbers
-from agent.collectors.kind import LINUX, Collect, HostPaths
-from agent.collectors.metric import Labels, Metric, Sample
+from agent.collectors.base import Collect, HostPaths, Labels, Metric, Sample
+from agent.collectors.kernel import KernelFile, deltas, label, numbers, percent
 from agent.collectors.options import Options
-from agent.collectors.rates import deltas, percent
 
 METRICS = (
     Metric("cpu_usage_percent", "gauge", "percent", "Share of the time of all cores that was not idle."),
@@ -50,12 +48,8 @@ class Times(NamedTuple):
 
 def build(options: Options, paths: HostPaths) -> Collect:
     """A run reads both files; it raises OSError if it could read neither."""
-    if not LINUX:
-        from agent.collectors import portable
-
-        return cpu(portable.HUNDREDTHS, portable.cpu_times, portable.load_average)
-    stat = Source(f"{paths.proc}/stat", paths.tell)
-    loadavg = Source(f"{paths.proc}/loadavg", paths.tell)
+    stat = KernelFile(f"{paths.proc}/stat", paths.report)
+    loadavg = KernelFile(f"{paths.proc}/loadavg", paths.report)
 
     def read_times() -> dict[bytes, Times]:
         content = stat.read_or_none()

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 
-from agent.collectors.files import Source, numbers
-from agent.collectors.kind import LINUX, Collect, HostPaths
-from agent.collectors.metric import Labels, Metric, Sample
-from agent.collectors.names import Names
+from agent.collectors.base import Collect, HostPaths, Labels, Metric, Sample
+from agent.collectors.kernel import Growth, KernelFile, Names, mean, numbers, percent, rate
 from agent.collectors.options import DiskIoOptions
-from agent.collectors.rates import Growth, mean, percent, rate
 
 METRICS = (
     Metric("disk_read_bytes_total", "counter", "bytes", "Read from the device."),
@@ -45,13 +42,15 @@ then, if the platform tells them, ms with a request in flight, and ms of all req
 
 def build(options: DiskIoOptions, paths: HostPaths) -> Collect:
     """A run reads one file; it raises OSError if it cannot."""
-    names = Names("device", options.devices(), None if options.partitions else is_partition)
-    if not LINUX:
-        from agent.collectors import portable
+    diskstats = KernelFile(f"{paths.proc}/diskstats", paths.report)
+    return disk_io(
+        names_of(options), lambda names: diskstats.checked(parse_diskstats(diskstats.read(), names))
+    )
 
-        return disk_io(names, portable.disks)
-    diskstats = Source(f"{paths.proc}/diskstats", paths.tell)
-    return disk_io(names, lambda names: diskstats.checked(parse_diskstats(diskstats.read(), names)))
+
+def names_of(options: DiskIoOptions) -> Names:
+    """Return the labels of the devices that the options ask for."""
+    return Names("device", options.devices(), None if options.partitions else is_partition)
 
 
 def disk_io(names: Names, read_disks: Callable[[Names], dict[bytes, Disk]]) -> Collect:

@@ -28,11 +28,9 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from agent.collectors.files import Source, label, number, read_or_none, reason
-from agent.collectors.kind import LINUX, Collect, HostPaths, Tell, Trouble, ignore
-from agent.collectors.metric import Labels, Metric, Sample
+from agent.collectors.base import Collect, HostPaths, Labels, Metric, Report, Sample, Trouble, ignore
+from agent.collectors.kernel import KernelFile, label, number, percent, read_or_none, reason
 from agent.collectors.options import DiskUsageOptions
-from agent.collectors.rates import percent
 from agent.crew import Crew, Job
 
 METRICS = (
@@ -100,12 +98,7 @@ class Space(NamedTuple):
 
 def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
     """A run reads the mounts and asks each; it raises OSError if it cannot read them or none answers."""
-    if not LINUX:
-        from agent.collectors import portable
-
-        asker = Asker(lambda place: portable.space(place.path), paths.patience)
-        return disk_usage(lambda: portable.places(options), asker, paths.tell)
-    mountinfo = Source(mountinfo_of(paths), paths.tell)
+    mountinfo = KernelFile(mountinfo_of(paths), paths.report)
     root = os.fsencode(paths.root)
     content: bytes = b""
     known: tuple[list[Place], int] = [], 0
@@ -128,7 +121,7 @@ def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
             )
         return statvfs(root + place.path)
 
-    return disk_usage(places, Asker(ask, paths.patience), paths.tell)
+    return disk_usage(places, Asker(ask, paths.patience), paths.report)
 
 
 def mountinfo_of(paths: HostPaths) -> str:
@@ -191,7 +184,7 @@ class Asker:
         return answers.copy(), {self._asked[server] for server in stuck if server in self._asked}
 
 
-def disk_usage(places: Callable[[], list[Place]], ask: Asker, tell: Tell = ignore) -> Collect:
+def disk_usage(places: Callable[[], list[Place]], ask: Asker, tell: Report = ignore) -> Collect:
     """The collector over the file systems to ask and who asks them."""
 
     def collect(now: float) -> list[Sample]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 
-from agent.collectors.files import Source, number_after
-from agent.collectors.kind import LINUX, Collect, HostPaths
-from agent.collectors.metric import Metric, Sample
+from agent.collectors.base import Collect, HostPaths, Metric, Sample
+from agent.collectors.kernel import KernelFile, number_after
 from agent.collectors.options import Options
 
 METRICS = (
@@ -25,13 +24,9 @@ REFRESH_SECONDS = 60.0
 
 def build(options: Options, paths: HostPaths) -> Collect:
     """A run returns host_info always and the boot time where the kernel tells it; it never raises."""
-    if not LINUX:
-        from agent.collectors import portable
-
-        return portable.host()
     uname = os.uname()
     info = host_info(kernel_release=uname.release, machine=uname.machine, os=uname.sysname)
-    stat = Source(f"{paths.proc}/stat", paths.tell)
+    stat = KernelFile(f"{paths.proc}/stat", paths.report)
     samples, read_at = [info], float("-inf")
 
     def collect(now: float) -> list[Sample]:

@@ -7,11 +7,9 @@ percentage. `cached` is the page cache with the reclaimable slab, `free -w`'s ca
 
 from __future__ import annotations
 
-from agent.collectors.files import Source, number, number_after
-from agent.collectors.kind import LINUX, Collect, HostPaths
-from agent.collectors.metric import Metric, Sample
+from agent.collectors.base import Collect, HostPaths, Metric, Sample
+from agent.collectors.kernel import KernelFile, number, number_after, percent
 from agent.collectors.options import Options
-from agent.collectors.rates import percent
 
 METRICS = (
     Metric("memory_total_bytes", "gauge", "bytes", "Memory the kernel manages."),
@@ -44,12 +42,8 @@ FIELDS = frozenset(
 
 def build(options: Options, paths: HostPaths) -> Collect:
     """A run reads both files; it raises OSError if it could read neither."""
-    if not LINUX:
-        from agent.collectors import portable
-
-        return portable.memory
-    meminfo = Source(f"{paths.proc}/meminfo", paths.tell)
-    vmstat = Source(f"{paths.proc}/vmstat", paths.tell, optional=True)
+    meminfo = KernelFile(f"{paths.proc}/meminfo", paths.report)
+    vmstat = KernelFile(f"{paths.proc}/vmstat", paths.report, optional=True)
 
     def collect(now: float) -> list[Sample]:
         sizes, kills = meminfo.read_or_none(), vmstat.read_or_none()

@@ -13,12 +13,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.collectors.files import Source, number, numbers, read_or_none
-from agent.collectors.kind import LINUX, Collect, HostPaths
-from agent.collectors.metric import Labels, Metric, Sample
-from agent.collectors.names import Names
+from agent.collectors.base import Collect, HostPaths, Labels, Metric, Sample
+from agent.collectors.kernel import Growth, KernelFile, Names, number, numbers, rate, read_or_none
 from agent.collectors.options import NetworkOptions
-from agent.collectors.rates import Growth, rate
 
 METRICS = (
     Metric("network_sent_bytes_total", "counter", "bytes", "Sent."),
@@ -49,14 +46,10 @@ Interface = tuple[int, ...]
 def build(options: NetworkOptions, paths: HostPaths) -> Collect:
     """A run reads four files, and once a minute the speeds; it raises OSError if the four told nothing."""
     names = Names("interface", options.interfaces())
-    if not LINUX:
-        from agent.collectors import portable
-
-        return network(names, portable.interfaces, portable.link_speed, list)
     net, sys_net = net_of(paths), f"{paths.sys}/class/net"
-    dev = Source(f"{net}/dev", paths.tell)
+    dev = KernelFile(f"{net}/dev", paths.report)
     sources = [
-        (Source(f"{net}/{name}", paths.tell, optional=True), parse, wanted)
+        (KernelFile(f"{net}/{name}", paths.report, optional=True), parse, wanted)
         for name, parse, wanted in (
             ("sockstat", parse_sockstat, SOCKSTAT),
             ("sockstat6", parse_sockstat, SOCKSTAT6),

@@ -18,8 +18,7 @@ import re
 from functools import cache
 from typing import Any, cast
 
-from agent.collectors.kind import Collect, CollectorKind, HostPaths
-from agent.collectors.metric import Metric, Sample
+from agent.collectors.base import Collect, CollectorKind, HostPaths, Metric, Sample
 from agent.collectors.options import Options
 from buffer.errors import LimpetError
 

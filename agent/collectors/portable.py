@@ -7,17 +7,19 @@ Not told there, and so absent: iowait, a disk's time with requests in flight and
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import psutil
 
+from agent.collectors import cpu, disk_io, disk_usage, network
+from agent.collectors.base import Collect, HostPaths, Sample
 from agent.collectors.cpu import Times
 from agent.collectors.disk_io import Disk
 from agent.collectors.disk_usage import Place, Space, labels_of, statvfs
 from agent.collectors.host import host_info
-from agent.collectors.kind import Collect
+from agent.collectors.kernel import Names
 from agent.collectors.memory import memory_samples
-from agent.collectors.metric import Sample
-from agent.collectors.names import Names
 from agent.collectors.network import Interface
 from agent.collectors.options import DiskUsageOptions
 
@@ -48,7 +50,7 @@ def load_average() -> tuple[float, ...]:
 
 
 def memory(now: float) -> list[Sample]:
-    """The memory collector."""
+    """Run the memory collector."""
     ram, swap = psutil.virtual_memory(), psutil.swap_memory()
     fields = {
         b"MemTotal": ram.total,
@@ -130,3 +132,21 @@ def host() -> Collect:
         return [info, Sample("host_boot_time_seconds", float(int(psutil.boot_time())))]
 
     return collect
+
+
+def _disk_usage(options: DiskUsageOptions, paths: HostPaths) -> Collect:
+    asker = disk_usage.Asker(lambda place: space(place.path), paths.patience)
+    return disk_usage.disk_usage(lambda: places(options), asker, paths.report)
+
+
+BUILD: Mapping[str, Callable[[Any, HostPaths], Collect]] = {
+    "cpu": lambda _options, _paths: cpu.cpu(HUNDREDTHS, cpu_times, load_average),
+    "memory": lambda _options, _paths: memory,
+    "disk_io": lambda options, _paths: disk_io.disk_io(disk_io.names_of(options), disks),
+    "network": lambda options, _paths: network.network(
+        Names("interface", options.interfaces()), interfaces, link_speed, list
+    ),
+    "disk_usage": _disk_usage,
+    "host": lambda _options, _paths: host(),
+}
+"""The functions that build the collectors, by name."""

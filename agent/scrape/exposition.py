@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from sys import intern
 from typing import NamedTuple
 
-from agent.collectors.metric import Labels
+from agent.collectors.base import Labels
 
 TEXT_TYPES = {b"counter": "counter", b"gauge": "gauge", b"histogram": "histogram", b"summary": "summary"} | {
     b"untyped": "unknown"

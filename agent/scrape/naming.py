@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from agent.collectors.metric import Labels
+from agent.collectors.base import Labels
 from agent.scrape.exposition import Family, ParseError
 from buffer.model import Series
 

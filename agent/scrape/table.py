@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from agent.collectors.metric import Labels
+from agent.collectors.base import Labels
 from agent.scrape.exposition import Family, ParseError, family, metadata, sample, shown
 from buffer.model import Series
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from agent import __version__
 from agent.collect.plan import Collector
 from agent.collect.series import Collected, TooLarge, check_size
-from agent.collectors.metric import Metric
+from agent.collectors.base import Metric
 from agent.config import Target
 from agent.scrape.exposition import ParseError
 from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed

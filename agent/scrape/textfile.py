@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from agent.collect.plan import Collector
 from agent.collect.series import MOST, Collected, check_size
-from agent.collectors.metric import Labels, Metric
+from agent.collectors.base import Labels, Metric
 from agent.scrape.exposition import ParseError
 from agent.scrape.naming import Naming
 from agent.scrape.table import Table

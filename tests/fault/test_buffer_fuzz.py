@@ -12,11 +12,11 @@ import pytest
 
 from buffer import segment
 from buffer.errors import NewerFormat
+from buffer.inspect.status import segments
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import File, Reader
 from buffer.segment import HEADER, RECORD, Header, Record
-from buffer.status import segments
 from tests.support.faults import MemoryFs
 from tests.support.ticks import STEP_MS, exactly, tick
 

@@ -18,11 +18,11 @@ import pytest
 from buffer.buffer import Buffer
 from buffer.errors import BufferFull, BufferInUse
 from buffer.fs import RealFs
+from buffer.inspect.status import status
 from buffer.limits import Limits
 from buffer.model import Tick
 from buffer.reader import Reader
 from buffer.segment import HEADER
-from buffer.status import status
 from tests.support.faults import MemoryFs
 from tests.support.ticks import STEP_MS, exactly, tick
 
@@ -104,13 +104,13 @@ def test_promise_2_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
             Buffer(str(tmp_path), Limits(), ["d"])
         process.send_signal(signal.SIGSTOP)  # it holds the lock, and does nothing
         readers = [stored(tmp_path) for _ in range(3)]
-        assert status(str(tmp_path))["writer_pid"] == process.pid
+        assert status(str(tmp_path)).writer_pid == process.pid
         process.send_signal(signal.SIGCONT)
         process.kill()
     assert len(readers[0]) > 20
     assert exactly(readers[0]) == exactly(readers[1]) == exactly(readers[2])
     assert exactly(stored(tmp_path))[: len(readers[0])] == exactly(readers[0])
-    assert status(str(tmp_path))["writer_pid"] is None
+    assert status(str(tmp_path)).writer_pid is None
     Buffer(str(tmp_path), Limits(), ["d"]).close()  # it always starts
 
 
@@ -124,7 +124,7 @@ def test_promise_3_a_torn_tail_is_silent_and_damage_costs_up_to_the_next_key_fra
     torn = files[2].read_bytes()
     files[2].write_bytes(torn[:-3])
     assert exactly(stored(tmp_path)) == exactly([tick(n) for n in range(29)])
-    assert status(str(tmp_path))["damaged_records"] == 0
+    assert status(str(tmp_path)).damaged_records == 0
 
     data = bytearray(files[1].read_bytes())
     data[HEADER.size + 40] ^= 1  # its key frame
@@ -203,12 +203,12 @@ def test_promise_6_the_ledger_balances_across_restarts_and_kills(tmp_path: Path,
             buffer.close()
         else:  # as a kill leaves it: nothing is written any more
             buffer._lock.close()
-        for destination in status(str(tmp_path))["destinations"]:
-            ledger = destination["ledger"]
-            lost = sum(ledger["dropped"].values())
-            assert ledger["appended"] == appended
-            assert appended == ledger["delivered"] + ledger["pending"] + lost
-    assert len(status(str(tmp_path))["destinations"]) == 2
+        for destination in status(str(tmp_path)).destinations:
+            ledger = destination.ledger
+            lost = sum(ledger.dropped.values())
+            assert ledger.appended == appended
+            assert appended == ledger.delivered + ledger.pending + lost
+    assert len(status(str(tmp_path)).destinations) == 2
 
 
 def test_promise_7_the_format_is_in_the_docstring_versioned_and_has_a_golden_file() -> None:

@@ -17,10 +17,10 @@ import pytest
 from buffer.buffer import Buffer
 from buffer.errors import BufferFull
 from buffer.fs import RealFs
+from buffer.inspect.status import status
 from buffer.ledger import load
 from buffer.limits import Limits
 from buffer.reader import Reader
-from buffer.status import status
 from tests.support.ticks import exactly, tick
 
 WIDTH = 16
@@ -106,7 +106,7 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(tmp_path: Path) -> N
     assert stretches > 1
 
     # Seen from outside, while nobody writes.
-    shown = {d["name"]: d["ledger"] for d in status(str(tmp_path))["destinations"]}
+    shown = {d.name: d.ledger for d in status(str(tmp_path)).destinations}
     buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20, segment_size=4096), KILLED)
     found = {}
     reader = Reader(RealFs(), f"{tmp_path}/segments")
@@ -126,8 +126,8 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(tmp_path: Path) -> N
         ledger = cursor.ledger
         assert ledger.dropped == {}
         assert ledger.delivered <= sent[name]
-        assert shown[name]["appended"] == buffer.log.end - ledger.start
-        assert shown[name]["appended"] == shown[name]["delivered"] + shown[name]["pending"]
+        assert shown[name].appended == buffer.log.end - ledger.start
+        assert shown[name].appended == shown[name].delivered + shown[name].pending
         seen = []
         while (chunk := cursor.read(10_000)).samples:
             seen += chunk.ticks
@@ -216,7 +216,7 @@ def test_a_full_volume_stops_the_append_alone_and_it_recovers_when_space_is_free
     deliver(buffer, "quick")
     assert buffer.cursors["quick"].ledger.delivered == number * WIDTH
     assert buffer.cursors["slow"].pending() == number * WIDTH
-    assert status(str(volume / "data"))["samples"] == number * WIDTH
+    assert status(str(volume / "data")).samples == number * WIDTH
 
     (volume / "someone_elses").unlink()
     for _ in range(300):
@@ -226,7 +226,7 @@ def test_a_full_volume_stops_the_append_alone_and_it_recovers_when_space_is_free
     deliver(buffer, "slow")
     assert buffer.cursors["slow"].ledger.delivered == number * WIDTH
     assert buffer.cursors["slow"].ledger.dropped == {}
-    assert status(str(volume / "data"))["damaged_records"] == 0
+    assert status(str(volume / "data")).damaged_records == 0
     buffer.close()
 
 
@@ -302,4 +302,4 @@ def test_a_buffer_can_be_opened_on_a_full_volume(volume: Path) -> None:
     (volume / "someone_elses").unlink()
     assert append(buffer, 2)
     buffer.close()
-    assert status(str(volume / "data"))["damaged_records"] == 0
+    assert status(str(volume / "data")).damaged_records == 0

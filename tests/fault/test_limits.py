@@ -13,10 +13,10 @@ import pytest
 from buffer.buffer import Buffer
 from buffer.errors import BufferFull
 from buffer.fs import RealFs
+from buffer.inspect.status import status
 from buffer.limits import Limits, OnFull
 from buffer.model import Instant, Series, Tick
 from buffer.reader import Entry, Reader
-from buffer.status import status
 
 CAP = 2 << 20
 STEP_MS = 10_000
@@ -87,13 +87,13 @@ def test_a_full_buffer_keeps_its_cap_the_newest_data_whole_and_older_data_coarse
     check_thinned(entries, kept)
 
     told = status(str(tmp_path))
-    for destination in told["destinations"]:
-        ledger = destination["ledger"]
-        assert ledger["dropped"]["thinned"] > 0
-        assert ledger["appended"] == len(kept) * len(SERIES)
-        assert ledger["appended"] == ledger["delivered"] + ledger["pending"] + sum(ledger["dropped"].values())
-    dead = next(d for d in told["destinations"] if d["name"] == "dead")
-    assert dead["pending_samples"] == sum(entry.samples for entry in entries)
+    for destination in told.destinations:
+        ledger = destination.ledger
+        assert ledger.dropped["thinned"] > 0
+        assert ledger.appended == len(kept) * len(SERIES)
+        assert ledger.appended == ledger.delivered + ledger.pending + sum(ledger.dropped.values())
+    dead = next(d for d in told.destinations if d.name == "dead")
+    assert dead.pending_samples == sum(entry.samples for entry in entries)
 
 
 def check_thinned(entries: list[Entry], kept: list[Tick]) -> None:

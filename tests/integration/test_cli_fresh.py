@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from agent.cli.status import not_fresh
+from buffer.inspect.status import status as buffer_status
 from tests.support.agent import Agent
 from tests.support.limpet import Done, limpet
 from tests.support.net import wait_for
@@ -36,12 +37,12 @@ def test_it_tells_an_agent_that_works_from_one_that_does_not(tmp_path: Path) -> 
         assert dead.json["samples"] == agent.status()["samples"]
 
 
-def test_a_clock_that_was_set_back_is_no_illness() -> None:
-    found = {"writer_pid": 812, "newest_timestamp_ms": 2_000_000}
+def test_a_clock_that_was_set_back_is_no_illness(tmp_path: Path) -> None:
+    found = buffer_status(str(tmp_path))._replace(writer_pid=812, newest_timestamp_ms=2_000_000)
     assert not_fresh(found, 60, now=1_000) is None
     assert not_fresh(found, 60, now=2_060) is None
     assert not_fresh(found, 60, now=2_061) == "the newest sample is 61 s old"
-    assert not_fresh({"writer_pid": 812, "newest_timestamp_ms": None}, 60, 0) == "it has no samples"
+    assert not_fresh(found._replace(newest_timestamp_ms=None), 60, 0) == "it has no samples"
 
 
 def test_a_folder_that_is_not_there_is_no_answer(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from typing import Any, Self
 import yaml
 
 from buffer.fs import RealFs
+from buffer.inspect.status import status
 from buffer.model import Labels
 from buffer.reader import Reader
-from buffer.status import status
 from tests.support import ticks
 from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
@@ -94,7 +94,7 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         """Return what `limpet buffer status --json` says."""
-        return status(str(self.data_dir))
+        return status(str(self.data_dir)).document()
 
     def destination(self, name: str) -> dict[str, Any]:
         """Return the status of one destination; empty where it is not known yet."""

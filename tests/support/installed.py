@@ -46,7 +46,7 @@ def install(root: Path) -> None:
             if ".." not in file.parts and "__pycache__" not in file.parts:
                 (home / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file.locate(), home / file)
-    for package in ("agent", "buffer"):
+    for package in ("agent", "buffer", "limpet"):
         shutil.copytree(CODE / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
     command = root / "usr/bin/limpet"
     command.write_text(COMMAND)

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from buffer.buffer import Buffer, thinnable
 from buffer.cursor import Chunk, Cursor
+from buffer.inspect.status import SegmentStatus, status
+from buffer.inspect.verify import verify
 from buffer.ledger import MAX_STRETCHES, SLOT, Ledger, decode, encode, load
 from buffer.limits import Limits
-from buffer.log import Log, holes
+from buffer.log import Log
 from buffer.reader import Entry, File, Reader
 from buffer.segment import MAX_POSITION, Header, Record, name
-from buffer.status import Segment, status
 from buffer.trim import cut, plan
-from buffer.verify import verify
 from tests.support.faults import Counting, Failing, MemoryFs, eio
 from tests.support.ticks import START_MS, STEP_MS, tick
 
@@ -521,12 +521,12 @@ def test_a_log_whose_end_was_lost_is_numbered_on_behind_every_stretch(tmp_path: 
     [checked, _] = verify(str(tmp_path)).cursors
     assert "117" not in (checked.problem or "")
     assert f"{117 - lost_from} samples ahead of the log" in (checked.problem or "")
-    shown = {one["name"]: one for one in status(str(tmp_path))["destinations"]}
+    shown = {one.name: one for one in status(str(tmp_path)).destinations}
     buffer = Buffer(str(tmp_path), Limits(segment_size=400), ["a", "b"])
     a = buffer.cursors["a"]
     assert buffer.log.end == 117
-    assert shown["a"]["pending_samples"] == a.pending() == 117 - 12
-    assert shown["b"]["pending_samples"] == 117
+    assert shown["a"].pending_samples == a.pending() == 117 - 12
+    assert shown["b"].pending_samples == 117
     assert balances(a)
     buffer.append([tick(40)])
     assert drain(a) == [*range(3, lost_from // 3), 40]
@@ -791,8 +791,8 @@ def test_a_trim_says_what_it_costs_and_costs_that(tmp_path: Path) -> None:
 
 
 def test_what_a_trim_of_thinned_segments_costs() -> None:
-    def file(first: int, end: int, level: int, samples: int) -> Segment:
-        return Segment("", level, first, end, 100, 1, 1, samples, 0, 0, 0, 0)
+    def file(first: int, end: int, level: int, samples: int) -> SegmentStatus:
+        return SegmentStatus("", level, first, end, 100, 1, 1, samples, 0, 0, 0, 0)
 
     files = [file(0, 100, 1, 20), file(100, 200, 0, 100), file(200, 300, 0, 100)]
     ledgers = {
@@ -817,11 +817,11 @@ def test_the_holes_of_gaps_are_never_more_than_their_positions() -> None:
         header = Header(100, 1, 100 + span, chance.randint(0, span))
         edges = sorted(chance.sample(range(80, 180), 6))
         spans = list(zip(edges[::2], edges[1::2], strict=True))
-        found = [holes(header, [gap]) for gap in spans]
-        assert holes(header, spans) == sum(found)
+        found = [header.holes([gap]) for gap in spans]
+        assert header.holes(spans) == sum(found)
         for count, (start, end) in zip(found, spans, strict=True):
             assert 0 <= count <= max(0, min(end, 100 + span) - max(start, 100))
-        assert holes(header, [(0, 1000)]) == span - header.samples
+        assert header.holes([(0, 1000)]) == span - header.samples
 
 
 SEGMENTS = [(Header(n * 100, 0, (n + 1) * 100, 100), 100) for n in range(20)]
@@ -994,8 +994,8 @@ def test_holes_are_told_from_damage_whichever_way_they_were_read(tmp_path: Path)
 def check_status(folder: Path, buffer: Buffer) -> None:
     """Compare with what a reader finds, record by record."""
     now = (START_MS + 10**9) / 1000
-    for one in status(str(folder), now=now)["destinations"]:
-        cursor = buffer.cursors[one["name"]]
+    for one in status(str(folder), now=now).destinations:
+        cursor = buffer.cursors[one.name]
         ledger, size, oldest, samples = cursor.ledger, 0, None, 0
         for header, bytes_ in buffer.log.segments():
             file = File(buffer._fs, f"{folder}/segments", header.first_seq)
@@ -1013,15 +1013,15 @@ def check_status(folder: Path, buffer: Buffer) -> None:
             file.close()
             assert not whole or here == bytes_
             size += here
-        assert one["pending_samples"] == cursor.pending()
+        assert one.pending_samples == cursor.pending()
         assert buffer.log.thinned or samples == cursor.pending()
-        assert one["oldest_pending_timestamp_ms"] == oldest
-        assert one["lag_seconds"] == (round(now - oldest / 1000, 3) if oldest else 0.0)
-        assert one["pending_bytes"] == size
-        told = one["ledger"]
-        assert told["appended"] == buffer.log.end - ledger.start
-        assert told["appended"] == told["delivered"] + told["pending"] + sum(told["dropped"].values())
-        assert told["dropped"].get("thinned", 0) == ledger.dropped.get("thinned", 0) + cursor.thinned_ahead()
+        assert one.oldest_pending_timestamp_ms == oldest
+        assert one.lag_seconds == (round(now - oldest / 1000, 3) if oldest else 0.0)
+        assert one.pending_bytes == size
+        told = one.ledger
+        assert told.appended == buffer.log.end - ledger.start
+        assert told.appended == told.delivered + told.pending + sum(told.dropped.values())
+        assert told.dropped.get("thinned", 0) == ledger.dropped.get("thinned", 0) + cursor.thinned_ahead()
 
 
 @pytest.mark.parametrize("on_full", ["drop_oldest", "thin"])
@@ -1074,4 +1074,4 @@ def test_a_destination_that_is_forgotten_is_gone_with_its_stretches(tmp_path: Pa
         buffer.close()
     pending = 3 * (100 - len(fresh))
     assert told == [{"what": "forgotten", "destination": "a", "pending_samples": pending}]
-    assert [one["name"] for one in status(str(tmp_path))["destinations"]] == ["b"]
+    assert [one.name for one in status(str(tmp_path)).destinations] == ["b"]

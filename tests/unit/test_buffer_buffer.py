@@ -11,10 +11,10 @@ import pytest
 
 from buffer.buffer import Buffer, thinnable
 from buffer.errors import BufferFull
+from buffer.inspect.status import status
 from buffer.ledger import Ledger
 from buffer.limits import Limits, OnFull
 from buffer.segment import MAX_SAMPLES, Header
-from buffer.status import status
 from tests.support.faults import Failing, MemoryFs, eio
 from tests.support.ticks import exactly, tick
 
@@ -353,7 +353,7 @@ def test_destinations_start_where_they_are_told_and_are_forgotten_in_time(tmp_pa
     assert set(buffer.cursors) == {"oldest", "now"}
     buffer.close()
     assert told == ["forgotten"]
-    assert [d["name"] for d in status(str(tmp_path))["destinations"]] == ["now", "oldest"]
+    assert [d.name for d in status(str(tmp_path)).destinations] == ["now", "oldest"]
 
 
 def configured(buffer: Buffer, *names: str, start_now: Sequence[str] = (), **changed: Any) -> None:
@@ -465,7 +465,7 @@ def test_what_was_forgotten_is_not_written_again_by_who_still_sends(tmp_path: Pa
     gone.note("waiting", "no answer")
     gone.persist()
     gone.close()
-    assert [one["name"] for one in status(str(tmp_path))["destinations"]] == ["a"]
+    assert [one.name for one in status(str(tmp_path)).destinations] == ["a"]
     buffer.close()
 
 
@@ -494,8 +494,8 @@ def test_a_cursor_file_that_cannot_be_written_keeps_no_other_back(tmp_path: Path
     found += deliver(buffer, "b")
     with pytest.raises(IsADirectoryError):
         buffer.sync()
-    (b,) = status(str(tmp_path))["destinations"]
-    assert (b["name"], b["ledger"]["delivered"]) == ("b", found)
+    (b,) = status(str(tmp_path)).destinations
+    assert (b.name, b.ledger.delivered) == ("b", found)
     with pytest.raises(IsADirectoryError):
         buffer.close()
 
@@ -506,7 +506,7 @@ def test_without_destinations_everything_is_kept(tmp_path: Path) -> None:
     buffer.sync()
     assert buffer.log.first == 0
     buffer.close()
-    assert status(str(tmp_path))["samples"] == 150
+    assert status(str(tmp_path)).samples == 150
 
 
 def test_waiting_ends_when_something_comes_or_somebody_wakes_it(tmp_path: Path) -> None:
@@ -535,16 +535,16 @@ def test_the_status_says_what_the_next_start_will_say(tmp_path: Path) -> None:
         fill(buffer, 800, 801)
         deliver(buffer, "a")
     buffer._lock.close()  # it was killed
-    shown = {d["name"]: d["ledger"] for d in status(str(tmp_path))["destinations"]}
+    shown = {d.name: d.ledger for d in status(str(tmp_path)).destinations}
     again = Buffer(
         str(tmp_path), Limits(max_size=20_000, segment_size=1000, on_full="drop_oldest"), ["a", "b"]
     )
     for name, cursor in again.cursors.items():
         ledger = shown[name]
-        assert ledger["appended"] == again.log.end - cursor.ledger.start
-        assert ledger["pending"] == cursor.pending()
-        assert ledger["delivered"] == cursor.ledger.delivered
-        assert {r: c for r, c in ledger["dropped"].items() if c} == cursor.ledger.dropped
-        assert ledger["appended"] == ledger["delivered"] + ledger["pending"] + sum(ledger["dropped"].values())
+        assert ledger.appended == again.log.end - cursor.ledger.start
+        assert ledger.pending == cursor.pending()
+        assert ledger.delivered == cursor.ledger.delivered
+        assert {r: c for r, c in ledger.dropped.items() if c} == cursor.ledger.dropped
+        assert ledger.appended == ledger.delivered + ledger.pending + sum(ledger.dropped.values())
     again.close()
     buffer.log.close()

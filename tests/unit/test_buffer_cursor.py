@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.fs import read_all
+from buffer.inspect.status import status
 from buffer.ledger import SLOT, Ledger, decode, encode, load
 from buffer.limits import Limits
 from buffer.log import Log
-from buffer.status import status
 from tests.support.faults import Failing, MemoryFs, eio
 from tests.support.ticks import exactly, tick
 
@@ -137,7 +137,7 @@ def test_what_is_no_cursor_file_starts_at_the_oldest_record_and_stops_nothing(
     with_log.close()
     file = tmp_path / "cursors" / "a.json"
     file.write_bytes(data)
-    assert [d["name"] for d in status(str(tmp_path))["destinations"]] == ["b"]
+    assert [d.name for d in status(str(tmp_path)).destinations] == ["b"]
     assert file.read_bytes() == data
     buffer = Buffer(str(tmp_path), Limits(), ["a", "b"])
     a, b = buffer.cursors["a"], buffer.cursors["b"]
@@ -145,7 +145,7 @@ def test_what_is_no_cursor_file_starts_at_the_oldest_record_and_stops_nothing(
     assert len(a.read(1000).ticks) == 10
     buffer.append([tick(10)])
     buffer.close()
-    assert [d["pending_samples"] for d in status(str(tmp_path))["destinations"]] == [33, 3]
+    assert [d.pending_samples for d in status(str(tmp_path)).destinations] == [33, 3]
 
 
 @settings(max_examples=300, deadline=None)

@@ -16,10 +16,10 @@ import pytest
 from buffer import segment
 from buffer.errors import NewerFormat
 from buffer.fs import Fs, RealFs
+from buffer.inspect.status import segments
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Reader
-from buffer.status import segments
 from tests.support.faults import Counting, Failing, MemoryFs, broken_write, disk_full, eio, short_write
 from tests.support.ticks import exactly, tick
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.fs import Fs, RealFs
+from buffer.inspect.status import segments, status
 from buffer.limits import Limits
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import WINDOW, File, Reader
 from buffer.segment import HEADER
-from buffer.status import segments, status
 from tests.support.faults import Counting, Failing, MemoryFs, eio
 from tests.support.ticks import exactly, tick
 
@@ -389,15 +389,15 @@ def test_a_read_only_copy_is_read_and_not_touched(read_only_copy: Path) -> None:
     assert len(drain(Reader(fs, str(read_only_copy / "segments")))) == 500
     assert sum(s.samples for s in segments(str(read_only_copy), fs)) == 8000
     shown = status(str(read_only_copy))
-    assert shown["writer_pid"] is None
-    assert shown["destinations"][0]["pending_samples"] == 8000 - 160
+    assert shown.writer_pid is None
+    assert shown.destinations[0].pending_samples == 8000 - 160
     assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in read_only_copy.rglob("*")} == before
 
 
 def test_a_read_only_copy_is_read_without_the_rights_of_root(read_only_copy: Path) -> None:
     """In a process of its own, which gives up what root may do."""
     if os.geteuid() != 0:
-        assert status(str(read_only_copy))["samples"] == 8000
+        assert status(str(read_only_copy)).samples == 8000
         return
     for path in (read_only_copy, *read_only_copy.rglob("*")):
         os.chown(path, 65534, 65534)
@@ -410,7 +410,7 @@ def test_a_read_only_copy_is_read_without_the_rights_of_root(read_only_copy: Pat
         try:
             os.setgid(65534)
             os.setuid(65534)
-            failed = int(status(str(read_only_copy))["samples"] != 8000)
+            failed = int(status(str(read_only_copy)).samples != 8000)
         finally:
             os._exit(failed)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

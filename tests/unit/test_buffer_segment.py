@@ -18,11 +18,11 @@ from buffer import segment
 from buffer.codec import FLUSHED
 from buffer.errors import NewerFormat
 from buffer.fs import RealFs
+from buffer.inspect.status import segments
 from buffer.log import Log
 from buffer.model import Instant, Series, Tick
 from buffer.reader import File, Reader
 from buffer.segment import HEADER, RECORD, Damaged, Header, NewerVersion, Record, Short, Torn
-from buffer.status import segments
 from tests.support.faults import MemoryFs
 from tests.support.ticks import exactly, tick
 

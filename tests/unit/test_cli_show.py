@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
@@ -11,8 +12,8 @@ from rich.console import Console, RenderableType
 
 from agent.cli import show
 from agent.ops.collect import Group
+from buffer.inspect.status import Balance, DestinationStatus, SegmentStatus, Status
 from buffer.model import Series
-from buffer.status import Segment
 
 NOW = 1_750_000_000.0
 HOST = {"hostname": "web-01", "role": "gateway"}
@@ -26,44 +27,27 @@ def text(view: RenderableType, columns: int = 200, **console: Any) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def destination(name: str, **changes: Any) -> dict[str, Any]:
-    ledger = {
-        "appended": 1000,
-        "delivered": 600,
-        "pending": 400,
-        "dropped": {"evicted": 0, "rejected": 0},
-        "missed": 0,
-        "loss_ratio": 0.0,
-    }
-    return {
-        "name": name,
-        "state": "sending",
-        "last_error": None,
-        "removed_timestamp_ms": None,
-        "pending_samples": 400,
-        "pending_bytes": 2048,
-        "oldest_pending_timestamp_ms": 1,
-        "lag_seconds": 3900.0,
-        "drain_eta_seconds": 12.0,
-        "ledger": ledger | changes.pop("ledger", {}),
-    } | changes
+def destination(name: str, *, ledger: Mapping[str, Any] = {}, **changes: Any) -> DestinationStatus:
+    balance = Balance(1000, 600, 400, {"evicted": 0, "rejected": 0}, 0, 0.0)._replace(**ledger)
+    usual = DestinationStatus(name, "sending", None, None, 400, 2048, 1, 3900.0, 12.0, balance)
+    return usual._replace(**changes)
 
 
-def found(*destinations: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {
-        "data_dir": "/var/lib/limpet",
-        "bytes": 128 << 20,
-        "max_bytes": 256 << 20,
-        "segments": 1,
-        "samples": 1_234_567,
-        "bytes_per_sample": 0.934,
-        "oldest_timestamp_ms": int((NOW - 7500) * 1000),
-        "newest_timestamp_ms": int((NOW - 3) * 1000),
-        "writer_pid": 812,
-        "time_until_full_seconds": 90000.0,
-        "damaged_records": 0,
-        "destinations": list(destinations),
-    } | changes
+def found(*destinations: DestinationStatus, **changes: Any) -> Status:
+    return Status(
+        data_dir="/var/lib/limpet",
+        bytes=128 << 20,
+        max_bytes=256 << 20,
+        segments=1,
+        samples=1_234_567,
+        bytes_per_sample=0.934,
+        oldest_timestamp_ms=int((NOW - 7500) * 1000),
+        newest_timestamp_ms=int((NOW - 3) * 1000),
+        writer_pid=812,
+        time_until_full_seconds=90000.0,
+        damaged_records=0,
+        destinations=list(destinations),
+    )._replace(**changes)
 
 
 def test_the_header() -> None:
@@ -163,8 +147,8 @@ def test_a_destination_that_was_removed() -> None:
 
 def test_segments() -> None:
     files = [
-        Segment("00000000000000000000.seg", 1, 0, 600, 4096, 50, 2, 100, 1, 2, 1, 30),
-        Segment("00000000000000000600.seg", 0, 600, 600, 0, 0, 0, 0, None, None, 0, 0),
+        SegmentStatus("00000000000000000000.seg", 1, 0, 600, 4096, 50, 2, 100, 1, 2, 1, 30),
+        SegmentStatus("00000000000000000600.seg", 0, 600, 600, 0, 0, 0, 0, None, None, 0, 0),
     ]
     lines = [" ".join(line.split()) for line in text(show.segments(files)).splitlines()]
     assert lines[1].startswith("0 4 KiB 1 min 50 2 100 19")

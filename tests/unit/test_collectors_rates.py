@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agent.collectors import Collect, Sample
 from agent.collectors.cpu import Times, cpu
 from agent.collectors.disk_io import Disk, disk_io
-from agent.collectors.names import Names
+from agent.collectors.kernel import Names
 from agent.collectors.network import Interface, network
 from tests.support.hosts import of, values
 

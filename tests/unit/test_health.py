@@ -65,7 +65,7 @@ class Rig:
         """A collector over a mount that hangs."""
 
         def collect(now: float) -> list[Sample]:
-            paths.tell(Trouble("mountpoint", "/net", "it does not answer", stuck=True))
+            paths.report(Trouble("mountpoint", "/net", "it does not answer", stuck=True))
             return []
 
         return collect

@@ -34,7 +34,7 @@ STILL_LONG = {"agent.config.values", "agent.config.reader"} | {
     "buffer.cursor",
     "agent.process",
 }
-STILL_CIRCULAR = {"agent.collectors", "agent.send"}
+STILL_CIRCULAR = {"agent.send"}
 """Rooms in which a circle may still stand."""
 LONGEST = 400
 LARGEST_CLASS = 199

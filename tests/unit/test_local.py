@@ -31,7 +31,7 @@ class Probe:
 
         def collect(now: float) -> list[Sample]:
             for trouble in self.troubles:
-                paths.tell(trouble)
+                paths.report(trouble)
             if self.error:
                 raise self.error
             return SAMPLES

@@ -20,11 +20,11 @@ from buffer import requests
 from buffer.buffer import Buffer
 from buffer.errors import LimpetError
 from buffer.fs import Fs, RealFs
+from buffer.inspect.status import SegmentStatus, segments, status
 from buffer.ledger import Ledger
 from buffer.limits import Limits
 from buffer.lock import Lock
 from buffer.reader import Reader
-from buffer.status import Segment, segments, status
 from buffer.trim import carry_out, cut, plan
 from tests.support.faults import Failing, PowerLost, broken_write, died, disk_full, eio
 from tests.support.limpet import ROOT
@@ -75,16 +75,16 @@ def check_ledgers(folder: Path, *before: int) -> None:
 
     `before` are the positions up to which a destination may have given up what it had not got.
     """
-    found = {one["name"]: one for one in status(str(folder))["destinations"]}
+    found = {one.name: one for one in status(str(folder)).destinations}
     half = TICKS * WIDTH // 2
     for name, had in (("fast", half), ("slow", 0)):
-        ledger = found[name]["ledger"]
-        evicted = ledger["dropped"]["evicted"]
+        ledger = found[name].ledger
+        evicted = ledger.dropped["evicted"]
         assert evicted in {max(0, position - had) for position in before}
-        assert ledger["delivered"] == (had - 10 if had else 0)
-        assert ledger["dropped"]["rejected"] == (10 if had else 0)
-        assert ledger["appended"] == TICKS * WIDTH
-        assert ledger["pending"] == pending(folder, had + evicted) == TICKS * WIDTH - had - evicted
+        assert ledger.delivered == (had - 10 if had else 0)
+        assert ledger.dropped["rejected"] == (10 if had else 0)
+        assert ledger.appended == TICKS * WIDTH
+        assert ledger.pending == pending(folder, had + evicted) == TICKS * WIDTH - had - evicted
 
 
 def under_way(folder: Path, before: int) -> list[int]:
@@ -92,10 +92,10 @@ def under_way(folder: Path, before: int) -> list[int]:
     return [one.first_seq for one in segments(str(folder))[:2] if one.first_seq <= before]
 
 
-def a_file(first: int, end: int, size: int = 100, newest: int | None = None, level: int = 0) -> Segment:
+def a_file(first: int, end: int, size: int = 100, newest: int | None = None, level: int = 0) -> SegmentStatus:
     last = end * 1000 if newest is None else newest
     oldest, youngest = (None, None) if last < 0 else (first * 1000, last)
-    return Segment(str(first), level, first, end, size, 1, 1, end - first, oldest, youngest, 0, 0)
+    return SegmentStatus(str(first), level, first, end, size, 1, 1, end - first, oldest, youngest, 0, 0)
 
 
 FILES = [a_file(0, 10), a_file(10, 20), a_file(20, 30), a_file(30, 40)]
@@ -106,7 +106,7 @@ DAMAGED = [
     a_file(30, 40, newest=-1),
     a_file(40, 50),
 ]
-CHOICES: dict[str, tuple[list[Segment], dict[str, int], int | None]] = {
+CHOICES: dict[str, tuple[list[SegmentStatus], dict[str, int], int | None]] = {
     "older than everything": (FILES, {"before_ms": 0}, None),
     "in the middle of a segment": (FILES, {"before_ms": 19_999}, 10),
     "at its newest sample": (FILES, {"before_ms": 20_000}, 10),
@@ -125,7 +125,7 @@ CHOICES: dict[str, tuple[list[Segment], dict[str, int], int | None]] = {
 
 
 @pytest.mark.parametrize(("files", "limit", "before"), CHOICES.values(), ids=list(CHOICES))
-def test_what_is_chosen(files: list[Segment], limit: dict[str, int], before: int | None) -> None:
+def test_what_is_chosen(files: list[SegmentStatus], limit: dict[str, int], before: int | None) -> None:
     found = cut(files, {}, **limit)
     assert (found.before if found else None) == before
     if found:
@@ -163,10 +163,10 @@ def test_a_trim_of_a_stopped_buffer(data: Path) -> None:
 def test_a_trim_leaves_removed_destinations_as_they_are(data: Path) -> None:
     buffer = Buffer(str(data), Limits(), ["slow"])
     buffer.close()
-    removed = {one["name"]: one["removed_timestamp_ms"] for one in status(str(data))["destinations"]}
+    removed = {one.name: one.removed_timestamp_ms for one in status(str(data)).destinations}
     assert removed["fast"] is not None
     carry_out(str(data), 500)
-    assert {one["name"]: one["removed_timestamp_ms"] for one in status(str(data))["destinations"]} == removed
+    assert {one.name: one.removed_timestamp_ms for one in status(str(data)).destinations} == removed
 
 
 def test_the_newest_segment_is_never_dropped(data: Path) -> None:

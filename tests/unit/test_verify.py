@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
+from buffer.inspect.verify import verify
 from buffer.limits import Limits
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Reader
 from buffer.segment import Header, Record
-from buffer.verify import verify
 from tests.support.faults import Counting
 from tests.support.ticks import tick
 

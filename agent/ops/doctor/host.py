@@ -11,7 +11,7 @@ import pwd
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agent import crew
 from agent.collect import mask
@@ -26,8 +26,8 @@ from agent.text import human
 from buffer import lock
 from buffer.errors import LimpetError, NewerFormat
 from buffer.fs import RealFs
+from buffer.inspect.status import Status, status
 from buffer.quarantine import Quarantine
-from buffer.status import status
 from buffer.versions import refuse_newer
 
 HERE = "this host"
@@ -86,7 +86,7 @@ def _found(take: Callable[[], Finding], patience: float) -> Finding:
 class _View:
     def __init__(self, config: Config, system: System) -> None:
         self.config, self.system, self._dir = config, system, config.data_dir
-        self._read: dict[str, Any] | None = None
+        self._read: Status | None = None
 
     def folder(self) -> Finding:
         me = _user(os.geteuid())
@@ -146,12 +146,12 @@ class _View:
     def buffer(self) -> Finding:
         if (found := self._status()) is None:
             return fine("empty: nothing is there yet")
-        cap, full = self.config.buffer.max_size, found["time_until_full_seconds"]
-        said = f"{human.size(found['bytes'])} of {human.size(cap)}, {human.count(found['samples'])} samples"
+        cap, full = self.config.buffer.max_size, found.time_until_full_seconds
+        said = f"{human.size(found.bytes)} of {human.size(cap)}, {human.count(found.samples)} samples"
         if full is not None:
             said += f", full in {human.duration(full)} at the pace of what is there"
-        if found["damaged_records"]:
-            said += f", damage met at {human.plural(found['damaged_records'], 'place')}"
+        if found.damaged_records:
+            said += f", damage met at {human.plural(found.damaged_records, 'place')}"
             return warning(said, "See what it cost: limpet buffer verify. The agent goes on by itself.")
         if full is not None and full < FULL_SOON:
             return warning(said, "Mend the destinations that take nothing, or raise buffer.max_size.")
@@ -159,17 +159,17 @@ class _View:
 
     def backlog(self, name: str) -> Finding:
         found = self._status()
-        one = next((one for one in found["destinations"] if one["name"] == name), None) if found else None
+        one = next((one for one in found.destinations if one.name == name), None) if found else None
         if one is None:
             return fine("nothing has been kept for it yet")
-        said = f"{one['state']}, {human.count(one['pending_samples'])} samples pending"
-        if one["pending_samples"]:
-            said += f", the oldest {human.duration(one['lag_seconds'])} old"
-        if one["last_error"]:
-            said += f"; {one['last_error']}"
-        if one["state"] == "held":
+        said = f"{one.state}, {human.count(one.pending_samples)} samples pending"
+        if one.pending_samples:
+            said += f", the oldest {human.duration(one.lag_seconds)} old"
+        if one.last_error:
+            said += f"; {one.last_error}"
+        if one.state == "held":
             return wrong(said, "Mend what the walk to it shows; it goes on by itself.")
-        if one["state"] == "waiting":
+        if one.state == "waiting":
             return warning(said, "See the walk to it; it goes on by itself.")
         return fine(said)
 
@@ -218,7 +218,7 @@ class _View:
             return untold("cannot be told from here: chronyd is on its own", "Ask it: chronyc tracking")
         return untold("cannot be told: no time service that is known here", "See that one runs.")
 
-    def _status(self) -> dict[str, Any] | None:
+    def _status(self) -> Status | None:
         if self._read is None and os.path.isdir(self._dir):
             os.listdir(self._dir)  # what may not be read must not pass for an empty one
             refuse_newer(RealFs(), self._dir)

@@ -20,10 +20,10 @@ import msgspec
 from agent.ops import jsonl
 from buffer.errors import LimpetError
 from buffer.fs import RealFs
+from buffer.inspect.status import segments
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Item, Quarantine
 from buffer.reader import Reader
-from buffer.status import segments
 
 PIECE = 100
 """Samples of a line of a file that stay together; where a receiver takes less at once, it is held."""

@@ -1,7 +1,8 @@
-"""Own collectors: found by name, checked, and trusted with nothing."""
+"""Plugins: what they may import, how they are found and checked, and that they are trusted with nothing."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
+import limpet.collectors
 from agent.collect.mask import Mask
 from agent.collect.plans import plans
 from agent.collect.series import CheckedColumns
-from agent.collectors import CollectorKind, HostPaths, Metric, Options, Sample, plugins
+from agent.collectors import plugins
 from agent.config import ConfigErrors, load
+from limpet.collectors import CollectorKind, HostPaths, Metric, Options, Sample, Trouble
 from tests.support.collecting import Log
 from tests.support.package import install
 
@@ -24,7 +27,7 @@ METRICS = (
 HOST = {"hostname": "web-01"}
 
 GOOD = """
-from agent.collectors import CollectorKind, Metric, Options, Sample
+from limpet.collectors import CollectorKind, Metric, Options, Sample
 
 
 class Queue(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,6 +62,38 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in set(sys.modules) - before:
         if name.startswith("limpet_"):
             del sys.modules[name]
+
+
+def test_the_public_face_is_exactly_this() -> None:
+    public = {name for name in vars(limpet.collectors) if not name.startswith("_")}
+    assert public == set(limpet.collectors.__all__) == {
+        "Collect",
+        "CollectorKind",
+        "HostPaths",
+        "Labels",
+        "Metric",
+        "MetricType",
+        "Options",
+        "Report",
+        "Sample",
+        "Trouble",
+    }  # fmt: skip
+    fields = {kind.__name__: kind._fields for kind in (CollectorKind, HostPaths, Metric, Sample, Trouble)}
+    assert fields == {
+        "CollectorKind": ("metrics", "options", "build"),
+        "HostPaths": ("proc", "sys", "root", "patience", "report"),
+        "Metric": ("name", "type", "unit", "help"),
+        "Sample": ("name", "value", "labels"),
+        "Trouble": ("kind", "name", "why", "stuck"),
+    }
+    page = (Path(__file__).parents[2] / "docs" / "own-collectors.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in limpet.collectors.__all__)
+
+
+def test_a_plugin_loads_no_part_of_the_agent_but_the_collectors() -> None:
+    code = "import sys, limpet.collectors; print(*sorted(n for n in sys.modules if n.startswith('agent.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {name.split(".")[1] for name in done.stdout.split()} <= {"collectors", "crew", "regex"}
 
 
 def problem(text: str) -> str:
@@ -147,7 +182,7 @@ def test_a_name_that_nobody_has_is_told_with_those_that_are_installed(folder: Pa
     ],
 )
 def test_one_that_cannot_be_used_is_told_of(folder: Path, code: str, told: str) -> None:
-    head = "from agent.collectors import CollectorKind, Metric, Options\n"
+    head = "from limpet.collectors import CollectorKind, Metric, Options\n"
     install(folder, "limpet_bad", head + code + "\n", {"bad": "limpet_bad:KIND"})
     assert told in problem("bad: {}")
 

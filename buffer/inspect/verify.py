@@ -1,12 +1,12 @@
-"""Verification: every checksum of every segment, how the segments join, and the cursors; read-only.
+"""Verification: every checksum of every segment, how the segments join, and the cursors.
 
 Promises:
-- What is called readable is what the agent can send: a record whose bytes pass their checksum, with all
-  records since its key frame, at positions that no file before it holds.  Lost is what should be there
-  beside it; only of damage behind the last record of the log nobody can tell what it was.
-- What the agent leaves behind by itself is no damage: a torn tail, a file that a thinned one covers,
-  the files it is just writing, dropping or thinning.  Whatever looks like damage is looked at twice.
-- Nothing is locked, created or changed.  Memory: a window of one file, and a few numbers for each.
+- What is called readable is what the agent can send: a readable record (`buffer.inspect.scan`) at positions that no
+  earlier file holds.  Lost is what should be there as well and is not readable.  Only for damage after the last
+  record of the log nobody can say what it was.
+- What the agent leaves behind by itself is no damage: a torn tail, a file that a thinned one covers, the files it
+  is writing, dropping or thinning at the moment.  Whatever looks like damage is read a second time.
+- Memory: a window of one file, and a few numbers for each.
 
 `deep` decodes every body as well: it finds what was wrong before its checksum was made, a defect of the
 writer, and takes some ten times as long.
@@ -19,16 +19,23 @@ from typing import NamedTuple
 
 from buffer import lock, segment
 from buffer.fs import TEMPORARY, Fs, RealFs
+from buffer.inspect.scan import Damage, Scan, Times, scan_file
 from buffer.ledger import SUFFIX, load
-from buffer.scan import Damage, Scan, scan_file
 
 ROUNDS = 20
-"""How often the folder is looked at again while files come and go."""
+"""List the folder again at most this often while files come and go."""
+UNREADABLE = (
+    "it cannot be read, or its sums are wrong; the destination starts again at the oldest record: "
+    "some samples are sent twice, none is lost"
+)
+"""What is wrong with a cursor file that has no valid slot."""
 
 Progress = Callable[[int, int], None]
+_Key = tuple[int, int | None]
+"""What distinguishes the files: first seq and size; no size for the newest one, which grows."""
 
 
-class Segment(NamedTuple):
+class VerifiedSegment(NamedTuple):
     """What is in one segment file.  `damage` is the first of it, `damaged_bytes` all of it.
 
     A `leftover` is covered by a thinned segment: nothing in it counts.
@@ -56,7 +63,7 @@ class Gap(NamedTuple):
     end_seq: int
 
 
-class Cursor(NamedTuple):
+class VerifiedCursor(NamedTuple):
     """One cursor file; `position` is None where it cannot be read."""
 
     name: str
@@ -64,20 +71,20 @@ class Cursor(NamedTuple):
     problem: str | None
 
 
-class Note(NamedTuple):
+class ForeignFile(NamedTuple):
     """A file that is not part of the log, by its path below the data directory."""
 
     path: str
     what: str
 
 
-class Report(NamedTuple):
+class Verification(NamedTuple):
     """Everything that was found."""
 
-    segments: list[Segment]
+    segments: list[VerifiedSegment]
     gaps: list[Gap]
-    cursors: list[Cursor]
-    notes: list[Note]
+    cursors: list[VerifiedCursor]
+    notes: list[ForeignFile]
 
     @property
     def ok(self) -> bool:
@@ -106,127 +113,108 @@ class Report(NamedTuple):
 
 def verify(
     data_dir: str, *, deep: bool = False, fs: Fs | None = None, progress: Progress | None = None
-) -> Report:
+) -> Verification:
     """Read everything and return what was found.  Raises OSError where a folder cannot be listed.
 
-    `progress` is called with the bytes that were read and how many there are, now and then.
+    `progress` is called now and then with the number of bytes that were read, and of those there are.
     """
     fs, folder = fs or RealFs(), f"{data_dir}/segments"
     # The cursors first: the log that is read after them reaches at least as far.
-    ledgers, notes = _cursors(fs, data_dir)
-    found: dict[tuple[int, int | None], Scan] = {}
-    keys: list[tuple[int, int | None]] = []
+    cursors, notes = _cursors(fs, data_dir)
+    found: dict[_Key, Scan] = {}
+    keys: list[_Key] = []
     for _ in range(ROUNDS):
         keys = _keys(fs, folder)
-        if all(key in found for key in keys):
-            break
         missing = [key for key in keys if key not in found]
-        tell = _teller(fs, folder, missing, progress)
+        if not missing:
+            break
+        report = _progress(fs, folder, missing, progress)
         for key in missing:
-            scan = scan_file(fs, folder, key[0], deep, tell)
-            # A writer that takes a failed append back, and appends again, can show both for an instant.
-            found[key] = scan_file(fs, folder, key[0], deep, tell) if scan.damage else scan
-    segments, gaps = _judge([found[key] for key in keys if key in found and not found[key].gone])
-    notes += _foreign(fs, data_dir)
+            scan = scan_file(fs, folder, key[0], deep=deep, progress=report)
+            if scan.damage:  # a writer that takes a failed append back, and appends again, can look like that
+                scan = scan_file(fs, folder, key[0], deep=deep, progress=report)
+            found[key] = scan
+    segments, gaps = _join([found[key] for key in keys if key in found and not found[key].gone])
     end = max((one.end_seq for one in segments), default=0)
-    return Report(segments, gaps, [_checked(cursor, reach, end) for cursor, reach in ledgers], notes)
+    notes += _foreign(fs, data_dir)
+    return Verification(segments, gaps, [_checked(cursor, reach, end) for cursor, reach in cursors], notes)
 
 
-def _keys(fs: Fs, folder: str) -> list[tuple[int, int | None]]:
-    """Return what tells the files apart: first seq and size, of the newest, which grows, no size."""
-    firsts = _firsts(fs, folder)
-    keys: list[tuple[int, int | None]] = []
-    for first in firsts[:-1]:
-        try:
-            keys.append((first, fs.size(f"{folder}/{segment.name(first)}")))
-        except OSError:
-            continue  # dropped since
-    return keys + [(first, None) for first in firsts[-1:]]
+def _keys(fs: Fs, folder: str) -> list[_Key]:
+    firsts = segment.listed(fs, folder)
+    sizes = [(first, _size(fs, folder, first)) for first in firsts[:-1]]
+    return [
+        *((first, size) for first, size in sizes if size is not None),
+        *((one, None) for one in firsts[-1:]),
+    ]
 
 
-def _firsts(fs: Fs, folder: str) -> list[int]:
+def _size(fs: Fs, folder: str, first: int) -> int | None:
     try:
-        return segment.listing(fs, folder)
-    except FileNotFoundError:
-        return []
+        return fs.size(f"{folder}/{segment.name(first)}")
+    except OSError:
+        return None  # dropped since
 
 
-def _teller(
-    fs: Fs, folder: str, keys: Sequence[tuple[int, int | None]], progress: Progress | None
-) -> Callable[[int], None]:
+def _progress(fs: Fs, folder: str, keys: Sequence[_Key], progress: Progress | None) -> Callable[[int], None]:
+    """Return what adds up the bytes that were read of these files, and reports them."""
     if progress is None:
         return lambda _: None
-    total, done = sum(size or _size(fs, folder, first) for first, size in keys), 0
+    total, done = sum(size or _size(fs, folder, first) or 0 for first, size in keys), 0
 
-    def tell(count: int) -> None:
+    def report(count: int) -> None:
         nonlocal done
         done += count
         progress(min(done, total), total)
 
-    return tell
+    return report
 
 
-def _size(fs: Fs, folder: str, first: int) -> int:
-    try:
-        return fs.size(f"{folder}/{segment.name(first)}")
-    except OSError:
-        return 0
-
-
-def _segment(
+def _verified(
     scan: Scan, samples: int, lost: int, damage: Damage | None, *, leftover: bool = False
-) -> Segment:
-    name, level, end, size, records = (
+) -> VerifiedSegment:
+    return VerifiedSegment(
         segment.name(scan.first),
         scan.header.level,
+        scan.first,
         scan.end,
         scan.size,
         scan.records,
-    )
-    oldest, newest = (None, None) if leftover else (scan.oldest, scan.newest)
-    return Segment(
-        name,
-        level,
-        scan.first,
-        end,
-        size,
-        records,
         samples,
         lost,
         scan.damaged_bytes,
         damage,
-        oldest,
-        newest,
+        *(Times() if leftover else scan.times),
         leftover,
     )
 
 
-def _judge(scans: Sequence[Scan]) -> tuple[list[Segment], list[Gap]]:
+def _join(scans: Sequence[Scan]) -> tuple[list[VerifiedSegment], list[Gap]]:
     """Put the files together, in the order in which they are read."""
-    found: list[Segment] = []
+    found: list[VerifiedSegment] = []
     gaps: list[Gap] = []
     position, covered = scans[0].first if scans else 0, 0
     for i, scan in enumerate(scans):
         start = scan.first
         if scan.first < covered and scan.end <= covered:
-            found.append(_segment(scan, 0, 0, None, leftover=True))
+            found.append(_verified(scan, 0, 0, None, leftover=True))
             continue
         if i and start > position:
-            _missing(found, gaps, scans[i - 1], Gap(position, start))
+            _explain(found, gaps, scans[i - 1], Gap(position, start))
         samples, lost, damage = scan.samples, scan.lost, scan.damage
         if start < position and scan.end > start:
             damage = damage or Damage(0, f"what it holds up to {min(scan.end, position)} is in another file")
             samples = max(0, samples - (min(scan.end, position) - start))
             lost = min(lost, max(0, scan.end - position))
-        found.append(_segment(scan, samples, lost, damage))
+        found.append(_verified(scan, samples, lost, damage))
         position = max(position, scan.end)
         if scan.header.level:
             covered = scan.end
     return found, gaps
 
 
-def _missing(found: list[Segment], gaps: list[Gap], before: Scan, gap: Gap) -> None:
-    """Say of the file before a gap that it was cut, where that shows; else no file had it."""
+def _explain(found: list[VerifiedSegment], gaps: list[Gap], before: Scan, gap: Gap) -> None:
+    """Attribute a gap to the file before it where that was visibly cut short; else no file held it."""
     last = found[-1]
     if not (before.torn or before.open_end) or last.leftover:
         gaps.append(gap)
@@ -236,50 +224,46 @@ def _missing(found: list[Segment], gaps: list[Gap], before: Scan, gap: Gap) -> N
     found[-1] = last._replace(samples_lost=lost, damage=damage, end_seq=gap.end_seq)
 
 
-def _cursors(fs: Fs, data_dir: str) -> tuple[list[tuple[Cursor, int]], list[Note]]:
+def _names(fs: Fs, folder: str) -> list[str]:
     try:
-        names = sorted(fs.list(f"{data_dir}/cursors"))
+        return sorted(fs.list(folder))
     except FileNotFoundError:
-        return [], []
-    found, notes = [], []
-    for name in names:
+        return []
+
+
+def _cursors(fs: Fs, data_dir: str) -> tuple[list[tuple[VerifiedCursor, int]], list[ForeignFile]]:
+    """Return the cursors, each with the position after the last one that is settled, and the foreign files."""
+    folder, found, notes = f"{data_dir}/cursors", [], []
+    for name in _names(fs, folder):
         if not name.endswith(SUFFIX):
             if not name.endswith(TEMPORARY):
-                notes.append(Note(f"cursors/{name}", "not a file of Limpet's"))
+                notes.append(ForeignFile(f"cursors/{name}", "not a file of Limpet's"))
             continue
-        ledger = load(fs, f"{data_dir}/cursors/{name}")
-        # It may have been let go, or not be there for the instant of a rename.
-        if ledger is None and name in fs.list(f"{data_dir}/cursors"):
-            ledger = load(fs, f"{data_dir}/cursors/{name}")
-        problem = (
-            None
-            if ledger
-            else (
-                "it cannot be read, or its sums are wrong; the destination starts again at the oldest record: "
-                "some samples are sent twice, none is lost"
-            )
-        )
-        position = ledger.position if ledger else None
-        found.append((Cursor(name.removesuffix(SUFFIX), position, problem), ledger.reach if ledger else 0))
+        ledger = load(fs, f"{folder}/{name}")
+        # It may have been forgotten, or be absent for the instant of a rename.
+        if ledger is None and name in fs.list(folder):
+            ledger = load(fs, f"{folder}/{name}")
+        stem = name.removesuffix(SUFFIX)
+        if ledger is None:
+            found.append((VerifiedCursor(stem, None, UNREADABLE), 0))
+        else:
+            found.append((VerifiedCursor(stem, ledger.position, None), ledger.reach))
     return found, notes
 
 
-def _checked(cursor: Cursor, reach: int, end: int) -> Cursor:
+def _checked(cursor: VerifiedCursor, reach: int, end: int) -> VerifiedCursor:
     if reach <= end:
         return cursor
-    ahead = reach - end
     problem = (
-        f"it is {ahead} samples ahead of the log, whose newest records are missing; new ones go on from there"
+        f"it is {reach - end} samples ahead of the log, whose newest records are missing; "
+        "new ones go on from there"
     )
     return cursor._replace(problem=problem)
 
 
-def _foreign(fs: Fs, data_dir: str) -> list[Note]:
-    try:
-        names = sorted(fs.list(f"{data_dir}/segments"))
-    except FileNotFoundError:
-        return []
-    known = {segment.name(first) for first in segment.listing(fs, f"{data_dir}/segments")}
+def _foreign(fs: Fs, data_dir: str) -> list[ForeignFile]:
+    folder = f"{data_dir}/segments"
+    names, known = _names(fs, folder), {segment.name(first) for first in segment.listed(fs, folder)}
     writing = lock.holder(f"{data_dir}/lock") is not None
     notes = []
     for name in names:
@@ -290,5 +274,5 @@ def _foreign(fs: Fs, data_dir: str) -> list[Note]:
             what = "left by a process that died while thinning; the next start removes it"
         elif name.endswith(".damaged"):
             what = "kept aside when the agent started: no record in it could be read"
-        notes.append(Note(f"segments/{name}", what))
+        notes.append(ForeignFile(f"segments/{name}", what))
     return notes

@@ -1,0 +1,297 @@
+"""How much is in a buffer, what waits for each destination, and what became of the rest.
+
+`segments` reads every record.  `status` must be quick on a small host with a full buffer: it reads the newest segment
+whole, and of the others the header and the first record, which say what was written.  What damage has taken of these
+is known once a destination has met it; `verify` looks for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from buffer import lock, segment
+from buffer.fs import Fs, RealFs
+from buffer.inspect.scan import scan_file
+from buffer.ledger import Ledger, load_all
+from buffer.reader import File, Reader
+from buffer.segment import Header, Record
+
+Spans = Sequence[tuple[int, int]]
+
+
+class SegmentStatus(NamedTuple):
+    """What is in one segment file."""
+
+    name: str
+    level: int
+    first_seq: int
+    end_seq: int
+    bytes: int
+    records: int
+    key_frames: int
+    samples: int
+    oldest_timestamp_ms: int | None
+    newest_timestamp_ms: int | None
+    damaged: int
+    damaged_bytes: int
+
+    def pending(self, ledger: Ledger) -> int:
+        """Return how many samples in it a destination has not settled."""
+        positions = ledger.unsettled(self.first_seq, self.end_seq)
+        return positions - self.holes(ledger.gaps(self.end_seq))
+
+    def holes(self, spans: Spans) -> int:
+        """Return how many positions of these spans were thinned away in it."""
+        return (
+            Header(self.first_seq, self.level, self.end_seq, self.samples).holes(spans) if self.level else 0
+        )
+
+
+class Balance(NamedTuple):
+    """What became of the samples since a destination began: appended = delivered + pending + sum(dropped)."""
+
+    appended: int
+    delivered: int
+    pending: int
+    dropped: dict[str, int]
+    missed: int
+    loss_ratio: float
+
+
+class DestinationStatus(NamedTuple):
+    """What waits for one destination, and its ledger."""
+
+    name: str
+    state: str
+    last_error: str | None
+    removed_timestamp_ms: int | None
+    pending_samples: int
+    pending_bytes: int
+    oldest_pending_timestamp_ms: int | None
+    lag_seconds: float
+    drain_eta_seconds: float | None
+    ledger: Balance
+
+
+class Status(NamedTuple):
+    """The state of a buffer; docs/commands.md explains every field."""
+
+    data_dir: str
+    bytes: int
+    max_bytes: int | None
+    segments: int
+    samples: int
+    bytes_per_sample: float
+    oldest_timestamp_ms: int | None
+    newest_timestamp_ms: int | None
+    writer_pid: int | None
+    time_until_full_seconds: float | None
+    damaged_records: int
+    destinations: list[DestinationStatus]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as `limpet buffer status --json` prints it."""
+        destinations = [{**one._asdict(), "ledger": one.ledger._asdict()} for one in self.destinations]
+        return {**self._asdict(), "destinations": destinations}
+
+
+class _Log(NamedTuple):
+    """The log as `status` sees it: its segments, its end, and the running total of missed samples."""
+
+    fs: Fs
+    folder: str
+    segments: list[SegmentStatus]
+    end: int
+    missed: int
+
+
+def segments(data_dir: str, fs: Fs | None = None) -> list[SegmentStatus]:
+    """Read every segment file and return what is in each, oldest first.  Raises OSError."""
+    fs, folder = fs or RealFs(), f"{data_dir}/segments"
+    found = (_segment(fs, folder, first) for first in segment.listed(fs, folder))
+    return [one for one in found if one is not None]
+
+
+def status(data_dir: str, max_bytes: int | None = None, now: float | None = None) -> Status:
+    """Return the state of a buffer at the UTC time `now` in seconds.  Raises OSError.
+
+    `max_bytes` is the configured limit, None where the configuration is not known.
+    """
+    fs, now = RealFs(), time.time() if now is None else now
+    writer = lock.holder(f"{data_dir}/lock")
+    # The cursors first: what is appended and sent between the two reads is then pending, not negative.
+    ledgers = load_all(fs, data_dir)
+    files = _glance(fs, f"{data_dir}/segments")
+    if writer is None and files:  # it may have died between dropping a segment and accounting for it
+        ledgers = {name: ledger.not_before(files[0].first_seq) for name, ledger in ledgers.items()}
+    # A cursor can be ahead of the log after a power cut; the writer continues the numbering from there.
+    end = max([0, *(file.end_seq for file in files), *(ledger.reach for ledger in ledgers.values())])
+    log = _Log(fs, f"{data_dir}/segments", files, end, _missed(fs, f"{data_dir}/segments", end))
+    size, samples = sum(file.bytes for file in files), sum(file.samples for file in files)
+    oldest, newest = span(files)
+    destinations = [
+        _destination(log, name, ledger, "stopped" if writer is None else ledger.state, now)
+        for name, ledger in ledgers.items()
+    ]
+    return Status(
+        data_dir=data_dir,
+        bytes=size,
+        max_bytes=max_bytes,
+        segments=len(files),
+        samples=samples,
+        bytes_per_sample=round(size / samples, 3) if samples else 0.0,
+        oldest_timestamp_ms=oldest,
+        newest_timestamp_ms=newest,
+        writer_pid=writer,
+        time_until_full_seconds=_until_full(max_bytes, size, (newest or 0) - (oldest or 0), destinations),
+        damaged_records=max([sum(f.damaged for f in files), *(each.damaged for each in ledgers.values())]),
+        destinations=destinations,
+    )
+
+
+def span(files: Iterable[SegmentStatus]) -> tuple[int | None, int | None]:
+    """Return the oldest and the newest wall time in ms that is known of these segments."""
+    times = [t for f in files for t in (f.oldest_timestamp_ms, f.newest_timestamp_ms) if t is not None]
+    return min(times, default=None), max(times, default=None)
+
+
+def _glance(fs: Fs, folder: str) -> list[SegmentStatus]:
+    """Return what the segments say of themselves; of the newest one, what is in it."""
+    firsts = segment.listed(fs, folder)
+    found = []
+    for first, following in zip_longest(firsts, firsts[1:]):
+        outline = None if following is None else _outline(fs, folder, first, following)
+        found.append(outline or _segment(fs, folder, first))
+    return [each for each in found if each is not None]
+
+
+def _outline(fs: Fs, folder: str, first: int, following: int) -> SegmentStatus | None:
+    """Return what a sealed segment holds by its header, its first record, and the next one's name.
+
+    None where its beginning is damaged.
+    """
+    name = segment.name(first)
+    try:
+        size = fs.size(f"{folder}/{name}")
+        with closing(File(fs, folder, first)) as file:
+            record, header = file.next(), file.header
+    except (FileNotFoundError, segment.Short, segment.NewerVersion):
+        return None
+    if file.damaged_header or not isinstance(record, Record):
+        return None
+    end, samples = (header.end_seq, header.samples) if header.level else (following, following - first)
+    return SegmentStatus(name, header.level, first, end, size, 0, 0, samples, record.wall_ms, None, 0, 0)
+
+
+def _segment(fs: Fs, folder: str, first: int) -> SegmentStatus | None:
+    """Return what is in a segment; None where it was dropped since the folder was listed.  Raises OSError."""
+    scan = scan_file(fs, folder, first)
+    if scan.error is not None:
+        raise scan.error
+    if scan.gone:
+        return None
+    return SegmentStatus(
+        segment.name(first),
+        scan.header.level,
+        first,
+        scan.end,
+        scan.size,
+        scan.records,
+        scan.key_frames,
+        scan.stored,
+        *scan.stored_times,
+        scan.stretches,
+        scan.damaged_bytes,
+    )
+
+
+def _missed(fs: Fs, folder: str, end: int) -> int:
+    """Return the running total of missed samples, from the last record."""
+    missed = 0
+    with closing(Reader(fs, folder, max(0, end - 1))) as reader:
+        try:
+            for entry in reader:
+                missed = entry.missed
+        except FileNotFoundError:
+            pass
+    return missed
+
+
+def _destination(log: _Log, name: str, ledger: Ledger, state: str, now: float) -> DestinationStatus:
+    gaps = ledger.gaps(log.end)
+    thinned = sum(file.holes(gaps) for file in log.segments)
+    pending = ledger.unsettled(ledger.position, log.end) - thinned
+    size, oldest = _pending(log, gaps) if pending else (0, None)
+    dropped = {"evicted": 0, "rejected": 0, **ledger.dropped}
+    if thinned:
+        dropped["thinned"] = dropped.get("thinned", 0) + thinned
+    appended, missed = log.end - ledger.start, max(0, log.missed - ledger.missed_before)
+    lost = sum(dropped.values()) + missed
+    return DestinationStatus(
+        name=name,
+        state=state,
+        last_error=ledger.error,
+        removed_timestamp_ms=ledger.removed_ms,
+        pending_samples=pending,
+        pending_bytes=size,
+        oldest_pending_timestamp_ms=oldest,
+        lag_seconds=round(max(0.0, now - oldest / 1000), 3) if oldest is not None else 0.0,
+        drain_eta_seconds=round(pending / ledger.rate, 1) if state == "sending" and ledger.rate else None,
+        ledger=Balance(
+            appended=appended,
+            delivered=ledger.delivered,
+            pending=pending,
+            dropped=dropped,
+            missed=missed,
+            loss_ratio=round(lost / (appended + missed), 6) if lost else 0.0,
+        ),
+    )
+
+
+def _pending(log: _Log, gaps: Spans) -> tuple[int, int | None]:
+    """Return the bytes of the records in these gaps, and the wall time of the first one."""
+    size, oldest = 0, None
+    for file in log.segments:
+        here = [(start, end) for start, end in gaps if start < file.end_seq and end > file.first_seq]
+        if not here:
+            continue
+        found, first = file.bytes, file.oldest_timestamp_ms
+        if here[0][0] > file.first_seq or here[0][1] < file.end_seq:
+            found, first = _within(log, here, file)
+        size += found
+        oldest = first if oldest is None else oldest
+    return size, oldest
+
+
+def _within(log: _Log, gaps: Spans, file: SegmentStatus) -> tuple[int, int | None]:
+    """Return the same of a file in which gaps begin or end.  It is read up to the last such edge only."""
+    last = max(edge for gap in gaps for edge in gap if edge < file.end_seq)
+    size, oldest, at = 0, None, 0
+    try:
+        with closing(File(log.fs, log.folder, file.first_seq)) as records:
+            for found in records:
+                if isinstance(found, Record):
+                    rest = found.seq >= last
+                    if any(found.seq < end and found.end > start for start, end in gaps):
+                        size += (file.bytes if rest else records.offset) - at
+                        oldest = found.wall_ms if oldest is None else oldest
+                    if rest:
+                        break
+                at = records.offset
+    except (FileNotFoundError, segment.Short, segment.NewerVersion):
+        return file.bytes, None
+    return size, oldest
+
+
+def _until_full(
+    max_bytes: int | None, size: int, span_ms: int, destinations: Iterable[DestinationStatus]
+) -> float | None:
+    """Return the seconds until the limit is reached at the present rate of growth; None while it drains."""
+    stuck = any(one.state in ("waiting", "held", "stopped") for one in destinations)
+    if max_bytes is None or not span_ms or not stuck:
+        return None
+    return round(max(0, max_bytes - size) / (size / (span_ms / 1000)), 1)
