@@ -10,6 +10,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def to_both(receiver: Receiver, tokens: TokenServer, timeout: float = 5.0, **set
 def asking(server: TokenServer, clock: list[float]) -> Tokens:
     settings = oauth2(server.url)
     session = Session(endpoint.of_token_server(settings, "there"), "0")
-    return Tokens(settings, "there", session.exchange, clock=lambda: clock[0])
+    return Tokens(settings, "there", partial(session.exchange, "POST", server.url), clock=lambda: clock[0])
 
 
 @contextmanager
@@ -370,9 +371,10 @@ def test_what_an_operator_can_mend_is_held(tmp_path: Path, script: Script, told:
         tokens.always = script
         with sending(tmp_path, to_both(receiver, tokens), receiver) as one:
             assert one.held().startswith(f"oauth2: no token from 127.0.0.1: {told}")
-            assert len(tokens.asked) % times == 0
             one.collect(30)
             wait_for(lambda: len(tokens.asked) >= 4 * times, 10, "probes")
+            ways = ["authorization" in asked.headers for asked in tokens.asked[: 4 * times]]
+            assert ways == [True, False][:times] * 4
             assert not receiver.requests
             assert receiver.turned_away == []
             tokens.always = None

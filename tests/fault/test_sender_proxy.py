@@ -131,7 +131,7 @@ ANSWERS = {
     "403": (b"HTTP/1.1 403 Forbidden\r\n\r\n", State.HELD, "answered CONNECT with HTTP 403: check proxy_url"),
     "302": (b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n", State.HELD, "HTTP 302"),
     "too much": (b"HTTP/1.1 200 OK\r\n\r\nsurprise", State.WAITING, "more than an answer to CONNECT"),
-    "no HTTP": (b"SSH-2.0-OpenSSH\r\n\r\n", State.WAITING, "is not HTTP"),
+    "no HTTP": (b"SSH-2.0-OpenSSH\r\n\r\n", State.WAITING, "did not answer CONNECT: illegal"),
     "half": (b"HTTP/1.1 20", State.WAITING, "did not answer CONNECT"),
     "an endless head": (b"x" * 100_000, State.WAITING, "did not answer CONNECT"),
     "nothing": (b"", State.WAITING, "did not answer CONNECT"),

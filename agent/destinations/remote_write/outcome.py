@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from agent.http.answer import date, is_temporary, is_web_page, redirected, retry_after, words
+from agent.http.answer import date, in_brackets, is_temporary, is_web_page, redirected, retry_after, words
 from agent.http.failures import Failure
 
 
@@ -83,9 +83,9 @@ def _verdict(status: int, headers: Mapping[str, str], body: bytes, now: float) -
     if 300 <= status <= 399:
         return Outcome(Verdict.HELD, status, f"{redirected(status, headers)}: correct the url")
     error = f"HTTP {status}"
-    said = words(body)
     if status in _HELD:
-        return Outcome(Verdict.HELD, status, f"{error}: {_DO[status]}" + (f" ({said})" if said else ""))
+        return Outcome(Verdict.HELD, status, f"{error}: {_DO[status]}{in_brackets(body)}")
+    said = words(body)
     error += f": {said}" if said else ""
     if status == 413:
         return Outcome(Verdict.TOO_LARGE, status, error)
