@@ -122,9 +122,9 @@ def code() -> list[Path]:
 
 
 def room(file: str) -> str:
-    """Return the room of a file: its folder, without what is deeper than two levels."""
+    """Return the room of a file: its folder, no deeper than two levels, and `buffer` as a whole."""
     parts = file.split("/")[:-1]
-    return "/".join(parts[:2]) or file
+    return "/".join(parts[: 1 if parts[:1] == ["buffer"] else 2]) or file
 
 
 def counts() -> Counter[str]:
