@@ -122,9 +122,8 @@ def code() -> list[Path]:
 
 
 def room(file: str) -> str:
-    """Return the room of a file: its folder, no deeper than two levels, and `buffer` as a whole."""
-    parts = file.split("/")[:-1]
-    return "/".join(parts[: 1 if parts[:1] == ["buffer"] else 2]) or file
+    """Return the room of a file: the first folder of its path, so that moving a file within it changes no count."""
+    return file.partition("/")[0]
 
 
 def counts() -> Counter[str]:
