@@ -32,7 +32,6 @@ STILL_LONG = {"agent.config.values", "agent.config.reader"} | {
     "buffer.buffer",
     "buffer.log",
     "buffer.cursor",
-    "agent.process",
 }
 STILL_CIRCULAR = {"agent.send"}
 """Rooms in which a circle may still stand."""
