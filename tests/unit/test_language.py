@@ -11,20 +11,16 @@ import pytest
 
 from tools import language
 
-ALLOWED = {
-    "agent": 216,
-    "buffer": 33,
-    "tests": 265,
-    "tools": 28,
-}
+ALLOWED = {"agent": 170, "buffer": 33, "tests": 265, "tools": 28}
+"""The most that a top folder may have in all: the sum stays when a file moves within it."""
+CLEAN = ["agent/cli", "agent/config", "config", "dashboards", "packaging"]
+"""Folders that have none. Add yours when `python -m tools.language FOLDER` is silent."""
 UNFINISHED = {
     "docs/commands.md",
     "docs/configuration.md",
     "docs/doctor.md",
     "docs/own-collectors.md",
     "docs/scraping.md",
-    "packaging/compose/README.md",
-    "packaging/compose/receivers/README.md",
 }
 COUNTS = language.counts()
 
@@ -47,6 +43,12 @@ def test_no_room_gets_more(room: str) -> None:
         pytest.fail(
             f"{room} has {COUNTS[room]} banned words, {ALLOWED.get(room, 0)} are allowed: python -m tools.language {room}"
         )
+
+
+@pytest.mark.parametrize("folder", CLEAN)
+def test_what_is_clean_stays_so(folder: str) -> None:
+    files = [path for path in language.code() if path.is_relative_to(language.ROOT / folder)]
+    assert shown([one for path in files for one in language.found(path)]) == []
 
 
 @pytest.mark.parametrize(
