@@ -11,8 +11,9 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from tests.support.net import Accepting
 from tests.support.receiver import Receiver
-from tests.support.tcp import Listening, drip, has_gone, read_request, reset
+from tests.support.tcp import drip, has_gone, read_request, reset
 
 
 class Exchange:
@@ -53,12 +54,12 @@ class Exchange:
 Act = Callable[[Exchange], None]
 
 
-class Front(Listening):
+class Front(Accepting):
     """A context manager; `url` is where to push to. `acts` is what is left of the script."""
 
     def __init__(self, receiver: Receiver, acts: Iterable[Act | None] = ()) -> None:
         super().__init__()
-        self.receiver, self.acts = receiver, deque(acts)
+        self.receiver, self.acts, self.connections = receiver, deque(acts), 0
 
     @property
     def url(self) -> str:
@@ -67,6 +68,7 @@ class Front(Listening):
 
     def serve(self, connection: socket.socket) -> None:
         """Do the next act with each request; one of the script's ends the connection."""
+        self.connections += 1
         while connection.recv(1, socket.MSG_PEEK):
             exchange = Exchange(connection, self.receiver)
             act = self.acts.popleft() if self.acts else None

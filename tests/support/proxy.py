@@ -11,12 +11,15 @@ from __future__ import annotations
 import socket
 import threading
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from tests.support.tcp import Listening, end, length_of, read_head
+from tests.support.net import Accepting, end
+from tests.support.tcp import length_of, read_head
 
 
-class Proxy(Listening):
+class Proxy(Accepting):
     """A context manager; `url` is for proxy_url."""
 
     def __init__(self, *, login: str | None = None, port: int | None = None) -> None:
@@ -33,8 +36,14 @@ class Proxy(Listening):
         """Without user and password."""
         return f"http://127.0.0.1:{self.port}"
 
-    def _to(self, host: str, port: int) -> socket.socket:
-        return socket.create_connection((self.moved.get(host, host), port), 10)
+    @contextmanager
+    def _to(self, host: str, port: int) -> Iterator[socket.socket]:
+        with socket.create_connection((self.moved.get(host, host), port), 10) as far:
+            self.open.add(far)
+            try:
+                yield far
+            finally:
+                self.open.discard(far)
 
     def serve(self, connection: socket.socket) -> None:
         """Serve the one request of a connection."""
@@ -62,13 +71,11 @@ class Proxy(Listening):
 
     def _tunnel(self, connection: socket.socket, host: str, port: str) -> None:
         with self._to(host.strip("[]"), int(port)) as far:
-            self.open.add(far)
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             back = threading.Thread(target=_pump, args=(far, connection, None), daemon=True)
             back.start()
             _pump(connection, far, self.tunneled)
             back.join(10)
-            self.open.discard(far)
 
     def _pass_on(self, connection: socket.socket, head: bytes, body: bytes) -> None:
         first, *lines = head.decode("latin-1").split("\r\n")
@@ -81,12 +88,10 @@ class Proxy(Listening):
         kept = [line for line in lines if not line.lower().startswith("proxy-authorization:")]
         path = url.path + (f"?{url.query}" if url.query else "")
         with self._to(url.hostname, url.port or 80) as far:
-            self.open.add(far)
             lines = [f"{method} {path} HTTP/1.1", *kept, "Connection: close", "", ""]
             far.sendall("\r\n".join(lines).encode("latin-1") + body)
             while part := far.recv(65536):
                 connection.sendall(part)
-            self.open.discard(far)
 
 
 def _pump(source: socket.socket, sink: socket.socket, kept: bytearray | None) -> None:

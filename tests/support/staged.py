@@ -10,9 +10,9 @@ from functools import partial
 from unittest.mock import patch
 
 from agent.cli.main import main
-from agent.system import restart
+from agent.system import systemd
 
 if __name__ == "__main__":
     cgroup = sys.argv.pop(1)
-    with patch.object(restart, "series_end", partial(restart.series_end, cgroup=cgroup)):
+    with patch.object(systemd, "series_end", partial(systemd.series_end, cgroup=cgroup)):
         sys.exit(main())

@@ -1,4 +1,4 @@
-"""Servers on real loopback sockets: connections given to a function, and HTTP given to an object; what ends is cut.
+"""Servers on real loopback sockets: connections are given to a function, requests to a method.
 
 Whoever stops one of them cuts all its connections: a stopped server must not answer a client that kept one.
 """
@@ -16,63 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 from tests.support.certs import Certs
-from tests.support.net import free_port
+from tests.support.net import Accepting, end, free_port
 
 
-def end(one: socket.socket) -> None:
-    """End a connection, or a listening socket, for every thread that waits on it."""
-    try:
-        one.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it has ended already
-
-
-class Listening:
-    """A context manager; `serve` gets each connection in a thread of its own, and it is closed after it."""
-
-    def __init__(self, port: int | None = None) -> None:
-        self.port = port or free_port()
-        self.connections = 0
-        self.stopping = threading.Event()
-        self.open: set[socket.socket] = set()
-
-    def serve(self, connection: socket.socket) -> None:
-        """Do with a connection what the server is for; an OSError ends it."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        self.stopping.clear()
-        self._server = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        for one in (self._server, *tuple(self.open)):
-            end(one)
-        self._server.close()
-
-    def _accept(self, server: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self.open.add(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                self.serve(connection)
-            except OSError:
-                pass  # one of the two has gone
-            finally:
-                self.open.discard(connection)
-
-
-class _Function(Listening):
+class _Function(Accepting):
     def __init__(self, function: Callable[[socket.socket], None], port: int | None) -> None:
         super().__init__(port)
         self._function = function
