@@ -75,7 +75,8 @@ class Received(NamedTuple):
 class Receiver(WebServer):
     """A context manager; `url` is where to push. The last `keep` requests are kept whole.
 
-    `read` decodes what is no remote write. `speaks` says which protocols it knows, `to_foreign` how it answers the other. All that may be changed while it
+    `read` decodes what is no remote write. `speaks` says which protocols it knows, `to_foreign` how it answers the other.
+    All that may be changed while it
     runs, and so may `counts`: whether a 2.0 message is answered with the counts. An answer of the script may have
     counts of its own among its headers.
     """
