@@ -97,13 +97,13 @@ METRICS = (
         "limpet_destination_held",
         "gauge",
         "",
-        "1 while the destination refuses what an operator has to mend, else 0.",
+        "1 while the destination refuses for a reason that an operator has to fix, else 0.",
     ),
     Metric(
         "limpet_destination_clock_skew_seconds",
         "gauge",
         "seconds",
-        "How far this host's clock is ahead of the destination's; absent until it has told its time.",
+        "How far this host's clock is ahead of the destination's; absent until its time is known.",
     ),
     Metric("limpet_destination_requests_total", "counter", "requests", "Requests sent to the destination."),
     Metric("limpet_destination_retries_total", "counter", "requests", "Requests that were repetitions."),
@@ -123,7 +123,7 @@ METRICS = (
 )
 
 REASONS = ("evicted", "thinned", "aged", "rejected", "relabeled", "corrupt")
-"""Told from the start, at 0 too, so that the set of series does not change when one is needed."""
+"""Reported from the start, at 0 too, so that the set of series does not change when one is needed."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

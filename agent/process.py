@@ -203,7 +203,7 @@ class Agent:
             settle_memory()
 
     def _report_alive(self) -> None:
-        """Report that all is well, unless a thread does not come back: then whoever watches restarts the agent."""
+        """Report that all is well, unless a thread does not come back: then the watchdog restarts the agent."""
         overdue = max(self.schedule.overdue(), self.lanes.overdue())
         if self._notify.watchdog is not None and overdue > self._notify.watchdog:
             self._log.error(Event.THREAD_STUCK, seconds=round(overdue, 1))

@@ -1,6 +1,6 @@
 """From a collector's samples to the buffer's series: the host's labels on every one of them.
 
-And the end of a series, told by Prometheus's stale marker.  Markers are a tick of their own, in a group of
+Prometheus's stale marker ends a series.  Markers are a tick of their own, in a group of
 their own: in the collector's own group, a marker would turn the series' scale into raw bits for good
 (`buffer.codec`) and take the place of the mean when the tick is thinned (`buffer.thin`).
 """
@@ -113,7 +113,7 @@ def markers(at: Instant, collector: str, series: tuple[Series, ...]) -> Tick:
 
 
 def gone(before: tuple[Series, ...], now: tuple[Series, ...]) -> tuple[Series, ...]:
-    """Return what is there no more; at no cost where nothing changed, since the two are then one object."""
+    """Return the series that are gone; at no cost where nothing changed, since the two are then one object."""
     if before is now:
         return ()
     there = set(now)

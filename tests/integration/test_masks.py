@@ -1,4 +1,4 @@
-"""Masked names, end to end: what the real agent stores, logs and tells holds none of them, and stays comparable."""
+"""Masked names, end to end: what the real agent stores, logs and shows holds none of them, and stays comparable."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def real_names() -> dict[str, set[str]]:
 
 
 def told(text: str, names: dict[str, set[str]]) -> list[str]:
-    """Which of the names a text holds; what is as short as `/` is no name that could be told from others."""
+    """Which of the names a text holds; what is as short as `/` is no name that could be distinguished from others."""
     words = {name for of_label in names.values() for name in of_label if len(name) > 3 or name.isalnum()}
-    words -= {"tmpfs", "overlay", "rootfs"}  # sources that are called as their type is, which is told
+    words -= {"tmpfs", "overlay", "rootfs"}  # sources that are called as their type is, which is shown
     return [name for name in words if re.search(rf"(?<![\w/.-]){re.escape(name)}(?![\w/.-])", text)]
 
 

@@ -93,7 +93,6 @@ def test_the_page_says_the_entry_point_s_group() -> None:
 BAD = """
 import sys, threading, time
 from limpet.collectors import CollectorKind, Metric, Options, Sample
-from tests.support.limpet import LIMPET
 
 TABLE = (Metric("fine", "gauge", "", "Fine."),)
 runs = {"turns": 0}

@@ -577,7 +577,7 @@ class TestRemote:
         assert rig.times("slow") == [everybody[0], everybody[1], everybody[3], everybody[4]]
         assert rig.missed == 1
 
-    def test_one_that_fails_is_told_like_any_other(self, rig: Rig) -> None:
+    def test_one_that_fails_is_logged_like_any_other(self, rig: Rig) -> None:
         scrape = rig.add("scrape", crew="remote")
         scrape.raises = OSError("no")
         rig.run(25)
@@ -710,7 +710,7 @@ class TestAdopt:
         new = a_plan("cpu", "unused", identity="cpu", host={"role": "gateway"})
         rig.adopt(15.5, new)
         rig.run(45)
-        assert new.collect is old  # what it remembers for its rates goes on
+        assert new.collect is old  # what it remembers for its rates is kept
         assert rig.times("cpu") == every_10_s(FIRST, 5)
         assert [at for at, _ in rig.ended("cpu")] == [FIRST + 20_000]
         assert rig.missed == 0

@@ -20,7 +20,7 @@ OWN = {metric.name for metric in METRICS}
 
 
 class Rig:
-    """A target that says what it is told to."""
+    """A target that says what it is given."""
 
     def __init__(
         self, relabel: Callable[[Mapping[str, str]], dict[str, str] | None] | None = None, **more: Any
