@@ -44,7 +44,9 @@ HOME = Path("opt/limpet")
 SITE = HOME / "lib" / "site-packages"
 DOC = Path("usr/share/doc/limpet")
 LEVEL = 6  # of the compression
-SOURCES = ("agent", "buffer", "limpet", "pyproject.toml", "README.md", "LICENSE")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = [name for name in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"] if "." not in name]
+SOURCES = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE")
 
 
 class DebError(LimpetError):
@@ -80,8 +82,7 @@ def build(arch: str, out: Path, version: str = agent.__version__, level: int = L
 
 def pythons() -> list[str]:
     """Return the versions of Python that the package is for, oldest first: ["3.11", ...]."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return re.findall(r"Python :: (3\.\d+)$", "\n".join(project["classifiers"]), re.MULTILINE)
+    return re.findall(r"Python :: (3\.\d+)$", "\n".join(PROJECT["project"]["classifiers"]), re.MULTILINE)
 
 
 def source_date() -> int:

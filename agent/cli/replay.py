@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.cli import arguments as common
 from agent.cli import output
+from agent.cli.view import DANGER, DIM, Cell, Styled, Table, View
 from agent.text import human
 from buffer.errors import LimpetError
 
@@ -104,7 +105,7 @@ def run(args: Namespace) -> int:
     with Bar(given.source.total) as bar:
         if saved is not None and not args.resume and not args.dry_run:
             done = human.count(saved.ledger.selected)
-            bar.say(f"begun anew: with --resume, {done} samples would be done with")
+            bar.say(f"begun again: with --resume, {done} samples would be done with")
         report = replay(
             given.source,
             Selection(since_ms, until_ms, selector),
@@ -133,9 +134,7 @@ def _print(report: Report, name: str, to: RemoteWrite, args: Namespace, *, resum
         head = {"source": name, "destination": to.name, "url": public_url(to.url), "dry_run": args.dry_run}
         output.write_json({**head, "resumable": resumable, **sending.document(report)})
         return
-    from agent.cli import show, show_replay
-
-    output.write(show.text(show_replay.replayed(report)))
+    output.show(show(report))
     if args.dry_run:
         print("Nothing was sent: this is what it would be.", file=sys.stderr)
     elif resumable:
@@ -172,7 +171,7 @@ def _source(args: Namespace, config: Config | None) -> tuple[str, Callable[[int,
 
 
 class _Keep:
-    """Saves how far it is; where that is not possible, says so once, and the replay goes on."""
+    """Saves how far it is; where that is not possible, says so once, and the replay continues."""
 
     def __init__(self, file: str | None, first: State) -> None:
         self._file, self._first = file, first
@@ -193,3 +192,31 @@ class _Keep:
                     file=sys.stderr,
                 )
             self.resumable = False
+
+
+def show(report: Report) -> View:
+    """Return the ledger of a replay, and the receiver's messages."""
+    ledger = report.ledger
+    span = human.span(ledger.oldest_timestamp_ms, ledger.newest_timestamp_ms)
+    rows: list[tuple[str, Cell, str]] = [
+        ("read", human.count(ledger.read), ""),
+        ("selected", human.count(ledger.selected), span),
+        ("delivered", human.count(ledger.delivered), ""),
+        ("rejected", Styled(human.count(ledger.rejected), DANGER if ledger.rejected else ""), ""),
+    ]
+    if ledger.relabeled:
+        rows.append(("relabeled", human.count(ledger.relabeled), "dropped by write_relabel_configs"))
+    if ledger.repeated:
+        rows.append(("repeated", human.count(ledger.repeated), "values for an instant that had one already"))
+    rows.append(("retried", human.count(ledger.retried), "requests"))
+    rows.append(("sent", human.size(ledger.bytes), f"in {human.duration(ledger.seconds)}"))
+    if ledger.damaged:
+        rows.append(("damaged", human.count(ledger.damaged), "stretches that cannot be read"))
+    notes = [
+        f"refused: {human.count(one.samples)} samples, "
+        f"{human.span(one.oldest_timestamp_ms, one.newest_timestamp_ms)}: {one.message}"
+        for one in report.refusals
+    ]
+    notes += [f"{report.ended.value}: {report.error}"] * bool(report.error)
+    table = Table(("~", "~>", ""), [(Styled(name, DIM), *others) for name, *others in rows])
+    return [table, *(Styled(note, DANGER) for note in notes)]

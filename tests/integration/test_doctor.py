@@ -463,7 +463,7 @@ def test_no_secret_of_oauth2_is_printed(tmp_path: Path, whose: str, status: int)
 
 
 def doctor(folder: Path, file: Path, *arguments: str, **options: Any) -> Done:
-    return limpet(folder, "doctor", "--config", file, *arguments, **options)
+    return limpet(folder, "doctor --config", file, *arguments, **options)
 
 
 def snapshot(folder: Path) -> list[tuple[str, int, int, int, bytes]]:

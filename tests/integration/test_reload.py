@@ -67,10 +67,7 @@ def test_twenty_reloads_miss_nothing_and_lose_nothing(
     """Everything changes but one label of `cpu`: on the grid each of its ticks arrived once, everywhere."""
     steady, other = receivers
     prometheus = Prometheus(prometheus_program, tmp_path / "prometheus")
-    always = [
-        {"url": prometheus.write_url, "name": "prometheus"},
-        destination(steady, name="steady"),
-    ]
+    always = [{"url": prometheus.write_url, "name": "prometheus"}, destination(steady, name="steady")]
     changes: list[dict[str, Any]] = [
         {"collect": {"interval": "1s", "collectors": {"memory": {"enabled": False}}}},
         {"remote_write": [*always, destination(other, name="other")]},

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agent.cli import show_doctor
+from agent.cli import doctor, screen
 from agent.collect import mask
 from agent.collect.mask import KEY_FILE
 from agent.collectors import HostPaths
@@ -479,7 +479,9 @@ def test_the_view() -> None:
         Step("p", "write", False, "HTTP 500", "Look."),
     ]
     out = StringIO()
-    Console(file=out, width=80, highlight=False, markup=False, no_color=True).print(show_doctor.part(steps))
+    Console(file=out, width=80, highlight=False, markup=False, no_color=True).print(
+        screen.renderable(doctor.show(steps))
+    )
     assert [line.split() for line in out.getvalue().splitlines()] == [
         ["p"],
         ["✓", "fine", "name", "p", "is", "\\x1b[2J"],

@@ -13,10 +13,8 @@ from tools import language
 
 ALLOWED = {
     "agent": 11,
-    "agent/cli": 25,
     "agent/collect": 17,
     "agent/collectors": 32,
-    "agent/config": 28,
     "agent/destinations": 23,
     "agent/http": 8,
     "agent/ops": 39,
@@ -24,7 +22,6 @@ ALLOWED = {
     "agent/send": 48,
     "agent/system": 12,
     "buffer": 45,
-    "config": 3,
     "config/alertmanager": 4,
     "config/prometheus": 36,
     "dashboards": 28,
