@@ -177,9 +177,7 @@ class Asker:
         over.set()
         stuck = self._crew.stuck()
         for server in servers.keys() - stuck.keys():
-            self._crew.forget(
-                server
-            )  # its job has not begun, and nobody would wait for the answer
+            self._crew.forget(server)  # its job has not begun, and nobody would wait for the answer
         self._crew.close()
         return answers.copy(), {self._asked[server] for server in stuck if server in self._asked}
 
