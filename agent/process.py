@@ -281,11 +281,7 @@ def open_buffer(config: Config, report: Listener) -> Buffer:
     """Open the configured buffer for writing.  Raises LimpetError."""
     try:
         return Buffer(
-            config.data_dir,
-            _limits(config),
-            _names(config),
-            start_now=_start_now(config),
-            report=report,
+            config.data_dir, _limits(config), _names(config), start_now=_start_now(config), report=report
         )
     except OSError as error:
         raise _unusable(config, error) from None

@@ -57,11 +57,7 @@ class Textfile(Collector):
     """A collector that reads a folder. `words` returns what of an error may be shown."""
 
     def __init__(
-        self,
-        folder: str,
-        host: Mapping[str, str],
-        log: Logger,
-        words: Callable[[Exception], str] = str,
+        self, folder: str, host: Mapping[str, str], log: Logger, words: Callable[[Exception], str] = str
     ) -> None:
         self._folder, self._log, self._words = os.path.normpath(folder), log, words
         self._host = {name: value for name, value in host.items() if value}

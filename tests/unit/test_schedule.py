@@ -191,10 +191,7 @@ class TestHanging:
         rig.hang(slow)
         rig.release(slow, 1.0)
         rig.run(1.9)
-        assert rig.groups() == [
-            (FIRST, ["cpu"]),
-            (FIRST, ["slow"]),
-        ]
+        assert rig.groups() == [(FIRST, ["cpu"]), (FIRST, ["slow"])]
         assert rig.rounds()[0].ticks[0].at == rig.rounds()[1].ticks[0].at
         assert rig.log.events == []
         rig.run(30)
@@ -205,11 +202,7 @@ class TestHanging:
         rig.hang(slow)
         cpu.during[2] = lambda: rig.release(slow)
         rig.run(8)
-        assert rig.groups() == [
-            (FIRST, ["cpu"]),
-            (FIRST, ["slow"]),
-            (FIRST + 10_000, ["cpu"]),
-        ]
+        assert rig.groups() == [(FIRST, ["cpu"]), (FIRST, ["slow"]), (FIRST + 10_000, ["cpu"])]
 
     def test_one_that_returns_after_its_timeout_comes_back_by_itself(self, rig: Rig) -> None:
         nfs = rig.add("nfs", "0", "1")
