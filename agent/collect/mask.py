@@ -19,7 +19,7 @@ from buffer.model import Series
 KEY_FILE = "mask.key"
 KEY_BYTES = 32
 HASH_BYTES = 6
-MOST = 4096  # label tuples that are remembered; beyond it all are forgotten and made again
+MOST_REMEMBERED = 4096  # label tuples that are remembered; beyond it all are forgotten and made again
 
 
 class Mask:
@@ -43,7 +43,7 @@ class Mask:
         """Return the samples with their labels masked; equal labels are the same object every time."""
         if not self._masked:
             return samples
-        if len(self._made) > MOST:
+        if len(self._made) > MOST_REMEMBERED:
             self._made.clear()
         return [sample._replace(labels=self.labels(sample.labels)) for sample in samples]
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from agent.collect.plan import Collector
-from agent.collect.series import MOST, Collected, check_size
+from agent.collect.series import MAX_TICK_SERIES, Collected, check_size
 from agent.collectors.base import Labels, Metric
 from agent.scrape.exposition import ParseError
 from agent.scrape.naming import Naming
@@ -122,7 +122,7 @@ class Textfile(Collector):
             raise ParseError("it does not end with a line break: is it written while it is read?")
         table = self._tables.get(name)
         if table is None:
-            table = self._tables[name] = Table(Naming(self._host), MOST)
+            table = self._tables[name] = Table(Naming(self._host), MAX_TICK_SERIES)
         read = table.read(content, openmetrics=False)
         if read.timestamps:
             raise ParseError("it holds timestamps, which are not read here")

@@ -106,7 +106,10 @@ def test_collecting_without_the_key_masks_all_the_same_and_says_so(agent: Agent)
     done = limpet("collect", "--json", "--config", agent.config_file)
     assert done.returncode == 0
     assert told(done.stdout, names) == []
-    assert done.stderr == "mask: there is no key yet; what is masked is masked otherwise than by the agent\n"
+    assert (
+        done.stderr
+        == "mask: there is no key yet; masked names are hashed with a temporary key and differ from the agent's\n"
+    )
     assert not agent.data_dir.exists()
 
 
