@@ -52,7 +52,6 @@ UNFINISHED = {
     "docs/install.md",
     "docs/metrics.md",
     "docs/other-systems.md",
-    "docs/own-collectors.md",
     "docs/quarantine.md",
     "docs/reload.md",
     "docs/replay.md",
