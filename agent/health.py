@@ -32,14 +32,14 @@ limpet_collector_duration_seconds             | seconds  | How long the collecto
 limpet_collector_failures_total               | runs     | Runs of the collector that raised an error.
 limpet_collector_timeouts_total               | runs     | Runs of the collector that were left behind.
 limpet_collector_unreadable_total             |          | Files, devices, interfaces and mount points that could not be read, in each run that could not.
-limpet_collector_stuck_seconds                | seconds  | How long a mount point has not answered; absent where all answer.
+limpet_collector_stuck_seconds                | seconds  | How long a mount point has not answered; absent if all answer.
 limpet_destination_appended_samples_total     | samples  | Samples appended for the destination: delivered, pending and dropped ones.
 limpet_destination_delivered_samples_total    | samples  | Samples that the destination has taken.
 limpet_destination_dropped_samples_total      | samples  | Samples that the destination will not get, by reason.
 limpet_destination_pending_samples            | samples  | Samples that wait for the destination.
 limpet_destination_oldest_pending_age_seconds | seconds  | Age of the oldest sample that waits while a request is under way or repeated; 0 without one.
-limpet_destination_held                       |          | 1 while the destination refuses for a reason that an operator has to fix, else 0.
-limpet_destination_clock_skew_seconds         | seconds  | How far this host's clock is ahead of the destination's; absent until its time is known.
+limpet_destination_held                       |          | 1 while the destination needs an operator to fix something, else 0.
+limpet_destination_clock_skew_seconds         | seconds  | How far this host's clock is ahead of the destination's; absent until it has answered.
 limpet_destination_requests_total             | requests | Requests sent to the destination.
 limpet_destination_retries_total              | requests | Requests that were repetitions.
 limpet_destination_sent_bytes_total           | bytes    | Bytes of request bodies sent.
