@@ -1,7 +1,7 @@
 # Everything a contributor or CI runs. Each target sets up what it needs; `make help` lists them.
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-SOURCES := agent buffer dashboards tests tools
+SOURCES := agent buffer dashboards limpet tests tools
 .PHONY: help run test check lint fmt bench dashboards dist deb image sbom audit lock clean
 
 help: ## list the targets
@@ -30,7 +30,7 @@ test: .venv/.ready ## the whole suite, with branch coverage, against real server
 	@$(PY) -m tools.servers prometheus promtool alertmanager amtool
 	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics tinyproxy nginx node-exporter iostat buildah
 	@rm -rf .cache/wheel
-	@$(PY) -m build --no-isolation --wheel --outdir .cache/wheel >/dev/null
+	@sh tools/dist.sh $(PY) .cache/wheel
 	@sh tools/venv.sh .cache/installed requirements/run.txt --force-reinstall .cache/wheel/limpet-*.whl
 	@INSTALLED=.cache/installed $(PY) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder \
 		--cov --cov-report=term
@@ -46,11 +46,11 @@ bench: .venv/.ready ## measure, and print the figures as a table
 dashboards: .venv/.ready ## generate the dashboards' JSON, their page and the page of the alerts
 	@$(PY) -m dashboards
 	@$(PY) -m tools.dashboards_page > docs/dashboards.md
-	@$(PY) -m tools.alerts_page > docs/alerts.md
+	@$(PY) -m tools.alerts_page
 
-dist: .venv/.ready ## build the sdist and the wheel into dist/
-	@rm -rf dist/limpet-* build
-	@$(PY) -m build --no-isolation --outdir dist .
+dist: .venv/.ready ## build the sdist and the wheel into dist/: the same commit gives the same bytes
+	@rm -rf dist/limpet-*
+	@sh tools/dist.sh $(PY) dist
 
 deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 for the other architecture)
 	@$(PY) -m tools.deb $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION))

@@ -1,16 +1,17 @@
 """The process: opens the buffer, starts the schedule and the lanes, waits for signals, reloads, and stops.
 
 Promises: signals are waited for, never handled, so nothing runs in between.  Meanwhile this thread syncs the buffer
-every `sync_interval`, and tells systemd how it goes (`agent.system.notify`).
+every `sync_interval`, and reports to systemd (`agent.system.systemd`).  A process that was stopped (SIGSTOP) and
+continued works as before.
 
 SIGTERM and SIGINT stop within five seconds whatever a receiver does: no new round, what was collected is on disk,
-one bounded last try to send, the lock is released; the cursors keep the rest.  They also end the host's series, if it
-is no restart (`agent.system.restart`): a marker for each is on disk before the last try.  A defect, and what cannot be
-caught, do not end them.  A thread that dies of a defect ends the process with status 1.
+one bounded last try to send, the lock is released; the cursors keep the rest.  They also end the host's series, unless
+it is a restart: a marker for each is on disk before the last try.  A defect, and a signal that cannot be caught, do
+not end the series.  A thread that dies of a defect ends the process with status 1.
 
-SIGHUP reads the configuration again.  A bad one is told, with everything that is wrong, and nothing of it is applied.  A
-good one is applied as a whole: nothing waits for that, not even a receiver that hangs, no tick is missed, and no sample
-is lost.  Only `data_dir` cannot change.  Where the terminal that the agent was started on is gone, SIGHUP stops it.
+SIGHUP reads the configuration again.  If it is bad, everything that is wrong is logged, and nothing of it is applied.  If
+it is good, it is applied as a whole: nothing waits for that, not even a receiver that hangs, no tick is missed, and no
+sample is lost.  Only `data_dir` cannot change.  If the terminal that the agent was started on is gone, SIGHUP stops it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from agent import __version__, health
@@ -31,21 +32,25 @@ from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns, host_labels
 from agent.collectors import COLLECTORS
 from agent.config import Config, ConfigErrors, Loaded, RemoteWrite
-from agent.send.lane import Lane, open_lane
+from agent.destinations.remote_write.formats import remote_write
+from agent.send.client import Client
+from agent.send.lane import Lane
 from agent.send.lanes import Lanes
-from agent.send.report import LaneStats
-from agent.system import log, restart
+from agent.send.stats import SendStats
+from agent.system import log, systemd
 from agent.system.events import Event
-from agent.system.notify import Notify
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
 LAST_TRY = 2.0
+"""Seconds for the last requests of all destinations at a stop."""
 LAST_ROUND = 1.0
+"""Seconds that a stop waits for the round that has begun."""
 LOOK_EVERY = 0.05
 """Seconds between two looks at what is changing."""
 HEALTH = "limpet"
+"""The name of the collector of the agent's own series."""
 QUARANTINE_SHARE = 8
 """The quarantine's own limit is this part of the buffer's."""
 
@@ -56,11 +61,11 @@ class Agent:
     Raises LimpetError where the buffer is in use, of a newer format, or cannot be opened.
     """
 
-    def __init__(self, config: Config, logger: Any, notify: Notify) -> None:
+    def __init__(self, config: Config, logger: Any, notify: systemd.Notify) -> None:
         self._config, self._log, self._notify = config, logger, notify
         self._died = self._failing = self._is_changing = False
         self._on_terminal = os.isatty(2)
-        self.buffer = open_buffer(config, self._tell)
+        self.buffer = open_buffer(config, self._log_buffer)
         self._quarantine = Quarantine(config.data_dir, _quarantine_size(config))
         self._mask = mask.load(config.data_dir, config.mask)
         self.lanes = Lanes(self._open_lane)
@@ -68,18 +73,9 @@ class Agent:
         plans = self._plans(config, host_labels(config), self._mask)
         self.schedule = Schedule(plans, self.buffer, boot_id(), logger, SystemClock())
 
-    def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: LaneStats) -> Lane:
-        return open_lane(
-            to,
-            self.buffer.cursors[to.name],
-            self.buffer,
-            self._quarantine,
-            __version__,
-            self._log,
-            from_boot=frozenset(COLLECTORS),
-            labels=labels,
-            stats=stats,
-        )
+    def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
+        speaks, wire = remote_write(to, frozenset(COLLECTORS)), Client(to, __version__)
+        return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
         own = Plan(
@@ -106,7 +102,7 @@ class Agent:
         number = self._wait(load)
         begun = time.monotonic()
         self._notify.stopping()
-        series_end = not self._died and restart.series_end()
+        series_end = not self._died and systemd.series_end()
         self._log.info(Event.STOPPING, signal=number.name, series_end=series_end)
         self.schedule.stop(LAST_ROUND, series_end=series_end)
         self._sync()
@@ -122,19 +118,15 @@ class Agent:
     def _wait(self, load: Callable[[], Loaded]) -> signal.Signals:
         """Do what is due until a signal asks for the end, and return that."""
         now = time.monotonic()
-        sync_at, tell_at, is_ready = now + self._config.buffer.sync_interval, now, False
+        sync_at, alive_at, is_ready = now + self._config.buffer.sync_interval, now, False
         while True:
-            looks = self._is_changing or (not is_ready and self._notify.is_heard)
-            patience = min(sync_at, tell_at if is_ready else sync_at) - time.monotonic()
-            received = signal.sigtimedwait(
-                SIGNALS, max(0.0, min(patience, LOOK_EVERY) if looks else patience)
-            )
-            if received is not None:
-                # A SIGHUP is handed out first, however long a SIGTERM waits: many of them must not keep it back.
-                received = signal.sigtimedwait(STOP_SIGNALS, 0) or received
-                number = signal.Signals(received.si_signo)
-                if number in STOP_SIGNALS or (self._on_terminal and not os.isatty(2)):
-                    return number
+            pause = min(sync_at, alive_at if is_ready else sync_at) - time.monotonic()
+            if self._is_changing or (not is_ready and self._notify.is_heard):
+                pause = min(pause, LOOK_EVERY)
+            number = next_signal(pause)
+            if number in STOP_SIGNALS or (number and self._on_terminal and not os.isatty(2)):
+                return number
+            if number:
                 self._reload(load)
             if self._is_changing:
                 self._look()
@@ -143,10 +135,10 @@ class Agent:
                 sync_at = time.monotonic() + self._config.buffer.sync_interval
             if not is_ready and self.schedule.is_ready:
                 is_ready = True
-                self._notify.ready(self._status())
-            elif is_ready and now >= tell_at:
-                self._tell_alive()
-                tell_at = now + self._notify.every
+                self._notify.ready(status_line(self.buffer, self.lanes.names))
+            elif is_ready and now >= alive_at:
+                self._report_alive()
+                alive_at = now + self._notify.every
 
     def _reload(self, load: Callable[[], Loaded]) -> None:
         """Read the configuration again and apply it, or say what is wrong with it."""
@@ -156,7 +148,7 @@ class Agent:
             changed = self._apply(loaded.config)
         except LimpetError as error:
             every = (
-                [p.told(error.where) for p in error.problems]
+                [p.text(error.where) for p in error.problems]
                 if isinstance(error, ConfigErrors)
                 else [str(error)]
             )
@@ -166,7 +158,7 @@ class Agent:
         for warning in loaded.warnings:
             self._log.warning(Event.CONFIG_WARNING, text=warning)
         self._log.info(Event.RELOADED, changed=changed, destinations=self.lanes.names)
-        self._notify.ready(self._status())
+        self._notify.ready(status_line(self.buffer, self.lanes.names))
 
     def _apply(self, config: Config) -> list[str]:
         """Apply a configuration; return the names of what is different.  Raises LimpetError; all is then as it was."""
@@ -193,30 +185,22 @@ class Agent:
         return [key for key in config.__struct_fields__ if getattr(config, key) != getattr(was, key)]
 
     def _look(self) -> None:
-        """Go on with a reload; when it is over, let go of what it has replaced."""
+        """Continue a reload; when it is over, let go of what it has replaced."""
         self.lanes.look()
         if not self.lanes.is_changing and not self.schedule.is_changing:
             self._is_changing = False
             gc.unfreeze()
             settle_memory()
 
-    def _status(self) -> str:
-        """One line for `systemctl status`."""
-        told = []
-        for name in self.lanes.names:
-            cursor = self.buffer.cursors[name]
-            told.append(f"{name} {cursor.ledger.state}, {cursor.pending()} samples wait")
-        return "; ".join(told) or "collecting, without a destination"
-
-    def _tell_alive(self) -> None:
-        """Say that all is well, but for a thread that does not come back: whoever watches then restarts the agent."""
+    def _report_alive(self) -> None:
+        """Report that all is well, unless a thread does not come back: then the watchdog restarts the agent."""
         overdue = max(self.schedule.overdue(), self.lanes.overdue())
         if self._notify.watchdog is not None and overdue > self._notify.watchdog:
             self._log.error(Event.THREAD_STUCK, seconds=round(overdue, 1))
         else:
-            self._notify.alive(self._status())
+            self._notify.alive(status_line(self.buffer, self.lanes.names))
 
-    def _tell(self, what: str, **fields: object) -> None:
+    def _log_buffer(self, what: str, **fields: object) -> None:
         event = Event(f"buffer.{what}")
         (self._log.info if event is Event.THINNED else self._log.warning)(event, **fields)
 
@@ -236,6 +220,26 @@ class Agent:
         )
         self._died = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def next_signal(seconds: float) -> signal.Signals | None:
+    """Wait for a signal, for so many seconds at most; return it, or None."""
+    received = signal.sigtimedwait(SIGNALS, max(0.0, seconds))
+    # A SIGHUP is handed out first, however long a SIGTERM waits: many of them must not keep it back.
+    for info in (signal.sigtimedwait(STOP_SIGNALS, 0), received):
+        # Python returns garbage if the call is interrupted after its time is up: by SIGSTOP and SIGCONT, say.
+        if info is not None and info.si_signo in SIGNALS:
+            return signal.Signals(info.si_signo)
+    return None
+
+
+def status_line(buffer: Buffer, destinations: Iterable[str]) -> str:
+    """Return one line for `systemctl status`."""
+    parts = []
+    for name in destinations:
+        cursor = buffer.cursors[name]
+        parts.append(f"{name} {cursor.ledger.state}, {cursor.pending()} samples wait")
+    return "; ".join(parts) or "collecting, without a destination"
 
 
 def _quarantine_size(config: Config) -> int:
@@ -267,11 +271,7 @@ def open_buffer(config: Config, report: Listener) -> Buffer:
     """Open the configured buffer for writing.  Raises LimpetError."""
     try:
         return Buffer(
-            config.data_dir,
-            _limits(config),
-            _names(config),
-            start_now=_start_now(config),
-            report=report,
+            config.data_dir, _limits(config), _names(config), start_now=_start_now(config), report=report
         )
     except OSError as error:
         raise _unusable(config, error) from None
@@ -289,7 +289,7 @@ def boot_id() -> str:
 
 
 def settle_memory() -> None:
-    """What is loaded by now stays: the collector of cycles need not look at it again."""
+    """Spare the garbage collector what is loaded by now, since that stays."""
     gc.collect()
     gc.freeze()
 
@@ -306,6 +306,6 @@ def run(loaded: Loaded, load: Callable[[], Loaded]) -> int:
     logger = log.get()
     for warning in loaded.warnings:
         logger.warning(Event.CONFIG_WARNING, text=warning)
-    agent = Agent(config, logger, Notify())
+    agent = Agent(config, logger, systemd.Notify())
     settle_memory()
     return agent.run(load)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dashboards import kit, levels, selectors
-from dashboards.panels import Column, PanelBuilder, Query, graph, number, rows
+from dashboards.panels import Column, PanelBuilder, Query, graph, narrow, number, rows
 from dashboards.selectors import all_of
 
 DAY = 86400
@@ -29,9 +29,8 @@ def now() -> list[PanelBuilder]:
             number(
                 f"Full in {days} days",
                 f"File systems that will be full within {days} days, {why}",
-                "none",
+                limits,
                 Query(f"count({FULL} < {days} * {DAY}) or 0 * count({TREND})"),
-                limits=limits,
                 nothing="rules do not run",
             )
             for days, (why, limits) in full.items()
@@ -39,47 +38,40 @@ def now() -> list[PanelBuilder]:
         number(
             "Disk in use",
             "Of all file systems together.",
-            "percent",
+            levels.DISK,
             Query(f"100 * sum({USED}) / sum({TOTAL})"),
-            limits=levels.DISK,
-            decimals=0,
         ),
         number(
             "Memory in use",
             "Of all hosts together.",
-            "percent",
+            levels.MEMORY,
             Query(f"100 * sum({all_of('memory_used_bytes')}) / sum({all_of('memory_total_bytes')})"),
-            limits=levels.MEMORY,
-            decimals=0,
         ),
         number(
             "CPU, busiest hour",
             "The busiest hour's mean over all hosts, in the time shown: what the fleet must be able to do.",
-            "percent",
+            levels.CPU,
             Query(f"max_over_time(avg({hour})[$__range:1h])"),
-            limits=levels.CPU,
-            decimals=0,
         ),
         number(
             "Unusual signals",
             "Signals of hosts whose last hour is more than 3 standard deviations from the same hour of past weeks: the "
             "rows of the table below.",
-            "none",
+            levels.SOME,
             Query(
                 f"count(count by (hostname, signal) (abs({ZSCORE}) >= 3)) or 0 * count({all_of('signal:avg_1h')})"
             ),
-            limits=levels.SOME,
             nothing="rules do not run",
         ),
         number(
             "Received in a month",
-            "What all hosts receive in 30 days, if they go on as in the last day.",
+            "What all hosts receive in 30 days, if they continue as in the last day.",
             "bytes",
             Query(f"sum(rate({all_of('network_received_bytes_total')}[1d])) * {MONTH}"),
         ),
         number(
             "Sent in a month",
-            "What all hosts send in 30 days, if they go on as in the last day.",
+            "What all hosts send in 30 days, if they continue as in the last day.",
             "bytes",
             Query(f"sum(rate({all_of('network_sent_bytes_total')}[1d])) * {MONTH}"),
         ),
@@ -92,17 +84,17 @@ def disks() -> list[PanelBuilder]:
     return [
         rows(
             "File systems that fill",
-            "Those that will be full within 90 days if the last day goes on, the soonest first. An empty table is "
+            "Those that will be full within 90 days if the last day continues, the soonest first. An empty table is "
             "good news.",
             ("hostname", "mountpoint", "device"),
             [
-                Column(f"min by ({FILE_SYSTEM}) ({near}) / {DAY}", "Full in days", "none", levels.DAYS, 1),
+                Column(f"min by ({FILE_SYSTEM}) ({near}) / {DAY}", "Full in days", levels.DAYS),
                 *(
-                    Column(f"max by ({FILE_SYSTEM}) ({expr} and {near})", heading, unit, limits, decimals)
-                    for heading, expr, unit, limits, decimals in (
-                        ("Used", all_of("disk_usage_percent"), "percent", levels.DISK, 1),
-                        ("Free", all_of("disk_free_bytes"), "bytes", None, None),
-                        ("Growth in a day", f"-{TREND} * {DAY}", "bytes", None, None),
+                    Column(f"max by ({FILE_SYSTEM}) ({expr} and {near})", heading, shown, decimals)
+                    for heading, expr, shown, decimals in (
+                        ("Used", all_of("disk_usage_percent"), levels.DISK, 1),
+                        ("Free", all_of("disk_free_bytes"), "bytes", None),
+                        ("Growth in a day", f"-{TREND} * {DAY}", "bytes", None),
                     )
                 ),
             ],
@@ -112,15 +104,13 @@ def disks() -> list[PanelBuilder]:
             height=8,
             nothing="none",
         ),
-        graph(
+        narrow(
             "Days until full, soonest ten",
             "The same over time. A line that falls by a day each day is steady growth; one that dives is something new.",
-            "d",
+            levels.DAYS._replace(unit="d"),
             Query(f"bottomk(10, min by ({FILE_SYSTEM}) ({near}) / {DAY})", "{{hostname}} {{mountpoint}}"),
-            limits=levels.DAYS,
-            width=6,
         ),
-        graph(
+        narrow(
             "Room in all",
             "What all file systems hold together, what they will hold in 30 days by the trend, and their size.",
             "bytes",
@@ -128,7 +118,6 @@ def disks() -> list[PanelBuilder]:
             Query(f"sum({USED}) - sum({TREND}) * {MONTH}", "used in 30 days"),
             Query(f"sum({TOTAL})", "size"),
             dashed="/(in 30 days|size)/",
-            width=6,
         ),
     ]
 
@@ -137,37 +126,20 @@ def trends() -> list[PanelBuilder]:
     """Is the fleet growing out of its hosts?"""
     received, sent = all_of("network_received_bytes_total"), all_of("network_sent_bytes_total")
 
-    def beside(
-        title: str, what: str, expr: str, metric: str, unit: str, limits: levels.Limits | None
-    ) -> PanelBuilder:
+    def beside(title: str, signal: str, limits: levels.Limits) -> PanelBuilder:
+        hour = all_of("signal:avg_1h", f'signal="{signal}"')
         return graph(
             title,
-            f"{what}, beside the same hour a week ago.",
-            unit,
-            Query(expr.format(metric), "now"),
-            Query(expr.format(f"{metric} offset 1w"), "a week ago"),
-            limits=limits,
+            "The mean over all hosts, over an hour, next to the same hour a week ago.",
+            limits,
+            Query(f"avg({hour})", "now"),
+            Query(f"avg({hour} offset 1w)", "a week ago"),
             dashed="a week ago",
         )
 
-    hour = all_of("signal:avg_1h", 'signal="SIGNAL"')
     return [
-        beside(
-            "CPU of the fleet",
-            "The mean over all hosts, over an hour",
-            "avg({})",
-            hour.replace("SIGNAL", "cpu"),
-            "percent",
-            levels.CPU,
-        ),
-        beside(
-            "Memory of the fleet",
-            "The mean over all hosts, over an hour",
-            "avg({})",
-            hour.replace("SIGNAL", "memory"),
-            "percent",
-            levels.MEMORY,
-        ),
+        beside("CPU of the fleet", "cpu", levels.CPU),
+        beside("Memory of the fleet", "memory", levels.MEMORY),
         graph(
             "Traffic of the fleet",
             "What all hosts receive (up) and send (down).",
@@ -189,7 +161,7 @@ def unusual() -> list[PanelBuilder]:
             "first. Not each is wrong: a host's page shows the band that is usual.",
             ("hostname", "signal"),
             [
-                Column(f"max by ({by}) (abs({ZSCORE}) >= 3)", "Deviations", "none", levels.UNUSUAL, 1),
+                Column(f"max by ({by}) (abs({ZSCORE}) >= 3)", "Deviations", levels.UNUSUAL),
                 *(
                     Column(f"max by ({by}) ({all_of(metric)} and {far})", heading, "short")
                     for heading, metric in (
@@ -207,9 +179,8 @@ def unusual() -> list[PanelBuilder]:
         graph(
             "Farthest from usual",
             "The ten signals that are farthest from their usual values, in standard deviations.",
-            "none",
+            levels.UNUSUAL,
             Query(f"topk(10, max by ({by}) (abs({ZSCORE})))", "{{hostname}} {{signal}}"),
-            limits=levels.UNUSUAL,
             width=12,
         ),
     ]
@@ -221,12 +192,7 @@ def make() -> dict[str, Any]:
         "limpet-capacity",
         "What will run out, when, and what is not as usual. Trends, forecasts and baselines come from the recording "
         "rules that ship with Limpet.",
-        {
-            "Now": now(),
-            "Disks": disks(),
-            "Trends": trends(),
-            "Anomalies": unusual(),
-        },
+        {"Now": now(), "Disks": disks(), "Trends": trends(), "Anomalies": unusual()},
         since="now-7d",
         refresh="5m",
         reboots=False,

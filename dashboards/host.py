@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dashboards import kit, levels, selectors
-from dashboards.panels import Column, PanelBuilder, Query, graph, number, rows, timeline
+from dashboards.panels import Column, PanelBuilder, Query, graph, narrow, number, rows, timeline
 from dashboards.selectors import one_of
 
 SEEN = one_of("limpet_start_time_seconds")
@@ -39,52 +39,40 @@ def there() -> list[PanelBuilder]:
         number(
             "Last sample",
             "How old the newest sample is. Beyond 5 minutes the host is off or without a link, and the rest of this "
-            "page tells of the past.",
-            "s",
+            "page shows the past.",
+            levels.SILENT,
             Query(f"time() - {last}"),
-            limits=levels.SILENT,
-            decimals=0,
             nothing="none in 3 days",
         ),
         number(
             "Uptime",
             "Since the host was booted. Short after a reboot, which the purple marks show in the graphs.",
-            "s",
+            levels.Limits("s", 600, None, below=True, decimals=1),
             Query(f"time() - max({one_of('host_boot_time_seconds')})"),
-            limits=levels.Limits(600, None, below=True),
-            decimals=1,
         ),
         number(
             "Agent runs for",
             "Since the agent was started. Much shorter than the uptime: it was restarted, updated or killed.",
-            "s",
+            levels.Limits("s", 600, None, below=True, decimals=1),
             Query(f"time() - max({SEEN})"),
-            limits=levels.Limits(600, None, below=True),
-            decimals=1,
         ),
         number(
             "Backlog age",
             "How old the oldest sample is that waits while requests fail or are repeated.",
-            "s",
+            levels.AGE,
             Query(f"max({one_of('limpet_destination_oldest_pending_age_seconds')})"),
-            limits=levels.AGE,
-            decimals=0,
         ),
         number(
             "Clock ahead by",
             "The host's clock minus the receiver's. All timestamps of the host are off by as much.",
-            "s",
+            levels.SKEW,
             Query(f"max({one_of('limpet_destination_clock_skew_seconds')})"),
-            limits=levels.SKEW,
-            decimals=1,
         ),
         number(
             "Lost",
             "The share of samples that was dropped or never collected. The budget is 0.1 %.",
-            "percentunit",
+            levels.LOSS,
             Query(f"max({one_of(selectors.LOSS_RATIO)})"),
-            limits=levels.LOSS,
-            decimals=2,
         ),
         number(
             "System",
@@ -109,7 +97,7 @@ def there() -> list[PanelBuilder]:
                 "{{alertname}} {{severity}} {{mountpoint}} {{device}} {{interface}} {{destination}}",
             ),
             states={"1": ("pending", levels.YELLOW), "2": ("firing", levels.RED)},
-            limits=levels.Limits(1, 2),
+            limits=levels.Limits("none", 1, 2),
             width=12,
             height=7,
             nothing="no alerts",
@@ -118,9 +106,8 @@ def there() -> list[PanelBuilder]:
             "Freshness",
             "How long samples waited before they could be sent: near 0 all is live. A slope is a stretch without a "
             "link, whose samples came afterwards; a gap is a stretch in which the agent did not run.",
-            "s",
+            levels.AGE,
             Query(highest(one_of("limpet_destination_oldest_pending_age_seconds")), "{{destination}}"),
-            limits=levels.AGE,
             width=12,
             height=7,
         ),
@@ -132,42 +119,34 @@ def cpu() -> list[PanelBuilder]:
     cores = f"count({one_of('cpu_usage_per_core_percent')})"
     modes = ("user", "system", "iowait")
     return [
-        graph(
+        narrow(
             "CPU usage",
             "All cores together. Called at 80 % for 5 minutes, and at 95 % for 1 minute.",
-            "percent",
+            levels.CPU,
             Query(mean(one_of("cpu_usage_percent", 'core="all"')), "usage"),
-            limits=levels.CPU,
-            top=100,
-            width=6,
         ),
-        graph(
+        narrow(
             "CPU by core",
-            "One core at 100 % with idle ones beside it is a program with one thread, or interrupts on one core.",
-            "percent",
+            "One core at 100 % next to idle ones is a program with one thread, or interrupts on one core.",
+            levels.CPU,
             Query(mean(one_of("cpu_usage_per_core_percent")), "core {{core}}"),
-            top=100,
-            limits=levels.CPU,
-            width=6,
         ),
-        graph(
+        narrow(
             "CPU time by mode",
             "What the cores do, in cores: programs (user), the kernel (system), or waiting for a disk (iowait), "
             "which is no work, but points to the disks below. Niced, interrupt and stolen time is in none of them.",
             "none",
             *(Query(f"sum({rate(f'cpu_{mode}_seconds_total')})", mode) for mode in modes),
             stacked=True,
-            width=6,
         ),
-        graph(
+        narrow(
             "Load",
-            "Tasks that run or wait for a core or a disk, beside the number of cores: above it tasks wait. A high "
+            "Tasks that run or wait for a core or a disk, next to the number of cores: above it tasks wait. A high "
             "load with an idle CPU is waiting for disks or a network file system.",
             "none",
             *(Query(one_of(f"load_average_{span}"), span) for span in ("1m", "5m", "15m")),
             Query(cores, "cores"),
             dashed="cores",
-            width=6,
         ),
     ]
 
@@ -175,17 +154,14 @@ def cpu() -> list[PanelBuilder]:
 def memory() -> list[PanelBuilder]:
     """Is there enough?"""
     return [
-        graph(
+        narrow(
             "Memory usage",
             "What programs cannot get without swapping: total less available. Called at 85 % and 95 %.",
-            "percent",
+            levels.MEMORY,
             Query(mean(one_of("memory_usage_percent")), "memory"),
             Query(mean(one_of("swap_usage_percent")), "swap"),
-            limits=levels.MEMORY,
-            top=100,
-            width=6,
         ),
-        graph(
+        narrow(
             "Memory by use",
             "Where it is. Cached and buffers are given back when programs need room; used is not.",
             "bytes",
@@ -194,9 +170,8 @@ def memory() -> list[PanelBuilder]:
                 for part in ("used", "cached", "buffers", "free")
             ),
             stacked=True,
-            width=6,
         ),
-        graph(
+        narrow(
             "Memory available and swap",
             "How much programs can still get, and how much was already moved to swap.",
             "bytes",
@@ -204,15 +179,12 @@ def memory() -> list[PanelBuilder]:
             Query(mean(one_of("swap_used_bytes")), "swap in use"),
             Query(one_of("memory_total_bytes"), "memory"),
             dashed="memory",
-            width=6,
         ),
-        graph(
+        narrow(
             "OOM kills",
             "Programs that the kernel killed for want of memory, in each step. One is critical.",
-            "none",
+            levels.NONE_WANTED,
             Query(f"sum(increase({one_of('memory_oom_kills_total')}[$__rate_interval]))", "killed"),
-            limits=levels.NONE_WANTED,
-            width=6,
         ),
     ]
 
@@ -224,25 +196,21 @@ def disk_io() -> list[PanelBuilder]:
             "Disk utilization",
             "Share of time with a request in flight. Called at 80 % for 5 minutes. A fast disk can do more at 100 %: "
             "judge it with the waiting time.",
-            "percent",
+            levels.BUSY,
             Query(mean(one_of("disk_io_util_percent")), "{{device}}"),
-            limits=levels.BUSY,
-            top=100,
         ),
         graph(
             "Waiting time of a request",
             "Mean time of a read or write with its wait; the highest in each step. Called at 100 ms and 500 ms.",
-            "ms",
+            levels.AWAIT,
             Query(highest(one_of("disk_await_time_ms")), "{{device}}"),
-            limits=levels.AWAIT,
         ),
         graph(
             "Waiting time, reads and writes",
             "The same apart: slow writes alone are often a full cache or worn flash, slow reads a failing disk.",
-            "ms",
+            levels.AWAIT,
             Query(highest(one_of("disk_read_time_ms")), "{{device}} read"),
             Query(highest(one_of("disk_write_time_ms")), "{{device}} write"),
-            limits=levels.AWAIT,
             mirrored="/ write$/",
         ),
         graph(
@@ -276,51 +244,33 @@ def disk_usage() -> list[PanelBuilder]:
     return [
         rows(
             "File systems",
-            "How full each file system is, with its inodes, and when it will be full if it goes on as in the last "
-            "day. Called at 80 % and 90 %, or when it will be full within 7 days.",
+            "How full each file system is, with its inodes, and when it will be full if the last day "
+            "continues. Called at 80 % and 90 %, or when it will be full within 7 days.",
             OF_A_FILE_SYSTEM,
             [
-                Column(
-                    f"max by ({labels}) ({one_of('disk_usage_percent')})", "Used", "percent", levels.DISK, 1
-                ),
+                Column(f"max by ({labels}) ({one_of('disk_usage_percent')})", "Used", levels.DISK, 1),
                 Column(f"max by ({labels}) ({one_of('disk_free_bytes')})", "Free", "bytes"),
                 Column(f"max by ({labels}) ({one_of('disk_total_bytes')})", "Size", "bytes"),
+                Column(f"max by ({labels}) ({one_of('inode_usage_percent')})", "Inodes", levels.INODES),
                 Column(
-                    f"max by ({labels}) ({one_of('inode_usage_percent')})",
-                    "Inodes",
-                    "percent",
-                    levels.INODES,
-                    1,
-                ),
-                Column(
-                    f"min by ({labels}) ({one_of(selectors.DISK_FULL)}) / 86400",
-                    "Full in days",
-                    "none",
-                    levels.DAYS,
-                    1,
+                    f"min by ({labels}) ({one_of(selectors.DISK_FULL)}) / 86400", "Full in days", levels.DAYS
                 ),
             ],
             sort="Used",
             width=12,
             height=8,
         ),
-        graph(
+        narrow(
             "Disk usage",
             "The same over time: a slope is growth, a step is one large file.",
-            "percent",
+            levels.DISK,
             Query(one_of("disk_usage_percent"), "{{mountpoint}}"),
-            limits=levels.DISK,
-            top=100,
-            width=6,
         ),
-        graph(
+        narrow(
             "Inodes",
             "Small files use them up before the room; then no file can be made although there is room.",
-            "percent",
+            levels.INODES,
             Query(one_of("inode_usage_percent"), "{{mountpoint}}"),
-            limits=levels.INODES,
-            top=100,
-            width=6,
         ),
     ]
 
@@ -331,10 +281,8 @@ def network() -> list[PanelBuilder]:
         graph(
             "Bandwidth",
             "The busier direction against the link's speed, where that is known. Called at 80 % and 95 %.",
-            "percent",
+            levels.BANDWIDTH,
             Query(mean(one_of("network_bandwidth_usage_percent")), "{{interface}}"),
-            limits=levels.BANDWIDTH,
-            top=100,
         ),
         graph(
             "Traffic",
@@ -355,9 +303,8 @@ def network() -> list[PanelBuilder]:
         graph(
             "Drops",
             "Share of packets that this host dropped, in or out, for want of room, over 5 minutes. Called at 1 %.",
-            "percentunit",
+            levels.DROPS,
             Query(one_of("network_drops:ratio_rate5m"), "{{interface}}"),
-            limits=levels.DROPS,
         ),
         graph(
             "Errors",
@@ -386,27 +333,24 @@ def unusual() -> list[PanelBuilder]:
 
     def against(signal: str, title: str, unit: str, what: str) -> PanelBuilder:
         which = f'signal="{signal}"'
-        return graph(
+        return narrow(
             title,
-            f"{what}, mean of an hour, beside what is usual at this hour of the week. Outside of the bounds it is "
-            "worth a look; whether it is right, nobody but you knows.",
+            f"{what}, mean of an hour, next to the usual value at this hour of the week. A value outside the bounds "
+            "is worth a look, and may be right.",
             unit,
             Query(one_of("signal:avg_1h", which), "now"),
             *(Query(one_of(metric, which), name) for name, metric in band.items()),
             dashed="/^(usual|upper bound|lower bound)$/",
-            width=6,
         )
 
     return [
-        graph(
+        narrow(
             "How far from usual",
             "The mean of the last hour against the same hour of past weeks, in standard deviations: beyond 4 up or "
             "down is rare.",
-            "none",
+            levels.UNUSUAL,
             Query(one_of("signal:zscore"), "{{signal}}"),
-            limits=levels.UNUSUAL,
             low=None,
-            width=6,
         ),
         against("cpu", "CPU against usual", "percent", "CPU usage"),
         against("memory", "Memory against usual", "percent", "Memory usage"),
@@ -417,40 +361,34 @@ def unusual() -> list[PanelBuilder]:
 def limpet() -> list[PanelBuilder]:
     """What the agent itself has to do with it; the dashboard Limpet has more."""
     return [
-        graph(
+        narrow(
             "Samples that wait",
             "The backlog by destination. It grows in an outage and falls afterwards.",
             "short",
             Query(one_of("limpet_destination_pending_samples"), "{{destination}}"),
-            width=6,
         ),
-        graph(
+        narrow(
             "Buffer",
-            "What the buffer takes on disk, beside its limit. At the limit old data is made coarser, then dropped.",
+            "Size of the buffer on disk, next to its limit. At the limit old data is thinned, then dropped.",
             "bytes",
             Query(one_of("limpet_buffer_bytes"), "in use"),
             Query(one_of("limpet_buffer_max_bytes"), "limit"),
             dashed="limit",
-            width=6,
         ),
-        graph(
+        narrow(
             "Not collected",
             "Samples that should be there and are not, by the agent's own estimate, in each step: a collector that "
             "hung, a full disk, an agent that did not run.",
-            "short",
+            levels.NONE_WANTED._replace(unit="short"),
             Query(
                 f"sum(increase({one_of('limpet_buffer_missed_samples_total')}[$__rate_interval]))", "missed"
             ),
-            limits=levels.NONE_WANTED,
-            width=6,
         ),
-        graph(
+        narrow(
             "The agent's own load",
             "CPU that the agent takes, of one core: a small part of a percent as a rule, more while a backlog drains.",
-            "percentunit",
+            levels.Limits("percentunit", 0.05, None),
             Query(rate("limpet_cpu_seconds_total"), "CPU"),
-            limits=levels.Limits(0.05, None),
-            width=6,
         ),
     ]
 

@@ -36,10 +36,8 @@ def worst_loss() -> PanelBuilder:
     return number(
         "Worst loss",
         "The share of samples that one host lost for good: dropped or never collected. The budget is 0.1 %.",
-        "percentunit",
+        levels.LOSS,
         Query(f"max({all_of(LOSS_RATIO)})"),
-        limits=levels.LOSS,
-        decimals=2,
     )
 
 

@@ -10,11 +10,17 @@ GREEN, YELLOW, RED, BLUE, GRAY = "green", "#EAB839", "red", "blue", "#808080"
 
 
 class Limits(NamedTuple):
-    """Where a value is worth a warning, and where it is critical; with `below`, what is less is worse."""
+    """Where a value is worth a warning, and where it is critical; with `below`, what is less is worse.
 
+    `unit` is Grafana's name of the value's unit, `top` the end of a graph's axis, `decimals` the digits of a figure.
+    """
+
+    unit: str
     warning: float | None
     critical: float | None
     below: bool = False
+    top: float | None = None
+    decimals: int | None = None
 
     def steps(self) -> list[model.Threshold]:
         """The colors from the lowest value on."""
@@ -28,20 +34,20 @@ class Limits(NamedTuple):
 
 
 # The limits of the alerts (config/prometheus/rules), so that a panel is red when somebody is called.
-CPU = Limits(80, 95)
-MEMORY = Limits(85, 95)
-DISK = Limits(80, 90)
-INODES = Limits(80, None)
-BUSY = Limits(80, None)
-AWAIT = Limits(100, 500)
-BANDWIDTH = Limits(80, 95)
-DROPS = Limits(0.01, None)
-LOSS = Limits(0.0005, 0.001)
-AGE = Limits(300, 3600)
-SILENT = Limits(120, 300)
-SKEW = Limits(5, 30)
-QUALITY = Limits(0.99, 0.9, below=True)
-DAYS = Limits(30, 7, below=True)
-NONE_WANTED = Limits(None, 1)
-SOME = Limits(1, None)
-UNUSUAL = Limits(3, 4)
+CPU = Limits("percent", 80, 95, top=100, decimals=0)
+MEMORY = Limits("percent", 85, 95, top=100, decimals=0)
+DISK = Limits("percent", 80, 90, top=100, decimals=0)
+INODES = Limits("percent", 80, None, top=100, decimals=1)
+BUSY = Limits("percent", 80, None, top=100, decimals=0)
+AWAIT = Limits("ms", 100, 500)
+BANDWIDTH = Limits("percent", 80, 95, top=100, decimals=0)
+DROPS = Limits("percentunit", 0.01, None)
+LOSS = Limits("percentunit", 0.0005, 0.001, decimals=2)
+AGE = Limits("s", 300, 3600, decimals=0)
+SILENT = Limits("s", 120, 300, decimals=0)
+SKEW = Limits("s", 5, 30, decimals=1)
+QUALITY = Limits("percentunit", 0.99, 0.9, below=True, top=1, decimals=1)
+DAYS = Limits("none", 30, 7, below=True, decimals=1)
+NONE_WANTED = Limits("none", None, 1)
+SOME = Limits("none", 1, None)
+UNUSUAL = Limits("none", 3, 4, decimals=1)

@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards import kit, levels, selectors
-from dashboards.panels import Column, PanelBuilder, Query, graph, number, rows, timeline
+from dashboards.panels import Column, PanelBuilder, Query, graph, narrow, number, rows, timeline
 from dashboards.selectors import ID, all_of
 
 PER = f"{ID}, destination"
@@ -38,21 +38,18 @@ def now() -> list[PanelBuilder]:
         ),
         number(
             "Destinations held",
-            "Destinations that refuse what an operator has to mend: a password, a certificate, a URL. Nothing is "
+            "Destinations that need an operator to fix something: a password, a certificate, a URL. Nothing is "
             "dropped meanwhile.",
-            "none",
+            levels.NONE_WANTED,
             Query(f"sum({all_of('limpet_destination_held')}) or vector(0)"),
-            limits=levels.NONE_WANTED,
         ),
         kit.worst_loss(),
         number(
             "Fullest buffer",
             "The fullest buffer against its limit. A buffer may stay full of delivered history; what counts is "
             "whether undelivered data would be dropped, which the table below shows.",
-            "percentunit",
+            levels.Limits("percentunit", 0.8, 0.95, decimals=0),
             Query(f"max({all_of('limpet_buffer_bytes')} / {all_of('limpet_buffer_max_bytes')})"),
-            limits=levels.Limits(0.8, 0.95),
-            decimals=0,
         ),
         number(
             "Waiting samples",
@@ -63,14 +60,12 @@ def now() -> list[PanelBuilder]:
         number(
             "Worst clock",
             "The largest distance between a host's clock and its receiver's.",
-            "s",
+            levels.SKEW,
             Query(f"max(abs({all_of('limpet_destination_clock_skew_seconds')}))"),
-            limits=levels.SKEW,
-            decimals=1,
         ),
         number(
             "Traffic in a month",
-            "Bytes of IP packets to and from the destinations in 30 days, if they go on as in the last hour.",
+            "Bytes of IP packets to and from the destinations in 30 days, if they continue as in the last hour.",
             "bytes",
             Query(wire),
         ),
@@ -103,15 +98,12 @@ def ledgers() -> list[PanelBuilder]:
                     f"abs(max by ({PER}) ({appended}) - max by ({PER}) ({delivered}) - max by ({PER}) ({pending}) "
                     f"- sum by ({PER}) ({dropped}))",
                     "Unaccounted",
-                    "none",
                     levels.NONE_WANTED,
                 ),
                 Column(
                     f"max by ({PER}) ({all_of('limpet_destination_oldest_pending_age_seconds')})",
                     "Oldest waits for",
-                    "s",
                     levels.AGE,
-                    0,
                 ),
             ],
             sort="Pending",
@@ -136,12 +128,11 @@ def ledgers() -> list[PanelBuilder]:
         graph(
             "Not collected",
             "Samples that the grid should have and has not, by the agents' own estimate, in each step.",
-            "short",
+            levels.NONE_WANTED._replace(unit="short"),
             Query(
                 f"topk(10, sum by ({ID}) (increase({all_of('limpet_buffer_missed_samples_total')}[$__rate_interval])) > 0)",
                 "{{hostname}}",
             ),
-            limits=levels.NONE_WANTED,
         ),
     ]
 
@@ -151,18 +142,15 @@ def buffers() -> list[PanelBuilder]:
     size, limit = all_of("limpet_buffer_bytes"), all_of("limpet_buffer_max_bytes")
     written = all_of("limpet_buffer_written_bytes_total")
     return [
-        graph(
+        narrow(
             "Buffers against their limit",
             "The median, 95th percentile and fullest buffer. At 1 old data is made coarser, then dropped.",
-            "percentunit",
+            levels.Limits("percentunit", 0.8, 0.95, top=1),
             Query(f"quantile(0.5, {size} / {limit})", "median"),
             Query(f"quantile(0.95, {size} / {limit})", "95 % of the hosts are below"),
             Query(f"max({size} / {limit})", "fullest"),
-            limits=levels.Limits(0.8, 0.95),
-            top=1,
-            width=6,
         ),
-        graph(
+        narrow(
             "Waiting samples, largest ten",
             "The hosts with the largest backlog, by destination.",
             "short",
@@ -170,40 +158,35 @@ def buffers() -> list[PanelBuilder]:
                 f"topk(10, max by ({PER}) ({all_of('limpet_destination_pending_samples')}))",
                 "{{hostname}} {{destination}}",
             ),
-            width=6,
         ),
-        graph(
+        narrow(
             "Hours until full, soonest ten",
-            "When a buffer will be full if it goes on growing as in the last hour; those that do not grow are absent. "
+            "When a buffer will be full if it keeps growing as in the last hour; those that do not grow are absent. "
             "Called below 12 hours.",
-            "h",
+            levels.Limits("h", 12, 1, below=True),
             Query(
                 f"bottomk(10, min by ({ID}) ({all_of('limpet:buffer_full:seconds')}) / 3600)", "{{hostname}}"
             ),
-            limits=levels.Limits(12, 1, below=True),
-            width=6,
         ),
-        graph(
+        narrow(
             "Written to disk in a day, largest ten",
             "What the buffers write, segments and cursors: the wear of flash memory.",
             "bytes",
             Query(f"topk(10, sum by ({ID}) (rate({written}[$__rate_interval])) * 86400)", "{{hostname}}"),
-            width=6,
         ),
         graph(
             "Failed appends",
             "Appends that failed, in each step: the host's disk was full or broken, and a tick is missing.",
-            "none",
+            levels.NONE_WANTED,
             Query(
                 f"topk(10, sum by ({ID}) (increase({all_of('limpet_buffer_append_failures_total')}[$__rate_interval])))",
                 "{{hostname}}",
             ),
-            limits=levels.NONE_WANTED,
             width=12,
         ),
         graph(
             "Buffer bytes in all",
-            "What all buffers take together, beside what they may take.",
+            "Size of all buffers together, next to the sum of their limits.",
             "bytes",
             Query(f"sum({size})", "in use"),
             Query(f"sum({limit})", "limit"),
@@ -220,7 +203,7 @@ def senders() -> list[PanelBuilder]:
     return [
         timeline(
             "Held destinations",
-            "When a destination refused what an operator has to mend. Of that destination it is learned afterwards.",
+            "When a destination needed an operator to fix something. It gets this news itself only afterwards.",
             Query(
                 f"max by ({PER}) ({all_of('limpet_destination_held')}) > 0", "{{hostname}} {{destination}}"
             ),
@@ -239,13 +222,11 @@ def senders() -> list[PanelBuilder]:
         graph(
             "Worst links",
             "The ten hosts with the largest share of repeated requests.",
-            "percentunit",
+            levels.Limits("percentunit", 0.01, 0.1, top=1),
             Query(
                 f"topk(10, sum by ({PER}) ({rate(retries)}) / (sum by ({PER}) ({rate(requests)}) > 0) > 0)",
                 "{{hostname}} {{destination}}",
             ),
-            limits=levels.Limits(0.01, 0.1),
-            top=1,
         ),
         graph(
             "Time of a request, slowest ten",
@@ -266,7 +247,7 @@ def senders() -> list[PanelBuilder]:
         ),
         rows(
             "What the links cost",
-            "Bytes of IP packets to and from each destination in the last day, and in 30 days if it goes on so; the "
+            "Bytes of IP packets to and from each destination in the last day, and in 30 days at that rate; the "
             "cost is at the price for a GiB that is given at the head of the page.",
             ("hostname", "destination"),
             [
@@ -276,7 +257,6 @@ def senders() -> list[PanelBuilder]:
                     f"sum by (hostname, destination) (rate({wire}[1d])) * {MONTH} / {GIB} * $price",
                     "Cost",
                     "currencyUSD",
-                    None,
                     2,
                 ),
             ],
@@ -299,9 +279,8 @@ def collectors() -> list[PanelBuilder]:
         graph(
             "Slowest run of each collector",
             "How long a collector's run takes on the slowest host. Beyond collect.timeout it is left behind.",
-            "s",
+            levels.Limits("s", 1, 5),
             Query(f"max by (collector) ({all_of('limpet_collector_duration_seconds')})", "{{collector}}"),
-            limits=levels.Limits(1, 5),
         ),
         rows(
             "Collectors in trouble",
@@ -309,13 +288,7 @@ def collectors() -> list[PanelBuilder]:
             "be read in it: a file, a device, a mount point. The host's log names each.",
             ("hostname", "collector"),
             [
-                Column(
-                    f"sum by ({by}) (increase({all_of(metric)}[1h])) > 0",
-                    heading,
-                    "none",
-                    levels.NONE_WANTED,
-                    0,
-                )
+                Column(f"sum by ({by}) (increase({all_of(metric)}[1h])) > 0", heading, levels.NONE_WANTED, 0)
                 for heading, metric in trouble.items()
             ],
             sort="Failed",
@@ -325,15 +298,13 @@ def collectors() -> list[PanelBuilder]:
         ),
         rows(
             "Mounts that hang",
-            "Mount points that do not answer, and for how long. All others are collected as ever.",
+            "Mount points that do not answer, and for how long. All others are collected as usual.",
             ("hostname", "mountpoint"),
             [
                 Column(
                     f"max by (hostname, mountpoint) ({all_of('limpet_collector_stuck_seconds')})",
                     "Hangs for",
-                    "s",
-                    levels.Limits(60, 300),
-                    0,
+                    levels.Limits("s", 60, 300, decimals=0),
                 )
             ],
             sort="Hangs for",
@@ -348,35 +319,27 @@ def agents() -> list[PanelBuilder]:
     """What are the agents like?"""
     skew = all_of("limpet_destination_clock_skew_seconds")
     return [
-        graph(
+        narrow(
             "Memory of the agents",
-            "Resident memory: the median, and the largest. It stays flat; 100 MB is the limit of the specification.",
-            "bytes",
+            "Resident memory: the median, and the largest. It stays flat, below 40 MB without large "
+            "scrape targets; above 100 MB something leaks.",
+            levels.Limits("bytes", 60e6, 100e6),
             Query(f"quantile(0.5, {all_of('limpet_resident_memory_bytes')})", "median"),
             Query(f"max({all_of('limpet_resident_memory_bytes')})", "largest"),
-            limits=levels.Limits(60e6, 100e6),
-            width=6,
         ),
-        graph(
+        narrow(
             "CPU of the agents",
-            "Of one core: the median, and the largest. 5 % is the limit of the specification.",
-            "percentunit",
+            "Of one core: the median, and the largest. Far below 1 % is normal; 5 % is the most that the agent may take.",
+            levels.Limits("percentunit", 0.02, 0.05),
             Query(f"quantile(0.5, {rate(all_of('limpet_cpu_seconds_total'))})", "median"),
             Query(f"max({rate(all_of('limpet_cpu_seconds_total'))})", "largest"),
-            limits=levels.Limits(0.02, 0.05),
-            width=6,
         ),
-        graph(
+        narrow(
             "Clocks",
             "The ten hosts whose clock is farthest from their receiver's: ahead above 0, behind below.",
-            "s",
-            Query(
-                f"{skew} and topk(10, abs({skew}))",
-                "{{hostname}} {{destination}}",
-            ),
+            levels.SKEW,
+            Query(f"{skew} and topk(10, abs({skew}))", "{{hostname}} {{destination}}"),
             low=None,
-            limits=levels.SKEW,
-            width=6,
         ),
         rows(
             "Versions",

@@ -1,13 +1,14 @@
 """The kinds of panels, of Grafana's own builders, with what every panel here must have.
 
-A panel takes a title, a purpose (Grafana shows it as the description), a unit and queries; limits are those of the alerts
-and color it. Widths are in columns of Grafana's grid, 24 to a line. Queries are PromQL that Prometheus, Mimir and
+A panel takes a title, a purpose (Grafana shows it as the description), how its values are shown, and queries. Values
+are shown by a unit alone, or by limits, those of the alerts: they color it. Widths are in columns of Grafana's grid, 24 to a line. Queries are PromQL that Prometheus, Mimir and
 VictoriaMetrics understand alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from grafana_foundation_sdk.builders import common, prometheus, stat, statetimeline, table, timeseries
@@ -23,6 +24,10 @@ SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 PanelBuilder = Builder[model.Panel]
 
 
+Shown = str | Limits
+"""A unit, or limits with theirs."""
+
+
 class Query(NamedTuple):
     """An expression, and how each of its series is called: a template of labels, or a table's column."""
 
@@ -30,9 +35,14 @@ class Query(NamedTuple):
     legend: str = ""
 
 
-def thresholds(limits: Limits | None) -> build.ThresholdsConfig:
-    """Grafana's form of limits; without any, one neutral color."""
-    steps = limits.steps() if limits else [model.Threshold(None, BLUE)]
+def unit_of(shown: Shown) -> str:
+    """Return Grafana's name of the unit."""
+    return shown if isinstance(shown, str) else shown.unit
+
+
+def thresholds(shown: Shown) -> build.ThresholdsConfig:
+    """Return Grafana's form of limits; without any, one neutral color."""
+    steps = [model.Threshold(None, BLUE)] if isinstance(shown, str) else shown.steps()
     return build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
@@ -52,9 +62,8 @@ def targets(queries: Sequence[Query], *, instant: bool, as_table: bool = False) 
 def number(
     title: str,
     purpose: str,
-    unit: str,
+    shown: Shown,
     *queries: Query,
-    limits: Limits | None = None,
     width: int = 3,
     decimals: int | None = None,
     text: bool = False,
@@ -65,20 +74,24 @@ def number(
         stat.Panel()
         .title(title)
         .description(purpose)
-        .unit(unit)
+        .unit(unit_of(shown))
         .datasource(SOURCE)
         .height(4)
         .span(width)
         .targets(targets(queries, instant=True))
-        .thresholds(thresholds(limits))
+        .thresholds(thresholds(shown))
         .color_scheme(build.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
-        .color_mode(shape.BigValueColorMode.BACKGROUND if limits else shape.BigValueColorMode.VALUE)
+        .color_mode(
+            shape.BigValueColorMode.VALUE if isinstance(shown, str) else shape.BigValueColorMode.BACKGROUND
+        )
         .graph_mode(shape.BigValueGraphMode.NONE)
         .justify_mode(shape.BigValueJustifyMode.CENTER)
         .text_mode(shape.BigValueTextMode.NAME if text else shape.BigValueTextMode.AUTO)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
         .no_value(nothing)
     )
+    if decimals is None and isinstance(shown, Limits):
+        decimals = shown.decimals
     if decimals is not None:
         panel.decimals(decimals)
     return panel
@@ -87,12 +100,10 @@ def number(
 def graph(
     title: str,
     purpose: str,
-    unit: str,
+    shown: Shown,
     *queries: Query,
-    limits: Limits | None = None,
     width: int = 8,
     height: int = 8,
-    top: float | None = None,
     low: float | None = 0,
     stacked: bool = False,
     mirrored: str | None = None,
@@ -100,18 +111,18 @@ def graph(
 ) -> PanelBuilder:
     """Lines over time, with the limits as dashed lines. Stretches without data stay empty: a gap is news.
 
-    `mirrored` and `dashed` are regular expressions for the names of lines that go below zero, or stand back.
+    `mirrored` and `dashed` are regular expressions for the names of lines that go below zero, or are drawn dashed.
     """
     panel = (
         timeseries.Panel()
         .title(title)
         .description(purpose)
-        .unit(unit)
+        .unit(unit_of(shown))
         .datasource(SOURCE)
         .height(height)
         .span(width)
         .targets(targets(queries, instant=False))
-        .thresholds(thresholds(limits))
+        .thresholds(thresholds(shown))
         .color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
         .draw_style(shape.GraphDrawStyle.LINE)
         .line_width(1)
@@ -129,13 +140,13 @@ def graph(
             common.VizTooltipOptions().mode(shape.TooltipDisplayMode.MULTI).sort(shape.SortOrder.DESCENDING)
         )
     )
-    if limits:
+    if isinstance(shown, Limits):
         style = common.GraphThresholdsStyleConfig().mode(shape.GraphTresholdsStyleMode.DASHED)
         panel.thresholds_style(style)
+        if shown.top is not None:
+            panel.max(shown.top)
     if low is not None and mirrored is None:
         panel.min(low)
-    if top is not None:
-        panel.max(top)
     if stacked:
         panel.stacking(common.StackingConfig().mode(shape.StackingMode.NORMAL).group("A"))
     if mirrored:
@@ -150,6 +161,10 @@ def graph(
             ],
         )
     return panel
+
+
+narrow = partial(graph, width=6)
+"""A graph a quarter of the page wide."""
 
 
 def timeline(
@@ -193,14 +208,12 @@ def timeline(
 
 
 class Column(NamedTuple):
-    """A column of a table: its query, heading, unit and limits; `width` in pixels."""
+    """A column of a table: its query, its heading, and how its values are shown."""
 
     expr: str
     heading: str
-    unit: str
-    limits: Limits | None = None
+    shown: Shown
     decimals: int | None = None
-    width: int | None = None
 
 
 HEADINGS = {
@@ -264,7 +277,7 @@ def rows(
         .height(height)
         .span(width)
         .targets(targets(queries, instant=True, as_table=True))
-        .thresholds(thresholds(None))
+        .thresholds(thresholds("none"))
         .show_header(True)
         .cell_height(shape.TableCellHeight.SM)
         .with_transformation(model.DataTransformerConfig("merge", options={}))
@@ -286,14 +299,14 @@ def rows(
 
 
 def _cell(column: Column) -> Iterable[model.DynamicConfigValue]:
-    yield model.DynamicConfigValue("unit", column.unit)
-    if column.decimals is not None:
-        yield model.DynamicConfigValue("decimals", column.decimals)
-    if column.width is not None:
-        yield model.DynamicConfigValue("custom.width", column.width)
-    if column.limits is not None:
+    limits = column.shown if isinstance(column.shown, Limits) else None
+    decimals = limits.decimals if limits and column.decimals is None else column.decimals
+    yield model.DynamicConfigValue("unit", unit_of(column.shown))
+    if decimals is not None:
+        yield model.DynamicConfigValue("decimals", decimals)
+    if limits is not None:
         yield model.DynamicConfigValue("custom.cellOptions", {"type": "color-background", "mode": "basic"})
         yield model.DynamicConfigValue("color", {"mode": "thresholds"})
-        steps = [{"value": step.value, "color": step.color} for step in column.limits.steps()]
-        steps[0 if not column.limits.below else -1]["color"] = "transparent"
+        steps = [{"value": step.value, "color": step.color} for step in limits.steps()]
+        steps[0 if not limits.below else -1]["color"] = "transparent"
         yield model.DynamicConfigValue("thresholds", {"mode": "absolute", "steps": steps})

@@ -44,7 +44,9 @@ HOME = Path("opt/limpet")
 SITE = HOME / "lib" / "site-packages"
 DOC = Path("usr/share/doc/limpet")
 LEVEL = 6  # of the compression
-SOURCES = ("agent", "buffer", "pyproject.toml", "README.md", "LICENSE")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = [name for name in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"] if "." not in name]
+SOURCES = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE")
 
 
 class DebError(LimpetError):
@@ -80,8 +82,7 @@ def build(arch: str, out: Path, version: str = agent.__version__, level: int = L
 
 def pythons() -> list[str]:
     """Return the versions of Python that the package is for, oldest first: ["3.11", ...]."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return re.findall(r"Python :: (3\.\d+)$", "\n".join(project["classifiers"]), re.MULTILINE)
+    return re.findall(r"Python :: (3\.\d+)$", "\n".join(PROJECT["project"]["classifiers"]), re.MULTILINE)
 
 
 def source_date() -> int:
@@ -195,6 +196,7 @@ def system_files(stage: Path, version: str, epoch: int) -> None:
     write(stage / DOC / "examples" / "limpet.yaml", manpages.EXAMPLE.read_text(encoding="utf-8"))
     for example in (ROOT / "packaging" / "systemd" / "examples").glob("*.conf"):
         write(stage / DOC / "examples" / example.name, example.read_text(encoding="utf-8"))
+    write(stage / DOC / "SECURITY.md", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
     for folder in (ROOT / "docs", ROOT / "docs" / "runbooks"):
         for document in folder.glob("*.md"):
             write(stage / DOC / document.relative_to(ROOT / "docs"), document.read_text(encoding="utf-8"))

@@ -10,14 +10,16 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.cli import arguments as common
 from agent.cli import output
+from agent.cli.view import DANGER, DIM, HEAD, WARNING, Styled, Table, View
 from agent.text import human
 from agent.text.exposition import Reading, documents, exposition
+from buffer.model import Labels
 
 if TYPE_CHECKING:
     from agent.ops.collect import Collectors, Group
@@ -70,12 +72,12 @@ def _show(collectors: Collectors, args: Namespace) -> int:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the format requires it
         return _each(collectors, pause, rounds, lambda groups: exposition(_readings(groups)))
-    from agent.cli import show
-
     host = collectors.host
     if args.watch:
-        show.live(lambda width, height: show.readings_live(collectors.read(), host, width, height), pause)
-    return _each(collectors, pause, 1, lambda groups: show.text(show.readings(groups, host)))
+        output.live(lambda _, height: show_live(collectors.read(), host, height), pause)
+    from agent.cli import screen
+
+    return _each(collectors, pause, 1, lambda groups: screen.text(show(groups, host)))
 
 
 def _json(groups: list[Group], *, one_line: bool) -> str:
@@ -97,3 +99,82 @@ def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[l
 
 def _readings(groups: list[Group]) -> Iterator[Reading]:
     return (reading for group in groups for reading in group.readings)
+
+
+def show(groups: Sequence[Group], host: Mapping[str, str]) -> View:
+    """Return every series with its own labels and its value, by collector; the labels of all come first, once."""
+    rows: list[list[str | Styled]] = []
+    for group in groups:
+        rows.append([Styled(group.name, HEAD), _problem(group), ""])
+        for series, value in group.readings:
+            own = ", ".join(f"{key}={label}" for key, label in _own(series.labels, host))
+            rows.append(
+                [f"  {series.name}", Styled(own, DIM), human.quantity(series.name, value, series.unit)]
+            )
+    titles = ("series", "labels", "~>value")
+    return [_identity(host), "", Table(titles, rows)]
+
+
+def show_live(groups: Sequence[Group], host: Mapping[str, str], lines: int) -> View:
+    """Return a row for each metric, with a value for each device; as many rows as there are lines.
+
+    Where there are too few lines, the counters are left out first: the rates give the same at a glance.
+    """
+    rows = [row for group in groups for row in _rows(group, host)]
+    room = max(1, lines - 4)
+    counters, hidden = 0, 0
+    if len(rows) > room:
+        counters = sum(row.counter for row in rows)
+        rows = [row for row in rows if not row.counter]
+    if len(rows) > room:
+        hidden = len(rows) - room
+        rows = rows[:room]
+    parts: View = [_identity(host), "", Table(("=", "~"), [(row.title, row.value) for row in rows])]
+    left_out = [
+        human.plural(number, what) for number, what in ((counters, "counter"), (hidden, "metric")) if number
+    ]
+    return [*parts, Styled(f"Not shown here: {' and '.join(left_out)}.", DIM)] if left_out else parts
+
+
+class Row(NamedTuple):
+    """A line of the live view."""
+
+    title: str | Styled
+    value: list[str | Styled]
+    counter: bool
+
+
+def _rows(group: Group, host: Mapping[str, str]) -> Iterator[Row]:
+    yield Row(Styled(group.name, HEAD), [_problem(group)], counter=False)
+    by_name: dict[str, list[Reading]] = {}
+    for reading in group.readings:
+        by_name.setdefault(reading[0].name, []).append(reading)
+    for name, found in by_name.items():
+        value: list[str | Styled] = []
+        for title, (series, number) in zip(_titles(found, host), found, strict=True):
+            value += ["  " if value else "", Styled(f"{title} " if title else "", DIM)]
+            value.append(human.quantity(name, number, series.unit))
+        yield Row(f"  {name}", value, found[0][0].type == "counter")
+
+
+def _titles(found: Sequence[Reading], host: Mapping[str, str]) -> list[str]:
+    """Return what distinguishes the series of a metric: the last label that does so alone, else all of them."""
+    labels = [_own(series.labels, host) for series, _ in found]
+    for at in range(-1, -1 - min(map(len, labels)), -1):
+        last = [one[at][1] for one in labels]
+        if len(set(last)) == len(last):
+            return last
+    return ["/".join(value for _, value in one) for one in labels]
+
+
+def _own(labels: Labels, host: Mapping[str, str]) -> Labels:
+    return tuple(label for label in labels if label[0] not in host)
+
+
+def _identity(host: Mapping[str, str]) -> list[str | Styled]:
+    rest = "".join(f"  {key}={value}" for key, value in host.items() if key != "hostname")
+    return [Styled(host["hostname"], HEAD), Styled(rest, DIM)]
+
+
+def _problem(group: Group) -> Styled:
+    return Styled(group.problem, DANGER) if group.problem else Styled("; ".join(group.unread), WARNING)

@@ -7,9 +7,15 @@ destination. Exit status: 0 all is fine, 1 something needs doing.
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from agent.cli import arguments as common
 from agent.cli import output
+from agent.cli.view import BREAK, DANGER, DIM, GOOD, HEAD, WARNING, Cell, Styled, Table, View
+
+if TYPE_CHECKING:
+    from agent.ops.doctor.step import Step
 
 STEP_SECONDS = 10.0
 
@@ -38,7 +44,7 @@ def run(args: Namespace) -> int:
     from agent.http.endpoint import of_destination
     from agent.http.secrets import secrets
     from agent.ops.doctor import destination, host
-    from agent.ops.doctor.step import Step, needing
+    from agent.ops.doctor.step import needing
 
     config, warnings = load_file(args.config)
     known = {secret for to in config.remote_write for secret in secrets(of_destination(to))}
@@ -49,9 +55,7 @@ def run(args: Namespace) -> int:
         found = list(part)
         steps += found
         if not args.json:
-            from agent.cli import show, show_doctor
-
-            output.write(show.text(show_doctor.part(found)))
+            output.show(show(found))
     count = needing(steps)
     if args.json:
         output.write_json([step._asdict() for step in steps])
@@ -60,3 +64,24 @@ def run(args: Namespace) -> int:
     else:
         output.write("Nothing needs doing.\n")
     return 1 if count else 0
+
+
+def show(steps: Sequence[Step]) -> View:
+    """Return the steps of one part below its name: each with a sign and a word, and below it what to do."""
+    return [Styled(steps[0].part, HEAD), Table(("=", "=", ""), [_row(step) for step in steps]), ""]
+
+
+def _row(step: Step) -> list[Cell]:
+    from agent.ops.doctor.step import NOT_TRIED
+
+    tried = step.said != NOT_TRIED
+    if step.ok is None:
+        sign, style = "? unknown" if tried else "- not tried", DIM
+    elif step.ok:
+        sign, style = ("! warning", WARNING) if step.do else ("✓ fine", GOOD)
+    else:
+        sign, style = "✗ wrong", DANGER
+    said: list[str | Styled] = [Styled(step.said if tried else "", DIM if step.ok is None else "")]
+    if step.do:
+        said += [BREAK, Styled(f"→ {step.do}", style if step.needs_doing else DIM)]
+    return [Styled(f"{sign:<11}", style), f"{step.step:<24}", said]

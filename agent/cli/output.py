@@ -1,12 +1,17 @@
-"""Standard output: the one way by which commands print."""
+"""Standard output, by which every command prints its answer; and the question before a command removes something."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from buffer.errors import LimpetError
+
+if TYPE_CHECKING:
+    from agent.cli.view import View
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit statuses, as the shell reports them for a program that SIGINT or SIGPIPE ended."""
@@ -14,7 +19,7 @@ INTERRUPTED, PIPE_CLOSED = 130, 141
 
 def write(text: str) -> None:
     """Write and flush. Raises BrokenPipeError where nobody reads, LimpetError where it cannot be stored."""
-    if sys.stdout is None:  # closed by whoever started us, as with >&-
+    if sys.stdout is None:  # closed by the program that started us, as with >&-
         if text:
             raise LimpetError("standard output", "it is closed", "Send it somewhere.")
         return
@@ -35,7 +40,7 @@ def write(text: str) -> None:
 
 
 def json_text(document: Any, *, one_line: bool = False) -> str:
-    """A JSON document as text, indented, or on one line."""
+    """Return a JSON document as text, indented, or on one line."""
     import json
 
     layout: dict[str, Any] = {"separators": (",", ":")} if one_line else {"indent": 2}
@@ -45,6 +50,26 @@ def json_text(document: Any, *, one_line: bool = False) -> str:
 def write_json(document: Any, *, one_line: bool = False) -> None:
     """Write a JSON document, indented, or on one line."""
     write(json_text(document, one_line=one_line))
+
+
+def show(view: View) -> None:
+    """Write a view."""
+    from agent.cli import screen
+
+    write(screen.text(view))
+
+
+def live(view: Callable[[int, int], View], every: float) -> NoReturn:
+    """Show the view, given columns and lines, every so many seconds until Ctrl-C or SIGTERM.
+
+    On a terminal it is updated in place, elsewhere it is written each time.
+    """
+    from agent.cli import screen
+
+    screen.live(view, every)
+    while True:
+        write(screen.text(view(screen.width(), sys.maxsize)) + "\n")
+        time.sleep(every)
 
 
 def agreed(command: str, question: str) -> bool:

@@ -25,7 +25,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Ask, and remove the items. Raises LimpetError where nobody can be asked."""
+    """Ask, and remove the items. Raises LimpetError where there is no terminal."""
     quarantine = Quarantine(common.place(args).data_dir)
     items, status = chosen(quarantine, args)
     if items and not args.yes and not output.agreed("drop", f"Drop {_batches(items)} for good?"):

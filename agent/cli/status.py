@@ -9,15 +9,21 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agent.cli import arguments as common
 from agent.cli import output
+from agent.cli.view import BREAK, DANGER, DIM, GOOD, WARNING, Cell, Styled, Table, View, properties
+from agent.text import human
 
 if TYPE_CHECKING:
-    from buffer.inspect.status import Status
+    from buffer.inspect.status import DestinationStatus, Status
 
 WATCH_SECONDS = 2.0
+BUDGET = 0.001
+"""The share of samples that may be lost."""
+STATES = {"sending": GOOD, "idle": GOOD, "waiting": WARNING, "held": DANGER, "stopped": DIM}
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -46,19 +52,17 @@ def run(args: Namespace) -> int:
 
     With `--fresh` the exit status is 1 where it is not fresh (`not_fresh`); the reason is on standard error.
     """
-    from buffer.inspect.status import status as read_status
+    from buffer.inspect.status import status
 
     place = common.place(args)
 
     def read() -> Status:
         with common.readable(place.data_dir):
             os.listdir(place.data_dir)  # it may have gone since
-            return read_status(place.data_dir, place.max_bytes, time.time())
+            return status(place.data_dir, place.max_bytes, time.time())
 
     if args.watch is not None and not args.json:
-        from agent.cli import show
-
-        show.live(lambda width, _: show.status(read(), time.time(), width), args.watch)
+        output.live(lambda width, _: show(read(), time.time(), width), args.watch)
     while args.watch is not None:
         output.write_json(read().document(), one_line=True)
         time.sleep(args.watch)
@@ -66,9 +70,9 @@ def run(args: Namespace) -> int:
     if args.json:
         output.write_json(found.document())
     else:
-        from agent.cli import show
+        from agent.cli import screen
 
-        output.write(show.text(show.status(found, time.time(), show.width())))
+        output.show(show(found, time.time(), screen.width()))
     why = None if args.fresh is None else not_fresh(found, args.fresh, time.time())
     if why is None:
         return 0
@@ -77,7 +81,7 @@ def run(args: Namespace) -> int:
 
 
 def not_fresh(found: Status, within: float, now: float) -> str | None:
-    """Why a status does not show an agent that wrote a sample in the last `within` seconds; None where it does.
+    """Return why a status does not show an agent that wrote a sample in the last `within` seconds; None where it does.
 
     A newest sample from the future is one: the clock was set back, and the agent works.
     """
@@ -87,3 +91,105 @@ def not_fresh(found: Status, within: float, now: float) -> str | None:
         return "it has no samples"
     age = now - found.newest_timestamp_ms / 1000
     return f"the newest sample is {age:.0f} s old" if age > within else None
+
+
+def show(found: Status, now: float, columns: int) -> View:
+    """Return the view at the UTC time `now` in seconds: one table of destinations where it has room, else two."""
+    from agent.cli import screen
+
+    parts: View = [_header(found, now), ""]
+    destinations = found.destinations
+    if not destinations:
+        return [*parts, Styled("No destination has a cursor in this buffer.", DIM)]
+    whole = _destinations(destinations, FIGURES)
+    if screen.fits(whole, columns):
+        parts.append(whole)
+    else:
+        backlog, ledger = FIGURES[:BACKLOG_FIGURES], FIGURES[BACKLOG_FIGURES:]
+        parts += [_destinations(destinations, backlog), "", _destinations(destinations, ledger)]
+    notes = [note for one in destinations for note in _notes(one)]
+    return [*parts, *([""] if notes else []), *notes]
+
+
+def _notes(one: DestinationStatus) -> list[Styled]:
+    """Return what is to say about a destination in words: its last error, and that it was removed."""
+    notes = []
+    if one.last_error:
+        style = DANGER if one.state == "held" else WARNING
+        notes.append(Styled(f"{one.name}: {one.last_error}", style))
+    if one.removed_timestamp_ms is not None:
+        since = human.moment(one.removed_timestamp_ms)
+        notes.append(Styled(f"{one.name}: not in the configuration since {since}", WARNING))
+    return notes
+
+
+def _header(found: Status, now: float) -> Table:
+    cap, size = found.max_bytes, found.bytes
+    pid, full = found.writer_pid, found.time_until_full_seconds
+    used: Cell = human.size(size)
+    if cap:
+        share = size / cap
+        style = DANGER if share >= 0.95 else WARNING if share >= 0.8 else GOOD
+        used = [Styled(human.bar(share, 24), style), f" {human.size(size)} of {human.size(cap)}"]
+    each = f", {found.bytes_per_sample:.2f} bytes each" if found.samples else ""
+    rows: list[tuple[str, Cell]] = [
+        ("buffer", found.data_dir),
+        ("size", used),
+        ("samples", f"{human.count(found.samples)} in {human.plural(found.segments, 'segment')}{each}"),
+        ("oldest", _age(found.oldest_timestamp_ms, now)),
+        ("newest", _age(found.newest_timestamp_ms, now)),
+        ("writer", Styled("not running", WARNING) if pid is None else f"process {pid}"),
+    ]
+    if cap:
+        rows.append(("full in", "-" if full is None else f"{human.duration(full)}, at the present pace"))
+    if found.damaged_records:
+        damage = human.plural(found.damaged_records, "stretch", "stretches")
+        rows.append(("damage", Styled(damage, DANGER)))
+    return properties(rows)
+
+
+def _age(timestamp_ms: int | None, now: float) -> str:
+    if timestamp_ms is None:
+        return "-"
+    age = now - timestamp_ms / 1000
+    when = f"{human.duration(age)} ago" if age >= 0 else f"{human.duration(-age)} ahead of this clock"
+    return f"{human.moment(timestamp_ms)}, {when}"
+
+
+def _loss(one: DestinationStatus) -> Cell:
+    ratio = one.ledger.loss_ratio
+    shown = f"{ratio * 100:.3f}".rstrip("0").rstrip(".")
+    return Styled(f"{shown} %", DANGER if ratio > BUDGET else GOOD)
+
+
+def _dropped(one: DestinationStatus) -> Cell:
+    reasons = [f"{human.count(n)} {reason}" for reason, n in one.ledger.dropped.items() if n]
+    pieces = [piece for reason in reasons for piece in (BREAK, Styled(reason, WARNING))]
+    return [*pieces[1:]] or "0"
+
+
+def _eta(one: DestinationStatus) -> str:
+    eta = one.drain_eta_seconds
+    return "-" if eta is None else human.duration(eta)
+
+
+FIGURES: tuple[tuple[str, Callable[[DestinationStatus], Cell]], ...] = (
+    ("~state", lambda one: Styled(one.state, STATES.get(one.state, ""))),
+    ("~>pending", lambda one: human.count(one.pending_samples)),
+    ("~>on disk", lambda one: human.size(one.pending_bytes)),
+    ("~>lag", lambda one: human.duration(one.lag_seconds) if one.pending_samples else "-"),
+    ("~>drained in", _eta),
+    ("~>delivered", lambda one: human.count(one.ledger.delivered)),
+    ("~>dropped", _dropped),
+    ("~>missed", lambda one: human.count(one.ledger.missed)),
+    (f"~>lost (limit {BUDGET * 100:g} %)", _loss),
+)
+"""The columns of the table of destinations: title and cell."""
+BACKLOG_FIGURES = 5
+
+
+def _destinations(
+    found: Sequence[DestinationStatus], figures: Sequence[tuple[str, Callable[[DestinationStatus], Cell]]]
+) -> Table:
+    rows = [[one.name, *(cell(one) for _, cell in figures)] for one in found]
+    return Table(("destination", *(title for title, _ in figures)), rows)

@@ -71,7 +71,7 @@ def run(args: Namespace) -> int:
 
 
 def last(fs: Fs, folder: str, number: int) -> tuple[Reader, Iterable[Tick]]:
-    """The last `number` ticks of a log, fewer where it has no more, and the reader that goes on after them.
+    """The last `number` ticks of a log, fewer where it has no more, and the reader that continues after them.
 
     Raises OSError. A log that is not there yet has no ticks.
     """

@@ -12,8 +12,10 @@ from typing import Any
 
 from agent.cli import arguments as common
 from agent.cli import output
+from agent.cli.view import DANGER, GOOD, Cell, Styled, View, properties
 from agent.text import human
 from buffer.errors import LimpetError
+from buffer.inspect.status import segments
 from buffer.trim import PATIENCE, Cut, carry_out, plan
 
 
@@ -41,7 +43,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Show what would go, ask, and do it. Raises LimpetError, also where nobody can be asked."""
+    """Show what would go, ask, and do it. Raises LimpetError, also where there is no terminal."""
     before_ms = None if args.before is None else common.parse_time("--before", args.before, time.time())
     place = common.place(args)
     with common.readable(place.data_dir):
@@ -50,7 +52,9 @@ def run(args: Namespace) -> int:
         _report(None, None, as_json=args.json)
         return 1
     if not args.json:
-        _show(cut, place.data_dir)
+        with common.readable(place.data_dir):
+            size = sum(one.bytes for one in segments(place.data_dir))
+        output.show(show(cut, size))
     if not args.yes and not output.agreed("trim", f"Drop the oldest {cut.segments} segments for good?"):
         return 1
     patience = 3 * place.config.buffer.sync_interval if place.config else PATIENCE
@@ -61,7 +65,7 @@ def run(args: Namespace) -> int:
 def _done_by(data_dir: str, cut: Cut, patience: float) -> int | None:
     def waiting(agent: int) -> None:
         if sys.stderr.isatty():
-            print(f"process {agent} is asked to do it", file=sys.stderr, flush=True)
+            print(f"process {agent} has the request", file=sys.stderr, flush=True)
 
     try:
         common.act_as_owner(data_dir)
@@ -70,15 +74,6 @@ def _done_by(data_dir: str, cut: Cut, patience: float) -> int | None:
         reason = (error.strerror or str(error)).lower()
         do = "Check that this user may write there; `limpet buffer segments` shows what is left."
         raise LimpetError(data_dir, f"it cannot be trimmed: {reason}", do) from None
-
-
-def _show(cut: Cut, data_dir: str) -> None:
-    from agent.cli import show, show_tools
-    from buffer.inspect.status import segments
-
-    with common.readable(data_dir):
-        size = sum(one.bytes for one in segments(data_dir))
-    output.write(show.text(show_tools.cost(cut, size)))
 
 
 def _report(cut: Cut | None, agent: int | None, *, as_json: bool) -> None:
@@ -90,3 +85,17 @@ def _report(cut: Cut | None, agent: int | None, *, as_json: bool) -> None:
     else:
         by = "" if agent is None else f" by process {agent}"
         output.write(f"Done{by}: {human.size(cut.bytes)} are free.\n")
+
+
+def show(cut: Cut, size: int) -> View:
+    """Return what a trim takes from a buffer of so many bytes."""
+    rows: list[tuple[str, Cell]] = [
+        ("frees", f"{human.size(cut.bytes)} of {human.size(size)}, in {cut.segments} segments"),
+        ("drops", f"{human.count(cut.samples)} samples"),
+    ]
+    if span := human.span(cut.oldest_timestamp_ms, cut.newest_timestamp_ms):
+        rows.append(("from", span))
+    for name, lost in cut.evicted.items():
+        text = f"never gets {human.count(lost)} of them" if lost else "has all of them"
+        rows.append((name, Styled(text, DANGER if lost else GOOD)))
+    return [properties(rows)]

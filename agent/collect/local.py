@@ -40,7 +40,7 @@ class LocalCollector(Collector):
         self._mask, self._log = mask, log
         self._reported: dict[Named, Trouble] = {}
         patience = min(ANSWER_WITHIN, timeout / 2)
-        self._collect = build(paths._replace(patience=patience, tell=self._report))
+        self._collect = build(paths._replace(patience=patience, report=self._report))
 
     def __call__(self, now: float, /) -> list[Sample]:
         """Run once. Raises Exception."""

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.collectors import cpu, disk_io, disk_usage, host, memory, network
-from agent.collectors.kind import Collect, CollectorKind, HostPaths, Trouble
-from agent.collectors.metric import Labels, Metric, MetricType, Sample
+from agent.collectors.base import (
+    LINUX,
+    Collect,
+    CollectorKind,
+    HostPaths,
+    Labels,
+    Metric,
+    MetricType,
+    Sample,
+    Trouble,
+)
 from agent.collectors.options import DiskIoOptions, DiskUsageOptions, NetworkOptions, Options
 
 __all__ = [
@@ -22,7 +31,7 @@ __all__ = [
     "Trouble",
 ]
 
-COLLECTORS: Mapping[str, CollectorKind] = {
+_LINUX = {
     "cpu": CollectorKind(cpu.METRICS, Options, cpu.build),
     "memory": CollectorKind(memory.METRICS, Options, memory.build),
     "disk_io": CollectorKind(disk_io.METRICS, DiskIoOptions, disk_io.build),
@@ -30,3 +39,12 @@ COLLECTORS: Mapping[str, CollectorKind] = {
     "disk_usage": CollectorKind(disk_usage.METRICS, DiskUsageOptions, disk_usage.build),
     "host": CollectorKind(host.METRICS, Options, host.build),
 }
+
+
+def _portable() -> dict[str, CollectorKind]:
+    from agent.collectors import portable
+
+    return {name: kind._replace(build=portable.BUILD[name]) for name, kind in _LINUX.items()}
+
+
+COLLECTORS: Mapping[str, CollectorKind] = _LINUX if LINUX else _portable()

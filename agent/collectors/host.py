@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 
-from agent.collectors.files import Source, number_after
-from agent.collectors.kind import LINUX, Collect, HostPaths
-from agent.collectors.metric import Metric, Sample
+from agent.collectors.base import Collect, HostPaths, Metric, Sample
+from agent.collectors.kernel import KernelFile, number_after
 from agent.collectors.options import Options
 
 METRICS = (
@@ -24,14 +23,10 @@ REFRESH_SECONDS = 60.0
 
 
 def build(options: Options, paths: HostPaths) -> Collect:
-    """A run returns host_info always and the boot time where the kernel tells it; it never raises."""
-    if not LINUX:
-        from agent.collectors import portable
-
-        return portable.host()
+    """Build the collector. A run returns host_info always and the boot time where the kernel reports it; it never raises."""
     uname = os.uname()
     info = host_info(kernel_release=uname.release, machine=uname.machine, os=uname.sysname)
-    stat = Source(f"{paths.proc}/stat", paths.tell)
+    stat = KernelFile(f"{paths.proc}/stat", paths.report)
     samples, read_at = [info], float("-inf")
 
     def collect(now: float) -> list[Sample]:
@@ -46,5 +41,5 @@ def build(options: Options, paths: HostPaths) -> Collect:
 
 
 def host_info(*, kernel_release: str, machine: str, os: str) -> Sample:
-    """The sample that carries the host's description in its labels."""
+    """Return the sample that carries the host's description in its labels."""
     return Sample("host_info", 1.0, (("kernel_release", kernel_release), ("machine", machine), ("os", os)))

@@ -7,11 +7,9 @@ percentage. `cached` is the page cache with the reclaimable slab, `free -w`'s ca
 
 from __future__ import annotations
 
-from agent.collectors.files import Source, number, number_after
-from agent.collectors.kind import LINUX, Collect, HostPaths
-from agent.collectors.metric import Metric, Sample
+from agent.collectors.base import Collect, HostPaths, Metric, Sample
+from agent.collectors.kernel import KernelFile, number, number_after, percent
 from agent.collectors.options import Options
-from agent.collectors.rates import percent
 
 METRICS = (
     Metric("memory_total_bytes", "gauge", "bytes", "Memory the kernel manages."),
@@ -43,13 +41,9 @@ FIELDS = frozenset(
 
 
 def build(options: Options, paths: HostPaths) -> Collect:
-    """A run reads both files; it raises OSError if it could read neither."""
-    if not LINUX:
-        from agent.collectors import portable
-
-        return portable.memory
-    meminfo = Source(f"{paths.proc}/meminfo", paths.tell)
-    vmstat = Source(f"{paths.proc}/vmstat", paths.tell, optional=True)
+    """Build the collector. A run reads both files; it raises OSError if it could read neither."""
+    meminfo = KernelFile(f"{paths.proc}/meminfo", paths.report)
+    vmstat = KernelFile(f"{paths.proc}/vmstat", paths.report, optional=True)
 
     def collect(now: float) -> list[Sample]:
         sizes, kills = meminfo.read_or_none(), vmstat.read_or_none()
@@ -62,7 +56,7 @@ def build(options: Options, paths: HostPaths) -> Collect:
 
 
 def parse_meminfo(content: bytes) -> tuple[dict[bytes, int], int]:
-    """The lines of FIELDS in bytes (the kernel's kB are KiB), and how many of them are not `Name: number`."""
+    """Return the lines of FIELDS in bytes (the kernel's kB are KiB), and how many of them are not `Name: number`."""
     found, wrong = {}, 0
     for line in content.splitlines():
         name, _, rest = line.partition(b":")
@@ -76,7 +70,7 @@ def parse_meminfo(content: bytes) -> tuple[dict[bytes, int], int]:
 
 
 def memory_samples(field: dict[bytes, int]) -> list[Sample]:
-    """What can be said from these fields; a series that lacks one of its fields is left out."""
+    """Return the samples of these fields; a series that lacks one of its fields is left out."""
     samples = []
     total, free, buffers = field.get(b"MemTotal"), field.get(b"MemFree"), field.get(b"Buffers")
     cached = field[b"Cached"] + field.get(b"SReclaimable", 0) if b"Cached" in field else None

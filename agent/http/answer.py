@@ -57,6 +57,12 @@ def words(body: bytes) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)[:WORDS]
 
 
+def in_brackets(body: bytes) -> str:
+    """Return a server's words to be put behind ours: nothing where it said nothing."""
+    said = words(body)
+    return f" ({said})" if said else ""
+
+
 def retry_after(value: str | None, now: float) -> float | None:
     """Return the seconds that a Retry-After header asks for, in either form (RFC 9110, 10.2.3); None: nothing usable.
 

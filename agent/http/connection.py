@@ -35,8 +35,6 @@ import httpx
 from agent.http.failures import ProxyAnswer
 from agent.http.proxy import Proxy
 
-LARGEST_HEAD = 64 << 10
-
 _PIECE = 16 << 10
 """Bytes of a write, the most of a TLS record: with TLS, `send` comes back when all that it was given is taken."""
 
@@ -106,12 +104,13 @@ class Connection(httpx.BaseTransport):
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
 
     def _open(self, origin: httpcore.Origin) -> httpcore.HTTP11Connection:
-        host, port, proxy = origin.host.decode("ascii"), origin.port, self._proxy
-        sock = self._sockets.connect(*((host, port) if proxy is None else (proxy.host, proxy.port)))
+        host, proxy = origin.host.decode("ascii"), self._proxy
+        to = (host, origin.port) if proxy is None else (proxy.host, proxy.port)
+        sock = self._sockets.connect(*to)
         try:
             if self._tls is not None:
                 if proxy is not None:
-                    _open_tunnel(_Stream(self._sockets, sock), proxy, host, port)
+                    _open_tunnel(_Stream(self._sockets, sock), proxy, origin)
                     self._sockets.heard = False
                 sock = self._sockets.secure(sock, self._tls, self._server_name or host)
         except BaseException:
@@ -271,31 +270,22 @@ class _Stream(httpcore.NetworkStream):
         return None
 
 
-def _open_tunnel(stream: _Stream, proxy: Proxy, host: str, port: int) -> None:
+def _open_tunnel(stream: _Stream, proxy: Proxy, origin: httpcore.Origin) -> None:
     """Ask a proxy for a tunnel to a server (RFC 9110, 9.3.6)."""
-    to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    head = f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n".encode()
+    host = origin.host if b":" not in origin.host else b"[%s]" % origin.host
+    to = b"%s:%d" % (host, origin.port)
+    headers = [(b"Host", to)]
     if proxy.authorization is not None:
-        head += b"Proxy-Authorization: " + proxy.authorization + b"\r\n"
+        headers.append((b"Proxy-Authorization", proxy.authorization))
+    url = httpcore.URL(scheme=b"http", host=proxy.host, port=proxy.port, target=to)
+    http = httpcore.HTTP11Connection(url.origin, stream)
     try:
-        stream.write(head + b"\r\n")
-    except httpcore.WriteError as error:
-        raise error.__cause__ or error from None
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        part = stream.read(4096)
-        if not part or len(answer) > LARGEST_HEAD:
-            raise httpcore.ProxyError(f"the proxy {proxy!r} did not answer CONNECT")
-        answer += part
-    first, *lines = answer.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
-    version, _, rest = first.partition(" ")
-    code = rest[:3]
-    if not (version.startswith("HTTP/1.") and code.isascii() and code.isdigit()):
-        raise httpcore.ProxyError(f"what the proxy {proxy!r} says is not HTTP")
-    if not 200 <= int(code) <= 299:
-        pairs = (line.partition(":") for line in lines)
-        raise ProxyAnswer(repr(proxy), int(code), {name.lower(): value.strip() for name, _, value in pairs})
-    if not answer.endswith(b"\r\n\r\n"):  # the server says nothing before it is spoken to
+        answer = http.handle_request(httpcore.Request("CONNECT", url, headers=headers))
+    except httpcore.RemoteProtocolError as error:
+        raise httpcore.ProxyError(f"the proxy {proxy!r} did not answer CONNECT: {error}") from None
+    if not 200 <= answer.status <= 299:
+        raise ProxyAnswer(repr(proxy), answer.status, httpx.Headers(answer.headers))
+    if _has_surplus(http):  # the server says nothing before it is spoken to
         raise httpcore.ProxyError(f"the proxy {proxy!r} sent more than an answer to CONNECT")
 
 

@@ -69,20 +69,8 @@ class Endpoint(NamedTuple):
 
 
 def of_destination(to: RemoteWrite) -> Endpoint:
-    """Return where a destination is."""
-    return Endpoint(
-        to.url,
-        to.name,
-        to.headers,
-        to.http_headers,
-        to.basic_auth,
-        to.authorization,
-        to.oauth2,
-        to.tls_config,
-        to.proxy_url,
-        to.proxy_from_environment,
-        to.no_proxy,
-    )
+    """Return where a destination is; all keys are called the same there."""
+    return Endpoint(**{key: getattr(to, key) for key in Endpoint._fields})
 
 
 def of_target(target: Target) -> Endpoint:
@@ -111,15 +99,15 @@ def of_token_server(oauth2: OAuth2, name: str) -> Endpoint:
 
 def files(to: Endpoint) -> list[str]:
     """Return the files that a request depends on, its token among them."""
-    found = [to.tls_config.ca_file, to.tls_config.cert_file, to.tls_config.key_file]
-    if to.basic_auth:
-        found += [to.basic_auth.username_file, to.basic_auth.password_file]
-    if to.authorization:
-        found.append(to.authorization.credentials_file)
-    if to.oauth2:
-        found += [to.oauth2.client_secret_file, *files(of_token_server(to.oauth2, to.name))]
-    for header in to.http_headers.values():
-        found += header.files
+    sections = (to.tls_config, to.basic_auth, to.authorization, to.oauth2, to.oauth2 and to.oauth2.tls_config)
+    found = [
+        getattr(section, key)
+        for section in sections
+        if section is not None
+        for key in section.__struct_fields__
+        if key.endswith("_file")
+    ]
+    found += [name for header in to.http_headers.values() for name in header.files]
     return [name for name in found if name]
 
 

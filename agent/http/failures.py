@@ -6,7 +6,6 @@ for the log and the status: it may hold a server's words, cut and without contro
 
 from __future__ import annotations
 
-import errno
 import socket
 import ssl
 from collections.abc import Mapping
@@ -85,7 +84,6 @@ _TLS_REFUSED = (
     "WRONG_SSL_VERSION",
     "WRONG_VERSION_NUMBER",
 )
-_CUT = (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ESHUTDOWN, errno.ENOTCONN)
 
 
 def failure(error: Exception, host: str, now: float = 0.0) -> Failure:
@@ -107,7 +105,9 @@ def failure(error: Exception, host: str, now: float = 0.0) -> Failure:
         return Failure(Cause.ADDRESS, f"the name {host} cannot be resolved: {error.strerror}")
     if isinstance(error, OSError):
         text = (error.strerror or str(error) or type(error).__name__).lower()
-        return Failure(_cause(error), f"no connection with {host}: {text}")
+        cut = Cause.CUT if isinstance(error, ConnectionError) else Cause.UNREACHABLE
+        cause = Cause.REFUSED if isinstance(error, ConnectionRefusedError) else cut
+        return Failure(cause, f"no connection with {host}: {text}")
     return Failure(Cause.PROTOCOL, f"{type(error).__name__}: {_said(error)}")
 
 
@@ -118,12 +118,6 @@ def _tls(error: ssl.SSLError, host: str) -> Failure:
     reason = getattr(error, "reason", None) or "the connection was cut"  # not every one has it
     holds = any(part in reason for part in _TLS_REFUSED)
     return Failure(Cause.TLS, f"TLS with {host}: {reason.lower().replace('_', ' ')}", holds)
-
-
-def _cause(error: OSError) -> Cause:
-    if isinstance(error, ConnectionRefusedError):
-        return Cause.REFUSED
-    return Cause.CUT if isinstance(error, ConnectionError) or error.errno in _CUT else Cause.UNREACHABLE
 
 
 def _said(error: Exception) -> str:

@@ -41,7 +41,7 @@ import msgspec
 
 from agent.config import OAuth2, Secret
 from agent.http import endpoint
-from agent.http.answer import Answer, is_temporary, is_web_page, redirected, retry_after, words
+from agent.http.answer import Answer, in_brackets, is_temporary, is_web_page, redirected, retry_after, words
 from agent.http.failures import Cause, Failure
 from agent.http.secrets import HIDDEN, SHORTEST, without_token
 
@@ -117,24 +117,23 @@ def understood(
     decoded = _decoded(body)
     answer = decoded if isinstance(decoded, dict) else {}
     error = answer.get("error")
-    said = words(_hidden(_said(answer) or _plain(decoded, body), secrets))
-    if is_web_page(status, headers, said.encode()):
+    said = _hidden(_said(answer) or _plain(decoded, body), secrets)
+    if is_web_page(status, headers, body):
         return _refusal(f"HTTP {status}: a web page, so something else than the server has answered")
     if is_temporary(status):
-        text = f"HTTP {status}: {said}" if said else f"HTTP {status}"
+        text = f"HTTP {status}: {words(said)}" if said else f"HTTP {status}"
         return _refusal(text, after=retry_after(headers.get("retry-after"), now))
     if 300 <= status <= 399:
         return _refusal(f"{redirected(status, headers)}: correct token_url", holds=True)
     if 200 <= status <= 299:
         if not error:
             return _token(status, answer)
-        said = words(_hidden(_said(answer), secrets))  # what else is in it may be a token
-    words_of_it = f" ({said})" if said else ""
+        said = _hidden(_said(answer), secrets)  # what else is in it may be a token
     if error in _TRIED_AGAIN:
-        return _refusal(f"HTTP {status}{words_of_it}")
+        return _refusal(f"HTTP {status}{in_brackets(said)}")
     do = _DO_BY_ERROR.get(str(error)) or _DO_BY_STATUS.get(status) or "check token_url and endpoint_params"
-    other_way = error not in _KNOWN_CLIENT
-    return _refusal(f"HTTP {status}: {do}{words_of_it}", holds=True)._replace(other_way=other_way)
+    refusal = _refusal(f"HTTP {status}: {do}{in_brackets(said)}", holds=True)
+    return refusal._replace(other_way=error not in _KNOWN_CLIENT)
 
 
 def _refusal(text: str, *, holds: bool = False, after: float | None = None) -> Refusal:
@@ -198,20 +197,12 @@ def usable_for(life: float) -> float:
 
 
 class Exchange(Protocol):
-    """`Session.exchange` with the token server."""
+    """`Session.exchange` with the token server, but for method and URL."""
 
     def __call__(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, bytes],
-        body: bytes,
-        /,
-        *,
-        step: float,
-        whole: float,
+        self, headers: Mapping[str, bytes], body: bytes, *, step: float, whole: float
     ) -> Answer | Failure:
-        """Return the answer."""
+        """Send the request."""
 
 
 class Tokens:
@@ -257,22 +248,19 @@ class Tokens:
             self._end = began + usable_for(LONGEST_LIFE if found.life is None else found.life)
         return self._token.encode()
 
-    def is_refused(self, status: int) -> bool:
-        """Return whether the server's answer to a request that had the token is about the token."""
-        return status in _REFUSED
+    def answered(self, status: int, body: Callable[[], bytes]) -> Failure | None:
+        """Return what an answer to a request with the token says of it, and throw it away; None: nothing is wrong with it.
 
-    def refused(self, status: int, body: bytes) -> Failure:
-        """Return what a refusal means, and throw the token away.
-
-        After 401 to a token's first request another one is no better: it holds. Later the token may have ended before its
-        time (a suspended host, a server with new keys): another one is fetched for the next request. Rights may be
-        written in the token, so after 403, which holds, the next request has another one, too.
+        After 401 to a token's first request another one is no better: it holds. Later the token may have ended before
+        its time (a suspended host, a server with new keys): the next request has another one. Rights may be written in
+        the token, so after 403, which holds, the next request has another one, too.
         """
+        if status not in _REFUSED:
+            return None
         holds, text = True, _REFUSED[status]
         if status == 401 and self.used > 1:
             holds, text = False, "the token of oauth2 is not taken any more: another is fetched"
-        said = words(body)
-        text = without_token(f"HTTP {status}: {text}" + (f" ({said})" if said else ""), self.secret)
+        text = without_token(f"HTTP {status}: {text}{in_brackets(body())}", self.secret)
         self._token = ""
         return Failure(Cause.TOKEN, text, holds, status)
 
@@ -304,7 +292,7 @@ class Tokens:
         if not in_body:
             headers["Authorization"] = login
         data, left = form(settings, secret, in_body=in_body), max(0.0, end - self._clock())
-        answer = self._exchange("POST", settings.token_url, headers, data, step=step, whole=left)
+        answer = self._exchange(headers, data, step=step, whole=left)
         if isinstance(answer, Failure):
             if answer.cause is Cause.TLS and answer.holds:
                 do = "check oauth2.tls_config, and the server's certificate"

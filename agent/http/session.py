@@ -8,7 +8,7 @@ What is promised:
 3. No text of a `Failure` has a secret in it, whatever a server sends back. What a caller makes of an answer's words, it
    gives to `hidden` first.
 4. A server may close a kept connection at the very moment at which it is used again: then a GET goes out once more, on
-   a new one. Nothing else is repeated here: whoever sends a batch counts what it costs, and waits in between.
+   a new one. Nothing else is repeated here: the sender of a batch counts what that costs, and waits in between.
 5. The status counts as soon as it has arrived: a body that never ends does not make an answer a failure.
 """
 
@@ -19,6 +19,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import httpcore
@@ -66,7 +68,8 @@ class Session:
             from agent.http.oauth2 import Tokens  # only who uses it pays for it
 
             server = Session(endpoint.of_token_server(to.oauth2, to.name), version, wall, environment)
-            self._token_server, self.tokens = server, Tokens(to.oauth2, to.name, server.exchange, wall)
+            exchange = partial(server.exchange, "POST", to.oauth2.token_url)
+            self._token_server, self.tokens = server, Tokens(to.oauth2, to.name, exchange, wall)
 
     def exchange(
         self,
@@ -105,8 +108,17 @@ class Session:
 
         Whatever `take` raises becomes a `Failure`: what goes wrong with the connection, and an `Unusable` of its own.
         """
+        found: T | Failure
+        end = time.monotonic() + whole
         try:
-            found = self._exchange(method, url, headers, body, take, step, whole)
+            connection = self._ready()
+            token = self.tokens.authorization(step, whole) if self.tokens is not None else b""
+            if isinstance(token, Failure):
+                found = token
+            else:
+                request = self._request(method, url, headers, body, token)
+                with closing(_send(connection, request, step, end)) as response:
+                    found = self._refusal(response) or take(response)
         except Exception as error:
             found = self._failure(error)
         return found._replace(text=self.hidden(found.text)) if isinstance(found, Failure) else found
@@ -140,46 +152,8 @@ class Session:
             self._wire_bytes += self._connection.wire_bytes()
         self._connection = None
 
-    def _exchange(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, bytes],
-        body: bytes,
-        take: Callable[[httpx.Response], T],
-        step: float,
-        whole: float,
-    ) -> T | Failure:
-        end = time.monotonic() + whole
-        connection = self._ready()
-        sent = {"User-Agent": f"limpet/{self._version}".encode(), **headers, **self._configured}
-        if self.tokens is not None:
-            token = self.tokens.authorization(step, whole)
-            if isinstance(token, Failure):
-                return token
-            sent["Authorization"] = token
-            self.tokens.used += 1
-        request = httpx.Request(
-            method, url, content=body, headers=[(name.encode(), value) for name, value in sent.items()]
-        )
-        again = method == "GET" and connection.is_kept
-        connection.begin(step, end - time.monotonic())
-        try:
-            response = connection.handle_request(request)
-        except (httpcore.RemoteProtocolError, ConnectionError):
-            if not again or connection.heard:
-                raise
-            connection.begin(step, end - time.monotonic())
-            response = connection.handle_request(request)
-        try:
-            if self.tokens is not None and self.tokens.is_refused(response.status_code):
-                return self.tokens.refused(response.status_code, _beginning(response, LARGEST_ANSWER))
-            return take(response)
-        finally:
-            response.close()
-
     def _ready(self) -> Connection:
-        """Return the connection, opened anew where a file has changed. Raises LimpetError."""
+        """Return the connection, opened again if a file has changed. Raises LimpetError."""
         stamp = endpoint.stamp(self._files)
         if self._connection is None or stamp != self._stamp:
             self.close()
@@ -192,6 +166,22 @@ class Session:
                 self._connection.cut()
         return self._connection
 
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, bytes], body: bytes, token: bytes
+    ) -> httpx.Request:
+        sent = {"User-Agent": f"limpet/{self._version}".encode(), **headers, **self._configured}
+        if self.tokens is not None:
+            sent["Authorization"] = token
+            self.tokens.used += 1
+        pairs = [(name.encode(), value) for name, value in sent.items()]
+        return httpx.Request(method, url, content=body, headers=pairs)
+
+    def _refusal(self, response: httpx.Response) -> Failure | None:
+        """Return what is wrong with the token, by the answer to a request that had it."""
+        if self.tokens is None:
+            return None
+        return self.tokens.answered(response.status_code, lambda: _beginning(response, LARGEST_ANSWER))
+
     def _failure(self, error: Exception) -> Failure:
         """Return what an error means; behind a proxy it says so, and it is the proxy's name that was looked up."""
         host = self._to.host
@@ -203,6 +193,18 @@ class Session:
         said_nothing = self._connection is not None and not self._connection.heard
         is_cut = said_nothing and isinstance(error, httpcore.RemoteProtocolError)
         return found._replace(cause=Cause.CUT) if is_cut else found
+
+
+def _send(connection: Connection, request: httpx.Request, step: float, end: float) -> httpx.Response:
+    again = request.method == "GET" and connection.is_kept
+    connection.begin(step, end - time.monotonic())
+    try:
+        return connection.handle_request(request)
+    except (httpcore.RemoteProtocolError, ConnectionError):
+        if not again or connection.heard:
+            raise
+    connection.begin(step, end - time.monotonic())
+    return connection.handle_request(request)
 
 
 def _beginning(response: httpx.Response, largest: int) -> bytes:

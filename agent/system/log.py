@@ -1,17 +1,17 @@
 """Structured logs on standard error: one line an event, JSON for machines, colors on a terminal.
 
 Importing this module is how structlog gets imported, without two modules that cost memory and that
-`limpet run` does not need: rich, where it is installed (4 MB), and asyncio (1.7 MB).
+`limpet run` does not need: rich, where it is installed (4 MB), and asyncio (1.7 MB). So the asynchronous methods of
+structlog's loggers do not work in a process that imports this module first.
 
-Where standard error is systemd's journal, each line begins with its priority (`<4>`), which the journal takes off.
+If standard error is systemd's journal, each line begins with its priority (`<4>`), which the journal takes off.
 
-Promise: logging never raises, and nobody waits for it longer than PATIENCE_MS. Where standard error cannot be
+Promise: logging never raises, and nobody waits for it longer than WRITE_WITHIN_MS. If standard error cannot be
 written (a full disk, a reader that went away or reads nothing, none at all) the line is lost, and nothing else is.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import select
@@ -21,15 +21,8 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any, TextIO, cast
 
-
-class _Later(ModuleType):
-    """Stands for a module, which is imported when something in it is used."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module(self.__name__), name)
-
-
-_STAND_INS = {"rich": None, "asyncio": _Later("asyncio")}  # None: it seems not to be installed
+# None: it seems not to be installed. An empty module: it is there, and nothing in it is used.
+_STAND_INS = {"rich": None, "asyncio": ModuleType("asyncio")}
 _absent = [name for name in _STAND_INS if name not in sys.modules]
 for _name in _absent:
     sys.modules[_name] = _STAND_INS[_name]  # type: ignore[assignment]
@@ -39,9 +32,9 @@ for _name in _absent:
     del sys.modules[_name]
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
-
-PATIENCE_MS = 100
+PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+"""The levels as syslog(3) counts them."""
+WRITE_WITHIN_MS = 100
 
 
 class _StandardError:
@@ -59,22 +52,18 @@ class _StandardError:
     def write(self, text: str) -> None:
         # A pipe that is ready takes 4 KiB, which is more than a line.
         with suppress(OSError):
-            if self._ready.poll(PATIENCE_MS):
+            if self._ready.poll(WRITE_WITHIN_MS):
                 os.write(self._fd, text.encode(errors="backslashreplace"))
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Do nothing, since nothing is kept."""
 
     def isatty(self) -> bool:
         return os.isatty(self._fd)
 
 
-PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
-"""As syslog(3) counts them."""
-
-
 def is_journal(fd: int, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether what is written there goes to the journal; see JOURNAL_STREAM in systemd.exec(5)."""
+    """Return whether what is written there goes to the journal; see JOURNAL_STREAM in systemd.exec(5)."""
     try:
         found = os.fstat(fd)
     except OSError:
@@ -83,7 +72,7 @@ def is_journal(fd: int, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def _with_priority(render: Callable[..., Any]) -> Callable[..., str]:
-    """Rendered, and in front of it the priority, for the journal (sd-daemon(3))."""
+    """Put the priority in front of a rendered line, for the journal (sd-daemon(3))."""
 
     def line(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
         priority = PRIORITIES.get(event["level"], 6)

@@ -56,6 +56,11 @@ def moment(milliseconds: float) -> str:
         return f"{milliseconds:.0f} ms"
 
 
+def span(oldest_ms: int | None, newest_ms: int | None) -> str:
+    """Return two moments as text, empty where one is missing."""
+    return "" if oldest_ms is None or newest_ms is None else f"{moment(oldest_ms)} to {moment(newest_ms)}"
+
+
 def number(value: float) -> str:
     """A value without its unit: whole numbers with separators, others with up to 2 decimals."""
     if math.isnan(value):

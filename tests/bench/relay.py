@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from collections import deque
-from types import TracebackType
 from typing import Self
 
 MOST = 64 << 20
@@ -48,9 +47,7 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.open()
         for one in (self._listener, *self._sockets):
             try:

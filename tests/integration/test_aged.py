@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.send.too_old import age
+from agent.destinations.remote_write.too_old import age
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
@@ -143,7 +143,7 @@ def test_with_the_window_at_its_default_what_is_old_is_kept_and_a_replay_brings_
         settings.write_text(CONFIG.read_text())
         server.start()
         config = hosts.cut_off.config_file
-        done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--config", config, "--json")
+        done = limpet(tmp_path, "buffer quarantine replay --all --config", config, "--json")
         assert done.status == 0, done
         assert quarantine.items() == []
         assert server.raw_samples(BACKLOG, hosts.first, hosts.last) == hosts.backlog

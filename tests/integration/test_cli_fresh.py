@@ -14,7 +14,7 @@ from tests.support.net import wait_for
 
 
 def status(agent: Agent, within: str) -> Done:
-    return limpet(agent.folder, "buffer", "status", "--data-dir", agent.data_dir, "--fresh", within, "--json")
+    return limpet(agent.folder, "buffer status --data-dir", agent.data_dir, "--fresh", within, "--json")
 
 
 def test_it_tells_an_agent_that_works_from_one_that_does_not(tmp_path: Path) -> None:
@@ -46,5 +46,5 @@ def test_a_clock_that_was_set_back_is_no_illness(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_no_answer(tmp_path: Path) -> None:
-    done = limpet(tmp_path, "buffer", "status", "--data-dir", tmp_path / "none", "--fresh", "1m", "--json")
+    done = limpet(tmp_path, "buffer status --data-dir", tmp_path / "none", "--fresh", "1m", "--json")
     assert done.status == 2

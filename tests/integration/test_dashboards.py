@@ -37,7 +37,7 @@ EMPTY: dict[tuple[str, str], str] = {}
 """Expressions of dashboards that rightly give nothing here: (uid, where), and why."""
 
 EMPTY_RULES: dict[str, str] = {
-    "LimpetFleetSilent": "one host of three is silent, which is no outage of a fleet",
+    "LimpetFleetSilent": "one host of three is silent, which is no outage of a fleet"
 }
 """Rules whose expression rightly gives nothing here, by name, and why."""
 

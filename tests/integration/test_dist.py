@@ -11,30 +11,46 @@ from pathlib import Path
 import pytest
 
 from tests.support.limpet import ENVIRONMENT, LIMPET, ROOT
+from tools.deb import PACKAGES
 
 
-def test_the_wheel_has_the_packages_and_their_data(tmp_path: Path) -> None:
-    command: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, ROOT]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    [wheel] = tmp_path.glob("limpet-*.whl")
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("dist"), "022")
+
+
+def build(folder: Path, umask: str) -> Path:
+    """Build as `make dist` does, as somebody whose files have other modes."""
+    command = 'umask "$1" && exec sh tools/dist.sh "$2" "$3"'
+    arguments = ["sh", "-c", command, "sh", umask, sys.executable, str(folder)]
+    subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True)
+    return folder
+
+
+def test_the_wheel_has_the_packages_and_their_data(built: Path) -> None:
+    [wheel] = built.glob("limpet-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
 
     for shell in ("bash", "zsh", "tcsh"):
         assert f"agent/completions/limpet.{shell}" in names
-    modules = {
-        str(path.relative_to(ROOT)) for top in ("agent", "buffer") for path in (ROOT / top).rglob("*.py")
-    }
+    modules = {str(path.relative_to(ROOT)) for top in PACKAGES for path in (ROOT / top).rglob("*.py")}
     assert modules <= set(names)
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"agent", "buffer", next(top for top in tops if top.endswith(".dist-info"))}
+    assert tops == {*PACKAGES, next(top for top in tops if top.endswith(".dist-info"))}
+
+
+def test_the_same_commit_gives_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    again = build(tmp_path, "077")
+    assert len(list(built.iterdir())) == 2
+    for one in built.iterdir():
+        assert one.read_bytes() == (again / one.name).read_bytes(), one.name
 
 
 @pytest.mark.skipif("INSTALLED" not in os.environ, reason="`make test` installs the wheel")
 def test_the_command_that_is_tested_is_the_wheel_s() -> None:
     assert Path(LIMPET).read_text().startswith(f"#!{ENVIRONMENT}/bin/python")
-    code = "import agent, buffer; print(agent.__file__, buffer.__file__, sep='\\n')"
+    code = f"import {', '.join(PACKAGES)}; print({', '.join(f'{name}.__file__' for name in PACKAGES)}, sep='\\n')"
     python = [str(ENVIRONMENT / "bin" / "python"), "-c", code]
     found = subprocess.run(python, capture_output=True, text=True, check=True, cwd="/").stdout.splitlines()
     site = ENVIRONMENT / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    assert found == [str(site / package / "__init__.py") for package in ("agent", "buffer")]
+    assert found == [str(site / package / "__init__.py") for package in PACKAGES]

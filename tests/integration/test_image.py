@@ -46,7 +46,7 @@ os.environ["PATH"] = environment["PATH"]
 os.execvpe(words[0], words, environment)
 """
 
-# As `docker run --read-only --network host --volume /:/host:ro,rslave ...` has it: docs/container.md.
+# As `docker run --read-only --network host --volume /:/host:ro,rslave ...` has it: docs/install.md.
 CONTAINER = f"""
 mount --bind "$IMAGE" "$IMAGE"
 mount -o remount,bind,ro "$IMAGE"
@@ -184,9 +184,9 @@ def test_samples_reach_prometheus_and_the_health_check_tells_the_living_from_the
 def test_every_module_of_limpet_finds_what_it_needs(image: Image, tmp_path: Path) -> None:
     """What the root was thinned of is needed by nothing: all modules, all extensions, all commands' help."""
     code = (
-        "import glob, importlib, os, pkgutil, sys, sysconfig, agent, buffer\n"
+        "import glob, importlib, os, pkgutil, sys, sysconfig, agent, buffer, limpet\n"
         "def away(name): raise ImportError(name)\n"
-        "for top in (agent, buffer):\n"
+        "for top in (agent, buffer, limpet):\n"
         "    for one in pkgutil.walk_packages(top.__path__, top.__name__ + '.', onerror=away):\n"
         "        if one.name not in ('agent.__main__', 'agent.collectors.portable'): importlib.import_module(one.name)\n"
         "folder = sysconfig.get_path('stdlib') + '/lib-dynload'\n"

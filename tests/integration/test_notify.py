@@ -12,7 +12,7 @@ import pytest
 from agent.config import load
 from agent.process import Agent as Inside
 from agent.system.events import Event
-from agent.system.notify import Notify
+from agent.system.systemd import Notify
 from tests.support.agent import Agent
 from tests.support.collecting import Log
 from tests.support.net import wait_for
@@ -94,11 +94,11 @@ def test_a_schedule_that_hangs_is_not_told_to_be_alive(tmp_path: Path, manager: 
     inside.buffer.append = hang  # type: ignore[method-assign]
     inside.schedule.start()
     wait_for(lambda: inside.schedule.overdue() > 0.3, 10, "it to hang")
-    inside._tell_alive()
+    inside._report_alive()
     assert log.of(Event.THREAD_STUCK, "error")
     hanging.set()
     wait_for(lambda: inside.schedule.is_ready and not inside.schedule.overdue(), 10, "it to be back")
-    inside._tell_alive()
+    inside._report_alive()
     wait_for(lambda: manager.of("WATCHDOG"), 5, "a sign of life")
     assert len(manager.heard) == 1
     inside.schedule.stop(5)

@@ -92,8 +92,7 @@ def test_the_page_says_the_entry_point_s_group() -> None:
 
 BAD = """
 import sys, threading, time
-from agent.collectors import CollectorKind, Metric, Options, Sample
-from tests.support.limpet import LIMPET
+from limpet.collectors import CollectorKind, Metric, Options, Sample
 
 TABLE = (Metric("fine", "gauge", "", "Fine."),)
 runs = {"turns": 0}

@@ -60,23 +60,21 @@ def test_a_refused_batch_is_kept_with_its_words_and_delivered_by_a_replay(tmp_pa
             )
 
             config = agent.config_file
-            listed = limpet(tmp_path, "buffer", "quarantine", "list", "--config", config, "--json").json
+            listed = limpet(tmp_path, "buffer quarantine list --config", config, "--json").json
             assert sum(item["samples"] for item in listed) == samples == count(kept(agent.data_dir))
             assert {dict(labels)["__name__"] for labels in kept(agent.data_dir)} == {CULPRIT}
             assert {(i["destination"], i["status"], i["reason"]) for i in listed} == {
                 ("there", 400, "rejected")
             }
             assert all(item["message"] == f"HTTP 400: {WORDS}" for item in listed)
-            told = limpet(tmp_path, "buffer", "quarantine", "list", "--data-dir", agent.data_dir)
+            told = limpet(tmp_path, "buffer quarantine list --data-dir", agent.data_dir)
             assert told.out.count(WORDS) == len(listed)
-            shown = limpet(tmp_path, "buffer", "quarantine", "show", listed[0]["id"], "--config", config)
+            shown = limpet(tmp_path, "buffer quarantine show", listed[0]["id"], "--config", config)
             assert (shown.status, WORDS in shown.out) == (0, True)
-            whole = limpet(
-                tmp_path, "buffer", "quarantine", "show", listed[0]["id"], "--config", config, "--json"
-            )
+            whole = limpet(tmp_path, "buffer quarantine show", listed[0]["id"], "--config", config, "--json")
             assert sum(len(one["samples"]) for one in whole.json["series"]) == listed[0]["samples"]
 
-            done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--config", config, "--json")
+            done = limpet(tmp_path, "buffer quarantine replay --all --config", config, "--json")
             assert (done.status, [one["removed"] for one in done.json]) == (0, [True] * len(listed))
             assert sum(one["delivered"] for one in done.json) == samples
             assert kept(agent.data_dir) == {}
@@ -102,7 +100,7 @@ def test_what_is_refused_again_stays_with_the_new_words(tmp_path: Path) -> None:
     still = Answer(422, body=b"still not")  # the batch, and what it is bisected into: 2 and 1 of 3 series
     with Receiver([Answer(), *[still] * 5]) as receiver:
         to = ("--data-dir", tmp_path / "data", "--to", receiver.url)
-        done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", *to)
+        done = limpet(tmp_path, "buffer quarantine replay --all", *to)
         assert done.status == 1
         assert [line.partition(": ")[0] for line in done.out.splitlines()] == names
         assert [
@@ -111,7 +109,7 @@ def test_what_is_refused_again_stays_with_the_new_words(tmp_path: Path) -> None:
         ]
         assert [item.id for item in quarantine.items()] == [names[1]]
         assert quarantine.items()[0].message == WORDS
-        again = limpet(tmp_path, "buffer", "quarantine", "replay", names[0], names[1], *to, "--json")
+        again = limpet(tmp_path, "buffer quarantine replay", names[0], names[1], *to, "--json")
     assert (again.status, [one["removed"] for one in again.json]) == (1, [True])
     assert f"{names[0]}: there is no such item" in again.err
     assert quarantine.items() == []
@@ -123,7 +121,7 @@ def test_a_receiver_that_is_down_is_waited_for_once(tmp_path: Path) -> None:
         quarantine.put("there", position, [tick(position)], "rejected", 400, WORDS, position)
     url = f"http://127.0.0.1:{free_port()}/"
     where = ("--data-dir", tmp_path / "data", "--to", url, "--give-up-after", "300ms")
-    done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", *where)
+    done = limpet(tmp_path, "buffer quarantine replay --all", *where)
     assert (done.status, done.err.count("kept, not tried")) == (1, 2)
     assert "refused" in done.out
     assert len(quarantine.items()) == 3
@@ -138,13 +136,13 @@ def test_each_goes_where_it_was_refused(tmp_path: Path) -> None:
         config.write_text(
             f"data_dir: data\nremote_write: [{{url: {a.url}, name: a}}, {{url: {b.url}, name: b}}]\n"
         )
-        done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--config", config, "--json")
+        done = limpet(tmp_path, "buffer quarantine replay --all --config", config, "--json")
         assert (a.samples, b.samples) == (3, 3)
     assert done.status == 1
     assert [(one["destination"], one["removed"]) for one in done.json] == [("a", True), ("b", True)]
     assert "no destination is called 'gone'; the configuration has a, b" in done.err
     assert [item.destination for item in quarantine.items()] == ["gone"]
-    unclear = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--data-dir", tmp_path / "data")
+    unclear = limpet(tmp_path, "buffer quarantine replay --all --data-dir", tmp_path / "data")
     assert unclear.status == 2
 
 
@@ -153,7 +151,7 @@ def test_dropping_asks_and_says_what_it_did(tmp_path: Path) -> None:
     for position in range(3):
         quarantine.put("there", position, [tick(position)], "rejected", 400, WORDS, position)
     first, second, third = (item.id for item in quarantine.items())
-    drop: tuple[Any, ...] = ("buffer", "quarantine", "drop", "--data-dir", tmp_path / "data")
+    drop: tuple[Any, ...] = ("buffer quarantine drop --data-dir", tmp_path / "data")
     nobody = limpet(tmp_path, *drop, first)
     assert (nobody.status, "--yes" in nobody.err) == (2, True)
     assert len(quarantine.items()) == 3
@@ -162,7 +160,7 @@ def test_dropping_asks_and_says_what_it_did(tmp_path: Path) -> None:
     rest = limpet(tmp_path, *drop, "--all", "--yes", "--json")
     assert (rest.status, [item["id"] for item in rest.json]) == (0, [second, third])
     assert quarantine.items() == []
-    missing = limpet(tmp_path, "buffer", "quarantine", "show", first, "--data-dir", tmp_path / "data")
+    missing = limpet(tmp_path, "buffer quarantine show", first, "--data-dir", tmp_path / "data")
     assert (missing.status, missing.out) == (1, "")
 
 

@@ -38,11 +38,7 @@ PROGRAMS = {
     "newest Prometheus": "prometheus_program",
     "VictoriaMetrics": "victoria_program",
 }
-SPEAKS = {
-    "stable Prometheus": (V1, AUTO),
-    "newest Prometheus": (V1, V2, AUTO),
-    "VictoriaMetrics": (V1, AUTO),
-}
+SPEAKS = {"stable Prometheus": (V1, AUTO), "newest Prometheus": (V1, V2, AUTO), "VictoriaMetrics": (V1, AUTO)}
 BOTH = [(receiver, protocol) for receiver, spoken in SPEAKS.items() for protocol in spoken]
 Receiver = Prometheus | VictoriaMetrics
 
@@ -137,11 +133,7 @@ def test_over_tls_with_a_private_authority_and_a_client_certificate(
         front = Nginx(site.program("nginx_program"), site.folder / "front", receiver, certs=certs)
     else:
         front = receiver = site.receiver(kind, certs=certs, client_cert=True)
-    tls = {
-        "ca_file": str(certs.ca),
-        "cert_file": str(certs.client_cert),
-        "key_file": str(certs.client_key),
-    }
+    tls = {"ca_file": str(certs.ca), "cert_file": str(certs.client_cert), "key_file": str(certs.client_key)}
     agent = site.agent(front, protocol, tls_config=tls)
     with proven(agent, receiver, *([] if front is receiver else [front])):
         pass

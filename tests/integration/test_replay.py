@@ -66,7 +66,7 @@ def once(receiver: Receiver) -> Samples:
 
 
 def replay(home: Path, *arguments: str | Path) -> Done:
-    return limpet(home, "buffer", "replay", *arguments)
+    return limpet(home, "buffer replay", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +153,11 @@ def test_a_replay_that_is_killed_goes_on_where_it_was(tmp_path: Path, source: st
     place = tmp_path / "data"
     if source == "--file":
         place = tmp_path / "export.jsonl"
-        export = ("buffer", "export", "--data-dir", tmp_path / "data", "--output", place)
+        export = ("buffer export --data-dir", tmp_path / "data", "--output", place)
         assert limpet(tmp_path, *export).status == 0
     with Receiver() as receiver:
         receiver.default = Answer(delay_s=0.3)
-        options = ("buffer", "replay", source, place, "--to", receiver.url, "--json")
+        options = ("buffer replay", source, place, "--to", receiver.url, "--json")
         kills = 0
         for n in range(3):
             before = receiver.samples
@@ -213,7 +213,7 @@ def test_ctrl_c_ends_it_in_good_order(tmp_path: Path) -> None:
         receiver.default = Answer(delay_s=0.3)
         where = ("--data-dir", tmp_path / "data", "--to", receiver.url)
         process = subprocess.Popen(
-            command("buffer", "replay", *where),
+            command("buffer replay", *where),
             env=environment(tmp_path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -260,7 +260,7 @@ def test_a_file_goes_to_a_site_with_a_link(tmp_path: Path, prometheus: Prometheu
     first = grid_ms(hours_ago=20)
     samples = history(here / "data", first, 400)
     file = here / "stick.jsonl"
-    assert limpet(here, "buffer", "export", "--data-dir", here / "data", "--output", file).status == 0
+    assert limpet(here, "buffer export --data-dir", here / "data", "--output", file).status == 0
     subprocess.run(["gzip", file], check=True)
     config = configured(there, prometheus.write_url, certs)
     done = replay(there, "--file", f"{file}.gz", "--config", config, "--to", "central", "--json")
@@ -346,7 +346,7 @@ def test_without_a_place_for_its_state_it_says_so_and_goes_on(tmp_path: Path) ->
     (tmp_path / ".local").write_text("no folder")
     with Receiver() as receiver:
         done = replay(tmp_path, "--data-dir", tmp_path / "data", "--to", receiver.url)
-        assert (done.status, done.err.count("--resume will not go on here")) == (0, 1)
+        assert (done.status, done.err.count("--resume cannot continue here")) == (0, 1)
         assert once(receiver) == samples
 
 

@@ -206,19 +206,17 @@ def test_an_export_and_a_replay_bring_markers_through_in_their_place(tmp_path: P
                 assert agent.stop() == 0
         settled(agent)
         place = ("--data-dir", agent.data_dir)
-        assert limpet(tmp_path, "buffer", "verify", *place).status == 0
-        shown = limpet(tmp_path, "buffer", "tail", *place, "-n", "1")
+        assert limpet(tmp_path, "buffer verify", *place).status == 0
+        shown = limpet(tmp_path, "buffer tail", *place, "-n", "1")
         assert ".ended " in shown.out
         file = tmp_path / "all.jsonl"
-        assert limpet(tmp_path, "buffer", "export", *place, "--output", file).status == 0
+        assert limpet(tmp_path, "buffer export", *place, "--output", file).status == 0
         # Requests of a few hundred samples, so that the order of the file is that of arrival.
         config = tmp_path / "to.yaml"
         config.write_text(
             f"remote_write: [{{url: '{replayed.url}', name: to, queue_config: {{max_samples_per_send: 100}}}}]\n"
         )
-        done = limpet(
-            tmp_path, "buffer", "replay", "--file", file, "--config", config, "--to", "to", "--json"
-        )
+        done = limpet(tmp_path, "buffer replay --file", file, "--config", config, "--to", "to", "--json")
         assert done.status == 0, done
         assert done.json["delivered"] == agent.appended()
         for receiver in (direct, replayed):
@@ -228,6 +226,6 @@ def test_an_export_and_a_replay_bring_markers_through_in_their_place(tmp_path: P
                 assert all(a < b for (a, _), (b, _) in pairwise(samples))
         stale = next(v for of in replayed.everything().values() for _, v in of if v != v)
         assert ticks.bits([stale]).hex() == "020000000000f07f"
-        found = limpet(tmp_path, "buffer", "export", *place, "--format", "openmetrics", "--output", "-")
+        found = limpet(tmp_path, "buffer export", *place, "--format", "openmetrics", "--output", "-")
         assert found.status == 0
         assert "NaN" not in found.out

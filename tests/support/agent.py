@@ -8,7 +8,6 @@ import signal
 import subprocess
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import yaml
@@ -86,9 +85,7 @@ class Agent:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 

@@ -21,7 +21,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import pytest
@@ -159,9 +158,7 @@ class Stack:
         assert self._network.stdout.readline() == b"up\n"
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         for process in self._running.values():
             process.kill()
             process.wait()
@@ -172,7 +169,7 @@ class Stack:
         network.stdin.close()
         network.stdout.close()
         network.wait()
-        if kind is not None:
+        if failure[0] is not None:
             for name in self._running:
                 print(f"The end of what {name} said:\n{self.said(name)[-3000:]}", file=sys.stderr)
 

@@ -183,7 +183,7 @@ class Fleet:
 
     def _sending(self, data: Path, url: str) -> subprocess.Popen[str]:
         """Begin to send a buffer with `limpet buffer replay`."""
-        replay = command("buffer", "replay", "--data-dir", data, "--to", url, "--json")
+        replay = command("buffer replay --data-dir", data, "--to", url, "--json")
         pipe, env = subprocess.PIPE, environment(self.folder)
         return subprocess.Popen(replay, stdout=pipe, stderr=pipe, text=True, env=env)
 

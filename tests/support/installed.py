@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.limpet import ENVIRONMENT
+from tools.deb import PACKAGES
 
 PROJECT = Path(__file__).resolve().parents[2]
 CODE = next(ENVIRONMENT.glob("lib/python3.*/site-packages")) if "INSTALLED" in os.environ else PROJECT
@@ -46,7 +47,7 @@ def install(root: Path) -> None:
             if ".." not in file.parts and "__pycache__" not in file.parts:
                 (home / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file.locate(), home / file)
-    for package in ("agent", "buffer"):
+    for package in PACKAGES:
         shutil.copytree(CODE / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
     command = root / "usr/bin/limpet"
     command.write_text(COMMAND)

@@ -34,8 +34,12 @@ class Done(NamedTuple):
 
 
 def command(*arguments: str | Path) -> list[str]:
-    """Return the command line; the process ends with the one that starts it."""
-    return tied([LIMPET, *map(str, arguments)])
+    """Return the command line; the first argument may be several, parted by spaces: "buffer status --data-dir".
+
+    The process ends with the one that starts it.
+    """
+    first, *more = map(str, arguments)
+    return tied([LIMPET, *first.split(), *more])
 
 
 def environment(home: Path) -> dict[str, str]:

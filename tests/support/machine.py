@@ -21,7 +21,6 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import pytest
@@ -139,10 +138,8 @@ class Machine:
             pytest.skip(f"no systemd can be booted here: {error}: {self._log.read_text()}")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
+    def __exit__(self, *failure: object) -> None:
+        if failure[0] is not None:
             print(self.run("journalctl", "--no-pager", "-n", "60", check=False).stdout)
         self._end()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from buffer.buffer import Buffer
@@ -50,14 +49,10 @@ def cpu(percent: float) -> Values:
 
 
 class Host:
-    """A context manager: the agent of `hostname`, which pushes what it is told to `url`, and nothing of its own."""
+    """A context manager: the agent of `hostname`, which pushes the values it is given to `url`, and nothing of its own."""
 
     def __init__(
-        self,
-        folder: Path,
-        hostname: str,
-        remote_write: Mapping[str, Any],
-        place: Mapping[str, str] = PLACE,
+        self, folder: Path, hostname: str, remote_write: Mapping[str, Any], place: Mapping[str, str] = PLACE
     ) -> None:
         self.labels = {"hostname": hostname, **place}
         self._file = folder / "textfile" / "host.prom"
@@ -110,10 +105,8 @@ class Host:
         self.agent.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.agent.__exit__(kind, error, trace)
+    def __exit__(self, *failure: object) -> None:
+        self.agent.__exit__(*failure)
 
 
 def _text(labels: tuple[tuple[str, str], ...]) -> str:

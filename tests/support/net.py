@@ -1,13 +1,14 @@
-"""Ports and waiting: what every test against a real server needs, without sleeping for luck."""
+"""Ports, waiting and connections: what every test against a real server needs, without sleeping for luck."""
 
 from __future__ import annotations
 
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
@@ -47,3 +48,59 @@ def wait_for(condition: Callable[[], T | None], deadline_s: float, what: str) ->
             raise AssertionError(f"waited {deadline_s:g} s in vain for {what}; last seen: {value!r}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
+
+
+class Accepting:
+    """A context manager that serves each connection to its loopback port in a thread of its own, and cuts them at its end.
+
+    A kind of server says what it does with a connection (`serve`); an OSError there ends the connection.
+    """
+
+    def __init__(self, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.stopping = threading.Event()
+        self.open: set[socket.socket] = set()
+        self._server: socket.socket | None = None
+
+    def serve(self, connection: socket.socket) -> None:
+        """Serve a connection to its end."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self.stopping.clear()
+        self._server = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.stopping.set()
+        assert self._server is not None
+        for one in (self._server, *tuple(self.open)):
+            end(one)
+        self._server.close()
+
+    def _accept(self, server: socket.socket) -> None:
+        while not self.stopping.is_set():
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            self.open.add(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                self.serve(connection)
+            except OSError:
+                pass  # one of the two has gone
+            finally:
+                self.open.discard(connection)
+
+
+def end(connection: socket.socket) -> None:
+    """Cut a connection in both directions."""
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it has ended already

@@ -1,8 +1,9 @@
 """A small HTTP proxy on a real loopback socket: tunnels (CONNECT), and requests with whole URLs.
 
 With `login` it wants that user and password. `answer` is what CONNECT is answered instead of a tunnel; `hang`
-leaves every request without an answer; `moved` says where the hosts are that no name server knows. What it was asked is in `asked`, in order, as (first line, headers with
-names in lower case); what went through tunnels is in `tunneled`, as it was on the wire.
+leaves every request without an answer; `moved` says where the hosts are that no name server knows. Requests are in
+`asked`, in order, as (first line, headers with names in lower case); what went through tunnels is in `tunneled`, as it
+was on the wire.
 """
 
 from __future__ import annotations
@@ -10,124 +11,87 @@ from __future__ import annotations
 import socket
 import threading
 from base64 import b64encode
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from tests.support.net import free_port
+from tests.support.net import Accepting, end
+from tests.support.tcp import length_of, read_head
 
 
-class Proxy:
+class Proxy(Accepting):
     """A context manager; `url` is for proxy_url."""
 
     def __init__(self, *, login: str | None = None, port: int | None = None) -> None:
+        super().__init__(port)
         self.login = login
-        self.port = port or free_port()
         self.answer: bytes | None = None
         self.hang = False
         self.moved: dict[str, str] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.tunneled = bytearray()
-        self._open: set[socket.socket] = set()
-        self._stopping = threading.Event()
-        self._server: socket.socket | None = None
 
     @property
     def url(self) -> str:
         """Without user and password."""
         return f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
-        self._stopping.clear()
-        self._server = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self._server,), name="proxy", daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        assert self._server is not None
-        for one in (self._server, *self._open):
-            _end(one)
-        self._server.close()
-
-    def _accept(self, server: socket.socket) -> None:
-        while not self._stopping.is_set():
+    @contextmanager
+    def _to(self, host: str, port: int) -> Iterator[socket.socket]:
+        with socket.create_connection((self.moved.get(host, host), port), 10) as far:
+            self.open.add(far)
             try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            self._open.add(connection)
-            threading.Thread(target=self._serve, args=(connection,), name="proxied", daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                while self._request(connection):
-                    pass
-            except OSError:
-                pass  # one of the two has gone
+                yield far
             finally:
-                self._open.discard(connection)
+                self.open.discard(far)
 
-    def _to(self, host: str, port: int) -> socket.socket:
-        return socket.create_connection((self.moved.get(host, host), port), 10)
-
-    def _request(self, connection: socket.socket) -> bool:
-        """Serve a request; whether another may follow on this connection."""
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += (part := connection.recv(65536))
-            if not part:
-                return False
-        head, _, body = data.partition(b"\r\n\r\n")
+    def serve(self, connection: socket.socket) -> None:
+        """Serve the one request of a connection."""
+        head, body = read_head(connection)
+        if not head:
+            return
         first, *lines = head.decode("latin-1").split("\r\n")
         pairs = [line.split(": ", 1) for line in lines]
         headers = {name.lower(): value for name, value in pairs}
         self.asked.append((first, headers))
+        method, target, _ = first.split(" ")
+        login = f"Basic {b64encode((self.login or '').encode()).decode()}"
         if self.hang:
-            self._stopping.wait(30)
-            return False
-        if (
-            self.login
-            and headers.get("proxy-authorization") != f"Basic {b64encode(self.login.encode()).decode()}"
-        ):
+            self.stopping.wait(30)
+        elif self.login and headers.get("proxy-authorization") != login:
             connection.sendall(
                 b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n"
             )
-            return False
+        elif method == "CONNECT" and self.answer is not None:
+            connection.sendall(self.answer)
+        elif method == "CONNECT":
+            self._tunnel(connection, *target.rsplit(":", 1))
+        else:
+            self._pass_on(connection, head, body)
+
+    def _tunnel(self, connection: socket.socket, host: str, port: str) -> None:
+        with self._to(host.strip("[]"), int(port)) as far:
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=_pump, args=(far, connection, None), daemon=True)
+            back.start()
+            _pump(connection, far, self.tunneled)
+            back.join(10)
+
+    def _pass_on(self, connection: socket.socket, head: bytes, body: bytes) -> None:
+        first, *lines = head.decode("latin-1").split("\r\n")
         method, target, _ = first.split(" ")
-        if method == "CONNECT":
-            if self.answer is not None:
-                connection.sendall(self.answer)
-                return False
-            host, _, port = target.rpartition(":")
-            with self._to(host.strip("[]"), int(port)) as far:
-                self._open.add(far)
-                connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                back = threading.Thread(target=_pump, args=(far, connection, None), daemon=True)
-                back.start()
-                _pump(connection, far, self.tunneled)
-                back.join(10)
-                self._open.discard(far)
-            return False
         url = urlsplit(target)
         assert url.scheme == "http"
         assert url.hostname is not None
-        length = int(headers.get("content-length", "0"))
-        while len(body) < length:
+        while len(body) < length_of(head):
             body += connection.recv(65536)
-        kept = [f"{name}: {value}" for name, value in pairs if name.lower() != "proxy-authorization"]
+        kept = [line for line in lines if not line.lower().startswith("proxy-authorization:")]
         path = url.path + (f"?{url.query}" if url.query else "")
         with self._to(url.hostname, url.port or 80) as far:
-            self._open.add(far)
             lines = [f"{method} {path} HTTP/1.1", *kept, "Connection: close", "", ""]
             far.sendall("\r\n".join(lines).encode("latin-1") + body)
             while part := far.recv(65536):
                 connection.sendall(part)
-            self._open.discard(far)
-        return False
 
 
 def _pump(source: socket.socket, sink: socket.socket, kept: bytearray | None) -> None:
@@ -138,11 +102,4 @@ def _pump(source: socket.socket, sink: socket.socket, kept: bytearray | None) ->
             sink.sendall(part)
     except OSError:
         pass
-    _end(sink)
-
-
-def _end(one: socket.socket) -> None:
-    try:
-        one.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it has ended already
+    end(sink)

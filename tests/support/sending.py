@@ -6,11 +6,8 @@ has arrived can be compared with it: `accounted` is the promise that every fault
 
 from __future__ import annotations
 
-import select
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,10 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.config import QueueConfig, RemoteWrite
+from agent.destinations.base import Speaks
+from agent.destinations.remote_write.formats import remote_write
 from agent.send.client import Client
+from agent.send.delivery import Clocks
 from agent.send.lane import Lane
 from agent.send.state import Rules, State
 from agent.system.events import Event
@@ -31,7 +31,7 @@ from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
 from tests.support import wire
-from tests.support.net import free_port, wait_for
+from tests.support.net import wait_for
 from tests.support.receiver import Receiver
 
 PASSWORD = "hunter2"
@@ -57,20 +57,19 @@ class Host:
         logs: list[EventDict],
         series: tuple[Series, ...] = SERIES,
         rules: Rules = QUICK,
-        **lane: Any,
+        labels: Mapping[str, str] | None = None,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        from_boot: frozenset[str] = frozenset(),
+        speaks: Speaks | None = None,
     ) -> None:
-        self.series, self.logs = series, logs
+        self.series, self.logs, clocks = series, logs, Clocks(clock, wall)
         self.buffer = Buffer(str(folder / "data"), Limits(), [to.name])
         self.quarantine = Quarantine(str(folder / "data"))
+        speaks, wire = speaks or remote_write(to, from_boot, clock, wall), Client(to, "0.0.0")
+        logger = structlog.get_logger()
         self.lane = Lane(
-            to,
-            self.cursor,
-            self.buffer,
-            self.quarantine,
-            Client(to, "0.0.0"),
-            structlog.get_logger(),
-            rules=rules,
-            **lane,
+            to, speaks, wire, self.buffer, self.quarantine, logger, rules=rules, labels=labels, clocks=clocks
         )
         self.ticks = self.buffer.log.end // len(series)
 
@@ -104,7 +103,7 @@ class Host:
 
     def held(self) -> str:
         """Wait until the destination is held, and return why; nothing was dropped for it."""
-        # The ledger is told last, and cut.
+        # The ledger has it last, and cut.
         wait_for(lambda: self.cursor.ledger.state == "held", 10, "the destination to be held")
         assert self.cursor.pending() > 0
         assert not any(self.cursor.ledger.dropped.values())
@@ -116,6 +115,11 @@ class Host:
     def told(self, event: Event) -> list[EventDict]:
         """Return what was logged of an event."""
         return [entry for entry in self.logs if entry["event"] == event]
+
+    def failed(self, times: int) -> None:
+        """Wait until so many requests in a row have failed."""
+        before = self.lane.stats.retries
+        wait_for(lambda: self.lane.stats.retries >= before + times, 10, "failed tries")
 
     def kept(self) -> Samples:
         """Return what is in the quarantine."""
@@ -207,78 +211,3 @@ def arrived(receiver: Receiver, *, repeated: bool = False) -> Samples:
                 assert at > max(known, default=0)
             known[at] = value
     return found
-
-
-@contextmanager
-def listener(serve: Callable[[socket.socket], None], port: int | None = None) -> Iterator[str]:
-    """A server whose every connection is given to `serve`, one at a time, and closed after it."""
-    stopped = threading.Event()
-    with socket.create_server(("127.0.0.1", port or free_port())) as server:
-        server.settimeout(0.02)
-
-        def run() -> None:
-            while not stopped.is_set():
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                with connection:
-                    connection.settimeout(10)
-                    try:
-                        serve(connection)
-                    except OSError:
-                        pass  # the client has gone
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.getsockname()[1]}/write"
-        finally:
-            stopped.set()
-            thread.join(10)
-    assert not thread.is_alive()
-
-
-def read_request(connection: socket.socket) -> bytes:
-    """One request, whole; empty when there is none. Raises ConnectionError when it ends in the middle."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += (part := connection.recv(4096))
-        if not part:
-            return b""
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
-        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-    )
-    while len(body) < length:
-        body += (part := connection.recv(4096))
-        if not part:
-            raise ConnectionResetError("the request has ended in the middle")
-    return head + b"\r\n\r\n" + body
-
-
-def reset(connection: socket.socket) -> None:
-    """Let the connection end with a reset, instead of an orderly end, when it is closed."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-
-
-def has_gone(connection: socket.socket, within: float) -> bool:
-    """Whether the other side ends the connection within so many seconds."""
-    end = time.monotonic() + within
-    while (left := end - time.monotonic()) > 0:
-        if select.select([connection], [], [], left)[0]:
-            try:
-                if not connection.recv(65536):
-                    return True
-            except OSError:
-                return True
-    return False
-
-
-def drip(connection: socket.socket, data: bytes) -> None:
-    """Send a byte now and then, over and over, until the other side has had enough of it."""
-    while True:
-        for byte in data:
-            connection.sendall(bytes((byte,)))
-            if has_gone(connection, 0.02):
-                return

@@ -16,7 +16,6 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import urlencode
 
@@ -161,11 +160,9 @@ class Server:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.kill()
-        if kind is not None:
+        if failure[0] is not None:
             print(f"The end of {self.log}:\n{self.tail()}", file=sys.stderr)
 
     def tail(self, lines: int = 20) -> str:

@@ -1,6 +1,6 @@
 """The real agent in a made-up service: `python -m tests.support.staged CGROUP run --config FILE`.
 
-CGROUP stands in for /proc/self/cgroup, since a test is no service of systemd. All else is as in `limpet`.
+CGROUP takes the place of /proc/self/cgroup, since a test is no service of systemd. All else is as in `limpet`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from functools import partial
 from unittest.mock import patch
 
 from agent.cli.main import main
-from agent.system import restart
+from agent.system import systemd
 
 if __name__ == "__main__":
     cgroup = sys.argv.pop(1)
-    with patch.object(restart, "series_end", partial(restart.series_end, cgroup=cgroup)):
+    with patch.object(systemd, "series_end", partial(systemd.series_end, cgroup=cgroup)):
         sys.exit(main())

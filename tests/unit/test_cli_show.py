@@ -8,9 +8,10 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console
 
-from agent.cli import show
+from agent.cli import collect, screen, segments, status
+from agent.cli.view import View
 from agent.ops.collect import Group
 from buffer.inspect.status import Balance, DestinationStatus, SegmentStatus, Status
 from buffer.model import Series
@@ -19,9 +20,11 @@ NOW = 1_750_000_000.0
 HOST = {"hostname": "web-01", "role": "gateway"}
 
 
-def text(view: RenderableType, columns: int = 200, **console: Any) -> str:
+def text(view: View, columns: int = 200, **console: Any) -> str:
     out = StringIO()
-    Console(file=out, width=columns, highlight=False, markup=False, emoji=False, **console).print(view)
+    Console(file=out, width=columns, highlight=False, markup=False, emoji=False, **console).print(
+        screen.renderable(view)
+    )
     lines = out.getvalue().splitlines()
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= columns for line in lines)
     return "\n".join(line.rstrip() for line in lines)
@@ -51,7 +54,7 @@ def found(*destinations: DestinationStatus, **changes: Any) -> Status:
 
 
 def test_the_header() -> None:
-    lines = text(show.status(found(), NOW, 80), 80).splitlines()
+    lines = text(status.show(found(), NOW, 80), 80).splitlines()
     rows = {line[:9].strip(): line[9:] for line in lines if line.strip()}
     assert rows["buffer"] == "/var/lib/limpet"
     assert rows["size"] == "█" * 12 + "░" * 12 + " 128 MiB of 256 MiB"
@@ -75,7 +78,7 @@ def test_the_header_of_an_empty_buffer() -> None:
         writer_pid=None,
         damaged_records=2,
     )
-    lines = text(show.status(empty, NOW, 80), 80).splitlines()
+    lines = text(status.show(empty, NOW, 80), 80).splitlines()
     assert "size     0 B" in lines
     assert "samples  0 in 0 segments" in lines
     assert "oldest   -" in lines
@@ -85,7 +88,7 @@ def test_the_header_of_an_empty_buffer() -> None:
 
 
 def test_a_clock_that_was_set_back() -> None:
-    view = show.status(found(newest_timestamp_ms=int((NOW + 60) * 1000)), NOW, 80)
+    view = status.show(found(newest_timestamp_ms=int((NOW + 60) * 1000)), NOW, 80)
     assert "1 min ahead of this clock" in text(view)
 
 
@@ -103,7 +106,7 @@ TWO = (
 
 @pytest.mark.parametrize(("columns", "tables"), [(80, 2), (120, 1)])
 def test_destinations(columns: int, tables: int) -> None:
-    shown = text(show.status(found(*TWO), NOW, columns), columns)
+    shown = text(status.show(found(*TWO), NOW, columns), columns)
     assert shown.count("destination ") == tables
     figures = [
         " ".join(line.split()) for line in shown.splitlines() if line.startswith(("central", "backup"))
@@ -127,11 +130,11 @@ def test_the_longest_names_and_numbers_fit() -> None:
         ledger={"delivered": 10**12, "missed": 10**12, "dropped": {"evicted": 10**12}},
     )
     for columns in (80, 120):
-        assert "1,000.00 G" in text(show.status(found(widest), NOW, columns), columns)
+        assert "1,000.00 G" in text(status.show(found(widest), NOW, columns), columns)
 
 
 def test_colors_say_nothing_that_words_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    view = show.status(found(*TWO), NOW, 120)
+    view = status.show(found(*TWO), NOW, 120)
     colored = text(view, 120, force_terminal=True, color_system="standard")
     assert "\x1b[31mheld" in colored
     monkeypatch.setenv("NO_COLOR", "1")
@@ -141,7 +144,7 @@ def test_colors_say_nothing_that_words_do_not(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_destination_that_was_removed() -> None:
-    shown = text(show.status(found(destination("old", removed_timestamp_ms=int(NOW * 1000))), NOW, 120))
+    shown = text(status.show(found(destination("old", removed_timestamp_ms=int(NOW * 1000))), NOW, 120))
     assert re.search(r"^old: not in the configuration since 2025-06-1\d", shown, re.MULTILINE)
 
 
@@ -150,12 +153,12 @@ def test_segments() -> None:
         SegmentStatus("00000000000000000000.seg", 1, 0, 600, 4096, 50, 2, 100, 1, 2, 1, 30),
         SegmentStatus("00000000000000000600.seg", 0, 600, 600, 0, 0, 0, 0, None, None, 0, 0),
     ]
-    lines = [" ".join(line.split()) for line in text(show.segments(files)).splitlines()]
+    lines = [" ".join(line.split()) for line in text(segments.show(files)).splitlines()]
     assert lines[1].startswith("0 4 KiB 1 min 50 2 100 19")
     assert lines[1].endswith(" 1")
     assert lines[2] == "600 0 B full 0 0 0 - - 0"
     assert lines[3] == "2 segments, 4 KiB, 100 samples"
-    assert text(show.segments([])).splitlines()[-1] == "0 segments, 0 B, 0 samples"
+    assert text(segments.show([])).splitlines()[-1] == "0 segments, 0 B, 0 samples"
 
 
 def series(name: str, unit: str = "", kind: str = "gauge", **labels: str) -> Series:
@@ -186,7 +189,7 @@ GROUPS = [
 
 
 def test_readings() -> None:
-    shown = text(show.readings(GROUPS, HOST))
+    shown = text(collect.show(GROUPS, HOST))
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     assert lines[0] == "web-01 role=gateway"
     assert "cpu_usage_percent core=all 12.5 %" in lines
@@ -198,7 +201,7 @@ def test_readings() -> None:
 
 
 def test_the_live_view_has_a_row_for_each_metric() -> None:
-    lines = [" ".join(line.split()) for line in text(show.readings_live(GROUPS, HOST, 120, 40)).splitlines()]
+    lines = [" ".join(line.split()) for line in text(collect.show_live(GROUPS, HOST, 40)).splitlines()]
     assert "cpu_usage_percent all 12.5 %" in lines
     assert "cpu_usage_per_core_percent 0 5 % 1 20 %" in lines
     assert "cpu_user_seconds_total 100 s" in lines
@@ -209,7 +212,7 @@ def test_the_live_view_has_a_row_for_each_metric() -> None:
 
 @pytest.mark.parametrize("lines", [1, 5, 10, 11, 12, 13, 40])
 def test_the_live_view_fits_and_counts_what_does_not(lines: int) -> None:
-    shown = text(show.readings_live(GROUPS, HOST, 80, lines), 80).splitlines()
+    shown = text(collect.show_live(GROUPS, HOST, lines), 80).splitlines()
     assert len(shown) <= max(lines, 4)
     rows = len(shown) - 2 - any("Not shown" in line for line in shown)
     note = " ".join(shown[-1].split())

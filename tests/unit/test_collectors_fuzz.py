@@ -1,6 +1,6 @@
-"""Garbage in the kernel's files: whatever stands there, a run returns good samples or raises OSError.
+"""Garbage in the kernel's files: whatever they hold, a run returns good samples or raises OSError.
 
-What stands there is made of what a kernel wrote, with bytes, fields and lines changed, doubled, left out or cut
+Their content is made of what a kernel wrote, with bytes, fields and lines changed, doubled, left out or cut
 off, and of bytes that never were a kernel's.
 """
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from agent.collectors import COLLECTORS, Sample, Trouble, disk_usage
 from agent.collectors.disk_usage import Space, choose, parse_mountinfo, space_samples, unescape
-from agent.collectors.files import number, numbers
+from agent.collectors.kernel import number, numbers
 from agent.collectors.network import parse_speed
 from agent.collectors.options import DiskUsageOptions
 from tests.support.hosts import Host
@@ -100,7 +100,7 @@ def test_spoiled_files(name: str, folder: Path, data: st.DataObject) -> None:
     host = Host(data.draw(st.sampled_from(["vm", "server"])), folder)
     told: list[Trouble] = []
     kind = COLLECTORS[name]
-    collect = kind.build(kind.options(), host.paths._replace(tell=told.append))
+    collect = kind.build(kind.options(), host.paths._replace(report=told.append))
     originals = {file: host.file(file).read_bytes() for file in FILES[name]}
     for now in (0.0, 10.0, 20.0):
         for file, content in originals.items():
@@ -112,7 +112,7 @@ def test_spoiled_files(name: str, folder: Path, data: st.DataObject) -> None:
     told.clear()
     found = {(sample.name, sample.labels) for sample in collect(100.0)}
     told_of, usual = told.copy(), list[Trouble]()
-    first = kind.build(kind.options(), host.paths._replace(tell=usual.append))(0.0)
+    first = kind.build(kind.options(), host.paths._replace(report=usual.append))(0.0)
     assert found >= {(sample.name, sample.labels) for sample in first}
     assert told_of == usual
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agent.collectors.files import label, number_after, read, read_or_none
+from agent.collectors.kernel import label, number_after, read, read_or_none
 from tests.support.hosts import Host, of, values
 
 

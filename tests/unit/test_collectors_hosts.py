@@ -1,4 +1,4 @@
-"""Several kinds of host: every series that the collectors return, and no other, with the value beside the tree."""
+"""Several kinds of host: every series that the collectors return, and no other, with the value in the file next to the tree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.hosts import HOSTS, KINDS, SECONDS, Host, Values, expected, v
 @pytest.mark.parametrize("name", KINDS)
 def test_every_series_of_both_instants(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host, told = Host(name, tmp_path), list[Trouble]()
-    paths = host.paths._replace(tell=told.append)
+    paths = host.paths._replace(report=told.append)
     collects = [kind.build(kind.options(), paths) for kind in COLLECTORS.values()]
     for at, now in (("first", 0.0), ("second", SECONDS)):
         host.show(at)

@@ -67,7 +67,7 @@ def deny(monkeypatch: pytest.MonkeyPatch, denied: Path, error: int) -> None:
             raise OSError(error, os.strerror(error), path)
         return real(path, flags, mode)
 
-    monkeypatch.setattr("agent.collectors.files.os.open", refuse)
+    monkeypatch.setattr("agent.collectors.kernel.os.open", refuse)
 
 
 @pytest.mark.parametrize(("name", "file", "lost"), FILES)
@@ -250,7 +250,7 @@ def test_a_mount_that_is_not_passed_on_is_told_and_not_answered_for(
     )
     told: list[Trouble] = []
     kind = COLLECTORS["disk_usage"]
-    collect = kind.build(kind.options(), host.paths._replace(root=str(root), tell=told.append))
+    collect = kind.build(kind.options(), host.paths._replace(root=str(root), report=told.append))
     assert labeled(values(collect(0.0)), "mountpoint") == {"/"}
     assert [(trouble.name, trouble.why) for trouble in told] == [
         ("/mnt", "it is not seen below host_root, which needs mount propagation (rslave)"),

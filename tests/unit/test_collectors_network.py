@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.collectors.disk_io import is_partition
-from agent.collectors.names import MOST, Names
+from agent.collectors.kernel import MOST_NAMES, Names
 from agent.collectors.network import parse_speed
 from tests.support.hosts import Host, labeled, of, values
 
@@ -144,9 +144,9 @@ def test_interfaces_that_come_and_go_do_not_fill_the_memory() -> None:
     assert kept == (("interface", "eth0"),)
     for run in range(30):
         names.begin()
-        for n in range(MOST // 10):
-            assert names[b"veth%d" % (run * MOST + n)] is None
-        assert len(names) <= MOST + MOST // 10
+        for n in range(MOST_NAMES // 10):
+            assert names[b"veth%d" % (run * MOST_NAMES + n)] is None
+        assert len(names) <= MOST_NAMES + MOST_NAMES // 10
     assert names[b"eth0"] == kept
 
 
@@ -154,7 +154,7 @@ def test_a_run_meets_more_names_than_are_remembered() -> None:
     names = Names("device", lambda name: True, is_partition)
     for _ in range(2):
         names.begin()
-        for disk in range(MOST):
+        for disk in range(MOST_NAMES):
             assert names[b"disk%dn" % disk]
             assert names[b"disk%dn1" % disk] is None  # its disk is remembered
 

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from agent.collectors import COLLECTORS, HostPaths, cpu, disk_io, disk_usage, host, memory, network, portable
-from agent.collectors.files import read
-from agent.collectors.names import Names
-from agent.collectors.options import DiskIoOptions, DiskUsageOptions, NetworkOptions, Options
+from agent.collectors import COLLECTORS, Collect, HostPaths, Options, cpu, disk_io, memory, network, portable
+from agent.collectors.kernel import Names, read
 from tests.support.hosts import Values, of, values
 
-MODULES = {
-    "cpu": (cpu, Options()),
-    "memory": (memory, Options()),
-    "disk_io": (disk_io, DiskIoOptions()),
-    "network": (network, NetworkOptions()),
-    "disk_usage": (disk_usage, DiskUsageOptions()),
-    "host": (host, Options()),
-}
 ONLY_LINUX = {
     "memory_oom_kills_total",
     "disk_io_time_seconds_total",
@@ -37,9 +29,8 @@ STEADY = (
 )
 
 
-def two_runs(name: str) -> Values:
-    module, options = MODULES[name]
-    collect = module.build(options, HostPaths())
+def two_runs(name: str, build: Callable[[Any, HostPaths], Collect]) -> Values:
+    collect = build(COLLECTORS[name].options(), HostPaths())
     first = collect(time.monotonic())
     deadline = time.monotonic() + 5
     seen = values(first)
@@ -51,17 +42,15 @@ def two_runs(name: str) -> Values:
     return seen
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_the_same_series_but_for_what_only_linux_tells(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    linux = two_runs(name)
-    monkeypatch.setattr(MODULES[name][0], "LINUX", False)
-    other = two_runs(name)
+@pytest.mark.parametrize("name", COLLECTORS)
+def test_the_same_series_but_for_what_only_linux_tells(name: str) -> None:
+    linux, other = two_runs(name, COLLECTORS[name].build), two_runs(name, portable.BUILD[name])
     assert other
     usual = {key for key in linux if key[0] not in ONLY_LINUX and key[0] != "cpu_usage_per_core_percent"}
-    if name == "disk_io":  # psutil tells partitions of Linux too, and orders by nothing
+    if name == "disk_io":  # psutil lists partitions of Linux too, and orders by nothing
         usual = {key for key in usual if key in other}
         assert usual
-    if name == "disk_usage":  # psutil does not tell a bind mount from another
+    if name == "disk_usage":  # psutil does not distinguish a bind mount from another
         usual = {key for key in usual if dict(key[1])["mountpoint"] == "/"}
     assert usual <= other.keys()
     assert not {series for series, _ in other} & ONLY_LINUX

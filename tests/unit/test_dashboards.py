@@ -25,15 +25,15 @@ PANELS = [(uid, panel) for uid, dashboard in DASHBOARDS.items() for panel in pan
 UNITS = {value for name, value in vars(units).items() if isinstance(value, str) and not name.startswith("_")}
 
 LIMITS = {  # of the specification and of the rules, by what is shown; a panel in other units is about something else
-    "cpu_usage_percent": ("percent", levels.CPU),
-    "memory_usage_percent": ("percent", levels.MEMORY),
-    "disk_usage_percent": ("percent", levels.DISK),
-    "inode_usage_percent": ("percent", levels.INODES),
-    "disk_io_util_percent": ("percent", levels.BUSY),
-    "disk_await_time_ms": ("ms", levels.AWAIT),
-    "network_bandwidth_usage_percent": ("percent", levels.BANDWIDTH),
-    "network_drops:ratio_rate5m": ("percentunit", levels.DROPS),
-    "limpet:loss:ratio": ("percentunit", levels.LOSS),
+    "cpu_usage_percent": levels.CPU,
+    "memory_usage_percent": levels.MEMORY,
+    "disk_usage_percent": levels.DISK,
+    "inode_usage_percent": levels.INODES,
+    "disk_io_util_percent": levels.BUSY,
+    "disk_await_time_ms": levels.AWAIT,
+    "network_bandwidth_usage_percent": levels.BANDWIDTH,
+    "network_drops:ratio_rate5m": levels.DROPS,
+    "limpet:loss:ratio": levels.LOSS,
 }
 
 
@@ -98,13 +98,28 @@ def test_every_panel_says_what_it_is_for_in_which_unit_and_within_which_limits(
             place = "Value" if len(panel["targets"]) == 1 else f"Value #{target['refId']}"
             shown = columns[headings[place]]
             assert shown["unit"] in UNITS, f"column {number}"
-        for metric, (unit, limits) in LIMITS.items():
-            if (
-                re.search(rf"(?<![:\w]){re.escape(metric)}(?![:\w])", target["expr"])
-                and shown["unit"] == unit
-            ):
-                given = [step["value"] for step in shown["thresholds"]["steps"][1:]]
-                assert given == [value for value in limits[:2] if value is not None], f"{metric} has {limits}"
+        for limits in limits_of(target["expr"], shown["unit"]):
+            given = [step["value"] for step in shown["thresholds"]["steps"][1:]]
+            assert given == [value for value in (limits.warning, limits.critical) if value is not None]
+
+
+def limits_of(expr: str, unit: str) -> list[levels.Limits]:
+    """The limits of the metrics in an expression, where they are in the unit that is shown."""
+    return [
+        limits
+        for metric, limits in LIMITS.items()
+        if limits.unit == unit and re.search(rf"(?<![:\w]){re.escape(metric)}(?![:\w])", expr)
+    ]
+
+
+def test_every_limit_is_that_of_some_graph() -> None:
+    found = [
+        limits
+        for _, panel in PANELS
+        for target in panel["targets"]
+        for limits in limits_of(target["expr"], panel["fieldConfig"]["defaults"]["unit"])
+    ]
+    assert set(found) == set(LIMITS.values())
 
 
 @pytest.mark.parametrize("uid", DASHBOARDS)

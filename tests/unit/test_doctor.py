@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agent.cli import show_doctor
+from agent.cli import doctor, screen
 from agent.collect import mask
 from agent.collect.mask import KEY_FILE
 from agent.collectors import HostPaths
@@ -445,7 +445,7 @@ def test_the_mask(data_dir: Path) -> None:
     found = look(config)["mask"]
     assert (found.ok, found.said) == (
         None,
-        "mountpoint, device: there is no key yet; what is masked is masked otherwise than by the agent",
+        "mountpoint, device: there is no key yet; masked names are hashed with a temporary key and differ from the agent's",
     )
     assert not data_dir.exists()
     data_dir.mkdir()
@@ -479,7 +479,9 @@ def test_the_view() -> None:
         Step("p", "write", False, "HTTP 500", "Look."),
     ]
     out = StringIO()
-    Console(file=out, width=80, highlight=False, markup=False, no_color=True).print(show_doctor.part(steps))
+    Console(file=out, width=80, highlight=False, markup=False, no_color=True).print(
+        screen.renderable(doctor.show(steps))
+    )
     assert [line.split() for line in out.getvalue().splitlines()] == [
         ["p"],
         ["✓", "fine", "name", "p", "is", "\\x1b[2J"],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.collectors.rates import Growth, deltas, mean, percent, rate
+from agent.collectors.kernel import Growth, deltas, mean, percent, rate
 
 counter = st.integers(0, 2**64 - 1)
 seconds = st.floats(0.001, 1e6)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from agent.collectors.metric import Labels
+from agent.collectors.base import Labels
 from agent.scrape.exposition import Family, ParseError
 from agent.scrape.naming import Naming
 from buffer.model import Series

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
 from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families as library_text
 
-from agent.collectors.metric import Labels
+from agent.collectors.base import Labels
 from agent.scrape.exposition import Family, ParseError, go_float
 from agent.scrape.table import Read, Table, TooMany
 from buffer.model import Series
@@ -60,7 +60,7 @@ def same(one: Found, other: Found) -> bool:
     return bits(one) == bits(other)
 
 
-# --- beside the library ---------------------------------------------------------------------------------------------
+# --- compared with the library ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", RECORDED)

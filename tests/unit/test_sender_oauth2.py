@@ -251,15 +251,16 @@ class Served:
         self.tokens = Tokens(oauth2, "r", self._exchange, lambda: NOW, clock=lambda: self.now)
 
     def _exchange(
-        self, method: str, url: str, headers: Mapping[str, bytes], data: bytes, *, step: float, whole: float
+        self, headers: Mapping[str, bytes], body: bytes, *, step: float, whole: float
     ) -> Answer | Failure:
-        assert (method, url, step, whole) == ("POST", URL, 3, 5)
+        assert (step, whole) == (3, 5)
         life = self.lives.pop(0)
         if isinstance(life, Failure):
             return life
         self.now += 1  # it takes a second
         self.fetched += 1
-        return Answer(200, {}, body(access_token=f"canary-{self.fetched}", expires_in=life))
+        answer = {"access_token": f"canary-{self.fetched}", "expires_in": life}
+        return Answer(200, {}, json.dumps(answer).encode())
 
     def ask(self) -> int:
         """Return the number of the token for the next request, which goes out."""
@@ -269,6 +270,11 @@ class Served:
         kind, _, token = found.decode().partition(" ")
         assert kind == "Bearer"
         return int(token.removeprefix("canary-"))
+
+    def refused(self, status: int, said: bytes) -> Failure:
+        found = self.tokens.answered(status, lambda: said)
+        assert found is not None
+        return found
 
 
 def test_a_token_is_kept_until_shortly_before_it_ends() -> None:
@@ -290,7 +296,7 @@ def test_a_token_without_an_end_is_kept_until_it_is_refused() -> None:
     assert one.ask() == 1
     one.now += 300 * 86_400
     assert one.ask() == 1
-    one.tokens.refused(401, b"x")
+    one.refused(401, b"x")
     assert one.ask() == 2
 
 
@@ -319,34 +325,37 @@ def test_401_to_the_first_request_with_a_token_holds() -> None:
     one = Served(None, None)
     one.ask()
     text = "HTTP 401: the token of oauth2 is refused: check its scopes and endpoint_params"
-    assert one.tokens.refused(401, b"go away") == Failure(Cause.TOKEN, f"{text} (go away)", HELD, 401)
+    assert one.refused(401, b"go away") == Failure(Cause.TOKEN, f"{text} (go away)", HELD, 401)
     one.ask()
-    assert one.tokens.refused(401, b"") == Failure(Cause.TOKEN, text, HELD, 401)
+    assert one.refused(401, b"") == Failure(Cause.TOKEN, text, HELD, 401)
 
 
 def test_401_to_a_later_request_is_tried_with_another_token_once() -> None:
     one = Served(None, None)
     assert [one.ask(), one.ask()] == [1, 1]
     text = "HTTP 401: the token of oauth2 is not taken any more: another is fetched (expired)"
-    assert one.tokens.refused(401, b"expired") == Failure(Cause.TOKEN, text, RETRY, 401)
+    assert one.refused(401, b"expired") == Failure(Cause.TOKEN, text, RETRY, 401)
     assert one.ask() == 2
-    assert one.tokens.refused(401, b"x").holds
+    assert one.refused(401, b"x").holds
 
 
 def test_403_holds_and_the_next_request_has_another_token() -> None:
     one = Served(None, None)
     assert [one.ask(), one.ask()] == [1, 1]
-    found = one.tokens.refused(403, b"no rights")
+    found = one.refused(403, b"no rights")
     assert found.holds
     assert found.text.startswith("HTTP 403: the token of oauth2 does not suffice: check its scopes")
     assert found.text.endswith(" (no rights)")
     assert one.ask() == 2
-    assert one.tokens.refused(403, b"no rights for canary-2").text.endswith(" (no rights for <secret>)")
+    assert one.refused(403, b"no rights for canary-2").text.endswith(" (no rights for <secret>)")
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 407, 413, 429, 500])
 def test_no_other_answer_is_about_the_token(status: int) -> None:
-    assert not Served().tokens.is_refused(status)
+    one = Served(None)
+    one.ask()
+    assert one.tokens.answered(status, bytes) is None
+    assert one.ask() == 1
 
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl-_~+/="
