@@ -28,7 +28,12 @@ class Room:
     def __init__(self, place: Place, log: Log, cursors: Cursors, limits: Limits) -> None:
         self._place, self._log, self._cursors = place, log, cursors
         self.lock = threading.RLock()
+        self._limit(limits)
+
+    def _limit(self, limits: Limits) -> None:
         self.limits, self._allowed = limits, limits.max_size
+        # For a moment, a thinned segment exists in addition to the ones that it replaces.
+        self._reserve = limits.sealed_at if limits.on_full == "thin" else 0
 
     def configure(self, limits: Limits) -> None:
         """Keep to these limits from the next append on.
@@ -37,7 +42,7 @@ class Room:
         for all of it.
         """
         is_lower = limits.max_size < self.limits.max_size or self._allowed > self.limits.max_size
-        self.limits, self._allowed = limits, limits.max_size
+        self._limit(limits)
         self._log.segment_size = limits.sealed_at
         if limits.on_full == "thin" and is_lower:
             self._allow()
@@ -45,7 +50,7 @@ class Room:
     def _allow(self) -> None:
         """While the data still exceeds a lowered `max_size`, allow its present size plus some segments."""
         limits = self.limits
-        is_over = self._log.size + self._reserve() >= limits.max_size
+        is_over = self._log.size + self._reserve >= limits.max_size
         more = SHRINKING_SEGMENTS * limits.sealed_at
         self._allowed = self._log.size + more if is_over else limits.max_size
 
@@ -124,11 +129,7 @@ class Room:
 
     def _fits(self, more: int = 0) -> bool:
         """Whether a record may be appended, and `more` bytes."""
-        return self._log.size + self._reserve() + more < self._allowed and self._is_above_floor()
-
-    def _reserve(self) -> int:
-        # For a moment, a thinned segment exists in addition to the ones that it replaces.
-        return self.limits.sealed_at if self.limits.on_full == "thin" else 0
+        return self._log.size + self._reserve + more < self._allowed and self._is_above_floor()
 
     def _is_above_floor(self) -> bool:
         free, volume = self._place.fs.free(self._place.data_dir)
