@@ -1,4 +1,4 @@
-"""A configuration is either good, or everything that is wrong with it is told at once and without secrets."""
+"""A configuration is either good, or everything that is wrong with it is reported at once and without secrets."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def first(text: str) -> RemoteWrite:
     return load(destination(text), "/etc/limpet/f.yaml").config.remote_write[0]
 
 
-# --- what is wrong: the text, the key's path, and words of what is told -------------------------------------
+# --- what is wrong: the text, the key's path, and words of the message -------------------------------------
 
 Case = tuple[str, str, str]
 
@@ -302,9 +302,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "told"), WRONG, ids=[f"{path}-{told[:24]}" for _, path, told in WRONG]
+    ("text", "path", "reported"), WRONG, ids=[f"{path}-{told[:24]}" for _, path, told in WRONG]
 )
-def test_what_is_wrong_is_told_with_its_path(text: str, path: str, told: str) -> None:
+def test_what_is_wrong_is_reported_with_its_path(text: str, path: str, told: str) -> None:
     problems = problems_of(text)
     assert [problem.path for problem in problems] == [path]  # this, and nothing that follows from it
     line = problems[0].text("f.yaml")
@@ -314,7 +314,7 @@ def test_what_is_wrong_is_told_with_its_path(text: str, path: str, told: str) ->
     assert "\n" not in line
 
 
-def test_everything_wrong_is_told_at_once_in_the_order_of_the_file() -> None:
+def test_everything_wrong_is_reported_at_once_in_the_order_of_the_file() -> None:
     text = """\
         hostname: ''
         labels: {x: y, x: z}
@@ -804,7 +804,7 @@ def test_a_file_is_loaded_and_nothing_is_created(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"", "DIR/f.yaml: the file is empty"),
         (b" \n\n", "DIR/f.yaml: the file is empty"),
