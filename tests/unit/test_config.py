@@ -302,7 +302,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "reported"), WRONG, ids=[f"{path}-{told[:24]}" for _, path, told in WRONG]
+    ("text", "path", "told"), WRONG, ids=[f"{path}-{told[:24]}" for _, path, told in WRONG]
 )
 def test_what_is_wrong_is_reported_with_its_path(text: str, path: str, told: str) -> None:
     problems = problems_of(text)
@@ -804,7 +804,7 @@ def test_a_file_is_loaded_and_nothing_is_created(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reported"),
+    ("content", "told"),
     [
         (b"", "DIR/f.yaml: the file is empty"),
         (b" \n\n", "DIR/f.yaml: the file is empty"),
