@@ -158,7 +158,7 @@ class Agent:
             changed = self._apply(loaded.config)
         except LimpetError as error:
             every = (
-                [p.told(error.where) for p in error.problems]
+                [p.text(error.where) for p in error.problems]
                 if isinstance(error, ConfigErrors)
                 else [str(error)]
             )

@@ -13,26 +13,27 @@ from typing import NamedTuple
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
 from agent.config.problems import ConfigErrors, Problem
-from agent.config.reader import Located, Reader
+from agent.config.reader import Look, Reader
 from agent.config.relabeling import RelabelConfig
 from agent.config.remote_write import MetadataConfig, QueueConfig, RemoteWrite
-from agent.config.schema import Buffer, Collect, Collector, Config, Log, Planned
+from agent.config.schema import BufferSection, Collector, CollectSection, Config, LogSection, Planned
 from agent.config.scrape import ScrapeOptions, Target, TextfileOptions
 from agent.config.units import format_duration, format_size, parse_duration, parse_size
-from agent.config.values import FreeSpace, Secret, public_url, split_url
+from agent.config.urls import is_loopback, public_url, split_url
+from agent.config.values import FreeSpace, Secret
 
 __all__ = [
     "Authorization",
     "BasicAuth",
-    "Buffer",
-    "Collect",
+    "BufferSection",
+    "CollectSection",
     "Collector",
     "Config",
     "ConfigErrors",
     "FreeSpace",
     "HttpHeader",
     "Loaded",
-    "Log",
+    "LogSection",
     "MetadataConfig",
     "OAuth2",
     "Planned",
@@ -47,6 +48,7 @@ __all__ = [
     "TlsConfig",
     "format_duration",
     "format_size",
+    "is_loopback",
     "load",
     "load_file",
     "parse_duration",
@@ -66,21 +68,18 @@ class Loaded(NamedTuple):
 
 
 def load(text: str, where: str) -> Loaded:
-    """Read a configuration. `where` is its file: it is named in messages, and relative paths start beside it.
+    """Read a configuration. `where` is its file: messages name it, and relative paths start in its folder.
 
-    Raises:
-        ConfigErrors: with everything that is wrong but the files it names, which are not looked at.
+    The files that it names are not looked at. Raises ConfigErrors with everything else that is wrong.
     """
-    return _load(text, where, look=False)
+    return _load(text, where, None)
 
 
 def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
-    """Read a configuration file, and see that what it names can be read and `data_dir` is no file.
+    """Read a configuration file, and check that the files it names can be read and `data_dir` is no file.
 
-    `again`: by an agent that runs. What is no file then, such as a pipe that was read at the start, is not waited for.
-
-    Raises:
-        ConfigErrors: with everything that is wrong, an unreadable file included.
+    `again`: for an agent that runs. Something that is not a file by then, such as a pipe that was read at the start, is
+    not waited for. Raises ConfigErrors with everything that is wrong, an unreadable file included.
     """
     where = os.fspath(path)
     try:
@@ -90,7 +89,7 @@ def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
                 raise ConfigErrors(where, [Problem("", "not a file, so it cannot be read again", do)])
             content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
-        raise ConfigErrors(where, [_unreadable("", error, None)]) from None
+        raise ConfigErrors(where, [Problem("", *_unreadable("the file", error))]) from None
     if len(content) > LARGEST:
         raise ConfigErrors(where, [Problem("", "larger than 1MiB", "Check that it is the right file.")])
     try:
@@ -101,51 +100,44 @@ def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
     if not text.strip():
         do = "Begin with a remote_write section; `config/limpet.yaml` of the distribution has every key."
         raise ConfigErrors(where, [Problem("", "the file is empty", do)])
-    return _load(text, where, look=True)
+    return _load(text, where, _look)
 
 
 def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would hold us up for ever
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block without limit
 
 
-def _load(text: str, where: str, *, look: bool) -> Loaded:
+def _load(text: str, where: str, look: Look | None) -> Loaded:
     root, malformed = parse(text)
     if any(not problem.path for problem in malformed):  # it is not YAML as a whole: there is nothing to walk
         raise ConfigErrors(where, malformed)
-    reader = Reader(where, os.path.dirname(os.path.abspath(where)))
+    reader = Reader(os.path.dirname(os.path.abspath(where)), look)
     config = reader.config(root)
-    problems = [*malformed, *reader.problems]
-    if look:
-        problems += [problem for one in reader.located if (problem := _look_at(one))]
-    if config is None or problems:
-        raise ConfigErrors(where, problems)
-    return Loaded(config, tuple(reader.warnings))
+    if config is None or malformed:
+        raise ConfigErrors(where, [*malformed, *reader.problems])
+    return Loaded(config, tuple(warning.text(where) for warning in reader.warnings))
 
 
-def _look_at(one: Located) -> Problem | None:
+def _look(path: str, kind: str) -> tuple[str, str] | None:
+    """Return what is wrong with a path that the configuration names, and what to do."""
     try:
-        if one.kind == "folder":
-            if os.path.exists(one.path) and not os.path.isdir(one.path):
-                return Problem(
-                    one.key, f"{one.path} is a file", "Name a folder; it is made if need be.", one.line
-                )
-            return None
-        if one.kind == "root":
-            os.close(os.open(one.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            return None
-        # Not blocking: a pipe without a writer would hold us up for ever.
-        descriptor = os.open(one.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                return Problem(one.key, f"{one.path} is a folder", "Name a file in it.", one.line)
-        finally:
-            os.close(descriptor)
+        if kind == "folder":
+            if os.path.exists(path) and not os.path.isdir(path):
+                return f"{path} is a file", "Name a folder; it is made if need be."
+        elif kind == "root":
+            os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        else:
+            descriptor = _at_once(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                    return f"{path} is a folder", "Name a file in it."
+            finally:
+                os.close(descriptor)
     except (OSError, ValueError) as error:
-        return _unreadable(one.key, error, one)
+        return _unreadable(path, error)
     return None
 
 
-def _unreadable(key: str, error: OSError | ValueError, one: Located | None) -> Problem:
+def _unreadable(path: str, error: OSError | ValueError) -> tuple[str, str]:
     reason = (error.strerror or "I/O error").lower() if isinstance(error, OSError) else "not a valid path"
-    what = f"{one.path} cannot be read: {reason}" if one else f"the file cannot be read: {reason}"
-    return Problem(key, what, "Check its name and its permissions.", one.line if one else None)
+    return f"{path} cannot be read: {reason}", "Check its name and its permissions."

@@ -1,13 +1,13 @@
 """YAML as a tree of texts with line numbers: the part of YAML that a configuration needs, and no more.
 
-A scalar stays the text that was written (`010`, `1:30`, `on` and `2024-01-01` included): what it means is
-up to the key it belongs to. Unquoted `null`, `~` and nothing at all are None. Refused, each with its line:
-a key that is there twice, merge keys (`<<`), tags, keys that are no text, more than one document, and
-nesting that no configuration has. An anchor can be used again below it, some hundred times in all.
+A scalar stays the text that was written (`010`, `1:30`, `on` and `2024-01-01` included); its key decides what
+it means. Unquoted `null`, `~` and nothing at all are None. Refused, each with its line: the same key twice, merge keys
+(`<<`), tags, keys that are not texts, more than one document, and nesting that no configuration has. An anchor can be
+used again below it, a hundred times in all.
 
-`parse` reads the event stream of PyYAML (libyaml where it is there), which needs no recursion in the
-library: its own tree builder ends the process by a stack overflow on a long row of brackets. No message
-repeats anything that was written but keys, because a password may stand where a value, tag or alias is.
+`parse` reads the event stream of PyYAML (of libyaml where it is installed), which needs no recursion in the
+library: its own tree builder ends the process by a stack overflow on a long row of brackets. Messages repeat nothing
+that was written but keys, because a value, tag or alias may be a password.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ class Node(NamedTuple):
 class _Unreadable(Exception):
     def __init__(self, line: int, what: str, do: str) -> None:
         super().__init__(what)
-        self.line, self.what, self.do = line, what, do
+        self.problem = Problem("", what, do, line)
 
 
 def join(path: str, key: str) -> str:
-    """The path of `key` in the mapping at `path`, on one line whatever the key is."""
+    """Return the path of `key` in the mapping at `path`, on one line whatever the key is."""
     if not key.isprintable() or len(key) > 60:
         key = repr(key[:60])
     return f"{path}.{key}" if path else key
 
 
 def parse(text: str) -> tuple[Node, tuple[Problem, ...]]:
-    """The document, and what is wrong with it as a document. It never raises; empty text is a null node."""
+    """Return the document, and what is wrong with it as a document. Never raises; empty text is a null node."""
     loader = None
     try:
         text.encode()  # the library encodes it again, and would not say what it did not like
@@ -61,14 +61,12 @@ def parse(text: str) -> tuple[Node, tuple[Problem, ...]]:
         builder = _Builder(loader)
         return builder.document(), tuple(builder.problems)
     except _Unreadable as error:
-        return Node(1, None), (Problem("", error.what, error.do, error.line),)
+        return Node(1, None), (error.problem,)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        said = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
-        what = "not valid YAML: " + _without_quotes(str(said))
-        return Node(1, None), (
-            Problem("", what, "Correct this line, or the one before.", mark and mark.line + 1),
-        )
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
+        what, do = "not valid YAML: " + _without_quotes(str(reason)), "Correct this line, or the one before."
+        return Node(1, None), (Problem("", what, do, mark and mark.line + 1),)
     except (ValueError, OverflowError):  # characters that do not exist
         what = "not valid text: it holds characters that cannot be written as UTF-8"
         return Node(1, None), (Problem("", what, "Save it as UTF-8."),)
@@ -77,9 +75,9 @@ def parse(text: str) -> tuple[Node, tuple[Problem, ...]]:
             loader.dispose()
 
 
-def _without_quotes(said: str) -> str:
-    """The parser's words up to the first text of the file, which may be a secret; a quoted sign, such as a colon, is none."""
-    return re.sub(r"\s*['\"].*", "", re.sub(r"'([][{},:?-])'", r"`\1`", said))
+def _without_quotes(reason: str) -> str:
+    """Return the parser's words up to the first quoted text, which may be a secret; a quoted sign is not."""
+    return re.sub(r"\s*['\"].*", "", re.sub(r"'([][{},:?-])'", r"`\1`", reason))
 
 
 class _Builder:
@@ -96,31 +94,18 @@ class _Builder:
             return Node(1, None)
         node = self._node(self._next(), "", 0)
         self._next()  # the document's end
-        event = self._next()
-        if not isinstance(event, yaml.StreamEndEvent):
-            line = event.start_mark.line + 1
-            raise _Unreadable(
-                line, "a second document starts here", "Keep one document; remove the line `---`."
-            )
+        if not isinstance(event := self._next(), yaml.StreamEndEvent):
+            line, do = event.start_mark.line + 1, "Keep one document; remove the line `---`."
+            raise _Unreadable(line, "a second document starts here", do)
         return node
 
     def _node(self, event: Any, path: str, depth: int) -> Node:
         line: int = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self._anchors:
-                raise _Unreadable(
-                    line,
-                    "an alias (*name) without its anchor (&name) above",
-                    "Put a value with a * in quotes.",
-                )
-            self._aliases += 1
-            if self._aliases > _MOST_ALIASES:  # each may stand for most of the file
-                raise _Unreadable(line, f"more than {_MOST_ALIASES} aliases (*name)", "Write the values out.")
-            return self._anchors[event.anchor]
+            return self._alias(line, event.anchor)
         if depth > _DEEPEST:
-            raise _Unreadable(
-                line, "nested deeper than any configuration is", "Check the brackets and indentation."
-            )
+            do = "Check the brackets and indentation."
+            raise _Unreadable(line, "nested deeper than any configuration is", do)
         if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
             raise _Unreadable(line, "tags (!name) are not supported", "Put a value with a ! in quotes.")
         if isinstance(event, yaml.ScalarEvent):
@@ -133,6 +118,15 @@ class _Builder:
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
+
+    def _alias(self, line: int, anchor: str | None) -> Node:
+        if anchor is None or anchor not in self._anchors:
+            what = "an alias (*name) without its anchor (&name) above"
+            raise _Unreadable(line, what, "Put a value with a * in quotes.")
+        self._aliases += 1
+        if self._aliases > _MOST_ALIASES:  # each may be as large as most of the file
+            raise _Unreadable(line, f"more than {_MOST_ALIASES} aliases (*name)", "Write the values out.")
+        return self._anchors[anchor]
 
     def _list(self, path: str, depth: int) -> list[Node]:
         nodes: list[Node] = []

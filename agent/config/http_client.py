@@ -1,11 +1,13 @@
-"""How an HTTP server is entered: the parts of Prometheus's HTTP client configuration, key for key."""
+"""How an HTTP server is reached: the parts of Prometheus's HTTP client configuration, key for key."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from agent.config import values as v
-from agent.config.section import Complaint, Given, Note, Section, Verdicts
+from agent.config.problems import Problem
+from agent.config.section import Given, Problems, Section
+from agent.config.urls import leaves_in_the_clear, public_url
 
 
 class BasicAuth(Section, frozen=True, kw_only=True):
@@ -19,12 +21,12 @@ class BasicAuth(Section, frozen=True, kw_only=True):
     password_file: v.File | None = None
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """There is one user name, and at most one password."""
+    def rules(got: Given) -> Problems:
+        """Require one user name, and at most one password."""
         yield from got.one_of("username", "username_file")
         yield from got.one_of("password", "password_file")
         if not got.given & {"username", "username_file"}:
-            yield Complaint("", "there is no user name", "Set username or username_file.")
+            yield Problem("", "there is no user name", "Set username or username_file.")
 
 
 class Authorization(Section, frozen=True, kw_only=True):
@@ -37,11 +39,11 @@ class Authorization(Section, frozen=True, kw_only=True):
     credentials_file: v.File | None = None
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """There are credentials, once."""
+    def rules(got: Given) -> Problems:
+        """Require credentials, once."""
         yield from got.one_of("credentials", "credentials_file")
         if not got.given & {"credentials", "credentials_file"}:
-            yield Complaint("", "there are no credentials", "Set credentials or credentials_file.")
+            yield Problem("", "there are no credentials", "Set credentials or credentials_file.")
 
 
 class TlsConfig(Section, frozen=True, kw_only=True):
@@ -61,30 +63,28 @@ class TlsConfig(Section, frozen=True, kw_only=True):
     max_version: v.TlsVersion | None = None
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """Each part is there once, a certificate with its key, and the versions leave something."""
+    def rules(got: Given) -> Problems:
+        """Allow each part once; require a certificate with its key, and versions that leave a choice."""
         for part in ("ca", "cert", "key"):
             yield from got.one_of(part, f"{part}_file")
         cert, key = got.given & {"cert", "cert_file"}, got.given & {"key", "key_file"}
         if bool(cert) != bool(key):
-            there, missing = ("certificate", "key") if cert else ("key", "certificate")
-            yield Complaint(
-                min(cert or key), f"there is a {there} but no {missing}", "A client certificate needs both."
-            )
+            what = "there is a certificate but no key" if cert else "there is a key but no certificate"
+            yield Problem(min(cert or key), what, "A client certificate needs both.")
         if got["min_version"] == "TLS13" and got["max_version"] == "TLS12":
-            yield Complaint("max_version", "it is below min_version", "Raise it, or remove one of the two.")
+            yield Problem("max_version", "it is below min_version", "Raise it, or remove one of the two.")
         if got["insecure_skip_verify"]:
-            yield Note("insecure_skip_verify", "anybody on the way can read and change what is sent")
+            yield Problem("insecure_skip_verify", "anybody on the way can read and change what is sent")
 
 
-def proxy_rules(got: Given) -> Verdicts:
-    """One way to the proxy, and no exceptions without one."""
+def proxy_rules(got: Given) -> Problems:
+    """Allow one way to the proxy, and no exceptions without a proxy."""
     if got["proxy_from_environment"]:
         for key in sorted(got.given & {"proxy_url", "no_proxy"}):
             what = f"proxy_from_environment and {key} exclude each other"
-            yield Complaint(key, what, "Keep one of them.")
+            yield Problem(key, what, "Keep one of them.")
     elif "no_proxy" in got.given and "proxy_url" not in got.given:
-        yield Complaint("no_proxy", "there is no proxy_url that it excepts from", "Set proxy_url.")
+        yield Problem("no_proxy", "no_proxy has no effect without proxy_url", "Set proxy_url.")
 
 
 class OAuth2(Section, frozen=True, kw_only=True):
@@ -92,17 +92,9 @@ class OAuth2(Section, frozen=True, kw_only=True):
 
     later = frozenset(
         (
-            "audience",
-            "claims",
-            "client_certificate_key",
-            "client_certificate_key_file",
-            "client_certificate_key_id",
-            "client_certificate_key_ref",
-            "client_secret_ref",
-            "grant_type",
-            "iss",
-            "proxy_connect_header",
-            "signature_algorithm",
+            *("audience", "claims", "client_certificate_key", "client_certificate_key_file"),
+            *("client_certificate_key_id", "client_certificate_key_ref", "client_secret_ref", "grant_type"),
+            *("iss", "proxy_connect_header", "signature_algorithm"),
         )
     )
 
@@ -118,20 +110,18 @@ class OAuth2(Section, frozen=True, kw_only=True):
     no_proxy: v.Words | None = None
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """There is at most one secret, and no parameter twice."""
+    def rules(got: Given) -> Problems:
+        """Allow one secret at most, and no parameter twice."""
         yield from got.one_of("client_secret", "client_secret_file")
         if got["scopes"] and "scope" in (got["endpoint_params"] or {}):
-            yield Complaint(
-                "endpoint_params.scope", "scopes sets this parameter already", "Keep one of them."
-            )
+            yield Problem("endpoint_params.scope", "scopes sets this parameter already", "Keep one of them.")
         yield from proxy_rules(got)
 
     def __repr__(self) -> str:
-        return f"OAuth2(client_id={self.client_id!r}, token_url={v.public_url(self.token_url)!r})"
+        return f"OAuth2(client_id={self.client_id!r}, token_url={public_url(self.token_url)!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("client_id", self.client_id), ("token_url", v.public_url(self.token_url))]
+        return [("client_id", self.client_id), ("token_url", public_url(self.token_url))]
 
 
 class HttpHeader(Section, frozen=True, kw_only=True):
@@ -142,13 +132,12 @@ class HttpHeader(Section, frozen=True, kw_only=True):
     files: tuple[v.File, ...] = ()
 
 
-def in_the_clear(got: Given, key: str, url: str | None, secrets: str | None) -> Verdicts:
-    """Complain of plain http:// to another host, or tell which secrets go that way where it is meant."""
-    parts = v.split_url(url or "")
-    if parts is None or parts.scheme == "https" or v.is_loopback(parts.hostname or ""):
+def in_the_clear(got: Given, key: str, url: str | None, secrets: str | None) -> Problems:
+    """Refuse plain http:// to another host, or warn of the secrets that go that way where it is allowed."""
+    if not leaves_in_the_clear(url):
         return
     if got["allow_http"] is False:
         do = "Use https://, or set allow_http: true if the way there is safe."
-        yield Complaint(key, "plain http:// to another host", do)
+        yield Problem(key, "plain http:// to another host", do)
     elif secrets:
-        yield Note(key, f"{secrets} travel in the clear, because this is plain http://")
+        yield Problem(key, f"{secrets} travel in the clear, because this is plain http://")

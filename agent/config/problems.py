@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, told in one go."""
+"""What is wrong with a configuration, reported all at once."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from buffer.errors import LimpetError
 class Problem(NamedTuple):
     """One thing to correct: the key's path (empty: the file as a whole), what is wrong, what to do about it.
 
-    `what` is a phrase, `do` one or more whole sentences; neither ever holds a secret. `line` counts from 1.
+    `what` is a phrase, `do` one or more whole sentences; without `do` it is a warning. Neither ever holds a secret.
+    `line` counts from 1. The path is relative to the section where a section's rule reports the problem.
     """
 
     path: str
     what: str
-    do: str
+    do: str = ""
     line: int | None = None
 
-    def told(self, where: str) -> str:
-        """One line for the operator, with the file and the line in front."""
+    def text(self, where: str) -> str:
+        """Return one line for the operator, with the file and the line in front."""
         place = where if self.line is None else f"{where}:{self.line}"
-        return (
-            f"{place}: {self.path}: {self.what}. {self.do}"
-            if self.path
-            else f"{place}: {self.what}. {self.do}"
-        )
+        what = f"{self.path}: {self.what}" if self.path else self.what
+        return f"{place}: {what}. {self.do}" if self.do else f"{place}: {what}"
 
 
 class ConfigErrors(LimpetError):
@@ -38,4 +36,4 @@ class ConfigErrors(LimpetError):
         super().__init__(where, f"the configuration has {count}", "Correct what is listed and try again.")
 
     def __str__(self) -> str:
-        return "\n".join(problem.told(self.where) for problem in self.problems)
+        return "\n".join(problem.text(self.where) for problem in self.problems)

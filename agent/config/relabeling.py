@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from agent.config import values as v
-from agent.config.section import Complaint, Given, Note, Section, Verdicts
+from agent.config.problems import Problem
+from agent.config.section import Given, Problems, Section
 
 # Keys that an action does not take, and the actions that need a target.
 _WITHOUT = {
@@ -27,42 +28,42 @@ class RelabelConfig(Section, frozen=True, kw_only=True):
     never_null = frozenset(("action", "regex", "replacement", "separator"))
 
     source_labels: tuple[v.SourceLabel, ...] = ()
-    separator: v.Text = ";"
-    target_label: v.Text = ""
+    separator: v.Anything = ";"
+    target_label: v.Anything = ""
     regex: v.Pattern = "(.*)"
     modulus: v.Modulus = 0
-    replacement: v.Text = "$1"
+    replacement: v.Anything = "$1"
     action: v.Action = "replace"
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """The action has what it needs and nothing it would not heed, and what it fills in is there."""
+    def rules(got: Given) -> Problems:
+        """Require the keys that the action needs, refuse those it would not heed, and warn of groups that are missing."""
         action, target = got["action"], got["target_label"]
         if action is None:
             return
         for key in sorted(got.given & _WITHOUT.get(action, frozenset())):
             # Where the default was written, Prometheus sees it of these two only.
             if key in ("regex", "source_labels") or got[key] not in (None, getattr(RelabelConfig(), key)):
-                yield Complaint(key, f"action {action} does not take this key", "Remove it.")
+                yield Problem(key, f"action {action} does not take this key", "Remove it.")
         if action in _WITH_TARGET and target == "":
-            yield Complaint("target_label", f"action {action} needs it", "Write the name of a label.")
+            yield Problem("target_label", f"action {action} needs it", "Write the name of a label.")
         if action == "hashmod" and got["modulus"] == 0:
-            yield Complaint("modulus", "action hashmod needs it", "Write a number from 1.")
+            yield Problem("modulus", "action hashmod needs it", "Write a number from 1.")
         if action == "labelmap" and got["replacement"] == "":
-            yield Complaint("replacement", "action labelmap needs the name of a label", "Write one, or $1.")
+            yield Problem("replacement", "action labelmap needs the name of a label", "Write one, or $1.")
         if action in ("replace", "labelmap") and got["regex"] is not None:
             yield from _filled_in(got, action)
         if action in _WITH_TARGET - {"keepequal", "dropequal"} and not _PLAIN_NAME.fullmatch(target or ""):
-            yield Note("target_label", "receivers older than Prometheus 3 take no label of this name")
+            yield Problem("target_label", "receivers older than Prometheus 3 take no label of this name")
 
 
-def _filled_in(got: Given, action: str) -> Verdicts:
-    """What is wrong with references, such as $1, to the groups of the regex."""
+def _filled_in(got: Given, action: str) -> Problems:
+    """Warn of references, such as $1, to groups that the regex does not have."""
     from agent.regex import Regex  # not needed where nothing is relabeled
 
     regex = Regex(got["regex"])
     for key in ("replacement", "target_label")[: 2 if action == "replace" else 1]:
         if unknown := " and ".join(regex.template(got[key] or "").unknown):
-            yield Note(
+            yield Problem(
                 key, f"{unknown} is no group of the regex, so it becomes empty; group 1 is $1 or ${{1}}"
             )

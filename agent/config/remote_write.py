@@ -1,4 +1,4 @@
-"""Destinations: the `remote_write` section, which is Prometheus's own, and the few keys beside it."""
+"""Destinations: the `remote_write` section, which is Prometheus's own, and a few more keys."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from agent.config.http_client import (
     in_the_clear,
     proxy_rules,
 )
+from agent.config.problems import Problem
 from agent.config.relabeling import RelabelConfig
-from agent.config.section import Complaint, Given, Section, Verdicts
+from agent.config.section import Given, Problems, Section
+from agent.config.urls import public_url, split_url
 
 
 class QueueConfig(Section, frozen=True, kw_only=True):
@@ -37,8 +39,8 @@ class QueueConfig(Section, frozen=True, kw_only=True):
     sample_age_limit: v.Limit = 0.0
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """The waits are in order; a default gives way."""
+    def rules(got: Given) -> Problems:
+        """Require the waits to be in order; a default gives way."""
         least, most = got["min_backoff"], got["max_backoff"]
         if least is None or most is None or least <= most:
             return
@@ -47,7 +49,7 @@ class QueueConfig(Section, frozen=True, kw_only=True):
         elif "max_backoff" not in got.given:
             got.values["max_backoff"] = least
         else:
-            yield Complaint("max_backoff", "it is below min_backoff", "Raise it, or lower min_backoff.")
+            yield Problem("max_backoff", "it is below min_backoff", "Raise it, or lower min_backoff.")
 
 
 class MetadataConfig(Section, frozen=True, kw_only=True):
@@ -68,9 +70,7 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     Shown (repr), it says its name and public URL only: headers and queries may hold secrets.
     """
 
-    later = _OTHER_AUTH | {
-        "proxy_connect_header",
-    }
+    later = _OTHER_AUTH | {"proxy_connect_header"}
     ignored = {
         "enable_http2": "HTTP/1.1 is spoken, with one request at a time",
         "follow_redirects": "a redirect is never followed; it is shown as an error until the url is corrected",
@@ -84,7 +84,7 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     headers: dict[v.HeaderName, v.HeaderValue] = {}
     http_headers: dict[v.HeaderName, HttpHeader] = {}
     remote_timeout: v.Duration = 30.0
-    protobuf_message: v.Message = "auto"
+    protobuf_message: Literal["auto", "prometheus.WriteRequest", "io.prometheus.write.v2.Request"] = "auto"
     basic_auth: BasicAuth | None = None
     authorization: Authorization | None = None
     oauth2: OAuth2 | None = None
@@ -101,8 +101,8 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     allow_http: v.Flag = False
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """One way to authenticate, and nothing goes to another host in the clear unasked."""
+    def rules(got: Given) -> Problems:
+        """Allow one way to authenticate, and plain HTTP to another host only where it is allowed."""
         yield from got.one_of(*_AUTH)
         yield from proxy_rules(got)
         credentials = "the credentials" if got.given & set(_AUTH) else None
@@ -112,24 +112,22 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
             yield from in_the_clear(got, "oauth2.token_url", token_url, "the client secret and the token")
 
     def __repr__(self) -> str:
-        return f"RemoteWrite(name={self.name!r}, url={v.public_url(self.url)!r})"
+        return f"RemoteWrite(name={self.name!r}, url={public_url(self.url)!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("name", self.name), ("url", v.public_url(self.url))]
+        return [("name", self.name), ("url", public_url(self.url))]
 
 
 def host_name(url: str) -> str:
-    """The name of a destination that has none: its host, and the port where one is given."""
-    parts = v.split_url(url)
+    """Return the name of a destination that has none: its host, and the port where one is given."""
+    parts = split_url(url)
     host = parts.netloc.rpartition("@")[2] if parts else ""
-    return (
-        "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in host).strip("-.")[:48]
-        or "host"
-    )
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in host)
+    return safe.strip("-.")[:48] or "host"
 
 
 def named(destinations: tuple[RemoteWrite | None, ...]) -> tuple[RemoteWrite | None, ...]:
-    """The same with no name empty: the host's, with eight digits of the URL's hash where that is taken."""
+    """Return the same with no name empty: the host's, with eight digits of the URL's hash where that is taken."""
     wanted = [None if one is None else one.name or host_name(one.url) for one in destinations]
     return tuple(
         one

@@ -1,7 +1,7 @@
-"""Keys that have another name by now: each is read as the new one, with a warning that says so.
+"""Keys that have a new name: each is read as the new one, with a warning that says so.
 
-A key is renamed by a line here, in both paths from the top of the file, with `[]` for the elements of a list. The old
-name is never used for anything else. What is here so far are names that Prometheus has for the same thing.
+A line here renames a key, in both paths from the top of the file, with `[]` for the elements of a list. The old
+name is never used for anything else. So far these are names that Prometheus has for the same thing.
 """
 
 from __future__ import annotations
@@ -31,26 +31,23 @@ RENAMED: Mapping[str, str] = {
 _SECTIONS = frozenset(old.rpartition(".")[0] for old in RENAMED)
 
 
-class Renaming:
-    """The entries of a section by their names of today, what to warn of, and what cannot be read as both."""
-
-    def __init__(self, entries: Mapping[str, Entry], path: str) -> None:
-        self.entries: dict[str, Entry] = dict(entries)
-        self.warnings: list[tuple[int, str]] = []
-        self.problems: list[Problem] = []
-        here = re.sub(r"\[[0-9]+\]", "[]", path)
-        if here in _SECTIONS:
-            for key, entry in entries.items():
-                if (new := RENAMED.get(join(here, key))) is not None:
-                    self._rename(key, entry, new[len(here) + 1 if here else 0 :], path)
-
-    def _rename(self, key: str, entry: Entry, new: str, path: str) -> None:
-        del self.entries[key]
+def renamed(entries: Mapping[str, Entry], path: str) -> tuple[Mapping[str, Entry], list[Problem]]:
+    """Return the entries of a section by their new names, with warnings, and problems where both names are used."""
+    here = re.sub(r"\[[0-9]+\]", "[]", path)
+    if here not in _SECTIONS:
+        return entries, []
+    found, problems = dict(entries), []
+    for key, (line, node) in entries.items():
+        if (full := RENAMED.get(join(here, key))) is None:
+            continue
+        del found[key]
+        new = full[len(here) + 1 if here else 0 :]
         name, _, below = new.partition(".")
-        line, node = entry
-        if name in self.entries:
+        if name in found:
             what = f"it is called {new} by now, and {name} is there, too"
-            self.problems.append(Problem(join(path, key), what, f"Keep {name}, and remove this.", line))
-            return
-        self.entries[name] = Entry(line, Node(line, {below: entry}) if below else node)
-        self.warnings.append((line, f"{join(path, key)} is called {join(path, new)} by now: write that"))
+            problems.append(Problem(join(path, key), what, f"Keep {name}, and remove this.", line))
+        else:
+            found[name] = Entry(line, Node(line, {below: Entry(line, node)}) if below else node)
+            what = f"{join(path, key)} is called {join(path, new)} by now: write that"
+            problems.append(Problem("", what, line=line))
+    return found, problems

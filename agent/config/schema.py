@@ -1,7 +1,7 @@
 """The configuration as types: every key, its default, and the rules that hold between keys.
 
-Whoever holds a `Config` that `load` returned may rely on every rule here and in the modules of its sections:
-`remote_write`, `http_client`, `relabeling`, `scrape`. What a section is, says `section`.
+A `Config` that `load` returned keeps every rule here and in the modules of its sections: `remote_write`,
+`http_client`, `relabeling`, `scrape`. `section` says what a section is.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.collectors.options import Options
 from agent.config import values as v
+from agent.config.problems import Problem
 from agent.config.remote_write import RemoteWrite, host_name, named
 from agent.config.scrape import ScrapeOptions, TextfileOptions
-from agent.config.section import Complaint, Given, Note, Section, Verdicts
+from agent.config.section import Given, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
 DISK_USAGE_INTERVAL = 60.0
@@ -27,7 +28,7 @@ OPTIONS: Mapping[str, type[Options]] = {name: kind.options for name, kind in COL
 
 
 def options_of(name: str) -> type[Options] | None:
-    """What can be set for a collector, built in or not; None: there is none of this name. Raises OwnFailed."""
+    """Return what can be set for a collector, built in or not; None: there is none of this name. Raises PluginFailed."""
     if name in OPTIONS:
         return OPTIONS[name]
     kind = plugins.find(name)
@@ -44,7 +45,7 @@ class Planned(NamedTuple):
 
 
 class Collector(Section, frozen=True, kw_only=True):
-    """One collector. In the file its `options` stand beside the other keys."""
+    """One collector. In the file its `options` are next to the other keys."""
 
     enabled: v.Flag = True
     interval: v.Interval | None = None
@@ -52,7 +53,7 @@ class Collector(Section, frozen=True, kw_only=True):
     options: Options
 
 
-class Collect(Section, frozen=True, kw_only=True):
+class CollectSection(Section, frozen=True, kw_only=True):
     """What is collected, and when. `collectors` holds the ones that were named; `plan()` knows them all.
 
     A collector that is not built in runs only if it is named.
@@ -68,7 +69,7 @@ class Collect(Section, frozen=True, kw_only=True):
     collectors: dict[str, Collector] = {}
 
     def plan(self) -> tuple[Planned, ...]:
-        """The enabled collectors that have something to do. A timeout is never longer than its interval."""
+        """Return the enabled collectors that have something to do. A timeout is never longer than its interval."""
         planned = []
         for name in dict.fromkeys((*OPTIONS, *self.collectors)):
             one = self.collectors.get(name) or Collector(options=OPTIONS[name]())
@@ -79,25 +80,24 @@ class Collect(Section, frozen=True, kw_only=True):
         return tuple(planned)
 
     def paths(self) -> HostPaths:
-        """Where the collectors find the host."""
+        """Return where the collectors find the host."""
         root = "" if self.host_root == "/" else self.host_root
         return HostPaths(self.procfs or f"{root}/proc", self.sysfs or f"{root}/sys", root)
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """A timeout is within its interval; a default that is not gives way. What is asked is what is seen."""
+    def rules(got: Given) -> Problems:
+        """Require each timeout to be within its interval; a default that is not gives way."""
         if got["procfs"] not in (None, "/proc") and got["host_root"] == "/":
-            yield Note(
-                "procfs", "mount points are asked in this root all the same, because there is no host_root"
+            yield Problem(
+                "procfs", "mount points are looked up in this host's root, because there is no host_root"
             )
         common = got["interval"]
         if common is not None and got["timeout"] is not None:
             if "timeout" not in got.given:
                 got.values["timeout"] = min(got["timeout"], common)
             elif got["timeout"] > common:
-                yield Complaint(
-                    "timeout", "the timeout is longer than the interval", "Shorten it, or lengthen interval."
-                )
+                what, do = "the timeout is longer than the interval", "Shorten it, or lengthen interval."
+                yield Problem("timeout", what, do)
         for name, one in (got["collectors"] or {}).items():
             if common is None and one.interval is None:
                 continue
@@ -109,8 +109,8 @@ class Collect(Section, frozen=True, kw_only=True):
                     yield _too_long(f"{place}.targets[{index}].timeout", "this target's interval")
 
 
-def _too_long(key: str, what: str) -> Complaint:
-    return Complaint(key, f"the timeout is longer than {what}", "Shorten it, or lengthen the interval.")
+def _too_long(key: str, what: str) -> Problem:
+    return Problem(key, f"the timeout is longer than {what}", "Shorten it, or lengthen the interval.")
 
 
 def _interval(name: str, one: Collector, common: float) -> float:
@@ -119,7 +119,7 @@ def _interval(name: str, one: Collector, common: float) -> float:
     return max(DISK_USAGE_INTERVAL, common) if name == "disk_usage" else common
 
 
-class Buffer(Section, frozen=True, kw_only=True):
+class BufferSection(Section, frozen=True, kw_only=True):
     """The buffer on disk."""
 
     max_size: v.Size = 256 << 20
@@ -130,27 +130,27 @@ class Buffer(Section, frozen=True, kw_only=True):
     forget_after: v.Duration = 604_800.0
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """The buffer is made of several segments; a default segment gives way to a small buffer."""
+    def rules(got: Given) -> Problems:
+        """Require room for several segments; a default segment gives way to a small buffer."""
         largest, segment = got["max_size"], got["segment_size"]
         if largest is not None and largest < 1 << 20:
-            yield Complaint("max_size", "expected 1MiB or more", "Give the buffer more room.")
+            yield Problem("max_size", "expected 1MiB or more", "Give the buffer more room.")
             return
         if segment is not None and segment < 64 << 10:
-            yield Complaint("segment_size", "expected 64KiB or more", "Remove the key to have 4MiB.")
+            yield Problem("segment_size", "expected 64KiB or more", "Remove the key to have 4MiB.")
         if largest is None or segment is None:
             return
         if "segment_size" not in got.given:
             got.values["segment_size"] = min(segment, largest_segment(largest))
         elif segment > largest_segment(largest):
-            yield Complaint(
+            yield Problem(
                 "segment_size",
                 "a segment is larger than an eighth of max_size",
                 "Choose a smaller one, because whole segments are dropped.",
             )
 
 
-class Log(Section, frozen=True, kw_only=True):
+class LogSection(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -172,19 +172,18 @@ class Config(Section, frozen=True, kw_only=True):
     labels: dict[v.LabelName, v.Words] = {}
     data_dir: v.Folder = "/var/lib/limpet"
     mask: tuple[Literal["mountpoint", "device", "interface"], ...] = ()
-    collect: Collect = Collect()
-    buffer: Buffer = Buffer()
+    collect: CollectSection = CollectSection()
+    buffer: BufferSection = BufferSection()
     remote_write: tuple[RemoteWrite, ...] = ()
-    log: Log = Log()
+    log: LogSection = LogSection()
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """Names are unique; what has none is named for its host."""
+    def rules(got: Given) -> Problems:
+        """Require unique names; a destination without one is named for its host."""
         destinations = got["remote_write"]
         if destinations == ():
-            yield Note(
-                "remote_write", "there is no destination: samples are collected and kept, and sent nowhere"
-            )
+            what = "there is no destination: samples are collected and kept, and sent nowhere"
+            yield Problem("remote_write", what)
         if destinations is None:
             return
         got.values["remote_write"] = named(destinations)
@@ -195,12 +194,10 @@ class Config(Section, frozen=True, kw_only=True):
             first = seen.setdefault(one.name, index)
             if first != index:
                 what = f"the name {one.name!r} belongs to remote_write[{first}] already"
-                yield Complaint(
-                    f"remote_write[{index}].name", what, "Give each destination a name of its own."
-                )
+                yield Problem(f"remote_write[{index}].name", what, "Give each destination a name of its own.")
             elif one.name != destinations[index].name and one.name != host_name(one.url):
-                yield Note(
+                yield Problem(
                     f"remote_write[{index}].name",
                     f"another destination has this host, so this one is called {one.name}; "
-                    "set names, because a destination that is called otherwise later starts anew",
+                    "set names, because a destination with a new name starts from scratch",
                 )

@@ -1,4 +1,4 @@
-"""What is read of local programs: targets that expose metrics, and text files."""
+"""What is read from local programs: targets that expose metrics, and text files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 from agent.collectors.options import Options
 from agent.config import values as v
 from agent.config.http_client import Authorization, BasicAuth, TlsConfig
+from agent.config.problems import Problem
 from agent.config.relabeling import RelabelConfig
-from agent.config.section import Complaint, Given, Note, Section, Verdicts
+from agent.config.section import Given, Problems, Section
+from agent.config.urls import leaves_in_the_clear, public_url, split_url
 
 
 class Target(Section, frozen=True, kw_only=True):
@@ -24,7 +26,7 @@ class Target(Section, frozen=True, kw_only=True):
         "static_configs": "Write one target with its url for each.",
     }
     ignored = {
-        "enable_compression": "gzip is asked for from other hosts, and not on loopback",
+        "enable_compression": "gzip is requested from other hosts, and not on loopback",
         "enable_http2": "HTTP/1.1 is spoken",
         "follow_redirects": "a redirect is never followed; the scrape fails until the url is corrected",
         "honor_timestamps": "all samples of a scrape have the time of the scrape",
@@ -46,26 +48,23 @@ class Target(Section, frozen=True, kw_only=True):
     @property
     def instance(self) -> str:
         """The label `instance`: host and port, as Prometheus writes them."""
-        parts = v.split_url(self.url)
+        parts = split_url(self.url)
         assert parts is not None
         host = parts.netloc.rpartition("@")[2]
         return host if parts.port else f"{host.rstrip(':')}:{443 if parts.scheme == 'https' else 80}"
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """One way to authenticate; plain http to another host is meant, but its credentials are worth a word."""
+    def rules(got: Given) -> Problems:
+        """Allow one way to authenticate; plain http is allowed, with a warning of credentials to another host."""
         yield from got.one_of("basic_auth", "authorization")
-        url = v.split_url(got["url"] or "")
-        if url is None or url.scheme == "https" or v.is_loopback(url.hostname or ""):
-            return
-        if got.given & {"basic_auth", "authorization"}:
-            yield Note("url", "the credentials travel in the clear, because this is plain http://")
+        if leaves_in_the_clear(got["url"]) and got.given & {"basic_auth", "authorization"}:
+            yield Problem("url", "the credentials travel in the clear, because this is plain http://")
 
     def __repr__(self) -> str:
-        return f"Target(job={self.job!r}, url={v.public_url(self.url)!r})"
+        return f"Target(job={self.job!r}, url={public_url(self.url)!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("job", self.job), ("url", v.public_url(self.url))]
+        return [("job", self.job), ("url", public_url(self.url))]
 
 
 class ScrapeOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,13 +73,13 @@ class ScrapeOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     targets: tuple[Target, ...] = ()
 
     @staticmethod
-    def rules(got: Given) -> Verdicts:
-        """What names a target's series names one target."""
+    def rules(got: Given) -> Problems:
+        """Require that job, host and port name one target."""
         seen: dict[tuple[str, str], int] = {}
         for index, one in enumerate(got["targets"] or ()):
             if one is not None and (first := seen.setdefault((one.job, one.instance), index)) != index:
                 what = f"targets[{first}] has this job and the same host and port already"
-                yield Complaint(f"targets[{index}].job", what, "Give each target a job of its own.")
+                yield Problem(f"targets[{index}].job", what, "Give each target a job of its own.")
 
 
 class TextfileOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -17,15 +17,8 @@ from __future__ import annotations
 import re
 
 # Each unit in milliseconds. Years, weeks and days are only written where nothing is left over.
-_MILLISECONDS = {
-    "y": 31_536_000_000,
-    "w": 604_800_000,
-    "d": 86_400_000,
-    "h": 3_600_000,
-    "m": 60_000,
-    "s": 1000,
-}
-_MILLISECONDS["ms"] = 1
+_MILLISECONDS = {"y": 31_536_000_000, "w": 604_800_000, "d": 86_400_000, "h": 3_600_000}
+_MILLISECONDS |= {"m": 60_000, "s": 1000, "ms": 1}
 _DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _MILLISECONDS))
 _LONGEST_MS = (2**63 - 1) // 1_000_000  # what Prometheus can hold, in whole milliseconds
 
@@ -35,10 +28,9 @@ _LARGEST = 2**63 - 1
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration such as `1h30m`, to the millisecond.
+    """Return the seconds of a duration such as `1h30m`, to the millisecond.
 
-    Raises:
-        ValueError: It is not a duration, or longer than Prometheus can hold (292 years).
+    Raises ValueError if it is not a duration, or is longer than Prometheus can hold (292 years).
     """
     if text == "0":
         return 0.0
@@ -56,7 +48,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest form that Prometheus would write: `90` is `1m30s`, `0.25` is `250ms`, `0` is `0s`."""
+    """Return the shortest form that Prometheus would write: `90` is `1m30s`, `0.25` is `250ms`, `0` is `0s`."""
     rest = round(seconds * 1000)
     if rest < 0:
         raise ValueError("a duration is never negative")
@@ -71,10 +63,9 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as `256MiB`, `1.5GB` (1024-based, too) or `4096`.
+    """Return the bytes of a size such as `256MiB`, `1.5GB` (1024-based, too) or `4096`.
 
-    Raises:
-        ValueError: It is not a size, not whole bytes, or more than 8 EiB - 1.
+    Raises ValueError if it is not a size, not whole bytes, or more than 8 EiB - 1.
     """
     match = _SIZE.fullmatch(text)
     if match is None or len(text) > 40:
@@ -92,7 +83,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """Exactly these bytes in the largest unit that divides them: `268435456` is `256MiB`, `1000` is `1000B`."""
+    """Return exactly these bytes in the largest unit that divides them: `268435456` is `256MiB`, `1000` is `1000B`."""
     if size < 0:
         raise ValueError("a size is never negative")
     power = 0

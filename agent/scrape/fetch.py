@@ -15,7 +15,7 @@ from typing import NamedTuple
 import httpx
 
 from agent.config import Target
-from agent.config.values import is_loopback
+from agent.config.urls import is_loopback
 from agent.http import endpoint
 from agent.http.answer import words
 from agent.http.failures import Failure, Unusable

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from agent.collectors import COLLECTORS, HostPaths
 from agent.config import (
-    Buffer,
-    Collect,
+    BufferSection,
+    CollectSection,
     Config,
     ConfigErrors,
     FreeSpace,
     HttpHeader,
     Loaded,
-    Log,
+    LogSection,
     MetadataConfig,
     OAuth2,
     Problem,
@@ -162,7 +162,7 @@ WRONG = [
     (
         destination("oauth2: {client_id: x, token_url: 'https://t/', no_proxy: a}"),
         "remote_write[0].oauth2.no_proxy",
-        "there is no proxy_url",
+        "no_proxy has no effect without proxy_url",
     ),
     (
         destination("oauth2: {client_id: x, token_url: 'https://t/', proxy_url: 'https://p'}"),
@@ -257,7 +257,7 @@ WRONG = [
         "remote_write[0].no_proxy",
         "proxy_from_environment and no_proxy exclude each other",
     ),
-    (destination("no_proxy: a"), "remote_write[0].no_proxy", "there is no proxy_url"),
+    (destination("no_proxy: a"), "remote_write[0].no_proxy", "no_proxy has no effect without proxy_url"),
     (
         destination("queue_config: {sample_age_limit: never}"),
         "remote_write[0].queue_config.sample_age_limit",
@@ -520,7 +520,7 @@ WRONG = [
 def test_what_is_wrong_is_told_with_its_path(text: str, path: str, told: str) -> None:
     problems = problems_of(text)
     assert [problem.path for problem in problems] == [path]  # this, and nothing that follows from it
-    line = problems[0].told("f.yaml")
+    line = problems[0].text("f.yaml")
     assert told in line
     assert re.match(r"f\.yaml:\d+: ", line)
     assert line.endswith((".", "?"))
@@ -579,10 +579,10 @@ def test_the_defaults_are_those_of_the_design() -> None:
     config = load(f"remote_write: [{{url: {URL}}}]", "f.yaml").config
     assert config == Config(remote_write=(RemoteWrite(url=URL, name="prometheus.example.com"),))
     assert (config.hostname, config.labels, config.data_dir) == (None, {}, "/var/lib/limpet")
-    assert config.buffer == Buffer(
+    assert config.buffer == BufferSection(
         max_size=256 << 20, min_free_space=FreeSpace(percent=5.0), segment_size=4 << 20, sync_interval=10.0
     )
-    assert config.log == Log(level="info", format="auto")
+    assert config.log == LogSection(level="info", format="auto")
     one = config.remote_write[0]
     assert (one.headers, one.remote_timeout, one.protobuf_message, one.allow_http) == (
         {},
@@ -626,7 +626,7 @@ def plan_of(text: str) -> dict[str, tuple[float, float]]:
 def test_the_plan_has_every_collector() -> None:
     usual = dict.fromkeys(COLLECTORS, (10.0, 5.0)) | {"disk_usage": (60.0, 5.0)}
     assert plan_of("") == plan_of("collect: {collectors: {cpu: , disk_usage: {}}}") == usual
-    assert {one.name: one.options for one in Collect().plan()} == {
+    assert {one.name: one.options for one in CollectSection().plan()} == {
         n: k.options() for n, k in COLLECTORS.items()
     }
 
@@ -665,7 +665,7 @@ def test_the_host_from_inside_a_container(tmp_path: Path) -> None:
     assert paths("host_root: host")[0].root == str(tmp_path / "host")
     found, [warning] = paths("procfs: /host/proc")
     assert found == HostPaths("/host/proc", "/sys", "")
-    assert "collect.procfs: mount points are asked in this root all the same" in warning
+    assert "collect.procfs: mount points are looked up in this host's root" in warning
 
 
 def test_the_hosts_folders_must_be_there(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_what_is_not_understood_is_refused_with_its_line(text: str, told: tuple[
     line, what = told
     assert what in problems[0].what
     assert line is None or problems[0].line in (line, line + 1)
-    assert "hunter2" not in problems[0].told("f.yaml")
+    assert "hunter2" not in problems[0].text("f.yaml")
 
 
 @pytest.mark.parametrize(
