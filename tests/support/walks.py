@@ -9,7 +9,7 @@ import yaml
 
 from agent.config import load_file
 from agent.ops.doctor.destination import World, walk
-from agent.ops.doctor.step import NOT_TRIED, Step
+from agent.ops.doctor.step import NOT_TRIED, Finding, Step
 
 STEPS = ["name", "connection", "TLS", "authentication", "empty write", "protocol", "clock", "window"]
 Settings = dict[str, Any]
@@ -52,3 +52,12 @@ def fails(folder: Path, to: Settings, step: str, said: str, do: str = "", **opti
     assert wrong.do
     assert do in wrong.do
     return wrong
+
+
+def check(found: Finding | Step, kind: str, said: str = "", do: str = "") -> None:
+    """Assert that a finding is fine, warning, wrong, unknown, or advice, and has these words."""
+    todo = found.do is not None
+    kinds = {True: ("fine", "warning"), False: ("wrong", "wrong"), None: ("unknown", "advice")}
+    assert (kinds[found.ok][todo], todo or kind != "wrong") == (kind, True), found
+    assert said in found.said
+    assert do in (found.do or "")
