@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import socket
-import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed, gunzip
 from tests.support.certs import Certs
 from tests.support.exporter import OPENMETRICS, Exporter, Page
 from tests.support.net import free_port, wait_for
+from tests.support.tcp import listener
 
 TIMEOUT = 5.0
 GOOD = Page(b"a 1\n")
@@ -180,26 +180,16 @@ def _refused(port: int) -> bool:
 @contextmanager
 def raw(answers: list[bytes]) -> Iterator[str]:
     """A server that says these bytes, one after the other to a request each; b"" hangs up."""
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while answers:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                while answers and connection.recv(65536):
-                    answer = answers.pop(0)
-                    connection.sendall(answer)
-                    if not answer or b"Content-Length" not in answer:
-                        break
+    def serve(connection: socket.socket) -> None:
+        while answers and connection.recv(65536):
+            answer = answers.pop(0)
+            connection.sendall(answer)
+            if not answer or b"Content-Length" not in answer:
+                break
 
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/metrics"
-    finally:
-        listener.close()
+    with listener(serve) as url:
+        yield url
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\na 1\n"

@@ -13,6 +13,7 @@ from agent.config import BasicAuth, Secret
 from agent.send.backoff import LONGEST_WISH
 from agent.send.state import State
 from agent.system.events import Event
+from tests.support.exchanges import delivering
 from tests.support.net import wait_for
 from tests.support.protocols import PROTOCOLS, V1, V2
 from tests.support.receiver import Answer, Receiver
@@ -59,10 +60,9 @@ def test_a_request_is_as_the_specification_has_it(tmp_path: Path, protocol: str)
 def test_an_answer_that_takes_the_batch(tmp_path: Path, status: int, protocol: str) -> None:
     with Receiver() as receiver:
         receiver.default = Answer(status, body=b"error: 400 Bad Request")  # the words do not count
-        with host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
+        with delivering(tmp_path, receiver, protobuf_message=protocol) as one:
             one.collect(30)
             one.settled()
-            one.accounted(receiver)
             assert one.lane.stats.retries == 0
 
 
@@ -76,10 +76,9 @@ def test_what_is_retried_by_its_status(tmp_path: Path, status: int, protocol: st
     """The same request, until it is taken, with the number of the try; nothing newer before it."""
     bad = 3
     with Receiver([Answer(status, body=b"busy")] * bad) as receiver:
-        with host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
+        with delivering(tmp_path, receiver, protobuf_message=protocol) as one:
             one.collect(40)
             one.settled()
-            one.accounted(receiver)
             assert [entry["error"] for entry in one.told(Event.RETRY)] == [f"HTTP {status}: busy"] * bad
             assert [entry["log_level"] for entry in one.told(Event.RETRY)] == ["warning", "debug", "debug"]
             assert len(one.told(Event.RESUMED)) == 1
@@ -102,9 +101,8 @@ def test_retry_after_is_waited_for(
     tmp_path: Path, wait: Callable[[], str], status: int, protocol: str
 ) -> None:
     with Receiver([Answer(status, {"Retry-After": wait()})]) as receiver:
-        with host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
-            one.settled()
-            one.accounted(receiver)
+        with delivering(tmp_path, receiver, protobuf_message=protocol):
+            pass
         first, second, *_ = receiver.requests
     assert second.at - first.at >= 0.95  # two clocks: theirs is the wall's
 
@@ -125,11 +123,10 @@ NO_WAIT = {
 def test_a_retry_after_that_says_nothing_is_no_wait(tmp_path: Path, value: str, protocol: str) -> None:
     with (
         Receiver([Answer(503, {"Retry-After": value})] * 2) as receiver,
-        host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one,
+        delivering(tmp_path, receiver, protobuf_message=protocol) as one,
     ):
         one.collect(30)
         one.settled(10)
-        one.accounted(receiver)
         assert all(entry["next_try_seconds"] <= 0.1 for entry in one.told(Event.RETRY))
 
 
@@ -165,14 +162,13 @@ def test_a_retry_after_of_ages_has_a_ceiling(tmp_path: Path, value: Callable[[],
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 407, 300, 301, 302, 303, 307, 308])
-def test_what_an_operator_can_mend_is_held(tmp_path: Path, status: int, protocol: str) -> None:
+def test_what_an_operator_can_correct_is_held(tmp_path: Path, status: int, protocol: str) -> None:
     """Nothing is dropped; it is asked by empty writes, and the first good one lets it go on."""
     with Receiver([Answer(status)] * 3) as receiver:
-        with host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
+        with delivering(tmp_path, receiver, protobuf_message=protocol) as one:
             one.collect(30)
             assert one.held().startswith(f"HTTP {status}: ")
             one.settled()
-            one.accounted(receiver)
             assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
             assert len(one.told(Event.RESUMED)) == 1
         sizes = [request.write.samples for request in receiver.requests]
@@ -203,23 +199,19 @@ def test_a_redirect_is_held_and_nothing_goes_to_where_it_points(tmp_path: Path, 
 
 def test_a_batch_that_is_too_large_is_halved(tmp_path: Path, protocol: str) -> None:
     with Receiver([Answer(), Answer(413), Answer(413)]) as receiver:
-        with host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
+        with delivering(tmp_path, receiver, protobuf_message=protocol) as one:
             one.settled()
             one.collect(50)
-            one.settled()
-            one.accounted(receiver)
         assert max(request.write.samples for request in list(receiver.requests)[3:]) <= 5
 
 
 def test_a_record_that_is_too_large_by_itself_is_held(tmp_path: Path, protocol: str) -> None:
     with Receiver() as receiver:
         receiver.refuse = lambda write: Answer(413) if write.samples else None
-        with host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
+        with delivering(tmp_path, receiver, protobuf_message=protocol) as one:
             one.collect(10)
             assert one.held() == "HTTP 413"
             receiver.refuse = lambda _: None
-            one.settled()
-            one.accounted(receiver)
 
 
 # What is refused for good. How the culprits are found is in test_sender_poison.
@@ -237,13 +229,12 @@ def test_what_is_refused_costs_itself(tmp_path: Path, status: int, protocol: str
     with Receiver() as receiver:
         answer = Answer(status, body=b"limit exceeded\n")
         receiver.refuse = lambda write: answer if has("memory", write) else None
-        with host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
+        with delivering(tmp_path, receiver, protobuf_message=protocol) as one:
             one.collect(30)
             one.settled()
             receiver.refuse = lambda _: None
             one.collect(30)
             one.settled()
-            one.accounted(receiver)
             assert {dict(labels)["__name__"] for labels in one.kept()} == {"memory"}
             entries = one.told(Event.REJECTED)
             assert sum(entry["samples"] for entry in entries) == one.cursor.ledger.dropped["rejected"] == 31

@@ -14,26 +14,26 @@ import pytest
 
 from agent.destinations.remote_write.outcome import Verdict
 from agent.http.answer import LARGEST_ANSWER
-from agent.send.client import Client
 from agent.send.state import State
 from agent.system.events import Event
+from tests.support.exchanges import delivering, posted
 from tests.support.front import Front
 from tests.support.net import free_port, wait_for
-from tests.support.protocols import EMPTY, PROTOCOLS
+from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Receiver
-from tests.support.sending import destination, host, listener, read_request
+from tests.support.sending import destination, host
+from tests.support.tcp import listener, read_request
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_one_connection_is_kept(tmp_path: Path, protocol: str) -> None:
     with Receiver() as receiver, Front(receiver) as front:
-        with host(tmp_path, destination(front.url, protobuf_message=protocol)) as one:
+        with delivering(tmp_path, receiver, front.url, protobuf_message=protocol) as one:
             for _ in range(5):
                 one.settled()
                 one.collect()
             one.settled()
             assert one.lane.stats.requests >= 5
-            one.accounted(receiver)
         assert front.connections == 1
 
 
@@ -61,15 +61,13 @@ def test_a_receiver_that_is_not_there_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_receiver_that_restarts(tmp_path: Path, protocol: str) -> None:
     """Again and again, under the connection that is kept to it, and away for a while."""
-    with Receiver() as receiver, host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
+    with Receiver() as receiver, delivering(tmp_path, receiver, protobuf_message=protocol) as one:
         for _ in range(5):
             one.settled()
             receiver.stop()
             one.collect(15)
             wait_for(lambda: one.lane.stats.consecutive_failures >= 2, 10, "failed tries")
             receiver.start()
-        one.settled()
-        one.accounted(receiver)
 
 
 def test_a_connection_that_was_closed_while_idle_costs_no_failure(tmp_path: Path) -> None:
@@ -103,9 +101,7 @@ def test_an_endless_body_is_not_read_to_its_end() -> None:
             sent[0] += connection.send(b"1000\r\n" + b"x" * 4096 + b"\r\n")
 
     with listener(serve) as url:
-        client = Client(destination(url), "0")
-        found = client.post(EMPTY)
-        client.close()
+        found = posted(destination(url))
     assert found.verdict is Verdict.RETRY
     assert str(found.error).startswith("HTTP 500: xxx")
     assert sent[0] < 16 << 20  # what the kernels take in, not what the sender keeps
@@ -119,9 +115,7 @@ def test_a_receiver_that_takes_nothing_is_given_up_in_time() -> None:
         done.wait(10)
 
     with listener(serve) as url:
-        client = Client(destination(url, remote_timeout=0.3), "0")
-        found = client.post(os.urandom(32 << 20))
-        client.close()
+        found = posted(destination(url, remote_timeout=0.3), os.urandom(32 << 20))
         done.set()
     assert found.verdict is Verdict.RETRY
     assert found.error == "timeout: the receiver took nothing for 0.3 s"
@@ -136,14 +130,11 @@ def test_an_answer_that_comes_before_the_request_was_read_counts() -> None:
             pass
 
     with listener(serve) as url:
-        client = Client(destination(url), "0")
-        assert client.post(os.urandom(8 << 20)).verdict is Verdict.TOO_LARGE
-        client.close()
+        assert posted(destination(url), os.urandom(8 << 20)).verdict is Verdict.TOO_LARGE
 
 
 def test_a_name_that_cannot_be_resolved_is_retried() -> None:
-    client = Client(destination("https://nowhere.invalid/write"), "0")
-    found = client.post(EMPTY)
+    found = posted(destination("https://nowhere.invalid/write"))
     assert found.verdict is Verdict.RETRY
     assert str(found.error).startswith("the name nowhere.invalid cannot be resolved: ")
 
@@ -166,10 +157,8 @@ def test_a_name_that_cannot_be_resolved_is_waited_for(
     monkeypatch.setattr(socket, "getaddrinfo", found)
     with Receiver() as receiver:
         url = receiver.url.replace("127.0.0.1", "receiver.example")
-        with host(tmp_path, destination(url)) as one:
+        with delivering(tmp_path, receiver, url) as one:
             one.collect(30)
             wait_for(lambda: len(asked) >= 3, 10, "some tries")
             assert one.lane.error == "the name receiver.example cannot be resolved: told by the test"
             known.set()
-            one.settled()
-            one.accounted(receiver)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
 
-from agent.config import Authorization, BasicAuth, HttpHeader, Secret
-from agent.send.client import Client
+from agent.config import Authorization, BasicAuth, HttpHeader, OAuth2, Secret
 from agent.send.state import Rules
 from agent.system.events import Event
+from tests.support.exchanges import delivering, posted
 from tests.support.net import wait_for
 from tests.support.protocols import V1
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import PASSWORD, destination, host, listener, read_request
+from tests.support.sending import PASSWORD, destination, host
+from tests.support.tcp import listener, read_request
+from tests.support.tokens import CLIENT, TokenServer
 
 SLOWLY = Rules(0.01, 0.05, 900.0, 900.0)
 """What is held is probed after a quarter of an hour: no test waits for it."""
@@ -26,7 +30,7 @@ def test_a_wrong_password_is_held_until_its_file_is_corrected(tmp_path: Path) ->
     auth = BasicAuth(username="limpet", password_file=str(file))
     with Receiver() as receiver:
         receiver.default = Answer(401, body=b"go away")
-        with host(tmp_path, destination(receiver.url, basic_auth=auth)) as one:
+        with delivering(tmp_path, receiver, basic_auth=auth) as one:
             assert one.held() == "HTTP 401: check the user and password, or the credentials (go away)"
             one.collect(30)
             wait_for(lambda: len(receiver.requests) >= 4, 10, "probes")
@@ -36,7 +40,6 @@ def test_a_wrong_password_is_held_until_its_file_is_corrected(tmp_path: Path) ->
             wait_for(lambda: receiver.requests[-1].headers["authorization"] == wanted, 10, "the password")
             receiver.default = Answer()
             one.settled()
-            one.accounted(receiver)
             assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
             assert one.told(Event.RESUMED)
             assert one.lane.error is None
@@ -47,7 +50,7 @@ def test_a_corrected_file_is_tried_at_once_however_slow_the_probes_are(tmp_path:
     auth = BasicAuth(username="limpet", password_file=str(file))
     with Receiver() as receiver:
         receiver.default = Answer(401)
-        with host(tmp_path, destination(receiver.url, basic_auth=auth), rules=SLOWLY) as one:
+        with delivering(tmp_path, receiver, basic_auth=auth, rules=SLOWLY) as one:
             assert "cannot be read: no such file or directory" in one.held()
             file.write_text("wrong\n")
             wait_for(lambda: len(receiver.requests) == 1, 20, "the wrong password to be tried")
@@ -55,7 +58,6 @@ def test_a_corrected_file_is_tried_at_once_however_slow_the_probes_are(tmp_path:
             receiver.default = Answer()
             file.write_text(PASSWORD)
             one.settled(20)
-            one.accounted(receiver)
             assert [request.write.samples for request in receiver.requests] == [0, 0, 2]
 
 
@@ -81,9 +83,9 @@ def test_what_a_receiver_sends_back_of_the_secrets_is_not_told(tmp_path: Path, s
             assert secret not in told
 
 
-def test_a_server_that_sends_all_back_and_speaks_no_http(tmp_path: Path) -> None:
+def test_a_server_that_sends_all_back_and_speaks_no_http() -> None:
     with listener(lambda connection: connection.sendall(read_request(connection))) as url:
-        outcome = Client(destination(f"{url}?key={PASSWORD}"), "0.0.0").post(b"")
+        outcome = posted(destination(f"{url}?key={PASSWORD}"), b"")
         assert "<secret>" in str(outcome.error)
         assert PASSWORD not in str(outcome.error)
 
@@ -95,28 +97,59 @@ def test_credentials_and_their_type_are_sent(tmp_path: Path) -> None:
         assert receiver.requests[0].headers["authorization"] == f"Token {PASSWORD}"
 
 
+def test_http_headers_are_sent_and_their_files_are_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(f" first-{PASSWORD}\n")
+    headers = {
+        "X-Key": HttpHeader(files=(str(file),)),
+        "X-Many": HttpHeader(values=("a", "b"), secrets=(Secret(PASSWORD),), files=(str(file),)),
+        "X-Both": HttpHeader(values=("c",)),
+        "X-None": HttpHeader(),
+    }
+    with (
+        Receiver() as receiver,
+        delivering(tmp_path, receiver, http_headers=headers, headers={"X-Both": "d"}) as one,
+    ):
+        one.settled()
+        sent = receiver.requests[-1].headers
+        assert sent["x-key"] == f"first-{PASSWORD}"
+        assert sent["x-many"] == f"a, b, {PASSWORD}, first-{PASSWORD}"
+        assert sent["x-both"] == "d, c"
+        assert "x-none" not in sent
+        file.write_text(f"second-{PASSWORD}")
+        one.collect()
+        one.settled()
+        assert receiver.requests[-1].headers["x-key"] == f"second-{PASSWORD}"
+
+
+KEYS: dict[str, Callable[[str, str], dict[str, Any]]] = {
+    "authorization.credentials_file": lambda file, _: {"authorization": Authorization(credentials_file=file)},
+    "http_headers.X-Key.files[0]": lambda file, _: {"http_headers": {"X-Key": HttpHeader(values=("a",), files=(file,))}},
+    "oauth2.client_secret_file": lambda file, url: {"oauth2": OAuth2(client_id=CLIENT, client_secret_file=file, token_url=url)},
+}  # fmt: skip
+"""What a file is for: the settings, given its name and the URL of a token server."""
 BAD_FILES = {
     "missing": (None, "cannot be read: no such file or directory"),
-    "two lines": (f"{PASSWORD}\nmore", "not one line of ASCII"),
+    "two lines": (f"{PASSWORD}\nX-Evil: 1".encode(), "not one line of ASCII"),
     "no text": (b"\xff\xfe", "is not UTF-8"),
 }
 
 
-@pytest.mark.parametrize(("content", "told"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_credentials_file_that_is_no_good_is_held(
-    tmp_path: Path, content: str | bytes | None, told: str
-) -> None:
-    file = tmp_path / "credentials"
+@pytest.mark.parametrize(
+    ("key", "bad"),
+    [(key, bad) for key in KEYS for bad in BAD_FILES if (key[:6], bad) != ("oauth2", "two lines")],
+)
+def test_a_file_that_is_no_good_is_held(tmp_path: Path, key: str, bad: str) -> None:
+    file, (content, text) = tmp_path / "credentials", BAD_FILES[bad]
     if content is not None:
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
-    auth = Authorization(credentials_file=str(file))
+        file.write_bytes(content)
     with (
+        TokenServer(secret="good") as tokens,
         Receiver() as receiver,
-        host(tmp_path, destination(receiver.url, authorization=auth), rules=SLOWLY) as one,
+        delivering(tmp_path, receiver, rules=SLOWLY, **KEYS[key](str(file), tokens.url)) as one,
     ):
-        assert told in one.held()
-        assert "there.authorization.credentials_file: " in one.held()
+        assert one.held().startswith(f"there.{key}: ")
+        assert text in one.held()
         assert not receiver.requests  # nothing goes out without what it needs
+        assert not tokens.asked
         file.write_text("good")
-        one.settled()
-        one.accounted(receiver)

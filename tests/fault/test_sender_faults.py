@@ -5,7 +5,7 @@ value, in order, but those that the ledger names, which are in the quarantine. T
 
 | fault                                               | test                                                              |
 |-----------------------------------------------------|-------------------------------------------------------------------|
-| status codes                                        | test_sender_answers: test_an_answer_that_takes_the_batch, test_what_is_retried_by_its_status, test_what_an_operator_can_mend_is_held, test_a_batch_that_is_too_large_is_halved, test_what_is_refused_costs_itself |
+| status codes                                        | test_sender_answers: test_an_answer_that_takes_the_batch, test_what_is_retried_by_its_status, test_what_an_operator_can_correct_is_held, test_a_batch_that_is_too_large_is_halved, test_what_is_refused_costs_itself |
 | `Retry-After`, both forms                           | test_sender_answers: test_retry_after_is_waited_for                |
 | `Retry-After`, absurd values                        | test_sender_answers: test_a_retry_after_that_says_nothing_is_no_wait, test_a_retry_after_of_ages_has_a_ceiling |
 | slow headers, slow body, hang                       | test_sender_faults: test_after_a_fault_everything_has_arrived      |
@@ -14,7 +14,7 @@ value, in order, but those that the ledger names, which are in the quarantine. T
 | reset after the request was read, before the answer | test_sender_faults: test_after_a_fault_everything_has_arrived      |
 | half an answer                                      | test_sender_faults: test_after_a_fault_everything_has_arrived      |
 | wrong content                                       | test_sender_faults: test_after_a_fault_everything_has_arrived      |
-| redirects                                           | test_sender_answers: test_what_an_operator_can_mend_is_held, test_a_redirect_is_held_and_nothing_goes_to_where_it_points |
+| redirects                                           | test_sender_answers: test_what_an_operator_can_correct_is_held, test_a_redirect_is_held_and_nothing_goes_to_where_it_points |
 | keep-alive closed under us                          | test_sender_faults: test_after_a_fault_everything_has_arrived; test_sender_connections: test_a_connection_that_was_closed_while_idle_costs_no_failure |
 | no receiver yet, or no more                         | test_sender_connections: test_a_receiver_that_is_not_there_yet, test_a_receiver_that_restarts |
 | DNS failure                                         | test_sender_connections: test_a_name_that_cannot_be_resolved_is_waited_for |
@@ -22,7 +22,7 @@ value, in order, but those that the ledger names, which are in the quarantine. T
 | TLS: expired, wrong host, unknown CA                | test_sender_tls: test_a_certificate_that_is_no_good_is_held_until_it_is_renewed, test_an_unknown_authority_is_held_until_the_file_is_corrected |
 | TLS: old version                                    | test_sender_tls: test_a_receiver_that_speaks_only_an_older_version_is_held |
 | TLS: client certificate missing                     | test_sender_tls: test_a_missing_client_certificate_is_asked_for_until_it_is_there |
-| a wrong password, a file that is no good            | test_sender_credentials: test_a_wrong_password_is_held_until_its_file_is_corrected, test_a_credentials_file_that_is_no_good_is_held |
+| a wrong password, a file that is no good            | test_sender_credentials: test_a_wrong_password_is_held_until_its_file_is_corrected, test_a_file_that_is_no_good_is_held |
 | one bad series, too old, all of it                  | test_sender_poison: test_one_series_of_a_hundred_costs_itself, test_what_is_too_old_is_aged_and_the_rest_arrives, test_when_everything_is_refused_a_handful_of_requests_find_out |
 | a stop in the middle of any of it                   | test_sender_stop: test_a_stop_in_the_middle_of_a_fault_loses_nothing |
 """

@@ -6,16 +6,17 @@ A proxy that others use is in tests/integration/test_receivers.py.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.config import BasicAuth, Secret, TlsConfig
 from agent.destinations.remote_write.outcome import Verdict
-from agent.send.client import Client
 from agent.send.state import State
 from tests.support.certs import Certs
+from tests.support.exchanges import delivering, posted
 from tests.support.net import free_port, wait_for
-from tests.support.protocols import EMPTY, PROTOCOLS
+from tests.support.protocols import PROTOCOLS
 from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
 from tests.support.sending import PASSWORD, destination, host
@@ -25,14 +26,15 @@ def through(proxy: Proxy, login: str = "") -> Secret:
     return Secret(proxy.url.replace("//", f"//{login}@") if login else proxy.url)
 
 
+def trusting(certs: Certs, server_name: str | None = None) -> TlsConfig:
+    return TlsConfig(ca_file=str(certs.ca), server_name=server_name)
+
+
 def test_plain_http_goes_to_the_proxy_with_its_whole_url(tmp_path: Path) -> None:
     with Receiver() as receiver, Proxy() as proxy:
-        to = destination(receiver.url + "?a=b", proxy_url=through(proxy))
-        with host(tmp_path, to) as one:
+        with delivering(tmp_path, receiver, f"{receiver.url}?a=b", proxy_url=through(proxy)) as one:
             one.settled()
             one.collect(30)
-            one.settled()
-            one.accounted(receiver)
         assert {first for first, _ in proxy.asked} == {f"POST {receiver.url}?a=b HTTP/1.1"}
         assert {headers["host"] for _, headers in proxy.asked} == {f"127.0.0.1:{receiver.port}"}
         assert all("connection" not in headers for _, headers in proxy.asked)
@@ -41,17 +43,15 @@ def test_plain_http_goes_to_the_proxy_with_its_whole_url(tmp_path: Path) -> None
 
 def test_https_goes_through_a_tunnel_that_the_proxy_cannot_look_into(tmp_path: Path, certs: Certs) -> None:
     with Receiver(certs=certs) as receiver, Proxy(login=f"user:{PASSWORD}") as proxy:
-        to = destination(
-            receiver.url,
-            proxy_url=through(proxy, f"user:{PASSWORD}"),
-            tls_config=TlsConfig(ca_file=str(certs.ca)),
-            basic_auth=BasicAuth(username="limpet", password=Secret("s3cret")),
+        url, auth = (
+            through(proxy, f"user:{PASSWORD}"),
+            BasicAuth(username="limpet", password=Secret("s3cret")),
         )
-        with host(tmp_path, to) as one:
+        with delivering(
+            tmp_path, receiver, proxy_url=url, tls_config=trusting(certs), basic_auth=auth
+        ) as one:
             one.settled()
             one.collect(30)
-            one.settled()
-            one.accounted(receiver)
         [(first, headers)] = proxy.asked  # one tunnel, which is kept
         assert first == f"CONNECT 127.0.0.1:{receiver.port} HTTP/1.1"
         assert headers["host"] == f"127.0.0.1:{receiver.port}"
@@ -62,51 +62,42 @@ def test_https_goes_through_a_tunnel_that_the_proxy_cannot_look_into(tmp_path: P
 
 
 def test_the_certificate_in_the_tunnel_is_checked_for_the_receivers_name(certs: Certs) -> None:
-    tls = TlsConfig(ca_file=str(certs.ca))
-    named = TlsConfig(ca_file=str(certs.ca), server_name="localhost")
     with Receiver(certs=certs) as receiver, Proxy() as proxy:
-        elsewhere = receiver.url.replace("127.0.0.1", "127.0.0.2")
         # The receiver listens on 127.0.0.1 only, so the proxy is what has to find it under another name.
-        url = receiver.url.replace("127.0.0.1", "localhost.localdomain")
-        for config, unknown in ((tls, "127.0.0.2"), (TlsConfig(ca_file=str(certs.unknown_ca)), "127.0.0.1")):
-            target = receiver.url if unknown == "127.0.0.1" else elsewhere
-            proxy.moved = {"127.0.0.2": "127.0.0.1", "localhost.localdomain": "127.0.0.1"}
-            found = Client(destination(target, proxy_url=through(proxy), tls_config=config), "0").post(EMPTY)
-            assert found.verdict is Verdict.HELD
-            assert f"the certificate of {unknown} through the proxy 127.0.0.1:{proxy.port}" in str(
-                found.error
-            )
-        client = Client(destination(url, proxy_url=through(proxy), tls_config=named), "0")
-        assert client.post(EMPTY).verdict is Verdict.DELIVERED
-        client.close()
+        proxy.moved = {"127.0.0.2": "127.0.0.1", "localhost.localdomain": "127.0.0.1"}
+        for name, tls, good in (
+            ("127.0.0.2", trusting(certs), False),
+            ("127.0.0.1", TlsConfig(ca_file=str(certs.unknown_ca)), False),
+            ("localhost.localdomain", trusting(certs, "localhost"), True),
+        ):
+            url = receiver.url.replace("127.0.0.1", name)
+            found = posted(destination(url, proxy_url=through(proxy), tls_config=tls))
+            assert found.verdict is (Verdict.DELIVERED if good else Verdict.HELD)
+            told = f"the certificate of {name} through the proxy 127.0.0.1:{proxy.port}"
+            assert good or told in str(found.error)
     assert proxy.asked[-1][0].startswith("CONNECT localhost.localdomain:")  # the proxy looks the name up
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_wrong_password_of_the_proxy_holds(tmp_path: Path, certs: Certs, scheme: str) -> None:
-    """And it goes on by itself once the proxy takes it."""
+    """And it continues by itself once the proxy takes it."""
     with Receiver(certs=certs if scheme == "https" else None) as receiver, Proxy(login="user:other") as proxy:
-        tls = TlsConfig(ca_file=str(certs.ca))
-        to = destination(receiver.url, proxy_url=through(proxy, f"user:{PASSWORD}"), tls_config=tls)
-        with host(tmp_path, to) as one:
+        url = through(proxy, f"user:{PASSWORD}")
+        with delivering(tmp_path, receiver, proxy_url=url, tls_config=trusting(certs)) as one:
             assert "407" in one.held()
             assert PASSWORD not in str(one.lane.error)
             assert not receiver.requests
             proxy.login = f"user:{PASSWORD}"
-            one.settled()
-            one.accounted(receiver)
 
 
 def test_a_proxy_that_is_away_is_waited_for(tmp_path: Path, certs: Certs) -> None:
     with Receiver(certs=certs) as receiver:
         proxy = Proxy(port=free_port())
-        to = destination(receiver.url, proxy_url=through(proxy), tls_config=TlsConfig(ca_file=str(certs.ca)))
+        to = destination(receiver.url, proxy_url=through(proxy), tls_config=trusting(certs))
         with host(tmp_path, to) as one:
             wait_for(lambda: one.lane.state is State.WAITING, 5, "the lane to wait")
-            told = str(one.lane.error)
-            assert (
-                told == f"no connection with 127.0.0.1 through the proxy {proxy.url[7:]}: connection refused"
-            )
+            way = f"127.0.0.1 through the proxy {proxy.url[7:]}"
+            assert one.lane.error == f"no connection with {way}: connection refused"
             with proxy:
                 one.settled()
             one.accounted(receiver)
@@ -116,9 +107,8 @@ def test_a_proxy_that_is_away_is_waited_for(tmp_path: Path, certs: Certs) -> Non
 def test_a_proxy_that_hangs_has_the_time_of_the_whole_exchange(certs: Certs, scheme: str) -> None:
     with Proxy() as proxy:
         proxy.hang = True
-        url = f"{scheme}://127.0.0.1:1/write"
-        client = Client(destination(url, proxy_url=through(proxy), remote_timeout=0.2), "0")
-        found = client.post(EMPTY)
+        to = destination(f"{scheme}://127.0.0.1:1/write", proxy_url=through(proxy), remote_timeout=0.2)
+        found = posted(to)
         assert found.verdict is Verdict.RETRY
         assert str(found.error).startswith("timeout: no answer within")
 
@@ -146,57 +136,44 @@ def test_whatever_a_proxy_says_to_connect_is_survived(
     """It settles nothing, and everything arrives once the proxy does what it is for."""
     with Receiver(certs=certs) as receiver, Proxy() as proxy:
         proxy.answer = answer
-        to = destination(
-            receiver.url,
-            proxy_url=through(proxy, f"u:{PASSWORD}"),
-            tls_config=TlsConfig(ca_file=str(certs.ca)),
-            protobuf_message=protocol,
-        )
-        with host(tmp_path, to) as one:
+        settings: dict[str, Any] = {
+            "proxy_url": through(proxy, f"u:{PASSWORD}"),
+            "tls_config": trusting(certs),
+        }
+        with delivering(tmp_path, receiver, protobuf_message=protocol, **settings) as one:
             one.collect(30)
             wait_for(lambda: told in str(one.lane.error), 10, "trouble")
             wait_for(lambda: one.lane.state is state, 10, f"the state {state}")
             wait_for(lambda: len(proxy.asked) >= 2, 10, "another try")
             assert not receiver.requests
             proxy.answer = None
-            one.settled()
-            one.accounted(receiver)
 
 
 def test_a_proxy_that_asks_for_a_wait_is_given_it() -> None:
     with Proxy() as proxy:
         proxy.answer = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n"
-        found = Client(destination("https://127.0.0.1:1/write", proxy_url=through(proxy)), "0").post(EMPTY)
-    assert found.after == 7.0
+        to = destination("https://127.0.0.1:1/write", proxy_url=through(proxy))
+        assert posted(to).after == 7.0
 
 
 def test_a_tunnel_that_was_closed_is_opened_again(tmp_path: Path, certs: Certs) -> None:
     with Receiver([Answer(), Answer(close=True), Answer()], certs=certs) as receiver, Proxy() as proxy:
-        tls = TlsConfig(ca_file=str(certs.ca))
-        with host(tmp_path, destination(receiver.url, proxy_url=through(proxy), tls_config=tls)) as one:
+        with delivering(tmp_path, receiver, proxy_url=through(proxy), tls_config=trusting(certs)) as one:
             one.settled()
             one.collect(3)
-            one.settled()
-            one.accounted(receiver)
         assert len(proxy.asked) == 2
 
 
 def test_the_variables_count_only_when_they_are_asked_for(certs: Certs) -> None:
-    tls = TlsConfig(ca_file=str(certs.ca), server_name="localhost")
+    tls = trusting(certs, "localhost")
     with Receiver(certs=certs) as receiver, Proxy() as proxy:
         environment = {"HTTPS_PROXY": proxy.url}
         proxy.moved = {"receiver.invalid": "127.0.0.1"}
         url = receiver.url.replace("127.0.0.1", "receiver.invalid")
-        asked = Client(
-            destination(url, tls_config=tls, proxy_from_environment=True), "0", environment=environment
-        )
-        assert asked.post(EMPTY).verdict is Verdict.DELIVERED
-        asked.close()
-        direct = Client(destination(receiver.url, tls_config=tls), "0", environment=environment)
-        assert direct.post(EMPTY).verdict is Verdict.DELIVERED
-        direct.close()
+        asked = destination(url, tls_config=tls, proxy_from_environment=True)
+        for to in (asked, destination(receiver.url, tls_config=tls)):
+            assert posted(to, environment=environment).verdict is Verdict.DELIVERED
         assert len(proxy.asked) == 1
-        broken = destination(url, proxy_from_environment=True)
-        found = Client(broken, "0", environment={"HTTPS_PROXY": f"socks5://u:{PASSWORD}@p"}).post(EMPTY)
+        found = posted(asked, environment={"HTTPS_PROXY": f"socks5://u:{PASSWORD}@p"})
         assert found.verdict is Verdict.HELD
         assert PASSWORD not in str(found.error)

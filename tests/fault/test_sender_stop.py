@@ -23,7 +23,8 @@ from tests.support.front import Front
 from tests.support.net import wait_for
 from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import BOOT, FIRST_MS, SERIES, Host, destination, host, listener
+from tests.support.sending import BOOT, FIRST_MS, SERIES, Host, destination, host
+from tests.support.tcp import listener
 
 MARGIN = 0.5
 """Seconds that a stop may take longer than it may, on a machine that does something else as well."""

@@ -1,4 +1,4 @@
-"""TLS with a receiver: what is accepted, what holds the destination, and that it goes on once that is mended."""
+"""TLS with a receiver: what is accepted, what holds the destination, and that it continues once that is corrected."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from agent.destinations.remote_write.outcome import Verdict
 from agent.send.client import Client
 from agent.send.state import Rules, State
 from tests.support.certs import Certs, make_certs
+from tests.support.exchanges import delivering, posted
 from tests.support.net import wait_for
 from tests.support.protocols import EMPTY, PROTOCOLS
 from tests.support.receiver import Receiver
-from tests.support.sending import PASSWORD, destination, host, listener
+from tests.support.sending import PASSWORD, destination, host
+from tests.support.tcp import listener
 
 
 def renew(receiver: Receiver, folder: Path, issued: trustme.LeafCert) -> None:
@@ -58,32 +60,24 @@ def test_a_certificate_that_is_no_good_is_held_until_it_is_renewed(
     config = TlsConfig(ca=authority.cert_pem.bytes().decode())
     with Receiver(certs=certs) as receiver:
         renew(receiver, tmp_path, issue(authority))
-        to = destination(receiver.url, tls_config=config, protobuf_message=protocol)
-        with host(tmp_path, to) as one:
+        with delivering(tmp_path, receiver, tls_config=config, protobuf_message=protocol) as one:
             one.collect(30)
             error = one.held()
             assert error.startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
             assert told in error
             assert not receiver.requests
             renew(receiver, tmp_path, authority.issue_cert("127.0.0.1"))
-            one.settled()
-            one.accounted(receiver)
 
 
 def test_an_unknown_authority_is_held_until_the_file_is_corrected(tmp_path: Path, certs: Certs) -> None:
     file = tmp_path / "ca.pem"
     file.write_bytes(certs.unknown_ca.read_bytes())
-    with Receiver(certs=certs) as receiver:
-        to = destination(receiver.url, tls_config=TlsConfig(ca_file=str(file)))
-        with host(tmp_path, to) as one:
-            assert one.held().startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
-            file.write_text("not a certificate")
-            wait_for(
-                lambda: "there.tls_config.ca_file: no certificate in it" in str(one.lane.error), 10, "it"
-            )
-            file.write_bytes(certs.ca.read_bytes())
-            one.settled()
-            one.accounted(receiver)
+    config = TlsConfig(ca_file=str(file))
+    with Receiver(certs=certs) as receiver, delivering(tmp_path, receiver, tls_config=config) as one:
+        assert one.held().startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
+        file.write_text("not a certificate")
+        wait_for(lambda: "there.tls_config.ca_file: no certificate in it" in str(one.lane.error), 10, "it")
+        file.write_bytes(certs.ca.read_bytes())
 
 
 TLS: dict[str, tuple[dict[str, Any], str | None]] = {
@@ -104,9 +98,7 @@ def test_how_a_receiver_is_verified(settings: dict[str, Any], error: str | None,
     known: dict[str, Any] = {"ca_file": str(certs.ca), "ca": certs.ca.read_text()}
     config = TlsConfig(**{key: known.get(key, value) for key, value in settings.items()})
     with Receiver(certs=certs) as receiver:
-        client = Client(destination(receiver.url, tls_config=config), "0")
-        found = client.post(EMPTY)
-        client.close()
+        found = posted(destination(receiver.url, tls_config=config))
         if error is None:
             assert found.verdict is Verdict.DELIVERED
         else:
@@ -128,18 +120,15 @@ def test_a_receiver_that_speaks_only_an_older_version_is_held(
             receiver.tls.maximum_version = ssl.TLSVersion[newest]
             receiver.tls.set_ciphers("DEFAULT@SECLEVEL=0")
         config = TlsConfig(ca_file=str(certs.ca), min_version="TLS12" if newest == "TLSv1_1" else "TLS13")
-        to = destination(receiver.url, tls_config=config, protobuf_message=protocol)
-        with host(tmp_path, to) as one:
+        with delivering(tmp_path, receiver, tls_config=config, protobuf_message=protocol) as one:
             one.collect(30)
             assert "protocol version" in one.held()
             receiver.tls.maximum_version = best
-            one.settled()
-            one.accounted(receiver)
 
 
 def test_tls_to_a_receiver_that_speaks_plain_http_is_held() -> None:
     with Receiver() as receiver:
-        found = Client(destination(receiver.url.replace("http:", "https:")), "0").post(EMPTY)
+        found = posted(destination(receiver.url.replace("http:", "https:")))
     assert found.verdict is Verdict.HELD
     assert str(found.error).startswith("TLS with 127.0.0.1: ")
 
@@ -158,10 +147,9 @@ def test_a_link_that_is_slow_has_the_time_of_the_whole_exchange(certs: Certs) ->
         to = destination(
             url.replace("http:", "https:"), remote_timeout=1.0, tls_config=TlsConfig(ca_file=str(certs.ca))
         )
-        client, began = Client(to, "0.0.0"), time.monotonic()
-        outcome = client.post(bytes(64 << 20))
+        began = time.monotonic()
+        outcome = posted(to, bytes(64 << 20))
         assert time.monotonic() - began > 1.8
-        client.close()
     assert outcome.verdict is Verdict.RETRY
 
 
@@ -174,9 +162,7 @@ def test_a_client_certificate_is_shown(certs: Certs, inline: bool) -> None:
     else:
         config = TlsConfig(ca_file=ca, cert_file=str(certs.client_cert), key_file=str(certs.client_key))
     with Receiver(certs=certs, client_cert=True) as receiver:
-        client = Client(destination(receiver.url, tls_config=config), "0")
-        assert client.post(EMPTY).verdict is Verdict.DELIVERED
-        client.close()
+        assert posted(destination(receiver.url, tls_config=config)).verdict is Verdict.DELIVERED
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -195,12 +181,10 @@ def test_a_missing_client_certificate_is_asked_for_until_it_is_there(
         # The operator configures one, whose key is put there later.
         key = tmp_path / "key.pem"
         config = TlsConfig(ca_file=str(certs.ca), cert_file=str(certs.client_cert), key_file=str(key))
-        to = destination(receiver.url, tls_config=config, protobuf_message=protocol)
-        with host(tmp_path, to, rules=Rules(0.01, 0.05, 900.0, 900.0)) as one:
+        settings: dict[str, Any] = {"tls_config": config, "protobuf_message": protocol}
+        with delivering(tmp_path, receiver, rules=Rules(0.01, 0.05, 900.0, 900.0), **settings) as one:
             assert "there.tls_config.cert_file: " in one.held()
             key.write_bytes(certs.client_key.read_bytes())
-            one.settled()
-            one.accounted(receiver)
 
 
 def test_a_certificate_that_was_renewed_is_used_without_a_restart(tmp_path: Path, certs: Certs) -> None:
@@ -232,6 +216,6 @@ def test_a_key_with_a_passphrase_asks_nobody(tmp_path: Path, certs: Certs) -> No
         )
     )
     config = TlsConfig(cert_file=str(certs.client_cert), key_file=str(locked))
-    found = Client(destination("https://127.0.0.1:1/", tls_config=config), "0").post(EMPTY)
+    found = posted(destination("https://127.0.0.1:1/", tls_config=config))
     assert found.verdict is Verdict.HELD
     assert "certificate and key are not usable" in str(found.error)

@@ -12,20 +12,18 @@ import argparse
 import gzip
 import lzma
 import random
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple
 
-from tests.support.certs import Certs
 from tests.support.net import free_port
 from tests.support.server import tied
+from tests.support.tcp import Handler, WebServer
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -49,94 +47,39 @@ class Page(NamedTuple):
     """The connection is closed behind it, and nobody was told."""
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-    exporter: Exporter
+class Exporter(WebServer):
+    """A context manager; `url` is its address, without a path."""
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients that go away are what the tests make."""
+    def __init__(self, pages: Mapping[str, Page] | None = None, **server: Any) -> None:
+        super().__init__(**server)
+        self.pages: dict[str, Page] = dict(pages or {})
+        self.requests: list[tuple[str, dict[str, str]]] = []
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-    timeout = 60
-    server: _Server
-
-    def setup(self) -> None:
-        super().setup()
-        self.server.exporter.connections += 1
-
-    def do_GET(self) -> None:
-        exporter = self.server.exporter
-        exporter.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
-        page = exporter.pages.get(self.path)
-        if page is None:
-            page = Page(b"no such page", "text/plain", 404)
-        exporter.stopping.wait(page.delay_s)
+    def take(self, handler: Handler) -> None:
+        """Answer with the page."""
+        self.requests.append((handler.path, handler.lowered()))
+        page = self.pages.get(handler.path, Page(b"no such page", "text/plain", 404))
+        self.stopping.wait(page.delay_s)
         body = page.body() if callable(page.body) else page.body
         if page.zipped:
             body = gzip.compress(body, 1)
-        self.send_response(page.status)
+        handler.send_response(page.status)
         if page.content_type is not None:
-            self.send_header("Content-Type", page.content_type)
+            handler.send_header("Content-Type", page.content_type)
         for name, value in page.headers.items():
-            self.send_header(name, value)
+            handler.send_header(name, value)
         if page.zipped:
-            self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(body) if page.length is None else page.length))
-        self.end_headers()
-        if page.drip_s:
-            for byte in body:
-                self.wfile.write(bytes([byte]))
-                self.wfile.flush()
-                if exporter.stopping.wait(page.drip_s):
-                    break
+            handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Content-Length", str(len(body) if page.length is None else page.length))
+        handler.end_headers()
+        for at in range(len(body)) if page.drip_s else ():
+            handler.wfile.write(body[at : at + 1])
+            handler.wfile.flush()
+            if self.stopping.wait(page.drip_s):
+                break
         else:
-            self.wfile.write(body)
-        self.wfile.flush()
-        self.close_connection = page.close or page.length is not None
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-class Exporter:
-    """A context manager; `url` is its address, without a path."""
-
-    def __init__(
-        self, pages: Mapping[str, Page] | None = None, *, certs: Certs | None = None, port: int | None = None
-    ) -> None:
-        self.pages: dict[str, Page] = dict(pages or {})
-        self.requests: list[tuple[str, dict[str, str]]] = []
-        self.connections = 0
-        self.stopping = threading.Event()
-        self.port = port or free_port()
-        self._scheme, self._certs = "https" if certs else "http", certs
-        self._server: _Server | None = None
-
-    @property
-    def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Self:
-        self._server = _Server(("127.0.0.1", self.port), _Handler)
-        self._server.exporter = self
-        if self._certs is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self._certs.server_cert, self._certs.server_key)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.stopping.set()
-        assert self._server is not None
-        self._server.shutdown()
-        self._server.server_close()
+            handler.wfile.write(b"" if page.drip_s else body)
+        handler.close_connection = page.close or page.length is not None
 
 
 HEAD = """\

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from tests.support.net import Accepting
 from tests.support.receiver import Receiver
-from tests.support.sending import drip, has_gone, read_request, reset
+from tests.support.tcp import drip, has_gone, read_request, reset
 
 
 class Exchange:
@@ -31,18 +31,7 @@ class Exchange:
         """Give the request to the receiver, and return what that answers, whole."""
         with socket.create_connection(("127.0.0.1", self._receiver.port), 10) as to:
             to.sendall(self.read())
-            answer = b""
-            while b"\r\n\r\n" not in answer:
-                answer += (part := to.recv(65536))
-                if not part:
-                    return answer
-            head, _, body = answer.partition(b"\r\n\r\n")
-            wanted = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-            while wanted and len(body) < int(wanted[0].partition(b":")[2]):
-                body += (part := to.recv(65536))
-                if not part:
-                    break
-            return head + b"\r\n\r\n" + body
+            return read_request(to)
 
     def send(self, data: bytes) -> None:
         """Answer with these bytes."""
@@ -70,8 +59,7 @@ class Front(Accepting):
 
     def __init__(self, receiver: Receiver, acts: Iterable[Act | None] = ()) -> None:
         super().__init__()
-        self.receiver, self.acts = receiver, deque(acts)
-        self.connections = 0
+        self.receiver, self.acts, self.connections = receiver, deque(acts), 0
 
     @property
     def url(self) -> str:
@@ -79,7 +67,7 @@ class Front(Accepting):
         return f"http://127.0.0.1:{self.port}/api/v1/write"
 
     def serve(self, connection: socket.socket) -> None:
-        """Take the next act for each request."""
+        """Do the next act with each request; one of the script's ends the connection."""
         self.connections += 1
         while connection.recv(1, socket.MSG_PEEK):
             exchange = Exchange(connection, self.receiver)

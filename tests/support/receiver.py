@@ -17,18 +17,14 @@ Standalone (`python -m tests.support.receiver --port 9201`) it shows what it rec
 from __future__ import annotations
 
 import argparse
-import socket
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from tests.support import ticks
-from tests.support.certs import Certs
-from tests.support.net import free_port
+from tests.support.tcp import Handler, WebServer
 from tests.support.wire import Labels, Version, WireError, Write, decode
 
 LARGEST_BODY = 64 * 1024 * 1024
@@ -76,68 +72,9 @@ class Received(NamedTuple):
     answer: Answer
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-    receiver: Receiver
+class Receiver(WebServer):
+    """A context manager; `url` is where to push. The last `keep` requests are kept whole.
 
-    def __init__(self, port: int, receiver: Receiver) -> None:
-        self.receiver = receiver
-        self.open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", port), _Handler)
-
-    def hang_up(self) -> None:
-        """Cut the connections that are open: a stopped receiver must not answer a client that kept one."""
-        for connection in tuple(self.open):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it is gone already
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients that go away, and refused handshakes, are what the tests make."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # head and body of an answer leave as one
-    timeout = 60
-    server: _Server
-
-    def setup(self) -> None:
-        context = self.server.receiver.tls
-        if context is not None:
-            self.request = context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
-        self.server.open.add(self.request)
-        super().setup()
-
-    def handle(self) -> None:
-        # The handshake happens in the connection's own thread: a client that stalls stops nobody else.
-        if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.do_handshake()
-        super().handle()
-
-    def finish(self) -> None:
-        self.server.open.discard(self.request)
-        super().finish()
-        self.request.close()  # the server closes only the socket below TLS
-
-    def do_POST(self) -> None:
-        self.server.receiver._take(self)
-
-    def do_GET(self) -> None:
-        self.server.receiver._take(self)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-class Receiver:
-    """A context manager; `url` is where to push. It listens on loopback, with TLS if `certs` are given.
-
-    `client_cert` asks for a certificate of the same authority. The last `keep` requests are kept whole.
     `speaks` says which protocols it knows, `to_foreign` how it answers the other. All that may be changed while it
     runs, and so may `counts`: whether a 2.0 message is answered with the counts. An answer of the script may have
     counts of its own among its headers.
@@ -147,14 +84,13 @@ class Receiver:
         self,
         answers: Iterable[Answer] = (),
         *,
-        certs: Certs | None = None,
-        client_cert: bool = False,
-        port: int | None = None,
         keep: int | None = None,
         speaks: Speaks = "both",
         to_foreign: Foreign = "415",
         counts: bool = True,
+        **server: Any,
     ) -> None:
+        super().__init__(**server)
         self.speaks, self.to_foreign, self.counts = speaks, to_foreign, counts
         self.default = Answer()
         self.refuse: Callable[[Write], Answer | None] = lambda _: None
@@ -166,46 +102,12 @@ class Receiver:
         self.latest: dict[Labels, tuple[int, float]] = {}
         self.samples = 0
         self.writes = 0
-        self.port = port or free_port()
-        self.tls: ssl.SSLContext | None = None
-        if certs is not None:
-            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.tls.load_cert_chain(certs.server_cert, certs.server_key)
-            if client_cert:
-                self.tls.verify_mode = ssl.CERT_REQUIRED
-                self.tls.load_verify_locations(certs.ca)
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._server: _Server | None = None
 
     @property
     def url(self) -> str:
         """The address to push to."""
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/api/v1/write"
-
-    def start(self) -> None:
-        """Listen; after `stop`, on the same port again."""
-        self._stopping.clear()
-        self._server = _Server(self.port, self)
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="receiver", daemon=True
-        ).start()
-
-    def stop(self) -> None:
-        """Stop listening, and cut all connections; a request that waits for its answer gets none."""
-        self._stopping.set()
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server.hang_up()
-            self._server = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.stop()
+        return f"{super().url}/api/v1/write"
 
     def received(self) -> dict[Labels, list[tuple[int, float]]]:
         """Return the samples of the kept requests that were answered 2xx, in the order of arrival.
@@ -227,9 +129,10 @@ class Receiver:
                     samples.setdefault(series.labels, []).extend(series.samples)
         return samples
 
-    def _take(self, handler: _Handler) -> None:
+    def take(self, handler: Handler) -> None:
+        """Decode a request, and answer it by the script."""
         at = time.monotonic()
-        headers = {name.lower(): value for name, value in handler.headers.items()}
+        headers = handler.lowered()
         length = int(headers.get("content-length", "0"))
         if length > LARGEST_BODY:
             self._reply(handler, Answer(413))
@@ -257,7 +160,7 @@ class Receiver:
         with self._lock:
             answer = scripted or self.refuse(write) or self.default
             self.requests.append(Received(at, handler.command, handler.path, headers, body, write, answer))
-        if self._stopping.wait(None if answer.hang else answer.delay_s) or answer.close:
+        if self.stopping.wait(None if answer.hang else answer.delay_s) or answer.close:
             handler.close_connection = True
             return
         if answer.status // 100 == 2:
@@ -274,7 +177,7 @@ class Receiver:
             answer = answer._replace(headers={**told, **answer.headers})
         self._reply(handler, answer)
 
-    def _reply(self, handler: _Handler, answer: Answer) -> None:
+    def _reply(self, handler: Handler, answer: Answer) -> None:
         if "Date" in answer.headers:  # the script's clock instead of ours
             handler.send_response_only(answer.status)
         else:

@@ -6,11 +6,7 @@ has arrived can be compared with it: `accounted` is the promise that every fault
 
 from __future__ import annotations
 
-import select
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +27,7 @@ from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
 from tests.support import wire
-from tests.support.net import free_port, wait_for
+from tests.support.net import wait_for
 from tests.support.receiver import Receiver
 
 PASSWORD = "hunter2"
@@ -207,78 +203,3 @@ def arrived(receiver: Receiver, *, repeated: bool = False) -> Samples:
                 assert at > max(known, default=0)
             known[at] = value
     return found
-
-
-@contextmanager
-def listener(serve: Callable[[socket.socket], None], port: int | None = None) -> Iterator[str]:
-    """A server whose every connection is given to `serve`, one at a time, and closed after it."""
-    stopped = threading.Event()
-    with socket.create_server(("127.0.0.1", port or free_port())) as server:
-        server.settimeout(0.02)
-
-        def run() -> None:
-            while not stopped.is_set():
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                with connection:
-                    connection.settimeout(10)
-                    try:
-                        serve(connection)
-                    except OSError:
-                        pass  # the client has gone
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.getsockname()[1]}/write"
-        finally:
-            stopped.set()
-            thread.join(10)
-    assert not thread.is_alive()
-
-
-def read_request(connection: socket.socket) -> bytes:
-    """One request, whole; empty when there is none. Raises ConnectionError when it ends in the middle."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += (part := connection.recv(4096))
-        if not part:
-            return b""
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
-        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-    )
-    while len(body) < length:
-        body += (part := connection.recv(4096))
-        if not part:
-            raise ConnectionResetError("the request has ended in the middle")
-    return head + b"\r\n\r\n" + body
-
-
-def reset(connection: socket.socket) -> None:
-    """Let the connection end with a reset, instead of an orderly end, when it is closed."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-
-
-def has_gone(connection: socket.socket, within: float) -> bool:
-    """Whether the other side ends the connection within so many seconds."""
-    end = time.monotonic() + within
-    while (left := end - time.monotonic()) > 0:
-        if select.select([connection], [], [], left)[0]:
-            try:
-                if not connection.recv(65536):
-                    return True
-            except OSError:
-                return True
-    return False
-
-
-def drip(connection: socket.socket, data: bytes) -> None:
-    """Send a byte now and then, over and over, until the other side has had enough of it."""
-    while True:
-        for byte in data:
-            connection.sendall(bytes((byte,)))
-            if has_gone(connection, 0.02):
-                return

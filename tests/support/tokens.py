@@ -14,11 +14,12 @@ import threading
 import time
 from base64 import b64decode
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
 
-from tests.support.receiver import Answer, Receiver, _Handler
+from tests.support.receiver import Answer, Receiver
+from tests.support.tcp import Handler
 
 CLIENT, SECRET = "limpet host/1", "s3cret: +&%é/canary"
 
@@ -50,11 +51,18 @@ class Asked(NamedTuple):
 class TokenServer(Receiver):
     """A context manager; `url` is for token_url. It speaks TLS if `certs` are given."""
 
-    def __init__(self, *, life: float | None = 3600, **settings: Any) -> None:
+    def __init__(
+        self,
+        *scripts: Script,
+        always: Script | None = None,
+        life: float | None = 3600,
+        secret: str = SECRET,
+        styles: Iterable[str] = ("header", "body"),
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
-        self.secret, self.styles, self.life = SECRET, {"header", "body"}, life
-        self.scripts: deque[Script] = deque()
-        self.always: Script | None = None
+        self.secret, self.styles, self.life = secret, set(styles), life
+        self.scripts, self.always = deque(scripts), always
         self.asked: list[Asked] = []
         self.granted: dict[str, float] = {}
         """Each token, and when it ends."""
@@ -73,8 +81,8 @@ class TokenServer(Receiver):
         """Make all tokens bad."""
         self.granted = dict.fromkeys(self.granted, 0.0)
 
-    def _take(self, handler: _Handler) -> None:
-        headers = {name.lower(): value for name, value in handler.headers.items()}
+    def take(self, handler: Handler) -> None:
+        headers = handler.lowered()
         body = handler.rfile.read(int(headers.get("content-length", "0")))
         form = dict(parse_qsl(body.decode(), keep_blank_values=True))
         self.asked.append(Asked(time.monotonic(), handler.path, headers, form))
@@ -86,7 +94,7 @@ class TokenServer(Receiver):
             if isinstance(script, bytes):
                 handler.wfile.write(script)
             else:
-                script(handler.connection, self._stopping)
+                script(handler.connection, self.stopping)
         except OSError:
             pass  # the client has gone
 
@@ -117,10 +125,10 @@ class Guarded(Receiver):
         self.tokens = tokens
         self.turned_away: list[str | None] = []
 
-    def _take(self, handler: _Handler) -> None:
+    def take(self, handler: Handler) -> None:
         sent = handler.headers["Authorization"]
         if self.tokens.good(sent):
-            super()._take(handler)
+            super().take(handler)
             return
         self.turned_away.append(sent)
         handler.rfile.read(int(handler.headers["Content-Length"]))

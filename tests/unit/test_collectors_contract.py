@@ -182,12 +182,3 @@ def test_the_page_is_made_from_the_tables() -> None:
     assert page.read_text() == metrics_page.page(), (
         "make it anew: python -m tools.metrics_page > docs/metrics.md"
     )
-
-
-def test_the_readme_shows_series_that_there_are() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    [shown] = re.findall(r"```\n(\S+  \S+=.*?)```", text, re.DOTALL)
-    names = re.findall(r"(?m)^  ([a-z0-9_]+) ", shown)
-    assert len(names) > 15
-    assert set(names) <= set(ROWS)
-    assert set(re.findall(r"(?m)^([a-z_]+)$", shown)) == set(COLLECTORS)
