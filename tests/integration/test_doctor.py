@@ -481,8 +481,8 @@ def test_no_secret_is_printed(tmp_path: Path, where: str, status: int) -> None:
         }
         file = configured(tmp_path, to)
         no_secret_is_printed(tmp_path, file, secrets, hides=status != 204)
-        sent = receiver.requests[0]
-    assert sent.path.endswith("canary%2Fquoted")
+        # An agent of another test may still try the port that this receiver has now.
+        sent = next(one for one in receiver.requests if one.path.endswith("canary%2Fquoted"))
     assert sent.headers["x-api-key"] == "canary-header"
     assert sent.headers["authorization"].endswith(secrets[-1])
 
