@@ -410,7 +410,8 @@ def test_the_mask(data_dir: Path) -> None:
     assert "mask" not in look(configured(data_dir))
     config = configured(data_dir, "mask: [mountpoint, device]")
     found = look(config)["mask"]
-    said = "mountpoint, device: there is no key yet; what is masked is masked otherwise than by the agent"
+    differ = "masked names are hashed with a temporary key and differ from the agent's"
+    said = f"mountpoint, device: there is no key yet; {differ}"
     assert (found.ok, found.said) == (None, said)
     assert not data_dir.exists()
     data_dir.mkdir()
