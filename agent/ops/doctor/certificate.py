@@ -10,7 +10,7 @@ from agent.ops.doctor.step import Finding, fine, warning
 
 DAY = 86400.0
 SOON = 14
-"""Days before the end of a certificate from which it is a warning."""
+"""A certificate that ends in fewer days is a warning."""
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _NOT_YET, _EXPIRED = 9, 10
@@ -22,13 +22,13 @@ Certificate = Mapping[str, Any]
 
 
 def names(certificate: Certificate) -> str:
-    """Return the names it is for."""
+    """Return the names that it is for."""
     found = [str(value) for _, value in certificate.get("subjectAltName", ())]
     return ", ".join(found) or _who(certificate.get("subject", ()))
 
 
 def issuer(certificate: Certificate) -> str:
-    """Return the name of its signer."""
+    """Return the name of the authority that signed it."""
     return _who(certificate.get("issuer", ()))
 
 
@@ -46,7 +46,7 @@ def ends(certificate: Certificate) -> float:
 
 
 def verdict(chain: Sequence[Certificate], how: str, now: float, *, verified: bool) -> Finding:
-    """Return the finding for an accepted chain, the receiver's own certificate first. `how`: the TLS version."""
+    """Return the finding for an accepted chain, the receiver's own certificate first. `how`: the version of TLS."""
     first = min(chain, key=ends)
     left = int((ends(first) - now) // DAY)
     span = f"{left} days left" if left >= 0 else "expired"

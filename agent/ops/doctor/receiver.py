@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from agent.config import format_duration, parse_duration
-from agent.destinations.remote_write import clocks
+from agent.destinations import clocks
 from agent.http.answer import date as http_date
 from agent.ops.doctor.step import Finding, fine, unknown, warning, wrong
 
@@ -31,7 +31,7 @@ def difference(date: str, begun: float, ended: float) -> float | None:
 
 
 def agree(date: str | None, begun: float, ended: float) -> Finding:
-    """Return the finding for the two clocks, by the Date of an answer."""
+    """Compare the Date of an answer with our clock."""
     off = None if date is None else difference(date, begun, ended)
     if off is None:
         return unknown("the answer has no usable Date")
@@ -54,13 +54,13 @@ def config_url(url: str) -> str | None:
 
 
 def window(answer: bytes) -> Finding:
-    """Return the finding for late samples, by the answer of `config_url` (b"" where there was none)."""
+    """Return how old samples may be, by the answer of `config_url`; b"" where there was none."""
     try:
         found = msgspec.json.decode(answer)
         text = found["data"]["yaml"]
         seconds = _window(text)
     except (ValueError, KeyError, TypeError, msgspec.DecodeError):
-        said = "cannot be seen from outside: the receiver does not show a Prometheus's configuration"
+        said = "unknown from outside: the receiver does not show a Prometheus's configuration"
         return unknown(said, _ADVICE)
     if not seconds:
         said = f"{_KEY} is not set: after an outage of an hour or more, the backlog is refused"

@@ -1,13 +1,13 @@
-"""A step: what was checked, what was found, what to do. Pure.
+"""A step: what was looked at, what came back, what to do. Pure.
 
 | `ok`  | `do`  | it means                                                       |
 |-------|-------|----------------------------------------------------------------|
 | true  | none  | fine                                                           |
 | true  | given | a warning: it works, and something needs doing all the same    |
 | false | given | it fails                                                       |
-| null  | any   | not tried, or unknown; `do` is then advice only                |
+| null  | any   | not tried, or not known; `do` is then only advice              |
 
-No secret is in a step: `step`, which makes them, hides it, because a receiver can send back what it was sent.
+No secret is in a step: `step`, which makes them, hides it: a receiver can send back what it was sent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The result of a check; see `Step`."""
+    """What a check returns; see `Step`."""
 
     ok: bool | None
     said: str
@@ -49,7 +49,7 @@ def fine(said: str) -> Finding:
 
 
 def warning(said: str, do: str) -> Finding:
-    """Return that it works, but something needs doing."""
+    """Return that it works, and that something needs doing all the same."""
     return Finding(True, said, do)
 
 
@@ -59,7 +59,7 @@ def wrong(said: str, do: str) -> Finding:
 
 
 def unknown(said: str, do: str | None = None) -> Finding:
-    """Return that it is unknown."""
+    """Return that nobody can know from here."""
     return Finding(None, said, do)
 
 
