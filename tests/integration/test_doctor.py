@@ -125,7 +125,7 @@ def test_below_a_prefix_and_with_the_window_at_its_default(tmp_path: Path, prome
     with Prometheus(prometheus_program, tmp_path / "p", config=config, flags=flags) as prometheus:
         found = walked(tmp_path, {"url": prometheus.write_url})
     assert found["TLS"].said == "none: plain http"
-    assert found["authentication"].said == "none is configured, and none was asked for"
+    assert found["authentication"].said == "none is configured, and none was required"
     window = found["window"]
     assert (window.ok, "is not set" in window.said) == (True, True)
     assert "out_of_order_time_window" in (window.do or "")
@@ -340,7 +340,7 @@ def test_a_window_that_cannot_be_told(tmp_path: Path) -> None:
     with Receiver() as receiver:
         window = walked(tmp_path, {"url": receiver.url})["window"]
     assert window.ok is None
-    assert "cannot be told from outside" in window.said
+    assert "unknown from outside" in window.said
 
 
 # With a token.

@@ -22,7 +22,7 @@ from agent.config import Config, load
 from agent.http.endpoint import of_destination
 from agent.http.secrets import hidden, secrets
 from agent.ops.doctor import certificate, host, receiver
-from agent.ops.doctor.step import Step, fine, needing, step, untold, warning, wrong
+from agent.ops.doctor.step import Step, fine, needing, step, unknown, warning, wrong
 from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.quarantine import Quarantine
@@ -40,7 +40,7 @@ DATE = "Sun, 15 Jun 2025 15:06:40 GMT"  # NOW
 
 
 def test_what_needs_doing() -> None:
-    found = [fine("a"), warning("b", "Do b."), wrong("c", "Do c."), untold("d"), untold("e", "Ask e.")]
+    found = [fine("a"), warning("b", "Do b."), wrong("c", "Do c."), unknown("d"), unknown("e", "Ask e.")]
     steps = [step("p", "s", one, ()) for one in found]
     assert [one.needs_doing for one in steps] == [False, True, True, False, False]
     assert needing(steps) == 2
@@ -162,7 +162,7 @@ TSDB = "storage:\n  tsdb:\n    retention:\n      time: 60d\n"
         (GLOBAL + TSDB, True, True, "is not set"),
         (GLOBAL, True, True, "is not set"),
         ("other:\n  out_of_order_time_window: 30d\n" + TSDB, True, True, "is not set"),
-        (f"{TSDB}    out_of_order_time_window: soon\n", None, True, "cannot be told"),
+        (f"{TSDB}    out_of_order_time_window: soon\n", None, True, "unknown from outside"),
     ],
 )
 def test_the_window(text: str, ok: bool | None, todo: bool, said: str) -> None:
@@ -387,7 +387,7 @@ def test_what_a_running_agent_says_of_a_destination(data_dir: Path, state: str, 
     assert found["backlog of a"].ok is ok
     assert found["backlog of a"].do
     # What there is came in 20 seconds: at that pace the megabyte is full soon, and nothing is sent.
-    assert found["buffer"].do == "Mend the destinations that take nothing, or raise buffer.max_size."
+    assert found["buffer"].do == "Repair the destinations that take nothing, or raise buffer.max_size."
 
 
 def test_the_quarantine(data_dir: Path) -> None:
@@ -475,7 +475,7 @@ def test_the_view() -> None:
         Step("p", "name", True, "p is \x1b[2J"),
         Step("p", "TLS", True, "3 days left", "Renew it."),
         Step("p", "clock", None, "not tried"),
-        Step("p", "window", None, "cannot be told", "Set it."),
+        Step("p", "window", None, "unknown", "Set it."),
         Step("p", "write", False, "HTTP 500", "Look."),
     ]
     out = StringIO()
@@ -488,7 +488,7 @@ def test_the_view() -> None:
         ["!", "warning", "TLS", "3", "days", "left"],
         ["→", "Renew", "it."],
         ["-", "not", "tried", "clock"],
-        ["?", "unknown", "window", "cannot", "be", "told"],
+        ["?", "unknown", "window", "unknown"],
         ["→", "Set", "it."],
         ["✗", "wrong", "write", "HTTP", "500"],
         ["→", "Look."],

@@ -1,6 +1,6 @@
 """This host's side: the folder, the room, the lock, what waits, the clock, and every collector, run once.
 
-Read-only: nothing is created or changed, and it works beside an agent that runs. Each check is bounded, so
+Read-only: nothing is created or changed, and it works next to an agent that runs. Each check is bounded, so
 that a dead mount costs its own line only.
 """
 
@@ -20,7 +20,7 @@ from agent.collect.plans import plans
 from agent.collect.series import host_labels
 from agent.collectors import HostPaths
 from agent.config import Config
-from agent.ops.doctor.step import Finding, Step, fine, step, untold, warning, wrong
+from agent.ops.doctor.step import Finding, Step, fine, step, unknown, warning, wrong
 from agent.system.log import Silent
 from agent.text import human
 from buffer import lock
@@ -78,7 +78,7 @@ def _found(take: Callable[[], Finding], patience: float) -> Finding:
     except OSError as error:
         at = f"{error.filename}: " if isinstance(error.filename, str) else ""
         said = f"{at}{(error.strerror or str(error)).lower()}"
-        return wrong(said, "Run it as the agent's user or as root; then mend the permissions.")
+        return wrong(said, "Run it as the agent's user or as root; then correct the permissions.")
     except NewerFormat as error:
         return wrong(f"{error.where}: {error.what}", error.do)
 
@@ -104,7 +104,7 @@ class _View:
     def permissions(self) -> Finding:
         """The folder is for its owner only, and everything in it is the owner's."""
         if not os.path.isdir(self._dir):
-            return untold("nothing is there yet")
+            return unknown("nothing is there yet")
         top = os.stat(self._dir)
         owner = _user(top.st_uid)
         foreign = [path for path in _below(self._dir) if os.lstat(path).st_uid != top.st_uid]
@@ -139,7 +139,7 @@ class _View:
         path = f"{self._dir}/lock"
         if not os.path.exists(path):
             return fine("free: no agent has been here yet")
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # who may not read it cannot tell
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # without the right to read it there is no answer
         pid = lock.holder(path)
         return fine("free: no agent runs here" if pid is None else f"held by process {pid}: the agent runs")
 
@@ -149,12 +149,12 @@ class _View:
         cap, full = self.config.buffer.max_size, found.time_until_full_seconds
         said = f"{human.size(found.bytes)} of {human.size(cap)}, {human.count(found.samples)} samples"
         if full is not None:
-            said += f", full in {human.duration(full)} at the pace of what is there"
+            said += f", full in {human.duration(full)} at the present pace"
         if found.damaged_records:
             said += f", damage met at {human.plural(found.damaged_records, 'place')}"
-            return warning(said, "See what it cost: limpet buffer verify. The agent goes on by itself.")
+            return warning(said, "See what it cost: limpet buffer verify. The agent continues by itself.")
         if full is not None and full < FULL_SOON:
-            return warning(said, "Mend the destinations that take nothing, or raise buffer.max_size.")
+            return warning(said, "Repair the destinations that take nothing, or raise buffer.max_size.")
         return fine(said)
 
     def backlog(self, name: str) -> Finding:
@@ -168,9 +168,9 @@ class _View:
         if one.last_error:
             said += f"; {one.last_error}"
         if one.state == "held":
-            return wrong(said, "Mend what the walk to it shows; it goes on by itself.")
+            return wrong(said, "Correct what the walk to it shows; it continues by itself.")
         if one.state == "waiting":
-            return warning(said, "See the walk to it; it goes on by itself.")
+            return warning(said, "See the walk to it; it continues by itself.")
         return fine(said)
 
     def quarantine(self) -> Finding:
@@ -183,7 +183,7 @@ class _View:
         samples = human.count(sum(item.samples for item in items))
         return warning(
             f"{human.plural(len(items), 'refused batch', 'refused batches')}, {samples} samples",
-            "See the receivers' words: limpet buffer quarantine list. Mend the cause, then replay or drop them.",
+            "See the receivers' words: limpet buffer quarantine list. Correct the cause, then replay or drop them.",
         )
 
     def masked(self) -> Finding:
@@ -195,7 +195,7 @@ class _View:
         said = ", ".join(self.config.mask)
         if note is None:
             return fine(f"{said}, by the key in {self._dir}")
-        return untold(
+        return unknown(
             f"{said}: {note}", "The agent makes its key when it starts; run this as its user or as root."
         )
 
@@ -215,8 +215,8 @@ class _View:
             said = "systemd-timesyncd has not synchronized since the boot"
             return warning(said, "Let it reach its servers (UDP 123): timedatectl timesync-status")
         if os.path.isdir(f"{run}/chrony"):
-            return untold("cannot be told from here: chronyd is on its own", "Ask it: chronyc tracking")
-        return untold("cannot be told: no time service that is known here", "See that one runs.")
+            return unknown("unknown from here: chronyd is on its own", "Ask it: chronyc tracking")
+        return unknown("unknown: no time service that is known here", "See that one runs.")
 
     def _status(self) -> Status | None:
         if self._read is None and os.path.isdir(self._dir):
@@ -233,7 +233,7 @@ def _backlog(view: _View, name: str) -> Callable[[], Finding]:
 def _collector(plan: Plan, system: System) -> Callable[[], Finding]:
     def run() -> Finding:
         begun = system.clock()
-        off = f"Mend it, or switch it off: collect.collectors.{plan.name.partition('/')[0]}.enabled: false"
+        off = f"Repair it, or switch it off: collect.collectors.{plan.name.partition('/')[0]}.enabled: false"
         if plan.crew == "remote":
             off = "See that the program runs and exposes metrics there, or correct or remove the target."
         try:
@@ -246,7 +246,7 @@ def _collector(plan: Plan, system: System) -> Callable[[], Finding]:
         said = f"{len(values)} samples in {took * 1000:.1f} ms"
         if unread := plan.unread():
             return warning(
-                f"{said}, but not all: {'; '.join(unread)}", "Mend it, or leave it out (exclude_*)."
+                f"{said}, but not all: {'; '.join(unread)}", "Repair it, or leave it out (exclude_*)."
             )
         return fine(said)
 

@@ -5,7 +5,7 @@
 | true  | none  | fine                                                           |
 | true  | given | a warning: it works, and something needs doing all the same    |
 | false | given | it fails                                                       |
-| null  | any   | not tried, or it cannot be told; `do` is then advice, no more  |
+| null  | any   | not tried, or unknown; `do` is then advice, no more            |
 
 No secret is in a step: `step`, which makes them, hides it: a receiver can send back what it was sent.
 """
@@ -58,8 +58,8 @@ def wrong(said: str, do: str) -> Finding:
     return Finding(False, said, do)
 
 
-def untold(said: str, do: str | None = None) -> Finding:
-    """It cannot be told."""
+def unknown(said: str, do: str | None = None) -> Finding:
+    """It was not tried, or cannot be known from here."""
     return Finding(None, said, do)
 
 
