@@ -46,7 +46,7 @@ bench: .venv/.ready ## measure, and print the figures as a table
 dashboards: .venv/.ready ## generate the dashboards' JSON, their page and the page of the alerts
 	@$(PY) -m dashboards
 	@$(PY) -m tools.dashboards_page > docs/dashboards.md
-	@$(PY) -m tools.alerts_page > docs/alerts.md
+	@$(PY) -m tools.alerts_page
 
 dist: .venv/.ready ## build the sdist and the wheel into dist/: the same commit gives the same bytes
 	@rm -rf dist/limpet-*

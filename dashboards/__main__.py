@@ -1,4 +1,4 @@
-"""Make the dashboards' JSON anew: `python -m dashboards`."""
+"""Generate the dashboards' JSON: `python -m dashboards`."""
 
 from __future__ import annotations
 

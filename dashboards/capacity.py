@@ -65,13 +65,13 @@ def now() -> list[PanelBuilder]:
         ),
         number(
             "Received in a month",
-            "What all hosts receive in 30 days, if they go on as in the last day.",
+            "What all hosts receive in 30 days, if they continue as in the last day.",
             "bytes",
             Query(f"sum(rate({all_of('network_received_bytes_total')}[1d])) * {MONTH}"),
         ),
         number(
             "Sent in a month",
-            "What all hosts send in 30 days, if they go on as in the last day.",
+            "What all hosts send in 30 days, if they continue as in the last day.",
             "bytes",
             Query(f"sum(rate({all_of('network_sent_bytes_total')}[1d])) * {MONTH}"),
         ),
@@ -84,7 +84,7 @@ def disks() -> list[PanelBuilder]:
     return [
         rows(
             "File systems that fill",
-            "Those that will be full within 90 days if the last day goes on, the soonest first. An empty table is "
+            "Those that will be full within 90 days if the last day continues, the soonest first. An empty table is "
             "good news.",
             ("hostname", "mountpoint", "device"),
             [
@@ -130,7 +130,7 @@ def trends() -> list[PanelBuilder]:
         hour = all_of("signal:avg_1h", f'signal="{signal}"')
         return graph(
             title,
-            "The mean over all hosts, over an hour, beside the same hour a week ago.",
+            "The mean over all hosts, over an hour, next to the same hour a week ago.",
             limits,
             Query(f"avg({hour})", "now"),
             Query(f"avg({hour} offset 1w)", "a week ago"),

@@ -13,7 +13,7 @@ LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 
 class Expression(NamedTuple):
-    """An expression, and where it stands: a dashboard's uid and a panel's title, say. `label` is a variable's."""
+    """An expression, and its place, such as a dashboard's uid and a panel's title. `label` is a variable's."""
 
     dashboard: str
     where: str

@@ -58,7 +58,7 @@ def make() -> dict[str, Any]:
                 ),
                 number(
                     "Hosts silent",
-                    "Hosts that were heard of in the last three days, but not in the last 5 minutes: off, or without a "
+                    "Hosts that reported in the last three days, but not in the last 5 minutes: off, or without a "
                     "link. What they collect meanwhile comes when the link is back.",
                     levels.NONE_WANTED,
                     Query(gone),
@@ -91,8 +91,8 @@ def make() -> dict[str, Any]:
                 ),
                 number(
                     "Oldest backlog",
-                    "How old the oldest sample is that a reporting host still has to send. A host that is cut off "
-                    "altogether cannot tell: it counts as silent.",
+                    "Age of the oldest sample that a reporting host still has to send. A host that is cut off "
+                    "cannot report it: it counts as silent.",
                     levels.AGE,
                     Query(f"max({age})"),
                 ),
@@ -101,7 +101,7 @@ def make() -> dict[str, Any]:
             "Hosts": [
                 rows(
                     "Hosts",
-                    "A line for each host that was heard of in the last three days, silent ones first. A click on a heading "
+                    "A row for each host that reported in the last three days, silent ones first. A click on a heading "
                     "sorts by it, a click on a host shows everything about it. Empty cells: the host is silent, or "
                     "has no such value.",
                     (*selectors.PLACES, "hostname"),

@@ -39,7 +39,7 @@ def there() -> list[PanelBuilder]:
         number(
             "Last sample",
             "How old the newest sample is. Beyond 5 minutes the host is off or without a link, and the rest of this "
-            "page tells of the past.",
+            "page shows the past.",
             levels.SILENT,
             Query(f"time() - {last}"),
             nothing="none in 3 days",
@@ -127,7 +127,7 @@ def cpu() -> list[PanelBuilder]:
         ),
         narrow(
             "CPU by core",
-            "One core at 100 % with idle ones beside it is a program with one thread, or interrupts on one core.",
+            "One core at 100 % next to idle ones is a program with one thread, or interrupts on one core.",
             levels.CPU,
             Query(mean(one_of("cpu_usage_per_core_percent")), "core {{core}}"),
         ),
@@ -141,7 +141,7 @@ def cpu() -> list[PanelBuilder]:
         ),
         narrow(
             "Load",
-            "Tasks that run or wait for a core or a disk, beside the number of cores: above it tasks wait. A high "
+            "Tasks that run or wait for a core or a disk, next to the number of cores: above it tasks wait. A high "
             "load with an idle CPU is waiting for disks or a network file system.",
             "none",
             *(Query(one_of(f"load_average_{span}"), span) for span in ("1m", "5m", "15m")),
@@ -244,8 +244,8 @@ def disk_usage() -> list[PanelBuilder]:
     return [
         rows(
             "File systems",
-            "How full each file system is, with its inodes, and when it will be full if it goes on as in the last "
-            "day. Called at 80 % and 90 %, or when it will be full within 7 days.",
+            "How full each file system is, with its inodes, and when it will be full if the last day "
+            "continues. Called at 80 % and 90 %, or when it will be full within 7 days.",
             OF_A_FILE_SYSTEM,
             [
                 Column(f"max by ({labels}) ({one_of('disk_usage_percent')})", "Used", levels.DISK, 1),
@@ -335,8 +335,8 @@ def unusual() -> list[PanelBuilder]:
         which = f'signal="{signal}"'
         return narrow(
             title,
-            f"{what}, mean of an hour, beside what is usual at this hour of the week. Outside of the bounds it is "
-            "worth a look; whether it is right, nobody but you knows.",
+            f"{what}, mean of an hour, next to the usual value at this hour of the week. A value outside the bounds "
+            "is worth a look, and may be right.",
             unit,
             Query(one_of("signal:avg_1h", which), "now"),
             *(Query(one_of(metric, which), name) for name, metric in band.items()),
@@ -369,7 +369,7 @@ def limpet() -> list[PanelBuilder]:
         ),
         narrow(
             "Buffer",
-            "What the buffer takes on disk, beside its limit. At the limit old data is made coarser, then dropped.",
+            "Size of the buffer on disk, next to its limit. At the limit old data is thinned, then dropped.",
             "bytes",
             Query(one_of("limpet_buffer_bytes"), "in use"),
             Query(one_of("limpet_buffer_max_bytes"), "limit"),

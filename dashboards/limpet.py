@@ -38,7 +38,7 @@ def now() -> list[PanelBuilder]:
         ),
         number(
             "Destinations held",
-            "Destinations that refuse what an operator has to mend: a password, a certificate, a URL. Nothing is "
+            "Destinations that need an operator to fix something: a password, a certificate, a URL. Nothing is "
             "dropped meanwhile.",
             levels.NONE_WANTED,
             Query(f"sum({all_of('limpet_destination_held')}) or vector(0)"),
@@ -65,7 +65,7 @@ def now() -> list[PanelBuilder]:
         ),
         number(
             "Traffic in a month",
-            "Bytes of IP packets to and from the destinations in 30 days, if they go on as in the last hour.",
+            "Bytes of IP packets to and from the destinations in 30 days, if they continue as in the last hour.",
             "bytes",
             Query(wire),
         ),
@@ -161,7 +161,7 @@ def buffers() -> list[PanelBuilder]:
         ),
         narrow(
             "Hours until full, soonest ten",
-            "When a buffer will be full if it goes on growing as in the last hour; those that do not grow are absent. "
+            "When a buffer will be full if it keeps growing as in the last hour; those that do not grow are absent. "
             "Called below 12 hours.",
             levels.Limits("h", 12, 1, below=True),
             Query(
@@ -186,7 +186,7 @@ def buffers() -> list[PanelBuilder]:
         ),
         graph(
             "Buffer bytes in all",
-            "What all buffers take together, beside what they may take.",
+            "Size of all buffers together, next to the sum of their limits.",
             "bytes",
             Query(f"sum({size})", "in use"),
             Query(f"sum({limit})", "limit"),
@@ -203,7 +203,7 @@ def senders() -> list[PanelBuilder]:
     return [
         timeline(
             "Held destinations",
-            "When a destination refused what an operator has to mend. Of that destination it is learned afterwards.",
+            "When a destination needed an operator to fix something. It gets this news itself only afterwards.",
             Query(
                 f"max by ({PER}) ({all_of('limpet_destination_held')}) > 0", "{{hostname}} {{destination}}"
             ),
@@ -247,7 +247,7 @@ def senders() -> list[PanelBuilder]:
         ),
         rows(
             "What the links cost",
-            "Bytes of IP packets to and from each destination in the last day, and in 30 days if it goes on so; the "
+            "Bytes of IP packets to and from each destination in the last day, and in 30 days at that rate; the "
             "cost is at the price for a GiB that is given at the head of the page.",
             ("hostname", "destination"),
             [
@@ -298,7 +298,7 @@ def collectors() -> list[PanelBuilder]:
         ),
         rows(
             "Mounts that hang",
-            "Mount points that do not answer, and for how long. All others are collected as ever.",
+            "Mount points that do not answer, and for how long. All others are collected as usual.",
             ("hostname", "mountpoint"),
             [
                 Column(
@@ -321,14 +321,15 @@ def agents() -> list[PanelBuilder]:
     return [
         narrow(
             "Memory of the agents",
-            "Resident memory: the median, and the largest. It stays flat; 100 MB is the limit of the specification.",
+            "Resident memory: the median, and the largest. It stays flat, below 40 MB without large "
+            "scrape targets; above 100 MB something leaks.",
             levels.Limits("bytes", 60e6, 100e6),
             Query(f"quantile(0.5, {all_of('limpet_resident_memory_bytes')})", "median"),
             Query(f"max({all_of('limpet_resident_memory_bytes')})", "largest"),
         ),
         narrow(
             "CPU of the agents",
-            "Of one core: the median, and the largest. 5 % is the limit of the specification.",
+            "Of one core: the median, and the largest. Far below 1 % is normal; 5 % is the most that the agent may take.",
             levels.Limits("percentunit", 0.02, 0.05),
             Query(f"quantile(0.5, {rate(all_of('limpet_cpu_seconds_total'))})", "median"),
             Query(f"max({rate(all_of('limpet_cpu_seconds_total'))})", "largest"),

@@ -1,4 +1,4 @@
-"""Every dashboard, by its uid, and the file that it is kept in beside this code."""
+"""Every dashboard, by its uid, and its file next to this code."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 
 def files() -> dict[Path, str]:
-    """What stands in which file. The same code makes the same bytes."""
+    """Return the text of each file. The same code makes the same bytes."""
     return {FOLDER / f"{uid}.json": json.dumps(found, indent=1) + "\n" for uid, found in dashboards().items()}

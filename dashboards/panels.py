@@ -111,7 +111,7 @@ def graph(
 ) -> PanelBuilder:
     """Lines over time, with the limits as dashed lines. Stretches without data stay empty: a gap is news.
 
-    `mirrored` and `dashed` are regular expressions for the names of lines that go below zero, or stand back.
+    `mirrored` and `dashed` are regular expressions for the names of lines that go below zero, or are drawn dashed.
     """
     panel = (
         timeseries.Panel()
@@ -164,7 +164,7 @@ def graph(
 
 
 narrow = partial(graph, width=6)
-"""A graph of which four stand in a line."""
+"""A graph a quarter of the page wide."""
 
 
 def timeline(

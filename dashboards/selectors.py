@@ -15,7 +15,7 @@ DISK_FULL = "disk_full:seconds"
 
 
 def chosen(names: Sequence[str]) -> str:
-    """A selector of what was chosen at the head; `.*`, which All stands for, also takes series without the label."""
+    """A selector for the choice at the head; `.*`, the value of All, also matches series without the label."""
     return ", ".join(f'{name}=~"${name}"' for name in names)
 
 

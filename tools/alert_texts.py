@@ -1,9 +1,9 @@
-"""The messages in docs/alerting.md, made from the templates that ship: `python -m tools.alert_texts [RECEIVED...]`.
+"""The messages in docs/alerts.md, made from the templates that ship: `python -m tools.alert_texts [RECEIVED...]`.
 
-`MESSAGES` has what Alertmanager's webhook got for each of them in the suite's tests, but for times and addresses. In
-the page, a block of text that stands behind `<!-- TEMPLATE of MESSAGE -->` is what amtool makes of the message with that
-template of config/alertmanager/templates. The suite fails when a block is another one, or when what really arrives
-differs from what is in `MESSAGES`: then it says where it left what it received, which is this command's argument.
+`MESSAGES` has what Alertmanager's webhook received for each of them in the tests, with times and addresses replaced. In
+the page, a block of text behind `<!-- TEMPLATE of MESSAGE -->` is what amtool renders from the message with that
+template of config/alertmanager/templates. The tests fail if a block differs, or if what really arrives
+differs from `MESSAGES`: then they name the file with what they received, which is this command's argument.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from tools.servers import ensure
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "alerting.md"
+PAGE = ROOT / "docs" / "alerts.md"
 MESSAGES = ROOT / "tests" / "fixtures" / "alerts"
 TEMPLATES = ROOT / "config" / "alertmanager" / "templates"
 
@@ -29,7 +29,7 @@ _OWN = ("startsAt", "endsAt", "generatorURL", "fingerprint")
 
 
 def render(amtool: Path, template: str, message: Path, kind: str = "text") -> str:
-    """Return what a template that ships makes of a message. Raises CalledProcessError where it cannot."""
+    """Return a message rendered with a template that ships. Raises CalledProcessError."""
     command = [
         *(str(amtool), "template", "render"),
         f"--template.glob={TEMPLATES}/*.tmpl",
@@ -41,7 +41,7 @@ def render(amtool: Path, template: str, message: Path, kind: str = "text") -> st
 
 
 def filled(page: str, amtool: Path) -> str:
-    """Return the page with its blocks made anew."""
+    """Return the page with its blocks rendered again."""
 
     def block(found: re.Match[str]) -> str:
         text = render(amtool, found[2], MESSAGES / f"{found[3]}.json")
@@ -51,7 +51,7 @@ def filled(page: str, amtool: Path) -> str:
 
 
 def comparable(message: dict[str, Any]) -> dict[str, Any]:
-    """Return what is the same each time that a message arrives: no times, no addresses, not what else is wrong."""
+    """Return the parts of a message that are equal each time: no times, no addresses, not what else is wrong."""
     kept = {key: message[key] for key in ("receiver", "status", "groupLabels", "commonLabels", "externalURL")}
     alerts = [{key: value for key, value in one.items() if key not in _OWN} for one in message["alerts"]]
     for one in alerts:
@@ -60,7 +60,7 @@ def comparable(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def keep(received: Path) -> None:
-    """Put a message that was received into `MESSAGES`, under the same name, with times and addresses for the page."""
+    """Put a received message into `MESSAGES`, under the same name, with times and addresses for the page."""
     message = json.loads(received.read_text())
     for one in message["alerts"]:
         ended = _ENDED if one["status"] == "resolved" else _OPEN

@@ -11,7 +11,7 @@ from typing import Any
 from dashboards import kit, levels
 from dashboards.made import dashboards
 
-HEAD = """# The dashboards
+HEAD = """# Dashboards
 
 <!-- Made by tools/dashboards_page.py from the dashboards' code. Do not edit by hand. -->
 
@@ -21,9 +21,10 @@ Four dashboards for Grafana 10.1 and later, made with Grafana's own builder libr
 | dashboard | what it answers |
 |---|---|
 {list}
-They lead to each other: a click on a host's name opens Host, and the links at the head keep the choice and the time.
+They link to each other: a click on a host's name opens Host, and the links at the head keep the choice and the time. The text
+of each panel below is also in Grafana, behind the panel's "i".
 
-## Installing
+## Install them
 
 - **By hand**: in Grafana, Dashboards, New, Import, and each file of `dashboards/json`.
 - **By files**: copy `dashboards/json` to `/var/lib/grafana/dashboards/limpet`,
@@ -31,26 +32,25 @@ They lead to each other: a click on a host's name opens Host, and the links at t
   `/etc/grafana/provisioning/dashboards`, and one file of
   [provisioning/datasources](../dashboards/provisioning/datasources) to `/etc/grafana/provisioning/datasources`.
 
-Any data source of the kind *Prometheus* does: Prometheus, Mimir, and VictoriaMetrics asked as one. Set its *scrape
-interval* to `collect.interval` (10s): rates are taken over four of them. What needs a long memory comes from the
-[recording rules](../config/prometheus/rules): which hosts are silent, loss, forecasts, what is usual. With Mimir they
-run in the ruler, with VictoriaMetrics in vmalert. Where no rules run, those panels say so, and the others work.
+Any data source of the type *Prometheus* works: Prometheus, Mimir, and VictoriaMetrics queried as one. Set its *scrape
+interval* to `collect.interval` (10s): rates are taken over four of them. Panels that need a long memory (silent hosts, loss,
+forecasts, usual values) use the [recording rules](../config/prometheus/rules). With Mimir they run in the ruler, with
+VictoriaMetrics in vmalert. Without rules, those panels say so, and the others work.
 
-## At the head
+## Choices and marks
 
 | choice | what it does |
 |---|---|
 {variables}
-*All* also takes hosts that do not have the label. Two hosts that have the same name in two environments are two on
-Fleet; on Host they are one until an environment is chosen.
+*All* also includes hosts without the label. Two hosts with the same name in two environments are two on
+Fleet; on Host they are one until you choose an environment.
 
-| mark | what it tells |
-|---|---|
-| Reboots (purple) | when a host was booted, by `host_boot_time_seconds`; off on the pages of many hosts |
-| Arrived late (orange) | a stretch in which the oldest waiting sample was more than 2 minutes old: it was buffered, and came afterwards |
+- **Reboots** (purple) mark when a host was booted, by `host_boot_time_seconds`; they are off on pages of many hosts.
+- **Arrived late** (orange) marks a stretch in which the oldest waiting sample was more than 2 minutes old: it was buffered, and
+  arrived afterwards.
 
-Colors are those of the alerts ([alerts.md](alerts.md)): yellow where a warning fires, red where somebody is called. A gap in
-a line is a gap in the data: nothing is joined over it.
+Colors are those of the [alerts](alerts.md): yellow where a warning fires, red where an alert pages somebody. A gap in
+a line is a gap in the data: no line is drawn over it.
 """
 
 UNITS = {
@@ -91,30 +91,27 @@ def name(dashboard: Mapping[str, Any]) -> str:
 
 def section(dashboard: Mapping[str, Any]) -> str:
     """Return the section of one dashboard: its panels, row by row."""
-    text = f"\n## {name(dashboard)}\n\n{dashboard['description']}\n"
+    text = f"\n## {name(dashboard)}\n\n{dashboard['description']}\n\n| panel | yellow, red | what it is for |\n|---|---|---|\n"
     for panel in dashboard["panels"]:
-        if panel["type"] == "row":
-            text += f"\n### {panel['title']}\n\n| panel | unit | yellow, red | what it is for |\n|---|---|---|---|\n"
-        else:
-            text += row(panel)
+        text += f"| ***{panel['title']}*** | | |\n" if panel["type"] == "row" else row(panel)
     return text
 
 
 def row(panel: Mapping[str, Any]) -> str:
-    """Return a line of a table; a table's columns have their own units and limits."""
+    """Return a line of a table; a panel that is a table has limits in its columns."""
     if panel["type"] == "table":
         columns = [
             (one["matcher"]["options"], {each["id"]: each["value"] for each in one["properties"]})
             for one in panel["fieldConfig"]["overrides"]
         ]
-        given = [
-            (heading, limits(has["thresholds"]["steps"])) for heading, has in columns if "thresholds" in has
-        ]
-        unit, bounds = "", "; ".join(f"{heading} {text}" for heading, text in given)
+        given = [(heading, has) for heading, has in columns if "thresholds" in has]
+        bounds = "; ".join(f"{heading} {limits(has['thresholds']['steps'])}" for heading, has in given)
     else:
         defaults = panel["fieldConfig"]["defaults"]
-        unit, bounds = UNITS.get(defaults["unit"], defaults["unit"]), limits(defaults["thresholds"]["steps"])
-    return f"| {panel['title']} | {unit} | {bounds} | {panel['description']} |\n"
+        bounds = limits(defaults["thresholds"]["steps"])
+        unit = UNITS.get(defaults["unit"], defaults["unit"])
+        bounds = f"{bounds} {unit}" if bounds and unit else bounds
+    return f"| {panel['title']} | {bounds} | {panel['description']} |\n"
 
 
 def limits(steps: Iterable[Mapping[str, Any]]) -> str:

@@ -196,6 +196,7 @@ def system_files(stage: Path, version: str, epoch: int) -> None:
     write(stage / DOC / "examples" / "limpet.yaml", manpages.EXAMPLE.read_text(encoding="utf-8"))
     for example in (ROOT / "packaging" / "systemd" / "examples").glob("*.conf"):
         write(stage / DOC / "examples" / example.name, example.read_text(encoding="utf-8"))
+    write(stage / DOC / "SECURITY.md", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
     for folder in (ROOT / "docs", ROOT / "docs" / "runbooks"):
         for document in folder.glob("*.md"):
             write(stage / DOC / document.relative_to(ROOT / "docs"), document.read_text(encoding="utf-8"))

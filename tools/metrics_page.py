@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from agent import health
 from agent.collectors import COLLECTORS, CollectorKind, Metric
 from agent.scrape import target, textfile
 
@@ -25,22 +26,27 @@ LABELS: dict[str, tuple[str, ...]] = {
     "up": ("instance", "job"),
     "scrape_": ("instance", "job"),
     "node_textfile_mtime_": ("file",),
+    "limpet_build_info": ("python", "version"),
+    "limpet_collector_": ("collector",),
+    "limpet_collector_stuck_": ("collector", "mountpoint"),
+    "limpet_destination_": ("destination",),
+    "limpet_destination_dropped_": ("destination", "reason"),
 }
 
 ABOUT = {
     "cpu": """From `/proc/stat` and `/proc/loadavg`. `core` is `all` in `cpu_usage_percent` and the core's number in
 `cpu_usage_per_core_percent`. Waiting for I/O counts as idle; the time of guests is part of user; time that a
 hypervisor gave to others (steal) counts as busy. The four counters are the kernel's fields of that name over all
-cores, so niced, interrupt and stolen time is in none of them.""",
-    "memory": """From `/proc/meminfo` and `/proc/vmstat`. Used is total less available, as `free` says since procps 4.
-Cached holds the page cache and the reclaimable slab, like the cache column of `free -w`.""",
-    "disk_io": """From `/proc/diskstats`. Whole disks only: what a partition did is in its disk's numbers, and a sum would
-count it twice. Device mapper (`dm-0`) and md devices are whole disks beside the disks under them, so pick by
-`device` before you sum. The times are means over the reads and writes that completed in the interval, as iostat's
+cores, so they include no niced, interrupt or stolen time.""",
+    "memory": """From `/proc/meminfo` and `/proc/vmstat`. Used is total minus available, as in `free` since procps 4.
+Cached is the page cache and the reclaimable slab, like the cache column of `free -w`.""",
+    "disk_io": """From `/proc/diskstats`. Whole disks only: a disk's numbers include its partitions, and a sum would
+count them twice. Device mapper (`dm-0`) and md devices are whole disks next to the disks below them, so select by
+`device` before you sum. The times are means over the reads and writes that completed in the interval, like iostat's
 r_await, w_await and await (without discards, or the weekly trim would look like a slow disk); the utilization is
-iostat's %util, the queue its aqu-sz. Options: `include_devices`, `exclude_devices`, and
-`partitions`, which adds partitions under the same label. A name with a disk's name in front is a partition; a Xen guest's
-`xvda1` without an `xvda` is a disk.""",
+iostat's %util, the queue its aqu-sz. Options: `include_devices`, `exclude_devices`, and `partitions`, which adds
+partitions under the same label. A partition is a name that begins with a disk's name; a Xen guest's `xvda1` without an
+`xvda` is a disk.""",
     "network": """From `/proc/net/dev`, and the link's speed from `/sys/class/net/*/speed`, read again every minute.
 Without a known speed there is no `network_bandwidth_usage_percent`. Options: `include_interfaces`,
 `exclude_interfaces`.
@@ -59,69 +65,114 @@ they cost the same with 50,000 sockets as with ten. The kernel does not keep eve
 
 They overlap, so do not add them up.""",
     "disk_usage": """From statvfs of the mounts in `/proc/self/mountinfo`. Used and free are what `df` prints, the percentage
-is its Use% before it is rounded up: 100 x used / (used + free). What a file system reserves for root is neither
+is its Use% before it is rounded up: 100 x used / (used + free). The space that a file system reserves for root is neither
 used nor free.
 
-A file system is told once, however often it is mounted: under the mount of its root, else under the shortest mount point.
-What has a device number of its own in mountinfo (st_dev) is a file system; the source is only its label. So bind mounts
-and the subvolumes of a btrfs are counted once, two tmpfs are two, and the data sets of a ZFS pool are each told with the
-room that they share, as in `df`. What stores nothing (proc, sysfs, cgroup, ...) is never told. Options:
+Each file system appears once, however often it is mounted: under the mount of its root, else under the shortest mount point.
+A file system is one device number in mountinfo (st_dev); the source is only its label. So bind mounts
+and the subvolumes of a btrfs count once, two tmpfs are two, and each data set of a ZFS pool appears with the
+room that they share, as in `df`. File systems that store nothing (proc, sysfs, cgroup, ...) never appear. Options:
 `include_fstypes`, `exclude_fstypes`, `include_mountpoints`, `exclude_mountpoints`.
 
 A mount that does not answer is left behind within the run, and named in the log and in `limpet_collector_stuck_seconds`
-([health.md](health.md)).""",
-    "host": """The boot time moves when a host without a clock chip gets the time from the network, because the kernel
+([below](#reading-the-agents-own-series)).""",
+    "host": """The boot time changes when a host without a clock chip gets the time from the network, because the kernel
 counts back from its clock; it is read again every minute.""",
 }
 
 READ = {
-    "scrape": """What programs of this host or of the LAN expose, under the names and labels that they give it, with `job`
-and `instance` ([scraping.md](scraping.md)); and of each target:""",
-    "textfile": """What is in the `*.prom` files of a folder ([scraping.md](scraping.md)); and of the files:""",
+    "scrape": """The series of the targets have their own names and labels, and `job` and `instance`
+([scraping.md](scraping.md)). In addition, for each target:""",
+    "textfile": """The series are those in the `*.prom` files of a folder ([scraping.md](scraping.md#text-files)). In addition, for
+the files:""",
 }
 
-HEAD = """# The metrics
+HEAD = """# Metrics
 
-<!-- Made by tools/metrics_page.py from the collectors' tables. Do not edit by hand. -->
+<!-- Made by tools/metrics_page.py from the tables in the code. Do not edit by hand. -->
 
-Every series also carries the labels `hostname` and those of the configuration. Samples are gauges unless the
-type says counter; a counter starts anew at boot, and when a device is plugged in again.
+Every series also has the labels `hostname` and those of the configuration. A counter restarts at boot, and when a device is
+plugged in again.
 
 - **Rates** (`_per_sec`, `_ms`, `_percent` of CPU, disk I/O and network, `disk_queue_length`) are over the time
   since the collector's last run, so they begin with its second run. After a counter of a device went backwards,
-  that device has no rates for one interval. Nothing is lost with it: the counters beside them go on.
-- **What cannot be read is absent**, never a made-up 0. One unreadable file or vanished device costs its own series, and
-  is counted in `limpet_collector_unreadable_total` ([health.md](health.md)).
+  that device has no rates for one interval. Nothing is lost: the counters continue.
+- **An unreadable value is absent**, never a made-up 0. One unreadable file or vanished device costs its own series, and
+  is counted in `limpet_collector_unreadable_total` ([below](#reading-the-agents-own-series)).
 - **Resolution**: values are rounded to the digits that carry information, because such values take the least
   room in the buffer. Percentages, load averages, milliseconds, operations and packets per second, and the queue
   length have 2 decimals; bytes per second none; CPU seconds 2 (a clock tick) and disk seconds 3 (a millisecond).
-- **Selection**: `include_*` and `exclude_*` are regular expressions that must match the whole name. A list that you give
-  replaces the default, and an include list alone the default exclude list of the same names.
-- **Names** that are not UTF-8 are shown with `\\xe9` for the byte; `mask` replaces names by a hash
-  ([configuration.md](configuration.md)).
-- Other platforms than Linux have what psutil offers there.
+- **Selection**: `include_*` and `exclude_*` are regular expressions that must match the whole name. Your list
+  replaces the default; an include list alone also replaces the default exclude list of the same names.
+- **Names** that are not UTF-8 show `\\xe9` for the byte; `mask` replaces names by a hash
+  ([configuration.md](configuration.md#masked-names)).
+- Platforms other than Linux have what psutil offers there.
+"""
+
+AGENT = """
+## The agent's own series
+
+`limpet run` listens on nothing. It pushes its own state to every destination like any other series, at `collect.interval`,
+and keeps it in the buffer during an outage. So when a link comes back, the receiver also learns how the outage went. The
+state at this moment, on the host itself, is in `limpet buffer status`.
+
+"""
+
+READING = """
+A counter "since the buffer began" continues over restarts. All others restart with the process, and continue over a reload
+(except what was unreadable of a collector that the reload starts again). The `collector` label is a collector's name,
+`scrape/JOB/INSTANCE` for a scrape target, or `limpet` for the collector of these series. A target that is down is not a
+failed run: its `up` is 0.
+
+### Reading the agent's own series
+
+- **Does everything arrive?** `limpet_destination_appended_samples_total` is always the sum of delivered, pending
+  and dropped samples, also over restarts and kills. The reasons for dropped samples are `evicted`, `thinned`, `aged`,
+  `rejected`, `relabeled` and `corrupt`; [buffer.md](buffer.md#the-ledger) explains each.
+- **Is everything collected?** `limpet_buffer_missed_samples_total` estimates the samples that the grid should have had and has
+  not: a collector that failed or hung, a disk that was full, an agent that did not run. An interruption is counted
+  when the first tick after it is stored.
+- **Is a destination in trouble?** `limpet_destination_oldest_pending_age_seconds` grows while requests fail;
+  `limpet_destination_held` says that the destination needs a person: for example, a wrong password or certificate.
+  A destination in trouble gets this news afterwards; another destination gets it at once.
+- **Is a clock wrong?** `limpet_destination_clock_skew_seconds` is this host's clock minus the destination's, exact to a
+  second. It comes from the `Date` of answers that accept or refuse samples, since any other answer may be from a proxy
+  or a portal. It is 0 while the two agree, and negative if this host is behind. Samples carry this host's
+  time: a receiver refuses those from the future, and takes those from the past for old ones.
+- **Is a collector in trouble?** `limpet_collector_timeouts_total` counts the runs that were left behind because they
+  took longer than their timeout, for example on a dead network mount. That collector's series then stop, and begin again
+  when it returns; they are not marked as ended ([buffer.md](buffer.md#series-that-end)).
+  `limpet_collector_failures_total` counts runs that raised an error.
+- **Is a part unreadable?** A file without permission, a device that vanishes while it is read, a
+  malformed line, a mount that does not answer: each costs its own series for that run, and the rest is
+  collected. `limpet_collector_unreadable_total` counts them, one for each name and run; the log names each when it
+  begins (`collector.unreadable`) and when it is over (`collector.readable`). A file that a kernel simply does
+  not have is not counted.
+- **Which mount hangs?** `limpet_collector_stuck_seconds` names it for as long as it hangs, and the log names it once
+  (`collector.stuck`). The mount keeps one thread in the kernel, however long it hangs. Until that thread returns, neither
+  this mount nor other mounts of the same server are read again; all others stay in the same tick. The first run
+  that meets it waits up to 2 s (half of the collector's timeout, if that is less); later runs do not wait.
+
+[alerts.md](alerts.md) has the rules on these series, and why a backlog that arrives late raises none.
 """
 
 
 def labels_of(name: str) -> tuple[str, ...]:
-    """The labels that a series of this name has beside `hostname` and the configured ones."""
+    """Return the labels that a series of this name has in addition to `hostname` and the configured ones."""
     starts = [start for start in LABELS if name.startswith(start)]
     return LABELS[max(starts, key=len)] if starts else ()
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     tables = (("scrape", target.METRICS), ("textfile", textfile.METRICS))
-    return HEAD + "".join(
-        [
-            *(section(name, kind) for name, kind in COLLECTORS.items()),
-            *(f"\n## {name}\n\n{READ[name]}\n\n{rows(metrics)}" for name, metrics in tables),
-        ]
-    )
+    parts = [section(name, kind) for name, kind in COLLECTORS.items()]
+    parts += [f"\n## {name}\n\n{READ[name]}\n\n{rows(metrics)}" for name, metrics in tables]
+    return "".join([HEAD, *parts, AGENT, rows(health.METRICS), READING])
 
 
 def section(name: str, kind: CollectorKind) -> str:
-    """One collector: what it is about, its table, and the defaults of its options."""
+    """Return the section of one collector: what it is about, the defaults of its options, and its table."""
     defaults = kind.options()
     options = "".join(
         f"Default of `{key}`: {', '.join(f'`{pattern}`' for pattern in getattr(defaults, key))}.\n\n"
@@ -132,13 +183,13 @@ def section(name: str, kind: CollectorKind) -> str:
 
 
 def rows(metrics: Iterable[Metric]) -> str:
-    """A table."""
+    """Return a table of metrics."""
     head = "| series | type | unit | labels | meaning |\n|---|---|---|---|---|\n"
     return head + "".join(row(metric) for metric in metrics)
 
 
 def row(metric: Metric) -> str:
-    """One line of a table."""
+    """Return one line of a table."""
     labels = ", ".join(f"`{label}`" for label in labels_of(metric.name))
     return f"| `{metric.name}` | {metric.type} | {metric.unit} | {labels} | {metric.help} |\n"
 

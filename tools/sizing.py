@@ -1,8 +1,8 @@
-"""What a fleet needs, computed: the tables of docs/scale.md and docs/retention.md, and the limits of the Mimir stack.
+"""What a fleet needs, computed: the tables of docs/capacity.md, and the limits of the Mimir stack.
 
-    python -m tools.sizing      writes the tables into the pages
+    python -m tools.sizing      writes the tables into the page
 
-A page has `<!-- sizing: NAME -->` before a table and `<!-- end -->` behind it; tests/unit/test_sizing.py compares, and
+The page has `<!-- sizing: NAME -->` before a table and `<!-- end -->` behind it; tests/unit/test_sizing.py compares, and
 compares the constants here with what was measured (docs/benchmarks.md) and what is configured (packaging/compose).
 Sizes are powers of ten: 1 GB = 10^9 bytes.
 """
@@ -15,8 +15,8 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ("scale.md", "retention.md")
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "capacity.md"
 DAY_S = 86_400
 
 HOSTS = (1, 10, 100, 1_000, 10_000)
@@ -42,7 +42,7 @@ DISK = {10: 1.97, 60: 2.33, 3600: 2.83}
 BLOCKS_KEPT = 1.1
 """A block goes when all of it is past the retention, and the largest are a tenth of it (31 days at most)."""
 
-# Prometheus's resident memory, measured with series as Limpet sends them (docs/scale.md), doubled for queries, rules,
+# Prometheus's resident memory, measured with series as Limpet sends them (docs/capacity.md), doubled for queries, rules,
 # and reading its log after a restart.
 RAM_EMPTY = 70e6
 RAM_PER_SERIES = 2 * 2_750
@@ -50,7 +50,7 @@ RAM_PER_SERIES = 2 * 2_750
 # What the rules record of a host, about: seven signals with their baselines, scores and bands, and the link's state.
 RECORDED_PER_HOST = 150
 
-# Grafana's own numbers for Mimir ("Planning Grafana Mimir capacity"): see docs/scale.md.
+# Grafana's own numbers for Mimir ("Planning Grafana Mimir capacity"): see docs/capacity.md.
 MIMIR_RF = 3
 DISTRIBUTOR_SAMPLES = 25_000
 """Samples a second for one core and 1 GB of a distributor."""
@@ -90,10 +90,10 @@ class Fleet(NamedTuple):
         return self.hosts * (SERIES_PER_HOST + RECORDED_PER_HOST)
 
     def wire(self, per_sample: float) -> float:
-        """Bytes a day up the links of all hosts: bodies, and what a request takes beside."""
-        beside = (WIRE_DRAINING - DRAINING_BODIES) * REQUEST_SAMPLES
+        """Bytes a day up the links of all hosts: bodies, and what each request adds."""
+        added = (WIRE_DRAINING - DRAINING_BODIES) * REQUEST_SAMPLES
         requests = self.hosts * DAY_S / REQUEST_S
-        return self.rate * DAY_S * per_sample + requests * beside
+        return self.rate * DAY_S * per_sample + requests * added
 
     def disk(self, days: float, step_s: int = INTERVAL_S, series_per_host: float = SERIES_PER_HOST) -> float:
         """Bytes of Prometheus's blocks after so many days."""
@@ -209,7 +209,7 @@ def returns() -> str:
 
 def tier_series(step: str) -> float:
     """Series of a host in a tier: of each metric's series as many as config/prometheus/rules/tiers.rules.yml records."""
-    rules = (DOCS.parent / "config" / "prometheus" / "rules" / "tiers.rules.yml").read_text()
+    rules = (ROOT / "config" / "prometheus" / "rules" / "tiers.rules.yml").read_text()
     recorded = re.findall(rf"record: (\w+):(?:avg|max|min|last)_{step}\b", rules)
     return SERIES_PER_HOST * len(recorded) / len(set(recorded))
 
@@ -248,9 +248,7 @@ def filled(page: str) -> str:
 
 
 def main() -> None:
-    for name in PAGES:
-        path = DOCS / name
-        path.write_text(filled(path.read_text()))
+    PAGE.write_text(filled(PAGE.read_text()))
 
 
 if __name__ == "__main__":

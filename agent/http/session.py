@@ -8,7 +8,7 @@ What is promised:
 3. No text of a `Failure` has a secret in it, whatever a server sends back. What a caller makes of an answer's words, it
    gives to `hidden` first.
 4. A server may close a kept connection at the very moment at which it is used again: then a GET goes out once more, on
-   a new one. Nothing else is repeated here: a lane counts each try of a batch, and waits in between.
+   a new one. Nothing else is repeated here: the sender of a batch counts what that costs, and waits in between.
 5. The status counts as soon as it has arrived: a body that never ends does not make an answer a failure.
 """
 
@@ -153,7 +153,7 @@ class Session:
         self._connection = None
 
     def _ready(self) -> Connection:
-        """Return the connection, a new one where a file has changed. Raises LimpetError."""
+        """Return the connection, opened again if a file has changed. Raises LimpetError."""
         stamp = endpoint.stamp(self._files)
         if self._connection is None or stamp != self._stamp:
             self.close()

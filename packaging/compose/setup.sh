@@ -6,9 +6,9 @@
 #   pair of user and server; the web configurations (bcrypt) and client files that go with them; and for each host in
 #   $STACK_HOSTS a folder hosts/NAME with a password and a certificate of its own, to be taken there.
 #
-# What is there stays. What is missing is made, and a certificate is made anew 30 days before it ends or when
+# Existing files stay. Missing ones are made, and a certificate is renewed 30 days before it ends or when
 # $STACK_NAMES has changed: delete a file and run it again, and it is replaced, with what depends on it. Servers read
-# certificates and web configurations anew for each connection, and clients their passwords for each request; Grafana
+# certificates and web configurations again for each connection, and clients their passwords for each request; Grafana
 # alone has to be restarted.
 #
 # Each program sees its own folder only. Run by root (the service `setup`), a folder belongs to its program's user, and
@@ -188,7 +188,7 @@ client alertmanager client.yml alertmanager alertmanager-password
 client year client.yml year year-password
 client year prometheus.yml year prometheus-password
 
-# The hourly rules alone, from which `year` makes anew what a backlog brought too late (docs/retention.md).
+# The hourly rules alone, from which `year` records again what a backlog brought too late (docs/capacity.md).
 tiers=$here/rules/tiers.rules.yml
 if [ -f "$tiers" ]; then
     sed -n '/^groups:/p; /- name: tier-1h-/,$p' "$tiers" > year/hours.rules.yml

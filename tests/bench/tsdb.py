@@ -6,7 +6,7 @@ The recorded hour is played again and again on a grid of 10 s and of 1 min (the 
 into blocks as long as Prometheus's own compaction makes them with a retention of 30 days: a tenth of it. Blocks of two
 hours are weighed too, because that is what the newest are. At 1 h the recording would repeat itself with every sample,
 so there its minutes stand for hours, out of their order, over 31 days, the longest block there is.
-docs/retention.md and docs/scale.md count with the result (`tools.sizing`).
+docs/capacity.md uses the result (`tools.sizing`).
 """
 
 from __future__ import annotations

@@ -235,7 +235,7 @@ def balanced(text: str) -> bool:
 
 def test_the_page_shows_what_the_templates_make(amtool: Path) -> None:
     page = alert_texts.PAGE.read_text()
-    assert page == alert_texts.filled(page, amtool), "make it anew: python -m tools.alert_texts"
+    assert page == alert_texts.filled(page, amtool), "stale: python -m tools.alert_texts"
     assert set(re.findall(r"<!-- \S+ of (\S+) -->", page)) == set(CASES)
 
 

@@ -169,7 +169,7 @@ def compare(channels: Channels, message: dict[str, Any], amtool: Path, folder: P
     wait_for(posted, 10, f"Slack to have {slack}")
     shown = json.loads((MESSAGES / f"{name}.json").read_text())
     assert comparable(message) == comparable(shown), (
-        f"docs/alerting.md is stale: python -m tools.alert_texts {data}"
+        f"docs/alerts.md is stale: python -m tools.alert_texts {data}"
     )
 
 

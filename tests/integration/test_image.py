@@ -46,7 +46,7 @@ os.environ["PATH"] = environment["PATH"]
 os.execvpe(words[0], words, environment)
 """
 
-# As `docker run --read-only --network host --volume /:/host:ro,rslave ...` has it: docs/container.md.
+# As `docker run --read-only --network host --volume /:/host:ro,rslave ...` has it: docs/install.md.
 CONTAINER = f"""
 mount --bind "$IMAGE" "$IMAGE"
 mount -o remount,bind,ro "$IMAGE"

@@ -1,4 +1,4 @@
-"""Hours of a host that was cut off, of which the tiers have nothing, are made anew as docs/retention.md says.
+"""Hours of a host that was cut off, of which the tiers have nothing, are made anew as docs/capacity.md says.
 
 The page's own commands are run, against real servers: the paths and addresses of the stack are the test's instead.
 """
@@ -20,7 +20,7 @@ from tests.support.net import wait_for
 from tests.support.prometheus import CONFIG, Prometheus
 from tests.support.wire import TimeSeries, encode
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "retention.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "capacity.md"
 SETUP = PAGE.parents[1] / "packaging" / "compose" / "setup.sh"
 HEADERS = {
     "Content-Type": "application/x-protobuf",

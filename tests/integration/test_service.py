@@ -185,7 +185,7 @@ def test_its_exposure_is_low() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"exposure level for limpet.service: (\S+)", done.stdout)
     assert found is not None
-    assert f"gives it {found[1]} " in (SYSTEMD.parents[1] / "docs" / "service.md").read_text()
+    assert f"gives it {found[1]} " in (SYSTEMD.parents[1] / "docs" / "operating.md").read_text()
 
 
 @analyze

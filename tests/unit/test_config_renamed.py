@@ -10,7 +10,7 @@ from agent.config import Config, ConfigErrors, load
 from agent.config.keys import keys
 from agent.config.renamed import RENAMED
 
-PAGE = Path(__file__).parents[2] / "docs" / "upgrade.md"
+PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
 VALUES = {
     "labels": "{role: gateway}",
     "interval": "7s",

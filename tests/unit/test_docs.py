@@ -62,10 +62,11 @@ def test_links_lead_somewhere(name: str) -> None:
             assert path.suffix == ".md" and anchor in anchors(path), f"{target}#{anchor}"
 
 
-def test_the_readme_leads_to_every_page() -> None:
-    readme = (PROJECT / "README.md").read_text()
-    linked = {(PROJECT / target).resolve() for target, _ in links(readme) if target}
-    assert [page.name for page in sorted(DOCS.glob("*.md")) if page not in linked] == []
+@pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
+def test_both_indexes_lead_to_every_page(index: str) -> None:
+    page = PROJECT / index
+    linked = {(page.parent / target).resolve() for target, _ in links(page.read_text()) if target}
+    assert [one.name for one in sorted(DOCS.glob("*.md")) if one not in linked | {DOCS / "README.md"}] == []
 
 
 def test_every_runbook_is_linked_from_the_alerts_page() -> None:
@@ -98,3 +99,19 @@ def test_every_configuration_is_right(name: str, text: str) -> None:
     except ConfigErrors as error:
         pytest.fail(f"{name}: {error}")
     assert [line for line in loaded.warnings if "there is no destination" not in line] == []
+
+
+def test_pages_that_other_files_name_exist() -> None:
+    """In code, packaging, configuration and decisions."""
+    folders = ("agent", "buffer", "config", "dashboards", "packaging", "tests", "tools")
+    files = [PROJECT / "Makefile", PROJECT / "pyproject.toml", *(PROJECT / "docs" / "decisions").iterdir()]
+    files += [path for folder in folders for path in (PROJECT / folder).rglob("*") if path.is_file()]
+    missing = []
+    for path in files:
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        named = set(re.findall(r"\bdocs/[a-z-]+\.md\b", text))
+        missing += [f"{path.relative_to(PROJECT)}: {name}" for name in named if not (PROJECT / name).exists()]
+    assert missing == []

@@ -13,7 +13,7 @@ from agent.config import load
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"
-PAGES = ("install.md", "service.md", "container.md", "other-systems.md", "threat-model.md")
+PAGES = ("install.md", "operating.md", "capacity.md", "alerts.md")
 INSTALL = (DOCS / "install.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", INSTALL, re.MULTILINE | re.DOTALL)
 VARIABLES = {"inventory_hostname": "edge-001", "environment_name": "production", "region": "eu-west"}

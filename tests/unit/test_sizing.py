@@ -1,4 +1,4 @@
-"""The tables of docs/scale.md and docs/retention.md are computed, from what was measured and what is configured."""
+"""The tables of docs/capacity.md are computed, from what was measured and what is configured."""
 
 from __future__ import annotations
 
@@ -16,16 +16,10 @@ MIMIR = yaml.safe_load((PROJECT / "packaging/compose/mimir.yaml").read_text())
 BENCHMARKS = (PROJECT / "docs/benchmarks.md").read_text()
 
 
-@pytest.mark.parametrize("page", sizing.PAGES)
-def test_pages_have_the_tables_as_they_are_computed(page: str) -> None:
-    text = (sizing.DOCS / page).read_text()
-    assert set(re.findall(r"<!-- sizing: (\w+) -->", text)) <= set(sizing.TABLES)
+def test_the_page_has_every_table_as_it_is_computed() -> None:
+    text = sizing.PAGE.read_text()
+    assert set(re.findall(r"<!-- sizing: (\w+) -->", text)) == set(sizing.TABLES)
     assert text == sizing.filled(text), "python -m tools.sizing"
-
-
-def test_every_table_is_on_a_page() -> None:
-    pages = "".join((sizing.DOCS / page).read_text() for page in sizing.PAGES)
-    assert set(re.findall(r"<!-- sizing: (\w+) -->", pages)) == set(sizing.TABLES)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +38,13 @@ def test_what_was_measured_is_what_the_benchmarks_say(figure: str, constant: flo
     assert float(measured.replace(",", "")) == constant
 
 
-def test_disk_figures_are_those_that_the_page_tells() -> None:
-    text = (sizing.DOCS / "retention.md").read_text()
-    told = re.search(
+def test_disk_figures_are_those_on_the_page() -> None:
+    text = sizing.PAGE.read_text()
+    shown = re.search(
         r"takes ([\d.]+) bytes at 10 s, ([\d.]+) at 1 min and ([\d.]+) at 1 h", " ".join(text.split())
     )
-    assert told
-    assert tuple(map(float, told.groups())) == tuple(sizing.DISK.values())
+    assert shown
+    assert tuple(map(float, shown.groups())) == tuple(sizing.DISK.values())
 
 
 def test_mimirs_limits_are_those_that_are_computed_and_fit_the_fleet() -> None:
@@ -59,7 +53,7 @@ def test_mimirs_limits_are_those_that_are_computed_and_fit_the_fleet() -> None:
     assert limits["ingestion_burst_size"] == sizing.INGESTION_BURST >= 100 * 10_000
     assert limits["max_global_series_per_user"] == sizing.MAX_SERIES >= 1.5 * fleet.all_series
     assert limits["compactor_blocks_retention_period"] == f"{sizing.RETENTION_DAYS}d"
-    page = (sizing.DOCS / "scale.md").read_text()
+    page = sizing.PAGE.read_text()
     for name, value in limits.items():
         if name != "ruler_alertmanager_client_config":
             assert re.search(rf"`{name}`.*\| {value} \|", page), name
