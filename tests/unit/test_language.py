@@ -19,6 +19,8 @@ CLEAN = [
     "agent/collectors",
     "agent/config",
     "agent/http",
+    "agent/destinations",
+    "agent/send",
     "agent/system",
     "config",
     "dashboards",

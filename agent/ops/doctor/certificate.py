@@ -10,7 +10,7 @@ from agent.ops.doctor.step import Finding, fine, warning
 
 DAY = 86400.0
 SOON = 14
-"""Days before the end of a certificate from which it is a warning."""
+"""A certificate that ends in fewer days is a warning."""
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _NOT_YET, _EXPIRED = 9, 10
@@ -28,7 +28,7 @@ def names(certificate: Certificate) -> str:
 
 
 def issuer(certificate: Certificate) -> str:
-    """Return the name of its issuer."""
+    """Return the name of the authority that signed it."""
     return _who(certificate.get("issuer", ()))
 
 
@@ -46,7 +46,7 @@ def ends(certificate: Certificate) -> float:
 
 
 def verdict(chain: Sequence[Certificate], how: str, now: float, *, verified: bool) -> Finding:
-    """Return the finding for an accepted chain, the receiver's own certificate first. `how`: the version."""
+    """Return the finding for an accepted chain, the receiver's own certificate first. `how`: the version of TLS."""
     first = min(chain, key=ends)
     left = int((ends(first) - now) // DAY)
     span = f"{left} days left" if left >= 0 else "expired"

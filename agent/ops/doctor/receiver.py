@@ -1,4 +1,4 @@
-"""What a receiver reveals about itself: its clock, and how old samples may be. Pure functions."""
+"""What a receiver shows about itself: its clock, and how old samples may be. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from agent.config import format_duration, parse_duration
-from agent.destinations.remote_write import clocks
+from agent.destinations import clocks
 from agent.http.answer import date as http_date
 from agent.ops.doctor.step import Finding, fine, unknown, warning, wrong
 
@@ -31,7 +31,7 @@ def difference(date: str, begun: float, ended: float) -> float | None:
 
 
 def agree(date: str | None, begun: float, ended: float) -> Finding:
-    """Return how the two clocks differ, by the Date of an answer."""
+    """Compare the Date of an answer with our clock."""
     off = None if date is None else difference(date, begun, ended)
     if off is None:
         return unknown("the answer has no usable Date")
@@ -54,7 +54,7 @@ def config_url(url: str) -> str | None:
 
 
 def window(answer: bytes) -> Finding:
-    """Return whether late samples are taken, by the answer of `config_url`; b"" where there was none."""
+    """Return how old samples may be, by the answer of `config_url`; b"" where there was none."""
     try:
         found = msgspec.json.decode(answer)
         text = found["data"]["yaml"]
@@ -69,7 +69,7 @@ def window(answer: bytes) -> Finding:
 
 
 def _window(config: str) -> float:
-    """Seconds, 0 where it is not set. The text is as Prometheus writes it, which is plain block style."""
+    """Return the seconds, 0 where it is not set. The text is as Prometheus writes it, which is plain block style."""
     storage = re.search(r"(?m)^storage:\n((?:[ ].*\n?)*)", config)
     key = storage and re.search(rf"(?m)^ +{_KEY}: (\S+)$", storage[1])
     return parse_duration(key[1]) if key else 0.0
