@@ -17,113 +17,44 @@ from agent.collectors.base import Labels, Metric, Sample
 from agent.send.report import LaneStats
 from buffer.buffer import Buffer
 
-METRICS = (
-    Metric("limpet_build_info", "gauge", "", "Always 1; the labels say which version runs on which Python."),
-    Metric("limpet_start_time_seconds", "gauge", "seconds", "When the agent started, UTC since 1970."),
-    Metric("limpet_cpu_seconds_total", "counter", "seconds", "CPU time the agent has used."),
-    Metric("limpet_resident_memory_bytes", "gauge", "bytes", "Memory the agent holds."),
-    Metric("limpet_buffer_bytes", "gauge", "bytes", "Size of the buffer's segment files."),
-    Metric("limpet_buffer_max_bytes", "gauge", "bytes", "Configured limit of the buffer."),
-    Metric(
-        "limpet_buffer_appended_samples_total",
-        "counter",
-        "samples",
-        "Samples appended since the buffer began.",
-    ),
-    Metric(
-        "limpet_buffer_missed_samples_total",
-        "counter",
-        "samples",
-        "Samples that could not be collected, estimated from the grid.",
-    ),
-    Metric(
-        "limpet_buffer_append_failures_total", "counter", "appends", "Appends that failed since the start."
-    ),
-    Metric(
-        "limpet_buffer_written_bytes_total",
-        "counter",
-        "bytes",
-        "Bytes written to segments and cursors since the start.",
-    ),
-    Metric(
-        "limpet_collector_duration_seconds", "gauge", "seconds", "How long the collector's last run took."
-    ),
-    Metric(
-        "limpet_collector_failures_total", "counter", "runs", "Runs of the collector that raised an error."
-    ),
-    Metric(
-        "limpet_collector_timeouts_total", "counter", "runs", "Runs of the collector that were left behind."
-    ),
-    Metric(
-        "limpet_collector_unreadable_total",
-        "counter",
-        "",
-        "Files, devices, interfaces and mount points that could not be read, in each run that could not.",
-    ),
-    Metric(
-        "limpet_collector_stuck_seconds",
-        "gauge",
-        "seconds",
-        "How long a mount point has not answered; absent if all answer.",
-    ),
-    Metric(
-        "limpet_destination_appended_samples_total",
-        "counter",
-        "samples",
-        "Samples appended for the destination: delivered, pending and dropped ones.",
-    ),
-    Metric(
-        "limpet_destination_delivered_samples_total",
-        "counter",
-        "samples",
-        "Samples that the destination has taken.",
-    ),
-    Metric(
-        "limpet_destination_dropped_samples_total",
-        "counter",
-        "samples",
-        "Samples that the destination will not get, by reason.",
-    ),
-    Metric(
-        "limpet_destination_pending_samples", "gauge", "samples", "Samples that wait for the destination."
-    ),
-    Metric(
-        "limpet_destination_oldest_pending_age_seconds",
-        "gauge",
-        "seconds",
-        "Age of the oldest sample that waits while a request is under way or repeated; 0 without one.",
-    ),
-    Metric(
-        "limpet_destination_held",
-        "gauge",
-        "",
-        "1 while the destination needs an operator to fix something, else 0.",
-    ),
-    Metric(
-        "limpet_destination_clock_skew_seconds",
-        "gauge",
-        "seconds",
-        "How far this host's clock is ahead of the destination's; absent until it has answered.",
-    ),
-    Metric("limpet_destination_requests_total", "counter", "requests", "Requests sent to the destination."),
-    Metric("limpet_destination_retries_total", "counter", "requests", "Requests that were repetitions."),
-    Metric("limpet_destination_sent_bytes_total", "counter", "bytes", "Bytes of request bodies sent."),
-    Metric(
-        "limpet_destination_wire_bytes_total",
-        "counter",
-        "bytes",
-        "Bytes of IP packets to and from the destination, as a link is paid for.",
-    ),
-    Metric(
-        "limpet_destination_send_seconds_total",
-        "counter",
-        "seconds",
-        "Time spent waiting for the destination.",
-    ),
+TABLE = """\
+limpet_build_info                             |          | Always 1; the labels say which version runs on which Python.
+limpet_start_time_seconds                     | seconds  | When the agent started, UTC since 1970.
+limpet_cpu_seconds_total                      | seconds  | CPU time the agent has used.
+limpet_resident_memory_bytes                  | bytes    | Memory the agent holds.
+limpet_buffer_bytes                           | bytes    | Size of the buffer's segment files.
+limpet_buffer_max_bytes                       | bytes    | Configured limit of the buffer.
+limpet_buffer_appended_samples_total          | samples  | Samples appended since the buffer began.
+limpet_buffer_missed_samples_total            | samples  | Samples that could not be collected, estimated from the grid.
+limpet_buffer_append_failures_total           | appends  | Appends that failed since the start.
+limpet_buffer_written_bytes_total             | bytes    | Bytes written to segments and cursors since the start.
+limpet_collector_duration_seconds             | seconds  | How long the collector's last run took.
+limpet_collector_failures_total               | runs     | Runs of the collector that raised an error.
+limpet_collector_timeouts_total               | runs     | Runs of the collector that were left behind.
+limpet_collector_unreadable_total             |          | Files, devices, interfaces and mount points that could not be read, in each run that could not.
+limpet_collector_stuck_seconds                | seconds  | How long a mount point has not answered; absent if all answer.
+limpet_destination_appended_samples_total     | samples  | Samples appended for the destination: delivered, pending and dropped ones.
+limpet_destination_delivered_samples_total    | samples  | Samples that the destination has taken.
+limpet_destination_dropped_samples_total      | samples  | Samples that the destination will not get, by reason.
+limpet_destination_pending_samples            | samples  | Samples that wait for the destination.
+limpet_destination_oldest_pending_age_seconds | seconds  | Age of the oldest sample that waits while a request is under way or repeated; 0 without one.
+limpet_destination_held                       |          | 1 while the destination needs an operator to fix something, else 0.
+limpet_destination_clock_skew_seconds         | seconds  | How far this host's clock is ahead of the destination's; absent until it has answered.
+limpet_destination_requests_total             | requests | Requests sent to the destination.
+limpet_destination_retries_total              | requests | Requests that were repetitions.
+limpet_destination_sent_bytes_total           | bytes    | Bytes of request bodies sent.
+limpet_destination_wire_bytes_total           | bytes    | Bytes of IP packets to and from the destination, as a link is paid for.
+limpet_destination_send_seconds_total         | seconds  | Time spent waiting for the destination.
+"""
+"""Name, unit and meaning of each series; one that ends in _total is a counter, the others are gauges."""
+
+METRICS = tuple(
+    Metric(name, "counter" if name.endswith("_total") else "gauge", unit, text)
+    for name, unit, text in (map(str.strip, row.split("|")) for row in TABLE.splitlines())
 )
 
 REASONS = ("evicted", "thinned", "aged", "rejected", "relabeled", "corrupt")
-"""Told from the start, at 0 too, so that the set of series does not change when one is needed."""
+"""Reported from the start, at 0 too, so that the set of series does not change when one is needed."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -203,7 +203,7 @@ class Agent:
             settle_memory()
 
     def _report_alive(self) -> None:
-        """Report that all is well, unless a thread does not come back: then whoever watches restarts the agent."""
+        """Report that all is well, unless a thread does not come back: then the watchdog restarts the agent."""
         overdue = max(self.schedule.overdue(), self.lanes.overdue())
         if self._notify.watchdog is not None and overdue > self._notify.watchdog:
             self._log.error(Event.THREAD_STUCK, seconds=round(overdue, 1))
@@ -281,11 +281,7 @@ def open_buffer(config: Config, report: Listener) -> Buffer:
     """Open the configured buffer for writing.  Raises LimpetError."""
     try:
         return Buffer(
-            config.data_dir,
-            _limits(config),
-            _names(config),
-            start_now=_start_now(config),
-            report=report,
+            config.data_dir, _limits(config), _names(config), start_now=_start_now(config), report=report
         )
     except OSError as error:
         raise _unusable(config, error) from None

@@ -38,10 +38,10 @@ def skipped(last_ms: int, this_ms: int, interval_ms: int) -> int:
 
 
 def skipped_in(wall_gap_ms: int, elapsed_ms: int, interval_ms: int) -> int:
-    """The same between two ticks of one process, which knows how much time really passed.
+    """Return the same for two ticks of one process, which knows how much time really passed.
 
-    Where the wall clock was set in between, whole intervals are counted by the monotonic clock, with a
-    tenth of one for the time that a round takes; the pause until the new grid begins is not one.
+    If the wall clock was set in between, whole intervals are counted by the monotonic clock, with a
+    tenth of one for the time that a round takes; the pause until the new grid begins does not count.
     """
     if abs(wall_gap_ms - elapsed_ms) < interval_ms:
         return skipped(0, wall_gap_ms, interval_ms)

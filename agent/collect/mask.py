@@ -1,8 +1,7 @@
 """Masks: names of mount points, devices or interfaces that leave the host as a keyed hash only.
 
-The hash of a name is the same on a host as long as its key is, so series go on and can be compared; without the
-key no name can be tried. The key is in `data_dir`, for its owner only. Where a new one is made, all masked names
-change.
+The hash of a name is the same on a host as long as its key is, so series continue and can be compared. Nobody can
+try names without the key. The key is in `data_dir`, readable by its owner only. With a new key all masked names change.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from buffer.model import Series
 KEY_FILE = "mask.key"
 KEY_BYTES = 32
 HASH_BYTES = 6
-MOST = 4096  # label tuples that are remembered; beyond it all are forgotten and made again
+MOST_REMEMBERED = 4096  # label tuples that are remembered; beyond it all are forgotten and made again
 
 
 class Mask:
@@ -34,32 +33,32 @@ class Mask:
         return bool(self._masked)
 
     def value(self, label: str, text: str) -> str:
-        """What stands for the value of a label: itself, or twelve hex digits."""
+        """Return the value of a label as it may be shown: itself, or twelve hex digits."""
         if label not in self._masked:
             return text
         named = f"{label}\0{text}".encode("utf-8", "surrogatepass")
         return hashlib.blake2b(named, key=self._key, digest_size=HASH_BYTES).hexdigest()
 
     def samples(self, samples: list[Sample]) -> list[Sample]:
-        """The samples with their labels masked; the same labels are the same object again and again."""
+        """Return the samples with their labels masked; equal labels are the same object every time."""
         if not self._masked:
             return samples
-        if len(self._made) > MOST:
+        if len(self._made) > MOST_REMEMBERED:
             self._made.clear()
         return [sample._replace(labels=self.labels(sample.labels)) for sample in samples]
 
     def error(self, error: BaseException) -> Exception:
-        """An error that says no more than its kind, because its words may hold a name."""
+        """Return an error that says no more than its kind, because its words may hold a name."""
         if isinstance(error, OSError) and error.errno is not None:
             return OSError(error.errno, os.strerror(error.errno))
         return RuntimeError(type(error).__name__)
 
     def words(self, error: Exception) -> str:
-        """What may be told of an error that repeats what it did not understand behind a colon."""
+        """Return what may be shown of an error that repeats, after a colon, what it did not understand."""
         return str(error).partition(": ")[0] if self._masked else str(error)
 
     def labels(self, labels: Labels) -> Labels:
-        """The labels with their values masked."""
+        """Return the labels with their values masked."""
         made = self._made.get(labels)
         if made is None:
             made = tuple((key, self.value(key, text)) for key, text in labels)
@@ -68,7 +67,7 @@ class Mask:
 
 
 class MaskedColumns:
-    """Masks series that are made already, those of scrapes and text files; they stay the same objects, too."""
+    """Masks finished series, those of scrapes and text files; they stay the same objects, too."""
 
     def __init__(self, mask: Mask) -> None:
         self._mask = mask
@@ -87,7 +86,7 @@ class MaskedColumns:
 
 
 def load(data_dir: str, labels: Sequence[str]) -> Mask:
-    """The mask of an agent that owns `data_dir`, which exists; its key is made if need be. Raises LimpetError."""
+    """Return the mask of an agent that owns `data_dir`, which exists; make its key if there is none. Raises LimpetError."""
     if not labels:
         return Mask()
     try:
@@ -103,7 +102,7 @@ def load(data_dir: str, labels: Sequence[str]) -> Mask:
 
 
 def look(data_dir: str, labels: Sequence[str]) -> tuple[Mask, str | None]:
-    """The mask for showing, which creates nothing; without the agent's key it has one of its own, and says so."""
+    """Return the mask for a command, which creates nothing, and a note if it has a temporary key and not the agent's."""
     if not labels:
         return Mask(), None
     why = "there is no key yet"
@@ -112,12 +111,12 @@ def look(data_dir: str, labels: Sequence[str]) -> tuple[Mask, str | None]:
             return Mask(labels, key), None
     except OSError as error:
         why = f"the key cannot be read: {(error.strerror or 'I/O error').lower()}"
-    note = f"{why}; what is masked is masked otherwise than by the agent"
+    note = f"{why}; masked names are hashed with a temporary key and differ from the agent's"
     return Mask(labels, os.urandom(KEY_BYTES)), note
 
 
 def _read(data_dir: str) -> bytes | None:
-    """The key, or None where there is none. Raises OSError where it cannot be read, LimpetError where it is none."""
+    """Return the key, or None if there is none. Raises OSError if it cannot be read, LimpetError if it is no key."""
     try:
         fd = os.open(os.path.join(data_dir, KEY_FILE), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -139,5 +138,5 @@ def _unusable(data_dir: str, why: str) -> LimpetError:
     return LimpetError(
         "mask",
         f"{os.path.join(data_dir, KEY_FILE)} cannot be used: {why}",
-        "Restore it, or mend its permissions; if it is lost, move it away, and names are masked anew.",
+        "Restore it, or correct its permissions. If it is lost, move it away: a new key is made, and all masked names change.",
     )

@@ -4,7 +4,7 @@ A plan that takes the place of another leaves no gap and makes no series blink:
 - If interval and host are the same, the grid continues.  If not, the new one begins with its next time, and no time of
   either counts as missed for it.
 - If the identity is the same, what the collector remembers from run to run continues, even if its labels change.
-- The series of the old plan end with the first tick that does not have them.  If the collector begins anew, its rates
+- The series of the old plan end with the first tick that does not have them.  If the collector starts from scratch, its rates
   come back only in its second run, and the series end with that one.
 - Counters continue.
 """
@@ -76,7 +76,7 @@ class Plan:
         self.live: tuple[Series, ...] = ()
         """The series of the tick that was stored last."""
         self.begins = False
-        """Whether it begins anew, in the place of another."""
+        """Whether it starts from scratch, in the place of another."""
         self.timed_out = self.failing = False
         self.timeouts = self.failures = 0
         self.seconds = 0.0

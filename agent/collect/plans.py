@@ -11,7 +11,7 @@ from agent.collect.mask import Mask, MaskedColumns
 from agent.collect.plan import Collector, Plan
 from agent.collect.series import CheckedColumns, Collected, Columns
 from agent.collectors import COLLECTORS, HostPaths, plugins
-from agent.config import Config, Planned, ScrapeOptions, TextfileOptions
+from agent.config import Config, PlanSpec, ScrapeOptions, TextfileOptions
 from agent.system.events import Logger
 
 NAME_LOOKUP = 30.0
@@ -29,7 +29,7 @@ def plans(
 
 
 def _plans(
-    spec: Planned, host: Mapping[str, str], log: Logger, mask: Mask, paths: HostPaths
+    spec: PlanSpec, host: Mapping[str, str], log: Logger, mask: Mask, paths: HostPaths
 ) -> Iterator[Plan]:
     labels, options = dict(host), spec.options
     collect: Collector
@@ -68,7 +68,7 @@ def _plans(
 
 
 def _targets(
-    spec: Planned, options: ScrapeOptions, labels: dict[str, str], log: Logger, mask: Mask
+    spec: PlanSpec, options: ScrapeOptions, labels: dict[str, str], log: Logger, mask: Mask
 ) -> Iterator[Plan]:
     from agent.scrape.target import Scrape
 

@@ -1,6 +1,6 @@
 """From a collector's samples to the buffer's series: the host's labels on every one of them.
 
-And the end of a series, told by Prometheus's stale marker.  Markers are a tick of their own, in a group of
+Prometheus's stale marker ends a series.  Markers are a tick of their own, in a group of
 their own: in the collector's own group, a marker would turn the series' scale into raw bits for good
 (`buffer.codec`) and take the place of the mean when the tick is thinned (`buffer.thin`).
 """
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 Collected = tuple[tuple[Series, ...], Sequence[float]]
 """What one run is stored as: the series, and their values in the same order."""
 
-LARGEST = 6 << 20
+MAX_TICK_BYTES = 6 << 20
 """Bytes of names, labels and metadata in one tick: a record that defines them holds 8 MiB (`buffer.codec`)."""
-MOST = 100_000
+MAX_TICK_SERIES = 100_000
 """Series in one tick."""
 _LABEL = re.compile("(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -98,13 +98,13 @@ class CheckedColumns(Columns):
 
 def check_size(series: Sequence[Series]) -> None:
     """Raise TooLarge where a record cannot hold the definition of these series."""
-    if len(series) > MOST:
-        raise TooLarge(f"{len(series)} series at once, more than {MOST}")
+    if len(series) > MAX_TICK_SERIES:
+        raise TooLarge(f"{len(series)} series at once, more than {MAX_TICK_SERIES}")
     # As in JSON: quotes, commas and braces for each label and each series.
     texts = [text for s in series for text in (s.name, s.help, *(part for pair in s.labels for part in pair))]
     size = len("".join(texts).encode(errors="replace")) + 3 * len(texts) + 40 * len(series)
-    if size > LARGEST:
-        raise TooLarge(f"the labels of the series take {size} bytes, more than {LARGEST}")
+    if size > MAX_TICK_BYTES:
+        raise TooLarge(f"the labels of the series take {size} bytes, more than {MAX_TICK_BYTES}")
 
 
 def markers(at: Instant, collector: str, series: tuple[Series, ...]) -> Tick:
@@ -113,7 +113,7 @@ def markers(at: Instant, collector: str, series: tuple[Series, ...]) -> Tick:
 
 
 def gone(before: tuple[Series, ...], now: tuple[Series, ...]) -> tuple[Series, ...]:
-    """Return what is there no more; at no cost where nothing changed, since the two are then one object."""
+    """Return the series that are gone; at no cost where nothing changed, since the two are then one object."""
     if before is now:
         return ()
     there = set(now)

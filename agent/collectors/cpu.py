@@ -37,7 +37,7 @@ ALL: Labels = (("core", "all"),)
 
 
 class Times(NamedTuple):
-    """Clock ticks since boot. `busy` is all but idle and iowait; None is what the platform does not tell."""
+    """Clock ticks since boot. `busy` is all but idle and iowait; None is what the platform does not report."""
 
     user: int
     system: int
@@ -47,7 +47,7 @@ class Times(NamedTuple):
 
 
 def build(options: Options, paths: HostPaths) -> Collect:
-    """A run reads both files; it raises OSError if it could read neither."""
+    """Build the collector. A run reads both files; it raises OSError if it could read neither."""
     stat = KernelFile(f"{paths.proc}/stat", paths.report)
     loadavg = KernelFile(f"{paths.proc}/loadavg", paths.report)
 
@@ -67,7 +67,7 @@ def cpu(
     read_times: Callable[[], dict[bytes, Times]],
     read_load: Callable[[], tuple[float, ...]],
 ) -> Collect:
-    """The collector over two readers: the times by core (b"" is all of them), and the three load averages."""
+    """Build the collector from two readers: the times by core (b"" is all of them), and the three load averages."""
     before: dict[bytes, Times] = {}
     labels: dict[bytes, Labels] = {b"": ALL}
 
@@ -98,7 +98,7 @@ LOAD_NAMES = ("load_average_1m", "load_average_5m", "load_average_15m")
 
 
 def counters(all_cores: Times, ticks_per_second: int) -> list[Sample]:
-    """The cumulative times in seconds, to the hundredth, which is the kernel's tick."""
+    """Return the cumulative times in seconds, to the hundredth, which is the kernel's tick."""
     user, system, idle, iowait, _ = all_cores
     samples = [
         Sample("cpu_user_seconds_total", round(user / ticks_per_second, 2)),
@@ -111,7 +111,7 @@ def counters(all_cores: Times, ticks_per_second: int) -> list[Sample]:
 
 
 def usage_percent(before: Times, now: Times) -> float | None:
-    """The share that was busy; None if no tick passed or the clocks went backwards."""
+    """Return the share that was busy; None if no tick passed or the clocks went backwards."""
     grown = deltas(
         (before.busy, before.idle + (before.iowait or 0)), (now.busy, now.idle + (now.iowait or 0))
     )
@@ -122,7 +122,7 @@ def usage_percent(before: Times, now: Times) -> float | None:
 
 
 def parse_stat(content: bytes) -> tuple[dict[bytes, Times], int]:
-    """The `cpu` lines of /proc/stat (proc_stat(5)) by core, b"" for all, and how many of them are not right."""
+    """Return the `cpu` lines of /proc/stat (proc_stat(5)) by core, b"" for all, and how many of them are malformed."""
     times, wrong = {}, 0
     # What follows the processors is long on a host with many interrupts.
     for line in content.partition(b"\nintr")[0].splitlines():
@@ -139,7 +139,7 @@ def parse_stat(content: bytes) -> tuple[dict[bytes, Times], int]:
 
 
 def parse_loadavg(content: bytes) -> tuple[tuple[float, ...], int]:
-    """The three averages, and 0; or nothing and 1, if the line is not one of the kernel's."""
+    """Return the three averages, and 0; or nothing and 1, if the line is malformed."""
     try:
         one, five, fifteen = map(float, content.split()[:3])
     except ValueError:

@@ -1,8 +1,8 @@
 """What the disks did, from /proc/diskstats (Documentation/admin-guide/iostats.rst of the kernel).
 
 Whole disks only, unless `partitions` is set, because what a partition did is in its disk's numbers, and a sum
-over devices would count it twice. Device mapper and md devices are whole disks of their own, beside the disks
-that they stand on.
+over devices would count it twice. Device mapper and md devices are whole disks of their own, in addition to the
+disks below them.
 
 A time per request is over reads and writes that completed in the interval; discards and flushes do not count,
 or the weekly trim would look like a slow disk.
@@ -37,11 +37,11 @@ SECTOR = 512  # of the kernel's accounting, whatever the device's is
 
 Disk = tuple[int, ...]
 """Counters of one device since boot: reads completed, bytes read, ms of all reads, the same three of writes;
-then, if the platform tells them, ms with a request in flight, and ms of all requests with those in flight."""
+then, if the platform reports them, ms with a request in flight, and ms of all requests with those in flight."""
 
 
 def build(options: DiskIoOptions, paths: HostPaths) -> Collect:
-    """A run reads one file; it raises OSError if it cannot."""
+    """Build the collector. A run reads one file; it raises OSError if it cannot."""
     diskstats = KernelFile(f"{paths.proc}/diskstats", paths.report)
     return disk_io(
         names_of(options), lambda names: diskstats.checked(parse_diskstats(diskstats.read(), names))
@@ -54,7 +54,7 @@ def names_of(options: DiskIoOptions) -> Names:
 
 
 def disk_io(names: Names, read_disks: Callable[[Names], dict[bytes, Disk]]) -> Collect:
-    """The collector over a reader that returns the devices which `names` does not leave out."""
+    """Build the collector from a reader that returns the devices which `names` does not leave out."""
     growth = Growth()
 
     def collect(now: float) -> list[Sample]:
@@ -74,7 +74,7 @@ def disk_io(names: Names, read_disks: Callable[[Names], dict[bytes, Disk]]) -> C
 
 
 def counters(disk: Disk, labels: Labels) -> list[Sample]:
-    """The cumulative series of one device."""
+    """Return the cumulative series of one device."""
     samples = [
         Sample("disk_read_bytes_total", float(disk[1]), labels),
         Sample("disk_written_bytes_total", float(disk[4]), labels),
@@ -87,7 +87,7 @@ def counters(disk: Disk, labels: Labels) -> list[Sample]:
 
 
 def rates(grown: Sequence[int], seconds: float, labels: Labels) -> list[Sample]:
-    """The series of one device over an interval of `seconds` > 0 in which its counters grew by `grown`."""
+    """Return the series of one device over an interval of `seconds` > 0 in which its counters grew by `grown`."""
     reads, read_bytes, read_ms, writes, written_bytes, write_ms = grown[:6]
     samples = [
         Sample("disk_read_bytes_per_sec", rate(read_bytes, seconds, 0), labels),
@@ -105,7 +105,7 @@ def rates(grown: Sequence[int], seconds: float, labels: Labels) -> list[Sample]:
 
 
 def parse_diskstats(content: bytes, names: Names) -> tuple[dict[bytes, Disk], int]:
-    """The devices of /proc/diskstats that `names` does not leave out, and how many lines are not right."""
+    """Return the devices of /proc/diskstats that `names` does not leave out, and how many lines are malformed."""
     disks: dict[bytes, Disk] = {}
     wrong = 0
     for line in content.splitlines():

@@ -1,4 +1,4 @@
-"""How full the file systems are, as `df` and `df -i` tell it.
+"""How full the file systems are, as `df` and `df -i` show it.
 
 One series per file system, which is what has a device number of its own in mountinfo, however often it is
 mounted and whatever its source is called: its root is preferred to a bind mount of a part of it, then the
@@ -10,12 +10,12 @@ the other file system.
 The percentage is what `df` prints as Use%, which rounds it up to a whole number; here it has two digits. It
 leaves out what is reserved for root, so used + free is less than the total on ext4.
 
-Asking a dead network mount blocks in the kernel. Each is asked on a thread (`Asker`), so that one which hangs
+Asking a dead network mount blocks in the kernel. `Asker` asks each on a thread, so that one which hangs
 costs its own series, and those of the same server.
 
-From inside a container the host's mounts are those of the process that the host began with, and they are asked
-below the host's root. Where mountinfo is of this process's own mount namespace, what lies below that root is
-told as the host sees it, and nothing else.
+From inside a container the host's mounts are those of the process that the host began with, and they are reached
+below the host's root. If mountinfo is of this process's own mount namespace, what lies below that root is
+reported as the host sees it, and nothing else.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ STORES_NOTHING = frozenset(
 """File systems of the kernel and of desktops that hold no files of anybody's; never reported."""
 
 NEXT_AFTER = 0.05
-"""Seconds without an answer after which the next server is asked on another thread."""
+"""Seconds without an answer after which another thread asks the next server."""
 
 SUBVOLUMES = frozenset((b"btrfs", b"bcachefs"))
-"""File systems whose files tell another device number than mountinfo does."""
+"""File systems whose files have another device number than mountinfo says."""
 
 
 class Mount(NamedTuple):
@@ -74,7 +74,7 @@ class Mount(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A file system to ask: its mount point, the labels of its series, and which others hang if it does.
+    """A file system to ask: its mount point, the labels of its series, and the server whose other file systems hang if it does.
 
     `device` is the device number that a file there has, or None where that is not known.
     """
@@ -97,7 +97,7 @@ class Space(NamedTuple):
 
 
 def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
-    """A run reads the mounts and asks each; it raises OSError if it cannot read them or none answers."""
+    """Build the collector. A run reads the mounts and asks each; it raises OSError if it cannot read them or none answers."""
     mountinfo = KernelFile(mountinfo_of(paths), paths.report)
     root = os.fsencode(paths.root)
     content: bytes = b""
@@ -117,7 +117,7 @@ def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
     def ask(place: Place) -> Space:
         if root and place.device is not None and os.stat(root + place.path).st_dev != place.device:
             raise OSError(
-                errno.ENODEV, "it is not seen below host_root, which needs mount propagation (rslave)"
+                errno.ENODEV, "it is not visible below host_root, which needs mount propagation (rslave)"
             )
         return statvfs(root + place.path)
 
@@ -125,15 +125,15 @@ def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
 
 
 def mountinfo_of(paths: HostPaths) -> str:
-    """The file with this process's own mounts, or with the host's from inside a container."""
+    """Return the file with this process's own mounts, or with the host's from inside a container."""
     host = f"{paths.proc}/1/mountinfo"
     return host if paths.foreign and os.access(host, os.R_OK) else f"{paths.proc}/self/mountinfo"
 
 
 def of_host(mounts: Sequence[Mount], root: bytes, own: Container[int]) -> list[Mount]:
-    """The host's mounts as the host sees them; `own` are the ids in this process's mount namespace.
+    """Return the host's mounts as the host sees them; `own` are the ids in this process's mount namespace.
 
-    An id belongs to one mount of one namespace, so one of ours tells that these are the container's mounts.
+    An id belongs to one mount of one namespace, so one of ours shows that these are the container's mounts.
     """
     if not any(mount.id in own for mount in mounts):
         return list(mounts)
@@ -153,7 +153,7 @@ class Asker:
         self._ask, self._patience = ask, patience
         self._crew: Crew[None] = Crew(NEXT_AFTER, "disk_usage")
         self._asked: dict[str, Place] = {}
-        """By server, the file system that was asked last."""
+        """By server, the latest file system."""
 
     def __call__(self, places: Sequence[Place]) -> tuple[dict[Place, Space | Exception], set[Place]]:
         """Return what came from whom, and who hangs; the others were not asked."""
@@ -177,15 +177,13 @@ class Asker:
         over.set()
         stuck = self._crew.stuck()
         for server in servers.keys() - stuck.keys():
-            self._crew.forget(
-                server
-            )  # it has not been begun, and is not to be asked without anybody to hear it
+            self._crew.forget(server)  # its job has not begun, and nobody would wait for the answer
         self._crew.close()
         return answers.copy(), {self._asked[server] for server in stuck if server in self._asked}
 
 
 def disk_usage(places: Callable[[], list[Place]], ask: Asker, tell: Report = ignore) -> Collect:
-    """The collector over the file systems to ask and who asks them."""
+    """Build the collector from the file systems to ask and the one who asks them."""
 
     def collect(now: float) -> list[Sample]:
         wanted = places()
@@ -210,14 +208,14 @@ def disk_usage(places: Callable[[], list[Place]], ask: Asker, tell: Report = ign
                     Trouble("mountpoint", mountpoint(place), "it is not asked, because others do not answer")
                 )
         if wanted and not any(isinstance(answer, Space) for answer in answers.values()):
-            raise OSError(f"none of {len(wanted)} file systems can be asked")
+            raise OSError(f"none of {len(wanted)} file systems answers")
         return samples
 
     return collect
 
 
 def mountpoint(place: Place) -> str:
-    """The value of the label."""
+    """Return the value of the label."""
     return dict(place.labels)["mountpoint"]
 
 
@@ -230,10 +228,10 @@ def statvfs(path: bytes) -> Space:
 
 
 def space_samples(of: Space, labels: Labels) -> list[Sample]:
-    """The series of one file system; none if it has no blocks, none of inodes if it does not count them."""
+    """Return the series of one file system; none if it has no blocks, none of inodes if it does not count them."""
     samples = []
     if of.blocks > 0:
-        used = max(0, of.blocks - of.bfree)  # some file systems of FUSE tell more free than there is
+        used = max(0, of.blocks - of.bfree)  # some file systems of FUSE report more free than they have
         samples.append(Sample("disk_total_bytes", float(of.blocks * of.frsize), labels))
         samples.append(Sample("disk_used_bytes", float(used * of.frsize), labels))
         samples.append(Sample("disk_free_bytes", float(of.bavail * of.frsize), labels))
@@ -249,7 +247,7 @@ def space_samples(of: Space, labels: Labels) -> list[Sample]:
 
 
 def parse_mountinfo(content: bytes) -> tuple[list[Mount], int]:
-    """The lines of mountinfo in their order, and how many are not right."""
+    """Return the lines of mountinfo in their order, and how many are malformed."""
     mounts, wrong = [], 0
     for line in content.split(b"\n"):  # splitlines would also split at a carriage return in a path
         before, _, after = line.partition(b" - ")
@@ -265,7 +263,7 @@ def parse_mountinfo(content: bytes) -> tuple[list[Mount], int]:
 
 
 def unescape(field: bytes) -> bytes:
-    """The kernel writes space, tab, newline, backslash and # as a backslash and three octal digits."""
+    """Decode space, tab, newline, backslash and #, which the kernel writes as a backslash and three octal digits."""
     return OCTAL.sub(lambda match: bytes((int(match[1], 8),)), field) if b"\\" in field else field
 
 
@@ -273,7 +271,7 @@ OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 def choose(mounts: Sequence[Mount], options: DiskUsageOptions) -> list[Place]:
-    """One mount for each file system that is wanted and can be reached by its path."""
+    """Return one mount for each file system that is wanted and can be reached by its path."""
     fstypes, mountpoints = options.fstypes(), options.mountpoints()
     by_id = {mount.id: mount for mount in mounts}
     on_top = {mount.path: mount for mount in mounts}  # of mounts on the same path the last one is seen
@@ -297,7 +295,7 @@ def choose(mounts: Sequence[Mount], options: DiskUsageOptions) -> list[Place]:
 
 
 def server_of(mount: Mount) -> bytes:
-    """The host that a network file system is of (`host:/path`, `//host/path`), else the file system itself."""
+    """Return the host of a network file system (`host:/path`, `//host/path`), else the file system itself."""
     host, found, _ = mount.device.partition(b":/")
     if mount.device.startswith(b"//"):
         return mount.device[2:].partition(b"/")[0] or mount.device
@@ -305,7 +303,7 @@ def server_of(mount: Mount) -> bytes:
 
 
 def device_of(device_number: bytes) -> int | None:
-    """The number that stat(2) would tell."""
+    """Return the device number that stat(2) would return."""
     major, minor = (number(part) for part in device_number.partition(b":")[::2])
     if major is None or minor is None or max(major, minor) >= 1 << 31:
         return None
@@ -313,12 +311,12 @@ def device_of(device_number: bytes) -> int | None:
 
 
 def rank(mount: Mount) -> tuple[bool, int, bytes]:
-    """Smaller is better: the whole file system, then the shortest path, then the first by name."""
+    """Return a sort key, smaller is better: the whole file system, then the shortest path, then the first by name."""
     return mount.root != b"/", len(mount.path), mount.path
 
 
 def is_reachable(mount: Mount, by_id: Mapping[int, Mount], on_top: Mapping[bytes, Mount]) -> bool:
-    """Whether walking down to its path meets only mounts that it is mounted on, so that none hides it."""
+    """Return whether walking down to its path meets only mounts that it is mounted on, so that none hides it."""
     ancestors, at = {mount.id}, mount
     while at.parent in by_id and at.parent not in ancestors:
         at = by_id[at.parent]
@@ -332,5 +330,5 @@ def is_reachable(mount: Mount, by_id: Mapping[int, Mount], on_top: Mapping[bytes
 
 
 def labels_of(device: bytes, fstype: bytes, path: bytes) -> Labels:
-    """The labels of a file system, sorted."""
+    """Return the labels of a file system, sorted."""
     return ("device", label(device)), ("fstype", label(fstype)), ("mountpoint", label(path))

@@ -23,7 +23,7 @@ REFRESH_SECONDS = 60.0
 
 
 def build(options: Options, paths: HostPaths) -> Collect:
-    """A run returns host_info always and the boot time where the kernel tells it; it never raises."""
+    """Build the collector. A run returns host_info always and the boot time where the kernel reports it; it never raises."""
     uname = os.uname()
     info = host_info(kernel_release=uname.release, machine=uname.machine, os=uname.sysname)
     stat = KernelFile(f"{paths.proc}/stat", paths.report)
@@ -41,5 +41,5 @@ def build(options: Options, paths: HostPaths) -> Collect:
 
 
 def host_info(*, kernel_release: str, machine: str, os: str) -> Sample:
-    """The sample that carries the host's description in its labels."""
+    """Return the sample that carries the host's description in its labels."""
     return Sample("host_info", 1.0, (("kernel_release", kernel_release), ("machine", machine), ("os", os)))

@@ -1,6 +1,6 @@
 """Reading the kernel's files, and arithmetic on their counters.
 
-The files are small, made anew for each reader, and may vanish at any time. Differences are never negative, infinite or
+The files are small, made for each reader, and may vanish at any time. Differences are never negative, infinite or
 made up. Every value is rounded to the digits that carry information, as a float `v` for which
 `round(v * 10**digits) / 10**digits == v` holds up to 1e11: the buffer stores such values as small integers.
 """
@@ -18,24 +18,24 @@ T = TypeVar("T")
 LARGEST = 2**64 - 1
 """The largest number of the kernel's counters."""
 MOST_NAMES = 2048
-"""Names come and go on a host of containers: beyond this many, all are forgotten between two runs."""
+"""The names change all the time on a host of containers: beyond this many, all are forgotten between two runs."""
 
 
 class KernelFile:
-    """A file that is read in every run. What is wrong with it is told, and costs the series made of it.
+    """A file that is read in every run. What is wrong with it is reported, and costs the series made of it.
 
-    A file that is `optional` may be missing without a word: not every kernel has it.
+    A file that is `optional` may be missing without a report: not every kernel has it.
     """
 
     def __init__(self, path: str, tell: Report, *, optional: bool = False) -> None:
         self.path, self._tell, self._optional = path, tell, optional
 
     def read(self) -> bytes:
-        """The whole file. Raises OSError."""
+        """Return the whole file. Raises OSError."""
         return read(self.path)
 
     def read_or_none(self) -> bytes | None:
-        """The whole file, or None where it cannot be read."""
+        """Return the whole file, or None if it cannot be read."""
         try:
             return read(self.path)
         except FileNotFoundError as error:
@@ -46,7 +46,7 @@ class KernelFile:
         return None
 
     def checked(self, parsed: tuple[T, int]) -> T:
-        """What a parser found; the number beside it is of lines that are not the kernel's."""
+        """Return what a parser found, and report the number of malformed lines that it counted."""
         found, wrong = parsed
         if wrong:
             lines = "a line that is" if wrong == 1 else f"{wrong} lines that are"
@@ -55,7 +55,7 @@ class KernelFile:
 
 
 def read(path: str) -> bytes:
-    """The whole file. Raises OSError."""
+    """Return the whole file. Raises OSError."""
     # Not a file object, which costs a fifth more per read of these files.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -69,7 +69,7 @@ def read(path: str) -> bytes:
 
 
 def read_or_none(path: str) -> bytes | None:
-    """The whole file, or None where it cannot be read: its series are then left out."""
+    """Return the whole file, or None if it cannot be read: its series are then left out."""
     try:
         return read(path)
     except OSError:
@@ -77,17 +77,17 @@ def read_or_none(path: str) -> bytes | None:
 
 
 def reason(error: OSError) -> str:
-    """Why a call failed, in the system's words, without the name of the file."""
+    """Return why a call failed, in the system's words, without the name of the file."""
     return (error.strerror or type(error).__name__).lower()
 
 
 def label(raw: bytes) -> str:
-    r"""A kernel's name as a label value. A byte that is not UTF-8, which receivers refuse, becomes `\xe9`."""
+    r"""Return a kernel's name as a label value. A byte that is not UTF-8, which receivers refuse, becomes `\xe9`."""
     return raw.decode("utf-8", "backslashreplace")
 
 
 def number(field: bytes) -> int | None:
-    """The number that a field of digits is, or None where it is none that the kernel writes."""
+    """Return the number in a field, or None if the kernel would not write it so."""
     if not field.isdigit() or len(field) > 20:  # int() refuses thousands of digits
         return None
     value = int(field)
@@ -95,7 +95,7 @@ def number(field: bytes) -> int | None:
 
 
 def numbers(fields: list[bytes]) -> list[int] | None:
-    """The numbers in these fields, or None if one of them is not a number that the kernel writes."""
+    """Return the numbers in these fields, or None if the kernel would not write one of them so."""
     try:
         found = list(map(int, fields))
     except ValueError:
@@ -104,7 +104,7 @@ def numbers(fields: list[bytes]) -> list[int] | None:
 
 
 def number_after(key: bytes, content: bytes) -> int | None:
-    """The number in the line `key number`, which is not the first, or None where there is no such line."""
+    """Return the number in the line `key number`, which is not the first, or None if there is no such line."""
     _, found, rest = content.partition(b"\n" + key + b" ")
     return number(rest.partition(b"\n")[0]) if found else None
 
@@ -112,7 +112,7 @@ def number_after(key: bytes, content: bytes) -> int | None:
 class Names(dict[bytes, Labels | None]):
     """`names[raw]` is the one label `key` with the name, or None for a name that is left out.
 
-    Left out is what is not `wanted`, and what `hidden(raw, names)` says, which sees all names met.
+    A name is left out if it is not `wanted`, or if `hidden(raw, names)` says so, which sees all names met.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Names(dict[bytes, Labels | None]):
         self._key, self._wanted, self._hidden = key, wanted, hidden
 
     def begin(self) -> None:
-        """Forget what is too much to remember; to be called before a run, because a run needs all it meets."""
+        """Forget all names if they are too many; to be called before a run, because a run needs all it meets."""
         if len(self) > MOST_NAMES:
             self.clear()
 
@@ -136,7 +136,7 @@ class Names(dict[bytes, Labels | None]):
 
 
 def deltas(before: Sequence[int], now: Sequence[int]) -> list[int] | None:
-    """By how much each counter of a device grew.
+    """Return by how much each counter of a device grew.
 
     None if any of them went backwards: after a wrap or a re-plug the others cannot be trusted either.
     """
@@ -145,17 +145,17 @@ def deltas(before: Sequence[int], now: Sequence[int]) -> list[int] | None:
 
 
 def rate(grown: float, seconds: float, digits: int) -> float:
-    """Per second over an interval of `seconds` > 0."""
+    """Return the growth per second over an interval of `seconds` > 0."""
     return round(grown / seconds, digits)
 
 
 def mean(total: float, count: int) -> float:
-    """Per completed piece, 2 digits; 0 when none completed."""
+    """Return the mean for each completed piece, 2 digits; 0 when none completed."""
     return round(total / count, 2) if count else 0.0
 
 
 def percent(part: float, whole: float) -> float:
-    """100 x part / whole, 2 digits, for 0 <= part and 0 < whole; not above 100.
+    """Return 100 x part / whole, 2 digits, for 0 <= part and 0 < whole; not above 100.
 
     Counters are read one after the other, so a part can seem to be larger than the whole by a tick or two.
     """
@@ -163,7 +163,7 @@ def percent(part: float, whole: float) -> float:
 
 
 class Growth:
-    """By how much the counters of each device grew since the run before, which it remembers."""
+    """The growth of each device's counters since the run before, which it remembers."""
 
     def __init__(self) -> None:
         self._before: Mapping[bytes, Sequence[int]] = {}
@@ -172,7 +172,7 @@ class Growth:
     def step(
         self, now: float, counters: Mapping[bytes, Sequence[int]]
     ) -> tuple[float, dict[bytes, list[int]]]:
-        """The seconds since the run before, and the growth by device.
+        """Return the seconds since the run before, and the growth by device.
 
         A device is left out if the run before did not have it or one of its counters went backwards; all are
         left out if no time passed. So seconds > 0 wherever there is a growth.

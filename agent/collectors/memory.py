@@ -41,7 +41,7 @@ FIELDS = frozenset(
 
 
 def build(options: Options, paths: HostPaths) -> Collect:
-    """A run reads both files; it raises OSError if it could read neither."""
+    """Build the collector. A run reads both files; it raises OSError if it could read neither."""
     meminfo = KernelFile(f"{paths.proc}/meminfo", paths.report)
     vmstat = KernelFile(f"{paths.proc}/vmstat", paths.report, optional=True)
 
@@ -56,7 +56,7 @@ def build(options: Options, paths: HostPaths) -> Collect:
 
 
 def parse_meminfo(content: bytes) -> tuple[dict[bytes, int], int]:
-    """The lines of FIELDS in bytes (the kernel's kB are KiB), and how many of them are not `Name: number`."""
+    """Return the lines of FIELDS in bytes (the kernel's kB are KiB), and how many of them are not `Name: number`."""
     found, wrong = {}, 0
     for line in content.splitlines():
         name, _, rest = line.partition(b":")
@@ -70,7 +70,7 @@ def parse_meminfo(content: bytes) -> tuple[dict[bytes, int], int]:
 
 
 def memory_samples(field: dict[bytes, int]) -> list[Sample]:
-    """What can be said from these fields; a series that lacks one of its fields is left out."""
+    """Return the samples of these fields; a series that lacks one of its fields is left out."""
     samples = []
     total, free, buffers = field.get(b"MemTotal"), field.get(b"MemFree"), field.get(b"Buffers")
     cached = field[b"Cached"] + field.get(b"SReclaimable", 0) if b"Cached" in field else None

@@ -4,7 +4,7 @@ Interfaces from /proc/net/dev, whose received drops are what sysfs calls rx_drop
 speeds from /sys/class/net/*/speed, read again every minute. Sockets from the kernel's own counters in
 /proc/net/sockstat, sockstat6 and snmp: a number each, read in the same time with ten sockets and 50,000.
 
-/proc/net is a view through the network namespace of whoever looks. From inside a container the host's is seen in
+/proc/net shows the network namespace of the process that reads it. From inside a container the host's is seen in
 the folder of the process that the host began with, /proc/1/net, if the container shows it.
 """
 
@@ -44,7 +44,7 @@ Interface = tuple[int, ...]
 
 
 def build(options: NetworkOptions, paths: HostPaths) -> Collect:
-    """A run reads four files, and once a minute the speeds; it raises OSError if the four told nothing."""
+    """Build the collector. A run reads four files, and once a minute the speeds; it raises OSError if it got nothing."""
     names = Names("interface", options.interfaces())
     net, sys_net = net_of(paths), f"{paths.sys}/class/net"
     dev = KernelFile(f"{net}/dev", paths.report)
@@ -78,7 +78,7 @@ def build(options: NetworkOptions, paths: HostPaths) -> Collect:
 
 
 def net_of(paths: HostPaths) -> str:
-    """The folder with the network's files: this process's own view, or the host's from inside a container."""
+    """Return the folder with the network's files: this process's own view, or the host's from inside a container."""
     host = f"{paths.proc}/1/net"
     return host if paths.foreign and os.access(f"{host}/dev", os.R_OK) else f"{paths.proc}/net"
 
@@ -89,7 +89,7 @@ def network(
     link_speed: Callable[[str], int | None],
     sockets: Callable[[], list[Sample]],
 ) -> Collect:
-    """The collector over its readers, of which the first returns None where it cannot; the speed is in Mbit/s."""
+    """Build the collector from its readers. `read_interfaces` returns None if it cannot; speeds are in Mbit/s."""
     growth = Growth()
     speeds: dict[bytes, int | None] = {}
     speeds_at = float("-inf")
@@ -120,7 +120,7 @@ def network(
 
 
 def counters(interface: Interface, labels: Labels) -> list[Sample]:
-    """The cumulative series of one interface."""
+    """Return the cumulative series of one interface."""
     in_bytes, in_packets, in_errors, in_drops, out_bytes, out_packets, out_errors, out_drops = interface
     return [
         Sample("network_sent_bytes_total", float(out_bytes), labels),
@@ -135,7 +135,7 @@ def counters(interface: Interface, labels: Labels) -> list[Sample]:
 
 
 def rates(grown: Sequence[int], seconds: float, megabits: int | None, labels: Labels) -> list[Sample]:
-    """The series of one interface over an interval of `seconds` > 0 in which its counters grew by `grown`."""
+    """Return the series of one interface over an interval of `seconds` > 0 in which its counters grew by `grown`."""
     in_bytes, in_packets, _, _, out_bytes, out_packets, _, _ = grown
     samples = [
         Sample("network_bytes_sent_per_sec", rate(out_bytes, seconds, 0), labels),
@@ -151,7 +151,7 @@ def rates(grown: Sequence[int], seconds: float, megabits: int | None, labels: La
 
 
 def parse_dev(content: bytes, names: Names) -> tuple[dict[bytes, Interface], int]:
-    """The interfaces of /proc/net/dev that `names` does not leave out, and how many lines are not right."""
+    """Return the interfaces of /proc/net/dev that `names` does not leave out, and how many lines are malformed."""
     interfaces: dict[bytes, Interface] = {}
     wrong = 0
     for line in content.splitlines():
@@ -202,7 +202,7 @@ Counts = dict[bytes, dict[bytes, bytes]]
 
 
 def parse_sockstat(content: bytes) -> Counts:
-    """The lines `Name: key number key number ...` of sockstat and sockstat6."""
+    """Return the lines `Name: key number key number ...` of sockstat and sockstat6."""
     lines: Counts = {}
     for line in content.splitlines():
         name, _, rest = line.partition(b":")
@@ -212,13 +212,13 @@ def parse_sockstat(content: bytes) -> Counts:
 
 
 def parse_snmp(content: bytes) -> Counts:
-    """The two lines of snmp that begin with `Tcp:`: the keys, and below them the numbers."""
+    """Return the two lines of snmp that begin with `Tcp:`: the keys, and below them the numbers."""
     lines = [line.split() for line in content.splitlines() if line.startswith(b"Tcp: ")]
     return {b"Tcp": dict(zip(lines[0], lines[1], strict=False))} if len(lines) == 2 else {}
 
 
 def socket_samples(lines: Counts, wanted: Wanted) -> tuple[list[Sample], int]:
-    """The socket counts in these lines, and how many of them are not there or not right."""
+    """Return the socket counts in these lines, and how many of them are missing or malformed."""
     samples, wrong = [], 0
     for name, numbers_of in wanted.items():
         for key, labels in numbers_of:

@@ -1,15 +1,15 @@
 """Collectors that other packages bring along: entry points of the group `limpet.collectors`.
 
-Nothing is looked for and nothing imported until a configuration names a collector that is not built in. What is
-found runs as the built-in ones do, so one that raises is logged once and tried again, and one that hangs is left
-behind (`agent.collect.schedule`); here stands what beyond that may not be relied on:
+Nothing is looked for and nothing imported until a configuration names a collector that is not built in. A plugin
+runs as the built-in collectors do: one that raises is logged once and tried again, and one that hangs is left
+behind (`agent.collect.schedule`). This module adds what protects the agent from its mistakes:
 
 - Building it is part of a run: where that raises, it is tried again at the next one.
 - `SystemExit` and its like end the run and nothing else.
 - What it returns must be samples of its own table, with names and values that every receiver takes, each series
-  once: else the run has failed, and nothing of it is stored.
+  once (`agent.collect.series.CheckedColumns`). If not, the run has failed, and nothing of it is stored.
 
-docs/own-collectors.md is the page for whoever writes one.
+docs/own-collectors.md is the page for authors of plugins; they import `limpet.collectors`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class PluginFailed(LimpetError):
 
 
 def names() -> list[str]:
-    """The collectors that are installed beside the built-in ones."""
+    """Return the names of the installed plugins."""
     return sorted(_entry_points().names)
 
 
 @cache
 def find(name: str) -> CollectorKind | None:
-    """The installed collector of this name; None: there is none. Raises PluginFailed."""
+    """Return the installed collector of this name; None if there is none. Raises PluginFailed."""
     entries = _entry_points().select(name=name)
     if not entries:
         return None
@@ -49,7 +49,7 @@ def find(name: str) -> CollectorKind | None:
         kind = entry.load()
     except (Exception, SystemExit) as error:
         what = f"{entry.value} cannot be loaded: {type(error).__name__}: {error}"
-        raise PluginFailed(name, what, "Mend or uninstall the package, or remove this key.") from None
+        raise PluginFailed(name, what, "Repair or uninstall the package, or remove this key.") from None
     if wrong := _wrong(kind):
         raise PluginFailed(name, f"{entry.value} {wrong}", "docs/own-collectors.md says what it must be.")
     assert isinstance(kind, CollectorKind)
@@ -63,7 +63,7 @@ def _entry_points() -> Any:
 
 
 def _wrong(kind: Any) -> str | None:
-    """What keeps this from being a collector; None: nothing that can be seen."""
+    """Return what keeps this from being a collector; None if nothing does that can be seen."""
     if not isinstance(kind, CollectorKind):
         return f"is a {type(kind).__name__}, not a CollectorKind"
     metrics, options, build = cast("tuple[Any, ...]", kind)
@@ -82,7 +82,7 @@ def _wrong(kind: Any) -> str | None:
 
 
 def collect(kind: CollectorKind, options: Options, paths: HostPaths) -> Collect:
-    """The collector, built at its first run."""
+    """Return the collector, which is built at its first run."""
     built: Collect | None = None
 
     def run(now: float) -> list[Sample]:

@@ -1,6 +1,6 @@
-"""What psutil offers where there is no /proc: the readers of the other collectors. Never imported on Linux.
+"""The readers of the other collectors where there is no /proc, on psutil. Never imported on Linux.
 
-Not told there, and so absent: iowait, a disk's time with requests in flight and its queue, socket counts
+Not known there, and so absent: iowait, a disk's time with requests in flight and its queue, socket counts
 (psutil would walk over every process), OOM kills, and on Windows inodes.
 """
 
@@ -23,11 +23,11 @@ from agent.collectors.memory import memory_samples
 from agent.collectors.network import Interface
 from agent.collectors.options import DiskUsageOptions
 
-HUNDREDTHS = 100  # psutil tells seconds; the collector counts ticks
+HUNDREDTHS = 100  # psutil returns seconds; the collector counts ticks
 
 
 def cpu_times() -> dict[bytes, Times]:
-    """The times of every core and, as b"", of all of them."""
+    """Return the times of every core and, as b"", of all of them."""
     times = {b"": times_of(psutil.cpu_times()._asdict())}
     for core, seconds in enumerate(psutil.cpu_times(percpu=True)):
         times[b"%d" % core] = times_of(seconds._asdict())
@@ -35,7 +35,7 @@ def cpu_times() -> dict[bytes, Times]:
 
 
 def times_of(seconds: dict[str, float]) -> Times:
-    """Ticks from psutil's fields, which differ by platform; guest is already in user and in nice."""
+    """Return ticks from psutil's fields, which differ by platform; guest is already in user and in nice."""
     ticks = {name: round(value * HUNDREDTHS) for name, value in seconds.items()}
     busy = sum(
         value for name, value in ticks.items() if name not in ("idle", "iowait", "guest", "guest_nice")
@@ -44,7 +44,7 @@ def times_of(seconds: dict[str, float]) -> Times:
 
 
 def load_average() -> tuple[float, ...]:
-    """The three averages; on Windows psutil's imitation."""
+    """Return the three averages; on Windows psutil's imitation."""
     one, five, fifteen = psutil.getloadavg()
     return round(one, 2), round(five, 2), round(fifteen, 2)
 
@@ -66,7 +66,7 @@ def memory(now: float) -> list[Sample]:
 
 
 def disks(names: Names) -> dict[bytes, Disk]:
-    """The disks that `names` does not leave out, without the counters that only Linux has."""
+    """Return the disks that `names` does not leave out, without the counters that only Linux has."""
     found: dict[bytes, Disk] = {}
     for name, io in (psutil.disk_io_counters(perdisk=True, nowrap=False) or {}).items():
         raw = name.encode()
@@ -83,7 +83,7 @@ def disks(names: Names) -> dict[bytes, Disk]:
 
 
 def interfaces(names: Names) -> dict[bytes, Interface]:
-    """The interfaces that `names` does not leave out."""
+    """Return the interfaces that `names` does not leave out."""
     found: dict[bytes, Interface] = {}
     for name, io in psutil.net_io_counters(pernic=True, nowrap=False).items():
         raw = name.encode()
@@ -94,13 +94,13 @@ def interfaces(names: Names) -> dict[bytes, Interface]:
 
 
 def link_speed(interface: str) -> int | None:
-    """Mbit/s, or None where it is unknown."""
+    """Return the speed in Mbit/s, or None where it is unknown."""
     stats = psutil.net_if_stats().get(interface)
     return stats.speed or None if stats else None
 
 
 def places(options: DiskUsageOptions) -> list[Place]:
-    """The mounted file systems that are not excluded, each device once."""
+    """Return the mounted file systems that are not excluded, each device once."""
     fstypes, mountpoints = options.fstypes(), options.mountpoints()
     found: dict[str, Place] = {}
     for part in psutil.disk_partitions(all=False):
@@ -123,7 +123,7 @@ def space(path: bytes) -> Space:
 
 
 def host() -> Collect:
-    """The host collector."""
+    """Build the host collector."""
     import platform
 
     info = host_info(kernel_release=platform.release(), machine=platform.machine(), os=platform.system())

@@ -16,7 +16,7 @@ from agent.config.problems import ConfigErrors, Problem
 from agent.config.reader import Look, Reader
 from agent.config.relabeling import RelabelConfig
 from agent.config.remote_write import MetadataConfig, QueueConfig, RemoteWrite
-from agent.config.schema import BufferSection, Collector, CollectSection, Config, LogSection, Planned
+from agent.config.schema import BufferSection, Collector, CollectSection, Config, LogSection, PlanSpec
 from agent.config.scrape import ScrapeOptions, Target, TextfileOptions
 from agent.config.units import format_duration, format_size, parse_duration, parse_size
 from agent.config.urls import is_loopback, public_url, split_url
@@ -36,7 +36,7 @@ __all__ = [
     "LogSection",
     "MetadataConfig",
     "OAuth2",
-    "Planned",
+    "PlanSpec",
     "Problem",
     "QueueConfig",
     "RelabelConfig",

@@ -35,7 +35,7 @@ def options_of(name: str) -> type[Options] | None:
     return kind.options if kind else None
 
 
-class Planned(NamedTuple):
+class PlanSpec(NamedTuple):
     """A collector that is to run: its name, the seconds between its runs, the seconds a run may take."""
 
     name: str
@@ -68,7 +68,7 @@ class CollectSection(Section, frozen=True, kw_only=True):
     sysfs: v.Root | None = None
     collectors: dict[str, Collector] = {}
 
-    def plan(self) -> tuple[Planned, ...]:
+    def plan(self) -> tuple[PlanSpec, ...]:
         """Return the enabled collectors that have something to do. A timeout is never longer than its interval."""
         planned = []
         for name in dict.fromkeys((*OPTIONS, *self.collectors)):
@@ -76,7 +76,7 @@ class CollectSection(Section, frozen=True, kw_only=True):
             if one.enabled and one.options not in (ScrapeOptions(), TextfileOptions()):
                 interval = _interval(name, one, self.interval)
                 timeout = one.timeout or min(self.timeout, interval)
-                planned.append(Planned(name, interval, timeout, one.options))
+                planned.append(PlanSpec(name, interval, timeout, one.options))
         return tuple(planned)
 
     def paths(self) -> HostPaths:

@@ -34,7 +34,7 @@ TYPES = {b"unknown": "unknown"} | {
     for kind in (b"counter", b"gauge", b"histogram", b"gaugehistogram", b"summary", b"info", b"stateset")
 }
 SUFFIXES = ("_total", "_bucket", "_count", "_sum", "_created", "_info", "_gcount", "_gsum")
-"""What the names of a family's series have behind the family's own."""
+"""Endings of series names that the name of their family does not have."""
 
 _NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*+"
 _PAIRS = rb'(?:\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?+'
@@ -58,7 +58,7 @@ class ParseError(ValueError):
 
 
 class Family(NamedTuple):
-    """What an exposition says of a metric."""
+    """The metadata of a metric in an exposition."""
 
     type: str = "unknown"
     unit: str = ""
@@ -123,7 +123,7 @@ def _labels(inside: bytes, line: bytes, *, openmetrics: bool) -> list[tuple[str,
             raw = _ESCAPE.sub(lambda escape: _UNESCAPED[escape[1]], raw)
         key = intern(name.decode())
         if key in found:
-            raise ParseError(f"the label {key} is there twice: {shown(line)}")
+            raise ParseError(f"the label {key} occurs twice: {shown(line)}")
         if key == "__name__":
             raise ParseError(f"a label must not be called __name__: {shown(line)}")
         try:
@@ -134,7 +134,7 @@ def _labels(inside: bytes, line: bytes, *, openmetrics: bool) -> list[tuple[str,
 
 
 def metadata(comments: Iterable[bytes], *, openmetrics: bool) -> dict[str, Family]:
-    """What the lines that begin with # say of each metric. Raises ParseError."""
+    """Return what the lines that begin with # say of each metric. Raises ParseError."""
     families: dict[str, Family] = {}
     pattern, kinds = (_OPEN_META, TYPES) if openmetrics else (_META, TEXT_TYPES)
     for line in comments:
@@ -168,7 +168,7 @@ def metadata(comments: Iterable[bytes], *, openmetrics: bool) -> dict[str, Famil
 
 
 def family(name: str, families: Mapping[str, Family]) -> Family:
-    """What is said of the metric that a series of this name belongs to."""
+    """Return the metadata of the metric that a series of this name belongs to."""
     found = families.get(name)
     if found is None:
         for suffix in SUFFIXES:
@@ -179,13 +179,13 @@ def family(name: str, families: Mapping[str, Family]) -> Family:
 
 
 def shown(line: bytes) -> str:
-    """The beginning of a line, for a message."""
+    """Return the beginning of a line, for a message."""
     text = line.decode("utf-8", "replace")
     return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
 
 
 def go_float(text: str) -> str:
-    """A number as Prometheus writes it in a label: shortest, with a point or an exponent; else as it is."""
+    """Return a number as Prometheus writes it in a label: shortest, with a point or an exponent; else as it is."""
     if "_" in text or text.strip() != text:
         return text
     try:

@@ -6,7 +6,7 @@ As Prometheus does it, in this order (mutateSampleLabels of its scrape/scrape.go
    sample. Where the sample has one of the same name, its own becomes `exported_NAME` (with one more `exported_` in
    front for as long as that is taken); with `honor_labels` the sample keeps its own, and ours is left out.
 2. `metric_relabel_configs` see all of these and `__name__`. What they drop is left out.
-3. So is a series that is called like one of our own (`taken`): ours says more.
+3. So is a series with the name and labels of one of our own (`taken`): ours says more.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Naming:
         self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
 
     def __call__(self, name: str, labels: Labels, family: Family) -> Series | None:
-        """The series of a sample; None: relabeling drops it. Raises ParseError where no series is left to name."""
+        """Return the series of a sample; None if it is dropped. Raises ParseError if relabeling leaves it without a name."""
         found = self._merged(dict(labels))
         if self._relabel is not None:
             relabeled = self._relabel({NAME: name, **found})
@@ -68,5 +68,5 @@ class Naming:
         return merged
 
     def rest(self) -> None:
-        """Forget the labels that can be shared: what a series that comes late could gain is not worth them."""
+        """Forget the shared labels: a series that comes later would gain less than they cost."""
         self._pairs.clear()

@@ -1,14 +1,14 @@
 """One exposition after another of the same target, as columns: the series once, the values each time.
 
 A target says nearly the same each time: only the values differ. So a line is split into its key (everything up
-to the value) and the value, and what a key means is looked up; only a key that was not there before is parsed
-(`agent.scrape.exposition`). While the keys are the same, which one comparison of two lists tells, an exposition
+to the value) and the value, and what a key means is looked up; only a new key is parsed
+(`agent.scrape.exposition`). While the keys are the same, which one comparison of two lists shows, an exposition
 costs little more than its `float`s; docs/decisions/0013 has the measurements.
 
 Promises:
 - The series are the same object for as long as the set of them is the same, in whatever order they come.
-- A series that is there twice counts once, with its first value, and is counted in `duplicates`.
-- An exposition that cannot be read as a whole gives nothing: it raises ParseError, and the next one starts anew.
+- A series that occurs twice counts once, with its first value, and is counted in `duplicates`.
+- An exposition that cannot be read as a whole gives nothing: it raises ParseError, and the next one starts from scratch.
 - Memory is for the series of the last exposition, and at most twice as many. More than `most` samples after
   relabeling are TooMany, and cost no more than `most`.
 """
@@ -29,7 +29,7 @@ _IN_NUMBERS = b"0123456789.+-eEnNaAiIfFtTyY \t"
 
 
 class TooMany(ParseError):
-    """There are more samples than may be."""
+    """There are more samples than the limit allows."""
 
 
 class Read(NamedTuple):
@@ -45,7 +45,7 @@ class Read(NamedTuple):
 
 
 class Table:
-    """Reads the expositions of one target. `name` is asked once for a key, as long as that is there."""
+    """Reads the expositions of one target. It calls `name` once for each key, for as long as the key exists."""
 
     def __init__(self, name: Name, most: int) -> None:
         self._name, self._most = name, most
@@ -96,7 +96,7 @@ class Table:
     def _looked_up(
         self, parts: Sequence[tuple[bytes, bytes, bytes]]
     ) -> tuple[list[bytes], list[bytes], bool]:
-        """The key and the value of each line; what is not known yet is parsed."""
+        """Return the key and the value of each line; parse what is not known yet."""
         known, keys, texts, timestamps = self._known, [], [], False
         room = self._most
         for key, space, text in parts:
@@ -128,7 +128,7 @@ class Table:
         return keys, texts, timestamps
 
     def _ordered(self, keys: list[bytes], texts: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-        """The same in the order of the exposition before, if it has the same keys; else it is a new table."""
+        """Return the same in the order of the exposition before, if it has the same keys; if not, make a new table."""
         if len(keys) == len(self._keys) and not self.duplicates:  # of those, which comes first may change
             found = dict(zip(keys, texts, strict=True))
             if found.keys() == set(self._keys):
@@ -163,7 +163,7 @@ class Table:
 
 
 def _cut_end(lines: list[bytes]) -> None:
-    """Take the end away that OpenMetrics demands. Raises ParseError."""
+    """Remove the end that OpenMetrics requires. Raises ParseError if it is missing."""
     if lines[-1] == b"":
         lines.pop()
     if not lines or lines.pop() != b"# EOF":

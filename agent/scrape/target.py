@@ -1,8 +1,8 @@
-"""One scrape target: a run fetches its exposition and returns it as columns, and beside it whether it is up.
+"""One scrape target: a run fetches its exposition and returns it as columns, together with whether it is up.
 
 Promises:
 - A run returns within the target's timeout, but for the time that looking up its name takes, and never raises for
-  what a target does: then it returns `up` 0, `scrape_duration_seconds` and `scrape_samples_scraped`, and the series
+  what a target does. If the scrape fails, it returns `up` 0, `scrape_duration_seconds` and `scrape_samples_scraped`, and the series
   of the target end there (the schedule stores their markers).
 - A failed scrape gives nothing of the target, never a part: an exposition that is malformed anywhere, larger than
   `body_size_limit`, or of more samples than `sample_limit` after relabeling fails as a whole, as in Prometheus.
@@ -41,7 +41,7 @@ DIGITS = 4
 
 
 class Scrape(Collector):
-    """A collector that scrapes one target. `words` says what of an error may be told."""
+    """A collector that scrapes one target. `words` returns what of an error may be shown."""
 
     def __init__(
         self,
@@ -89,10 +89,10 @@ class Scrape(Collector):
         if read.series is not self._exposed:
             check_size(read.series)
             self._exposed, self._series = read.series, read.series + self._reports
-            self._tell_duplicates()
+            self._log_duplicates()
         return read.values, read.scraped
 
-    def _tell_duplicates(self) -> None:
+    def _log_duplicates(self) -> None:
         found = self._table.duplicates
         if found and not self._duplicates:
             self._log.warning(

@@ -5,8 +5,8 @@ Promises:
   LARGEST_FILE or cannot be read is left out as a whole: logged once, counted, and `node_textfile_scrape_error` is 1.
   The other files are not touched by it.
 - A file is opened only when it has changed. Nothing that lies in the folder can make a run wait: no pipe is read.
-- A series that several files have counts in the first of them by name; that too is an error.
-- `node_textfile_mtime_seconds` is there for each file that is told, so that an alert can see a job that stopped.
+- A series that is in several files counts in the first of them by name; that too is an error.
+- Each file that is read has `node_textfile_mtime_seconds`, so that an alert can find a job that stopped.
 
 Files are to be written under another name and renamed: a file that is read half-written is left out at best.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from agent.collect.plan import Collector
-from agent.collect.series import MOST, Collected, check_size
+from agent.collect.series import MAX_TICK_SERIES, Collected, check_size
 from agent.collectors.base import Labels, Metric
 from agent.scrape.exposition import ParseError
 from agent.scrape.naming import Naming
@@ -43,8 +43,8 @@ class _Refused(Exception):
     """A file is left out; the message is a phrase."""
 
 
-class _Told(NamedTuple):
-    """What a file says, as of `stamp`; or why it is left out."""
+class _Content(NamedTuple):
+    """The content of a file, as of `stamp`; or why it is left out."""
 
     stamp: _Stamp | None
     mtime: float
@@ -54,39 +54,35 @@ class _Told(NamedTuple):
 
 
 class Textfile(Collector):
-    """A collector that reads a folder. `words` says what of an error may be told."""
+    """A collector that reads a folder. `words` returns what of an error may be shown."""
 
     def __init__(
-        self,
-        folder: str,
-        host: Mapping[str, str],
-        log: Logger,
-        words: Callable[[Exception], str] = str,
+        self, folder: str, host: Mapping[str, str], log: Logger, words: Callable[[Exception], str] = str
     ) -> None:
         self._folder, self._log, self._words = os.path.normpath(folder), log, words
         self._host = {name: value for name, value in host.items() if value}
         self._tables: dict[str, Table] = {}
-        self._told: dict[str, _Told] = {}
+        self._contents: dict[str, _Content] = {}
         self._sets: list[tuple[Series, ...]] = []
         self._series: tuple[Series, ...] = ()
         self._kept: list[int] | None = None
-        self._said: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
         self.error: str | None = None
         """What was wrong at the last run; None: nothing."""
 
     def __call__(self, _now: float, /) -> Collected:
         """Read what has changed. Raises TooLarge where all files together are more than a record holds."""
-        told, errors = self._look()
-        self._told = told
-        self._tables = {name: table for name, table in self._tables.items() if name in told}
-        good = {name: one for name, one in sorted(told.items()) if one.error is None}
-        errors |= {name: one.error for name, one in told.items() if one.error is not None}
+        found, errors = self._look()
+        self._contents = found
+        self._tables = {name: table for name, table in self._tables.items() if name in found}
+        good = {name: one for name, one in sorted(found.items()) if one.error is None}
+        errors |= {name: one.error for name, one in found.items() if one.error is not None}
         left_out = len(errors) - ("" in errors)
         self._arrange(good)
         exposed = sum(len(one.series) for one in good.values())
         if self._kept is not None and (twice := exposed - len(self._kept)):
-            errors[" "] = f"{twice} series are there twice"
-        self._say(errors)
+            errors[" "] = f"{twice} series occur twice"
+        self._log_errors(errors)
         values = [value for one in good.values() for value in one.values]
         if self._kept is not None:
             values = [values[i] for i in self._kept]
@@ -94,16 +90,16 @@ class Textfile(Collector):
         values += (1.0 if errors else 0.0, float(left_out))
         return self._series, values
 
-    def _look(self) -> tuple[dict[str, _Told], dict[str, str]]:
+    def _look(self) -> tuple[dict[str, _Content], dict[str, str]]:
         try:
             names = sorted(name for name in os.listdir(self._folder) if name.endswith(".prom"))
         except OSError as error:
             return {}, {"": f"the folder cannot be read: {_reason(error)}"}
-        return {name: told for name in names if (told := self._file(name)) is not None}, {}
+        return {name: found for name in names if (found := self._file(name)) is not None}, {}
 
-    def _file(self, name: str) -> _Told | None:
-        """What a file says; None where it went meanwhile."""
-        path, before = os.path.join(self._folder, name), self._told.get(name)
+    def _file(self, name: str) -> _Content | None:
+        """Return the content of a file; None if it is gone by now."""
+        path, before = os.path.join(self._folder, name), self._contents.get(name)
         stamp, mtime = None, 0.0
         try:
             stamp, mtime = _stamp(os.stat(path))
@@ -112,29 +108,29 @@ class Textfile(Collector):
             content, stamp, mtime = _read(path)
             series, values = self._parse(name, content)
         except _Refused as refused:
-            return _Told(None, 0.0, error=str(refused))
+            return _Content(None, 0.0, error=str(refused))
         except ParseError as error:
-            return _Told(stamp, mtime, error=self._words(error))
+            return _Content(stamp, mtime, error=self._words(error))
         except FileNotFoundError as error:
-            return _Told(None, 0.0, error=_reason(error)) if os.path.islink(path) else None
+            return _Content(None, 0.0, error=_reason(error)) if os.path.islink(path) else None
         except OSError as error:
-            return _Told(None, 0.0, error=f"it cannot be read: {_reason(error)}")
-        return _Told(stamp, mtime, series, values)
+            return _Content(None, 0.0, error=f"it cannot be read: {_reason(error)}")
+        return _Content(stamp, mtime, series, values)
 
     def _parse(self, name: str, content: bytes) -> tuple[tuple[Series, ...], tuple[float, ...]]:
         if content and not content.endswith(b"\n"):
             raise ParseError("it does not end with a line break: is it written while it is read?")
         table = self._tables.get(name)
         if table is None:
-            table = self._tables[name] = Table(Naming(self._host), MOST)
+            table = self._tables[name] = Table(Naming(self._host), MAX_TICK_SERIES)
         read = table.read(content, openmetrics=False)
         if read.timestamps:
             raise ParseError("it holds timestamps, which are not read here")
         if table.duplicates:
-            raise ParseError(f"{table.duplicates} series are there twice")
+            raise ParseError(f"{table.duplicates} series occur twice")
         return read.series, tuple(read.values)
 
-    def _arrange(self, good: Mapping[str, _Told]) -> None:
+    def _arrange(self, good: Mapping[str, _Content]) -> None:
         """Put the series of all files together, unless they are what they were."""
         sets = [one.series for one in good.values()]
         same = [a is b for a, b in zip(sets, self._sets, strict=False)]
@@ -161,14 +157,14 @@ class Textfile(Collector):
     def _of_file(self, name: str) -> Labels:
         return tuple(sorted({**self._host, "file": os.path.join(self._folder, name)}.items()))
 
-    def _say(self, errors: Mapping[str, str]) -> None:
+    def _log_errors(self, errors: Mapping[str, str]) -> None:
         for name, error in errors.items():
-            if self._said.get(name) != error:
+            if self._logged.get(name) != error:
                 self._log.warning(Event.TEXTFILE_FAILED, file=self._called(name), error=error)
-        for name in self._said.keys() - errors.keys():
-            if name not in self._told or self._told[name].error is None:
+        for name in self._logged.keys() - errors.keys():
+            if name not in self._contents or self._contents[name].error is None:
                 self._log.info(Event.TEXTFILE_RECOVERED, file=self._called(name))
-        self._said = dict(errors)
+        self._logged = dict(errors)
         self.error = "; ".join(f"{self._called(name)}: {error}" for name, error in errors.items()) or None
 
     def _called(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The names of all events that the agent logs, in one list.  They are kept: somebody alerts on them.
+"""The names of all events that the agent logs, in one list.  The names are stable: people alert on them.
 
 A changed name is a line in the changelog.
 """
@@ -19,13 +19,13 @@ class Event(StrEnum):
     RELOAD_REFUSED = "agent.reload_refused"
     """error: SIGHUP, and nothing is applied; `problems` has everything that is wrong, and what to do."""
     THREAD_STUCK = "agent.thread_stuck"
-    """error: the schedule or a sender does not come back; systemd is told nothing, so that it restarts the agent."""
+    """error: the schedule or a sender does not come back; systemd gets no sign of life, so that it restarts the agent."""
     STOPPING = "agent.stopping"
     """info: a signal asked for the end; `series_end` says whether the host's series end with it."""
     STOPPED = "agent.stopped"
     """info: everything is on disk, the lock is released."""
     THREAD_DIED = "agent.thread_died"
-    """critical: a defect; the process ends, so that whoever watches it starts it again."""
+    """critical: a defect; the process ends, so that its supervisor starts it again."""
     CONFIG_WARNING = "config.warning"
     """warning: the configuration is good, but the operator should know something."""
     CLOCK_STEPPED = "schedule.clock_stepped"
@@ -75,7 +75,7 @@ class Event(StrEnum):
     RETRY = "sender.retry"
     """A request will be repeated; warning for the first of a row, debug for the others."""
     HELD = "sender.held"
-    """Nothing is sent until an operator has mended what `error` says; warning when it begins or changes,
+    """Nothing is sent until an operator has fixed what `error` says; warning when it begins or changes,
     debug while it lasts."""
     RESUMED = "sender.resumed"
     """info: a destination that was held or waiting takes samples again."""
@@ -99,7 +99,7 @@ class Event(StrEnum):
     DRAIN_ORDER = "sender.drain_order"
     """info: with `drain_order: auto`, in which order this backlog goes out, and what the receiver said."""
     LANE_FAILED = "sender.failed"
-    """error: the lane itself failed (a disk error at its cursor, or a defect); it goes on after a while."""
+    """error: the lane itself failed (a disk error at its cursor, or a defect); it continues after a while."""
 
 
 class Logger(Protocol):

@@ -1,4 +1,4 @@
-"""Whether a thread is where it should be: it says when it will be back from what it waits for.
+"""Whether a thread is stuck: it says when it will be back from what it waits for.
 
 So a thread that waits long for a good reason (a receiver that is away, a time of the grid) is not overdue, and one that
 never comes back is. Written by the thread, read by anybody.
@@ -16,7 +16,7 @@ class Pulse:
         self._clock, self._back_by = clock, clock()
 
     def back_in(self, seconds: float) -> None:
-        """The thread goes to wait, and not for longer than that; 0: it is at work."""
+        """Note that the thread waits now, and for that long at most; 0: it is at work."""
         self._back_by = self._clock() + seconds
 
     def overdue(self) -> float:

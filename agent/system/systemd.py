@@ -1,15 +1,15 @@
-"""What systemd gets to know of the agent, and what it says of a stop: the end, or the first half of a restart.
+"""What the agent reports to systemd, and whether a stop is the end or the first half of a restart.
 
 Promises:
 - `Notify` (sd_notify(3)) says ready, reloading, stopping, alive, and one line of status. If nobody listens (no
   NOTIFY_SOCKET), or the listener is gone or slow, nothing is said and nothing waits. A `READY=1` that was not taken is
   said again with the next sign of life. A status is one line, whatever it repeats, and short enough for a datagram.
 - `series_end` answers within JOBS_WITHIN seconds. If systemd gives no answer, nothing ends: a marker too many makes
-  every series of the host blink and every alert start anew, one too few costs a receiver's five minutes.
+  every series of the host blink and every alert start again, one too few costs a receiver's five minutes.
 
 Under systemd its queue of jobs shows a restart: for as long as `systemctl restart`, an upgrade, or the restart of a unit
 that ours requires is stopping our service, there is a job of type `restart` for it.  Ours is the service in
-whose cgroup we are, and systemd is asked only if it started us (INVOCATION_ID).  Everywhere else (a
+whose cgroup we are, and the agent asks systemd only if it started us (INVOCATION_ID).  Everywhere else (a
 terminal, a container, another init) nothing distinguishes a restart from a stop, and a stop is taken for one.
 
 Sources: sd_notify(3), sd_watchdog_enabled(3); "Type=" and "WatchdogSec=" in systemd.service(5): a datagram of
@@ -38,7 +38,7 @@ _UNITS = (".service", ".scope")
 
 
 class Notify:
-    """The way to whoever started the agent."""
+    """The way to the process that started the agent."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")

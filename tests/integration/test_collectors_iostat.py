@@ -1,4 +1,4 @@
-"""The recorded hosts as iostat, mpstat and free see them, and what iostat says of this machine.
+"""The recorded hosts as iostat, mpstat and free see them, and what iostat measures on this machine.
 
 They have no option for where the kernel's files are, so they are shown the recorded ones in a mount namespace; after
 the first report these are replaced by those of ten seconds later.
@@ -141,7 +141,7 @@ def test_the_memory_of_the_recorded_hosts(host: str) -> None:
 
 
 def test_this_machines_counters_lie_between_two_reports(iostat: Path) -> None:
-    """`iostat -d` tells kB read and written since boot; ours are read between two of its reports."""
+    """`iostat -d` shows kB read and written since boot; ours are read between two of its reports."""
 
     def report() -> dict[str, dict[str, float]]:
         environment = {**os.environ, "LC_ALL": "C"}
@@ -157,7 +157,7 @@ def test_this_machines_counters_lie_between_two_reports(iostat: Path) -> None:
     after = report()
     devices = {dict(labels)["device"] for _, labels in found} & before.keys() & after.keys()
     if not devices:
-        pytest.skip("no disk here that both tell of")
+        pytest.skip("no disk here that both report")
     for device in devices:
         for name, column in (("disk_read_bytes_total", "kB_read"), ("disk_written_bytes_total", "kB_wrtn")):
             kib = of(found, device=device)[name] / 1024

@@ -181,7 +181,7 @@ def test_the_recorded_hosts(program: Path, tmp_path: Path, host: str) -> None:
     """Theirs are of the same files, so they are the same to the last digit."""
     root = tmp_path / host
     shutil.copytree(HOSTS / host / "second", root)
-    (root / "proc/net/netstat").touch()  # what node_exporter needs beside, and ends without
+    (root / "proc/net/netstat").touch()  # what node_exporter needs in addition, and ends without
     (root / "proc/net/snmp6").touch()
     for core in {dict(labels).get("core", "all") for _, labels in expected(host, "second")} - {"all"} | {"0"}:
         online = root / f"sys/devices/system/cpu/cpu{core}/online"

@@ -18,20 +18,16 @@ import yaml
 from tests.conftest import program
 from tests.support.net import wait_for
 from tests.support.prometheus import CONFIG, Prometheus
+from tests.support.receiver import HEADERS
 from tests.support.wire import TimeSeries, encode
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "capacity.md"
 SETUP = PAGE.parents[1] / "packaging" / "compose" / "setup.sh"
-HEADERS = {
-    "Content-Type": "application/x-protobuf",
-    "Content-Encoding": "snappy",
-    "X-Prometheus-Remote-Write-Version": "0.1.0",
-}
 HOUR = 3600
 
 
 def push(server: Prometheus, *series: TimeSeries) -> None:
-    answer = httpx.post(server.write_url, content=encode(list(series)), headers=HEADERS, timeout=30)
+    answer = httpx.post(server.write_url, content=encode(list(series)), headers=HEADERS["1.0"], timeout=30)
     assert answer.status_code == 204, answer.text
 
 

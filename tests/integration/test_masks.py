@@ -1,4 +1,4 @@
-"""Masked names, end to end: what the real agent stores, logs and tells holds none of them, and stays comparable."""
+"""Masked names, end to end: what the real agent stores, logs and shows holds none of them, and stays comparable."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def real_names() -> dict[str, set[str]]:
 
 
 def told(text: str, names: dict[str, set[str]]) -> list[str]:
-    """Which of the names a text holds; what is as short as `/` is no name that could be told from others."""
+    """Which of the names a text holds; what is as short as `/` is no name that could be distinguished from others."""
     words = {name for of_label in names.values() for name in of_label if len(name) > 3 or name.isalnum()}
-    words -= {"tmpfs", "overlay", "rootfs"}  # sources that are called as their type is, which is told
+    words -= {"tmpfs", "overlay", "rootfs"}  # sources that are called as their type is, which is shown
     return [name for name in words if re.search(rf"(?<![\w/.-]){re.escape(name)}(?![\w/.-])", text)]
 
 
@@ -106,7 +106,10 @@ def test_collecting_without_the_key_masks_all_the_same_and_says_so(agent: Agent)
     done = limpet("collect", "--json", "--config", agent.config_file)
     assert done.returncode == 0
     assert told(done.stdout, names) == []
-    assert done.stderr == "mask: there is no key yet; what is masked is masked otherwise than by the agent\n"
+    assert (
+        done.stderr
+        == "mask: there is no key yet; masked names are hashed with a temporary key and differ from the agent's\n"
+    )
     assert not agent.data_dir.exists()
 
 

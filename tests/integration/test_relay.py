@@ -6,40 +6,22 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.bench import relay as module
 from tests.bench.relay import Relay
-from tests.support.net import wait_for
+from tests.support.net import Accepting, wait_for
 
 ROUND_TRIP = 0.2
 
 
-@contextmanager
-def echo() -> Iterator[int]:
+class Echo(Accepting):
     """A server that sends back what it gets."""
-    server = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            threading.Thread(target=back, args=(connection,), daemon=True).start()
-
-    def back(connection: socket.socket) -> None:
-        with connection:
-            while data := connection.recv(1 << 16):
-                connection.sendall(data)
-
-    threading.Thread(target=serve, daemon=True).start()
-    yield int(server.getsockname()[1])
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
+    def serve(self, connection: socket.socket) -> None:
+        while data := connection.recv(1 << 16):
+            connection.sendall(data)
 
 
 def exchange(connection: socket.socket, data: bytes) -> bytes:
@@ -57,7 +39,7 @@ def exchange(connection: socket.socket, data: bytes) -> bytes:
 @pytest.mark.parametrize("round_trip", [0.0, ROUND_TRIP])
 def test_every_byte_comes_out_in_order_and_is_counted(round_trip: float) -> None:
     data = os.urandom(20 << 20)
-    with echo() as port, Relay(port, round_trip) as relay:
+    with Echo() as echo, Relay(echo.port, round_trip) as relay:
         relay.open()
         with socket.create_connection(("127.0.0.1", relay.port), 30) as connection:
             began = time.monotonic()
@@ -72,7 +54,7 @@ def test_every_byte_comes_out_in_order_and_is_counted(round_trip: float) -> None
 
 
 def test_each_exchange_takes_a_round_trip_and_not_more_than_that() -> None:
-    with echo() as port, Relay(port, ROUND_TRIP) as relay:
+    with Echo() as echo, Relay(echo.port, ROUND_TRIP) as relay:
         relay.open()
         with socket.create_connection(("127.0.0.1", relay.port), 10) as connection:
             took = []
@@ -87,7 +69,7 @@ def test_each_exchange_takes_a_round_trip_and_not_more_than_that() -> None:
 def test_a_sender_waits_when_too_much_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 1 << 20)
     data = os.urandom(8 << 20)
-    with echo() as port, Relay(port, ROUND_TRIP) as relay:
+    with Echo() as echo, Relay(echo.port, ROUND_TRIP) as relay:
         relay.open()
         with socket.create_connection(("127.0.0.1", relay.port), 30) as connection:
             began = time.monotonic()
@@ -97,7 +79,11 @@ def test_a_sender_waits_when_too_much_is_under_way(monkeypatch: pytest.MonkeyPat
 
 
 def test_nothing_goes_through_before_it_is_opened() -> None:
-    with echo() as port, Relay(port) as relay, socket.create_connection(("127.0.0.1", relay.port), 10) as one:
+    with (
+        Echo() as echo,
+        Relay(echo.port) as relay,
+        socket.create_connection(("127.0.0.1", relay.port), 10) as one,
+    ):
         one.sendall(b"early")
         one.settimeout(0.1)
         with pytest.raises(TimeoutError):

@@ -267,8 +267,9 @@ def test_hangups_one_after_another_while_it_drains(tmp_path: Path) -> None:
             for n in range(15):
                 agent.config["remote_write"] = [to | {"queue_config": small, "remote_timeout": f"{20 + n}s"}]
                 agent.config_file.write_text(yaml.safe_dump(agent.config))
+                before = len(receiver.requests)
                 os.kill(agent.pid, signal.SIGHUP)
-                time.sleep(0.1)
+                wait_for(lambda: len(receiver.requests) > before, 20, "another request")  # noqa: B023
             agent.reload(remote_write=[to])
             wait_for(lambda: agent.destination("p")["pending_samples"] < 150, 20, "the backlog to be sent")
             assert agent.stop() == 0

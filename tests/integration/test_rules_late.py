@@ -20,16 +20,12 @@ from buffer.model import STALE
 from tests.support import rules
 from tests.support.net import wait_for
 from tests.support.prometheus import CONFIG, Prometheus
+from tests.support.receiver import HEADERS
 from tests.support.wire import TimeSeries, encode
 
 HOUR, STEP = 3600, 30
 ENDED = 20 * 60
 """How many seconds ago all was well again: later than any alert looks back for an event (15 minutes)."""
-HEADERS = {
-    "Content-Type": "application/x-protobuf",
-    "Content-Encoding": "snappy",
-    "X-Prometheus-Remote-Write-Version": "0.1.0",
-}
 DISK = {"device": "/dev/sda1", "fstype": "ext4", "mountpoint": "/"}
 LINK, CARD, ALL = {"destination": "central"}, {"interface": "eth0"}, {"core": "all"}
 
@@ -133,7 +129,7 @@ def server(prometheus_program: Path, tmp_path: Path) -> Iterator[Prometheus]:
 
 def push(server: Prometheus, host: Host, times: Iterable[int]) -> None:
     answer = httpx.post(
-        server.write_url, content=encode(list(host.series(times))), headers=HEADERS, timeout=30
+        server.write_url, content=encode(list(host.series(times))), headers=HEADERS["1.0"], timeout=30
     )
     assert answer.status_code == 204, answer.text
 

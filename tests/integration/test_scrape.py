@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,8 +20,9 @@ from buffer.model import is_stale
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.exporter import OPENMETRICS, RECORDED, Exporter, Page, recorded
 from tests.support.net import free_port, wait_for
+from tests.support.node_exporter import NodeExporter
 from tests.support.prometheus import Prometheus
-from tests.support.server import Samples, tied
+from tests.support.server import Samples
 
 REPORTS = {metric.name for metric in METRICS}
 
@@ -206,17 +205,6 @@ def test_what_prometheus_refuses_is_refused(tmp_path: Path, prometheus_program: 
 # --- the real agent -------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def node_exporter(program: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [str(program), f"--web.listen-address=127.0.0.1:{port}"]
-    process = subprocess.Popen(tied(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def agent_with(folder: Path, to: str, collectors: dict[str, Any], interval: str = "1s") -> Agent:
     nobody = {"url": f"http://127.0.0.1:{free_port()}/api/v1/write", "name": "nobody"}  # keeps the whole log
     return Agent(
@@ -229,12 +217,12 @@ def agent_with(folder: Path, to: str, collectors: dict[str, Any], interval: str 
 def test_node_exporter_s_metrics_arrive_and_end_when_it_does(
     tmp_path: Path, prometheus_program: Path, node_exporter_program: Path
 ) -> None:
-    port = free_port()
-    target = {"url": f"http://localhost:{port}/metrics", "job": "node"}
-    of_it = f'{{job="node",instance="localhost:{port}",hostname="{HOSTNAME}"}}'
+    exporter = NodeExporter(node_exporter_program, tmp_path / "exporter")
+    target = {"url": f"http://localhost:{exporter.port}/metrics", "job": "node"}
+    of_it = f'{{job="node",instance="localhost:{exporter.port}",hostname="{HOSTNAME}"}}'
     with Prometheus(prometheus_program, tmp_path / "prometheus") as prometheus:
         agent = agent_with(tmp_path / "agent", prometheus.write_url, {"scrape": {"targets": [target]}})
-        with node_exporter(node_exporter_program, port) as exporter, agent:
+        with exporter, agent:
             wait_for(lambda: prometheus.query(f"up{of_it} == 1"), 30, "the first scrape to arrive")
             load = wait_for(lambda: prometheus.query(f"node_load1{of_it}"), 30, "a metric of it")
             assert len(prometheus.query(of_it)) > 300
@@ -243,15 +231,14 @@ def test_node_exporter_s_metrics_arrive_and_end_when_it_does(
             (scraped,) = prometheus.query(f"scrape_samples_scraped{of_it}").values()
             assert scraped == len(prometheus.query(of_it)) - len(METRICS)
 
-            exporter.send_signal(signal.SIGKILL)
-            exporter.wait()
+            exporter.kill()
             wait_for(lambda: prometheus.query(f"up{of_it} == 0"), 30, "it to be down")
             # Its series ended, with a marker, and not by Prometheus's five minutes.
             wait_for(lambda: not prometheus.query(f"node_load1{of_it}"), 10, "its series to end")
             assert {dict(labels)["__name__"] for labels in prometheus.query(of_it)} == REPORTS
-            with node_exporter(node_exporter_program, port):
-                wait_for(lambda: prometheus.query(f"up{of_it} == 1"), 30, "it to be up again")
-                wait_for(lambda: prometheus.query(f"node_load1{of_it}"), 10, "its series again")
+            exporter.start()
+            wait_for(lambda: prometheus.query(f"up{of_it} == 1"), 30, "it to be up again")
+            wait_for(lambda: prometheus.query(f"node_load1{of_it}"), 10, "its series again")
             assert agent.stop() == 0
         failed, recovered = agent.events("scrape.failed"), agent.events("scrape.recovered")
         assert [event["level"] for event in failed].count("warning") >= 1

@@ -18,17 +18,12 @@ from tests.support.certs import Certs
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import CONFIG, Prometheus
 from tests.support.real_proxy import Nginx, Tinyproxy
-from tests.support.receiver import Answer, Receiver
+from tests.support.receiver import HEADERS, Answer, Receiver
 from tests.support.server import Login, ServerFailed
 from tests.support.victoria import VictoriaMetrics
 from tests.support.wire import TimeSeries, WireError, Write, decode, decode_message, encode
 
 LOGIN = Login("limpet", "correct horse")
-HEADERS = {
-    "Content-Type": "application/x-protobuf",
-    "Content-Encoding": "snappy",
-    "X-Prometheus-Remote-Write-Version": "0.1.0",
-}
 
 
 def series(name: str, samples: tuple[tuple[int, float], ...], **labels: str) -> TimeSeries:
@@ -37,7 +32,7 @@ def series(name: str, samples: tuple[tuple[int, float], ...], **labels: str) -> 
 
 def push(url: str, body: bytes, *, ca: Path | None = None, login: Login | None = None) -> httpx.Response:
     verify = ssl.create_default_context(cafile=str(ca)) if ca else True
-    return httpx.post(url, content=body, headers=HEADERS, auth=login, verify=verify, timeout=10)
+    return httpx.post(url, content=body, headers=HEADERS["1.0"], auth=login, verify=verify, timeout=10)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +182,7 @@ def test_tinyproxy_asks_for_a_password(
             refused = str(error)
         assert "407" in refused
         proxy = httpx.Proxy(server.url, auth=login)
-        answer = httpx.post(receiver.url, content=body, headers=HEADERS, proxy=proxy, verify=verify)
+        answer = httpx.post(receiver.url, content=body, headers=HEADERS["1.0"], proxy=proxy, verify=verify)
         assert answer.status_code == 204
         tunnel = f"CONNECT 127.0.0.1:{receiver.port} HTTP/1.1"
         whole = [f"GET {url} HTTP/1.1", f"POST {receiver.url} HTTP/1.1"]
@@ -220,7 +215,7 @@ def test_the_receiver_delays_hangs_and_closes_as_told() -> None:
         assert push(receiver.url, body).status_code == 204
         assert time.monotonic() - start >= 0.2
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(receiver.url, content=body, headers=HEADERS, timeout=0.3)
+            httpx.post(receiver.url, content=body, headers=HEADERS["1.0"], timeout=0.3)
         with pytest.raises(httpx.RemoteProtocolError):
             push(receiver.url, body)
         assert len(receiver.requests) == 3
@@ -241,10 +236,10 @@ def test_a_receiver_that_stops_has_not_received_what_it_did_not_answer() -> None
 def test_the_receiver_comes_back_on_its_port() -> None:
     body = encode([series("a", ((1, 1.0),))])
     with Receiver() as receiver, httpx.Client() as kept:
-        assert kept.post(receiver.url, content=body, headers=HEADERS).status_code == 204
+        assert kept.post(receiver.url, content=body, headers=HEADERS["1.0"]).status_code == 204
         receiver.stop()
         with pytest.raises(httpx.TransportError):
-            kept.post(receiver.url, content=body, headers=HEADERS)
+            kept.post(receiver.url, content=body, headers=HEADERS["1.0"])
         with pytest.raises(httpx.ConnectError):
             push(receiver.url, body)
         receiver.start()
@@ -258,7 +253,7 @@ def test_the_receiver_speaks_tls_and_asks_for_a_client_certificate(certs: Certs)
             push(receiver.url, body, ca=certs.ca)
         context = ssl.create_default_context(cafile=str(certs.ca))
         context.load_cert_chain(certs.client_cert, certs.client_key)
-        answer = httpx.post(receiver.url, content=body, headers=HEADERS, verify=context)
+        answer = httpx.post(receiver.url, content=body, headers=HEADERS["1.0"], verify=context)
         assert answer.status_code == 204
 
 

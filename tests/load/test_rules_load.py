@@ -27,6 +27,7 @@ import yaml
 
 from tests.support.net import wait_for
 from tests.support.prometheus import CONFIG, Prometheus
+from tests.support.receiver import HEADERS
 from tests.support.wire import WriteRequest
 from tools import alerts_page, metrics_page
 
@@ -44,11 +45,6 @@ STAGES = (
 """Files, and the evaluation from which on a group has seen what the others record."""
 LIMIT_S = 1.0
 HOUR, WEEK = 3600, 7 * 24 * 3600
-HEADERS = {
-    "Content-Type": "application/x-protobuf",
-    "Content-Encoding": "snappy",
-    "X-Prometheus-Remote-Write-Version": "0.1.0",
-}
 DISKS = [{"device": name} for name in ("sda", "sdb", "sdc")]
 CARDS = [{"interface": name} for name in ("eth0", "wlan0")]
 MOUNTS = [{"device": f"/dev/sda{i}", "fstype": "ext4", "mountpoint": f"/mnt/{i}"} for i in range(3)]
@@ -236,7 +232,9 @@ class Pusher:
                         series.labels.add(name=key, value=value)
                     body = series.SerializeToString() + (well if host % ILL else ill)
                     parts += (b"\x0a", varint(len(body)), body)
-        answer = self._client.post(self._url, content=snappy.compress(b"".join(parts)), headers=HEADERS)
+        answer = self._client.post(
+            self._url, content=snappy.compress(b"".join(parts)), headers=HEADERS["1.0"]
+        )
         assert answer.status_code == 204, answer.text
 
 

@@ -182,7 +182,7 @@ class Rig:
         self._schedule.run()
 
     def restart(self) -> None:
-        """As if the process had been ended and begun anew."""
+        """As if the process had been ended and started again."""
         self.buffer.close()
         self.buffer = self._open()
         host = {"hostname": HOST}

@@ -1,7 +1,7 @@
 """Recorded hosts: two readings of the same kernel files, ten seconds apart, under tests/fixtures/hosts.
 
-`vm` is a small virtual machine as it was, `server` is made by hand to hold what is rare; the README there tells of
-the others, which have all their series beside them.
+`vm` is a small virtual machine as it was, `server` is made by hand to hold what is rare; the README there describes
+the others, which have a file with all their series.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ SERIES = re.compile(r"([a-z0-9_]+)(?:{(.*)})? (\S+)")
 
 
 def expected(name: str, at: str) -> Values:
-    """The series beside a host's instant."""
+    """The series in the file of a host's instant."""
     found: Values = {}
     for line in (HOSTS / name / at / "expected.prom").read_text().splitlines():
         match = SERIES.fullmatch(line)

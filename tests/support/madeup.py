@@ -49,7 +49,7 @@ def cpu(percent: float) -> Values:
 
 
 class Host:
-    """A context manager: the agent of `hostname`, which pushes what it is told to `url`, and nothing of its own."""
+    """A context manager: the agent of `hostname`, which pushes the values it is given to `url`, and nothing of its own."""
 
     def __init__(
         self, folder: Path, hostname: str, remote_write: Mapping[str, Any], place: Mapping[str, str] = PLACE

@@ -1,6 +1,6 @@
 """The real agent in a made-up service: `python -m tests.support.staged CGROUP run --config FILE`.
 
-CGROUP stands in for /proc/self/cgroup, since a test is no service of systemd. All else is as in `limpet`.
+CGROUP takes the place of /proc/self/cgroup, since a test is no service of systemd. All else is as in `limpet`.
 """
 
 from __future__ import annotations

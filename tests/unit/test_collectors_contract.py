@@ -17,7 +17,7 @@ from tools import metrics_page
 
 ROWS: dict[str, Metric] = {metric.name: metric for kind in COLLECTORS.values() for metric in kind.metrics}
 
-SPECIFIED = {  # the specification's 47 metrics, and the name of the series of each
+SPECIFIED = {  # the 47 required metrics, and the name of the series of each
     "cpu_usage_percent": "cpu_usage_percent",
     "cpu_usage_per_core": "cpu_usage_per_core_percent",
     "cpu_user_time": "cpu_user_seconds_total",
@@ -66,7 +66,7 @@ SPECIFIED = {  # the specification's 47 metrics, and the name of the series of e
     "inode_free": "inode_free",
     "inode_usage_percent": "inode_usage_percent",
 }
-BESIDE = {  # what the specification does not name
+MORE = {  # what is not required
     "memory_oom_kills_total",
     "disk_read_bytes_total",
     "disk_written_bytes_total",
@@ -80,7 +80,7 @@ BESIDE = {  # what the specification does not name
     "host_boot_time_seconds",
     "host_info",
 }
-COUNTERS = {name for name in BESIDE if name.endswith("_total")} | {
+COUNTERS = {name for name in MORE if name.endswith("_total")} | {
     SPECIFIED[name]
     for name in SPECIFIED
     if name.startswith(("network_errors", "network_drops")) or name in ("cpu_user_time", "cpu_system_time")
@@ -112,7 +112,7 @@ def returned(request: pytest.FixtureRequest, tmp_path: Path) -> list[tuple[str, 
 
 def test_the_tables_hold_what_is_specified_and_nothing_else() -> None:
     assert len(SPECIFIED) == 47
-    assert set(ROWS) == set(SPECIFIED.values()) | BESIDE
+    assert set(ROWS) == set(SPECIFIED.values()) | MORE
     assert sum(len(kind.metrics) for kind in COLLECTORS.values()) == len(ROWS)
 
 
@@ -121,7 +121,7 @@ def test_every_row_says_what_it_is() -> None:
         assert metric.type == ("counter" if name in COUNTERS else "gauge"), name
         assert metric.type == "gauge" or name.endswith("_total"), name
         plain = name.removesuffix("_total") if metric.type == "counter" else name
-        plain = re.sub("_(sent|recv)_per_sec$", "_per_sec", plain)  # the specification's order of the words
+        plain = re.sub("_(sent|recv)_per_sec$", "_per_sec", plain)  # the order of words in the requirement
         fitting = [unit for unit in UNITS if plain.endswith(f"_{unit}")]
         assert metric.unit == max(fitting, key=len, default=""), name
         assert metric.help.endswith("."), name
@@ -180,5 +180,5 @@ def test_options_refuse_what_they_do_not_know_and_what_is_no_pattern() -> None:
 def test_the_page_is_made_from_the_tables() -> None:
     page = Path(__file__).parents[2] / "docs" / "metrics.md"
     assert page.read_text() == metrics_page.page(), (
-        "make it anew: python -m tools.metrics_page > docs/metrics.md"
+        "make it again: python -m tools.metrics_page > docs/metrics.md"
     )

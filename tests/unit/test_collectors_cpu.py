@@ -32,7 +32,7 @@ def test_what_counts_as_busy(tmp_path: Path) -> None:
     assert of(second)["load_average_1m"] == 12.34
     assert of(second, core="0")["cpu_usage_per_core_percent"] == 100
     assert of(second, core="1")["cpu_usage_per_core_percent"] == 0
-    # 100 ticks of a guest, which stand in user too, 400 of iowait and 500 of idle:
+    # 100 ticks of a guest, which are in user too, 400 of iowait and 500 of idle:
     assert of(second, core="2")["cpu_usage_per_core_percent"] == 10
     # 150 nice, 50 irq and softirq each less one, 250 steal, 500 idle:
     assert of(second, core="3")["cpu_usage_per_core_percent"] == 50

@@ -73,7 +73,7 @@ def test_whole_disks_only_and_rates_only_where_they_are_known(tmp_path: Path) ->
     assert labeled(second, "device") == labeled(first, "device") - {"sdc"} | {"sdd"}
     assert set(of(second, device="sdb")) == COUNTERS  # plugged out and in again
     assert set(of(second, device="sdd")) == COUNTERS  # new
-    assert of(second, device="md0")["disk_read_ops_per_sec"] == 1  # neighbors go on
+    assert of(second, device="md0")["disk_read_ops_per_sec"] == 1  # neighbors continue
 
 
 def test_the_run_after_has_rates_again(tmp_path: Path) -> None:

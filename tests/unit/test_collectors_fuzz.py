@@ -1,6 +1,6 @@
-"""Garbage in the kernel's files: whatever stands there, a run returns good samples or raises OSError.
+"""Garbage in the kernel's files: whatever they hold, a run returns good samples or raises OSError.
 
-What stands there is made of what a kernel wrote, with bytes, fields and lines changed, doubled, left out or cut
+Their content is made of what a kernel wrote, with bytes, fields and lines changed, doubled, left out or cut
 off, and of bytes that never were a kernel's.
 """
 

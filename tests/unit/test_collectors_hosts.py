@@ -1,4 +1,4 @@
-"""Several kinds of host: every series that the collectors return, and no other, with the value beside the tree."""
+"""Several kinds of host: every series that the collectors return, and no other, with the value in the file next to the tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which devices, interfaces and file systems are told: include and exclude lists, their defaults, partitions."""
+"""Which devices, interfaces and file systems are reported: include and exclude lists, their defaults, partitions."""
 
 from __future__ import annotations
 

@@ -47,10 +47,10 @@ def test_the_same_series_but_for_what_only_linux_tells(name: str) -> None:
     linux, other = two_runs(name, COLLECTORS[name].build), two_runs(name, portable.BUILD[name])
     assert other
     usual = {key for key in linux if key[0] not in ONLY_LINUX and key[0] != "cpu_usage_per_core_percent"}
-    if name == "disk_io":  # psutil tells partitions of Linux too, and orders by nothing
+    if name == "disk_io":  # psutil lists partitions of Linux too, and orders by nothing
         usual = {key for key in usual if key in other}
         assert usual
-    if name == "disk_usage":  # psutil does not tell a bind mount from another
+    if name == "disk_usage":  # psutil does not distinguish a bind mount from another
         usual = {key for key in usual if dict(key[1])["mountpoint"] == "/"}
     assert usual <= other.keys()
     assert not {series for series, _ in other} & ONLY_LINUX

@@ -64,7 +64,7 @@ rounds = st.lists(
 def run_life(
     collect: Collect, life: Life, script: list[tuple[float, list[tuple[bytes, str, int, int]]]]
 ) -> None:
-    """Run the collector after each round of events, and compare what it says of each device."""
+    """Run the collector after each round of events, and compare its values for each device."""
     now, last, before = 1000.0, 0.0, dict[bytes, tuple[int, ...]]()
     for number, (wait, happened) in enumerate(script):
         now += wait

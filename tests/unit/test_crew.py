@@ -121,8 +121,7 @@ def test_a_job_is_measured(place: Place) -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    "raised",
-    [OSError(5, "I/O"), RecursionError(), SystemExit(3), KeyboardInterrupt(), BaseException()],
+    "raised", [OSError(5, "I/O"), RecursionError(), SystemExit(3), KeyboardInterrupt(), BaseException()]
 )
 def test_what_a_job_raises_is_its_result_and_ends_nothing(
     place: Place, hedge: float, raised: BaseException

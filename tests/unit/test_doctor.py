@@ -445,7 +445,7 @@ def test_the_mask(data_dir: Path) -> None:
     found = look(config)["mask"]
     assert (found.ok, found.said) == (
         None,
-        "mountpoint, device: there is no key yet; what is masked is masked otherwise than by the agent",
+        "mountpoint, device: there is no key yet; masked names are hashed with a temporary key and differ from the agent's",
     )
     assert not data_dir.exists()
     data_dir.mkdir()

@@ -38,7 +38,7 @@ Read = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 class Rig:
-    """A buffer, a lane to a receiver, a schedule that is not started, and the collector that tells of them."""
+    """A buffer, a lane to a receiver, a schedule that is not started, and the collector that reports on them."""
 
     def __init__(self, folder: Path, receiver: Receiver) -> None:
         self.receiver = receiver

@@ -19,7 +19,7 @@ HANGS = Trouble("mountpoint", "/net/acme", "it does not answer", stuck=True)
 
 
 class Probe:
-    """A collector whose runs tell of `troubles`, and raise `error` if it is set."""
+    """A collector whose runs report `troubles`, and raise `error` if it is set."""
 
     def __init__(self) -> None:
         self.troubles: list[Trouble] = []

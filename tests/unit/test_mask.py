@@ -60,9 +60,9 @@ def test_the_same_labels_are_the_same_object_and_do_not_fill_the_memory(tmp_path
     masked = mask.load(str(tmp_path), ALL)
     [one], [other] = (masked.samples([Sample("disk_used_bytes", 1.0, MOUNT)]) for _ in range(2))
     assert one.labels is other.labels
-    for n in range(3 * mask.MOST):
+    for n in range(3 * mask.MOST_REMEMBERED):
         masked.samples([Sample("x", 1.0, (("device", str(n)),))])
-        assert len(masked._made) <= mask.MOST + 1
+        assert len(masked._made) <= mask.MOST_REMEMBERED + 1
     [again] = masked.samples([Sample("disk_used_bytes", 1.0, MOUNT)])
     assert again.labels == one.labels
 
@@ -101,7 +101,10 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_looking_creates_nothing_and_says_when_the_key_is_another(tmp_path: Path) -> None:
     masked, note = mask.look(str(tmp_path / "none"), ALL)
-    assert note == "there is no key yet; what is masked is masked otherwise than by the agent"
+    assert (
+        note
+        == "there is no key yet; masked names are hashed with a temporary key and differ from the agent's"
+    )
     assert re.fullmatch("[0-9a-f]{12}", masked.value("device", "sda"))
     assert list(tmp_path.iterdir()) == []
     assert mask.look(str(tmp_path), ())[1] is None

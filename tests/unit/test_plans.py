@@ -140,7 +140,7 @@ def test_relabeling_is_asked_once_for_a_series(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_names_are_masked_whoever_tells_them(tmp_path: Path) -> None:
-    """In text files and scrapes, too, and in what is said of them; the series stay the same objects."""
+    """In text files and scrapes, too, and in errors about them; the series stay the same objects."""
     masked = Mask(["device"], b"key")
     text = (
         f"textfile: {{directory: {tmp_path}}}, scrape: {{targets: [{{url: 'http://localhost:1', job: a}}]}}"
@@ -161,7 +161,7 @@ def test_names_are_masked_whoever_tells_them(tmp_path: Path) -> None:
 
     good.write_text('smart_ok{device="/dev/acme",device="b"} 1\n')
     textfile.run(2.0)
-    assert textfile.collect.error == f"{good}: the label device is there twice"
+    assert textfile.collect.error == f"{good}: the label device occurs twice"
     assert isinstance(scrape.collect, Scrape)
     for body in (b'up{device="/dev/acme"} 1\n', b'up{device="/dev/acme} 1\n'):
         scrape.collect._fetch = lambda body=body: Exposition(body, False)  # type: ignore[misc]

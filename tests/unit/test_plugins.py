@@ -156,14 +156,14 @@ def test_its_keys_are_those_of_its_options(folder: Path) -> None:
     )
 
 
-def test_a_name_that_nobody_has_is_told_with_those_that_are_installed(folder: Path) -> None:
+def test_a_name_that_nobody_has_is_reported_with_those_that_are_installed(folder: Path) -> None:
     install(folder, "limpet_queue", GOOD, {"queue": "limpet_queue:KIND"})
     assert problem("queues: {}").startswith("collect.collectors.queues: unknown key. Did you mean queue?")
     assert problem("zzz: {}").endswith("host, scrape, textfile, queue.")
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "reported"),
     [
         ("import nothing_of_the_kind", "limpet_bad:KIND cannot be loaded: ModuleNotFoundError"),
         ("1 / 0", "cannot be loaded: ZeroDivisionError: division by zero"),
@@ -181,10 +181,10 @@ def test_a_name_that_nobody_has_is_told_with_those_that_are_installed(folder: Pa
         ("KIND = CollectorKind((Metric('a', 'gauge', '', ''),) * 2, Options, print)", "in its table twice"),
     ],
 )
-def test_one_that_cannot_be_used_is_told_of(folder: Path, code: str, told: str) -> None:
+def test_one_that_cannot_be_used_is_reported_of(folder: Path, code: str, reported: str) -> None:
     head = "from limpet.collectors import CollectorKind, Metric, Options\n"
     install(folder, "limpet_bad", head + code + "\n", {"bad": "limpet_bad:KIND"})
-    assert told in problem("bad: {}")
+    assert reported in problem("bad: {}")
 
 
 def test_two_of_the_same_name(folder: Path) -> None:
@@ -234,7 +234,7 @@ def test_what_would_end_the_thread_is_an_error_like_any_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("returned", "told"),
+    ("returned", "reported"),
     [
         (None, "NoneType"),
         (5, "int"),
@@ -254,10 +254,10 @@ def test_what_would_end_the_thread_is_an_error_like_any_other() -> None:
         ([Sample("queue_jobs", 1.0, (("a", str(i)),)) for i in range(100_001)], "100001 series at once"),
     ],
 )
-def test_what_it_may_not_return(returned: Any, told: str) -> None:
+def test_what_it_may_not_return(returned: Any, reported: str) -> None:
     columns = CheckedColumns(METRICS, HOST)
     for _ in range(2):
-        with pytest.raises((ValueError, TypeError), match=told):
+        with pytest.raises((ValueError, TypeError), match=reported):
             columns(returned)
     (series,), values = columns([Sample("queue_jobs", 3)])
     assert (series.name, values) == ("queue_jobs", [3.0])

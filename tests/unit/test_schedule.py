@@ -191,10 +191,7 @@ class TestHanging:
         rig.hang(slow)
         rig.release(slow, 1.0)
         rig.run(1.9)
-        assert rig.groups() == [
-            (FIRST, ["cpu"]),
-            (FIRST, ["slow"]),
-        ]
+        assert rig.groups() == [(FIRST, ["cpu"]), (FIRST, ["slow"])]
         assert rig.rounds()[0].ticks[0].at == rig.rounds()[1].ticks[0].at
         assert rig.log.events == []
         rig.run(30)
@@ -205,11 +202,7 @@ class TestHanging:
         rig.hang(slow)
         cpu.during[2] = lambda: rig.release(slow)
         rig.run(8)
-        assert rig.groups() == [
-            (FIRST, ["cpu"]),
-            (FIRST, ["slow"]),
-            (FIRST + 10_000, ["cpu"]),
-        ]
+        assert rig.groups() == [(FIRST, ["cpu"]), (FIRST, ["slow"]), (FIRST + 10_000, ["cpu"])]
 
     def test_one_that_returns_after_its_timeout_comes_back_by_itself(self, rig: Rig) -> None:
         nfs = rig.add("nfs", "0", "1")
@@ -577,7 +570,7 @@ class TestRemote:
         assert rig.times("slow") == [everybody[0], everybody[1], everybody[3], everybody[4]]
         assert rig.missed == 1
 
-    def test_one_that_fails_is_told_like_any_other(self, rig: Rig) -> None:
+    def test_one_that_fails_is_logged_like_any_other(self, rig: Rig) -> None:
         scrape = rig.add("scrape", crew="remote")
         scrape.raises = OSError("no")
         rig.run(25)
@@ -710,7 +703,7 @@ class TestAdopt:
         new = a_plan("cpu", "unused", identity="cpu", host={"role": "gateway"})
         rig.adopt(15.5, new)
         rig.run(45)
-        assert new.collect is old  # what it remembers for its rates goes on
+        assert new.collect is old  # what it remembers for its rates is kept
         assert rig.times("cpu") == every_10_s(FIRST, 5)
         assert [at for at, _ in rig.ended("cpu")] == [FIRST + 20_000]
         assert rig.missed == 0

@@ -60,7 +60,7 @@ def same(one: Found, other: Found) -> bool:
     return bits(one) == bits(other)
 
 
-# --- beside the library ---------------------------------------------------------------------------------------------
+# --- compared with the library ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", RECORDED)

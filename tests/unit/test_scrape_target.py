@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.collect.series import LARGEST, Collected
+from agent.collect.series import MAX_TICK_BYTES, Collected
 from agent.config import Target
 from agent.scrape.fetch import Exposition, ScrapeFailed
 from agent.scrape.target import METRICS, Scrape
@@ -20,7 +20,7 @@ OWN = {metric.name for metric in METRICS}
 
 
 class Rig:
-    """A target that says what it is told to."""
+    """A target that says what it is given."""
 
     def __init__(
         self, relabel: Callable[[Mapping[str, str]], dict[str, str] | None] | None = None, **more: Any
@@ -116,7 +116,7 @@ def test_the_sample_limit_counts_after_relabeling(samples: int) -> None:
 
 
 def test_more_than_fits_in_a_record_fails(rig: Rig) -> None:
-    text = "".join(f'm{{a="{i:05}{"x" * 1000}"}} 1\n' for i in range(LARGEST // 1000))
+    text = "".join(f'm{{a="{i:05}{"x" * 1000}"}} 1\n' for i in range(MAX_TICK_BYTES // 1000))
     assert rig.values(text).keys() == OWN
     assert "the labels of the series take" in str(rig.scrape.error)
 

@@ -1,4 +1,4 @@
-"""Text files: what is read, what is left out and told of, and what nothing in the folder can do."""
+"""Text files: what is read, what is left out and reported, and what nothing in the folder can do."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Folder:
         return series, values
 
     def values(self) -> dict[str, float]:
-        """By name, and behind a colon what tells series of one name apart."""
+        """By name, and behind a colon what distinguishes series of one name."""
         found = {}
         for series, value in zip(*self.run(), strict=True):
             own = {k: v for k, v in series.labels if k not in HOST}
@@ -131,7 +131,7 @@ def test_what_does_not_change_is_not_opened_and_gives_the_same_series(
         ("b x\n", "not a value: 'x'"),
         ("b 1", "it does not end with a line break: is it written while it is read?"),
         ("b 1 1700000000000\n", "it holds timestamps, which are not read here"),
-        ("b 1\nb 2\n", "1 series are there twice"),
+        ("b 1\nb 2\n", "1 series occur twice"),
         ("# TYPE b thing\nb 1\n", "not a type: '# TYPE b thing'"),
     ],
 )
@@ -236,7 +236,7 @@ def test_of_a_series_in_several_files_the_first_by_name_counts(folder: Folder) -
         values = folder.values()
         assert (values["a"], values["b"]) == (1, 3)
         assert (values["node_textfile_scrape_error"], values["limpet_textfile_left_out"]) == (1, 0)
-    assert folder.told(Event.TEXTFILE_FAILED) == [(folder.path.name, "1 series are there twice")]
+    assert folder.told(Event.TEXTFILE_FAILED) == [(folder.path.name, "1 series occur twice")]
     folder.write("a.prom", "c 1\n", 1001)
     assert good(values := folder.values())
     assert (values["a"], values["b"], values["c"]) == (2, 3, 1)
