@@ -25,7 +25,7 @@ from buffer.model import Tick
 
 if TYPE_CHECKING:
     from agent.ops.replay.selection import Selection
-    from agent.ops.replay.source import Log
+    from agent.ops.replay.source import SegmentHistory
 
 _PIECE = 1 << 18
 
@@ -67,7 +67,7 @@ class _Count:
 def run(args: Namespace) -> int:
     """Write what is selected. Raises LimpetError."""
     from agent.ops.replay.selection import Selection
-    from agent.ops.replay.source import Log
+    from agent.ops.replay.source import SegmentHistory
     from agent.ops.selector import parse
 
     if args.output == "-" and args.json:
@@ -76,7 +76,7 @@ def run(args: Namespace) -> int:
     selector = None if args.selector is None else parse(args.selector)
     data_dir = common.place(args).data_dir
     with common.readable(data_dir):
-        log = Log(data_dir, since_ms, until_ms)
+        log = SegmentHistory(data_dir, since_ms, until_ms)
     selection, count = Selection(since_ms, until_ms, selector), _Count()
     with _target(args.output, force=args.force) as write, Bar(log.total) as bar:
         ticks = _ticks(data_dir, log, selection, count, bar)
@@ -86,7 +86,9 @@ def run(args: Namespace) -> int:
     return 0 if count.samples else 1
 
 
-def _ticks(data_dir: str, log: Log, selection: Selection, count: _Count, bar: Bar) -> Iterator[Tick]:
+def _ticks(
+    data_dir: str, log: SegmentHistory, selection: Selection, count: _Count, bar: Bar
+) -> Iterator[Tick]:
     with common.readable(data_dir):
         for number, piece in enumerate(log.pieces(0)):
             for tick in selection.of(piece.ticks):

@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 
 from agent import __version__, crew
 from agent.config import RemoteWrite
-from agent.destinations.remote_write.outcome import Outcome, Verdict
-from agent.destinations.remote_write.protocol import EMPTY, Protocol
+from agent.destinations.base import Outcome, Verdict
+from agent.destinations.remote_write import formats
+from agent.destinations.remote_write.protocol import Protocol
 from agent.http import endpoint
+from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
@@ -103,6 +105,14 @@ def _no_token(found: Failure) -> Finding:
         return wrong(found.text, "Correct oauth2, or what the token server knows of this client.")
     do = "Check token_url, that the token server runs, and the way to it; the agent tries again by itself."
     return wrong(found.text, do)
+
+
+def _empty_write(client: Client, spoken: Protocol, within: float, wall: float) -> tuple[Outcome, str | None]:
+    """Send an empty write; return what it means, and the answer's Date."""
+    answer = client.exchange(formats.probe(spoken), within=within)
+    outcome = formats.classify(answer, wall)
+    date = answer.headers.get("date") if isinstance(answer, Answer) else None
+    return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
 
 
 class _Visit:
@@ -232,14 +242,12 @@ class _Visit:
             self.learned = {found.decode().partition(" ")[2]}
             within -= world.clock() - started
         started, begun = world.clock(), world.wall()
-        outcome = self.client.post(EMPTY[self._first], self._first, within=within)
+        outcome, date = _empty_write(self.client, self._first, within, world.wall())
         if outcome.status == 415 and to.protobuf_message == "auto":  # then the agent sends 2.0
             within = max(0.0, within - (world.clock() - started))
-            newer = self.client.post(EMPTY[Protocol.V2], Protocol.V2, within=within)
+            newer, _ = _empty_write(self.client, Protocol.V2, within, world.wall())
             outcome = outcome if newer.written is None else newer
-        self._exchanged = _Exchange(
-            outcome, self.client.answered.get("date"), begun, world.wall(), world.clock() - started
-        )
+        self._exchanged = _Exchange(outcome, date, begun, world.wall(), world.clock() - started)
         how = next((key for key in ("basic_auth", "authorization", "oauth2") if getattr(to, key)), None)
         if outcome.status in _ASKED:
             said = outcome.error or f"HTTP {outcome.status}"
@@ -279,7 +287,7 @@ class _Visit:
         message = self._to.protobuf_message
         if message == Protocol.V1.value:
             return fine("remote write 1.0 is taken, which is what is configured")
-        outcome = self.client.post(EMPTY[Protocol.V2], Protocol.V2, within=self._timeout)
+        outcome, _ = _empty_write(self.client, Protocol.V2, self._timeout, self._world.wall())
         if outcome.verdict is Verdict.DELIVERED and outcome.written is not None:
             return fine("remote write 2.0 is taken")
         if outcome.verdict in (Verdict.RETRY, Verdict.HELD):
