@@ -123,7 +123,7 @@ def test_no_series_is_told_twice_and_labels_are_sorted(rig: Rig) -> None:
 
 
 def test_names_say_what_they_are() -> None:
-    for name, kind, _, help_text in health.METRICS:
+    for name, kind, unit, help_text in health.METRICS:
         assert name.startswith("limpet_")
         assert (kind == "counter") == name.endswith("_total")
         for suffix in ("bytes", "seconds"):
