@@ -14,7 +14,7 @@ from agent import __version__
 from agent.collect.plan import Collector, Plan
 from agent.collect.schedule import Schedule
 from agent.collectors.base import Labels, Metric, Sample
-from agent.send.report import LaneStats
+from agent.send.stats import SendStats
 from buffer.buffer import Buffer
 
 TABLE = """\
@@ -65,7 +65,7 @@ class Health(Collector):
     def __init__(
         self,
         buffer: Buffer,
-        destinations: Callable[[], Mapping[str, LaneStats]],
+        destinations: Callable[[], Mapping[str, SendStats]],
         schedule: Callable[[], Schedule],
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -111,7 +111,7 @@ def _plan(plan: Plan, now: float) -> list[Sample]:
     return samples
 
 
-def _destination(buffer: Buffer, name: str, stats: LaneStats, now: float) -> list[Sample]:
+def _destination(buffer: Buffer, name: str, stats: SendStats, now: float) -> list[Sample]:
     cursor = buffer.cursors[name]
     ledger, oldest = cursor.ledger, cursor.oldest_pending_ms()
     end = buffer.log.end

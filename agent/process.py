@@ -32,9 +32,11 @@ from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns, host_labels
 from agent.collectors import COLLECTORS
 from agent.config import Config, ConfigErrors, Loaded, RemoteWrite
-from agent.send.lane import Lane, open_lane
+from agent.destinations.remote_write.formats import remote_write
+from agent.send.client import Client
+from agent.send.lane import Lane
 from agent.send.lanes import Lanes
-from agent.send.report import LaneStats
+from agent.send.stats import SendStats
 from agent.system import log, systemd
 from agent.system.events import Event
 from buffer.buffer import Buffer, Listener
@@ -74,18 +76,9 @@ class Agent:
         plans = self._plans(config, host_labels(config), self._mask)
         self.schedule = Schedule(plans, self.buffer, boot_id(), logger, SystemClock())
 
-    def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: LaneStats) -> Lane:
-        return open_lane(
-            to,
-            self.buffer.cursors[to.name],
-            self.buffer,
-            self._quarantine,
-            __version__,
-            self._log,
-            from_boot=frozenset(COLLECTORS),
-            labels=labels,
-            stats=stats,
-        )
+    def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
+        speaks, wire = remote_write(to, frozenset(COLLECTORS)), Client(to, __version__)
+        return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
         own = Plan(

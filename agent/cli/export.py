@@ -25,7 +25,7 @@ from buffer.model import Tick
 
 if TYPE_CHECKING:
     from agent.ops.replay.selection import Selection
-    from agent.ops.replay.source import Log
+    from agent.ops.replay.source import SegmentHistory
 
 _PIECE = 1 << 18
 
@@ -42,10 +42,8 @@ def arguments(parser: ArgumentParser) -> None:
         "blocks of; or CSV",
     )
     common.selection(parser)
-    parser.add_argument(
-        "--output", metavar="FILE", default="-", help="the file to write; default: -, standard output"
-    )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    common.option(parser, "--output FILE", "the file to write; default: -, standard output", default="-")
+    common.option(parser, "--force", "replace an existing file")
     common.json(parser, "print what was written as JSON; needs --output")
 
 
@@ -67,7 +65,7 @@ class _Count:
 def run(args: Namespace) -> int:
     """Write what is selected. Raises LimpetError."""
     from agent.ops.replay.selection import Selection
-    from agent.ops.replay.source import Log
+    from agent.ops.replay.source import SegmentHistory
     from agent.ops.selector import parse
 
     if args.output == "-" and args.json:
@@ -76,7 +74,7 @@ def run(args: Namespace) -> int:
     selector = None if args.selector is None else parse(args.selector)
     data_dir = common.place(args).data_dir
     with common.readable(data_dir):
-        log = Log(data_dir, since_ms, until_ms)
+        log = SegmentHistory(data_dir, since_ms, until_ms)
     selection, count = Selection(since_ms, until_ms, selector), _Count()
     with _target(args.output, force=args.force) as write, Bar(log.total) as bar:
         ticks = _ticks(data_dir, log, selection, count, bar)
@@ -86,7 +84,9 @@ def run(args: Namespace) -> int:
     return 0 if count.samples else 1
 
 
-def _ticks(data_dir: str, log: Log, selection: Selection, count: _Count, bar: Bar) -> Iterator[Tick]:
+def _ticks(
+    data_dir: str, log: SegmentHistory, selection: Selection, count: _Count, bar: Bar
+) -> Iterator[Tick]:
     with common.readable(data_dir):
         for number, piece in enumerate(log.pieces(0)):
             for tick in selection.of(piece.ticks):

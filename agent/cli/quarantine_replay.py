@@ -20,17 +20,17 @@ from buffer.quarantine import Item, Quarantine
 if TYPE_CHECKING:
     from agent.cli.progress import Bar
     from agent.config import RemoteWrite
-    from agent.ops.replay.run import Report
+    from agent.ops.replay.run import Replayed
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the options."""
     common.items(parser)
     common.buffer(parser)
-    parser.add_argument(
-        "--to",
-        metavar="DESTINATION",
-        help="the name of a remote_write entry of --config, or a URL; default: where it was refused",
+    common.option(
+        parser,
+        "--to DESTINATION",
+        "the name of a remote_write entry of --config, or a URL; default: where it was refused",
     )
     common.give_up_after(parser)
     common.json(parser)
@@ -64,7 +64,7 @@ def run(args: Namespace) -> int:
             print(f"{item.id}: kept: {error}", file=sys.stderr)
             status = 1
             continue
-        delivered = report.ended is Ended.COMPLETE and not report.refusals and not report.ledger.damaged
+        delivered = report.ended is Ended.COMPLETE and not report.refusals and not report.tally.damaged
         removed = delivered and _remove(quarantine, item)
         done.append({"id": item.id, "destination": to.name, "removed": removed, **sending.document(report)})
         if not args.json:
@@ -80,15 +80,15 @@ def run(args: Namespace) -> int:
     return status
 
 
-def _send(quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Bar, give_up_after: float) -> Report:
+def _send(quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Bar, give_up_after: float) -> Replayed:
     from agent import __version__
     from agent.cli import sending
     from agent.ops.replay.run import replay
     from agent.ops.replay.selection import Selection
-    from agent.ops.replay.source import Refused
+    from agent.ops.replay.source import ItemHistory
     from agent.send.client import Client
 
-    source, wire = Refused(quarantine, item), Client(to, __version__)
+    source, wire = ItemHistory(quarantine, item), Client(to, __version__)
     return replay(source, Selection(), to, wire, sending.watcher(bar), give_up_after=give_up_after)
 
 
@@ -100,12 +100,12 @@ def _remove(quarantine: Quarantine, item: Item) -> bool:
         return False
 
 
-def _line(item: Item, to: RemoteWrite, report: Report, *, removed: bool) -> str:
-    ledger = report.ledger
-    text = f"{item.id}: {human.count(ledger.delivered)} of {human.count(item.samples)} samples delivered to {to.name}"
+def _line(item: Item, to: RemoteWrite, report: Replayed, *, removed: bool) -> str:
+    tally = report.tally
+    text = f"{item.id}: {human.count(tally.delivered)} of {human.count(item.samples)} samples delivered to {to.name}"
     if removed:
         return f"{text}, removed\n"
     reasons = [one.message for one in report.refusals] or [report.error or ""]
-    if report.ledger.damaged:
+    if report.tally.damaged:
         reasons.append("the rest of it cannot be read")
     return human.plain(f"{text}, kept: {'; '.join(filter(None, reasons))}") + "\n"

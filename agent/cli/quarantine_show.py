@@ -30,14 +30,14 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Show the item."""
     from agent.ops import jsonl
-    from agent.ops.replay.source import Refused
+    from agent.ops.replay.source import ItemHistory
 
     quarantine = Quarantine(common.place(args).data_dir)
     item = quarantine.get(args.id)
     if item is None:
         return missing(args.id)
     found: Samples = {}
-    for piece in Refused(quarantine, item).pieces(0):
+    for piece in ItemHistory(quarantine, item).pieces(0):
         for tick in piece.ticks:
             for series, value in zip(tick.series, tick.values, strict=True):
                 found.setdefault(series, []).append((tick.at.wall_ms, value))
@@ -78,4 +78,4 @@ def show(one: Item, found: Samples) -> View:
         )
         for series, of in found.items()
     ]
-    return [head, "", Table(("series", "~>samples", "~>first", "~>last"), rows)]
+    return [head, "", Table("series, ~>samples, ~>first, ~>last", rows)]

@@ -21,10 +21,10 @@ from buffer.errors import LimpetError
 
 if TYPE_CHECKING:
     from agent.config import Config, RemoteWrite
-    from agent.ops.replay.cursor import Ledger
-    from agent.ops.replay.run import Report
-    from agent.ops.replay.source import Source
-    from agent.ops.replay.state import State
+    from agent.ops.replay.cursor import Tally
+    from agent.ops.replay.run import Replayed
+    from agent.ops.replay.source import History
+    from agent.ops.replay.unfinished import Unfinished
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -34,21 +34,19 @@ def arguments(parser: ArgumentParser) -> None:
         "reads: cursors and ledgers of the agent stay as they are. Samples that the receiver has already do no "
         "harm."
     )
-    parser.add_argument(
-        "--to",
-        metavar="DESTINATION",
+    common.option(
+        parser,
+        "--to DESTINATION",
+        "the name of a remote_write entry of --config, or a URL (https, or this machine)",
         required=True,
-        help="the name of a remote_write entry of --config, or a URL (https, or this machine)",
     )
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--data-dir", metavar="FOLDER", help="the folder that holds the buffer")
-    source.add_argument("--file", metavar="FILE", help="an exported file (JSON lines, may be gzipped)")
+    common.option(source, "--data-dir FOLDER", "the folder that holds the buffer")
+    common.option(source, "--file FILE", "an exported file (JSON lines, may be gzipped)")
     common.config(parser, more=": it names the buffer, if nothing else does, and the destinations")
     common.selection(parser)
-    parser.add_argument("--dry-run", action="store_true", help="read and count, but send nothing")
-    parser.add_argument(
-        "--resume", action="store_true", help="continue an unfinished replay of these options"
-    )
+    common.option(parser, "--dry-run", "read and count, but send nothing")
+    common.option(parser, "--resume", "continue an unfinished replay of these options")
     common.give_up_after(parser)
     common.json(parser)
 
@@ -57,7 +55,7 @@ class _Given(NamedTuple):
     """What is replayed: its name for people, what it is, and what goes into the state."""
 
     name: str
-    source: Source
+    source: History
     end: int
     fingerprint: str
 
@@ -68,9 +66,9 @@ def run(args: Namespace) -> int:
     from agent.cli import sending
     from agent.cli.progress import Bar
     from agent.config import load_file
-    from agent.ops.replay import state
-    from agent.ops.replay.cursor import Ledger
-    from agent.ops.replay.run import Ended, Nowhere, replay
+    from agent.ops.replay import unfinished
+    from agent.ops.replay.cursor import Tally
+    from agent.ops.replay.run import Ended, replay
     from agent.ops.replay.selection import Selection
     from agent.ops.selector import parse
     from agent.send.client import Client
@@ -79,8 +77,8 @@ def run(args: Namespace) -> int:
     to = sending.destination(args.to, config)
     name, open_source = _source(args, config)
     selector = None if args.selector is None else parse(args.selector)
-    key = state.path(name, to.name, to.url, args.since, args.until, args.selector)
-    saved = state.load(key)
+    key = unfinished.path(name, to.name, to.url, args.since, args.until, args.selector)
+    saved = unfinished.load(key)
     if args.resume and saved is None:
         raise LimpetError(
             "--resume",
@@ -91,7 +89,7 @@ def run(args: Namespace) -> int:
         since_ms, until_ms = common.span(args, time.time())
         if since_ms > until_ms:
             raise LimpetError("--since", "it is after --until", "Exchange the two.")
-        start = Ledger()
+        start = Tally()
         given = open_source(since_ms, until_ms, None)
     else:
         since_ms, until_ms, start = saved.since_ms, saved.until_ms, saved.ledger
@@ -99,9 +97,9 @@ def run(args: Namespace) -> int:
         if given.fingerprint != saved.fingerprint:
             what = "it is not the file that the unfinished replay began with"
             raise LimpetError(name, what, "Leave --resume out to begin with this one.")
-    first = state.State(given.end, given.fingerprint, since_ms, until_ms, start)
+    first = unfinished.Unfinished(given.end, given.fingerprint, since_ms, until_ms, start)
     keep = _Keep(None if args.dry_run else key, first)
-    wire = Nowhere() if args.dry_run else Client(to, __version__)
+    wire = None if args.dry_run else Client(to, __version__)
     with Bar(given.source.total) as bar:
         if saved is not None and not args.resume and not args.dry_run:
             done = human.count(saved.ledger.selected)
@@ -117,16 +115,16 @@ def run(args: Namespace) -> int:
             give_up_after=args.give_up_after,
         )
     if report.ended is Ended.COMPLETE and not args.dry_run:
-        state.remove(key)
+        unfinished.remove(key)
     if args.dry_run:
-        report = report._replace(ledger=report.ledger._replace(delivered=0))
+        report = report._replace(tally=report.tally._replace(delivered=0))
     _print(report, name, to, args, resumable=keep.resumable and report.ended is not Ended.COMPLETE)
     if report.ended is Ended.INTERRUPTED:
         return output.INTERRUPTED
-    return 1 if report.ledger.rejected or report.ended is not Ended.COMPLETE else 0
+    return 1 if report.tally.rejected or report.ended is not Ended.COMPLETE else 0
 
 
-def _print(report: Report, name: str, to: RemoteWrite, args: Namespace, *, resumable: bool) -> None:
+def _print(report: Replayed, name: str, to: RemoteWrite, args: Namespace, *, resumable: bool) -> None:
     if args.json:
         from agent.cli import sending
         from agent.config import public_url
@@ -143,14 +141,14 @@ def _print(report: Report, name: str, to: RemoteWrite, args: Namespace, *, resum
 
 def _source(args: Namespace, config: Config | None) -> tuple[str, Callable[[int, int, int | None], _Given]]:
     """Return the name of the source, and what opens it for a span of time."""
-    from agent.ops.replay.source import File, Log
+    from agent.ops.replay.source import FileHistory, SegmentHistory
 
     if args.file is not None:
         path = os.path.abspath(args.file)
 
         def open_file(since_ms: int, until_ms: int, end: int | None) -> _Given:
             try:
-                file = File(path)
+                file = FileHistory(path)
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 raise LimpetError(path, f"it cannot be read: {reason}", "Check its name.") from None
@@ -164,7 +162,7 @@ def _source(args: Namespace, config: Config | None) -> tuple[str, Callable[[int,
 
     def open_log(since_ms: int, until_ms: int, end: int | None) -> _Given:
         with common.readable(data_dir):
-            log = Log(data_dir, since_ms, until_ms, end)
+            log = SegmentHistory(data_dir, since_ms, until_ms, end)
         return _Given(data_dir, log, log.end, "")
 
     return data_dir, open_log
@@ -173,17 +171,17 @@ def _source(args: Namespace, config: Config | None) -> tuple[str, Callable[[int,
 class _Keep:
     """Saves how far it is; where that is not possible, says so once, and the replay continues."""
 
-    def __init__(self, file: str | None, first: State) -> None:
+    def __init__(self, file: str | None, first: Unfinished) -> None:
         self._file, self._first = file, first
         self.resumable = file is not None
 
-    def __call__(self, ledger: Ledger) -> None:
-        from agent.ops.replay.state import save
+    def __call__(self, tally: Tally) -> None:
+        from agent.ops.replay.unfinished import save
 
         if self._file is None:
             return
         try:
-            save(self._file, self._first._replace(ledger=ledger))
+            save(self._file, self._first._replace(ledger=tally))
             self.resumable = True
         except OSError as error:
             if self.resumable:
@@ -194,29 +192,29 @@ class _Keep:
             self.resumable = False
 
 
-def show(report: Report) -> View:
+def show(report: Replayed) -> View:
     """Return the ledger of a replay, and the receiver's messages."""
-    ledger = report.ledger
-    span = human.span(ledger.oldest_timestamp_ms, ledger.newest_timestamp_ms)
+    tally = report.tally
+    span = human.span(tally.oldest_timestamp_ms, tally.newest_timestamp_ms)
     rows: list[tuple[str, Cell, str]] = [
-        ("read", human.count(ledger.read), ""),
-        ("selected", human.count(ledger.selected), span),
-        ("delivered", human.count(ledger.delivered), ""),
-        ("rejected", Styled(human.count(ledger.rejected), DANGER if ledger.rejected else ""), ""),
+        ("read", human.count(tally.read), ""),
+        ("selected", human.count(tally.selected), span),
+        ("delivered", human.count(tally.delivered), ""),
+        ("rejected", Styled(human.count(tally.rejected), DANGER if tally.rejected else ""), ""),
     ]
-    if ledger.relabeled:
-        rows.append(("relabeled", human.count(ledger.relabeled), "dropped by write_relabel_configs"))
-    if ledger.repeated:
-        rows.append(("repeated", human.count(ledger.repeated), "values for an instant that had one already"))
-    rows.append(("retried", human.count(ledger.retried), "requests"))
-    rows.append(("sent", human.size(ledger.bytes), f"in {human.duration(ledger.seconds)}"))
-    if ledger.damaged:
-        rows.append(("damaged", human.count(ledger.damaged), "stretches that cannot be read"))
+    if tally.relabeled:
+        rows.append(("relabeled", human.count(tally.relabeled), "dropped by write_relabel_configs"))
+    if tally.repeated:
+        rows.append(("repeated", human.count(tally.repeated), "values for an instant that had one already"))
+    rows.append(("retried", human.count(tally.retried), "requests"))
+    rows.append(("sent", human.size(tally.bytes), f"in {human.duration(tally.seconds)}"))
+    if tally.damaged:
+        rows.append(("damaged", human.count(tally.damaged), "stretches that cannot be read"))
     notes = [
         f"refused: {human.count(one.samples)} samples, "
         f"{human.span(one.oldest_timestamp_ms, one.newest_timestamp_ms)}: {one.message}"
         for one in report.refusals
     ]
     notes += [f"{report.ended.value}: {report.error}"] * bool(report.error)
-    table = Table(("~", "~>", ""), [(Styled(name, DIM), *others) for name, *others in rows])
+    table = Table("~, ~>,", [(Styled(name, DIM), *others) for name, *others in rows])
     return [table, *(Styled(note, DANGER) for note in notes)]

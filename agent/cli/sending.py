@@ -7,8 +7,8 @@ from typing import Any
 from agent.cli import output
 from agent.cli.progress import Bar
 from agent.config import Config, ConfigErrors, RemoteWrite, load, public_url
-from agent.ops.replay.cursor import Ledger
-from agent.ops.replay.run import Report, Watcher
+from agent.ops.replay.cursor import Tally
+from agent.ops.replay.run import Replayed, Watcher
 from agent.text import human
 from buffer.errors import LimpetError
 
@@ -38,20 +38,18 @@ def destination(to: str, config: Config | None) -> RemoteWrite:
 def watcher(bar: Bar) -> Watcher:
     """Return what shows a replay's progress on a bar."""
 
-    def progress(ledger: Ledger, doing: str) -> None:
-        pace = ledger.delivered / ledger.seconds if ledger.seconds else 0.0
-        text = (
-            f"{human.count(ledger.delivered)} delivered, {human.size(ledger.bytes)}, {human.number(pace)}/s"
-        )
-        refused = f", {human.count(ledger.rejected)} refused" if ledger.rejected else ""
-        bar.update(ledger.done, text + refused + (f"; {doing}" if doing else ""))
+    def progress(tally: Tally, doing: str) -> None:
+        pace = tally.delivered / tally.seconds if tally.seconds else 0.0
+        text = f"{human.count(tally.delivered)} delivered, {human.size(tally.bytes)}, {human.number(pace)}/s"
+        refused = f", {human.count(tally.rejected)} refused" if tally.rejected else ""
+        bar.update(tally.done, text + refused + (f"; {doing}" if doing else ""))
 
     return Watcher(progress, bar.say)
 
 
-def document(report: Report) -> dict[str, Any]:
+def document(report: Replayed) -> dict[str, Any]:
     """Return what `--json` prints of a replay."""
-    ledger = report.ledger._asdict()
-    del ledger["position"], ledger["done"]
+    tally = report.tally._asdict()
+    del tally["position"], tally["done"]
     refusals = [refusal._asdict() for refusal in report.refusals]
-    return {"ended": report.ended.value, "error": report.error, **ledger, "refusals": refusals}
+    return {"ended": report.ended.value, "error": report.error, **tally, "refusals": refusals}

@@ -1,6 +1,6 @@
-"""One destination over HTTP: a body goes out, an `Outcome` comes back. Nothing is raised.
+"""One destination over HTTP: a request goes out, an `Answer` or a `Failure` comes back. Nothing is raised.
 
-An exchange takes at most twice `remote_timeout`. What else is promised of it, says `agent.http.session`.
+An exchange takes at most twice `remote_timeout`. `agent.http.session` says what else is promised of it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent.config import RemoteWrite
-from agent.destinations.remote_write.outcome import Outcome, classify, of_failure
-from agent.destinations.remote_write.protocol import HEADERS, Protocol
+from agent.destinations.base import Request
 from agent.http import endpoint
 from agent.http.answer import LARGEST_ANSWER, Answer
 from agent.http.failures import Failure
@@ -21,7 +20,7 @@ _PLAIN = {"Accept-Encoding": b"identity"}
 
 
 class Client:
-    """The connection with a destination. One thread posts; `interrupt` may come from any."""
+    """The connection with a destination. One thread sends; `interrupt` may come from any."""
 
     def __init__(
         self,
@@ -30,25 +29,17 @@ class Client:
         wall: Callable[[], float] = time.time,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        self._url, self._step, self._wall = to.url, to.remote_timeout, wall
+        self._url, self._step = to.url, to.remote_timeout
         self.session = session = Session(endpoint.of_destination(to), version, wall, environment)
-        self.wire_bytes, self.changed = session.wire_bytes, session.changed
+        self.wire_bytes, self.changed, self.hidden = session.wire_bytes, session.changed, session.hidden
         self.interrupt, self.close = session.interrupt, session.close
-        self.answered: Mapping[str, str] = {}
-        """The headers of the last answer to a `post`, whatever its status."""
 
-    def post(
-        self, body: bytes, speaking: Protocol = Protocol.V1, attempt: int = 0, within: float | None = None
-    ) -> Outcome:
-        """Send a compressed body. `attempt` counts earlier tries; `within` bounds it further, in seconds."""
-        headers = _PLAIN | HEADERS[speaking] | ({"Retry-Attempt": b"%d" % attempt} if attempt else {})
-        found = self._exchange("POST", self._url, headers, body, within)
-        if isinstance(found, Failure):
-            return of_failure(found)
-        self.answered = found.headers
-        outcome = classify(*found, self._wall())
-        error = outcome.error and self.session.hidden(outcome.error)  # it may repeat what it was sent
-        return outcome._replace(error=error)
+    def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
+        """Post a request. `attempt` counts earlier tries; `within` bounds it further, in seconds."""
+        headers = {**_PLAIN, **request.headers}
+        if attempt and request.attempt_header:
+            headers[request.attempt_header] = b"%d" % attempt
+        return self._exchange("POST", self._url, headers, request.body, within)
 
     def get(self, url: str, largest: int, within: float) -> bytes | None:
         """Return the first `largest` bytes at a URL of the same host, None where there is no answer of 200."""

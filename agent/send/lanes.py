@@ -1,13 +1,13 @@
 """The lanes of all destinations that are wanted, also while that changes.
 
 Promises:
-1. A destination that is wanted as it was goes on undisturbed.
+1. A destination that is wanted as it was continues undisturbed.
 2. The lane of one that has changed, or is not wanted any more, begins no request; the one under way has PATIENCE seconds
    to be answered, so that nothing is sent twice without need, and is cut then.
-3. There are never two lanes at one cursor: the next one begins when the thread of the last one has ended, and goes on
+3. There are never two lanes at one cursor: the next one begins when the thread of the last one has ended, and continues
    where that one was. (Only a look-up of a name can hold a thread for longer; the system has its limits for that.)
-4. Nothing here waits, but `stop`. What takes time goes on with each `look`.
-5. Counters of a destination go on from lane to lane.
+4. Nothing here waits, but `stop`. What takes time continues with each `look`.
+5. Counters of a destination continue from lane to lane.
 
 Used from one thread.
 """
@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 from agent.config import RemoteWrite
 from agent.send.lane import Lane, stop_all
-from agent.send.report import LaneStats
+from agent.send.stats import SendStats
 
 PATIENCE = 2.0
 
-Open = Callable[[RemoteWrite, Mapping[str, str], LaneStats], Lane]
+Open = Callable[[RemoteWrite, Mapping[str, str], SendStats], Lane]
 """Makes a lane to a destination, with the host's labels; its cursor is there."""
 
 
@@ -41,7 +41,7 @@ class Lanes:
         self._wanted: dict[str, _Wanted] = {}
         self._running: dict[str, tuple[_Wanted, Lane]] = {}
         self._leaving: dict[str, tuple[Lane, float]] = {}
-        self.stats: Mapping[str, LaneStats] = {}
+        self.stats: Mapping[str, SendStats] = {}
         """Of the destinations that are wanted. Another one whenever that changes."""
 
     @property
@@ -57,7 +57,7 @@ class Lanes:
     def want(self, destinations: Sequence[RemoteWrite], labels: Mapping[str, str]) -> None:
         """From now on send to these, and to no others."""
         self._wanted = {to.name: _Wanted(to, labels) for to in destinations}
-        self.stats = {name: self.stats.get(name) or LaneStats() for name in self._wanted}
+        self.stats = {name: self.stats.get(name) or SendStats() for name in self._wanted}
         for name, (was, lane) in list(self._running.items()):
             if self._wanted.get(name) != was:
                 lane.leave()
@@ -66,7 +66,7 @@ class Lanes:
         self.look()
 
     def look(self) -> None:
-        """Go on with what is changing."""
+        """Continue with what is changing."""
         for name, (lane, until) in list(self._leaving.items()):
             if lane.has_ended:
                 del self._leaving[name]

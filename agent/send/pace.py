@@ -2,7 +2,7 @@
 
 Promises:
 1. `max_bandwidth`: over any time the bytes on the wire are at most that rate, and one request more.
-2. After an outage a host does not burst. The first request goes out as ever; before each further full one there
+2. After an outage a host does not burst. The first request goes out as before; before each further full one there
    is a pause, FIRST_PAUSE at first (less after a short outage), each half as long as the one before, each with
    jitter. So in the first seconds each host of a fleet sends no more than in steady state, and none of them at
    the same moment; some ten seconds later all speed is there.

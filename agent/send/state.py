@@ -1,28 +1,29 @@
-"""What a lane does next: the pure half of the sender. No clock, no socket, no randomness of its own.
+"""What follows from each outcome: one table, and the waits. No clock, no socket, no randomness of its own.
 
-    IDLE --work--> SENDING --delivered, rejected--> IDLE
-                   SENDING --retry-----> WAITING --time--> SENDING    the same batch
-                   SENDING --held------> HELD    --time--> probe --held, retry--> HELD
-                                                           probe --any other----> IDLE
-                   SENDING --too large-> IDLE with half the batch size, or HELD if it was one record
-                   SENDING --fall back-> IDLE, and the same samples go out in another protocol
+`TABLE` is the table that docs/sender.md shows. Promises:
 
-Promises:
-- A batch, or a part of it, leaves a lane only by being settled: delivered, or rejected by the receiver.
+- Samples leave a destination only by being settled: delivered, or refused for good by the receiver.
 - HELD and WAITING have no way out that loses something; both end by themselves.
-- A batch size that was too large is never tried again in this run.
-- Probing grows slower until something was delivered, so that a receiver that takes an empty write and
-  refuses every other is not asked more often than one that refuses both.
+- A request size that was too large is never tried again in this run.
+- Probes become rarer until something was delivered, so that a receiver that takes an empty write and refuses every
+  other is not asked more often than one that refuses both.
+- A wait is never shorter than the minimum and, but for what a receiver asks for, never longer than the maximum; what a
+  receiver asks for is honored up to LONGEST_WISH. Hosts that failed at the same moment, or were given the same time, do
+  not come back at the same moment (full jitter; `random` is 0 <= r < 1).
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from agent.destinations.remote_write.outcome import Outcome, Verdict
-from agent.send.backoff import backoff, retry_wait
+from agent.destinations.base import Outcome, Verdict
 from agent.send.pace import FIRST_PAUSE
+
+LONGEST_WISH = 900.0
+"""Seconds of a Retry-After that are honored: beyond that, asking again costs less than a wrong header."""
+
+_MAX_DOUBLINGS = 63  # a larger power would overflow a float at some point
 
 
 class State(StrEnum):
@@ -34,12 +35,51 @@ class State(StrEnum):
     WAITING = "waiting"
     """A request failed and will be repeated."""
     HELD = "held"
-    """An operator has to mend something; nothing is sent but probes."""
+    """An operator has to correct something; nothing is sent but probes."""
     STOPPED = "stopped"
 
 
+class Wait(Enum):
+    """How long until the next request."""
+
+    NONE = "none"
+    BACKOFF = "`min_backoff` to `max_backoff`, or `Retry-After`"
+    PROBE = "30 s to 5 minutes"
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    state: State
+    verdict: Verdict
+    then: State
+    wait: Wait
+    samples: str
+    """What happens to the samples of the request."""
+
+
+TABLE = (
+    Row(State.SENDING, Verdict.DELIVERED, State.IDLE, Wait.NONE, "settled"),
+    Row(State.SENDING, Verdict.REJECTED, State.IDLE, Wait.NONE, "sent in parts until the culprits are found"),
+    Row(State.SENDING, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent again in another format"),
+    Row(State.SENDING, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent again in requests of half the size"),
+    Row(State.SENDING, Verdict.RETRY, State.WAITING, Wait.BACKOFF, "sent again, the same request"),
+    Row(State.SENDING, Verdict.HELD, State.HELD, Wait.PROBE, "wait"),
+    Row(State.HELD, Verdict.DELIVERED, State.IDLE, Wait.NONE, "sent"),
+    Row(State.HELD, Verdict.REJECTED, State.IDLE, Wait.NONE, "sent"),
+    Row(State.HELD, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent in another format"),
+    Row(State.HELD, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent"),
+    Row(State.HELD, Verdict.RETRY, State.HELD, Wait.PROBE, "wait"),
+    Row(State.HELD, Verdict.HELD, State.HELD, Wait.PROBE, "wait"),
+)
+"""By state and outcome. In HELD it is a probe that is answered: one that finds fault with the empty write itself shows
+that the way to the receiver is open again."""
+
+_ROWS = {(row.state, row.verdict): row for row in TABLE}
+
+
 class Rules(NamedTuple):
-    """Seconds: the least and the most between tries, and between probes; the first pause after an outage."""
+    """Seconds: the minimum and the maximum between tries, and between probes; the first pause after an outage."""
 
     min_backoff: float
     max_backoff: float
@@ -49,64 +89,53 @@ class Rules(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """All that a lane remembers between requests. Times are the lane's monotonic seconds."""
+    """What a delivery knows of its receiver's mood. Times are monotonic seconds."""
 
     limit: int
-    """Samples per batch."""
+    """Samples in a request."""
     state: State = State.IDLE
     failures: int = 0
-    """Failed tries of the batch at hand, in a row."""
+    """Failed tries of the request at hand, in a row."""
     probes: int = 0
     """Times it was held since something was delivered."""
     not_before: float = 0.0
     """When the next request may go out."""
     error: str | None = None
+    """What is or was wrong last; None after a delivery."""
 
 
-def settles(outcome: Outcome) -> bool:
-    """Whether the request is done with, one way or the other."""
-    return outcome.verdict in (Verdict.DELIVERED, Verdict.REJECTED)
-
-
-def after_batch(
+def after(
     was: Situation, samples: int, outcome: Outcome, now: float, rules: Rules, random: float
 ) -> Situation:
-    """The situation after a batch of `samples` had this outcome. `random` is in 0..1."""
-    verdict = outcome.verdict
-    if verdict is Verdict.DELIVERED:
-        return Situation(was.limit)
-    if verdict is Verdict.REJECTED:
-        return was._replace(state=State.IDLE, failures=0, error=outcome.error)
-    if verdict is Verdict.FALL_BACK:
-        return was._replace(state=State.IDLE, failures=0)
-    if verdict is Verdict.RETRY:
+    """Return the situation after a request was answered: a probe in HELD, else one of `samples` samples."""
+    state = State.HELD if was.state is State.HELD else State.SENDING
+    verdict, limit = outcome.verdict, was.limit
+    if verdict is Verdict.TOO_LARGE and state is State.SENDING:
+        if 1 < samples <= limit:
+            limit = samples // 2
+        else:  # a single record, which only the receiver's limit can help
+            verdict = Verdict.HELD
+    row = _ROWS[state, verdict]
+    if verdict is Verdict.DELIVERED and state is State.SENDING:
+        return Situation(limit)
+    found = was._replace(limit=limit, state=row.then, failures=0, error=outcome.error)
+    if row.wait is Wait.BACKOFF:
         failures = was.failures + 1
         wait = retry_wait(failures, rules.min_backoff, rules.max_backoff, outcome.after, random)
-        return was._replace(
-            state=State.WAITING, failures=failures, not_before=now + wait, error=outcome.error
-        )
-    if verdict is Verdict.TOO_LARGE and 1 < samples <= was.limit:
-        return was._replace(limit=samples // 2, state=State.IDLE, failures=0, error=outcome.error)
-    # Held; or too large although it was a single record, which only the receiver's limit can mend.
-    return _held(was, outcome, now, rules, random)
+        return found._replace(failures=failures, not_before=now + wait)
+    if row.wait is Wait.PROBE:
+        probes, wish = was.probes + 1, outcome.after if verdict is Verdict.RETRY else None
+        wait = retry_wait(probes, rules.min_probe, rules.max_probe, wish, random)
+        return found._replace(probes=probes, not_before=now + wait)
+    return found._replace(error=was.error) if row.state is State.HELD or verdict is Verdict.REWRITE else found
 
 
-def after_probe(was: Situation, outcome: Outcome, now: float, rules: Rules, random: float) -> Situation:
-    """The situation after a held destination was sent an empty write.
-
-    An answer that finds fault with the write itself is good: the way there is open again.
-    """
-    if outcome.verdict in (Verdict.HELD, Verdict.RETRY):
-        return _held(was, outcome, now, rules, random)
-    return was._replace(state=State.IDLE, failures=0, not_before=now)
+def backoff(attempt: int, least: float, most: float, random: float) -> float:
+    """Return seconds to wait after failure number `attempt` (from 1): full jitter over least..least * 2^attempt."""
+    ceiling = min(most, least * 2.0 ** min(attempt, _MAX_DOUBLINGS))
+    return least + (ceiling - least) * random
 
 
-def _held(was: Situation, outcome: Outcome, now: float, rules: Rules, random: float) -> Situation:
-    probes = was.probes + 1
-    if outcome.verdict is Verdict.RETRY:  # no connection, or asked to come later
-        wait = retry_wait(probes, rules.min_probe, rules.max_probe, outcome.after, random)
-    else:
-        wait = backoff(probes, rules.min_probe, rules.max_probe, random)
-    return was._replace(
-        state=State.HELD, failures=0, probes=probes, not_before=now + wait, error=outcome.error
-    )
+def retry_wait(attempt: int, least: float, most: float, wish: float | None, random: float) -> float:
+    """Return seconds to wait before the next try; `wish` is what the receiver asked for, jitter comes on top."""
+    return min(max(wish or 0.0, 0.0), LONGEST_WISH) + backoff(attempt, least, most, random)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import BasicAuth, Secret
-from agent.send.backoff import LONGEST_WISH
-from agent.send.state import State
+from agent.send.state import LONGEST_WISH, State
 from agent.system.events import Event
 from tests.support.exchanges import delivering
 from tests.support.net import wait_for

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.destinations.remote_write.outcome import Verdict
+from agent.destinations.base import Verdict
 from agent.http.answer import LARGEST_ANSWER
 from agent.send.state import State
 from agent.system.events import Event
@@ -47,7 +47,7 @@ def test_no_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest
 def test_a_receiver_that_is_not_there_yet(tmp_path: Path) -> None:
     receiver = Receiver()
     with host(tmp_path, destination(receiver.url)) as one:
-        wait_for(lambda: one.lane.stats.consecutive_failures >= 3, 10, "some tries")
+        one.failed(3)
         assert one.lane.state in (State.WAITING, State.SENDING)
         assert one.lane.error == "no connection with 127.0.0.1: connection refused"
         one.collect(30)
@@ -66,7 +66,7 @@ def test_a_receiver_that_restarts(tmp_path: Path, protocol: str) -> None:
             one.settled()
             receiver.stop()
             one.collect(15)
-            wait_for(lambda: one.lane.stats.consecutive_failures >= 2, 10, "failed tries")
+            one.failed(2)
             receiver.start()
 
 

@@ -12,11 +12,14 @@ import structlog
 from structlog.testing import capture_logs
 
 from agent.config import RemoteWrite
-from agent.destinations.remote_write.outcome import Outcome
+from agent.destinations.base import Request
+from agent.destinations.remote_write.formats import remote_write
+from agent.http.answer import Answer as HttpAnswer
+from agent.http.failures import Failure
 from agent.send.client import Client
 from agent.send.lane import Lane
 from agent.send.lanes import PATIENCE, Lanes
-from agent.send.report import LaneStats
+from agent.send.stats import SendStats
 from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.model import Instant, Tick
@@ -36,10 +39,10 @@ class Rig:
         self.opened: list[Lane] = []
         self.ticks = 0
 
-    def _open(self, to: RemoteWrite, labels: Mapping[str, str], stats: LaneStats) -> Lane:
-        cursor, kept = self.buffer.cursors[to.name], Quarantine(str(self.folder))
-        wire, log = self.wire(to), structlog.get_logger()
-        lane = Lane(to, cursor, self.buffer, kept, wire, log, labels=labels, stats=stats, rules=QUICK)
+    def _open(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
+        speaks, wire, kept = remote_write(to), self.wire(to), Quarantine(str(self.folder))
+        log = structlog.get_logger()
+        lane = Lane(to, speaks, wire, self.buffer, kept, log, labels=labels, stats=stats, rules=QUICK)
         self.opened.append(lane)
         return lane
 
@@ -151,9 +154,11 @@ class LookingUp(Client):
 
     answer = threading.Event()
 
-    def post(self, *_: object, **__: object) -> Outcome:
+    def exchange(
+        self, request: Request, attempt: int = 0, within: float | None = None
+    ) -> HttpAnswer | Failure:
         self.answer.wait(20)
-        return super().post(b"\0", within=0.01)
+        return super().exchange(request, attempt, within=0.01)
 
 
 def test_while_a_name_is_looked_up_there_is_no_second_lane_at_the_cursor(

@@ -19,18 +19,16 @@ import trustme
 from structlog.testing import capture_logs
 
 from agent.config import OAuth2, RemoteWrite, Secret, TlsConfig
-from agent.destinations.remote_write.outcome import Verdict
+from agent.destinations.base import Verdict
 from agent.http import endpoint
 from agent.http.failures import Failure
 from agent.http.oauth2 import Tokens
 from agent.http.session import Session
-from agent.send.client import Client
 from agent.send.state import State
 from agent.system.events import Event
 from tests.support.certs import Certs, make_certs
-from tests.support.exchanges import posted
+from tests.support.exchanges import Poster, posted
 from tests.support.net import wait_for
-from tests.support.protocols import EMPTY
 from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
 from tests.support.sending import Host, arrived, destination, host
@@ -63,7 +61,7 @@ def sending(folder: Path, to: RemoteWrite, receiver: Receiver) -> Iterator[Host]
         one.settled()
     assert arrived(receiver) == one.expected
     assert receiver.samples == sum(map(len, one.expected.values()))
-    assert "canary" not in f"{one.logs} {one.cursor.ledger} {vars(one.lane)} {one.lane._wire!r}"
+    assert "canary" not in f"{one.logs} {one.cursor.ledger} {vars(one.lane)} {vars(one.lane.sender)}"
 
 
 @contextmanager
@@ -319,7 +317,7 @@ def test_what_the_token_server_answers_is_no_answer_of_the_receiver(status: int)
 def test_a_token_server_that_is_not_there_yet(tmp_path: Path) -> None:
     tokens = TokenServer()
     with Guarded(tokens) as receiver, sending(tmp_path, to_both(receiver, tokens), receiver) as one:
-        wait_for(lambda: one.lane.stats.consecutive_failures >= 3, 10, "some tries")
+        one.failed(3)
         told = "oauth2: no token from 127.0.0.1: no connection with 127.0.0.1: connection refused"
         assert one.lane.error == told
         assert one.lane.state in (State.WAITING, State.SENDING)
@@ -555,7 +553,7 @@ def test_a_stop_cuts_a_token_server_that_never_answers(tmp_path: Path, scheme: s
         began = time.monotonic()
         one.lane.stop(1.0)
         assert time.monotonic() - began < 1.2
-        assert not one.lane._thread.is_alive()  # it was cut, not left behind
+        assert one.lane.has_ended  # it was cut, not left behind
         assert one.cursor.ledger.state == "stopped"
         assert one.cursor.pending() == 2
         one.buffer.close()
@@ -565,9 +563,9 @@ def test_a_stop_cuts_a_token_server_that_never_answers(tmp_path: Path, scheme: s
 
 def test_what_was_cut_before_it_began_does_not_begin() -> None:
     with TokenServer() as tokens, Receiver() as receiver:
-        client = Client(to_both(receiver, tokens), "0")
+        client = Poster(to_both(receiver, tokens), "0")
         client.interrupt()
-        assert client.post(EMPTY).verdict is Verdict.RETRY
+        assert client.post().verdict is Verdict.RETRY
         assert tokens.asked == []
         client.close()
 
@@ -583,7 +581,7 @@ def test_no_connection_with_the_token_server_is_kept(tmp_path: Path) -> None:
             ended.set()
 
     with Receiver() as receiver, listener(once) as url:
-        client = Client(destination(receiver.url, oauth2=oauth2(url)), "0")
-        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        client = Poster(destination(receiver.url, oauth2=oauth2(url)), "0")
+        assert client.post().verdict is Verdict.DELIVERED
         assert ended.wait(5)  # although the client is not closed yet
         client.close()

@@ -156,7 +156,7 @@ def test_trouble_in_the_middle_waits_and_goes_on(tmp_path: Path, trouble: Answer
             one.settled()
             # A batch that turned out to be too large is sent anew, in halves.
             one.accounted(receiver, repeated=trouble.status == 413)
-            assert one.lane.stats.samples_sent >= 98 * TICKS
+            assert one.cursor.ledger.delivered >= 98 * TICKS
         assert one.kept() == only(one.expected, 3, 80)
 
 

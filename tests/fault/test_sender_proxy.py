@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.config import BasicAuth, Secret, TlsConfig
-from agent.destinations.remote_write.outcome import Verdict
+from agent.destinations.base import Verdict
 from agent.send.state import State
 from tests.support.certs import Certs
 from tests.support.exchanges import delivering, posted

@@ -12,6 +12,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from agent.config import QueueConfig, RemoteWrite
+from agent.destinations.remote_write.formats import remote_write
 from agent.send.client import Client
 from agent.send.lane import Lane, stop_all
 from buffer.buffer import Buffer
@@ -48,7 +49,7 @@ def test_a_stop_cuts_a_request_that_is_never_answered(tmp_path: Path, scheme: st
         began = time.monotonic()
         one.lane.stop(1.0)
         assert time.monotonic() - began < 1.0 + MARGIN
-        assert not one.lane._thread.is_alive()  # it was cut, not left behind
+        assert one.lane.has_ended  # it was cut, not left behind
         assert one.cursor.ledger.state == "stopped"
         assert one.cursor.pending() == 2
         one.buffer.close()
@@ -77,17 +78,16 @@ def test_a_stop_in_the_middle_of_a_fault_loses_nothing(tmp_path: Path, fault: Fa
 def test_a_dead_destination_delays_no_other(tmp_path: Path) -> None:
     with Receiver([Answer(hang=True)] * 9) as dead, Receiver() as alive, capture_logs():
         buffer = Buffer(str(tmp_path), Limits(), ["dead", "alive"])
-        lanes = [
-            Lane(
-                RemoteWrite(url=url, name=name, queue_config=QueueConfig(batch_send_deadline=0.01)),
-                buffer.cursors[name],
-                buffer,
-                Quarantine(str(tmp_path)),
-                Client(destination(url, name=name, remote_timeout=30.0), "0"),
-                structlog.get_logger(),
+        kept, log = Quarantine(str(tmp_path)), structlog.get_logger()
+        lanes = []
+        for name, url in (("dead", dead.url), ("alive", alive.url)):
+            to = RemoteWrite(
+                url=url,
+                name=name,
+                remote_timeout=30.0,
+                queue_config=QueueConfig(batch_send_deadline=0.01),
             )
-            for name, url in (("dead", dead.url), ("alive", alive.url))
-        ]
+            lanes.append(Lane(to, remote_write(to), Client(to, "0"), buffer, kept, log))
         for lane in lanes:
             lane.start()
         for n in range(5):

@@ -15,13 +15,12 @@ import pytest
 import trustme
 
 from agent.config import Secret, TlsConfig
-from agent.destinations.remote_write.outcome import Verdict
-from agent.send.client import Client
+from agent.destinations.base import Verdict
 from agent.send.state import Rules, State
 from tests.support.certs import Certs, make_certs
-from tests.support.exchanges import delivering, posted
+from tests.support.exchanges import Poster, delivering, posted
 from tests.support.net import wait_for
-from tests.support.protocols import EMPTY, PROTOCOLS
+from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Receiver
 from tests.support.sending import PASSWORD, destination, host
 from tests.support.tcp import listener
@@ -196,12 +195,12 @@ def test_a_certificate_that_was_renewed_is_used_without_a_restart(tmp_path: Path
     key.write_bytes(wrong.client_key.read_bytes())
     config = TlsConfig(ca_file=str(certs.ca), cert_file=str(cert), key_file=str(key))
     with Receiver(certs=certs, client_cert=True) as receiver:
-        client = Client(destination(receiver.url, tls_config=config), "0")
-        found = client.post(EMPTY)
+        client = Poster(destination(receiver.url, tls_config=config), "0")
+        found = client.post()
         assert found.verdict is Verdict.HELD
         assert "there.tls_config.cert_file: certificate and key are not usable" in str(found.error)
         key.write_bytes(certs.client_key.read_bytes())
-        assert client.post(EMPTY).verdict is Verdict.DELIVERED
+        assert client.post().verdict is Verdict.DELIVERED
         client.close()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.send.too_old import age
+from agent.destinations.remote_write.too_old import age
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine

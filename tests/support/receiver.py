@@ -75,7 +75,8 @@ class Received(NamedTuple):
 class Receiver(WebServer):
     """A context manager; `url` is where to push. The last `keep` requests are kept whole.
 
-    `speaks` says which protocols it knows, `to_foreign` how it answers the other. All that may be changed while it
+    `read` decodes what is no remote write. `speaks` says which protocols it knows, `to_foreign` how it answers the other.
+    All that may be changed while it
     runs, and so may `counts`: whether a 2.0 message is answered with the counts. An answer of the script may have
     counts of its own among its headers.
     """
@@ -88,9 +89,11 @@ class Receiver(WebServer):
         speaks: Speaks = "both",
         to_foreign: Foreign = "415",
         counts: bool = True,
+        read: Callable[[bytes, Mapping[str, str]], Write] | None = None,
         **server: Any,
     ) -> None:
         super().__init__(**server)
+        self._read = read or (lambda body, headers: decode(body, _version(headers)))
         self.speaks, self.to_foreign, self.counts = speaks, to_foreign, counts
         self.default = Answer()
         self.refuse: Callable[[Write], Answer | None] = lambda _: None
@@ -142,7 +145,7 @@ class Receiver(WebServer):
             handler.close_connection = True
             return
         try:
-            write = decode(body, _version(headers))
+            write = self._read(body, headers)
         except WireError as error:
             with self._lock:
                 self.broken.append((str(error), body))

@@ -6,7 +6,8 @@ has arrived can be compared with it: `accounted` is the promise that every fault
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.config import QueueConfig, RemoteWrite
+from agent.destinations.base import Speaks
+from agent.destinations.remote_write.formats import remote_write
 from agent.send.client import Client
+from agent.send.delivery import Clocks
 from agent.send.lane import Lane
 from agent.send.state import Rules, State
 from agent.system.events import Event
@@ -53,20 +57,19 @@ class Host:
         logs: list[EventDict],
         series: tuple[Series, ...] = SERIES,
         rules: Rules = QUICK,
-        **lane: Any,
+        labels: Mapping[str, str] | None = None,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        from_boot: frozenset[str] = frozenset(),
+        speaks: Speaks | None = None,
     ) -> None:
-        self.series, self.logs = series, logs
+        self.series, self.logs, clocks = series, logs, Clocks(clock, wall)
         self.buffer = Buffer(str(folder / "data"), Limits(), [to.name])
         self.quarantine = Quarantine(str(folder / "data"))
+        speaks, wire = speaks or remote_write(to, from_boot, clock, wall), Client(to, "0.0.0")
+        logger = structlog.get_logger()
         self.lane = Lane(
-            to,
-            self.cursor,
-            self.buffer,
-            self.quarantine,
-            Client(to, "0.0.0"),
-            structlog.get_logger(),
-            rules=rules,
-            **lane,
+            to, speaks, wire, self.buffer, self.quarantine, logger, rules=rules, labels=labels, clocks=clocks
         )
         self.ticks = self.buffer.log.end // len(series)
 
@@ -100,7 +103,7 @@ class Host:
 
     def held(self) -> str:
         """Wait until the destination is held, and return why; nothing was dropped for it."""
-        # The ledger is told last, and cut.
+        # The ledger has it last, and cut.
         wait_for(lambda: self.cursor.ledger.state == "held", 10, "the destination to be held")
         assert self.cursor.pending() > 0
         assert not any(self.cursor.ledger.dropped.values())
@@ -112,6 +115,11 @@ class Host:
     def told(self, event: Event) -> list[EventDict]:
         """Return what was logged of an event."""
         return [entry for entry in self.logs if entry["event"] == event]
+
+    def failed(self, times: int) -> None:
+        """Wait until so many requests in a row have failed."""
+        before = self.lane.stats.retries
+        wait_for(lambda: self.lane.stats.retries >= before + times, 10, "failed tries")
 
     def kept(self) -> Samples:
         """Return what is in the quarantine."""

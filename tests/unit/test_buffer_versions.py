@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.ops.replay import state
+from agent.ops.replay import unfinished
 from buffer import ledger, quarantine, requests, segment
 from buffer.buffer import Buffer
 from buffer.errors import NewerFormat
@@ -269,8 +269,8 @@ def test_a_slot_that_a_later_version_wrote_in_an_earlier_one_is_read(tmp_path: P
 
 def test_an_unfinished_replay_of_a_later_version_is_not_begun_anew(tmp_path: Path) -> None:
     file = tmp_path / "replay-0.json"
-    file.write_text(json.dumps({"version": state.VERSION + 1, "whatever": 1}))
-    with pytest.raises(NewerFormat, match=r"knows version 1\. Go on with the version"):
-        state.load(str(file))
+    file.write_text(json.dumps({"version": unfinished.VERSION + 1, "whatever": 1}))
+    with pytest.raises(NewerFormat, match=r"knows version 1\. Continue with the version"):
+        unfinished.load(str(file))
     file.write_text(json.dumps({"version": "2"}))
-    assert state.load(str(file)) is None
+    assert unfinished.load(str(file)) is None

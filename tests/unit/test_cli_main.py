@@ -30,26 +30,11 @@ def sections() -> dict[str, str]:
 
 
 def test_the_commands_of_this_version() -> None:
-    assert [leaf.removeprefix("limpet ") for leaf in LEAVES] == [
-        "run",
-        "check-config",
-        "doctor",
-        "collect",
-        "buffer status",
-        "buffer segments",
-        "buffer tail",
-        "buffer verify",
-        "buffer export",
-        "buffer replay",
-        "buffer trim",
-        "buffer quarantine list",
-        "buffer quarantine show",
-        "buffer quarantine replay",
-        "buffer quarantine drop",
-        "completion",
-        "help",
-        "version",
-    ]
+    top = "run, check-config, doctor, collect, {}, completion, help, version"
+    buffer = "status, segments, tail, verify, export, replay, trim, {}"
+    items = ", ".join(f"buffer quarantine {one}" for one in ("list", "show", "replay", "drop"))
+    below = ", ".join(f"buffer {one}" for one in buffer.removesuffix(", {}").split(", "))
+    assert ", ".join(leaf.removeprefix("limpet ") for leaf in LEAVES) == top.format(f"{below}, {items}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -173,10 +158,20 @@ def test_rich_is_imported_by_the_views_only() -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["version"]) == 0
     text = capsys.readouterr().out
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == text
     assert cli.main(["version", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["version"] == __version__
     assert text == f"limpet {__version__} (Python {found['python']}, {found['platform']})\n"
+
+
+@pytest.mark.parametrize("words", [[], ["buffer"], ["buffer", "tail"]], ids=" ".join)
+def test_help_of_a_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["help", *words]) == 0
+    assert capsys.readouterr().out == text
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -185,40 +180,41 @@ def test_completion_prints_the_stored_script(shell: str, capsys: pytest.CaptureF
     assert capsys.readouterr().out == completions.path(shell).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["buffer"],
-        ["buffer", "status"],
-        ["buffer", "status", "--data-dir", "a", "--config", "b"],
-        ["buffer", "status", "--data-dir", "a", "--watch", "0"],
-        ["buffer", "status", "--data-dir", "a", "--watch", "nan"],
-        ["buffer", "tail", "--data-dir", "a", "-n", "-1"],
-        ["buffer", "tail", "--data-dir", "a", "-n", "1e3"],
-        ["buffer", "tail", "--data-dir", "a", "--json", "--values"],
-        ["buffer", "replay", "--data-dir", "a"],
-        ["buffer", "replay", "--data-dir", "a", "--file", "b", "--to", "c"],
-        ["buffer", "replay", "--data-dir", "a", "--to", "c", "--give-up-after", "0"],
-        ["buffer", "quarantine", "--data-dir", "a"],
-        ["buffer", "quarantine", "show", "--data-dir", "a"],
-        ["buffer", "quarantine", "drop", "--data-dir", "a"],
-        ["buffer", "quarantine", "drop", "--data-dir", "a", "--all", "b"],
-        ["collect", "--interval", "2"],
-        ["collect", "--interval", "1ms"],
-        ["collect", "--format", "xml"],
-        ["collect", "--json", "--format", "table"],
-        ["collect", "--wat"],
-        ["run"],
-        ["check-config"],
-        ["completion", "fish"],
-        ["doctor"],
-        ["doctor", "--config", "a", "--timeout", "0"],
-    ],
-    ids=" ".join,
-)
-def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(arguments) == 2
+WRONG_USAGE = """
+
+buffer
+buffer status
+buffer status --data-dir a --config b
+buffer status --data-dir a --watch 0
+buffer status --data-dir a --watch nan
+buffer tail --data-dir a -n -1
+buffer tail --data-dir a -n 1e3
+buffer tail --data-dir a --json --values
+buffer replay --data-dir a
+buffer replay --data-dir a --file b --to c
+buffer replay --data-dir a --to c --give-up-after 0
+buffer quarantine --data-dir a
+buffer quarantine show --data-dir a
+buffer quarantine drop --data-dir a
+buffer quarantine drop --data-dir a --all b
+collect --interval 2
+collect --interval 1ms
+collect --format xml
+collect --json --format table
+collect --wat
+run
+check-config
+completion fish
+doctor
+doctor --config a --timeout 0
+help nothing
+nothing
+--wat version"""
+
+
+@pytest.mark.parametrize("words", WRONG_USAGE.splitlines()[1:])
+def test_wrong_usage(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words.split()) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert "usage: limpet" in said.err

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from agent.destinations.remote_write.columns import merge
+from agent.destinations.columns import merge
 from buffer.model import Instant, Series, Tick
 
 UP = Series("up", (("hostname", "a"),))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agent.ops import export, jsonl
 from agent.ops.export import Family, family
 from agent.ops.replay.selection import Selection
-from agent.ops.replay.source import File
+from agent.ops.replay.source import FileHistory
 from agent.ops.selector import parse
 from buffer.model import STALE, Instant, Series, Tick
 from tests.support.ticks import BOOT, START_MS, bits
@@ -173,7 +173,7 @@ def test_json_lines_come_back_bit_for_bit(
     file = tmp_path_factory.mktemp("lines") / "samples.jsonl"
     file.write_text(text(export.json_lines(source)))
     found: dict[Series, list[tuple[int, bytes]]] = {}
-    for piece in File(str(file)).pieces(0):
+    for piece in FileHistory(str(file)).pieces(0):
         for tick in piece.ticks:
             found.setdefault(tick.series[0], []).append((tick.at.wall_ms, bits(tick.values)))
     assert found == {

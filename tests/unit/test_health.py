@@ -18,7 +18,9 @@ from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns
 from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
 from agent.config import QueueConfig, RemoteWrite
-from agent.send.lane import Lane, open_lane
+from agent.destinations.remote_write.formats import remote_write
+from agent.send.client import Client
+from agent.send.lane import Lane
 from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
@@ -46,10 +48,7 @@ class Rig:
         to = RemoteWrite(url=receiver.url, name="central", queue_config=QUICK)
         log = structlog.get_logger()
         kept = Quarantine(str(folder))
-        cursor = self.buffer.cursors["central"]
-        self.lane: Lane = open_lane(
-            to, cursor, self.buffer, kept, __version__, log, from_boot=frozenset(), labels={}
-        )
+        self.lane = Lane(to, remote_write(to), Client(to, __version__), self.buffer, kept, log)
         self.plan = a_plan("cpu")
         self.watched = LocalCollector("disk_usage", self._hanging, 5.0, HostPaths(), Mask())
         self.watched(-60.0)
@@ -101,7 +100,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     with Receiver() as receiver:
         rig = Rig(tmp_path, receiver)
         yield rig
-        if rig.lane._thread.is_alive():
+        if not rig.lane.has_ended:
             rig.lane.stop(DEADLINE)
         rig.buffer.close()
 

@@ -18,6 +18,8 @@ CLEAN = [
     "agent/collect",
     "agent/collectors",
     "agent/config",
+    "agent/destinations",
+    "agent/send",
     "agent/system",
     "config",
     "dashboards",

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.ops.replay import state
-from agent.ops.replay.cursor import LOOK_AHEAD, Ledger, ReplayCursor
+from agent.ops.replay import unfinished
+from agent.ops.replay.cursor import LOOK_AHEAD, ReplayCursor, Tally
 from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import Piece
-from agent.ops.replay.state import State
+from agent.ops.replay.unfinished import Unfinished
 from agent.ops.selector import parse
+from agent.send.delivery import Settled
+from buffer.cursor import Chunk
 from buffer.errors import LimpetError
 from buffer.model import Instant, Series, Tick
 
@@ -47,9 +49,15 @@ class Clock:
         return self.now
 
 
-def cursor(source: Pieces, selector: str | None = None, start: Ledger | None = None) -> ReplayCursor:
+def cursor(source: Pieces, selector: str | None = None, start: Tally | None = None) -> ReplayCursor:
     selection = Selection(selector=parse(selector) if selector else None)
-    return ReplayCursor(source, selection, start or Ledger(), lambda _: None, Clock())
+    return ReplayCursor(source, selection, start or Tally(), lambda _: None, clock=Clock())
+
+
+def read(it: ReplayCursor, max_samples: int) -> Chunk:
+    chunk = it.read(max_samples)
+    assert chunk is not None
+    return chunk
 
 
 sizes = st.lists(st.integers(1, 4), max_size=12)
@@ -67,71 +75,67 @@ def test_the_ledger_balances_at_every_position(
     share = {None: 3, "a": 1, "nothing": 0}.get(selector, 2)
     it, seen, lost = cursor(Pieces(pieces), selector), list[int](), dict[str, int]()
     for limit, fate in [*steps, *([(1000, "delivered")] * 60)]:
-        if not it.pending():
-            break
         chunk = it.read(limit)
+        if chunk is None:
+            break
         assert it.read(limit) == chunk  # until it is settled
         assert chunk.samples == sum(len(tick.values) for tick in chunk.ticks)
         assert chunk.end > it.position
         assert all(tick.values for tick in chunk.ticks)
         seen += [tick.at.wall_ms for tick in chunk.ticks]
         left = {"delivered": 0, "rejected": chunk.samples, "repeated": chunk.samples // 3}[fate]
-        it.stats.samples_repeated += left if fate == "repeated" else 0
-        it.commit(chunk.start, chunk.end, chunk.samples - left, {"rejected": left} if left else {})
-        ledger = it.ledger
+        repeated, dropped = left if fate == "repeated" else 0, {"rejected": left} if left else {}
+        it.settle(Settled(chunk, chunk.samples - left, dropped, repeated))
+        tally = it.tally
         lost[fate] = lost.get(fate, 0) + left
-        assert (ledger.rejected, ledger.repeated) == (lost.get("rejected", 0), lost.get("repeated", 0))
-        assert it.position == ledger.position == ledger.done == ledger.read == chunk.end
-        assert ledger.selected == ledger.delivered + ledger.rejected + ledger.repeated == len(seen) * share
+        assert (tally.rejected, tally.repeated) == (lost.get("rejected", 0), lost.get("repeated", 0))
+        assert it.position == tally.position == tally.done == tally.read == chunk.end
+        assert tally.selected == tally.delivered + tally.rejected + tally.repeated == len(seen) * share
         if seen:
-            assert (ledger.oldest_timestamp_ms, ledger.newest_timestamp_ms) == (min(seen), max(seen))
+            assert (tally.oldest_timestamp_ms, tally.newest_timestamp_ms) == (min(seen), max(seen))
         if again:  # another process goes on
-            it = cursor(Pieces(pieces), selector, it.ledger)
-    assert it.pending() == 0
+            it = cursor(Pieces(pieces), selector, it.tally)
+    assert it.read(1) is None
     assert it.position == 3 * sum(pieces)
     assert len(seen) == len(set(seen)) == (sum(pieces) if share else 0)
 
 
 def test_a_batch_is_no_larger_than_asked_for_but_one_piece_at_least() -> None:
     it = cursor(Pieces([2, 2, 10]))
-    assert it.read(11).samples == 6
-    assert it.read(12).samples == 12
-    assert it.read(1).samples == 6
-    it.commit(0, 12, 12, {})
-    assert it.read(5).samples == 30
+    assert [read(it, most).samples for most in (11, 12, 1)] == [6, 12, 6]
+    it.settle(Settled(read(it, 12), 12, {}))
+    assert read(it, 5).samples == 30
 
 
 def test_a_long_stretch_of_nothing_is_settled_bit_by_bit() -> None:
     count = 4 * LOOK_AHEAD // 300
     it, ends = cursor(Pieces([100] * count), "nothing"), []
-    while it.pending():
-        chunk = it.read(10_000)
+    while (chunk := it.read(10_000)) is not None:
         assert chunk.ticks == []
         ends.append(chunk.end)
-        it.commit(chunk.start, chunk.end, 0, {})
+        it.settle(Settled(chunk, 0, {}))
     assert len(ends) >= 2
-    assert it.ledger.read == 300 * count
+    assert it.tally.read == 300 * count
 
 
 @pytest.mark.parametrize("error", [LimpetError("f", "it is cut", "Look."), OSError("I/O error")])
 def test_what_stands_before_a_damage_is_sent(error: LimpetError | OSError) -> None:
     it = cursor(Pieces([2, 2], error))
-    chunk = it.read(1000)
+    chunk = read(it, 1000)
     assert chunk.samples == 12
     assert it.problem is error
-    it.commit(chunk.start, chunk.end, 12, {})
-    assert it.pending() == 0
+    it.settle(Settled(chunk, 12, {}))
+    assert it.read(1000) is None
 
 
 def test_the_ledger_is_saved_at_most_once_a_second_and_when_asked() -> None:
     saved, clock = list[int](), Clock()
     it = ReplayCursor(
-        Pieces([1] * 30), Selection(), Ledger(), lambda ledger: saved.append(ledger.position), clock
+        Pieces([1] * 30), Selection(), Tally(), lambda tally: saved.append(tally.position), clock=clock
     )
     for _ in range(30):
         clock.now += 0.25
-        chunk = it.read(1)
-        it.commit(chunk.start, chunk.end, 3, {})
+        it.settle(Settled(read(it, 1), 3, {}))
     assert saved == [3, 15, 27, 39, 51, 63, 75, 87]
     it.save()
     assert saved[-1] == 90
@@ -142,22 +146,22 @@ def test_the_ledger_is_saved_at_most_once_a_second_and_when_asked() -> None:
 
 def test_a_state_comes_back_and_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    file = state.path("/data", "there", "https://x/", "6h", None, None)
-    assert state.load(file) is None
+    file = unfinished.path("/data", "there", "https://x/", "6h", None, None)
+    assert unfinished.load(file) is None
     for position in (1, 2):
-        kept = State(99, "f", -5, 7, Ledger(position, 2, 3, 4, 5, 6, 0, 7, 8, 9, 10.5, 11, 12, None))
-        state.save(file, kept)
-        assert state.load(file) == kept
+        kept = Unfinished(99, "f", -5, 7, Tally(position, 2, 3, 4, 5, 6, 0, 7, 8, 9, 10.5, 11, 12, None))
+        unfinished.save(file, kept)
+        assert unfinished.load(file) == kept
     assert [path.name for path in (tmp_path / "state/limpet").iterdir()] == [Path(file).name]
     assert Path(file).stat().st_mode & 0o77 == 0
-    state.remove(file)
-    state.remove(file)
-    assert state.load(file) is None
+    unfinished.remove(file)
+    unfinished.remove(file)
+    assert unfinished.load(file) is None
 
 
 def test_another_source_destination_or_selection_is_another_replay() -> None:
     keys = [("a", None), ("b", None), (None, "a"), ("a", "b"), ("ab", ""), ("", "ab")]
-    assert len({state.path(*key) for key in keys}) == len(keys)
+    assert len({unfinished.path(*key) for key in keys}) == len(keys)
 
 
 @pytest.mark.parametrize(
@@ -173,4 +177,4 @@ def test_another_source_destination_or_selection_is_another_replay() -> None:
 def test_what_is_no_state_is_none(tmp_path: Path, content: str) -> None:
     file = tmp_path / "f"
     file.write_text(content)
-    assert state.load(str(file)) is None
+    assert unfinished.load(str(file)) is None

@@ -9,10 +9,9 @@ import pytest
 
 from agent.cli.arguments import parse_time
 from agent.config import QueueConfig, RemoteWrite
-from agent.destinations.remote_write.outcome import Outcome, Verdict
-from agent.destinations.remote_write.protocol import Protocol
-from agent.ops.replay.cursor import Ledger
-from agent.ops.replay.run import Ended, Nowhere, Report, Watcher, replay
+from agent.http.answer import Answer
+from agent.ops.replay.cursor import Tally
+from agent.ops.replay.run import Ended, Replayed, Watcher, replay
 from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import Piece
 from agent.send.state import Rules
@@ -20,6 +19,7 @@ from buffer.errors import LimpetError
 from buffer.model import Tick
 from tests.support import wire
 from tests.support.protocols import EMPTY
+from tests.support.scripted import DELIVERED, HELD, HELD_WORDS, RETRY, TOO_LARGE, Samples, Script, by_labels
 from tests.support.ticks import tick
 
 THERE = RemoteWrite(
@@ -29,14 +29,10 @@ THERE = RemoteWrite(
     protobuf_message="prometheus.WriteRequest",
 )
 QUICK = Rules(0.001, 0.002, 0.001, 0.002)
-DELIVERED = Outcome(Verdict.DELIVERED, 204)
-RETRY = Outcome(Verdict.RETRY, 503, "HTTP 503")
-HELD = Outcome(Verdict.HELD, 401, "HTTP 401")
-TOO_LARGE = Outcome(Verdict.TOO_LARGE, 413, "HTTP 413")
 
 
-def rejected(words: str) -> Outcome:
-    return Outcome(Verdict.REJECTED, 400, words)
+def rejected(words: str) -> Answer:
+    return Answer(400, {}, words.encode())
 
 
 class Ticks:
@@ -56,45 +52,16 @@ class Ticks:
             raise self._error
 
 
-class Script:
-    """A receiver: these outcomes, then `rest` for ever. What it took is in `stored`."""
-
-    def __init__(self, *outcomes: Outcome, rest: Outcome = DELIVERED) -> None:
-        self.outcomes, self.rest = list(outcomes), rest
-        self.bodies: list[bytes] = []
-        self.stored: list[tuple[int, float]] = []
-        self.interrupt_at = -1
-
-    def wire_bytes(self) -> int:
-        return sum(map(len, self.bodies))
-
-    def post(self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None) -> Outcome:
-        self.bodies.append(body)
-        outcome = self.outcomes.pop(0) if self.outcomes else self.rest
-        if outcome.verdict is Verdict.DELIVERED:
-            self.stored += [s for series in wire.decode(body).series for s in series.samples]
-        return outcome
-
-    def changed(self) -> bool:
-        return False
-
-    def interrupt(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def run(
     source: Ticks,
-    script: Script,
+    script: Script | None,
     *,
-    start: Ledger | None = None,
+    start: Tally | None = None,
     give_up_after: float = 60.0,
     said: list[str] | None = None,
-    saved: list[Ledger] | None = None,
+    saved: list[Tally] | None = None,
     watcher: Watcher | None = None,
-) -> Report:
+) -> Replayed:
     said, saved = [] if said is None else said, [] if saved is None else saved
     return replay(
         source,
@@ -109,20 +76,20 @@ def run(
     )
 
 
-def everything(source: Ticks) -> list[tuple[int, float]]:
-    return sorted((one.at.wall_ms, value) for one in source.ticks for value in one.values)
+def everything(source: Ticks) -> Samples:
+    return by_labels(source.ticks)
 
 
 HISTORY = Ticks([tick(n) for n in range(100)])
 
 
 def test_everything_arrives_merged_and_is_accounted_for() -> None:
-    script, saved = Script(), list[Ledger]()
+    script, saved = Script(), list[Tally]()
     report = run(HISTORY, script, saved=saved)
-    assert sorted(script.stored) == everything(HISTORY)
-    assert [wire.decode(body).samples for body in script.bodies] == [30] * 10
+    assert script.stored == everything(HISTORY)
+    assert script.sizes == [30] * 10
     assert {len(series.samples) for series in wire.decode(script.bodies[0]).series} == {10}
-    ledger = report.ledger
+    ledger = report.tally
     assert (report.ended, report.refusals, report.error) == (Ended.COMPLETE, [], None)
     assert (ledger.read, ledger.selected, ledger.delivered, ledger.rejected, ledger.retried) == (
         300,
@@ -143,18 +110,18 @@ def test_everything_arrives_merged_and_is_accounted_for() -> None:
 def test_trouble_that_passes_costs_nothing_and_is_said_once() -> None:
     script, said = Script(RETRY, RETRY, HELD, RETRY, DELIVERED, TOO_LARGE, DELIVERED, RETRY), list[str]()
     report = run(HISTORY, script, said=said)
-    assert sorted(script.stored) == everything(HISTORY)
+    assert script.stored == everything(HISTORY)
     assert EMPTY in script.bodies  # a held destination is probed, as the agent does
     assert report.ended is Ended.COMPLETE
-    assert report.ledger.retried == 3
-    assert said[:2] == ["waiting: HTTP 503", "held: HTTP 401"]
+    assert report.tally.retried == 3
+    assert said[:2] == ["waiting: HTTP 503", f"held: {HELD_WORDS}"]
     assert "sending again" in said
     assert "smaller requests from now on: HTTP 413" in said
 
 
 def test_what_is_refused_is_counted_by_the_receivers_words() -> None:
     history = Ticks([tick(n, width=1) for n in range(300)])  # a series: nothing to bisect
-    much, odd = rejected("HTTP 400: limit exceeded"), rejected("HTTP 400: odd")
+    much, odd = rejected("limit exceeded"), rejected("odd")
     script, said = Script(much, DELIVERED, odd, much), list[str]()
     report = run(history, script, said=said)
     times = [one.at.wall_ms for one in history.ticks]
@@ -163,48 +130,49 @@ def test_what_is_refused_is_counted_by_the_receivers_words() -> None:
         (400, "HTTP 400: limit exceeded", 2, 60, times[0], times[119]),
         (400, "HTTP 400: odd", 1, 30, times[60], times[89]),
     ]
-    assert (report.ledger.delivered, report.ledger.rejected) == (210, 90)
+    assert (report.tally.delivered, report.tally.rejected) == (210, 90)
     assert said == ["refused: HTTP 400: limit exceeded", "refused: HTTP 400: odd"]
 
 
 def test_what_is_too_old_is_refused_and_the_rest_delivered() -> None:
-    old = rejected("HTTP 400: out of bounds")
+    old = rejected("out of bounds")
     script, said = Script(old, old, DELIVERED), list[str]()  # of the first batch the newest sample is too old
     report = run(HISTORY, script, said=said)
     assert report.ended is Ended.COMPLETE
     assert [refusal.message for refusal in report.refusals] == ["HTTP 400: out of bounds"]
-    ledger = report.ledger
+    ledger = report.tally
     assert ledger.rejected == sum(refusal.samples for refusal in report.refusals) > 0
     assert ledger.delivered + ledger.rejected == ledger.selected
-    assert len(script.stored) == ledger.delivered
+    assert sum(map(len, script.stored.values())) == ledger.delivered
     assert said == ["refused: HTTP 400: out of bounds"]
 
 
 def test_a_thousand_kinds_of_words_stay_bounded() -> None:
     history = Ticks([tick(n, width=1) for n in range(1500)])
-    script, said = Script(*(rejected(f"HTTP 400: {n}") for n in range(50))), list[str]()
+    script, said = Script(*(rejected(f"{n}") for n in range(50))), list[str]()
     report = run(history, script, said=said)
     assert len(report.refusals) == 21
     assert report.refusals[-1].batches == 30
-    assert sum(refusal.samples for refusal in report.refusals) == report.ledger.rejected == 1500
+    assert sum(refusal.samples for refusal in report.refusals) == report.tally.rejected == 1500
     assert len(said) == 20
 
 
 @pytest.mark.parametrize("trouble", [RETRY, HELD], ids=["waiting", "held"])
-def test_it_gives_up_when_nothing_gets_through_and_goes_on_later(trouble: Outcome) -> None:
-    saved = list[Ledger]()
+def test_it_gives_up_when_nothing_gets_through_and_goes_on_later(trouble: Answer) -> None:
+    saved = list[Tally]()
     began = time.monotonic()
     report = run(HISTORY, Script(*[DELIVERED] * 3, rest=trouble), give_up_after=0.5, saved=saved)
     assert 0.5 <= time.monotonic() - began < 10
-    assert (report.ended, report.error) == (Ended.GAVE_UP, trouble.error)
-    assert report.ledger.delivered == 90
+    assert report.ended is Ended.GAVE_UP
+    assert str(report.error).startswith(f"HTTP {trouble.status}")
+    assert report.tally.delivered == 90
     script = Script()
     rest = run(HISTORY, script, start=saved[-1])
     assert rest.ended is Ended.COMPLETE
-    assert sorted(script.stored) == everything(Ticks(HISTORY.ticks[30:]))
-    assert (rest.ledger.delivered, rest.ledger.read) == (300, 300)
-    assert rest.ledger.bytes > report.ledger.bytes
-    assert rest.ledger.retried == report.ledger.retried
+    assert script.stored == everything(Ticks(HISTORY.ticks[30:]))
+    assert (rest.tally.delivered, rest.tally.read) == (300, 300)
+    assert rest.tally.bytes > report.tally.bytes
+    assert rest.tally.retried == report.tally.retried
 
 
 def test_progress_does_not_run_out_of_patience() -> None:
@@ -215,15 +183,15 @@ def test_progress_does_not_run_out_of_patience() -> None:
 
 
 def test_ctrl_c_ends_it_between_two_batches() -> None:
-    def stop(ledger: Ledger, doing: str) -> None:
+    def stop(ledger: Tally, doing: str) -> None:
         if doing:
             raise KeyboardInterrupt
 
-    saved = list[Ledger]()
+    saved = list[Tally]()
     watcher = Watcher(stop, lambda _: None)
     report = run(HISTORY, Script(*[DELIVERED] * 2, rest=RETRY), watcher=watcher, saved=saved)
     assert report.ended is Ended.INTERRUPTED
-    assert report.ledger.delivered == saved[-1].delivered == 60
+    assert report.tally.delivered == saved[-1].delivered == 60
 
 
 def test_a_source_that_breaks_off_is_sent_up_to_there_and_told() -> None:
@@ -231,7 +199,7 @@ def test_a_source_that_breaks_off_is_sent_up_to_there_and_told() -> None:
     script = Script()
     report = run(broken, script)
     assert (report.ended, report.error) == (Ended.FAILED, "f, line 7: it is no line. Look.")
-    assert sorted(script.stored) == everything(HISTORY)
+    assert script.stored == everything(HISTORY)
 
 
 def test_a_defect_ends_it_at_once() -> None:
@@ -240,17 +208,15 @@ def test_a_defect_ends_it_at_once() -> None:
 
 
 def test_a_dry_run_sends_nothing_and_knows_the_bytes() -> None:
-    real, dry = Script(), Nowhere()
-    sent = run(HISTORY, real).ledger.bytes
-    watcher = Watcher(lambda _ledger, _doing: None, lambda _: None)
-    report = replay(HISTORY, Selection(), THERE, dry, watcher)
-    assert (report.ended, report.ledger.bytes) == (Ended.COMPLETE, sent)
+    sent = run(HISTORY, Script()).tally
+    report = run(HISTORY, None)
+    assert (report.ended, report.tally._replace(seconds=0)) == (Ended.COMPLETE, sent._replace(seconds=0))
 
 
 def test_nothing_to_replay() -> None:
     script = Script()
     report = run(Ticks([]), script)
-    assert (report.ended, report.ledger.read, script.bodies) == (Ended.COMPLETE, 0, [])
+    assert (report.ended, report.tally.read, script.bodies) == (Ended.COMPLETE, 0, [])
 
 
 # Points in time.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.ops import jsonl
 from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
-from agent.ops.replay.source import PIECE, File, Log, Piece, Refused, Source
+from agent.ops.replay.source import PIECE, FileHistory, History, ItemHistory, Piece, SegmentHistory
 from agent.ops.selector import parse
 from buffer import segment
 from buffer.buffer import Buffer
@@ -26,11 +26,11 @@ from tests.support.ticks import START_MS, STEP_MS, bits, exactly, tick
 NO_LINE = "expected a series with its samples as JSON"
 
 
-def ticks_of(source: Source, position: int = 0) -> list[Tick]:
+def ticks_of(source: History, position: int = 0) -> list[Tick]:
     return [tick for piece in source.pieces(position) for tick in piece.ticks]
 
 
-def samples_of(source: Source, position: int = 0) -> list[tuple[str, int, float]]:
+def samples_of(source: History, position: int = 0) -> list[tuple[str, int, float]]:
     return [
         (series.name, tick.at.wall_ms, value)
         for tick in ticks_of(source, position)
@@ -38,7 +38,7 @@ def samples_of(source: Source, position: int = 0) -> list[tuple[str, int, float]
     ]
 
 
-def gather(source: Source, into: list[Tick]) -> None:
+def gather(source: History, into: list[Tick]) -> None:
     for piece in source.pieces(0):
         into += piece.ticks
 
@@ -47,7 +47,7 @@ def line(name: str, samples: list[Any], **more: Any) -> str:
     return json.dumps({"name": name, "labels": {"hostname": "rock"}, "samples": samples, **more})
 
 
-def checked(source: Source) -> list[Piece]:
+def checked(source: History) -> list[Piece]:
     """The pieces; each begins where the one before ended, and all of them are as far as there is to go."""
     pieces = list(source.pieces(0))
     ends = [piece.end for piece in pieces]
@@ -71,19 +71,21 @@ def filled(folder: Path, count: int, **options: Any) -> Buffer:
 
 def test_a_log_is_replayed_whole_while_its_writer_goes_on(tmp_path: Path) -> None:
     buffer = filled(tmp_path, 50)
-    log = Log(str(tmp_path), FIRST_MS, LAST_MS)
+    log = SegmentHistory(str(tmp_path), FIRST_MS, LAST_MS)
     buffer.append([tick(50)])  # came after the start: the replay has an end
     expected = [one for n in range(50) for one in (tick(n), tick(n, group="other"))]
     assert exactly(ticks_of(log)) == exactly(expected)
     assert checked(log)[-1].done == log.total
     buffer.close()
-    assert exactly(ticks_of(Log(str(tmp_path), FIRST_MS, LAST_MS))) == exactly([*expected, tick(50)])
+    assert exactly(ticks_of(SegmentHistory(str(tmp_path), FIRST_MS, LAST_MS))) == exactly(
+        [*expected, tick(50)]
+    )
 
 
 @settings(deadline=None)
 @given(st.integers(0, 40))
 def test_a_log_goes_on_at_any_of_its_positions(at: int) -> None:
-    log = Log(str(FILLED), FIRST_MS, LAST_MS)
+    log = SegmentHistory(str(FILLED), FIRST_MS, LAST_MS)
     pieces = list(log.pieces(0))
     assert list(log.pieces(pieces[at].end)) == pieces[at + 1 :]
 
@@ -95,20 +97,20 @@ def test_only_segments_that_reach_into_the_span_are_read(tmp_path: Path) -> None
         for n in range(run * 10, run * 10 + 10):
             buffer.append([tick(n)])
         buffer.close()
-    log = Log(str(tmp_path), START_MS + 12 * STEP_MS, START_MS + 25 * STEP_MS)
+    log = SegmentHistory(str(tmp_path), START_MS + 12 * STEP_MS, START_MS + 25 * STEP_MS)
     assert [t.at.wall_ms for t in ticks_of(log)] == [START_MS + n * STEP_MS for n in range(10, 30)]
     assert log.total == 20 * 3
-    nothing = Log(str(tmp_path), START_MS + 1000 * STEP_MS, LAST_MS)
+    nothing = SegmentHistory(str(tmp_path), START_MS + 1000 * STEP_MS, LAST_MS)
     assert (nothing.total, ticks_of(nothing)) == (0, [])
 
 
 def test_where_a_log_ended_is_kept_for_a_replay_that_goes_on(tmp_path: Path) -> None:
     buffer = filled(tmp_path, 5)
-    end = Log(str(tmp_path), FIRST_MS, LAST_MS).end
+    end = SegmentHistory(str(tmp_path), FIRST_MS, LAST_MS).end
     for n in range(5, 9):
         buffer.append([tick(n)])
     buffer.close()
-    later = Log(str(tmp_path), FIRST_MS, LAST_MS, end)
+    later = SegmentHistory(str(tmp_path), FIRST_MS, LAST_MS, end)
     assert {t.at.wall_ms for t in ticks_of(later)} == {START_MS + n * STEP_MS for n in range(5)}
 
 
@@ -118,14 +120,14 @@ def test_damage_in_a_log_is_counted_and_passed_over(tmp_path: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0xFF
     file.write_bytes(data)
-    log = Log(str(tmp_path), FIRST_MS, LAST_MS)
+    log = SegmentHistory(str(tmp_path), FIRST_MS, LAST_MS)
     found = ticks_of(log)
     assert log.damaged > 0
     assert 0 < len(found) < 100
 
 
 def test_an_empty_buffer_has_nothing(tmp_path: Path) -> None:
-    log = Log(str(tmp_path), FIRST_MS, LAST_MS)
+    log = SegmentHistory(str(tmp_path), FIRST_MS, LAST_MS)
     assert (log.total, ticks_of(log)) == (0, [])
 
 
@@ -137,7 +139,7 @@ def test_an_item_is_replayed_whole_and_from_a_position_on(tmp_path: Path) -> Non
     ticks = [tick(n) for n in range(10)]
     quarantine.put("there", 100, ticks, "rejected", 400, "no", 1)
     [item] = quarantine.items()
-    source = Refused(quarantine, item)
+    source = ItemHistory(quarantine, item)
     assert exactly([t for piece in checked(source) for t in piece.ticks]) == exactly(ticks)
     assert exactly(ticks_of(source, 12)) == exactly(ticks[4:])
     assert source.damaged == 0
@@ -149,7 +151,7 @@ def test_a_damaged_item_says_so_and_one_that_is_gone_is_an_error(tmp_path: Path)
     [item] = quarantine.items()
     [file] = (tmp_path / "quarantine" / item.id).glob("*.seg")
     file.write_bytes(file.read_bytes()[:-1])
-    source = Refused(quarantine, item)
+    source = ItemHistory(quarantine, item)
     assert len(ticks_of(source)) == 9
     assert source.damaged == 1
     quarantine.drop(item.id)
@@ -166,7 +168,7 @@ def test_a_file_is_replayed_whole(tmp_path: Path, packed: bool) -> None:
     long = [[1000 + n, n / 2] for n in range(3 * PIECE + 7)]
     text = "\n".join([line("a_total", long, type="counter", unit="s", help="A."), line("b", [[5, 1]]), ""])
     file.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
-    source = File(str(file))
+    source = FileHistory(str(file))
     assert samples_of(source) == [("a_total", ms, value) for ms, value in long] + [("b", 5, 1.0)]
     assert max(piece.samples for piece in checked(source)) == PIECE
     first = ticks_of(source)[0]
@@ -177,13 +179,13 @@ def test_values_that_json_has_no_number_for(tmp_path: Path) -> None:
     file = tmp_path / "f"
     values = [math.nan, STALE, math.inf, -math.inf, -0.0, 7.0, 5e-324]
     file.write_text(jsonl.line(Series("a", ()), range(7), values))
-    assert bits([value for _, _, value in samples_of(File(str(file)))]) == bits(values)
+    assert bits([value for _, _, value in samples_of(FileHistory(str(file)))]) == bits(values)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2 * PIECE + 30))
 def test_a_file_goes_on_at_any_position(position: int) -> None:
-    source = File(str(EXPORT))
+    source = FileHistory(str(EXPORT))
     pieces = list(source.pieces(0))
     assert list(source.pieces(position)) == [piece for piece in pieces if piece.end > position]
 
@@ -212,7 +214,7 @@ def test_a_line_that_is_wrong_is_named_and_what_stands_before_is_replayed(
     file.write_text(f"{line('a', [[1, 1]])}\n{bad}\n{line('a', [[3, 3]])}\n")
     found = list[Tick]()
     with pytest.raises(LimpetError, match=f"f, line 2: .*{told}"):
-        gather(File(str(file)), found)
+        gather(FileHistory(str(file)), found)
     assert [one.at.wall_ms for one in found] == [1]
 
 
@@ -222,7 +224,7 @@ def test_a_compressed_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
     file.write_bytes(whole[: len(whole) // 2])
     found = list[Tick]()
     with pytest.raises(LimpetError, match="the compressed file is damaged"):
-        gather(File(str(file)), found)
+        gather(FileHistory(str(file)), found)
     assert [one.at.wall_ms for one in found] == list(range(len(found)))
     assert found
 
@@ -232,10 +234,10 @@ def test_another_file_has_another_fingerprint(tmp_path: Path) -> None:
     one.write_text(line("a", [[1, 1]]))
     two.write_text(line("a", [[1, 2]]))
     three.write_text(line("a", [[1, 1]]) + "\n")
-    prints = {File(str(file)).fingerprint for file in (one, two, three)}
+    prints = {FileHistory(str(file)).fingerprint for file in (one, two, three)}
     assert len(prints) == 3
     two.write_text(one.read_text())
-    assert File(str(one)).fingerprint == File(str(two)).fingerprint
+    assert FileHistory(str(one)).fingerprint == FileHistory(str(two)).fingerprint
 
 
 # What is selected of it.

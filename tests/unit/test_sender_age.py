@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.send.too_old import Age, advice, age
+from agent.destinations.base import Age
+from agent.destinations.remote_write.too_old import advice, age
 
 SERIES = '{__name__="up", job="a"}'
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.destinations.remote_write.clocks import skew
-from agent.destinations.remote_write.outcome import Verdict, classify
+from agent.destinations.base import Verdict
+from agent.destinations.clocks import skew
+from agent.destinations.remote_write.outcome import classify
 from agent.http.answer import date
 
 NOW = 1_800_000_000.0

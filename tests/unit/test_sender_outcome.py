@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 import socket
 import ssl
 from email.utils import formatdate
@@ -10,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.destinations.remote_write.outcome import Outcome, Verdict, classify, of_failure
+from agent.destinations.base import Outcome, Verdict, failed
+from agent.destinations.remote_write.outcome import classify
 from agent.http.answer import WORDS, retry_after, words
 from agent.http.failures import Cause, ProxyAnswer, Unusable, failure
-from agent.send.backoff import LONGEST_WISH, backoff, retry_wait
 from buffer.errors import LimpetError
 
 NOW = 1_800_000_000.0
@@ -129,36 +128,10 @@ FAILURES: dict[str, tuple[Exception, Cause, bool, str]] = {
 def test_what_the_lack_of_an_answer_means(error: Exception, cause: Cause, holds: bool, text: str) -> None:
     found = failure(error, "h")
     assert found[:3] == (cause, text, holds)
-    assert of_failure(found) == Outcome(Verdict.HELD if holds else Verdict.RETRY, found.status, text)
+    assert failed(found) == Outcome(Verdict.HELD if holds else Verdict.RETRY, found.status, text)
 
 
 def test_what_a_proxy_asks_for_is_kept() -> None:
     found = ProxyAnswer("p:1", 429, {"retry-after": "7"}).failure(NOW)
-    assert of_failure(found) == Outcome(
-        Verdict.RETRY, 429, "the proxy p:1 answered CONNECT with HTTP 429", 7.0
-    )
+    assert failed(found) == Outcome(Verdict.RETRY, 429, "the proxy p:1 answered CONNECT with HTTP 429", 7.0)
     assert ProxyAnswer("p:1", 400, {"retry-after": "7"}).failure(NOW).after is None
-
-
-@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
-def test_a_wait_lies_between_the_least_and_the_most(attempt: int, chance: float) -> None:
-    assert 1.0 <= backoff(attempt, 1.0, 300.0, chance) <= 300.0
-
-
-def test_waits_grow_and_are_spread() -> None:
-    assert [backoff(n, 1.0, 300.0, 0.999999) for n in (1, 2, 3, 20)] == pytest.approx(
-        [2, 4, 8, 300], rel=1e-3
-    )
-    assert [backoff(n, 1.0, 300.0, 0.0) for n in (1, 2, 20)] == [1.0, 1.0, 1.0]
-    dice = random.Random(1)
-    waits = sorted(backoff(10, 1.0, 300.0, dice.random()) for _ in range(1000))
-    assert waits[100] < 60  # a fleet does not come back as one
-    assert waits[900] > 240
-
-
-@pytest.mark.parametrize(
-    ("wish", "least"), [(None, 0), (-3.0, 0), (60.0, 60), (1e12, LONGEST_WISH), (float("inf"), LONGEST_WISH)]
-)
-def test_what_a_receiver_asks_for_is_honoured_up_to_a_ceiling(wish: float | None, least: float) -> None:
-    assert retry_wait(1, 1.0, 300.0, wish, 0.0) == least + 1.0
-    assert retry_wait(1, 1.0, 300.0, wish, 0.5) == least + 1.5

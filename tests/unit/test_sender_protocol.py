@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.destinations.remote_write.outcome import Outcome, Verdict, classify
+from agent.destinations.base import Outcome, Verdict
+from agent.destinations.remote_write.outcome import classify
 from agent.destinations.remote_write.protocol import AGAIN_AFTER, HEADERS, Protocol, Speech, begin, heard, now
 
 AUTO, ONLY = begin("auto"), begin("io.prometheus.write.v2.Request")
@@ -46,19 +47,19 @@ def test_matching_counts_prove_it(speech: Speech, status: int) -> None:
 def test_a_2xx_without_counts_that_match_is_sent_again_as_1_0(speech: Speech, written: str | None) -> None:
     after, outcome = heard(speech, 10, answer(204, written), 1000.0)
     assert after == OLDER
-    assert outcome.verdict is Verdict.FALL_BACK
+    assert outcome.verdict is Verdict.REWRITE
     assert "counts" in str(outcome.error)
 
 
 @pytest.mark.parametrize("speech", [AUTO, PROVEN])
 def test_415_is_sent_again_as_1_0(speech: Speech) -> None:
     after, outcome = heard(speech, 10, answer(415), 1000.0)
-    assert (after, outcome.verdict) == (OLDER, Verdict.FALL_BACK)
+    assert (after, outcome.verdict) == (OLDER, Verdict.REWRITE)
 
 
 def test_a_400_of_a_receiver_that_never_counted_is_sent_again_as_1_0() -> None:
     after, outcome = heard(AUTO, 10, answer(400), 1000.0)
-    assert (after, outcome.verdict) == (OLDER, Verdict.FALL_BACK)
+    assert (after, outcome.verdict) == (OLDER, Verdict.REWRITE)
 
 
 @pytest.mark.parametrize(("speech", "written"), [(AUTO, "3"), (PROVEN, None), (ONLY, None)])

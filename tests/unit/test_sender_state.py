@@ -1,13 +1,30 @@
+"""What follows from each outcome: the table, whole, and the waits."""
+
 from __future__ import annotations
 
-import pytest
+import random
+from itertools import product
 
-from agent.destinations.remote_write.outcome import Outcome, Verdict
-from agent.send.state import Rules, Situation, State, after_batch, after_probe, settles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.destinations.base import Outcome, Verdict
+from agent.send.state import (
+    LONGEST_WISH,
+    TABLE,
+    Rules,
+    Situation,
+    State,
+    Wait,
+    after,
+    backoff,
+    retry_wait,
+)
 
 RULES = Rules(1.0, 300.0, 30.0, 300.0)
 NOW = 1000.0
-SENDING = Situation(100, State.SENDING)
+IDLE = Situation(100)
 
 DELIVERED = Outcome(Verdict.DELIVERED, 204)
 RETRY = Outcome(Verdict.RETRY, 503, "HTTP 503")
@@ -15,75 +32,80 @@ LATER = Outcome(Verdict.RETRY, 429, "HTTP 429", 60.0)
 HELD = Outcome(Verdict.HELD, 401, "HTTP 401")
 TOO_LARGE = Outcome(Verdict.TOO_LARGE, 413, "HTTP 413")
 REJECTED = Outcome(Verdict.REJECTED, 400, "HTTP 400: no")
+REWRITE = Outcome(Verdict.REWRITE, 415, "HTTP 415")
 
-BATCHES = {
-    "delivered": (SENDING, 100, DELIVERED, Situation(100)),
-    "delivered at last": (
-        SENDING._replace(failures=5, probes=3, error="HTTP 503", limit=7),
-        7,
-        DELIVERED,
-        Situation(7),
-    ),
-    "refused": (
-        SENDING._replace(failures=5, probes=3),
-        100,
-        REJECTED,
-        Situation(100, State.IDLE, 0, 3, 0.0, "HTTP 400: no"),
-    ),
-    "first failure": (SENDING, 100, RETRY, Situation(100, State.WAITING, 1, 0, NOW + 1.5, "HTTP 503")),
-    "third failure": (
-        SENDING._replace(failures=2),
-        100,
-        RETRY,
-        Situation(100, State.WAITING, 3, 0, NOW + 4.5, "HTTP 503"),
-    ),
-    "asked to wait": (SENDING, 100, LATER, Situation(100, State.WAITING, 1, 0, NOW + 61.5, "HTTP 429")),
-    "held": (SENDING._replace(failures=9), 100, HELD, Situation(100, State.HELD, 0, 1, NOW + 45, "HTTP 401")),
-    "held again": (
-        SENDING._replace(probes=9),
-        100,
-        HELD,
-        Situation(100, State.HELD, 0, 10, NOW + 165, "HTTP 401"),
-    ),
-    "too large": (SENDING, 100, TOO_LARGE, Situation(50, State.IDLE, 0, 0, 0.0, "HTTP 413")),
-    "too large below the limit": (SENDING, 31, TOO_LARGE, Situation(15, State.IDLE, 0, 0, 0.0, "HTTP 413")),
+W, H = State.WAITING, State.HELD
+TROUBLED = Situation(7, W, 5, 3, NOW, "HTTP 503")
+REQUESTS = {
+    "delivered": (IDLE, 100, DELIVERED, IDLE),
+    "delivered at last": (TROUBLED, 7, DELIVERED, Situation(7)),
+    "refused": (TROUBLED, 7, REJECTED, Situation(7, State.IDLE, 0, 3, NOW, "HTTP 400: no")),
+    "another format": (TROUBLED, 7, REWRITE, Situation(7, State.IDLE, 0, 3, NOW, "HTTP 503")),
+    "first failure": (IDLE, 100, RETRY, Situation(100, W, 1, 0, NOW + 1.5, "HTTP 503")),
+    "third failure": (IDLE._replace(failures=2), 100, RETRY, Situation(100, W, 3, 0, NOW + 4.5, "HTTP 503")),
+    "asked to wait": (IDLE, 100, LATER, Situation(100, W, 1, 0, NOW + 61.5, "HTTP 429")),
+    "held": (IDLE._replace(failures=9), 100, HELD, Situation(100, H, 0, 1, NOW + 45, "HTTP 401")),
+    "held again": (IDLE._replace(probes=9), 100, HELD, Situation(100, H, 0, 10, NOW + 165, "HTTP 401")),
+    "too large": (IDLE, 100, TOO_LARGE, Situation(50, error="HTTP 413")),
+    "too large below the limit": (IDLE, 31, TOO_LARGE, Situation(15, error="HTTP 413")),
     "too large, but one record": (
-        SENDING._replace(limit=15),
+        Situation(15),
         31,
         TOO_LARGE,
-        Situation(15, State.HELD, 0, 1, NOW + 45, "HTTP 413"),
+        Situation(15, H, 0, 1, NOW + 45, "HTTP 413"),
     ),
-    "too large, but one sample": (
-        SENDING,
-        1,
-        TOO_LARGE,
-        Situation(100, State.HELD, 0, 1, NOW + 45, "HTTP 413"),
-    ),
+    "too large, but one sample": (IDLE, 1, TOO_LARGE, Situation(100, H, 0, 1, NOW + 45, "HTTP 413")),
 }
-
-
-@pytest.mark.parametrize(("was", "samples", "outcome", "expected"), BATCHES.values(), ids=BATCHES)
-def test_after_a_batch(was: Situation, samples: int, outcome: Outcome, expected: Situation) -> None:
-    assert after_batch(was, samples, outcome, NOW, RULES, 0.5) == expected
-
-
-WAS_HELD = Situation(100, State.HELD, 0, 1, NOW, "HTTP 401")
-FREE = Situation(100, State.IDLE, 0, 1, NOW, "HTTP 401")
-
+WAS_HELD = Situation(100, H, 0, 1, NOW, "HTTP 401")
+FREE = WAS_HELD._replace(state=State.IDLE)
 PROBES = {
-    "good": (DELIVERED, FREE),
-    "the empty write is refused: the way there is open": (REJECTED, FREE),
-    "too large, whatever that means": (TOO_LARGE, FREE),
-    "still held": (HELD, Situation(100, State.HELD, 0, 2, NOW + 75, "HTTP 401")),
-    "no connection": (RETRY, Situation(100, State.HELD, 0, 2, NOW + 75, "HTTP 503")),
-    "asked to wait": (LATER, Situation(100, State.HELD, 0, 2, NOW + 135, "HTTP 429")),
+    "a good probe": (WAS_HELD, 0, DELIVERED, FREE),
+    "the empty write is refused: the way there is open": (WAS_HELD, 0, REJECTED, FREE),
+    "a probe too large, whatever that means": (WAS_HELD, 0, TOO_LARGE, FREE),
+    "a probe in another format": (WAS_HELD, 0, REWRITE, FREE),
+    "still held": (WAS_HELD, 0, HELD, Situation(100, H, 0, 2, NOW + 75, "HTTP 401")),
+    "a probe without connection": (WAS_HELD, 0, RETRY, Situation(100, H, 0, 2, NOW + 75, "HTTP 503")),
+    "a probe asked to wait": (WAS_HELD, 0, LATER, Situation(100, H, 0, 2, NOW + 135, "HTTP 429")),
 }
+CASES = REQUESTS | PROBES
 
 
-@pytest.mark.parametrize(("outcome", "expected"), PROBES.values(), ids=PROBES)
-def test_after_a_probe(outcome: Outcome, expected: Situation) -> None:
-    assert after_probe(WAS_HELD, outcome, NOW, RULES, 0.5) == expected
+@pytest.mark.parametrize(("was", "samples", "outcome", "expected"), CASES.values(), ids=CASES)
+def test_what_follows(was: Situation, samples: int, outcome: Outcome, expected: Situation) -> None:
+    assert after(was, samples, outcome, NOW, RULES, 0.5) == expected
 
 
-def test_only_two_verdicts_settle_a_batch() -> None:
-    assert {v for v in Verdict if settles(Outcome(v))} == {Verdict.DELIVERED, Verdict.REJECTED}
+def test_the_table_has_a_row_for_everything_and_loses_nothing() -> None:
+    rows = [(row.state, row.verdict) for row in TABLE]
+    assert len(rows) == len(set(rows))
+    assert set(rows) == set(product((State.SENDING, State.HELD), Verdict))
+    for row in TABLE:
+        assert (row.then is State.IDLE) == (row.wait is Wait.NONE)
+        assert (row.samples == "settled") == ((row.state, row.verdict) == (State.SENDING, Verdict.DELIVERED))
+
+
+def test_only_two_verdicts_settle_samples() -> None:
+    assert {v for v in Verdict if Outcome(v).settles} == {Verdict.DELIVERED, Verdict.REJECTED}
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_a_wait_lies_between_the_least_and_the_most(attempt: int, chance: float) -> None:
+    assert 1.0 <= backoff(attempt, 1.0, 300.0, chance) <= 300.0
+
+
+def test_waits_grow_and_are_spread() -> None:
+    grown = [backoff(n, 1.0, 300.0, 0.999999) for n in (1, 2, 3, 20)]
+    assert grown == pytest.approx([2, 4, 8, 300], rel=1e-3)
+    assert [backoff(n, 1.0, 300.0, 0.0) for n in (1, 2, 20)] == [1.0, 1.0, 1.0]
+    dice = random.Random(1)
+    waits = sorted(backoff(10, 1.0, 300.0, dice.random()) for _ in range(1000))
+    assert waits[100] < 60  # a fleet does not come back as one
+    assert waits[900] > 240
+
+
+@pytest.mark.parametrize(
+    ("wish", "least"), [(None, 0), (-3.0, 0), (60.0, 60), (1e12, LONGEST_WISH), (float("inf"), LONGEST_WISH)]
+)
+def test_what_a_receiver_asks_for_is_honored_up_to_a_ceiling(wish: float | None, least: float) -> None:
+    assert retry_wait(1, 1.0, 300.0, wish, 0.0) == least + 1.0
+    assert retry_wait(1, 1.0, 300.0, wish, 0.5) == least + 1.5

@@ -7,17 +7,17 @@ It is field 2 of a TimeSeries in both; the start is 2.0 only. proto/*.proto hold
 
 What is promised, for any ticks:
 
-1. A series stands once in a request, its labels sorted by name with `__name__` among them; labels
+1. A series is in a request once, its labels sorted by name with `__name__` among them; labels
    with an empty value are left out, since for a receiver the two are the same series.
-2. The samples of a series are in time order, no instant stands twice, and the same ticks always give the
+2. The samples of a series are in time order, no instant is there twice, and the same ticks always give the
    same bytes (`columns`).
 3. Values arrive bit for bit, markers that hide in a NaN among them.
-4. Relabeling is asked once for a series, as long as it is remembered, not once for a sample.
+4. Relabeling is done once for a series, as long as it is remembered, not once for a sample.
 5. `samples + repeated + relabeled` is what the ticks hold, so that a ledger balances.
 
 Speed comes from work per series instead of per sample: one `struct` call writes all samples of a series.
 Values that are all zero, as in half the series of a host, are left out, which saves 5 to 6 % on the wire.
-Series are ordered by their first value, so that constants of the same value (mostly zeros) stand together,
+Series are ordered by their first value, so that constants of the same value (mostly zeros) are neighbors,
 which costs nothing and saves 4 to 7 % on the wire. A receiver does not care about the order of series.
 """
 
@@ -28,7 +28,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from struct import Struct
 from typing import NamedTuple
 
-from agent.destinations.remote_write.columns import Stamps, Values
+from agent.destinations.columns import Stamps, Values
 from buffer.model import Series, Tick
 from buffer.varint import varint as leb128
 
@@ -79,7 +79,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def families(self, ticks: Iterable[Tick]) -> set[str]:
-        """The families whose metadata can be asked for with `describe`: none, where each request has it."""
+        """The families whose metadata `describe` can name: none, where each request has it."""
 
     @abstractmethod
     def _identity(self, pairs: Pairs) -> bytes:
@@ -138,12 +138,12 @@ def writer(stamps: Stamps, starts: Stamps = ()) -> Callable[[Values], bytes]:
 
     `starts` has a start for each time, or 0 for none; or it is empty.
     """
-    # Between two values of a series stand the same bytes in every series of the block: the end of
+    # Between two values of a series are the same bytes in every series of the block: the end of
     # one sample and the start of the next. So a series is fixed bytes and values in turn.
     ends = [b"\x10" + _stamp(stamp) for stamp in stamps]
     if starts:
-        told = {start: b"\x18" + _stamp(start) if start else b"" for start in set(starts)}
-        ends = [end + told[start] for end, start in zip(ends, starts, strict=True)]
+        written = {start: b"\x18" + _stamp(start) if start else b"" for start in set(starts)}
+        ends = [end + written[start] for end, start in zip(ends, starts, strict=True)]
     begins = [bytes((0x12, 9 + len(end), 0x09)) for end in ends]
     fixed = [begins[0], *(end + begin for end, begin in zip(ends, begins[1:], strict=False)), ends[-1]]
     packer = Struct(f"<{len(fixed[0])}s" + "".join([f"d{len(part)}s" for part in fixed[1:]]))

@@ -5,15 +5,14 @@
     Label          := 0x0a length name 0x12 length value           utf-8
     MetricMetadata := 0x08 type 0x12 length family 0x22 length help 0x2a length unit
 
-`length` is a varint of the bytes that follow. What is promised stands in `encode`; of a family it is described
-what the last of its series says.
+`length` is a varint of the bytes that follow. `encode` has the promises. A family's metadata is that of the last of its series.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from agent.destinations.remote_write.columns import Stamps, Values, merge
+from agent.destinations.columns import Stamps, Values, merge
 from agent.destinations.remote_write.encode import (
     TYPES,
     Encoded,

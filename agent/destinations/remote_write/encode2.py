@@ -4,11 +4,11 @@
     TimeSeries := 0x0a length (ref varint)* (0x12 length Sample)* [0x2a length Metadata]
     Metadata   := 0x08 type 0x18 help ref 0x20 unit ref
 
-The first symbol is empty; every other one is used, and stands once. What is promised stands in `encode`, and:
+The first symbol is empty; every other one is used, and is there once. Beyond the promises of `encode`:
 
 1. With `metadata` each series carries type, help and unit, as the last tick with it says.
 2. A sample of a counter carries when it started to count, where its group counts from the host's boot: the boot as
-   the tick's clocks tell it, in whole seconds, the same for all ticks of a boot in a request. Where the clock was set
+   the tick's clocks have it, in whole seconds, the same for all ticks of a boot in a request. Where the clock was set
    by more than TOLERANCE_MS, ticks before and after it have their own. A start is never at or after its sample, and
    never at or before 1970. A staleness marker has none.
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from agent.destinations.remote_write.columns import Stamps, Values, merge
+from agent.destinations.columns import Stamps, Values, merge
 from agent.destinations.remote_write.encode import (
     TYPES,
     Encoded,
@@ -36,7 +36,7 @@ from agent.destinations.remote_write.encode import (
 from buffer.model import Series, Tick, is_stale
 
 TOLERANCE_MS = 10_000
-"""A tick may be as late as its interval: then its clocks tell an earlier boot. That is no other boot."""
+"""A tick may be as late as its interval: then its clocks show an earlier boot. That is no other boot."""
 
 MAX_LAYOUTS = 2
 """A collector that runs less often is in every other batch."""
@@ -136,14 +136,14 @@ def _ref(symbols: dict[bytes, bytes], text: bytes) -> bytes:
 
 
 class _Boots:
-    """When the host was booted, by what the clocks of some ticks tell."""
+    """When the host was booted, by the clocks of some ticks."""
 
     def __init__(self, ticks: Sequence[Tick]) -> None:
-        told: dict[str, set[int]] = {}
+        found: dict[str, set[int]] = {}
         for wall_ms, mono_ms, boot_id in {tick.at for tick in ticks}:
-            told.setdefault(boot_id, set()).add(wall_ms - mono_ms)
+            found.setdefault(boot_id, set()).add(wall_ms - mono_ms)
         self._boots: dict[tuple[str, int], int] = {}
-        for boot_id, times in told.items():
+        for boot_id, times in found.items():
             newest: int | None = None  # the tick that was least late
             for time in sorted(times, reverse=True):
                 if newest is None or newest - time > TOLERANCE_MS:
@@ -151,7 +151,7 @@ class _Boots:
                 self._boots[boot_id, time] = newest - newest % 1000
 
     def start(self, tick: Tick) -> int:
-        """The boot that a tick belongs to; 0: there is none that can be told."""
+        """The boot that a tick belongs to; 0: it is not known."""
         wall_ms, mono_ms, boot_id = tick.at
         boot = self._boots[boot_id, wall_ms - mono_ms]
         return boot if boot_id and 0 < boot < wall_ms else 0

@@ -20,7 +20,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from agent.destinations.remote_write.outcome import Outcome, Verdict
+from agent.destinations.base import Outcome, Verdict
 
 AGAIN_AFTER = 86_400.0
 """Seconds after a fall-back at which 2.0 is tried again."""
@@ -71,7 +71,7 @@ class Speech(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether the next answer may tell that something else has to be spoken."""
+        """Whether the next answer may show that something else has to be spoken."""
         return self.protocol is Protocol.V2 and not self.chosen and not self.proven
 
 
@@ -90,13 +90,12 @@ def now(speech: Speech, clock: float) -> Speech:
 
 
 def heard(speech: Speech, samples: int, outcome: Outcome, clock: float) -> tuple[Speech, Outcome]:
-    """What an answer to `samples` samples says of the receiver, and what it means for the batch."""
+    """Return what an answer to `samples` samples shows of the receiver, and what it means for them."""
     if speech.protocol is Protocol.V1:
         if outcome.status == 415:
             do = "it takes no remote write 1.0; correct protobuf_message or the url"
-            if (
-                not speech.chosen
-            ):  # then it was no receiver of 1.0 that gave the answer for which 1.0 is spoken
+            if not speech.chosen:
+                # We fell back to 1.0 because of an answer that no receiver of 1.0 gave; try 2.0 again.
                 speech = Speech(Protocol.V2, chosen=False)
             outcome = Outcome(Verdict.HELD, outcome.status, f"{outcome.error}: {do}")
         return speech, outcome
@@ -107,13 +106,13 @@ def heard(speech: Speech, samples: int, outcome: Outcome, clock: float) -> tuple
         return speech, outcome
     if delivered or outcome.status == 415:
         counted = "no samples" if written is None else f"{written} of {samples} samples"
-        told = f"HTTP {outcome.status}: it counts {counted}" if delivered else outcome.error or ""
+        said = f"HTTP {outcome.status}: it counts {counted}" if delivered else outcome.error or ""
         if speech.chosen:
             do = "it does not speak remote write 2.0; set protobuf_message to auto"
-            return speech, Outcome(Verdict.HELD, outcome.status, f"{told}: {do}")
+            return speech, Outcome(Verdict.HELD, outcome.status, f"{said}: {do}")
     elif outcome.status == 400 and speech.is_open:
-        told = outcome.error or ""
+        said = outcome.error or ""
     else:
         return speech, outcome
     older = Speech(Protocol.V1, chosen=False, again_at=clock + AGAIN_AFTER)
-    return older, Outcome(Verdict.FALL_BACK, outcome.status, told)
+    return older, Outcome(Verdict.REWRITE, outcome.status, said)

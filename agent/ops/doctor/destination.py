@@ -1,7 +1,7 @@
 """The walk to one destination: each step needs the one before, and the first that fails ends it.
 
-The empty write, and whatever is asked over HTTP, goes through the sender's own `Client`, and an error has the
-sender's own words, so that the walk and the agent come to the same verdict. No step takes longer than the
+Every request goes through the sender's own `Client`, and an error has the sender's own words, so that the walk and the
+agent come to the same verdict. No step takes longer than the
 timeout by more than GRACE.
 """
 
@@ -17,14 +17,16 @@ from urllib.parse import urlsplit
 
 from agent import __version__, crew
 from agent.config import RemoteWrite
-from agent.destinations.remote_write.outcome import Outcome, Verdict
-from agent.destinations.remote_write.protocol import EMPTY, Protocol
+from agent.destinations.base import Outcome, Verdict
+from agent.destinations.remote_write import formats
+from agent.destinations.remote_write.protocol import Protocol
 from agent.http import endpoint
+from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
 from agent.ops.doctor import certificate, receiver
-from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, untold, warning, wrong
+from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, unknown, warning, wrong
 from agent.send.client import Client
 from buffer.errors import LimpetError
 
@@ -45,7 +47,7 @@ _DO = {
 
 
 class World(NamedTuple):
-    """What a walk needs of the system; a test hands in its own."""
+    """What a walk needs from the system; a test hands in its own."""
 
     resolve: Callable[[str, int], Found] = lambda host, port: socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
@@ -72,7 +74,7 @@ def walk(to: RemoteWrite, timeout: float, world: World | None = None) -> Iterato
     known = secrets(visit.endpoint)
     try:
         for title, take in visit.steps():
-            found = untold(NOT_TRIED)
+            found = unknown(NOT_TRIED)
             if going:
                 found = _found(take, visit.host, timeout)
                 going = found.ok is not False
@@ -103,6 +105,14 @@ def _no_token(found: Failure) -> Finding:
         return wrong(found.text, "Correct oauth2, or what the token server knows of this client.")
     do = "Check token_url, that the token server runs, and the way to it; the agent tries again by itself."
     return wrong(found.text, do)
+
+
+def _empty_write(client: Client, spoken: Protocol, within: float, wall: float) -> tuple[Outcome, str | None]:
+    """Send an empty write; return what it means, and the answer's Date."""
+    answer = client.exchange(formats.probe(spoken), within=within)
+    outcome = formats.classify(answer, wall)
+    date = answer.headers.get("date") if isinstance(answer, Answer) else None
+    return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
 
 
 class _Visit:
@@ -168,7 +178,7 @@ class _Visit:
         if not bad:
             return fine(said)
         said += f", not at {', '.join(text for _, text in bad)}"
-        return warning(said, "Mend or remove the addresses that do not answer: each try of them costs time.")
+        return warning(said, "Fix or remove the addresses that do not answer: each try of them costs time.")
 
     def _connect(self, one: tuple[Any, int, int, str, Address], patience: float) -> socket.socket:
         family, kind, protocol, _, address = one
@@ -186,7 +196,7 @@ class _Visit:
         if context is None:
             return fine("none: plain http")
         if self._proxy:
-            return untold("it is within the proxy's tunnel, where the empty write tries it")
+            return unknown("it is within the proxy's tunnel, where the empty write tries it")
         verified = context.verify_mode is not ssl.CERT_NONE
         try:
             how, chain = self._handshake(context, verified=verified)
@@ -208,7 +218,7 @@ class _Visit:
                 return sock.version() or "TLS", [one.get_info() for one in chain]
 
     def _presented(self) -> str:
-        """What the certificate is that was not accepted."""
+        """Describe the certificate that was not accepted."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
@@ -232,14 +242,12 @@ class _Visit:
             self.learned = {found.decode().partition(" ")[2]}
             within -= world.clock() - started
         started, begun = world.clock(), world.wall()
-        outcome = self.client.post(EMPTY[self._first], self._first, within=within)
+        outcome, date = _empty_write(self.client, self._first, within, world.wall())
         if outcome.status == 415 and to.protobuf_message == "auto":  # then the agent sends 2.0
             within = max(0.0, within - (world.clock() - started))
-            newer = self.client.post(EMPTY[Protocol.V2], Protocol.V2, within=within)
+            newer, _ = _empty_write(self.client, Protocol.V2, within, world.wall())
             outcome = outcome if newer.written is None else newer
-        self._exchanged = _Exchange(
-            outcome, self.client.answered.get("date"), begun, world.wall(), world.clock() - started
-        )
+        self._exchanged = _Exchange(outcome, date, begun, world.wall(), world.clock() - started)
         how = next((key for key in ("basic_auth", "authorization", "oauth2") if getattr(to, key)), None)
         if outcome.status in _ASKED:
             said = outcome.error or f"HTTP {outcome.status}"
@@ -248,8 +256,8 @@ class _Visit:
                 return wrong(said, do)
             return wrong(said, f"Correct {how}, or the rights of this user at the receiver.")
         if outcome.verdict is not Verdict.DELIVERED:
-            return untold("cannot be told: the empty write was not taken")
-        return fine(f"accepted ({how})" if how else "none is configured, and none was asked for")
+            return unknown("unknown: the empty write was not taken")
+        return fine(f"accepted ({how})" if how else "none is configured, and the receiver wants none")
 
     def _write(self) -> Finding:
         done = self._exchange()
@@ -259,13 +267,12 @@ class _Visit:
         path = "Correct the url: Prometheus takes writes at /api/v1/write, and only when it was started with "
         path += "--web.enable-remote-write-receiver."
         if outcome.verdict is Verdict.HELD:
-            do = (
-                path
-                if status
-                else "Mend this; a receiver that asks for a certificate needs tls_config.cert_file and key_file."
+            certificate_needed = (
+                "Fix this; a receiver that wants a certificate needs tls_config.cert_file and key_file."
             )
+            do = path if status else certificate_needed
         elif outcome.verdict is Verdict.RETRY:
-            do = "Look at the receiver, and at what stands before it; the agent tries again by itself."
+            do = "Look at the receiver, and at the proxies before it; the agent tries again by itself."
         elif status == 415 and self._to.protobuf_message != "auto":
             do = "Set protobuf_message to auto, so that what the receiver takes is sent."
         elif outcome.verdict is Verdict.TOO_LARGE:
@@ -279,7 +286,7 @@ class _Visit:
         message = self._to.protobuf_message
         if message == Protocol.V1.value:
             return fine("remote write 1.0 is taken, which is what is configured")
-        outcome = self.client.post(EMPTY[Protocol.V2], Protocol.V2, within=self._timeout)
+        outcome, _ = _empty_write(self.client, Protocol.V2, self._timeout, self._world.wall())
         if outcome.verdict is Verdict.DELIVERED and outcome.written is not None:
             return fine("remote write 2.0 is taken")
         if outcome.verdict in (Verdict.RETRY, Verdict.HELD):

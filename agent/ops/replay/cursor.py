@@ -1,23 +1,24 @@
-"""The lane's way through a source: what `buffer.cursor` is to the agent, and the ledger of a replay.
+"""The way through a history, and the tally of a replay.
 
     read = selected + what was not selected        selected = delivered + rejected + relabeled + repeated
 
-both hold at every position. (Relabeled is what the destination's write_relabel_configs drop; repeated are further
-values of a series for an instant: the first one counts.) A position and its sums are saved together, once a second; what was settled since is
-sent again after a kill, the same samples with the same times, which receivers take as one.
+Both hold at every position. (Relabeled is what the destination's write_relabel_configs drop; repeated are further
+values of a series for an instant: the first one counts.) A position and its sums are saved together, once a second.
+What was settled since is sent again after a kill: the same samples with the same times, which receivers take as one.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from agent.destinations.base import RELABELED
 from agent.ops.replay.selection import Selection
-from agent.ops.replay.source import Piece, Source
-from agent.send.batch import RELABELED
-from agent.send.report import LaneStats
+from agent.ops.replay.source import History, Piece
+from agent.send.delivery import Settled
+from agent.send.stats import SendStats
 from buffer.cursor import Chunk
 from buffer.errors import LimpetError
 from buffer.model import Tick
@@ -27,7 +28,7 @@ LOOK_AHEAD = 100_000
 """Samples read in one go in which nothing is selected, so that one can see how it gets on."""
 
 
-class Ledger(NamedTuple):
+class Tally(NamedTuple):
     """What became of everything before `position`; counts are samples, times UTC ms of what was selected."""
 
     position: int = 0
@@ -53,45 +54,35 @@ class _Part(NamedTuple):
 
 
 class ReplayCursor:
-    """Read and settle from the lane's thread; `ledger` may be looked at from any.
-
-    What ends the source too early is in `problem`: for the lane it is the end, so all before it is sent.
-    """
+    """Reads a history, and settles what was read. What ends the history too early is in `problem`; all before is read."""
 
     def __init__(
         self,
-        source: Source,
+        history: History,
         selection: Selection,
-        start: Ledger,
-        save: Callable[[Ledger], None],
+        start: Tally,
+        save: Callable[[Tally], None],
+        stats: SendStats | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source, self._selection, self._start, self._save, self._clock = (
-            source,
-            selection,
-            start,
-            save,
-            clock,
-        )
-        self._settled = start
-        self._pieces: Iterator[Piece] = source.pieces(start.position)
+        self._history, self._selection, self._save, self._clock = history, selection, save, clock
+        self._start = self._settled = start
+        self._stats = stats or SendStats()
+        self._pieces: Iterator[Piece] = history.pieces(start.position)
         self._ahead: deque[_Part] = deque()
         self._at_end = False
         self._began = clock()
         self._saved = -SAVE_EVERY
-        self._repeated = 0  # of what the lane left out, how much is in the ledger
-        self.stats = LaneStats()
-        """The lane's; until it is handed over, of one that has sent nothing."""
         self.problem: LimpetError | OSError | None = None
 
     @property
-    def ledger(self) -> Ledger:
-        """The ledger of now."""
+    def tally(self) -> Tally:
+        """The tally of now."""
         return self._settled._replace(
-            retried=self._start.retried + self.stats.retries,
-            bytes=self._start.bytes + self.stats.bytes_sent,
+            retried=self._start.retried + self._stats.retries,
+            bytes=self._start.bytes + self._stats.bytes_sent,
             seconds=round(self._start.seconds + self._clock() - self._began, 3),
-            damaged=self._start.damaged + self._source.damaged,
+            damaged=self._start.damaged + self._history.damaged,
         )
 
     @property
@@ -99,24 +90,14 @@ class ReplayCursor:
         """Everything before it is settled."""
         return self._settled.position
 
-    ahead = None
-    """Everything goes in its order."""
+    def read(self, max_samples: int) -> Chunk | None:
+        """Return what is selected from the position on, up to `max_samples`, but one piece at least; None at the end.
 
-    def read_ahead(self, max_samples: int) -> Chunk:
-        """Return nothing."""
-        return Chunk([], self.position, self.position, 0)
-
-    def go_ahead(self, samples: int) -> bool:
-        """Leave all as it is."""
-        return False
-
-    def pending_ahead(self) -> int:
-        """Return what is pending."""
-        return self.pending()
-
-    def read(self, max_samples: int) -> Chunk:
-        """Return what is selected from the position on, up to `max_samples`, but one piece at least."""
+        It has no ticks where nothing of a long stretch is selected.
+        """
         self._look_ahead(max_samples)
+        if not self._ahead:
+            return None
         ticks: list[Tick] = []
         start = end = self.position
         samples = 0
@@ -127,30 +108,22 @@ class ReplayCursor:
             samples, end = samples + part.selected, part.piece.end
         return Chunk(ticks, start, end, samples)
 
-    def pending(self) -> int:
-        """Return how many samples are known to come; 1 where that is not known yet."""
-        if not self._ahead:
-            self._look_ahead(1)
-        return max(1, sum(part.selected for part in self._ahead)) if self._ahead else 0
-
-    def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
-        """Settle everything up to `end`; chunks come in order, so `start` is the position."""
-        was = self._settled
+    def settle(self, settled: Settled) -> None:
+        """Write down what became of a chunk; chunks come in order."""
+        was, end, dropped = self._settled, settled.chunk.end, settled.dropped
         times = [t for t in (was.oldest_timestamp_ms, was.newest_timestamp_ms) if t is not None]
         done, read, selected = was.done, was.read, was.selected
         while self._ahead and self._ahead[0].piece.end <= end:
             part = self._ahead.popleft()
             done, read, selected = part.piece.done, read + part.piece.samples, selected + part.selected
             times += [tick.at.wall_ms for tick in part.ticks]
-        repeated = self.stats.samples_repeated - self._repeated
-        self._repeated += repeated
-        relabeled = dropped.get(RELABELED, 0)
+        relabeled, repeated = dropped.get(RELABELED, 0), settled.repeated
         self._settled = was._replace(
             position=end,
             done=done,
             read=read,
             selected=selected,
-            delivered=was.delivered + delivered,
+            delivered=was.delivered + settled.delivered,
             rejected=was.rejected + sum(dropped.values()) - repeated - relabeled,
             relabeled=was.relabeled + relabeled,
             repeated=was.repeated + repeated,
@@ -160,12 +133,9 @@ class ReplayCursor:
         if self._clock() - self._saved >= SAVE_EVERY:
             self.save()
 
-    def note(self, state: str, error: str | None) -> None:
-        """Keep nothing: whoever shows the progress asks the lane."""
-
     def save(self) -> None:
-        """Save the ledger."""
-        self._save(self.ledger)
+        """Save the tally."""
+        self._save(self.tally)
         self._saved = self._clock()
 
     def _look_ahead(self, wanted: int) -> None:

@@ -1,36 +1,38 @@
-"""A replay: the agent's own lane, on its way through a source instead of the buffer's end.
+"""A replay: a loop around a `Delivery`, through a history instead of the buffer's end.
 
-So everything is as with the agent: batches, retries, backoff, `Retry-After`, held destinations, halved batches.
-What differs: there is an end, giving up, and a person who watches. What is refused for good is counted and told in
+So everything is as with the agent: requests, retries, backoff, `Retry-After`, held destinations, halved requests.
+What differs: there is an end, giving up, and a person who watches. What is refused for good is counted and shown in
 the receiver's words; it is not put into the quarantine, since it is still where it came from.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from agent.collectors import COLLECTORS
 from agent.config import RemoteWrite
-from agent.destinations.remote_write.outcome import Outcome, Verdict
-from agent.destinations.remote_write.protocol import Protocol
-from agent.ops.replay.cursor import Ledger, ReplayCursor
+from agent.destinations.base import REJECTED, Speaks, Verdict
+from agent.destinations.remote_write.formats import remote_write
+from agent.http.answer import Answer
+from agent.ops.replay.cursor import ReplayCursor, Tally
 from agent.ops.replay.selection import Selection
-from agent.ops.replay.source import Source
-from agent.send.lane import Lane
-from agent.send.needs import Wire
+from agent.ops.replay.source import History
+from agent.send import pace
+from agent.send.culprits import Culprits
+from agent.send.delivery import Delivery, Settled, Step, Wire
+from agent.send.pace import Pace
 from agent.send.state import Rules, State
-from agent.system.events import Event
-from buffer.model import Tick
-from buffer.quarantine import Item
+from agent.send.stats import SendStats
+from buffer.cursor import Chunk
 
 POLL = 0.1
 LAST_TRY = 2.0
+"""Seconds that a request may take longer than the patience with its destination."""
 LONGEST_BACKOFF = 30.0
 PROBES = 5.0, 30.0
 """Somebody is waiting, and only for some minutes: tries are not as far apart as the agent's."""
@@ -44,10 +46,10 @@ class Ended(StrEnum):
     INTERRUPTED = "interrupted"
     GAVE_UP = "gave up"
     FAILED = "failed"
-    """The source could not be read to its end."""
+    """The history could not be read to its end."""
 
 
-class Refusal(NamedTuple):
+class RefusedSamples(NamedTuple):
     """What a receiver refused with the same words; times are UTC ms."""
 
     status: int
@@ -58,192 +60,202 @@ class Refusal(NamedTuple):
     newest_timestamp_ms: int
 
 
-class Report(NamedTuple):
+class Replayed(NamedTuple):
     """What became of a replay. `error` is what stood in its way last, None where nothing did."""
 
     ended: Ended
-    ledger: Ledger
-    refusals: list[Refusal]
+    tally: Tally
+    refusals: list[RefusedSamples]
     error: str | None
 
 
 class Watcher(NamedTuple):
-    """Who watches: `progress` is called some times a second, `say` when something happens."""
+    """A person's view: `progress` is called some times a second, `say` when something happens."""
 
-    progress: Callable[[Ledger, str], None]
+    progress: Callable[[Tally, str], None]
     say: Callable[[str], None]
 
 
-class Nowhere:
-    """A receiver for a dry run: every request would have been delivered."""
+def replay(
+    history: History,
+    selection: Selection,
+    to: RemoteWrite,
+    wire: Wire | None,
+    watcher: Watcher,
+    *,
+    start: Tally | None = None,
+    save: Callable[[Tally], None] = lambda _tally: None,
+    give_up_after: float = 300.0,
+    rules: Rules | None = None,
+) -> Replayed:
+    """Send what is selected of a history to a destination, until its end, Ctrl-C, or `give_up_after` seconds
+    in which nothing got through. Without a wire everything is done but the sending, as if all were delivered.
+    `save` is given the tally about once a second and at the end; it raises nothing.
+    """
+    # What is replayed is old, and comes in its order; no probe for the order is sent.
+    queue = msgspec.structs.replace(to.queue_config, sample_age_limit=0.0)
+    most = min(queue.max_backoff, LONGEST_BACKOFF)
+    rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES)
+    stats, speaks = SendStats(), remote_write(to, frozenset(COLLECTORS))
+    delivery = Delivery(speaks, wire, queue, rules, stats) if wire is not None else None
+    cursor = ReplayCursor(history, selection, start or Tally(), save, stats)
+    console = _Console(watcher.say)
+    error = None
+    cursor.save()
+    try:
+        if delivery is None:
+            _suppose(cursor, speaks, queue.max_samples_per_send, stats, watcher)
+        else:
+            _Loop(cursor, delivery, to.max_bandwidth, watcher, console, give_up_after).run()
+        ended = Ended.COMPLETE
+    except KeyboardInterrupt:
+        ended = Ended.INTERRUPTED
+    except _NothingGetsThroughError:
+        ended = Ended.GAVE_UP
+    except Exception as defect:
+        ended, error = Ended.FAILED, f"{type(defect).__name__}: {defect}"
+    finally:
+        if wire is not None:
+            wire.close()
+        cursor.save()
+    if ended is not Ended.INTERRUPTED and cursor.problem is not None:
+        ended, error = Ended.FAILED, str(cursor.problem)
+    watcher.progress(cursor.tally, "")
+    if error is None and delivery is not None and ended is not Ended.COMPLETE:
+        error = delivery.now.error
+    return Replayed(ended, cursor.tally, list(console.refused.values()), error)
 
-    def post(self, body: bytes, speaking: Protocol, attempt: int = 0, within: float | None = None) -> Outcome:
-        """Take a request to be delivered."""
-        return Outcome(Verdict.DELIVERED)
 
-    def wire_bytes(self) -> int:
-        """Nothing goes over a wire."""
-        return 0
-
-    def changed(self) -> bool:
-        """There are no files."""
-        return False
-
-    def interrupt(self) -> None:
-        """There is nothing to interrupt."""
-
-    def close(self) -> None:
-        """There is nothing to close."""
+class _NothingGetsThroughError(Exception):
+    pass
 
 
-class _Bell:
-    """What a lane takes for the buffer: nothing new ever comes, so a lane that waits has come to the end."""
+class _Loop:
+    """Reads, sends and settles, one chunk after another."""
 
-    def __init__(self) -> None:
-        self.at_end, self._woken = threading.Event(), threading.Event()
-
-    def wait(self, position: int, timeout: float) -> None:
-        self.at_end.set()
-        self._woken.wait(timeout)
-
-    def wake(self) -> None:
-        self._woken.set()
-
-
-class _Refusals:
-    """What a lane takes for the quarantine: counts and words."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, Refusal] = {}
-
-    def put(
+    def __init__(
         self,
-        destination: str,
-        position: int,
-        ticks: Sequence[Tick],
-        reason: str,
-        status: int,
-        message: str,
-        now_ms: int,
-    ) -> Sequence[Item]:
-        times = [tick.at.wall_ms for tick in ticks]
-        samples = sum(len(tick.values) for tick in ticks)
-        if message not in self.found and len(self.found) >= MOST_REFUSALS:
-            message = "other refusals"
-        was = self.found.get(message) or Refusal(status, message, 0, 0, min(times), max(times))
-        self.found[message] = was._replace(
+        cursor: ReplayCursor,
+        delivery: Delivery,
+        bandwidth: int | None,
+        watcher: Watcher,
+        console: _Console,
+        give_up_after: float,
+    ) -> None:
+        self._cursor, self._delivery, self._bandwidth = cursor, delivery, bandwidth
+        self._watcher, self._console, self._give_up_after = watcher, console, give_up_after
+        self._pace, self._shown_at = Pace(), 0.0
+        self._stuck_at, self._stuck_since = -1, 0.0  # the position that trouble was met at, and when
+
+    def run(self) -> None:
+        """Return at the end of the history. Raises _NothingGetsThroughError."""
+        while (chunk := self._cursor.read(self._delivery.limit)) is not None:
+            settled = self._delivery.offer(chunk)
+            while settled is None:
+                self._wait()
+                if self._delivery.is_outdated():
+                    break
+                step = self._delivery.attempt(self._within())
+                settled = step.settled
+                self._pace = pace.sent(self._pace, step.began, step.cost, self._bandwidth, 0.5)
+                self._console.step(step)
+                if settled is None and not self._delivery.has_chunk():
+                    break
+            if settled is not None:
+                self._console.settled(settled)
+                self._cursor.settle(settled)
+            self._show()
+
+    def _wait(self) -> None:
+        while (left := max(self._delivery.wait(), self._pace.wait(time.monotonic(), full=True))) > 0:
+            self._show()
+            if self._left() <= 0:
+                raise _NothingGetsThroughError
+            time.sleep(min(left, POLL))
+        self._show()
+
+    def _left(self) -> float:
+        """Return for how many more seconds a destination in trouble is waited for."""
+        position, now = self._cursor.position, time.monotonic()
+        if self._delivery.now.state is State.IDLE and self._stuck_at != position:
+            return self._give_up_after
+        if self._stuck_at != position:
+            self._stuck_at, self._stuck_since = position, now
+        return self._stuck_since + self._give_up_after - now
+
+    def _within(self) -> float | None:
+        left = self._left()
+        return None if left >= self._give_up_after else max(0.0, left) + LAST_TRY
+
+    def _show(self) -> None:
+        if time.monotonic() - self._shown_at >= POLL:
+            self._shown_at, now = time.monotonic(), self._delivery.now
+            is_idle = now.state is State.IDLE
+            self._watcher.progress(self._cursor.tally, "" if is_idle else f"{now.state.value}: {now.error}")
+
+
+def _suppose(cursor: ReplayCursor, speaks: Speaks, limit: int, stats: SendStats, watcher: Watcher) -> None:
+    """Do everything but the sending."""
+    taken = Answer(204, {}, b"")
+    while (chunk := cursor.read(limit)) is not None:
+        cursor.settle(_supposed(chunk, speaks, stats, taken))
+        watcher.progress(cursor.tally, "")
+
+
+def _supposed(chunk: Chunk, speaks: Speaks, stats: SendStats, taken: Answer) -> Settled:
+    while True:
+        request, dropped = speaks().encode(chunk.ticks, False)
+        if speaks().classify(request, taken).verdict is not Verdict.REWRITE:
+            stats.bytes_sent += len(request.body) if request.samples else 0
+            return Settled(chunk, request.samples, dropped, dropped.get(REJECTED, 0))
+
+
+class _Console:
+    """Says what a person wants to hear, once, and counts what is refused by the receiver's words."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.refused: dict[str, RefusedSamples] = {}
+        self._say, self._said = say, ""
+        self._is_troubled = False
+
+    def step(self, step: Step) -> None:
+        """Say what came of a request, where that is something new."""
+        before, after, verdict = step.before, step.after, step.outcome.verdict
+        if after.state is not State.IDLE:
+            if after.failures == 1 or (
+                after.state is State.HELD and (after.error != before.error or not self._is_troubled)
+            ):
+                self._tell(f"{after.state.value}: {after.error}")
+            self._is_troubled = True
+        elif before.state is not State.HELD and verdict is Verdict.TOO_LARGE:
+            self._tell(f"smaller requests from now on: {step.outcome.error}")
+        elif before.state is not State.HELD and verdict is Verdict.DELIVERED and self._is_troubled:
+            self._is_troubled = False
+            self._tell("sending again")
+
+    def settled(self, settled: Settled) -> None:
+        """Say what of a chunk was not delivered."""
+        for culprits in settled.culprits:
+            self._count(culprits)
+        if settled.repeated:
+            self._tell("there are several values for one instant; the first of them is sent")
+
+    def _count(self, culprits: Culprits) -> None:
+        words, times = culprits.outcome.error or "", [tick.at.wall_ms for tick in culprits.ticks]
+        if words not in self.refused and len(self.refused) >= MOST_REFUSALS:
+            words = "other refusals"
+        elif words not in self.refused:
+            self._tell(f"refused: {words}")
+        was = self.refused.get(words)
+        was = was or RefusedSamples(culprits.outcome.status, words, 0, 0, min(times), max(times))
+        self.refused[words] = was._replace(
             batches=was.batches + 1,
-            samples=was.samples + samples,
+            samples=was.samples + sum(len(tick.values) for tick in culprits.ticks),
             oldest_timestamp_ms=min(was.oldest_timestamp_ms, *times),
             newest_timestamp_ms=max(was.newest_timestamp_ms, *times),
         )
-        return ()
-
-
-class _Log:
-    """What a lane takes for its log: says what a person at a console wants to hear, once."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._said, self._refused = say, "", set[str]()
-        self.failed: str | None = None
-
-    def debug(self, event: str, **fields: Any) -> None:
-        """Nobody looks."""
-
-    def info(self, event: str, **fields: Any) -> None:
-        if event == Event.RESUMED:
-            self._tell("sending again")
-        elif event == Event.BATCH_HALVED:
-            self._tell(f"smaller requests from now on: {fields['error']}")
-
-    def warning(self, event: str, **fields: Any) -> None:
-        if event == Event.REPEATED:
-            self._tell("there are several values for one instant; the first of them is sent")
-        else:
-            self._tell(f"{'held' if event == Event.HELD else 'waiting'}: {fields['error']}")
-
-    def error(self, event: str, **fields: Any) -> None:
-        if event in (Event.REJECTED, Event.AGED):
-            words = str(fields["error"])
-            if words not in self._refused and len(self._refused) < MOST_REFUSALS:
-                self._refused.add(words)
-                self._tell(f"refused: {words}")
-        else:
-            self.failed = str(fields["error"])
 
     def _tell(self, text: str) -> None:
         if text != self._said:
             self._said = text
             self._say(text)
-
-
-def replay(
-    source: Source,
-    selection: Selection,
-    to: RemoteWrite,
-    wire: Wire,
-    watcher: Watcher,
-    *,
-    start: Ledger | None = None,
-    save: Callable[[Ledger], None] = lambda _ledger: None,
-    give_up_after: float = 300.0,
-    rules: Rules | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Report:
-    """Send what is selected of a source to a destination, until its end, Ctrl-C, or `give_up_after` seconds
-    in which nothing got through. `save` is given the ledger about once a second and at the end; it raises nothing.
-    """
-    bell, refusals, log = _Bell(), _Refusals(), _Log(watcher.say)
-    cursor = ReplayCursor(source, selection, start or Ledger(), save, clock)
-    # What is replayed is old, and comes in its order; the receiver is asked for nothing else.
-    queue = msgspec.structs.replace(to.queue_config, batch_send_deadline=0.0, sample_age_limit=0.0)
-    to = msgspec.structs.replace(to, queue_config=queue, drain_order="oldest_first")
-    most = min(queue.max_backoff, LONGEST_BACKOFF)
-    rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES, first_pause=0.0)
-    from_boot = frozenset(COLLECTORS)
-    lane = Lane(to, cursor, bell, refusals, wire, log, from_boot=from_boot, clock=clock, rules=rules)
-    cursor.stats = lane.stats
-    cursor.save()
-    lane.start()
-    ended = Ended.GAVE_UP
-    try:
-        patience = _Patience(give_up_after, clock)
-        while not patience.is_over(cursor.position, lane.state) and log.failed is None:
-            if bell.at_end.wait(POLL):
-                ended = Ended.COMPLETE
-                break
-            watcher.progress(cursor.ledger, _doing(lane))
-    except KeyboardInterrupt:
-        ended = Ended.INTERRUPTED
-    finally:
-        lane.stop(LAST_TRY)
-        if ended is Ended.INTERRUPTED and bell.at_end.is_set():  # the last try was all that was left
-            ended = Ended.COMPLETE
-        cursor.save()
-    problem = log.failed or (str(cursor.problem) if cursor.problem else None)
-    if problem is not None and ended is not Ended.INTERRUPTED:
-        ended = Ended.FAILED
-    watcher.progress(cursor.ledger, "")
-    error = problem or (lane.error if ended is not Ended.COMPLETE else None)
-    return Report(ended, cursor.ledger, list(refusals.found.values()), error)
-
-
-class _Patience:
-    """Runs out when a destination is in trouble, and the position has stood still, for so long."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds, self._clock = seconds, clock
-        self._position = -1
-        self._since: float | None = None
-
-    def is_over(self, position: int, state: State) -> bool:
-        now = self._clock()
-        if position != self._position:
-            self._position, self._since = position, None
-        elif self._since is None and state in (State.WAITING, State.HELD):
-            self._since = now
-        return self._since is not None and now - self._since >= self._seconds
-
-
-def _doing(lane: Lane) -> str:
-    return f"{lane.state.value}: {lane.error}" if lane.state in (State.WAITING, State.HELD) else ""

@@ -1,7 +1,7 @@
 """What can be replayed: a buffer, an item of the quarantine, a file of `limpet buffer export`.
 
 A source gives its samples in pieces, in the order in which they are to be sent, and numbers them: a position
-counts what lies before it, so a replay that was interrupted goes on at one. All only read. No lock is taken, so
+counts what lies before it, so an interrupted replay continues at one. All only read. No lock is taken, so
 an agent may be writing to the buffer meanwhile; what it appends after the start is not part of the replay.
 """
 
@@ -41,8 +41,8 @@ class Piece(NamedTuple):
     done: int
 
 
-class Source(Protocol):
-    """Something to replay."""
+class History(Protocol):
+    """Samples to replay."""
 
     @property
     def total(self) -> int:
@@ -56,7 +56,7 @@ class Source(Protocol):
         """Yield everything from a position on. Raises LimpetError, OSError."""
 
 
-class Log:
+class SegmentHistory:
     """The segments of a buffer, as far as they reach into `since_ms` to `until_ms`, both included.
 
     `end` is where the log ended when the replay began. Raises OSError.
@@ -89,7 +89,7 @@ class Log:
             reader.close()
 
 
-class Refused:
+class ItemHistory:
     """An item of the quarantine."""
 
     def __init__(self, quarantine: Quarantine, item: Item) -> None:
@@ -119,7 +119,7 @@ class _Line(msgspec.Struct):
     help: str = ""
 
 
-class File:
+class FileHistory:
     """A file of JSON lines (`agent.ops.jsonl`), compressed by gzip or not. Raises OSError; its pieces LimpetError too."""
 
     def __init__(self, path: str) -> None:
@@ -166,7 +166,7 @@ class File:
         return (Series(line.name, labels, line.type, line.unit, line.help),), samples
 
     def _wrong(self, number: int, what: str) -> LimpetError:
-        do = "Use a file that `limpet buffer export --format jsonl` wrote; what stands before is replayed."
+        do = "Use a file that `limpet buffer export --format jsonl` wrote; everything before it is replayed."
         return LimpetError(f"{self._path}, line {number}", what, do)
 
 

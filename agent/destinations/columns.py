@@ -3,7 +3,7 @@
 What is promised, for any ticks:
 
 1. Series that `key` calls the same become one. Where their metadata differs, that of the last one counts.
-2. The samples of a series are in time order and no instant stands twice. Where ticks hold several values for one
+2. The samples of a series are in time order, no instant twice. Where ticks hold several values for one
    (a clock was set back), the first of those that came with the same set of series is kept.
 3. `samples + repeated + relabeled` is what the ticks hold, so that a ledger balances.
 4. The same ticks always give the same columns in the same order.

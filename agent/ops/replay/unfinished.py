@@ -1,4 +1,4 @@
-"""How far an unfinished replay came: a small file of the user who ran it, which `--resume` goes on from.
+"""How far an unfinished replay came: a small file of the user who ran it, from which `--resume` continues.
 
     $XDG_STATE_HOME/limpet/replay-<key>.json        ~/.local/state where that is not set
 
@@ -15,7 +15,7 @@ import os
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from agent.ops.replay.cursor import Ledger
+from agent.ops.replay.cursor import Tally
 from buffer.errors import NewerFormat
 from buffer.fs import RealFs, read_all, write_atomic
 
@@ -23,14 +23,14 @@ VERSION = 1
 _LARGEST = 64 << 10
 
 
-class State(NamedTuple):
+class Unfinished(NamedTuple):
     """Where the source ends and what it is, the span of time, and how far the replay came."""
 
     end: int
     fingerprint: str
     since_ms: int
     until_ms: int
-    ledger: Ledger
+    ledger: Tally
 
 
 def path(*key: str | None) -> str:
@@ -39,15 +39,15 @@ def path(*key: str | None) -> str:
     return f"{base}/limpet/replay-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
 
 
-def save(file: str, state: State) -> None:
+def save(file: str, unfinished: Unfinished) -> None:
     """Replace the file. Raises OSError."""
     fs = RealFs()
     fs.make_folder(os.path.dirname(file))
-    document = {"version": VERSION, **state._asdict(), "ledger": state.ledger._asdict()}
+    document = {"version": VERSION, **unfinished._asdict(), "ledger": unfinished.ledger._asdict()}
     write_atomic(fs, file, json.dumps(document).encode() + b"\n")
 
 
-def load(file: str) -> State | None:
+def load(file: str) -> Unfinished | None:
     """Return what is in the file; None where it is missing or not what `save` writes. Raises NewerFormat."""
     try:
         fields: dict[str, Any] = json.loads(read_all(RealFs(), file, _LARGEST))
@@ -56,11 +56,11 @@ def load(file: str) -> State | None:
             raise NewerFormat(
                 file,
                 f"it is of format version {version}, and this program knows version {VERSION}",
-                "Go on with the version of Limpet that began this replay, or a later one.",
+                "Continue with the version of Limpet that began this replay, or a later one.",
             )
         if version != VERSION:
             return None
-        return State(**{**fields, "ledger": Ledger(**fields["ledger"])})
+        return Unfinished(**{**fields, "ledger": Tally(**fields["ledger"])})
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 

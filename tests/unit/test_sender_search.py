@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.destinations.base import Age, Outcome, Verdict
 from agent.destinations.remote_write.encode import Encoder
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
-from agent.destinations.remote_write.outcome import Outcome, Verdict
-from agent.send.poison import Poison
+from agent.send.culprits import Search
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
 
 DELIVERED = Outcome(Verdict.DELIVERED, 204)
 REFUSED = Outcome(Verdict.REJECTED, 400, "HTTP 400: label value too long")
-OLD = Outcome(Verdict.REJECTED, 400, "HTTP 400: out of bounds")
+OLD = Outcome(Verdict.REJECTED, 400, "HTTP 400: out of bounds", age=Age.WINDOW)
 BOOTED, NOW = 1_750_000_000_000, 1_750_003_600_000
 
 
@@ -57,12 +57,12 @@ def refuses_before(time: int) -> Receiver:
 
 def settle(
     encoder: Encoder, ticks: list[Tick], version: wire.Version, receiver: Receiver
-) -> tuple[Poison, list[wire.Write]]:
+) -> tuple[Search, list[wire.Write]]:
     """Let a receiver have its say until all is settled. What it is asked is what the whole batch says."""
     first = wire.decode_message(encoder.encode(ticks).body, version)
     whole, taken = cells(first), list[wire.Write]()
-    poison = Poison(ticks, encoder.labels, receiver(first))
-    while asked := poison.ask():
+    search = Search(ticks, encoder.labels, receiver(first))
+    while asked := search.ask():
         encoded = encoder.encode(asked)
         assert (encoded.repeated, encoded.relabeled) == (0, 0)
         write = wire.decode_message(encoded.body, version)
@@ -70,8 +70,8 @@ def settle(
         answer = receiver(write)
         if answer is DELIVERED:
             taken.append(write)
-        poison.tell(answer)
-    return poison, taken
+        search.hear(answer)
+    return search, taken
 
 
 def cells(write: wire.Write) -> dict[tuple[wire.Labels, int], tuple[float, int]]:
@@ -93,24 +93,24 @@ both = pytest.mark.parametrize("version", ENCODERS)
 @both
 def test_what_is_relabeled_away_is_neither_asked_about_nor_a_culprit(version: wire.Version) -> None:
     ticks = [tick(NOW + at, GONE, GOOD, BAD, GONE._replace(labels=(("x", "y"),))) for at in (0, 10)]
-    poison, taken = settle(ENCODERS[version], ticks, version, refuses("bad"))
+    search, taken = settle(ENCODERS[version], ticks, version, refuses("bad"))
     assert {dict(one.labels)["__name__"] for write in taken for one in write.series} == {"good"}
-    assert poison.delivered == 2
-    [culprits] = poison.culprits()
+    assert search.delivered == 2
+    [culprits] = search.culprits()
     assert culprits.samples == 2
     assert [one.series for one in culprits.ticks] == [(BAD,), (BAD,)]
     assert [one.values for one in culprits.ticks] == [[2.0], [12.0]]
     assert [one.at for one in culprits.ticks] == [one.at for one in ticks]
-    assert poison.suspects() == {ENCODERS[version].labels(BAD)}
+    assert search.suspects() == {ENCODERS[version].labels(BAD)}
 
 
 @both
 def test_of_series_that_relabeling_made_one_all_are_culprits_as_they_came(version: wire.Version) -> None:
     first, second = series("bad", core="0"), series("bad", core="1")
     ticks = [tick(NOW, first, GOOD), tick(NOW + 10, second, GOOD), tick(NOW + 10, first, GOOD)]
-    poison, taken = settle(ENCODERS[version], ticks, version, refuses("bad"))
-    assert sum(write.samples for write in taken) == poison.delivered == 2
-    [culprits] = poison.culprits()
+    search, taken = settle(ENCODERS[version], ticks, version, refuses("bad"))
+    assert sum(write.samples for write in taken) == search.delivered == 2
+    [culprits] = search.culprits()
     assert culprits.samples == 2
     assert [one.series for one in culprits.ticks] == [(first,), (second,), (first,)]
 
@@ -132,9 +132,9 @@ def test_series_of_other_times_keep_their_own(version: wire.Version) -> None:
         tick(NOW, BAD),
         tick(NOW + 10, series("bad", a="b")),
     ]
-    poison, taken = settle(ENCODERS[version], ticks, version, refuses("bad"))
+    search, taken = settle(ENCODERS[version], ticks, version, refuses("bad"))
     assert [len(write.series) for write in taken] == [2]  # so they were asked together
-    assert poison.delivered == 2
+    assert search.delivered == 2
 
 
 NAMES = st.sampled_from(["good", "bad", "gone", "other"])
@@ -157,10 +157,10 @@ def test_all_that_is_sent_is_delivered_or_a_culprit(version: wire.Version, data:
     whole = encoder.encode(ticks)
     if not whole.samples or receiver(wire.decode_message(whole.body, version)) is DELIVERED:
         return
-    poison, taken = settle(encoder, ticks, version, receiver)
-    culprits = poison.culprits()
-    assert poison.delivered + sum(one.samples for one in culprits) == whole.samples
-    assert poison.delivered == sum(write.samples for write in taken)
+    search, taken = settle(encoder, ticks, version, receiver)
+    culprits = search.culprits()
+    assert search.delivered + sum(one.samples for one in culprits) == whole.samples
+    assert search.delivered == sum(write.samples for write in taken)
     # What goes into the quarantine makes the same samples when it is replayed.
     for one in culprits:
         assert encoder.encode(one.ticks).samples == one.samples

@@ -1,4 +1,4 @@
-"""Refusals for age, told by a receiver's words: pure, one table.
+"""Refusals for age, recognized by a receiver's words: pure, one table.
 
 | words                                                              | receiver                       | kind   |
 |--------------------------------------------------------------------|--------------------------------|--------|
@@ -15,17 +15,7 @@ words: it takes a request and drops what is older than its retention. Thanos' ba
 
 from __future__ import annotations
 
-from enum import Enum
-
-
-class Age(Enum):
-    """What a refusal for age says."""
-
-    WINDOW = "window"
-    """Older than what the receiver takes of anybody: true of everything of that time."""
-    ORDER = "order"
-    """Not newer than what the receiver has of that series: true of the series, perhaps of all."""
-
+from agent.destinations.base import Age
 
 _WORDS = (
     ("out of bounds", Age.WINDOW),

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.destinations.remote_write.outcome import Outcome, Verdict
-from agent.send.bisect import FEW, Bisection, Cells
+from agent.destinations.base import Age, Outcome, Verdict
+from agent.destinations.remote_write.too_old import age
+from agent.send.culprits import FEW, Bisection, Cells
 
 DELIVERED = Outcome(Verdict.DELIVERED, 204)
 LABEL = Outcome(Verdict.REJECTED, 400, "HTTP 400: label value too long")
-OLD = Outcome(Verdict.REJECTED, 400, "HTTP 400: too old sample")
-ORDER = Outcome(Verdict.REJECTED, 400, "HTTP 400: out of order sample")
+OLD = Outcome(Verdict.REJECTED, 400, "HTTP 400: too old sample", age=Age.WINDOW)
+ORDER = Outcome(Verdict.REJECTED, 400, "HTTP 400: out of order sample", age=Age.ORDER)
 
 Columns = Sequence[Sequence[int]]
 Receiver = Callable[[list[Cells]], Outcome]
@@ -45,7 +46,7 @@ class Run:
                 assert start < end
                 assert start >= settled[series]  # nothing older than what is settled
             outcome = receiver(ask)
-            self.it.tell(outcome)
+            self.it.hear(outcome)
             if outcome is DELIVERED:
                 for series, start, end in ask:
                     before = {
@@ -234,7 +235,7 @@ class Counting:
             return DELIVERED
         # It says "out of bounds" first: the worst case for who believes the words.
         told = min(words, key=["out of bounds", "out of order sample", "label value too long"].index)
-        return Outcome(Verdict.REJECTED, 400, f"HTTP 400: {told}", written=written)
+        return Outcome(Verdict.REJECTED, 400, f"HTTP 400: {told}", written=written, age=age(told))
 
 
 def of_counting(columns: Columns, since: int, poisoned: int | None = None) -> tuple[Bisection, Counting, int]:
@@ -243,7 +244,7 @@ def of_counting(columns: Columns, since: int, poisoned: int | None = None) -> tu
     asked = 0
     while it.ask:
         asked += sum(end - start for _, start, end in it.ask)
-        it.tell(receiver(list(it.ask)))
+        it.hear(receiver(list(it.ask)))
     return it, receiver, asked
 
 

@@ -1,0 +1,127 @@
+"""What a destination type is: a value with four functions, and the words that they share with a delivery.
+
+| function   | given                       | returns                                                                  |
+|------------|-----------------------------|--------------------------------------------------------------------------|
+| `encode`   | ticks                       | a `Request` with all that the type can carry, and what was left out      |
+| `classify` | a request, and what came of it | an `Outcome`: one of six verdicts                                     |
+| `probe`    | nothing                     | a request without samples, which shows whether the way to the receiver is open |
+| `carries`  | a series                    | the identity by which the receiver knows it; None: it cannot be sent     |
+
+Promises that every type keeps, and a delivery relies on:
+
+1. The same ticks give the same bytes, so a retry repeats the same samples, also after a restart.
+2. Every sample of the ticks is accounted for: it is in the request, or counted in `dropped` by its reason.
+3. Series of one identity are one: their samples are together in time order, no instant twice.
+4. `classify` never raises, whatever a receiver sends, and no secret is in an `Outcome`.
+
+How a request travels is not the type's business: a `Wire` takes it and returns an `Answer` or a `Failure`
+(`agent.http`). A type without HTTP brings a wire of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from agent.http.answer import Answer
+from agent.http.failures import Failure
+from buffer.model import Series, Tick
+
+AGED, REJECTED, RELABELED = "aged", "rejected", "relabeled"
+"""Reasons of the ledger for which a sample is not delivered."""
+
+
+class Verdict(Enum):
+    """What becomes of the samples in a request."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    HELD = "held"
+    TOO_LARGE = "too large"
+    REJECTED = "rejected"
+    REWRITE = "rewrite"
+    """The receiver does not understand the format: the same samples are encoded again, and sent at once."""
+
+
+class Age(Enum):
+    """What a refusal says about the age of samples."""
+
+    WINDOW = "window"
+    """Older than the receiver takes from anybody: true of everything of that time."""
+    ORDER = "order"
+    """Not newer than what the receiver has of that series: true of the series, perhaps of all."""
+
+
+class Outcome(NamedTuple):
+    """A verdict, and what the receiver said."""
+
+    verdict: Verdict
+    status: int = 0
+    """The HTTP status, or the type's own code; 0: there was no answer."""
+    error: str | None = None
+    """What was wrong, for the log and the status: on one line, cut, without secrets."""
+    after: float | None = None
+    """Seconds for which the receiver wants to be left alone."""
+    written: int | None = None
+    """How many samples the receiver says that it stored; None where it says nothing."""
+    date: float | None = None
+    """The receiver's time (Unix seconds); None where it says nothing, or somebody else may have answered."""
+    age: Age | None = None
+    """Set where the samples were refused for their age."""
+    advice: str | None = None
+    """What an operator can do about it, where that is known."""
+    found: str | None = None
+    """The version of the format that the receiver was just found to understand."""
+
+    @property
+    def settles(self) -> bool:
+        """Whether the request is done with, one way or the other."""
+        return self.verdict in (Verdict.DELIVERED, Verdict.REJECTED)
+
+
+class Request(NamedTuple):
+    """What goes out at once."""
+
+    body: bytes
+    samples: int
+    format: str
+    """The name of the destination value that encoded it."""
+    headers: Mapping[str, bytes] = {}
+    attempt_header: str = ""
+    """The header in which the number of a repeated try travels; empty: in none."""
+    note: object = None
+    """The type's own, for its `classify`."""
+
+
+class Encoded(NamedTuple):
+    """A request, and by reason the samples that are not in it."""
+
+    request: Request
+    dropped: Mapping[str, int]
+
+
+class Destination(NamedTuple):
+    """A destination type, ready to send with: its name and its four functions.
+
+    `encode` is also given whether the ticks are a part of a request that was refused: then the request holds their
+    samples and nothing besides.
+    """
+
+    name: str
+    encode: Callable[[Sequence[Tick], bool], Encoded]
+    classify: Callable[[Request, Answer | Failure], Outcome]
+    probe: Callable[[], Request]
+    carries: Callable[[Series], bytes | None]
+    max_samples: int | None = None
+    """The most samples that are worth a request, where that is less than what is configured."""
+
+
+Speaks = Callable[[], Destination]
+"""Says how a destination is sent to now. Where several formats are possible (remote write 2.0, then 1.0) that changes."""
+
+
+def failed(failure: Failure) -> Outcome:
+    """Return the outcome of a request that got no answer: nothing that happens on the way settles samples."""
+    verdict = Verdict.HELD if failure.holds else Verdict.RETRY
+    return Outcome(verdict, failure.status, failure.text, failure.after)

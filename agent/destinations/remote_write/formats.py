@@ -1,0 +1,155 @@
+"""Remote write 1.0 and 2.0 as destination types, and the negotiation between them.
+
+Promises beyond those of `agent.destinations.base`:
+1. With 1.0 a metric's type, unit and help are sent along with its samples, when they have not been delivered for
+   `metadata_config.send_interval`; with 2.0 they are in each request.
+2. `protobuf_message: auto` sends 2.0 where the receiver shows that it understands it, else 1.0 (`protocol`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import snappy
+
+from agent.config import MetadataConfig, RemoteWrite
+from agent.destinations.base import (
+    REJECTED,
+    RELABELED,
+    Destination,
+    Encoded,
+    Outcome,
+    Request,
+    Speaks,
+    Verdict,
+    failed,
+)
+from agent.destinations.remote_write import encode, outcome, protocol
+from agent.destinations.remote_write.encode import Encoder, Relabel
+from agent.destinations.remote_write.encode1 import Encoder1
+from agent.destinations.remote_write.encode2 import Encoder2
+from agent.destinations.remote_write.protocol import EMPTY, HEADERS, UNPROVEN, Protocol
+from agent.http.answer import Answer
+from agent.http.failures import Failure
+from buffer.model import Tick
+
+
+def remote_write(
+    to: RemoteWrite,
+    from_boot: frozenset[str] = frozenset(),
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> Speaks:
+    """Return what says how to send to a destination now. `from_boot` are the groups that count from the host's boot."""
+    relabel, metadata = _relabel(to), to.metadata_config
+
+    def make(spoken: Protocol) -> Destination:
+        if spoken is Protocol.V1:
+            return version1(Encoder1(relabel), Described(metadata, clock), wall)
+        return version2(Encoder2(relabel, metadata=metadata.send, from_boot=from_boot), wall)
+
+    return Negotiation(to.protobuf_message, make, clock)
+
+
+def version1(encoder: Encoder1, described: Described, wall: Callable[[], float] = time.time) -> Destination:
+    """Return remote write 1.0."""
+
+    def write(ticks: Sequence[Tick], part: bool) -> Encoded:
+        families = () if part else described.due(encoder.families(ticks))
+        encoded = _compressed(Protocol.V1, encoder.encode(ticks, families))
+        return encoded._replace(request=encoded.request._replace(note=families))
+
+    def judge(request: Request, answer: Answer | Failure) -> Outcome:
+        found = classify(answer, wall())
+        if found.verdict is Verdict.DELIVERED and isinstance(request.note, Collection):
+            described.sent(request.note)
+        return found
+
+    return Destination("1.0", write, judge, lambda: probe(Protocol.V1), encoder.labels)
+
+
+def version2(encoder: Encoder, wall: Callable[[], float] = time.time) -> Destination:
+    """Return remote write 2.0."""
+
+    def write(ticks: Sequence[Tick], part: bool) -> Encoded:
+        return _compressed(Protocol.V2, encoder.encode(ticks))
+
+    def judge(request: Request, answer: Answer | Failure) -> Outcome:
+        return classify(answer, wall())
+
+    return Destination("2.0", write, judge, lambda: probe(Protocol.V2), encoder.labels)
+
+
+def probe(spoken: Protocol) -> Request:
+    """Return a write without series."""
+    return Request(EMPTY[spoken], 0, spoken.version, HEADERS[spoken])
+
+
+class Negotiation:
+    """Says which of the two is spoken, and learns from the answers. `make` returns one of them."""
+
+    def __init__(
+        self, message: str, make: Callable[[Protocol], Destination], clock: Callable[[], float]
+    ) -> None:
+        self._speech, self._make, self._clock = protocol.begin(message), make, clock
+        self._plain = make(self._speech.protocol)
+
+    def __call__(self) -> Destination:
+        """Return the destination type to send with now."""
+        self._speech = protocol.now(self._speech, self._clock())
+        if self._plain.name != self._speech.protocol.version:
+            self._plain = self._make(self._speech.protocol)
+        most = UNPROVEN if self._speech.is_open else None
+        return self._plain._replace(classify=self._classify, max_samples=most)
+
+    def _classify(self, request: Request, answer: Answer | Failure) -> Outcome:
+        found, was = self._plain.classify(request, answer), self._speech
+        if request.format != was.protocol.version:  # a day had passed while it was under way
+            return found
+        self._speech, found = protocol.heard(was, request.samples, found, self._clock())
+        if (self._speech.protocol, self._speech.proven) != (was.protocol, was.proven):
+            return found._replace(found=self._speech.protocol.version)
+        return found
+
+
+class Described:
+    """When each metric's metadata was delivered last, with remote write 1.0."""
+
+    def __init__(self, config: MetadataConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config, self._clock = config, clock
+        self._sent: dict[str, float] = {}
+
+    def due(self, families: Collection[str]) -> list[str]:
+        """Return those of the metrics that are to be described now, `max_samples_per_send` at most, sorted."""
+        if not self._config.send:
+            return []
+        before = self._clock() - self._config.send_interval
+        found = sorted(name for name in families if self._sent.get(name, before) <= before)
+        return found[: self._config.max_samples_per_send]
+
+    def sent(self, families: Iterable[str]) -> None:
+        """Remember that these were delivered."""
+        self._sent.update(dict.fromkeys(families, self._clock()))
+
+
+def _compressed(spoken: Protocol, encoded: encode.Encoded) -> Encoded:
+    body = bytes(snappy.compress(encoded.body))
+    counts = {RELABELED: encoded.relabeled, REJECTED: encoded.repeated}
+    request = Request(body, encoded.samples, spoken.version, HEADERS[spoken], "Retry-Attempt")
+    return Encoded(request, {reason: count for reason, count in counts.items() if count})
+
+
+def classify(answer: Answer | Failure, now: float) -> Outcome:
+    """Return what an answer, or a failure, means. `now` is Unix time in seconds."""
+    if isinstance(answer, Failure):
+        return failed(answer)
+    return outcome.classify(answer.status, answer.headers, answer.body, now)
+
+
+def _relabel(to: RemoteWrite) -> Relabel | None:
+    if not to.write_relabel_configs:
+        return None
+    from agent.relabel import compile_rules  # nobody else pays for it
+
+    return compile_rules(to.write_relabel_configs)

@@ -1,0 +1,75 @@
+"""Where what became of samples is written down: the cursor moves, and culprits go into the quarantine.
+
+Promises:
+1. Culprits are in the quarantine before the cursor moves past their chunk. A kill in between sends the chunk again,
+   and puts the same there again. Where they cannot be kept (a full disk), that is logged, and no obstacle.
+2. A cursor that cannot be written delays nothing; that is logged once.
+3. Nothing is touched after `leave` has returned, whatever the lane's thread still does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from agent.send.culprits import Culprits
+from agent.send.delivery import Settled
+from agent.send.log import LaneLog
+from buffer.cursor import Cursor
+from buffer.quarantine import Quarantine
+
+
+class Account:
+    """The cursor and the quarantine of one destination. `leave` may be called from any thread."""
+
+    def __init__(
+        self, name: str, cursor: Cursor, quarantine: Quarantine, log: LaneLog, wall: Callable[[], float]
+    ) -> None:
+        self._name, self._cursor, self._quarantine = name, cursor, quarantine
+        self._log, self._wall = log, wall
+        self._hands_on, self._left = threading.Lock(), False
+
+    def leave(self) -> None:
+        """From now on touch nothing."""
+        with self._hands_on:
+            self._left = True
+
+    def settle(self, settled: Settled) -> None:
+        """Write down a chunk that is done with."""
+        chunk = settled.chunk
+        for offset, culprits in enumerate(settled.culprits):
+            # Each at a position of its own within the chunk, the same one when all this is repeated.
+            self._keep(chunk.start + offset, culprits)
+        self._log.settled(settled)
+        self._touch(lambda: self._cursor.commit(chunk.start, chunk.end, settled.delivered, settled.dropped))
+
+    def note(self, state: str, error: str | None) -> None:
+        """Keep the state and the last error with the cursor."""
+        self._touch(lambda: self._cursor.note(state, error))
+
+    def _keep(self, position: int, culprits: Culprits) -> None:
+        reason, outcome, samples, ticks = culprits
+        words, now_ms = outcome.error or "", int(self._wall() * 1000)
+        self._log.culprits(culprits)
+        with self._hands_on:
+            if self._left:
+                return
+            try:
+                gone = self._quarantine.put(
+                    self._name, position, ticks, reason, outcome.status, words, now_ms
+                )
+            except (OSError, ValueError) as error:
+                self._log.not_quarantined(samples, str(error))
+                return
+        self._log.quarantined(samples, words, gone)
+
+    def _touch(self, change: Callable[[], None]) -> None:
+        with self._hands_on:
+            if self._left:
+                return
+            try:
+                change()
+                failed = ""
+            except OSError as error:
+                failed = str(error)
+        self._log.disk(failed)

@@ -1,0 +1,208 @@
+"""What one destination's lane does next, step by step: a cursor, and pacing around a `Delivery`. No thread, no waiting.
+
+`step` does one thing, a request at most, and returns how long to wait before the next. Promises:
+
+1. The cursor moves only when a chunk is settled; until then the same samples are repeated. One request is in flight at
+   a time, so the samples of a series arrive in order, but for what `drain_order` lets go ahead.
+2. A chunk is sent when it is full, or when `batch_send_deadline` has passed since the last one began. So the first goes
+   out at once, a steady flow in a few well-merged requests, and a backlog one after another, as fast as `pace` allows.
+3. A held destination is probed slowly; and within LOOK_EVERY seconds when a file of its credentials or certificates
+   has changed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from agent.config import RemoteWrite
+from agent.destinations.base import Verdict
+from agent.send import pace
+from agent.send.account import Account
+from agent.send.delivery import Clocks, Delivery, Step
+from agent.send.log import LaneLog
+from agent.send.order import Order, Work
+from agent.send.pace import Pace
+from agent.send.state import State
+from agent.system.pulse import Pulse
+from buffer.cursor import Cursor
+
+LONGEST_WAIT = 3600.0
+UNREADABLE_PAUSE = 1.0
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the files of a held destination: that costs a few calls of stat(2)."""
+LOOKUP = 60.0
+"""Seconds that looking up names may take: the system's own limits are below that."""
+
+
+class Pause(NamedTuple):
+    """How long to wait before the next step; less where `position` is set and something is appended behind it."""
+
+    seconds: float = 0.0
+    position: int | None = None
+
+
+NOW = Pause()
+
+
+class Sender:
+    """Sends what a cursor has. Used from one thread; `state` and `error` may be read from any."""
+
+    def __init__(
+        self,
+        to: RemoteWrite,
+        cursor: Cursor,
+        delivery: Delivery,
+        account: Account,
+        log: LaneLog,
+        order: Order,
+        pulse: Pulse,
+        clocks: Clocks,
+    ) -> None:
+        self.state, self.error = State.IDLE, delivery.now.error
+        self.is_stopping = False
+        """Whether a request without an answer was cut by us, perhaps: no reason to raise an alarm."""
+        self._to, self._cursor, self._delivery, self._account = to, cursor, delivery, account
+        self._log, self._order, self._pulse, self._clocks = log, order, pulse, clocks
+        self._pace = Pace()
+        self._due = clocks.monotonic()  # when a chunk that is not full may go out
+        self._away = True  # nothing got through lately, or yet
+
+    def step(self) -> Pause:
+        """Do what is due, and return how long to wait before the next step."""
+        delivery = self._delivery
+        at_hand = delivery.has_chunk(self._cursor.position)
+        if delivery.now.state is State.HELD:
+            left = delivery.wait()
+            return Pause(min(left, LOOK_EVERY)) if left else self._attempt()
+        if delivery.now.state is State.WAITING:
+            left = max(delivery.wait(), self._pace.wait(self._clocks.monotonic(), full=False))
+            return Pause(left) if left else self._send(Work.IN_ORDER)
+        if not at_hand and self._order.is_unknown(
+            self._cursor.pending(), delivery.now.limit, away=self._away
+        ):
+            return self._ask_order()
+        work = (
+            Work.IN_ORDER
+            if at_hand
+            else self._order.work(self._cursor, delivery.now.limit, due=self._is_due())
+        )
+        if work is Work.NOTHING:
+            self.note(State.IDLE)
+            return self._rest(LONGEST_WAIT)
+        if (left := self._pause(work, at_hand=at_hand)) > 0:
+            return self._rest(left) if work is Work.BACKLOG else Pause(left)
+        return self._send(work)
+
+    def last_try(self, within: float) -> None:
+        """Send what is pending once more, in so many seconds, if there is no trouble."""
+        if within > 0 and self._delivery.now.state is State.IDLE and self._cursor.pending():
+            ahead = self._cursor.ahead is not None and self._cursor.pending_ahead() > 0
+            self._send(Work.FRESH if ahead else Work.IN_ORDER, within)
+
+    def failed(self, error: str) -> None:
+        """Log a defect, or what cannot be read, and show it as the error."""
+        self._log.failed(error)
+        self._delivery.now = self._delivery.now._replace(error=error)
+        self.note(self.state)
+
+    def note(self, state: State) -> None:
+        """Show a state, with the last error."""
+        self.state, self.error = state, self._delivery.now.error
+        self._account.note(state, self.error)
+
+    def _is_due(self) -> bool:
+        return self._clocks.monotonic() >= self._due
+
+    def _pause(self, work: Work, *, at_hand: bool) -> float:
+        """Return how long to wait before sending this.
+
+        Fresh samples never wait, unless they fill more than one request: that is a backlog which could not be left as
+        a gap.
+        """
+        limit = self._delivery.now.limit
+        if work is Work.FRESH and self._cursor.pending_ahead() <= limit:
+            return 0.0
+        full = work is not Work.IN_ORDER or at_hand or self._cursor.pending() >= limit
+        return self._pace.wait(self._clocks.monotonic(), full=full)
+
+    def _rest(self, longest: float) -> Pause:
+        """Wait until there is something new to be sent."""
+        left = self._due - self._clocks.monotonic()
+        # Before it is due only a full chunk is of interest, afterwards any sample.
+        wanted = self._delivery.now.limit if left > 0 else 1
+        position = self._cursor.position if self._cursor.ahead is None else self._cursor.ahead
+        return Pause(min(left, longest) if left > 0 else longest, position + wanted - 1)
+
+    def _send(self, work: Work, within: float | None = None) -> Pause:
+        """Send the chunk at hand, or the next one."""
+        if self._delivery.is_outdated() and (pause := self._load(work)) is not None:
+            return pause
+        self.note(State.SENDING)
+        return self._attempt(within)
+
+    def _load(self, work: Work) -> Pause | None:
+        """Read the next chunk; a pause where nothing of it is to be sent."""
+        if work is not Work.BACKLOG:
+            self._due = self._clocks.monotonic() + self._to.queue_config.batch_send_deadline
+        read = self._cursor.read_ahead if work is Work.FRESH else self._cursor.read
+        chunk = read(self._delivery.limit)
+        if chunk.end == chunk.start:  # pending, but damaged and not readable before the next key frame
+            return Pause(UNREADABLE_PAUSE)
+        settled = self._delivery.offer(chunk)
+        if settled is None:
+            return None
+        self._account.settle(settled)
+        return NOW
+
+    def _attempt(self, within: float | None = None) -> Pause:
+        self._is_asking()
+        step = self._delivery.attempt(within)
+        if self.is_stopping and step.outcome.verdict is Verdict.RETRY and not step.outcome.status:
+            self._delivery.now = step.before._replace(state=State.WAITING)
+            return NOW
+        self._charge(step)
+        self._log.step(step, self._clocks.monotonic())
+        if step.settled is not None:
+            self._account.settle(step.settled)
+        self.note(step.after.state)
+        return NOW
+
+    def _is_asking(self) -> None:
+        """Say that a request begins, and how long it can take."""
+        self._pulse.back_in(2 * self._to.remote_timeout + LOOKUP)
+
+    def _charge(self, step: Step) -> None:
+        """Draw the consequences of a request for those that follow."""
+        now, verdict = self._clocks.monotonic(), step.outcome.verdict
+        bandwidth = self._to.max_bandwidth
+        self._pace = pace.sent(self._pace, step.began, step.cost, bandwidth, self._clocks.random())
+        self._log.found(step.outcome)
+        if step.after.state is not State.IDLE:
+            self._away = True
+        elif step.before.state is State.HELD or verdict is Verdict.REWRITE:
+            self._due = now
+        elif verdict is Verdict.DELIVERED and self._log.is_troubled:
+            self._due = now  # what came in meanwhile does not wait for its turn
+        if verdict is Verdict.DELIVERED and step.oldest_ms is not None and self._away:
+            self._away = False
+            outage, longest = self._clocks.wall() - step.oldest_ms / 1000, self._delivery.rules.first_pause
+            self._pace = pace.resumed(self._pace, outage, now, self._clocks.random(), longest)
+
+    def _ask_order(self) -> Pause:
+        """Find out whether the receiver takes samples as old as the backlog behind newer ones."""
+        step = None
+        for ticks in self._order.probes(self._cursor.read(1), int(self._clocks.wall() * 1000)):
+            self._is_asking()
+            step = self._delivery.trial(ticks)
+            if step is None:  # relabeling may leave nothing
+                break
+            self._charge(step)
+            if step.outcome.verdict is not Verdict.DELIVERED:
+                break
+        if step is None or step.outcome.settles:
+            self._order.learn(step and step.outcome)
+            self._log.order(step and step.outcome)
+        else:
+            self._log.step(step, self._clocks.monotonic())
+            self.note(step.after.state)
+        return NOW

@@ -1,0 +1,35 @@
+"""Counters of what was sent to a destination, for the health series and the ledger of a replay."""
+
+from __future__ import annotations
+
+import time
+
+from agent.destinations.base import Outcome
+from agent.destinations.clocks import skew
+
+
+class SendStats:
+    """Written by the thread that sends, read by anybody."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        """Requests sent, probes among them."""
+        self.retries = 0
+        self.bytes_sent = 0
+        """Bytes of request bodies."""
+        self.wire_bytes = 0
+        """Bytes on the wire, both ways; of the bodies alone where the kernel does not count."""
+        self.send_seconds_total = 0.0
+        self.clock_skew: float | None = None
+        """Seconds by which this host's clock is ahead of the receiver's, see `clocks`; None: not known yet."""
+
+    def count(self, outcome: Outcome, seconds: float, body: int, wire: int, attempt: int) -> None:
+        """Count a request of `body` bytes that took so long and cost `wire` bytes."""
+        self.send_seconds_total += seconds
+        self.requests += 1
+        self.retries += attempt > 0
+        self.bytes_sent += body
+        self.wire_bytes += wire
+        if outcome.date is not None:
+            now = time.time()
+            self.clock_skew = skew(outcome.date, now - seconds, now, self.clock_skew or 0.0)
