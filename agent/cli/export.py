@@ -42,10 +42,8 @@ def arguments(parser: ArgumentParser) -> None:
         "blocks of; or CSV",
     )
     common.selection(parser)
-    parser.add_argument(
-        "--output", metavar="FILE", default="-", help="the file to write; default: -, standard output"
-    )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    common.option(parser, "--output FILE", "the file to write; default: -, standard output", default="-")
+    common.option(parser, "--force", "replace an existing file")
     common.json(parser, "print what was written as JSON; needs --output")
 
 

@@ -34,21 +34,19 @@ def arguments(parser: ArgumentParser) -> None:
         "reads: cursors and ledgers of the agent stay as they are. Samples that the receiver has already do no "
         "harm."
     )
-    parser.add_argument(
-        "--to",
-        metavar="DESTINATION",
+    common.option(
+        parser,
+        "--to DESTINATION",
+        "the name of a remote_write entry of --config, or a URL (https, or this machine)",
         required=True,
-        help="the name of a remote_write entry of --config, or a URL (https, or this machine)",
     )
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--data-dir", metavar="FOLDER", help="the folder that holds the buffer")
-    source.add_argument("--file", metavar="FILE", help="an exported file (JSON lines, may be gzipped)")
+    common.option(source, "--data-dir FOLDER", "the folder that holds the buffer")
+    common.option(source, "--file FILE", "an exported file (JSON lines, may be gzipped)")
     common.config(parser, more=": it names the buffer, if nothing else does, and the destinations")
     common.selection(parser)
-    parser.add_argument("--dry-run", action="store_true", help="read and count, but send nothing")
-    parser.add_argument(
-        "--resume", action="store_true", help="continue an unfinished replay of these options"
-    )
+    common.option(parser, "--dry-run", "read and count, but send nothing")
+    common.option(parser, "--resume", "continue an unfinished replay of these options")
     common.give_up_after(parser)
     common.json(parser)
 
@@ -218,5 +216,5 @@ def show(report: Replayed) -> View:
         for one in report.refusals
     ]
     notes += [f"{report.ended.value}: {report.error}"] * bool(report.error)
-    table = Table(("~", "~>", ""), [(Styled(name, DIM), *others) for name, *others in rows])
+    table = Table("~, ~>,", [(Styled(name, DIM), *others) for name, *others in rows])
     return [table, *(Styled(note, DANGER) for note in notes)]

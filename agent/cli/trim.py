@@ -27,18 +27,13 @@ def arguments(parser: ArgumentParser) -> None:
     )
     common.buffer(parser)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "--before",
-        metavar="TIME",
-        help="segments in which everything is older than this: a date, or 7d (ago)",
+    common.option(
+        which, "--before TIME", "segments in which everything is older than this: a date, or 7d (ago)"
     )
-    which.add_argument(
-        "--to-size",
-        metavar="SIZE",
-        type=common.size,
-        help="as many as it takes to get down to a size such as 64MiB",
+    common.option(
+        which, "--to-size SIZE", "as many as it takes to get down to a size such as 64MiB", type=common.size
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    common.option(parser, "--yes", "do not ask")
     common.json(parser)
 
 
