@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Add the args."""
+    """Add the options."""
     parser.description = (
         "Sends what the buffer holds, or a file that `limpet buffer export` wrote, to any destination. It only "
         "reads: cursors and ledgers of the agent stay as they are. Samples that the receiver has already do no "
