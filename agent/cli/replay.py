@@ -157,8 +157,7 @@ def _open(
     try:
         file = FileHistory(name)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise LimpetError(name, f"it cannot be read: {reason}", "Check its name.") from None
+        raise LimpetError(name, f"it cannot be read: {human.reason(error)}", "Check its name.") from None
     return file, 0, file.fingerprint
 
 

@@ -94,6 +94,11 @@ def bar(share: float, width: int) -> str:
     return "█" * filled + "░" * (width - filled)
 
 
+def reason(error: OSError) -> str:
+    """Return what the system says about a call that failed, such as "no such file or directory"."""
+    return (error.strerror or str(error)).lower()
+
+
 def plain(text: str) -> str:
     """Return the text with escapes for what a terminal would obey or not show."""
     return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
