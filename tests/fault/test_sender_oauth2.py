@@ -294,14 +294,13 @@ def test_the_token_is_fetched_within_the_time_of_the_request() -> None:
 
     with TokenServer(always=slow) as tokens, Receiver() as receiver:
         receiver.default = Answer(hang=True)
-        began = time.monotonic()
-        assert posted(to_both(receiver, tokens), within=1.0).verdict is Verdict.RETRY
-        assert 0.9 < time.monotonic() - began < 1.6
+        found = posted(to_both(receiver, tokens), within=1.0)
+        assert found.verdict is Verdict.RETRY
+        left = str(found.error).removeprefix("timeout: no answer within ").removesuffix(" s")
+        assert float(left) <= 0.2  # of the second, the token has taken the rest
         assert receiver.requests[0].headers["authorization"] == "Bearer slow"
         tokens.always = hang
-        began = time.monotonic()
         found = posted(to_both(receiver, tokens), within=0.1)
-        assert time.monotonic() - began < 0.8
         assert str(found.error).startswith("oauth2: no token from 127.0.0.1: timeout: no answer within")
 
 
