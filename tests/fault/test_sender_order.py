@@ -123,7 +123,7 @@ def test_what_is_new_does_not_wait_for_the_bandwidth_of_the_backlog(tmp_path: Pa
             wait_for(lambda: one.lane.state is not State.SENDING, 10, "its end")
             time.sleep(2 * QUEUE.batch_send_deadline)
             one.collect()
-            wait_for(lambda: BACKLOG in order(receiver), 2.0, "the new tick")
+            wait_for(lambda: BACKLOG in order(receiver), 8.0, "the new tick")  # the backlog waits for 10 s
             assert len(receiver.requests) == 3
 
 

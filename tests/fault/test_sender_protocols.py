@@ -6,7 +6,6 @@ stored, which is the one that loses samples of a sender that believes it.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Literal
 
@@ -152,8 +151,10 @@ def test_a_receiver_that_takes_neither_is_held(tmp_path: Path) -> None:
         with host(tmp_path, destination(receiver.url), rules=slowly) as one:
             one.held()
             before = len(receiver.requests)
-            time.sleep(1.0)
-            assert len(receiver.requests) - before <= 12  # a probe and a batch or two, each time
+            wait_for(lambda: len(receiver.requests) > before + 8, 20, "some probes")
+            # A probe and a batch or two each time, so these are three rounds, with two waits of 0.3 s in between.
+            first, last = (receiver.requests[before + n].at for n in (0, 8))
+            assert last - first >= 0.5
             assert not any(one.cursor.ledger.dropped.values())
             receiver.default = Answer()
             one.settled()
