@@ -18,6 +18,7 @@ CLEAN = [
     "agent/collect",
     "agent/collectors",
     "agent/config",
+    "agent/http",
     "agent/destinations",
     "agent/send",
     "agent/system",
