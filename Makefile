@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 SOURCES := agent buffer dashboards limpet tests tools
-.PHONY: help run test check lint fmt bench dashboards dist deb image sbom audit lock clean
+.PHONY: help run test check lint fmt bench dashboards pages dist deb image sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
