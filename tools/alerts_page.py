@@ -1,7 +1,7 @@
 """The tables of docs/alerts.md, made from the rule files and the runbooks: `python -m tools.alerts_page` writes them there.
 
 They are between `<!-- alerts -->` or `<!-- records -->` and `<!-- end -->`. Tests and other tools read the rule files with
-`rules()`. A rule's comment is the one directly above it; the meaning of an alert is the first paragraph of its runbook;
+`rules()`. A rule's comment is the one directly above it; the meaning of an alert is the first sentence of its runbook;
 levels and durations are those of its `threshold` annotation.
 """
 
@@ -79,8 +79,9 @@ def _comments(text: str) -> Iterator[str]:
 
 
 def meaning(alert: str) -> str:
-    """Return the first paragraph of an alert's runbook, as one line."""
-    return " ".join((RUNBOOKS / f"{alert}.md").read_text().split("\n\n")[1].split())
+    """Return the first sentence of an alert's runbook, as one line."""
+    paragraph = " ".join((RUNBOOKS / f"{alert}.md").read_text().split("\n\n")[1].split())
+    return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]
 
 
 def filled(page: str) -> str:

@@ -28,7 +28,7 @@ HEADERS = {
         "x-prometheus-remote-write-version": "2.0.0",
     },
 }
-"""What tells one protocol from another."""
+"""What distinguishes one protocol from the other."""
 
 
 def test_a_request_is_as_the_specification_has_it(tmp_path: Path, protocol: str) -> None:
@@ -144,8 +144,8 @@ def test_a_retry_after_of_ages_has_a_ceiling(tmp_path: Path, value: Callable[[],
         to = destination(receiver.url, protobuf_message=protocol)
         with host(tmp_path, to) as one:
             wait_for(lambda: one.lane.state is State.WAITING, 10, "the lane to wait")
-            [told] = one.told(Event.RETRY)
-            assert LONGEST_WISH <= told["next_try_seconds"] <= LONGEST_WISH + 0.1
+            [text] = one.told(Event.RETRY)
+            assert LONGEST_WISH <= text["next_try_seconds"] <= LONGEST_WISH + 0.1
             one.collect(30)
         with host(tmp_path, to) as one:
             one.settled()
@@ -162,7 +162,7 @@ def test_a_retry_after_of_ages_has_a_ceiling(tmp_path: Path, value: Callable[[],
 
 @pytest.mark.parametrize("status", [401, 403, 404, 407, 300, 301, 302, 303, 307, 308])
 def test_what_an_operator_can_correct_is_held(tmp_path: Path, status: int, protocol: str) -> None:
-    """Nothing is dropped; it is asked by empty writes, and the first good one lets it go on."""
+    """Nothing is dropped; empty writes probe it, and the first good answer lets it continue."""
     with Receiver([Answer(status)] * 3) as receiver:
         with delivering(tmp_path, receiver, protobuf_message=protocol) as one:
             one.collect(30)
@@ -183,8 +183,8 @@ def test_a_redirect_is_held_and_nothing_goes_to_where_it_points(tmp_path: Path, 
         )
         to = destination(receiver.url, basic_auth=auth, protobuf_message=protocol)
         with host(tmp_path, to) as one:
-            told = f"a redirect to http://127.0.0.1:{elsewhere.port}/, which is not followed"
-            assert told in one.held()
+            text = f"a redirect to http://127.0.0.1:{elsewhere.port}/, which is not followed"
+            assert text in one.held()
             wait_for(lambda: len(receiver.requests) >= 3, 10, "probes")
             assert {request.method for request in receiver.requests} == {"POST"}
             receiver.default = Answer()
