@@ -159,7 +159,7 @@ class _Loop:
                 settled = step.settled
                 self._pace = pace.sent(self._pace, step.began, step.cost, self._bandwidth, 0.5)
                 self._console.step(step)
-                if settled is None and not self._delivery.has_chunk():
+                if settled is None and not self._delivery.has_chunk:
                     break
             if settled is not None:
                 self._console.settled(settled)
