@@ -193,9 +193,10 @@ def readable(data_dir: str) -> Iterator[None]:
         do = "Check the path; the agent makes it when it starts."
         raise LimpetError(data_dir, "there is no such folder", do) from None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        from agent.text import human
+
         do = "Check that it is the data_dir of the configuration, and that this user may read it."
-        raise LimpetError(data_dir, f"the buffer cannot be read: {reason}", do) from None
+        raise LimpetError(data_dir, f"the buffer cannot be read: {human.reason(error)}", do) from None
 
 
 def act_as_owner(data_dir: str) -> None:

@@ -173,9 +173,8 @@ def _storing(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         do = "Give --output with a place that has room and that this user may write to; no half file is left."
-        raise LimpetError(where, f"it cannot be written: {reason}", do) from None
+        raise LimpetError(where, f"it cannot be written: {human.reason(error)}", do) from None
 
 
 def _report(args: Namespace, count: _Count, damaged: int) -> None:

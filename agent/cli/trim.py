@@ -66,9 +66,8 @@ def _done_by(data_dir: str, cut: Cut, patience: float) -> int | None:
         common.act_as_owner(data_dir)
         return carry_out(data_dir, cut.before, patience=max(PATIENCE, patience), waiting=waiting)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         do = "Check that this user may write there; `limpet buffer segments` shows what is left."
-        raise LimpetError(data_dir, f"it cannot be trimmed: {reason}", do) from None
+        raise LimpetError(data_dir, f"it cannot be trimmed: {human.reason(error)}", do) from None
 
 
 def _report(cut: Cut | None, agent: int | None, *, as_json: bool) -> None:

@@ -137,3 +137,8 @@ def test_documents_are_strict_json() -> None:
 def test_selector() -> None:
     assert selector("up", ()) == "up"
     assert selector("up", (("a", "1"), ("b", '"'))) == 'up{a="1",b="\\""}'
+
+
+def test_the_reason_of_an_error() -> None:
+    assert human.reason(FileNotFoundError(2, "No such file or directory", "x")) == "no such file or directory"
+    assert human.reason(OSError("Unheard of")) == "unheard of"

@@ -78,7 +78,7 @@ def _found(take: Callable[[], Finding], patience: float) -> Finding:
         return wrong(str(error), "Look for a mount that hangs, and for a disk that fails.")
     except OSError as error:
         at = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        said = f"{at}{(error.strerror or str(error)).lower()}"
+        said = f"{at}{human.reason(error)}"
         return wrong(said, "Run it as the agent's user or as root; then fix the permissions.")
     except NewerFormat as error:
         return wrong(f"{error.where}: {error.what}", error.do)
