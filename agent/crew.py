@@ -48,6 +48,8 @@ class Done(NamedTuple, Generic[T]):
 class _Run(Generic[T]):
     """A job in the crew, given by the call of that number."""
 
+    __slots__ = ("begun", "call", "job")
+
     def __init__(self, job: Job[T], call: int) -> None:
         self.job, self.call = job, call
         self.begun: float | None = None
@@ -82,6 +84,8 @@ class Crew(Generic[T]):
 
     def run(self, jobs: Sequence[Job[T]], within: float) -> list[Done[T]]:
         """Run the jobs; return those that ended within so many seconds, and those of earlier calls that did since."""
+        if not (jobs or self._runs or self._ended):
+            return []
         until = perf_counter() + within
         with self._lock:
             self._calls += 1
@@ -98,7 +102,7 @@ class Crew(Generic[T]):
         with self._lock:
             self._awaited = set()
             ended, self._ended = self._ended, []
-            return [done._replace(late=run.call != self._calls) for run, done in ended]
+            return [done if run.call == self._calls else done._replace(late=True) for run, done in ended]
 
     def stuck(self) -> dict[str, float]:
         """Return the keys of the jobs that have begun and not ended, each with the seconds since then."""

@@ -5,6 +5,7 @@ A test compares the page with them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,8 +22,8 @@ Four dashboards for Grafana 10.1 and later, made with Grafana's own builder libr
 | dashboard | what it answers |
 |---|---|
 {list}
-They link to each other: a click on a host's name opens Host, and the links at the head keep the choice and the time. The text
-of each panel below is also in Grafana, behind the panel's "i".
+They link to each other: a click on a host's name opens Host, and the links at the head keep the choice and the time. In Grafana
+the "i" of a panel says more than the sentence below.
 
 ## Install them
 
@@ -111,7 +112,12 @@ def row(panel: Mapping[str, Any]) -> str:
         bounds = limits(defaults["thresholds"]["steps"])
         unit = UNITS.get(defaults["unit"], defaults["unit"])
         bounds = f"{bounds} {unit}" if bounds and unit else bounds
-    return f"| {panel['title']} | {bounds} | {panel['description']} |\n"
+    return f"| {panel['title']} | {bounds} | {first_sentence(panel['description'])} |\n"
+
+
+def first_sentence(text: str) -> str:
+    """Return a text up to its first full stop."""
+    return re.split(r"(?<=[.?]) (?=[A-Z])", text)[0]
 
 
 def limits(steps: Iterable[Mapping[str, Any]]) -> str:

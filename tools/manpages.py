@@ -127,7 +127,7 @@ def _option(of: argparse.ArgumentParser, action: argparse.Action) -> list[str]:
 
 
 def _row(cells: Sequence[str]) -> Iterator[str]:
-    """A row of a table: the first cell as a tag, the others below it."""
+    """Yield a row of a table: the first cell as a tag, the others below it."""
     first, *others = cells
     yield ".TP"
     yield rf"\&{first}"

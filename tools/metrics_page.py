@@ -91,8 +91,9 @@ HEAD = """# Metrics
 
 <!-- Made by tools/metrics_page.py from the tables in the code. Do not edit by hand. -->
 
-Every series also has the labels `hostname` and those of the configuration. A counter restarts at boot, and when a device is
-plugged in again.
+Every series also has the labels `hostname` and those of the configuration. A series whose name ends in `_total` is a counter (except
+`inode_total`), all others are gauges; a unit is at the end of the name, before `_total`. A counter restarts at boot, and when a device is plugged in
+again.
 
 - **Rates** (`_per_sec`, `_ms`, `_percent` of CPU, disk I/O and network, `disk_queue_length`) are over the time
   since the collector's last run, so they begin with its second run. After a counter of a device went backwards,
@@ -184,14 +185,14 @@ def section(name: str, kind: CollectorKind) -> str:
 
 def rows(metrics: Iterable[Metric]) -> str:
     """Return a table of metrics."""
-    head = "| series | type | unit | labels | meaning |\n|---|---|---|---|---|\n"
+    head = "| series | labels | meaning |\n|---|---|---|\n"
     return head + "".join(row(metric) for metric in metrics)
 
 
 def row(metric: Metric) -> str:
     """Return one line of a table."""
     labels = ", ".join(f"`{label}`" for label in labels_of(metric.name))
-    return f"| `{metric.name}` | {metric.type} | {metric.unit} | {labels} | {metric.help} |\n"
+    return f"| `{metric.name}` | {labels} | {metric.help} |\n"
 
 
 if __name__ == "__main__":

@@ -21,50 +21,55 @@ TIMES = "a time such as 2026-05-01T12:30 or 2026-05-01 (local, unless it ends in
 # Options. FILE and FOLDER as a metavar complete paths.
 
 
+def option(parser: Any, names: str, text: str, **more: Any) -> None:
+    """Add an option with its help: "-f --follow" is a flag, "-n --number N" takes a value; `more` is argparse's."""
+    *flags, last = names.split()
+    if last.startswith("-"):
+        parser.add_argument(*flags, last, action="store_true", help=text)
+    else:
+        parser.add_argument(*flags, metavar=last, help=text, **more)
+
+
 def config(parser: Any, *, required: bool = False, more: str = "") -> None:
     """Add `--config`."""
     text = f"the configuration file (YAML){more}"
-    parser.add_argument("--config", metavar="FILE", required=required, help=text)
+    option(parser, "--config FILE", text, required=required)
 
 
 def json(parser: Any, text: str = "print JSON") -> None:
     """Add `--json`."""
-    parser.add_argument("--json", action="store_true", help=text)
+    option(parser, "--json", text)
 
 
 def buffer(parser: argparse.ArgumentParser) -> None:
     """Add the two options that name a buffer, of which `place` takes one."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--data-dir", metavar="FOLDER", help="the folder that holds the buffer")
+    option(which, "--data-dir FOLDER", "the folder that holds the buffer")
     config(which, more=", which names it and its limits")
 
 
 def selection(parser: argparse.ArgumentParser) -> None:
     """Add the options that pick samples; see `span`."""
-    parser.add_argument(
-        "--since", metavar="TIME", help="only samples of this time and later: a date, or 6h (ago)"
-    )
-    parser.add_argument("--until", metavar="TIME", help="only samples of this time and earlier")
-    parser.add_argument(
-        "--selector", metavar="SELECTOR", help="only series such as 'name{label=~\"pattern\"}'"
-    )
+    option(parser, "--since TIME", "only samples of this time and later: a date, or 6h (ago)")
+    option(parser, "--until TIME", "only samples of this time and earlier")
+    option(parser, "--selector SELECTOR", "only series such as 'name{label=~\"pattern\"}'")
 
 
 def items(parser: argparse.ArgumentParser) -> None:
     """Add the names of items in the quarantine, or `--all`."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("id", metavar="ID", nargs="*", default=[], help="items, as `list` shows them")
-    which.add_argument("--all", action="store_true", help="every item")
+    option(which, "--all", "every item")
 
 
 def give_up_after(parser: argparse.ArgumentParser) -> None:
     """Add `--give-up-after`, in seconds."""
-    parser.add_argument(
-        "--give-up-after",
-        metavar="DURATION",
+    option(
+        parser,
+        "--give-up-after DURATION",
+        "end when nothing got through for so long (default 5m)",
         type=duration,
         default=GIVE_UP_SECONDS,
-        help="end when nothing got through for so long (default 5m)",
     )
 
 
@@ -188,9 +193,10 @@ def readable(data_dir: str) -> Iterator[None]:
         do = "Check the path; the agent makes it when it starts."
         raise LimpetError(data_dir, "there is no such folder", do) from None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        from agent.text import human
+
         do = "Check that it is the data_dir of the configuration, and that this user may read it."
-        raise LimpetError(data_dir, f"the buffer cannot be read: {reason}", do) from None
+        raise LimpetError(data_dir, f"the buffer cannot be read: {human.reason(error)}", do) from None
 
 
 def act_as_owner(data_dir: str) -> None:

@@ -34,12 +34,12 @@ def arguments(parser: ArgumentParser) -> None:
         "the second. No buffer is opened and nothing is sent."
     )
     common.config(parser, more="; default: every collector, with its defaults")
-    parser.add_argument("--watch", action="store_true", help="show every further reading too, until Ctrl-C")
-    parser.add_argument(
-        "--interval",
-        metavar="DURATION",
+    common.option(parser, "--watch", "show every further reading too, until Ctrl-C")
+    common.option(
+        parser,
+        "--interval DURATION",
+        "time between two readings, such as 500ms or 5s; default: 1s, with --watch 2s",
         type=common.duration,
-        help="time between two readings, such as 500ms or 5s; default: 1s, with --watch 2s",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
@@ -111,8 +111,7 @@ def show(groups: Sequence[Group], host: Mapping[str, str]) -> View:
             rows.append(
                 [f"  {series.name}", Styled(own, DIM), human.quantity(series.name, value, series.unit)]
             )
-    titles = ("series", "labels", "~>value")
-    return [_identity(host), "", Table(titles, rows)]
+    return [_identity(host), "", Table("series, labels, ~>value", rows)]
 
 
 def show_live(groups: Sequence[Group], host: Mapping[str, str], lines: int) -> View:
@@ -129,7 +128,7 @@ def show_live(groups: Sequence[Group], host: Mapping[str, str], lines: int) -> V
     if len(rows) > room:
         hidden = len(rows) - room
         rows = rows[:room]
-    parts: View = [_identity(host), "", Table(("=", "~"), [(row.title, row.value) for row in rows])]
+    parts: View = [_identity(host), "", Table("=, ~", [(row.title, row.value) for row in rows])]
     left_out = [
         human.plural(number, what) for number, what in ((counters, "counter"), (hidden, "metric")) if number
     ]

@@ -28,12 +28,12 @@ def arguments(parser: ArgumentParser) -> None:
         "needs doing."
     )
     common.config(parser, required=True)
-    parser.add_argument(
-        "--timeout",
-        metavar="DURATION",
+    common.option(
+        parser,
+        "--timeout DURATION",
+        "the longest that a single step may take (default 10s)",
         type=common.duration,
         default=STEP_SECONDS,
-        help="the longest that a single step may take (default 10s)",
     )
     common.json(parser)
 
@@ -68,7 +68,7 @@ def run(args: Namespace) -> int:
 
 def show(steps: Sequence[Step]) -> View:
     """Return the steps of one part below its name: each with a sign and a word, and below it what to do."""
-    return [Styled(steps[0].part, HEAD), Table(("=", "=", ""), [_row(step) for step in steps]), ""]
+    return [Styled(steps[0].part, HEAD), Table("=, =,", [_row(step) for step in steps]), ""]
 
 
 def _row(step: Step) -> list[Cell]:

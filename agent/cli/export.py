@@ -42,10 +42,8 @@ def arguments(parser: ArgumentParser) -> None:
         "blocks of; or CSV",
     )
     common.selection(parser)
-    parser.add_argument(
-        "--output", metavar="FILE", default="-", help="the file to write; default: -, standard output"
-    )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    common.option(parser, "--output FILE", "the file to write; default: -, standard output", default="-")
+    common.option(parser, "--force", "replace an existing file")
     common.json(parser, "print what was written as JSON; needs --output")
 
 
@@ -175,9 +173,8 @@ def _storing(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         do = "Give --output with a place that has room and that this user may write to; no half file is left."
-        raise LimpetError(where, f"it cannot be written: {reason}", do) from None
+        raise LimpetError(where, f"it cannot be written: {human.reason(error)}", do) from None
 
 
 def _report(args: Namespace, count: _Count, damaged: int) -> None:

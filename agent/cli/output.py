@@ -33,9 +33,10 @@ def write(text: str) -> None:
         os.close(nowhere)
         if isinstance(error, BrokenPipeError):
             raise
-        reason = (error.strerror or str(error)).lower()
+        from agent.text import human
+
         raise LimpetError(
-            "standard output", f"it cannot be written: {reason}", "Send it elsewhere."
+            "standard output", f"it cannot be written: {human.reason(error)}", "Send it elsewhere."
         ) from None
 
 

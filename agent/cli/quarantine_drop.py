@@ -20,7 +20,7 @@ def arguments(parser: ArgumentParser) -> None:
     """Add the options."""
     common.items(parser)
     common.buffer(parser)
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    common.option(parser, "--yes", "do not ask")
     common.json(parser)
 
 

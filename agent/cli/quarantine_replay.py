@@ -27,10 +27,10 @@ def arguments(parser: ArgumentParser) -> None:
     """Add the options."""
     common.items(parser)
     common.buffer(parser)
-    parser.add_argument(
-        "--to",
-        metavar="DESTINATION",
-        help="the name of a remote_write entry of --config, or a URL; default: where it was refused",
+    common.option(
+        parser,
+        "--to DESTINATION",
+        "the name of a remote_write entry of --config, or a URL; default: where it was refused",
     )
     common.give_up_after(parser)
     common.json(parser)

@@ -10,8 +10,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.cli import arguments as common
 from agent.cli import output
@@ -28,38 +27,27 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Add the args."""
+    """Add the options."""
     parser.description = (
         "Sends what the buffer holds, or a file that `limpet buffer export` wrote, to any destination. It only "
         "reads: cursors and ledgers of the agent stay as they are. Samples that the receiver has already do no "
         "harm."
     )
-    parser.add_argument(
-        "--to",
-        metavar="DESTINATION",
+    common.option(
+        parser,
+        "--to DESTINATION",
+        "the name of a remote_write entry of --config, or a URL (https, or this machine)",
         required=True,
-        help="the name of a remote_write entry of --config, or a URL (https, or this machine)",
     )
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--data-dir", metavar="FOLDER", help="the folder that holds the buffer")
-    source.add_argument("--file", metavar="FILE", help="an exported file (JSON lines, may be gzipped)")
+    common.option(source, "--data-dir FOLDER", "the folder that holds the buffer")
+    common.option(source, "--file FILE", "an exported file (JSON lines, may be gzipped)")
     common.config(parser, more=": it names the buffer, if nothing else does, and the destinations")
     common.selection(parser)
-    parser.add_argument("--dry-run", action="store_true", help="read and count, but send nothing")
-    parser.add_argument(
-        "--resume", action="store_true", help="continue an unfinished replay of these options"
-    )
+    common.option(parser, "--dry-run", "read and count, but send nothing")
+    common.option(parser, "--resume", "continue an unfinished replay of these options")
     common.give_up_after(parser)
     common.json(parser)
-
-
-class _Given(NamedTuple):
-    """What is replayed: its name for people, what it is, and what goes into the state."""
-
-    name: str
-    source: History
-    end: int
-    fingerprint: str
 
 
 def run(args: Namespace) -> int:
@@ -69,7 +57,6 @@ def run(args: Namespace) -> int:
     from agent.cli.progress import Bar
     from agent.config import load_file
     from agent.ops.replay import unfinished
-    from agent.ops.replay.cursor import Tally
     from agent.ops.replay.run import Ended, replay
     from agent.ops.replay.selection import Selection
     from agent.ops.selector import parse
@@ -77,42 +64,24 @@ def run(args: Namespace) -> int:
 
     config = load_file(args.config).config if args.config else None
     to = sending.destination(args.to, config)
-    name, open_source = _source(args, config)
+    name = _name(args, config)
     selector = None if args.selector is None else parse(args.selector)
     key = unfinished.path(name, to.name, to.url, args.since, args.until, args.selector)
     saved = unfinished.load(key)
-    if args.resume and saved is None:
-        raise LimpetError(
-            "--resume",
-            "there is no unfinished replay of this source, to this destination, with this selection",
-            "Give the options of the one that was interrupted, or leave --resume out.",
-        )
-    if saved is None or not args.resume:
-        since_ms, until_ms = common.span(args, time.time())
-        if since_ms > until_ms:
-            raise LimpetError("--since", "it is after --until", "Exchange the two.")
-        start = Tally()
-        given = open_source(since_ms, until_ms, None)
-    else:
-        since_ms, until_ms, start = saved.since_ms, saved.until_ms, saved.ledger
-        given = open_source(since_ms, until_ms, saved.end)
-        if given.fingerprint != saved.fingerprint:
-            what = "it is not the file that the unfinished replay began with"
-            raise LimpetError(name, what, "Leave --resume out to begin with this one.")
-    first = unfinished.Unfinished(given.end, given.fingerprint, since_ms, until_ms, start)
+    source, first = _begin(args, name, saved)
     keep = _Keep(None if args.dry_run else key, first)
     wire = None if args.dry_run else Client(to, __version__)
-    with Bar(given.source.total) as bar:
+    with Bar(source.total) as bar:
         if saved is not None and not args.resume and not args.dry_run:
             done = human.count(saved.ledger.selected)
             bar.say(f"begun again: with --resume, {done} samples would be done with")
         report = replay(
-            given.source,
-            Selection(since_ms, until_ms, selector),
+            source,
+            Selection(first.since_ms, first.until_ms, selector),
             to,
             wire,
             sending.watcher(bar),
-            start=start,
+            start=first.ledger,
             save=keep,
             give_up_after=args.give_up_after,
         )
@@ -141,33 +110,55 @@ def _print(report: Replayed, name: str, to: RemoteWrite, args: Namespace, *, res
         print("Give the same command with --resume to continue from here.", file=sys.stderr)
 
 
-def _source(args: Namespace, config: Config | None) -> tuple[str, Callable[[int, int, int | None], _Given]]:
-    """Return the name of the source, and what opens it for a span of time."""
-    from agent.ops.replay.source import FileHistory, SegmentHistory
-
+def _name(args: Namespace, config: Config | None) -> str:
+    """Return the path of the source. Raises LimpetError where no option names one, or there is no buffer."""
     if args.file is not None:
-        path = os.path.abspath(args.file)
-
-        def open_file(since_ms: int, until_ms: int, end: int | None) -> _Given:
-            try:
-                file = FileHistory(path)
-            except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                raise LimpetError(path, f"it cannot be read: {reason}", "Check its name.") from None
-            return _Given(path, file, 0, file.fingerprint)
-
-        return path, open_file
+        return os.path.abspath(str(args.file))
     if args.data_dir is None and config is None:
         raise LimpetError("replay", "nothing to replay", "Give --data-dir, --config or --file.")
     data_dir = os.path.abspath(args.data_dir or (config.data_dir if config else ""))
-    common.check(common.Place(data_dir, None))
+    return common.check(common.Place(data_dir, None)).data_dir
 
-    def open_log(since_ms: int, until_ms: int, end: int | None) -> _Given:
-        with common.readable(data_dir):
-            log = SegmentHistory(data_dir, since_ms, until_ms, end)
-        return _Given(data_dir, log, log.end, "")
 
-    return data_dir, open_log
+def _begin(args: Namespace, name: str, saved: Unfinished | None) -> tuple[History, Unfinished]:
+    """Open the source: from its beginning, or with `--resume` from where the saved replay ended."""
+    from agent.ops.replay.cursor import Tally
+    from agent.ops.replay.unfinished import Unfinished
+
+    if not args.resume:
+        since_ms, until_ms = common.span(args, time.time())
+        if since_ms > until_ms:
+            raise LimpetError("--since", "it is after --until", "Exchange the two.")
+        source, end, fingerprint = _open(args, name, since_ms, until_ms, None)
+        return source, Unfinished(end, fingerprint, since_ms, until_ms, Tally())
+    if saved is None:
+        raise LimpetError(
+            "--resume",
+            "there is no unfinished replay of this source, to this destination, with this selection",
+            "Give the options of the one that was interrupted, or leave --resume out.",
+        )
+    source, end, fingerprint = _open(args, name, saved.since_ms, saved.until_ms, saved.end)
+    if fingerprint != saved.fingerprint:
+        what = "it is not the file that the unfinished replay began with"
+        raise LimpetError(name, what, "Leave --resume out to begin with this one.")
+    return source, saved._replace(end=end)
+
+
+def _open(
+    args: Namespace, name: str, since_ms: int, until_ms: int, end: int | None
+) -> tuple[History, int, str]:
+    """Return the source for a span of time, the position at which it ends, and what identifies it."""
+    from agent.ops.replay.source import FileHistory, SegmentHistory
+
+    if args.file is None:
+        with common.readable(name):
+            log = SegmentHistory(name, since_ms, until_ms, end)
+        return log, log.end, ""
+    try:
+        file = FileHistory(name)
+    except OSError as error:
+        raise LimpetError(name, f"it cannot be read: {human.reason(error)}", "Check its name.") from None
+    return file, 0, file.fingerprint
 
 
 class _Keep:
@@ -187,10 +178,8 @@ class _Keep:
             self.resumable = True
         except OSError as error:
             if self.resumable:
-                print(
-                    f"{self._file}: it cannot be written, so --resume cannot continue here: {error}",
-                    file=sys.stderr,
-                )
+                text = f"{self._file}: it cannot be written, so --resume cannot continue here: {error}"
+                print(text, file=sys.stderr)
             self.resumable = False
 
 
@@ -218,5 +207,5 @@ def show(report: Replayed) -> View:
         for one in report.refusals
     ]
     notes += [f"{report.ended.value}: {report.error}"] * bool(report.error)
-    table = Table(("~", "~>", ""), [(Styled(name, DIM), *others) for name, *others in rows])
+    table = Table("~, ~>,", [(Styled(name, DIM), *others) for name, *others in rows])
     return [table, *(Styled(note, DANGER) for note in notes)]

@@ -71,12 +71,13 @@ def renderable(view: View) -> RenderableType:
 
 
 def _table(table: Table) -> RichTable:
-    titles = [column.lstrip(">=~") for column in table.columns]
+    columns = [column.strip() for column in table.columns.split(",")]
+    titles = [column.lstrip(">=~") for column in columns]
     made = RichTable(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM, show_header=any(titles)
     )
     cells = [[_text(cell) for cell in row] for row in table.rows]
-    for at, (column, title) in enumerate(zip(table.columns, titles, strict=True)):
+    for at, (column, title) in enumerate(zip(columns, titles, strict=True)):
         mark = column.removesuffix(title)
         one_line = "=" in mark or "~" in mark
         least = max((row[at].cell_len for row in cells), default=0) if "=" in mark else None

@@ -36,7 +36,7 @@ def show(found: Sequence[SegmentStatus]) -> View:
     size = human.size(sum(one.bytes for one in found))
     samples = human.count(sum(one.samples for one in found))
     sums = f"{human.plural(len(found), 'segment')}, {size}, {samples} samples"
-    titles = ("segment", ">size", ">step", ">records", ">keys", ">samples", "oldest", "newest", ">damage")
+    titles = "segment, >size, >step, >records, >keys, >samples, oldest, newest, >damage"
     return [Table(titles, [_row(one) for one in found]), Styled(sums, DIM)]
 
 

@@ -30,11 +30,11 @@ def arguments(parser: ArgumentParser) -> None:
     """Add the options."""
     common.buffer(parser)
     once = parser.add_mutually_exclusive_group()
-    once.add_argument(
-        "--fresh",
-        metavar="DURATION",
+    common.option(
+        once,
+        "--fresh DURATION",
+        "exit status 1 unless an agent runs and its newest sample is at most this old: a health check",
         type=common.duration,
-        help="exit status 1 unless an agent runs and its newest sample is at most this old: a health check",
     )
     once.add_argument(
         "--watch",
@@ -192,4 +192,4 @@ def _destinations(
     found: Sequence[DestinationStatus], figures: Sequence[tuple[str, Callable[[DestinationStatus], Cell]]]
 ) -> Table:
     rows = [[one.name, *(cell(one) for _, cell in figures)] for one in found]
-    return Table(("destination", *(title for title, _ in figures)), rows)
+    return Table(", ".join(["destination", *(title for title, _ in figures)]), rows)

@@ -27,18 +27,13 @@ def arguments(parser: ArgumentParser) -> None:
     )
     common.buffer(parser)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "--before",
-        metavar="TIME",
-        help="segments in which everything is older than this: a date, or 7d (ago)",
+    common.option(
+        which, "--before TIME", "segments in which everything is older than this: a date, or 7d (ago)"
     )
-    which.add_argument(
-        "--to-size",
-        metavar="SIZE",
-        type=common.size,
-        help="as many as it takes to get down to a size such as 64MiB",
+    common.option(
+        which, "--to-size SIZE", "as many as it takes to get down to a size such as 64MiB", type=common.size
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    common.option(parser, "--yes", "do not ask")
     common.json(parser)
 
 
@@ -71,9 +66,8 @@ def _done_by(data_dir: str, cut: Cut, patience: float) -> int | None:
         common.act_as_owner(data_dir)
         return carry_out(data_dir, cut.before, patience=max(PATIENCE, patience), waiting=waiting)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         do = "Check that this user may write there; `limpet buffer segments` shows what is left."
-        raise LimpetError(data_dir, f"it cannot be trimmed: {reason}", do) from None
+        raise LimpetError(data_dir, f"it cannot be trimmed: {human.reason(error)}", do) from None
 
 
 def _report(cut: Cut | None, agent: int | None, *, as_json: bool) -> None:

@@ -28,13 +28,14 @@ Cell = str | Styled | list[str | Styled]
 
 
 class Table(NamedTuple):
-    """A table without lines; without a first row of titles where none has a title.
+    """A table without lines.
 
-    A column may begin with marks: `>` to the right, `=` never narrower than its widest cell, `~` on one line, and cut
-    where there is no room. What has no room is folded.
+    `columns` are the titles, separated by commas; where all are empty there is no row of titles. A column may begin
+    with marks: `>` to the right, `=` never narrower than its widest cell, `~` on one line, and cut where there is no
+    room. In the other columns, what has no room is folded.
     """
 
-    columns: Sequence[str]
+    columns: str
     rows: Sequence[Sequence[Cell]]
 
 
@@ -43,4 +44,4 @@ View = list[Cell | Table]
 
 def properties(rows: Sequence[tuple[str, Cell]]) -> Table:
     """Return a table of names and values."""
-    return Table(("~", ""), [(Styled(name, DIM), value) for name, value in rows])
+    return Table("~,", [(Styled(name, DIM), value) for name, value in rows])

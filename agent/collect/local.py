@@ -47,12 +47,10 @@ class LocalCollector(Collector):
         self._reported = {}
         try:
             return self._mask.samples(self._collect(now))
-        except Exception as error:
-            if self._mask:
-                raise self._mask.error(error) from None
-            raise
         except BaseException as error:
-            raise RuntimeError(f"it raised {type(error).__name__}") from None
+            if not isinstance(error, Exception):
+                error = RuntimeError(f"it raised {type(error).__name__}: {error}")
+            raise (self._mask.error(error) if self._mask else error) from None
         finally:
             self._settle(now)
 

@@ -36,7 +36,7 @@ class DiskIoOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         self.devices()
 
     def devices(self) -> Callable[[str], bool]:
-        """Whether a device of this name is wanted."""
+        """Return a function that says whether a device of this name is wanted."""
         return selected("devices", self.include_devices, self.exclude_devices, DEVICES)
 
 
@@ -53,7 +53,7 @@ class NetworkOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=T
         self.interfaces()
 
     def interfaces(self) -> Callable[[str], bool]:
-        """Whether an interface of this name is wanted."""
+        """Return a function that says whether an interface of this name is wanted."""
         return selected("interfaces", self.include_interfaces, self.exclude_interfaces, INTERFACES)
 
 
@@ -78,18 +78,18 @@ class DiskUsageOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only
         self.mountpoints()
 
     def fstypes(self) -> Callable[[str], bool]:
-        """Whether a file system of this type is wanted."""
+        """Return a function that says whether a file system of this type is wanted."""
         return selected("fstypes", self.include_fstypes, self.exclude_fstypes, FSTYPES)
 
     def mountpoints(self) -> Callable[[str], bool]:
-        """Whether a file system at this mount point is wanted."""
+        """Return a function that says whether a file system at this mount point is wanted."""
         return selected("mountpoints", self.include_mountpoints, self.exclude_mountpoints, None)
 
 
 def selected(
     names: str, include: Patterns, exclude: Patterns, default: Patterns | None
 ) -> Callable[[str], bool]:
-    """Whether a name is wanted by `include_<names>` and `exclude_<names>`, of which `default` is the default."""
+    """Return a function that says whether a name is wanted by `include_<names>` and `exclude_<names>` (`default`)."""
     wanted, unwanted = matcher(f"include_{names}", include), matcher(f"exclude_{names}", exclude)
     if not include:
         return lambda name: not unwanted(name)
@@ -99,7 +99,7 @@ def selected(
 
 
 def matcher(key: str, patterns: Patterns) -> Callable[[str], bool]:
-    """Return a function that returns whether a name matches any of `patterns`; none of them matches nothing.
+    """Return a function that says whether a name matches any of `patterns`; none of them matches nothing.
 
     Raises ValueError naming `key` and the pattern that is not a regular expression.
     """

@@ -5,7 +5,6 @@ runs as the built-in collectors do: one that raises is logged once and tried aga
 behind (`agent.collect.schedule`). This module adds what protects the agent from its mistakes:
 
 - Building it is part of a run: where that raises, it is tried again at the next one.
-- `SystemExit` and its like end the run and nothing else.
 - What it returns must be samples of its own table, with names and values that every receiver takes, each series
   once (`agent.collect.series.CheckedColumns`). If not, the run has failed, and nothing of it is stored.
 
@@ -82,18 +81,13 @@ def _wrong(kind: Any) -> str | None:
 
 
 def collect(kind: CollectorKind, options: Options, paths: HostPaths) -> Collect:
-    """Return the collector, which is built at its first run."""
+    """Return the collector, which is built at its first run, and again at the next one if that raises."""
     built: Collect | None = None
 
     def run(now: float) -> list[Sample]:
         nonlocal built
-        try:
-            if built is None:
-                built = kind.build(options, paths)
-            return built(now)
-        except Exception:
-            raise
-        except BaseException as error:  # would end the thread
-            raise RuntimeError(f"it raised {type(error).__name__}: {error}") from error
+        if built is None:
+            built = kind.build(options, paths)
+        return built(now)
 
     return run

@@ -1,4 +1,4 @@
-"""An answer of an HTTP server, and what its head says of itself: pure functions over values.
+"""An answer of an HTTP server, and what its status and headers mean: pure functions over values.
 
 Nothing here raises, whatever a server sends. What ends in a text for people is one line without control characters, and
 of a URL it has no user and no query.

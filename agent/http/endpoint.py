@@ -4,7 +4,7 @@ From an `Endpoint` come the headers and the TLS context of a request, and the fi
 (`oauth2`) is not among them: it comes from a server, by `agent.http.oauth2`.
 
 `stamp` is cheap and changes whenever one of the files has changed, come or gone; then `headers` and `tls` have to be
-made anew. Whatever is wrong with a file is a LimpetError that names the key and never what is in the file.
+made again. Whatever is wrong with a file is a LimpetError that names the key and never what is in the file.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tokens for a server: OAuth 2.0 client credentials (RFC 6749, 4.4), as Prometheus's `oauth2` means them.
 
-A token is asked for before the first request that needs one, and kept until shortly before it expires, the client's
+A token is requested before the first request that needs one, and kept until shortly before it expires, the client's
 secret changes in its file, or the server refuses it. One without `expires_in` is kept until then, too.
 
 | what the token server answers                               | what it means                                  |
@@ -15,8 +15,8 @@ secret changes in its file, or the server refuses it. One without `expires_in` i
 A secret's or certificate's file that cannot be used holds as well.
 
 The client shows who it is by HTTP Basic, with id and secret form-urlencoded (RFC 6749, 2.3.1). A server that refuses
-that by an error which may be about it is asked once more, with both in the body; what it takes is kept to until it
-refuses that (Go's AuthStyleAutoDetect, which Prometheus uses).
+that by an error which may be about it gets a second request, with both in the body. The way that it accepts is kept
+until it refuses that (Go's AuthStyleAutoDetect, which Prometheus uses).
 
 What is promised:
 
@@ -148,7 +148,7 @@ def _decoded(body: bytes) -> Any:
 
 
 def _said(answer: Mapping[str, Any]) -> bytes:
-    """Return what an answer says of an error, as RFC 6749 has it in 5.2; nothing where it says it otherwise."""
+    """Return the error in an answer, in the form of RFC 6749, 5.2; nothing where it has another form."""
     error, description = answer.get("error"), answer.get("error_description")
     parts = [part for part in (error, description) if isinstance(part, str)]
     return ": ".join(parts).encode(errors="replace") if isinstance(error, str) else b""
@@ -249,7 +249,7 @@ class Tokens:
         return self._token.encode()
 
     def answered(self, status: int, body: Callable[[], bytes]) -> Failure | None:
-        """Return what an answer to a request with the token says of it, and throw it away; None: nothing is wrong with it.
+        """Return why the token was refused in an answer, and throw it away; None: it was not.
 
         After 401 to a token's first request another one is no better: it holds. Later the token may have ended before
         its time (a suspended host, a server with new keys): the next request has another one. Rights may be written in

@@ -78,7 +78,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
     known = sorted((one for one in secrets if len(one) >= SHORTEST), key=len, reverse=True)
     for secret in known:
         text = text.replace(secret, HIDDEN)
-    words = text.removesuffix(")")  # some words stand in brackets
+    words = text.removesuffix(")")  # some words are in brackets
     for secret in known:
         for size in range(len(secret) - 1, SHORTEST - 1, -1):
             if words.endswith(secret[:size]):
@@ -90,4 +90,4 @@ def without_token(text: str, token: str) -> str:
     """Return the text without a token, nor a beginning of one, wherever a server has cut it."""
     if len(token) < SHORTEST:
         return text
-    return re.sub(re.escape(token[:8]) + "[\x21-\x27\x2a-\x7e]*", HIDDEN, text)  # words may stand in brackets
+    return re.sub(re.escape(token[:8]) + "[\x21-\x27\x2a-\x7e]*", HIDDEN, text)  # words may be in brackets

@@ -1,14 +1,14 @@
-"""Samples as text: OpenMetrics, JSON lines, CSV.  Ticks go in, pieces of text come out.
+"""Samples as text: OpenMetrics, JSON lines, CSV. Ticks go in, pieces of text come out.
 
 Memory is bounded in all three: by `SAMPLES` that wait, and a few numbers for each series.
 
 - JSON lines (`agent.ops.jsonl`): the samples of up to half an hour of each series on a line, then the next half
-  hour.  Half an hour, because a receiver without an out-of-order window takes nothing older than an hour.
+  hour. Half an hour, because a receiver without an out-of-order window takes nothing older than an hour.
 - CSV: a sample a line, in the order of the log.
 - OpenMetrics wants all samples of a family together, and those of a series together and in time order, while
-  the log has them by time.  One pass over the log sorts them by series into a scratch file, compressed; a
-  second one over that file writes them.  (A pass over the log for each family would decode it a hundred times;
-  decoding is what takes the time.)  A series whose clock went back is sorted in memory, one at a time, and of
+  the log has them by time. One pass over the log sorts them by series into a scratch file, compressed; a
+  second one over that file writes them. (A pass over the log for each family would decode it a hundred times;
+  decoding is what takes the time.) A series whose clock went back is sorted in memory, one at a time, and of
   samples with the same time the last one counts.
 
 Source: OpenMetrics 1.0, sections "Overall Structure" and "Interleaving" (one family, one metric at a time),
@@ -30,7 +30,7 @@ from agent.text.exposition import number, selector
 from buffer.model import ENDED, Labels, Series, Tick, is_stale
 
 SAMPLES = 1 << 18
-"""How many samples wait at most."""
+"""Samples that wait at most."""
 SPAN_MS = 30 * 60_000
 _IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -140,7 +140,7 @@ class _Stored:
 
 
 class Family(NamedTuple):
-    """How a metric's name is written in OpenMetrics."""
+    """A metric's name and type in OpenMetrics."""
 
     name: str
     type: str
@@ -149,7 +149,7 @@ class Family(NamedTuple):
 def openmetrics(ticks: Iterable[Tick], scratch: IO[bytes]) -> Iterator[str]:
     """Yield OpenMetrics text; `scratch` is an empty file that may be written and read.
 
-    Stale markers are left out: the format has none.  Raises OSError of the scratch file.
+    Stale markers are left out: the format has none. Raises OSError of the scratch file.
     """
     names: dict[str, list[_Stored]] = {}
     for stored in sorted(_store(ticks, scratch), key=lambda one: one.series[:2]):
@@ -163,10 +163,10 @@ def openmetrics(ticks: Iterable[Tick], scratch: IO[bytes]) -> Iterator[str]:
 
 
 def family(name: str, all_names: Mapping[str, Series]) -> Family:
-    """Return the family of a metric among all that there are.
+    """Return the family of a metric among all metrics.
 
-    A counter's family has no `_total`.  Where its name is another metric's, or the counter's own name does
-    not end like that, the type is `unknown`, because only then may the sample keep its name.
+    A counter's family has no `_total`. Where another metric has that name, or the counter's own name does
+    not end in `_total`, the type is `unknown`, because only then may the sample keep its name.
     """
     kind = all_names[name].type
     if kind == "gauge":

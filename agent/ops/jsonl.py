@@ -36,7 +36,7 @@ def line(series: Series, times: Sequence[int], values: Sequence[float]) -> str:
 
 
 def special(value: float) -> float | str:
-    """Return the value for JSON: itself, or the string that stands for it."""
+    """Return the value for JSON: itself, or the string that represents it."""
     if math.isfinite(value):
         return value
     if not math.isnan(value):
@@ -46,7 +46,7 @@ def special(value: float) -> float | str:
 
 
 def value(text: float | str) -> float:
-    """Return the value that a number or a string of a line stands for.  Raises ValueError."""
+    """Return the value that a number or a string of a line represents. Raises ValueError."""
     if not isinstance(text, str):
         return text
     for number, name in _NAMES.items():

@@ -24,13 +24,12 @@ from buffer.model import Series
 
 NAME = "__name__"
 _TOKEN = re.compile(
-    r"""(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)|(?P<operator>=~|!~|!=|=)|(?P<sign>[{},])"""
-    r"""|(?P<string>"(?:[^"\\\n]|\\[^\n])*+"|'(?:[^'\\\n]|\\[^\n])*+'|`[^`]*`)|(?P<open>["'`])|(?P<other>.)"""
+    r"""(?P<space>[ \t\r\n]+)|(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)|(?P<operator>=~|!~|!=|=)"""
+    r"""|(?P<string>"(?:[^"\\\n]|\\[^\n])*+"|'(?:[^'\\\n]|\\[^\n])*+'|`[^`]*`)|(?P<open>["'`])|(?P<sign>[\s\S])"""
 )
-_SPACE = re.compile(r"[ \t\r\n]*")
 _PART = re.compile(
-    r"""\\(?:(?P<short>[abfnrtv\\'"])|(?P<octal>[0-3][0-7]{2})|x(?P<byte>[0-9a-fA-F]{2})"""
-    r"""|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8}))|[^\\]+"""
+    r"""(?P<plain>[^\\]+)|\\(?:(?P<short>[abfnrtv\\'"])|(?P<octal>[0-3][0-7]{2})|x(?P<byte>[0-9a-fA-F]{2})"""
+    r"""|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|(?P<wrong>))"""
 )
 _SHORT = dict(zip("abfnrtv\\'\"", b"\a\b\f\n\r\t\v\\'\"", strict=True))
 
@@ -77,24 +76,26 @@ def parse(text: str) -> Selector:
 
 
 class _Parser:
-    """Reads token by token: `_kind` and `_word` are the next one, which is at `_at`; at the end both are empty."""
+    """Reads token by token: the next one is `_word`, of `_kind`, at `_at`; at the end it is empty."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._at, self._kind, self._word = text, 0, "", ""
+        self._text, self._tokens = text, _TOKEN.finditer(text)
         self._advance()
 
-    def _advance(self) -> str:
-        token = self._word
-        space = _SPACE.match(self._text, self._at + len(token))
-        self._at = space.end() if space else self._at
-        found = _TOKEN.match(self._text, self._at)
-        self._kind, self._word = (found.lastgroup or "", found[0]) if found else ("", "")
-        return token
+    def _advance(self) -> None:
+        found = next((one for one in self._tokens if one.lastgroup != "space"), None)
+        self._kind, self._word = (found.lastgroup, found[0]) if found else ("", "")
+        self._at = found.start() if found else len(self._text)
+
+    def _take(self) -> str:
+        word = self._word
+        self._advance()
+        return word
 
     def selector(self) -> Selector:
         matchers: list[Matcher] = []
         if self._kind == "name":
-            matchers.append(Matcher(NAME, "=", self._advance()))
+            matchers.append(Matcher(NAME, "=", self._take()))
         elif self._word != "{":
             raise self._wrong("expected a metric name or {")
         if self._word == "{":
@@ -103,8 +104,7 @@ class _Parser:
             raise self._wrong("expected the end")
         found = Selector(tuple(matchers))
         if found.matches(Series("", ())):
-            do = "Leave the selector out to have all of them."
-            raise self._wrong("every series would match", do, at=0)
+            raise self._wrong("every series would match", "Leave the selector out to have all of them.", at=0)
         return found
 
     def _labels(self, matchers: list[Matcher]) -> None:
@@ -115,22 +115,22 @@ class _Parser:
             if matcher.label == NAME and any(m.label == NAME and m.operator == "=" for m in matchers):
                 raise self._wrong("the name is given twice", at=at)
             matchers.append(matcher)
-            if self._word not in (",", "}") or not self._word:
-                raise self._wrong("expected , or }")
             if self._word == ",":
                 self._advance()
+            elif self._word != "}":
+                raise self._wrong("expected , or }")
         self._advance()
 
     def _matcher(self) -> Matcher:
         quoted = self._kind in ("string", "open")
         if not quoted and (self._kind != "name" or ":" in self._word):
             raise self._wrong("expected a label name")
-        label = self._string() if quoted else self._advance()
+        label = self._string() if quoted else self._take()
         if self._kind != "operator":
             if quoted:
                 return Matcher(NAME, "=", label)
             raise self._wrong("expected =, !=, =~ or !~")
-        operator, at = self._advance(), self._at
+        operator, at = self._take(), self._at
         if self._kind not in ("string", "open"):
             raise self._wrong("expected a value in quotes")
         matcher = Matcher(label, operator, self._string())
@@ -143,29 +143,23 @@ class _Parser:
     def _string(self) -> str:
         if self._kind == "open":
             raise self._wrong("the quotes are not closed")
-        start, token = self._at, self._advance()
-        if token[0] == "`":
-            return token[1:-1]
-        out, at, end = bytearray(), 1, len(token) - 1
-        while at < end:
-            if not (part := _PART.match(token, at, end)):
-                raise self._wrong("not an escape that Prometheus knows", at=start + at)
-            at = part.end()
+        start, word = self._at, self._take()
+        if word[0] == "`":
+            return word[1:-1]
+        out = b""
+        for part in _PART.finditer(word[1:-1]):
             try:
                 out += _bytes(part)
-            except ValueError:  # half a surrogate pair, or beyond Unicode
-                raise self._wrong("not an escape that Prometheus knows", at=start + part.start()) from None
+            except ValueError:
+                what, at = "not an escape that Prometheus knows", start + 1 + part.start()
+                raise self._wrong(what, at=at) from None
         try:
             return out.decode()
         except UnicodeDecodeError:
             raise self._wrong("the value is not UTF-8", at=start) from None
 
     def _wrong(
-        self,
-        what: str,
-        do: str = 'Write it as Prometheus does: name{label="value"}.',
-        *,
-        at: int | None = None,
+        self, what: str, do: str = 'Write it as Prometheus does: name{label="value"}.', at: int | None = None
     ) -> SelectorError:
         at = self._at if at is None else at
         rest = self._text[at : at + 12]
@@ -175,12 +169,14 @@ class _Parser:
 
 def _bytes(part: re.Match[str]) -> bytes:
     """Return the UTF-8 of a piece of a string. Raises ValueError."""
-    if part["short"]:
-        return bytes((_SHORT[part["short"]],))
-    if part["octal"]:
-        return bytes((int(part["octal"], 8),))
-    if part["byte"]:
-        return bytes((int(part["byte"], 16),))
-    if code := part["u"] or part["U"]:
-        return chr(int(code, 16)).encode()
-    return part[0].encode("utf-8", "surrogatepass")
+    kind = part.lastgroup or ""
+    match kind:
+        case "plain":
+            return part[kind].encode("utf-8", "surrogatepass")
+        case "short":
+            return bytes((_SHORT[part[kind]],))
+        case "octal" | "byte":
+            return bytes((int(part[kind], 8 if kind == "octal" else 16),))
+    return chr(
+        int(part[kind], 16)
+    ).encode()  # not for what is no escape, half a surrogate pair, beyond Unicode

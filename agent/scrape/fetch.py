@@ -3,7 +3,7 @@
 Of an answer no more than `body_size_limit` bytes are kept in memory, whatever they were compressed to. What else is
 promised of an exchange, says `agent.http.session`. No proxy leads to a target.
 
-gzip is asked for from other hosts only: on loopback it would cost both sides more than it saves.
+gzip is requested from other hosts only: on loopback it would cost both sides more than it saves.
 """
 
 from __future__ import annotations

@@ -126,11 +126,15 @@ class Delivery:
         """The most samples for the next chunk."""
         return min(self.now.limit, self._speaks().max_samples or self.now.limit)
 
-    def has_chunk(self, position: int = 0) -> bool:
-        """Return whether a chunk is on its way; one that ends at `position` or before is dropped, unsettled."""
+    @property
+    def has_chunk(self) -> bool:
+        """Whether a chunk is on its way."""
+        return self._batch is not None
+
+    def forget_before(self, position: int) -> None:
+        """Let go of a chunk that ends there or earlier: the buffer was full, and evicted it."""
         if self._batch is not None and self._batch.chunk.end <= position:
             self._batch = None
-        return self._batch is not None
 
     def offer(self, chunk: Chunk) -> Settled | None:
         """Take the next chunk. Return it settled where nothing of it is to be sent."""

@@ -70,7 +70,8 @@ class Sender:
     def step(self) -> Pause:
         """Do what is due, and return how long to wait before the next step."""
         delivery = self._delivery
-        at_hand = delivery.has_chunk(self._cursor.position)
+        delivery.forget_before(self._cursor.position)
+        at_hand = delivery.has_chunk
         if delivery.now.state is State.HELD:
             left = delivery.wait()
             return Pause(min(left, LOOK_EVERY)) if left else self._attempt()

@@ -64,13 +64,13 @@ TABLE = (
     Row(State.SENDING, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent again in another format"),
     Row(State.SENDING, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent again in requests of half the size"),
     Row(State.SENDING, Verdict.RETRY, State.WAITING, Wait.BACKOFF, "sent again, the same request"),
-    Row(State.SENDING, Verdict.HELD, State.HELD, Wait.PROBE, "wait"),
+    Row(State.SENDING, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
     Row(State.HELD, Verdict.DELIVERED, State.IDLE, Wait.NONE, "sent"),
     Row(State.HELD, Verdict.REJECTED, State.IDLE, Wait.NONE, "sent"),
     Row(State.HELD, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent in another format"),
     Row(State.HELD, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent"),
-    Row(State.HELD, Verdict.RETRY, State.HELD, Wait.PROBE, "wait"),
-    Row(State.HELD, Verdict.HELD, State.HELD, Wait.PROBE, "wait"),
+    Row(State.HELD, Verdict.RETRY, State.HELD, Wait.PROBE, "kept"),
+    Row(State.HELD, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
 )
 """By state and outcome. In HELD it is a probe that is answered: one that finds fault with the empty write itself shows
 that the way to the receiver is open again."""

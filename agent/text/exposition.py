@@ -18,7 +18,7 @@ _IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
 def exposition(readings: Iterable[Reading]) -> str:
-    """The text of these readings: the lines of a name together, HELP and TYPE before them, once."""
+    """Return the text of these readings: the lines of a name together, after one HELP and one TYPE."""
     by_name: dict[str, list[Reading]] = {}
     for reading in readings:
         by_name.setdefault(reading[0].name, []).append(reading)
@@ -32,13 +32,13 @@ def exposition(readings: Iterable[Reading]) -> str:
 
 
 def selector(name: str, labels: Labels) -> str:
-    """A series as `name{label="value"}`."""
+    """Return a series as `name{label="value"}`."""
     inside = ",".join(f'{key}="{value.translate(_IN_LABEL)}"' for key, value in labels)
     return f"{name}{{{inside}}}" if inside else name
 
 
 def number(value: float) -> str:
-    """A value with all its digits, as the format has it."""
+    """Return a value with all its digits, as the format has it."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -47,12 +47,12 @@ def number(value: float) -> str:
 
 
 def json_number(value: float) -> float | str:
-    """A value for JSON, which has no NaN and no infinities: they are strings, as in Prometheus's own API."""
+    """Return a value for JSON, which has no NaN and no infinities: they are strings, as in Prometheus's own API."""
     return value if math.isfinite(value) else number(value)
 
 
 def documents(readings: Sequence[Reading]) -> list[dict[str, Any]]:
-    """What `limpet collect --json` prints of each series."""
+    """Return what `limpet collect --json` prints for each series."""
     return [
         {
             "name": series.name,

@@ -14,7 +14,7 @@ EXACT_BELOW = 1_000_000
 
 
 def size(count: float) -> str:
-    """Bytes with a binary unit: 512 B, 1.5 KiB, 256 MiB."""
+    """Return bytes with a binary unit: 512 B, 1.5 KiB, 256 MiB."""
     power = 0
     while abs(count) >= 1023.95 and power < len(SIZES) - 1:
         count, power = count / 1024, power + 1
@@ -22,7 +22,7 @@ def size(count: float) -> str:
 
 
 def count(number: int) -> str:
-    """A number of things: exact below a million (12,345), else with three digits and more (1.23 M)."""
+    """Return a number of things: exact below a million (12,345), else with three digits and more (1.23 M)."""
     if number < EXACT_BELOW:
         return f"{number:,}"
     return f"{number / 1e9:,.2f} G" if number >= 1e9 else f"{number / 1e6:.2f} M"
@@ -34,7 +34,7 @@ def plural(number: int, thing: str, things: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its two largest units: 0.4 s, 12 s, 2 min 5 s, 3 h 4 min, 5 d 3 h."""
+    """Return a length of time in its two largest units: 0.4 s, 12 s, 2 min 5 s, 3 h 4 min, 5 d 3 h."""
     if not 0 <= seconds < math.inf:
         return "?"
     if seconds < 9.95:
@@ -49,7 +49,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(milliseconds: float) -> str:
-    """A UTC time in ms as local time, to the second; as the number where no calendar reaches it."""
+    """Return a UTC time in ms as local time, to the second; as the number where no calendar reaches it."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000))
     except (ValueError, OverflowError, OSError):
@@ -62,7 +62,7 @@ def span(oldest_ms: int | None, newest_ms: int | None) -> str:
 
 
 def number(value: float) -> str:
-    """A value without its unit: whole numbers with separators, others with up to 2 decimals."""
+    """Return a value without its unit: whole numbers with separators, others with up to 2 decimals."""
     if math.isnan(value):
         return "ended" if is_stale(value) else "NaN"
     if math.isinf(value):
@@ -73,7 +73,7 @@ def number(value: float) -> str:
 
 
 def quantity(name: str, value: float, unit: str) -> str:
-    """A sample's value with its unit. A `_time_seconds` is a point in time, as Prometheus names them."""
+    """Return a sample's value with its unit. A `_time_seconds` is a point in time, as Prometheus names them."""
     if not math.isfinite(value):
         return number(value)
     if name.endswith("_time_seconds"):
@@ -87,15 +87,20 @@ def quantity(name: str, value: float, unit: str) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """A bar of `width` characters; what is more than nothing shows, and only all of it fills the bar."""
+    """Return a bar of `width` characters: any share above 0 shows, and only the whole fills the bar."""
     filled = min(width, max(0, math.floor(share * width)))
     if share > 0:
         filled = max(1, filled)
     return "█" * filled + "░" * (width - filled)
 
 
+def reason(error: OSError) -> str:
+    """Return what the system says about a call that failed, such as "no such file or directory"."""
+    return (error.strerror or str(error)).lower()
+
+
 def plain(text: str) -> str:
-    """The text with what a terminal would obey, or not show, written as an escape."""
+    """Return the text with escapes for what a terminal would obey or not show."""
     return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
 
 

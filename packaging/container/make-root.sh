@@ -6,7 +6,7 @@ set -euo pipefail
 root=$1
 python=python3.11
 packages=(
-    gcc-12-base libbz2-1.0 libc6 libexpat1 libffi8 libgcc-s1 liblzma5 libssl3 libuuid1 zlib1g
+    gcc-12-base libbz2-1.0 libc6 libexpat1 libffi8 libgcc-s1 liblzma5 libssl3 libstdc++6 libuuid1 zlib1g
     $python-minimal lib$python-minimal lib$python-stdlib
 )
 leave_out=(

@@ -54,8 +54,8 @@ def test_a_receiver_that_is_not_there_yet(tmp_path: Path) -> None:
         with receiver:
             one.settled()
             one.accounted(receiver)
-        assert len([entry for entry in one.told(Event.RETRY) if entry["log_level"] == "warning"]) == 1
-        assert one.told(Event.RESUMED)
+        assert len([entry for entry in one.logged(Event.RETRY) if entry["log_level"] == "warning"]) == 1
+        assert one.logged(Event.RESUMED)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -151,7 +151,7 @@ def test_a_name_that_cannot_be_resolved_is_waited_for(
             return list(resolve(host, *arguments, **more))
         asked.append(host)
         if not known.is_set():
-            raise socket.gaierror(number, "told by the test")
+            raise socket.gaierror(number, "made by the test")
         return list(resolve("127.0.0.1", *arguments, **more))
 
     monkeypatch.setattr(socket, "getaddrinfo", found)
@@ -160,5 +160,5 @@ def test_a_name_that_cannot_be_resolved_is_waited_for(
         with delivering(tmp_path, receiver, url) as one:
             one.collect(30)
             wait_for(lambda: len(asked) >= 3, 10, "some tries")
-            assert one.lane.error == "the name receiver.example cannot be resolved: told by the test"
+            assert one.lane.error == "the name receiver.example cannot be resolved: made by the test"
             known.set()

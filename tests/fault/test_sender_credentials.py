@@ -1,4 +1,4 @@
-"""Passwords and credentials: sent as configured, never told, and read again when their files change."""
+"""Passwords and credentials: sent as configured, never shown, and read again when their files change."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_a_wrong_password_is_held_until_its_file_is_corrected(tmp_path: Path) ->
             wait_for(lambda: receiver.requests[-1].headers["authorization"] == wanted, 10, "the password")
             receiver.default = Answer()
             one.settled()
-            assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
-            assert one.told(Event.RESUMED)
+            assert len([entry for entry in one.logged(Event.HELD) if entry["log_level"] == "warning"]) == 1
+            assert one.logged(Event.RESUMED)
             assert one.lane.error is None
 
 
@@ -76,11 +76,11 @@ def test_what_a_receiver_sends_back_of_the_secrets_is_not_told(tmp_path: Path, s
         receiver.answers[0] = Answer(status, body=words + b"." * (195 - len(words)) + PASSWORD.encode())
         with host(tmp_path, to) as one:
             one.settled()
-            told = repr(one.logs) + repr([item.message for item in one.quarantine.items()])
-            told += repr(one.cursor.ledger)
-        assert "<secret> is no good, <secret>, a=b&amp;key=<secret>, <secret>" in told
+            text = repr(one.logs) + repr([item.message for item in one.quarantine.items()])
+            text += repr(one.cursor.ledger)
+        assert "<secret> is no good, <secret>, a=b&amp;key=<secret>, <secret>" in text
         for secret in (PASSWORD, token, key, quote_plus(key), PASSWORD[:4]):
-            assert secret not in told
+            assert secret not in text
 
 
 def test_a_server_that_sends_all_back_and_speaks_no_http() -> None:

@@ -54,7 +54,7 @@ def asking(server: TokenServer, clock: list[float]) -> Tokens:
 
 @contextmanager
 def sending(folder: Path, to: RemoteWrite, receiver: Receiver) -> Iterator[Host]:
-    """A host; in the end everything has arrived exactly once, and nothing that is secret was told."""
+    """A host; in the end everything has arrived exactly once, and nothing that is secret was shown."""
     with host(folder, to) as one:
         yield one
         one.collect(30)
@@ -159,7 +159,7 @@ def test_a_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
     assert len(tokens.asked) == len(tokens.granted)
     times = [asked.at for asked in tokens.asked]
     assert times[3] - times[0] > 1.4  # after half of so short a life
-    assert not one.told(Event.RETRY)
+    assert not one.logged(Event.RETRY)
 
 
 def test_the_clock_decides_when_a_token_ends() -> None:
@@ -183,13 +183,13 @@ def test_a_token_that_is_not_taken_any_more_is_replaced_once(tmp_path: Path) -> 
         one.settled()
         assert len(receiver.turned_away) == 1
         assert len(tokens.asked) == 2
-        [entry] = one.told(Event.RETRY)
-        told = (
+        [entry] = one.logged(Event.RETRY)
+        text = (
             "HTTP 401: the token of oauth2 is not taken any more: another is fetched (who is Bearer <secret>)"
         )
-        assert entry["error"] == told
-        assert not one.told(Event.HELD)
-        assert one.told(Event.RESUMED)
+        assert entry["error"] == text
+        assert not one.logged(Event.HELD)
+        assert one.logged(Event.RESUMED)
 
 
 def test_a_receiver_that_takes_no_token_holds_and_each_probe_has_another(tmp_path: Path) -> None:
@@ -199,15 +199,15 @@ def test_a_receiver_that_takes_no_token_holds_and_each_probe_has_another(tmp_pat
         Guarded(others) as receiver,
         sending(tmp_path, to_both(receiver, tokens), receiver) as one,
     ):
-        told = "HTTP 401: the token of oauth2 is refused: check its scopes and endpoint_params (who is Bearer <secret>)"
-        assert one.held() == told
+        text = "HTTP 401: the token of oauth2 is refused: check its scopes and endpoint_params (who is Bearer <secret>)"
+        assert one.held() == text
         one.collect(30)
         wait_for(lambda: len(receiver.turned_away) >= 4, 10, "probes")
         assert len(set(receiver.turned_away)) >= 4
         assert len(tokens.asked) <= len(receiver.turned_away) + 1
         receiver.tokens = tokens
         one.settled()
-        assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
+        assert len([entry for entry in one.logged(Event.HELD) if entry["log_level"] == "warning"]) == 1
         assert one.lane.error is None
 
 
@@ -267,14 +267,14 @@ PASSING: dict[str, tuple[Script, str]] = {
 }
 
 
-@pytest.mark.parametrize(("script", "told"), PASSING.values(), ids=PASSING)
-def test_what_passes_is_waited_for(tmp_path: Path, script: Script, told: str) -> None:
+@pytest.mark.parametrize(("script", "text"), PASSING.values(), ids=PASSING)
+def test_what_passes_is_waited_for(tmp_path: Path, script: Script, text: str) -> None:
     tokens = TokenServer(script, script)
     with guarded(tmp_path, tokens, 0.3) as (one, receiver):
         one.settled()
-        first = one.told(Event.RETRY)[0]
-        assert str(first["error"]).startswith(f"oauth2: no token from 127.0.0.1: {told}")
-        assert not one.told(Event.HELD)
+        first = one.logged(Event.RETRY)[0]
+        assert str(first["error"]).startswith(f"oauth2: no token from 127.0.0.1: {text}")
+        assert not one.logged(Event.HELD)
         assert len(tokens.asked) == 3
     assert receiver.turned_away == []  # nothing went out without a token
 
@@ -294,14 +294,13 @@ def test_the_token_is_fetched_within_the_time_of_the_request() -> None:
 
     with TokenServer(always=slow) as tokens, Receiver() as receiver:
         receiver.default = Answer(hang=True)
-        began = time.monotonic()
-        assert posted(to_both(receiver, tokens), within=1.0).verdict is Verdict.RETRY
-        assert 0.9 < time.monotonic() - began < 1.6
+        found = posted(to_both(receiver, tokens), within=1.0)
+        assert found.verdict is Verdict.RETRY
+        left = str(found.error).removeprefix("timeout: no answer within ").removesuffix(" s")
+        assert float(left) <= 0.2  # of the second, the token has taken the rest
         assert receiver.requests[0].headers["authorization"] == "Bearer slow"
         tokens.always = hang
-        began = time.monotonic()
         found = posted(to_both(receiver, tokens), within=0.1)
-        assert time.monotonic() - began < 0.8
         assert str(found.error).startswith("oauth2: no token from 127.0.0.1: timeout: no answer within")
 
 
@@ -319,14 +318,14 @@ def test_a_token_server_that_is_not_there_yet(tmp_path: Path) -> None:
     tokens = TokenServer()
     with Guarded(tokens) as receiver, sending(tmp_path, to_both(receiver, tokens), receiver) as one:
         one.failed(3)
-        told = "oauth2: no token from 127.0.0.1: no connection with 127.0.0.1: connection refused"
-        assert one.lane.error == told
+        text = "oauth2: no token from 127.0.0.1: no connection with 127.0.0.1: connection refused"
+        assert one.lane.error == text
         assert one.lane.state in (State.WAITING, State.SENDING)
         one.collect(30)
         with tokens:
             one.settled()
             assert len(tokens.asked) == 1
-            assert one.told(Event.RESUMED)
+            assert one.logged(Event.RESUMED)
 
 
 def test_while_the_token_server_is_away_a_token_that_is_good_is_used(tmp_path: Path) -> None:
@@ -336,15 +335,15 @@ def test_while_the_token_server_is_away_a_token_that_is_good_is_used(tmp_path: P
         tokens.stop()
         one.collect(30)
         one.settled()
-        assert not one.told(Event.RETRY)
+        assert not one.logged(Event.RETRY)
 
 
 def test_a_name_that_cannot_be_resolved_is_retried() -> None:
     to = destination("http://127.0.0.1:1/w", oauth2=oauth2("https://nowhere.invalid/token?canary"))
     found = posted(to)
     assert found.verdict is Verdict.RETRY
-    told = "oauth2: no token from nowhere.invalid: the name nowhere.invalid cannot be resolved: "
-    assert str(found.error).startswith(told)
+    text = "oauth2: no token from nowhere.invalid: the name nowhere.invalid cannot be resolved: "
+    assert str(found.error).startswith(text)
 
 
 # Without one, and somebody has to correct something.
@@ -359,11 +358,11 @@ CORRECTED: dict[str, tuple[Script, str, int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("script", "told", "times"), CORRECTED.values(), ids=CORRECTED)
-def test_what_an_operator_can_correct_is_held(tmp_path: Path, script: Script, told: str, times: int) -> None:
+@pytest.mark.parametrize(("script", "text", "times"), CORRECTED.values(), ids=CORRECTED)
+def test_what_an_operator_can_correct_is_held(tmp_path: Path, script: Script, text: str, times: int) -> None:
     tokens = TokenServer(always=script)
     with guarded(tmp_path, tokens) as (one, receiver):
-        assert one.held().startswith(f"oauth2: no token from 127.0.0.1: {told}")
+        assert one.held().startswith(f"oauth2: no token from 127.0.0.1: {text}")
         one.collect(30)
         wait_for(lambda: len(tokens.asked) >= 4 * times, 10, "probes")
         ways = ["authorization" in asked.headers for asked in tokens.asked[: 4 * times]]
@@ -372,8 +371,8 @@ def test_what_an_operator_can_correct_is_held(tmp_path: Path, script: Script, to
         assert receiver.turned_away == []
         tokens.always = None
         one.settled()
-        assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
-        assert one.told(Event.RESUMED)
+        assert len([entry for entry in one.logged(Event.HELD) if entry["log_level"] == "warning"]) == 1
+        assert one.logged(Event.RESUMED)
         assert one.lane.error is None
 
 
@@ -383,8 +382,8 @@ def test_a_redirect_is_held_and_nothing_goes_to_where_it_points(tmp_path: Path, 
         where = elsewhere.url.replace("//", "//u:canary@") + "?canary"
         tokens = TokenServer(always=answer(status, Location=where))
         with guarded(tmp_path, tokens) as (one, _):
-            told = f"HTTP {status}: a redirect to {elsewhere.url}, which is not followed: correct token_url"
-            assert one.held() == f"oauth2: no token from 127.0.0.1: {told}"
+            text = f"HTTP {status}: a redirect to {elsewhere.url}, which is not followed: correct token_url"
+            assert one.held() == f"oauth2: no token from 127.0.0.1: {text}"
             wait_for(lambda: len(tokens.asked) >= 3, 10, "probes")
             assert elsewhere.asked == []
             tokens.always = None
@@ -401,7 +400,7 @@ def test_a_secret_is_rotated_by_its_file(tmp_path: Path) -> None:
         one.collect()
         one.settled()
         assert len(tokens.granted) == 2  # the old token was good: a new secret means a new token
-        assert not one.told(Event.RETRY) + one.told(Event.HELD)
+        assert not one.logged(Event.RETRY) + one.logged(Event.HELD)
 
         file.write_text("a wrong canary")
         one.collect()
@@ -440,8 +439,8 @@ def test_the_token_server_has_a_tls_config_of_its_own(tmp_path: Path, both: tupl
         for other in (TlsConfig(), TlsConfig(ca_file=str(ours.ca))):
             found = posted(to_both(receiver, tokens, tls_config=other))
             assert found.verdict is Verdict.HELD
-            told = "oauth2: no token from 127.0.0.1: TLS: the certificate of 127.0.0.1 was not accepted: "
-            assert str(found.error).startswith(told)
+            text = "oauth2: no token from 127.0.0.1: TLS: the certificate of 127.0.0.1 was not accepted: "
+            assert str(found.error).startswith(text)
             assert str(found.error).endswith(": check oauth2.tls_config, and the server's certificate")
 
 
@@ -485,8 +484,8 @@ def test_a_ca_file_that_was_corrected_is_used_without_a_restart(
     ca.write_text("not a certificate")
     tls = TlsConfig(ca_file=str(ca))
     with guarded(tmp_path, TokenServer(certs=theirs), tls_config=tls) as (one, _):
-        told = "there.oauth2.tls_config.ca_file: no certificate in it. It must be a PEM text."
-        assert one.held() == told
+        text = "there.oauth2.tls_config.ca_file: no certificate in it. It must be a PEM text."
+        assert one.held() == text
         ca.write_bytes(theirs.ca.read_bytes())
 
 
@@ -511,10 +510,10 @@ def test_the_proxy_of_the_token_server_is_its_own(tmp_path: Path, both: tuple[Ce
 
         proxy.login = "user:another"
         with sending(tmp_path / "again", to, receiver) as one:
-            told = (
+            text = (
                 f"oauth2: no token from 127.0.0.1: the proxy {proxy.url[7:]} answered CONNECT with HTTP 407"
             )
-            assert one.held().startswith(told)
+            assert one.held().startswith(text)
             proxy.login = login
             receiver.accepted.clear()
             receiver.samples = 0

@@ -1,4 +1,4 @@
-"""The sender behind a forward proxy that does as it is told, with real TLS inside the tunnel.
+"""The sender behind a forward proxy that does what the test says, with real TLS inside the tunnel.
 
 A proxy that others use is in tests/integration/test_receivers.py.
 """
@@ -73,8 +73,8 @@ def test_the_certificate_in_the_tunnel_is_checked_for_the_receivers_name(certs: 
             url = receiver.url.replace("127.0.0.1", name)
             found = posted(destination(url, proxy_url=through(proxy), tls_config=tls))
             assert found.verdict is (Verdict.DELIVERED if good else Verdict.HELD)
-            told = f"the certificate of {name} through the proxy 127.0.0.1:{proxy.port}"
-            assert good or told in str(found.error)
+            text = f"the certificate of {name} through the proxy 127.0.0.1:{proxy.port}"
+            assert good or text in str(found.error)
     assert proxy.asked[-1][0].startswith("CONNECT localhost.localdomain:")  # the proxy looks the name up
 
 
@@ -129,9 +129,9 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize(("answer", "state", "told"), ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize(("answer", "state", "text"), ANSWERS.values(), ids=ANSWERS)
 def test_whatever_a_proxy_says_to_connect_is_survived(
-    tmp_path: Path, certs: Certs, answer: bytes, state: State, told: str, protocol: str
+    tmp_path: Path, certs: Certs, answer: bytes, state: State, text: str, protocol: str
 ) -> None:
     """It settles nothing, and everything arrives once the proxy does what it is for."""
     with Receiver(certs=certs) as receiver, Proxy() as proxy:
@@ -142,7 +142,7 @@ def test_whatever_a_proxy_says_to_connect_is_survived(
         }
         with delivering(tmp_path, receiver, protobuf_message=protocol, **settings) as one:
             one.collect(30)
-            wait_for(lambda: told in str(one.lane.error), 10, "trouble")
+            wait_for(lambda: text in str(one.lane.error), 10, "trouble")
             wait_for(lambda: one.lane.state is state, 10, f"the state {state}")
             wait_for(lambda: len(proxy.asked) >= 2, 10, "another try")
             assert not receiver.requests

@@ -27,8 +27,8 @@ from tests.support.receiver import Answer, Receiver
 from tests.support.sending import BOOT, FIRST_MS, SERIES, Host, destination, host
 from tests.support.tcp import listener
 
-MARGIN = 0.5
-"""Seconds that a stop may take longer than it may, on a machine that does something else as well."""
+MARGIN = 3.0
+"""Seconds on top of those that a stop is given, on a machine that does something else as well: far from a request's 60 s."""
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

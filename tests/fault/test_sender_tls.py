@@ -51,9 +51,9 @@ NO_GOOD = {
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize(("issue", "told"), NO_GOOD.values(), ids=NO_GOOD)
+@pytest.mark.parametrize(("issue", "text"), NO_GOOD.values(), ids=NO_GOOD)
 def test_a_certificate_that_is_no_good_is_held_until_it_is_renewed(
-    tmp_path: Path, certs: Certs, issue: Callable[[trustme.CA], trustme.LeafCert], told: str, protocol: str
+    tmp_path: Path, certs: Certs, issue: Callable[[trustme.CA], trustme.LeafCert], text: str, protocol: str
 ) -> None:
     authority = trustme.CA()
     config = TlsConfig(ca=authority.cert_pem.bytes().decode())
@@ -63,7 +63,7 @@ def test_a_certificate_that_is_no_good_is_held_until_it_is_renewed(
             one.collect(30)
             error = one.held()
             assert error.startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
-            assert told in error
+            assert text in error
             assert not receiver.requests
             renew(receiver, tmp_path, authority.issue_cert("127.0.0.1"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -136,34 +137,19 @@ def shape(value: Any) -> Any:
     return type(value).__name__
 
 
-DOCUMENTED = {
-    "data_dir": "str",
-    "bytes": "int",
-    "max_bytes": "NoneType",
-    "segments": "int",
-    "samples": "int",
-    "bytes_per_sample": "float",
-    "oldest_timestamp_ms": "int",
-    "newest_timestamp_ms": "int",
-    "time_until_full_seconds": "NoneType",
-    "damaged_records": "int",
-}
-DOCUMENTED_DESTINATION = {
-    "name": "str",
-    "state": "str",
-    "pending_samples": "int",
-    "pending_bytes": "int",
-    "oldest_pending_timestamp_ms": "int",
-    "lag_seconds": "float",
-    "ledger": {
-        "appended": "int",
-        "delivered": "int",
-        "pending": "int",
-        "dropped": {"evicted": "int", "rejected": "int"},
-        "missed": "int",
-        "loss_ratio": "float",
-    },
-}
+def typed(keys: str) -> dict[str, str]:
+    return dict(zip(*[iter(re.split("[: ]+", keys))] * 2, strict=True))
+
+
+DOCUMENTED = typed(
+    "data_dir: str bytes: int max_bytes: NoneType segments: int samples: int bytes_per_sample: float "
+    "oldest_timestamp_ms: int newest_timestamp_ms: int time_until_full_seconds: NoneType damaged_records: int"
+)
+LEDGER = typed("appended: int delivered: int pending: int missed: int loss_ratio: float")
+DOCUMENTED_DESTINATION = typed(
+    "name: str state: str pending_samples: int pending_bytes: int oldest_pending_timestamp_ms: int "
+    "lag_seconds: float"
+) | {"ledger": {**LEDGER, "dropped": typed("evicted: int rejected: int")}}
 
 
 def test_status_has_the_documented_keys(state: State) -> None:

@@ -114,9 +114,8 @@ def test_what_is_in_it(packages: Packages) -> None:
     assert {f"{deb.SITE}/{path.relative_to(ROOT)}" for path in sources} <= names
     for python in deb.pythons():
         tag = f"cpython-{python.replace('.', '')}-"
-        assert (
-            len([name for name in names if tag in name]) == 3
-        )  # msgspec, cramjam, yaml; psutil has one for all
+        # msgspec, cramjam, yaml, re2; psutil has one for all
+        assert len([name for name in names if tag in name]) == 4
     assert read(packages.this, "usr/lib/systemd/system/limpet.service") == (
         (ROOT / "packaging/systemd/limpet.service").read_bytes()
     )
@@ -142,6 +141,35 @@ def test_each_architecture_has_its_own_modules(packages: Packages, which: str) -
             if member.name.endswith(".so") and (file := archive.extractfile(member))
         }
     assert machines == {ELF_MACHINES[arch]}
+
+
+LIBRARIES = {  # what extension modules load of the system, and the package that has it
+    "libc.so.6": "libc6",
+    "libm.so.6": "libc6",
+    "libdl.so.2": "libc6",
+    "libpthread.so.0": "libc6",
+    "libgcc_s.so.1": "libgcc-s1",
+    "libstdc++.so.6": "libstdc++6",
+}
+
+
+@pytest.mark.parametrize("which", ["this", "other"])
+def test_what_modules_load_is_in_the_dependencies_and_in_the_image(packages: Packages, which: str) -> None:
+    package: Path = getattr(packages, which)
+    depends = set(re.findall(r"[\w+-]+", field(package, "Depends")))
+    image = (ROOT / "packaging/container/make-root.sh").read_text().split()
+    with tar(package) as archive:
+        modules = [archive.extractfile(one) for one in archive.getmembers() if one.name.endswith(".so")]
+        loaded = {
+            name.decode()
+            for module in modules
+            if module is not None
+            for name in re.findall(rb"(?<=\0)lib[\w+-]+\.so\.\d+(?=\0)", module.read())
+        }
+    assert "libstdc++.so.6" in loaded
+    for name in loaded:
+        assert LIBRARIES[name] in depends, name
+        assert LIBRARIES[name] in image, name
 
 
 def test_lintian_has_nothing_to_say(packages: Packages) -> None:

@@ -1,4 +1,4 @@
-"""Certificates of a private authority, made anew for each run of the suite."""
+"""Certificates of a private authority, made for each run of the suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small program that exposes metrics, on a real socket, as it is told; and texts of expositions.
+"""A small program that exposes metrics, on a real socket, and texts of expositions.
 
 `pages` are answered by path; a page can be changed at any time. `requests` has the path and the headers of each
 request. Connections are kept alive, and `connections` counts them.
@@ -31,7 +31,7 @@ CORPUS = Path(__file__).resolve().parents[1] / "fixtures" / "expositions"
 
 
 class Page(NamedTuple):
-    """What a path is answered. `body` may be made for each request; it is sent as told, true or not."""
+    """What a path is answered. `body` may be made for each request; it is sent as it is, true or not."""
 
     body: bytes | Callable[[], bytes] = b""
     content_type: str | None = TEXT
@@ -44,7 +44,7 @@ class Page(NamedTuple):
     length: int | None = None
     """The Content-Length, where it is not the true one."""
     close: bool = False
-    """The connection is closed behind it, and nobody was told."""
+    """The connection is closed behind it, without a header that says so."""
 
 
 class Exporter(WebServer):
@@ -115,7 +115,7 @@ class Load:
 
 
 def recorded(name: str) -> bytes:
-    """What a real program said; see the README beside the files."""
+    """What a real program said; see the README next to the files."""
     return lzma.decompress((CORPUS / f"{name}.txt.xz").read_bytes())
 
 

@@ -1,4 +1,4 @@
-"""A server that stands before a `Receiver` and spoils requests as it is told: the faults of a network and of HTTP.
+"""A server in front of a `Receiver` that spoils requests by a script: the faults of a network and of HTTP.
 
 Each request that comes takes the next act of the script; an act of None, and everything once the script is used up,
 is passed on to the receiver as it is, and its answer back. An act is given the exchange and does with it what it

@@ -1,4 +1,4 @@
-"""A small receiver for remote write 1.0 and 2.0, on a real socket, that answers as it is told.
+"""A small receiver for remote write 1.0 and 2.0, on a real socket, that answers by a script.
 
 It decodes what arrives by `tests.support.wire`, which is stricter than Prometheus: a request that breaks the
 specification is answered 400 and kept in `broken`. Answers are scripted as a list; when the list is used up,
@@ -202,7 +202,7 @@ FOREIGN: Mapping[Foreign, Answer] = {
 
 
 def _version(headers: Mapping[str, str]) -> Version:
-    """Which protocol the headers tell. Raises WireError where they are not those of one."""
+    """Return the protocol of the headers. Raises WireError where they are not those of one."""
     for version, expected in HEADERS.items():
         if all(headers.get(name.lower()) == value for name, value in expected.items()):
             return version

@@ -1,6 +1,6 @@
 """Servers on real loopback sockets: connections are given to a function, requests to a method.
 
-Whoever stops one of them cuts all its connections: a stopped server must not answer a client that kept one.
+To stop one of them cuts all its connections: a stopped server must not answer a client that kept one.
 """
 
 from __future__ import annotations

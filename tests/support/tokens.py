@@ -69,7 +69,7 @@ class TokenServer(Receiver):
 
     @property
     def url(self) -> str:
-        """Where tokens are to be had."""
+        """Where tokens come from."""
         return super().url.replace("/api/v1/write", "/oauth2/token")
 
     def good(self, authorization: str | None) -> bool:

@@ -25,76 +25,53 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.mark.parametrize(
-    ("bytes_", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1 KiB"),
-        (1536, "1.5 KiB"),
-        (1024**2 - 1, "1 MiB"),
-        (256 << 20, "256 MiB"),
-        (1023.96 * 1024, "1 MiB"),
-        (5 * 1024**6, "5120 PiB"),
-        (-2048, "-2 KiB"),
-    ],
-)
-def test_size(bytes_: float, text: str) -> None:
-    assert human.size(bytes_) == text
+def test_size() -> None:
+    kib = 1024.0
+    sizes = (0, 1023, kib, 1536, kib**2 - 1, 256 * kib**2, 1023.96 * kib, 5 * kib**6, -2048)
+    texts = "0 B, 1023 B, 1 KiB, 1.5 KiB, 1 MiB, 256 MiB, 1 MiB, 5120 PiB, -2 KiB"
+    assert ", ".join(map(human.size, sizes)) == texts
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0"), (12345, "12,345"), (999_999, "999,999"), (1_234_567, "1.23 M"), (98_765_432_100, "98.77 G")],
-)
-def test_count(number: int, text: str) -> None:
-    assert human.count(number) == text
+def test_count() -> None:
+    numbers = (0, 12345, 999_999, 1_234_567, 98_765_432_100)
+    assert "; ".join(map(human.count, numbers)) == "0; 12,345; 999,999; 1.23 M; 98.77 G"
+    assert (human.plural(1, "segment"), human.plural(1200, "segment")) == ("1 segment", "1,200 segments")
+    assert human.plural(2, "batch", "batches") == "2 batches"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (0.44, "0.4 s"),
-        (2.0, "2 s"),
-        (9.96, "10 s"),
-        (59.6, "1 min"),
-        (125, "2 min 5 s"),
-        (3599.9, "1 h"),
-        (3 * 3600 + 240, "3 h 4 min"),
-        (86400, "1 d"),
-        (5 * 86400 + 3 * 3600 + 59, "5 d 3 h"),
-        (-1, "?"),
-        (math.inf, "?"),
-        (math.nan, "?"),
-    ],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert human.duration(seconds) == text
+def test_duration() -> None:
+    day, never = 86400, (-1, math.inf, math.nan)
+    lengths = (0, 0.44, 2.0, 9.96, 59.6, 125, 3599.9, 3 * 3600 + 240, day, 5 * day + 3 * 3600 + 59, *never)
+    texts = "0 s, 0.4 s, 2 s, 10 s, 1 min, 2 min 5 s, 1 h, 3 h 4 min, 1 d, 5 d 3 h, ?, ?, ?"
+    assert ", ".join(map(human.duration, lengths)) == texts
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "unit", "text"),
-    [
-        ("cpu_usage_percent", 12.3, "percent", "12.3 %"),
-        ("memory_free_bytes", 1536.0, "bytes", "1.5 KiB"),
-        ("disk_read_bytes_per_sec", 1536.0, "bytes_per_sec", "1.5 KiB/s"),
-        ("disk_read_ops_per_sec", 3.0, "ops_per_sec", "3 ops/s"),
-        ("disk_read_time_ms", 0.25, "ms", "0.25 ms"),
-        ("cpu_user_seconds_total", 12345.678, "seconds", "12,345.68 s"),
-        ("disk_io_time_seconds_total", 5.0, "seconds", "5 s"),
-        ("host_boot_time_seconds", 1.7e9, "seconds", "2023-11-14 22:13:20"),
-        ("network_sent_packets_total", 7.0, "packets", "7 packets"),
-        ("load_average_1m", 0.001, "", "0.001"),
-        ("load_average_1m", -0.0, "", "0"),
-        ("inode_free", 1e18, "", "1e+18"),
-        ("memory_free_bytes", math.nan, "bytes", "NaN"),
-        ("memory_free_bytes", STALE, "bytes", "ended"),
-        ("memory_free_bytes", -math.inf, "bytes", "-Inf"),
-    ],
-)
-def test_quantity(name: str, value: float, unit: str, text: str) -> None:
-    assert human.quantity(name, value, unit) == text
+QUANTITIES = """
+cpu_usage_percent          12.3      percent        12.3 %
+memory_free_bytes          1536      bytes          1.5 KiB
+disk_read_bytes_per_sec    1536      bytes_per_sec  1.5 KiB/s
+disk_read_ops_per_sec      3         ops_per_sec    3 ops/s
+disk_read_time_ms          0.25      ms             0.25 ms
+cpu_user_seconds_total     12345.678 seconds        12,345.68 s
+disk_io_time_seconds_total 5         seconds        5 s
+host_boot_time_seconds     1.7e9     seconds        2023-11-14 22:13:20
+network_sent_packets_total 7         packets        7 packets
+load_average_1m            0.001     -              0.001
+load_average_1m            -0.0      -              0
+inode_free                 1e18      -              1e+18
+memory_free_bytes          nan       bytes          NaN
+memory_free_bytes          -inf      bytes          -Inf
+"""
+
+
+@pytest.mark.parametrize("row", QUANTITIES.strip().splitlines())
+def test_quantity(row: str) -> None:
+    name, value, unit, text = row.split(maxsplit=3)
+    assert human.quantity(name, float(value), unit.strip("-")) == text
+
+
+def test_a_series_that_ended() -> None:
+    assert human.quantity("memory_free_bytes", STALE, "bytes") == "ended"
 
 
 @given(st.floats())
@@ -106,12 +83,9 @@ def test_any_value_can_be_shown(value: float) -> None:
     assert human.moment(value if math.isfinite(value) else 0)
 
 
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [(0, "░░░░"), (0.001, "█░░░"), (0.5, "██░░"), (0.999, "███░"), (1, "████"), (7, "████")],
-)
-def test_bar(share: float, text: str) -> None:
-    assert human.bar(share, 4) == text
+def test_bar() -> None:
+    bars = [human.bar(share, 4) for share in (0, 0.001, 0.5, 0.999, 1, 7)]
+    assert bars == ["░░░░", "█░░░", "██░░", "███░", "████", "████"]
 
 
 @given(st.text(st.characters()))
@@ -163,3 +137,8 @@ def test_documents_are_strict_json() -> None:
 def test_selector() -> None:
     assert selector("up", ()) == "up"
     assert selector("up", (("a", "1"), ("b", '"'))) == 'up{a="1",b="\\""}'
+
+
+def test_the_reason_of_an_error() -> None:
+    assert human.reason(FileNotFoundError(2, "No such file or directory", "x")) == "no such file or directory"
+    assert human.reason(OSError("Unheard of")) == "unheard of"

@@ -16,7 +16,7 @@ from agent.cli import main as cli
 from agent.cli import registry, version
 from agent.cli.completion import SHELLS
 from buffer.errors import LimpetError
-from tools import completions
+from tools import commands_page, completions
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {command.prog: command for command in completions.commands(registry.build())}
@@ -30,26 +30,11 @@ def sections() -> dict[str, str]:
 
 
 def test_the_commands_of_this_version() -> None:
-    assert [leaf.removeprefix("limpet ") for leaf in LEAVES] == [
-        "run",
-        "check-config",
-        "doctor",
-        "collect",
-        "buffer status",
-        "buffer segments",
-        "buffer tail",
-        "buffer verify",
-        "buffer export",
-        "buffer replay",
-        "buffer trim",
-        "buffer quarantine list",
-        "buffer quarantine show",
-        "buffer quarantine replay",
-        "buffer quarantine drop",
-        "completion",
-        "help",
-        "version",
-    ]
+    top = "run, check-config, doctor, collect, {}, completion, help, version"
+    buffer = "status, segments, tail, verify, export, replay, trim, {}"
+    items = ", ".join(f"buffer quarantine {one}" for one in ("list", "show", "replay", "drop"))
+    below = ", ".join(f"buffer {one}" for one in buffer.removesuffix(", {}").split(", "))
+    assert ", ".join(leaf.removeprefix("limpet ") for leaf in LEAVES) == top.format(f"{below}, {items}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -63,17 +48,11 @@ def test_everything_has_help(name: str) -> None:
             assert choice.help, f"{name} {choice.dest} has no summary"
 
 
-@pytest.mark.parametrize("name", LEAVES)
-def test_everything_is_in_the_page(name: str) -> None:
-    page = sections()
-    assert name in page, f"docs/commands.md has no section `{name}`"
-    text = page[""] + page[name] + (page["limpet buffer"] if "buffer" in name else "")
-    words = [
-        word
-        for action in COMMANDS[name]._actions
-        for word in (action.option_strings or action.choices or [str(action.metavar)])
-    ]
-    assert [word for word in words if not re.search(rf"`{re.escape(word)}[` ]", text)] == []
+def test_the_page_has_each_commands_options_as_its_help_has_them() -> None:
+    page = commands_page.PAGE.read_text()
+    assert page == commands_page.filled(page), "stale: python -m tools.commands_page"
+    parts = sections()
+    assert [name for name in LEAVES if parts[name].count("<!-- options -->") != 1] == []
 
 
 def test_the_page_has_nothing_else() -> None:
@@ -173,10 +152,20 @@ def test_rich_is_imported_by_the_views_only() -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["version"]) == 0
     text = capsys.readouterr().out
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == text
     assert cli.main(["version", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["version"] == __version__
     assert text == f"limpet {__version__} (Python {found['python']}, {found['platform']})\n"
+
+
+@pytest.mark.parametrize("words", [[], ["buffer"], ["buffer", "tail"]], ids=" ".join)
+def test_help_of_a_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["help", *words]) == 0
+    assert capsys.readouterr().out == text
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -185,40 +174,41 @@ def test_completion_prints_the_stored_script(shell: str, capsys: pytest.CaptureF
     assert capsys.readouterr().out == completions.path(shell).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["buffer"],
-        ["buffer", "status"],
-        ["buffer", "status", "--data-dir", "a", "--config", "b"],
-        ["buffer", "status", "--data-dir", "a", "--watch", "0"],
-        ["buffer", "status", "--data-dir", "a", "--watch", "nan"],
-        ["buffer", "tail", "--data-dir", "a", "-n", "-1"],
-        ["buffer", "tail", "--data-dir", "a", "-n", "1e3"],
-        ["buffer", "tail", "--data-dir", "a", "--json", "--values"],
-        ["buffer", "replay", "--data-dir", "a"],
-        ["buffer", "replay", "--data-dir", "a", "--file", "b", "--to", "c"],
-        ["buffer", "replay", "--data-dir", "a", "--to", "c", "--give-up-after", "0"],
-        ["buffer", "quarantine", "--data-dir", "a"],
-        ["buffer", "quarantine", "show", "--data-dir", "a"],
-        ["buffer", "quarantine", "drop", "--data-dir", "a"],
-        ["buffer", "quarantine", "drop", "--data-dir", "a", "--all", "b"],
-        ["collect", "--interval", "2"],
-        ["collect", "--interval", "1ms"],
-        ["collect", "--format", "xml"],
-        ["collect", "--json", "--format", "table"],
-        ["collect", "--wat"],
-        ["run"],
-        ["check-config"],
-        ["completion", "fish"],
-        ["doctor"],
-        ["doctor", "--config", "a", "--timeout", "0"],
-    ],
-    ids=" ".join,
-)
-def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(arguments) == 2
+WRONG_USAGE = """
+
+buffer
+buffer status
+buffer status --data-dir a --config b
+buffer status --data-dir a --watch 0
+buffer status --data-dir a --watch nan
+buffer tail --data-dir a -n -1
+buffer tail --data-dir a -n 1e3
+buffer tail --data-dir a --json --values
+buffer replay --data-dir a
+buffer replay --data-dir a --file b --to c
+buffer replay --data-dir a --to c --give-up-after 0
+buffer quarantine --data-dir a
+buffer quarantine show --data-dir a
+buffer quarantine drop --data-dir a
+buffer quarantine drop --data-dir a --all b
+collect --interval 2
+collect --interval 1ms
+collect --format xml
+collect --json --format table
+collect --wat
+run
+check-config
+completion fish
+doctor
+doctor --config a --timeout 0
+help nothing
+nothing
+--wat version"""
+
+
+@pytest.mark.parametrize("words", WRONG_USAGE.splitlines()[1:])
+def test_wrong_usage(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words.split()) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert "usage: limpet" in said.err

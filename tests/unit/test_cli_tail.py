@@ -10,6 +10,7 @@ import pytest
 
 from agent.cli import main as cli
 from agent.cli import tail
+from agent.ops.tail import following, last
 from buffer.fs import RealFs
 from buffer.log import Log
 from buffer.model import STALE, Instant, Series, Tick
@@ -62,7 +63,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Tick]]:
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 100, 1499, 1500, 1501, 10**9])
 def test_the_last_ticks(log: tuple[Path, list[Tick]], number: int) -> None:
     folder, written = log
-    reader, found = tail.last(RealFs(), str(folder), number)
+    reader, found = last(str(folder), number)
     assert list(found) == (written[-number:] if number else [])
     assert reader.next() is None
     reader.close()
@@ -72,7 +73,7 @@ def test_only_the_last_segments_are_read(log: tuple[Path, list[Tick]]) -> None:
     folder, _ = log
     whole = sum(path.stat().st_size for path in folder.iterdir())
     fs = CountingFs()
-    reader, _ = tail.last(fs, str(folder), 10)
+    reader, _ = last(str(folder), 10, fs)
     reader.close()
     assert 0 < fs.count < whole / 4
 
@@ -81,11 +82,11 @@ def test_only_the_last_segments_are_read(log: tuple[Path, list[Tick]]) -> None:
 def test_what_follows(tmp_path: Path, number: int) -> None:
     folder = tmp_path / "segments"
     written = write(folder, range(50))
-    reader, found = tail.last(RealFs(), str(folder), number)
+    reader, found = last(str(folder), number)
     assert list(found) == (written[-number:] if number else [])
     later = write(folder, range(50, 300))  # another process of the agent: a segment of its own
     seen = []
-    while (entry := tail.following(reader)) is not None:
+    while (entry := following(reader)) is not None:
         seen += entry.ticks
     assert seen == later
     reader.close()
@@ -93,11 +94,11 @@ def test_what_follows(tmp_path: Path, number: int) -> None:
 
 def test_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
     folder = tmp_path / "segments"
-    reader, found = tail.last(RealFs(), str(folder), 10)
+    reader, found = last(str(folder), 10)
     assert list(found) == []
-    assert tail.following(reader) is None
+    assert following(reader) is None
     written = write(folder, range(3))
-    entry = tail.following(reader)
+    entry = following(reader)
     assert entry is not None
     assert entry.ticks == written[:1]
     reader.close()
@@ -106,10 +107,9 @@ def test_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
 def test_damage_at_the_end_does_not_hide_what_is_before(tmp_path: Path) -> None:
     folder = tmp_path / "segments"
     written = write(folder, range(300))
-    last = max(folder.iterdir())
-    held = len(last.read_bytes())
-    last.write_bytes(bytes(held))
-    reader, found = tail.last(RealFs(), str(folder), 5)
+    newest = max(folder.iterdir())
+    newest.write_bytes(bytes(newest.stat().st_size))
+    reader, found = last(str(folder), 5)
     reader.close()
     found = list(found)
     assert len(found) == 5
@@ -120,9 +120,9 @@ def test_damage_at_the_end_does_not_hide_what_is_before(tmp_path: Path) -> None:
 def test_a_torn_tail(tmp_path: Path) -> None:
     folder = tmp_path / "segments"
     written = write(folder, range(10))
-    last = max(folder.iterdir())
-    last.write_bytes(last.read_bytes()[:-3])
-    reader, found = tail.last(RealFs(), str(folder), 2)
+    newest = max(folder.iterdir())
+    newest.write_bytes(newest.read_bytes()[:-3])
+    reader, found = last(str(folder), 2)
     reader.close()
     assert list(found) == written[: -len(ticks(9))][-2:]
 

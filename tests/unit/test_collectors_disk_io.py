@@ -121,21 +121,13 @@ def test_no_file_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "known", "answer"),
     [
-        (b"sda1", [b"sda"], True),
-        (b"sda15", [b"sda"], True),
-        (b"sda", [b"sda"], False),
-        (b"nvme0n1p2", [b"nvme0n1"], True),
-        (b"nvme0n12", [b"nvme0n1"], False),
-        (b"nvme0n1", [b"nvme0n1"], False),
-        (b"dm-10", [b"dm-1", b"dm-0"], False),
-        (b"md127p1", [b"md127"], True),
-        (b"mmcblk0boot0", [b"mmcblk0"], False),
-        (b"cciss/c0d0p3", [b"cciss/c0d0"], True),
-        (b"xvda1", [], False),
-        (b"vdp1", [b"vdp"], True),
-        (b"sdp1", [b"sd"], False),
-        (b"7", [b""], False),
+        (b"sda1", [b"sda"], True), (b"sda15", [b"sda"], True), (b"sda", [b"sda"], False),
+        (b"nvme0n1p2", [b"nvme0n1"], True), (b"nvme0n12", [b"nvme0n1"], False),
+        (b"nvme0n1", [b"nvme0n1"], False), (b"dm-10", [b"dm-1", b"dm-0"], False),
+        (b"md127p1", [b"md127"], True), (b"mmcblk0boot0", [b"mmcblk0"], False),
+        (b"cciss/c0d0p3", [b"cciss/c0d0"], True), (b"xvda1", [], False), (b"vdp1", [b"vdp"], True),
+        (b"sdp1", [b"sd"], False), (b"7", [b""], False),
     ],
-)
+)  # fmt: skip
 def test_partitions(name: bytes, known: list[bytes], answer: bool) -> None:
     assert is_partition(name, known) is answer

@@ -10,15 +10,10 @@ from agent.collectors.network import parse_speed
 from tests.support.hosts import Host, labeled, of, values
 
 COUNTERS = {
-    "network_sent_bytes_total",
-    "network_received_bytes_total",
-    "network_sent_packets_total",
-    "network_received_packets_total",
-    "network_errors_in_total",
-    "network_errors_out_total",
-    "network_drops_in_total",
-    "network_drops_out_total",
-}
+    "network_sent_bytes_total", "network_received_bytes_total", "network_sent_packets_total",
+    "network_received_packets_total", "network_errors_in_total", "network_errors_out_total",
+    "network_drops_in_total", "network_drops_out_total",
+}  # fmt: skip
 RATES = {
     "network_bytes_sent_per_sec",
     "network_bytes_recv_per_sec",

@@ -1,4 +1,4 @@
-"""A configuration is either good, or everything that is wrong with it is told at once and without secrets."""
+"""A configuration is either good, or everything that is wrong with it is reported at once and without secrets."""
 
 from __future__ import annotations
 
@@ -56,13 +56,29 @@ def first(text: str) -> RemoteWrite:
     return load(destination(text), "/etc/limpet/f.yaml").config.remote_write[0]
 
 
-# --- what is wrong: the text, the key's path, and words of what is told -------------------------------------
+# --- what is wrong: the text, the key's path, and words of the message -------------------------------------
 
-TARGETS = "collect.collectors.scrape.targets"
+Case = tuple[str, str, str]
 
 
-def targets(text: str) -> str:
-    return f"collect: {{collectors: {{scrape: {{targets: [{text}]}}}}}}"
+def sent(text: str, key: str, told: str) -> Case:
+    """A case of a destination."""
+    return destination(text), f"remote_write[0].{key}", told
+
+
+def tokened(text: str, key: str, told: str) -> Case:
+    """A case of a destination with OAuth 2, whose client and token server are fine."""
+    return sent(f"oauth2: {{client_id: x, token_url: 'https://t/', {text}}}", f"oauth2.{key}", told)
+
+
+def collected(text: str, key: str, told: str) -> Case:
+    """A case of a collector."""
+    return f"collect: {{collectors: {{{text}}}}}", f"collect.collectors.{key}", told
+
+
+def scraped(targets: str, key: str, told: str) -> Case:
+    """A case of a target; its key begins with its index."""
+    return collected(f"scrape: {{targets: [{targets}]}}", f"scrape.targets{key}", told)
 
 
 WRONG = [
@@ -71,109 +87,38 @@ WRONG = [
     ("max_size: 1GiB", "max_size", "It belongs at buffer.max_size"),
     ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, remote_write, log"),
     ("collect: {intervall: 1s}", "collect.intervall", "Did you mean interval?"),
-    ("collect: {collectors: {cpus: {}}}", "collect.collectors.cpus", "Did you mean cpu?"),
-    (
-        "collect: {collectors: {disk_io: {exclude_device: []}}}",
-        "collect.collectors.disk_io.exclude_device",
-        "Did you mean exclude_devices?",
-    ),
-    (
-        "collect: {collectors: {cpu: {exclude_devices: []}}}",
-        "collect.collectors.cpu.exclude_devices",
-        "unknown key",
-    ),
-    (
-        destination("queue_config: {max_backof: 1s}"),
-        "remote_write[0].queue_config.max_backof",
-        "mean max_backoff?",
-    ),
-    (
-        destination("username: x"),
-        "remote_write[0].username",
-        "It belongs at remote_write[].basic_auth.username",
-    ),
+    collected("cpus: {}", "cpus", "Did you mean cpu?"),
+    collected("disk_io: {exclude_device: []}", "disk_io.exclude_device", "Did you mean exclude_devices?"),
+    collected("cpu: {exclude_devices: []}", "cpu.exclude_devices", "unknown key"),
+    sent("queue_config: {max_backof: 1s}", "queue_config.max_backof", "mean max_backoff?"),
+    sent("username: x", "username", "It belongs at remote_write[].basic_auth.username"),
     ('"a\\nb": 1', "'a\\nb'", "unknown key"),
     # what is not here yet, and what is called otherwise
     ("history: {raw: 7d}", "history", "not in this version"),
     ("mask: [disk]", "mask[0]", "expected mountpoint, device or interface, got 'disk'"),
     ("mask: device", "mask", "expected a list, got a text"),
     ("collect: {mask: [device]}", "collect.mask", "Write it at the top of the file."),
-    (
-        "collect: {collectors: {disk_io: {partitions: 1}}}",
-        "collect.collectors.disk_io.partitions",
-        "true or false",
-    ),
+    collected("disk_io: {partitions: 1}", "disk_io.partitions", "true or false"),
     ("buffer: {on_full: sometimes}", "buffer.on_full", "thin"),
-    (destination("start: yesterday"), "remote_write[0].start", "oldest"),
-    (
-        destination("oauth2: {client_id: x}"),
-        "remote_write[0].oauth2.token_url",
-        "this key is missing",
-    ),
-    (
-        destination("oauth2: {token_url: 'https://t/'}"),
-        "remote_write[0].oauth2.client_id",
-        "this key is missing",
-    ),
-    (
-        destination("oauth2: {client_id: '', token_url: 'https://t/'}"),
-        "remote_write[0].oauth2.client_id",
-        "not empty",
-    ),
-    (
-        destination("oauth2: {client_id: x, token_url: 'http://t.example/'}"),
-        "remote_write[0].oauth2.token_url",
-        "plain http:// to another host",
-    ),
-    (
-        destination("oauth2: {client_id: x, token_url: 'https://x:y@t/'}"),
-        "remote_write[0].oauth2.token_url",
-        "Move them to client_id and client_secret_file",
-    ),
-    (
-        destination("oauth2: {client_id: x, token_url: t/token}"),
-        "remote_write[0].oauth2.token_url",
-        "Write it like https://auth.example.com/oauth2/token",
-    ),
-    (
-        destination(
-            "oauth2: {client_id: x, token_url: 'https://t/', client_secret: a, client_secret_file: b}"
-        ),
-        "remote_write[0].oauth2.client_secret_file",
-        "client_secret and client_secret_file exclude each other",
-    ),
-    (
-        destination(
-            "oauth2: {client_id: x, token_url: 'https://t/', scopes: [a], endpoint_params: {scope: b}}"
-        ),
-        "remote_write[0].oauth2.endpoint_params.scope",
-        "scopes sets this parameter already",
-    ),
-    (
-        destination("oauth2: {client_id: x, token_url: 'https://t/', scopes: a}"),
-        "remote_write[0].oauth2.scopes",
-        "expected a list",
-    ),
-    (
-        destination("oauth2: {client_id: x, token_url: 'https://t/', endpoint_params: {a: [b]}}"),
-        "remote_write[0].oauth2.endpoint_params.a",
-        "expected one value",
-    ),
-    (
-        destination("oauth2: {client_id: x, token_url: 'https://t/', no_proxy: a}"),
-        "remote_write[0].oauth2.no_proxy",
-        "no_proxy has no effect without proxy_url",
-    ),
-    (
-        destination("oauth2: {client_id: x, token_url: 'https://t/', proxy_url: 'https://p'}"),
-        "remote_write[0].oauth2.proxy_url",
-        "in plain HTTP only",
-    ),
-    (
-        destination("oauth2: {client_id: x, token_url: 'https://t/', tls_config: {cert_file: x}}"),
-        "remote_write[0].oauth2.tls_config.cert_file",
-        "no key",
-    ),
+    sent("start: yesterday", "start", "oldest"),
+    sent("oauth2: {client_id: x}", "oauth2.token_url", "this key is missing"),
+    sent("oauth2: {token_url: 'https://t/'}", "oauth2.client_id", "this key is missing"),
+    sent("oauth2: {client_id: '', token_url: 'https://t/'}", "oauth2.client_id", "not empty"),
+    sent("oauth2: {client_id: x, token_url: 'http://t.example/'}", "oauth2.token_url",
+         "plain http:// to another host"),
+    sent("oauth2: {client_id: x, token_url: 'https://x:y@t/'}", "oauth2.token_url",
+         "Move them to client_id and client_secret_file"),
+    sent("oauth2: {client_id: x, token_url: t/token}", "oauth2.token_url",
+         "Write it like https://auth.example.com/oauth2/token"),
+    tokened("client_secret: a, client_secret_file: b", "client_secret_file",
+            "client_secret and client_secret_file exclude each other"),
+    tokened("scopes: [a], endpoint_params: {scope: b}", "endpoint_params.scope",
+            "scopes sets this parameter already"),
+    tokened("scopes: a", "scopes", "expected a list"),
+    tokened("endpoint_params: {a: [b]}", "endpoint_params.a", "expected one value"),
+    tokened("no_proxy: a", "no_proxy", "no_proxy has no effect without proxy_url"),
+    tokened("proxy_url: 'https://p'", "proxy_url", "in plain HTTP only"),
+    tokened("tls_config: {cert_file: x}", "tls_config.cert_file", "no key"),
     *(
         (
             destination(f"oauth2: {{client_id: x, token_url: 'https://t/', {key}: x}}"),
@@ -186,104 +131,50 @@ WRONG = [
             *("audience", "claims", "proxy_connect_header"),
         )
     ),
-    (
-        destination("basic_auth: {username: u}\noauth2: {client_id: x, token_url: 'https://t/'}"),
-        "remote_write[0].oauth2",
-        "basic_auth and oauth2 exclude each other",
-    ),
-    (
-        destination("oauth2: {client_id: x, token_url: 'https://t/'}\nauthorization: {credentials: x}"),
-        "remote_write[0].oauth2",
-        "authorization and oauth2 exclude each other",
-    ),
+    sent("basic_auth: {username: u}\noauth2: {client_id: x, token_url: 'https://t/'}", "oauth2",
+         "basic_auth and oauth2 exclude each other"),
+    sent("oauth2: {client_id: x, token_url: 'https://t/'}\nauthorization: {credentials: x}", "oauth2",
+         "authorization and oauth2 exclude each other"),
     ("scrape_configs: []", "scrape_configs", "Write collect: {collectors: {scrape"),
     ("textfile: {directory: /x}", "textfile", "Write it below collect.collectors"),
-    (targets("{url: localhost:9100, job: a}"), f"{TARGETS}[0].url", "expected an http:// or https:// URL"),
-    (targets("{url: 'http://a:b@x', job: a}"), f"{TARGETS}[0].url", "holds a user or a password"),
-    (targets("{url: 'http://x#y', job: a}"), f"{TARGETS}[0].url", "has a part after #"),
-    (targets("{job: a}"), f"{TARGETS}[0].url", "this key is missing"),
-    (targets("{url: http://x}"), f"{TARGETS}[0].job", "this key is missing"),
-    (targets("{url: http://x, job: a, jobs: b}"), f"{TARGETS}[0].jobs", "Did you mean job?"),
-    (targets("{url: http://x, job: a, job_name: a}"), f"{TARGETS}[0].job_name", "Keep job, and remove this."),
-    (targets("{url: http://x, job: a, sample_limit: 100001}"), f"{TARGETS}[0].sample_limit", "up to 100000"),
-    (
-        targets("{url: http://x, job: a, body_size_limit: 1}"),
-        f"{TARGETS}[0].body_size_limit",
-        "1KiB to 256MiB",
-    ),
-    (
-        targets("{url: http://x, job: a, basic_auth: {username: u}, authorization: {credentials: c}}"),
-        f"{TARGETS}[0].authorization",
-        "exclude each other",
-    ),
-    (
-        targets("{url: http://x, job: a}, {url: http://x/other, job: a}"),
-        f"{TARGETS}[1].job",
-        "targets[0] has this job and the same host and port",
-    ),
-    (
-        targets("{url: http://x, job: a, timeout: 11s}"),
-        f"{TARGETS}[0].timeout",
-        "the timeout is longer than this target's interval",
-    ),
-    (
-        targets("{url: http://x, job: a, timeout: 2s, interval: 1s}"),
-        f"{TARGETS}[0].timeout",
-        "the timeout is longer than this target's interval",
-    ),
-    (targets("{url: http://x, job: a, tls_config: {ca: }}, 3"), f"{TARGETS}[1]", "expected keys"),
-    (destination("sigv4: {}"), "remote_write[0].sigv4", "not in this version"),
-    (destination("azuread: {}"), "remote_write[0].azuread", "not in this version"),
-    (destination("google_iam: {}"), "remote_write[0].google_iam", "not in this version"),
-    (
-        destination("proxy_url: proxy:3128"),
-        "remote_write[0].proxy_url",
-        "expected the http:// URL of a proxy",
-    ),
-    (
-        destination("proxy_url: http://p/x"),
-        "remote_write[0].proxy_url",
-        "expected the http:// URL of a proxy",
-    ),
-    (destination("proxy_url: https://p:1"), "remote_write[0].proxy_url", "in plain HTTP only"),
-    (destination("proxy_connect_header: {}"), "remote_write[0].proxy_connect_header", "not in this version"),
-    (
-        destination("proxy_url: http://p\nproxy_from_environment: true"),
-        "remote_write[0].proxy_url",
-        "proxy_from_environment and proxy_url exclude each other",
-    ),
-    (
-        destination("no_proxy: a\nproxy_from_environment: true"),
-        "remote_write[0].no_proxy",
-        "proxy_from_environment and no_proxy exclude each other",
-    ),
-    (destination("no_proxy: a"), "remote_write[0].no_proxy", "no_proxy has no effect without proxy_url"),
-    (
-        destination("queue_config: {sample_age_limit: never}"),
-        "remote_write[0].queue_config.sample_age_limit",
-        "expected a duration",
-    ),
-    (
-        destination("drain_order: newest"),
-        "remote_write[0].drain_order",
-        "expected oldest_first, fresh_first or auto",
-    ),
-    (
-        destination("max_bandwidth: 10"),
-        "remote_write[0].max_bandwidth",
-        "expected 100 bytes per second or more",
-    ),
-    (
-        destination("protobuf_message: v2"),
-        "remote_write[0].protobuf_message",
-        "expected auto, prometheus.WriteRequest or io.prometheus.write.v2.Request",
-    ),
-    (
-        destination("bearer_token: x\nauthorization: {credentials: y}"),
-        "remote_write[0].bearer_token",
-        "Keep authorization, and remove this.",
-    ),
-    (destination('bearer_token: "x\\n"'), "remote_write[0].authorization.credentials", "one line"),
+    scraped("{url: localhost:9100, job: a}", "[0].url", "expected an http:// or https:// URL"),
+    scraped("{url: 'http://a:b@x', job: a}", "[0].url", "holds a user or a password"),
+    scraped("{url: 'http://x#y', job: a}", "[0].url", "has a part after #"),
+    scraped("{job: a}", "[0].url", "this key is missing"),
+    scraped("{url: http://x}", "[0].job", "this key is missing"),
+    scraped("{url: http://x, job: a, jobs: b}", "[0].jobs", "Did you mean job?"),
+    scraped("{url: http://x, job: a, job_name: a}", "[0].job_name", "Keep job, and remove this."),
+    scraped("{url: http://x, job: a, sample_limit: 100001}", "[0].sample_limit", "up to 100000"),
+    scraped("{url: http://x, job: a, body_size_limit: 1}", "[0].body_size_limit", "1KiB to 256MiB"),
+    scraped("{url: http://x, job: a, basic_auth: {username: u}, authorization: {credentials: c}}",
+            "[0].authorization", "exclude each other"),
+    scraped("{url: http://x, job: a}, {url: http://x/other, job: a}", "[1].job",
+            "targets[0] has this job and the same host and port"),
+    scraped("{url: http://x, job: a, timeout: 11s}", "[0].timeout",
+            "the timeout is longer than this target's interval"),
+    scraped("{url: http://x, job: a, timeout: 2s, interval: 1s}", "[0].timeout",
+            "the timeout is longer than this target's interval"),
+    scraped("{url: http://x, job: a, tls_config: {ca: }}, 3", "[1]", "expected keys"),
+    sent("sigv4: {}", "sigv4", "not in this version"),
+    sent("azuread: {}", "azuread", "not in this version"),
+    sent("google_iam: {}", "google_iam", "not in this version"),
+    sent("proxy_url: proxy:3128", "proxy_url", "expected the http:// URL of a proxy"),
+    sent("proxy_url: http://p/x", "proxy_url", "expected the http:// URL of a proxy"),
+    sent("proxy_url: https://p:1", "proxy_url", "in plain HTTP only"),
+    sent("proxy_connect_header: {}", "proxy_connect_header", "not in this version"),
+    sent("proxy_url: http://p\nproxy_from_environment: true", "proxy_url",
+         "proxy_from_environment and proxy_url exclude each other"),
+    sent("no_proxy: a\nproxy_from_environment: true", "no_proxy",
+         "proxy_from_environment and no_proxy exclude each other"),
+    sent("no_proxy: a", "no_proxy", "no_proxy has no effect without proxy_url"),
+    sent("queue_config: {sample_age_limit: never}", "queue_config.sample_age_limit", "expected a duration"),
+    sent("drain_order: newest", "drain_order", "expected oldest_first, fresh_first or auto"),
+    sent("max_bandwidth: 10", "max_bandwidth", "expected 100 bytes per second or more"),
+    sent("protobuf_message: v2", "protobuf_message",
+         "expected auto, prometheus.WriteRequest or io.prometheus.write.v2.Request"),
+    sent("bearer_token: x\nauthorization: {credentials: y}", "bearer_token",
+         "Keep authorization, and remove this."),
+    sent('bearer_token: "x\\n"', "authorization.credentials", "one line"),
     ("global: {}", "global", "Write labels for external_labels"),
     # the wrong kind of value
     ("- a", "", "expected keys with their values, got a list"),
@@ -291,68 +182,38 @@ WRONG = [
     ("collect: 10s", "collect", "expected keys with their values, got a text"),
     ("collect: {interval: [1s]}", "collect.interval", "expected one value, got a list"),
     ("collect: {collectors: [cpu]}", "collect.collectors", "expected keys with their values, got a list"),
-    (
-        "collect: {collectors: {cpu: on}}",
-        "collect.collectors.cpu",
-        "expected keys with their values, got a text",
-    ),
+    collected("cpu: on", "cpu", "expected keys with their values, got a text"),
     ("remote_write: {url: x}", "remote_write", "expected a list, got keys with values"),
     (f"remote_write: {URL}", "remote_write", "expected a list, got a text"),
     ("remote_write: [null]", "remote_write[0]", "got nothing"),
     ("remote_write: [x]", "remote_write[0]", "got a text"),
     ("remote_write: [{}]", "remote_write[0].url", "missing"),
     ("remote_write: [{url: null}]", "remote_write[0].url", "missing"),
-    (
-        "collect: {interval: ten}",
-        "collect.interval",
-        "expected a duration such as 10s, 500ms or 1h30m, got 'ten'",
-    ),
-    (
-        "collect: {interval: 10}",
-        "collect.interval",
-        "expected a duration such as 10s, 500ms or 1h30m, got '10'",
-    ),
+    ("collect: {interval: ten}", "collect.interval",
+     "expected a duration such as 10s, 500ms or 1h30m, got 'ten'"),
+    ("collect: {interval: 10}", "collect.interval",
+     "expected a duration such as 10s, 500ms or 1h30m, got '10'"),
     ("collect: {interval: 1:30}", "collect.interval", "got '1:30'"),
     ("collect: {interval: 50ms}", "collect.interval", "expected a duration of 100ms or more, got '50ms'"),
     ("collect: {timeout: 0s}", "collect.timeout", "1ms or more"),
-    (
-        "buffer: {max_size: lots}",
-        "buffer.max_size",
-        "expected a size such as 256MiB, 1.5GiB or a number of bytes",
-    ),
+    ("buffer: {max_size: lots}", "buffer.max_size",
+     "expected a size such as 256MiB, 1.5GiB or a number of bytes"),
     ("buffer: {max_size: 256kB}", "buffer.max_size", "got '256kB'"),
     ("buffer: {max_size: 1000}", "buffer.max_size", "expected 1MiB or more"),
     ("buffer: {segment_size: 1000}", "buffer.segment_size", "expected 64KiB or more"),
-    (
-        "buffer: {max_size: 4MiB, segment_size: 3MiB}",
-        "buffer.segment_size",
-        "larger than an eighth of max_size",
-    ),
+    ("buffer: {max_size: 4MiB, segment_size: 3MiB}", "buffer.segment_size",
+     "larger than an eighth of max_size"),
     ("buffer: {min_free_space: 100%}", "buffer.min_free_space", "expected a share such as 5%"),
     ("buffer: {min_free_space: -1%}", "buffer.min_free_space", "expected a share such as 5%"),
     ("log: {level: warn}", "log.level", "expected debug, info, warning or error, got 'warn'"),
     ("log: {format: xml}", "log.format", "expected auto, console or json, got 'xml'"),
-    (destination("allow_http: maybe"), "remote_write[0].allow_http", "expected true or false, got 'maybe'"),
-    (
-        destination("queue_config: {max_samples_per_send: 0}"),
-        "remote_write[0].queue_config.max_samples_per_send",
-        "expected a whole number from 1",
-    ),
-    (
-        destination("tls_config: {min_version: TLS10}"),
-        "remote_write[0].tls_config.min_version",
-        "TLS 1.0 and 1.1 are not spoken here (RFC 8996). Write TLS12 or TLS13",
-    ),
-    (
-        destination("tls_config: {max_version: TLS11}"),
-        "remote_write[0].tls_config.max_version",
-        "TLS 1.0 and 1.1 are not spoken here",
-    ),
-    (
-        destination("tls_config: {max_version: '1.3'}"),
-        "remote_write[0].tls_config.max_version",
-        "expected TLS12 or TLS13, got '1.3'",
-    ),
+    sent("allow_http: maybe", "allow_http", "expected true or false, got 'maybe'"),
+    sent("queue_config: {max_samples_per_send: 0}", "queue_config.max_samples_per_send",
+         "expected a whole number from 1"),
+    sent("tls_config: {min_version: TLS10}", "tls_config.min_version",
+         "TLS 1.0 and 1.1 are not spoken here (RFC 8996). Write TLS12 or TLS13"),
+    sent("tls_config: {max_version: TLS11}", "tls_config.max_version", "TLS 1.0 and 1.1 are not spoken here"),
+    sent("tls_config: {max_version: '1.3'}", "tls_config.max_version", "expected TLS12 or TLS13, got '1.3'"),
     *(
         (
             destination(f"tls_config: {{{key}: x}}"),
@@ -373,129 +234,55 @@ WRONG = [
     ("labels: {a: null}", "labels.a", "got nothing"),
     ("labels: {a: {b: c}}", "labels.a", "got keys with values"),
     ("data_dir: ''", "data_dir", "expected the path"),
-    (
-        "collect: {collectors: {network: {exclude_interfaces: [lo, '(']}}}",
-        "collect.collectors.network.exclude_interfaces[1]",
-        "expected a regular expression",
-    ),
-    (
-        "collect: {collectors: {disk_usage: {exclude_mountpoints: ['(?=a)b']}}}",
-        "collect.collectors.disk_usage.exclude_mountpoints[0]",
-        "expected a regular expression",
-    ),
+    collected("network: {exclude_interfaces: [lo, '(']}", "network.exclude_interfaces[1]",
+              "expected a regular expression"),
+    collected("disk_usage: {exclude_mountpoints: ['(?=a)b']}", "disk_usage.exclude_mountpoints[0]",
+              "expected a regular expression"),
     # rules between keys
     ("collect: {interval: 10s, timeout: 11s}", "collect.timeout", "longer than the interval"),
     ("collect: {timeout: 11s}", "collect.timeout", "longer than the interval"),
-    (
-        "collect: {collectors: {cpu: {timeout: 11s}}}",
-        "collect.collectors.cpu.timeout",
-        "longer than this collector's interval",
-    ),
-    (
-        "collect: {collectors: {disk_usage: {timeout: 61s}}}",
-        "collect.collectors.disk_usage.timeout",
-        "longer than this collector's interval",
-    ),
-    (
-        destination("queue_config: {min_backoff: 2s, max_backoff: 1s}"),
-        "remote_write[0].queue_config.max_backoff",
-        "below min_backoff",
-    ),
-    (
-        destination("basic_auth: {username: u, username_file: f}"),
-        "remote_write[0].basic_auth.username_file",
-        "username and username_file exclude each other",
-    ),
-    (
-        destination("basic_auth: {username: u, password: p, password_file: f}"),
-        "remote_write[0].basic_auth.password_file",
-        "password and password_file exclude each other",
-    ),
-    (destination("basic_auth: {password: p}"), "remote_write[0].basic_auth", "no user name"),
-    (destination("basic_auth: {username: 'a:b'}"), "remote_write[0].basic_auth.username", "without colons"),
-    (destination("authorization: {type: Bearer}"), "remote_write[0].authorization", "no credentials"),
-    (
-        destination("authorization: {type: basic, credentials: x}"),
-        "remote_write[0].authorization.type",
-        "Use basic_auth",
-    ),
-    (
-        destination('authorization: {credentials: "a\\r\\nX-Evil: b"}'),
-        "remote_write[0].authorization.credentials",
-        "one line",
-    ),
-    (
-        destination("basic_auth: {username: u}\nauthorization: {credentials: x}"),
-        "remote_write[0].authorization",
-        "basic_auth and authorization exclude each other",
-    ),
-    (
-        destination("tls_config: {ca: x, ca_file: y}"),
-        "remote_write[0].tls_config.ca_file",
-        "exclude each other",
-    ),
-    (destination("tls_config: {cert_file: x}"), "remote_write[0].tls_config.cert_file", "no key"),
-    (destination("tls_config: {key: x}"), "remote_write[0].tls_config.key", "no certificate"),
-    (
-        destination("tls_config: {min_version: TLS13, max_version: TLS12}"),
-        "remote_write[0].tls_config.max_version",
-        "below min_version",
-    ),
-    (destination("headers: {Host: x}"), "remote_write[0].headers.Host", "belongs to the protocol"),
-    (
-        destination("headers: {CONTENT-type: x}"),
-        "remote_write[0].headers.CONTENT-type",
-        "belongs to the protocol",
-    ),
-    (
-        destination("headers: {user-agent: x}"),
-        "remote_write[0].headers.user-agent",
-        "belongs to the protocol",
-    ),
-    (
-        destination("headers: {X-Prometheus-Remote-Write-Version: x}"),
-        "remote_write[0].headers.X-Prometheus-Remote-Write-Version",
-        "belongs to the protocol",
-    ),
-    (destination("headers: {authorization: x}"), "remote_write[0].headers.authorization", "Use basic_auth"),
-    (
-        destination("http_headers: {Authorization: {values: [x]}}"),
-        "remote_write[0].http_headers.Authorization",
-        "Use basic_auth, authorization or oauth2",
-    ),
-    (destination("http_headers: {X-A: x}"), "remote_write[0].http_headers.X-A", "expected keys"),
-    (destination("http_headers: {X-A: {values: x}}"), "remote_write[0].http_headers.X-A.values", "a list"),
-    (
-        destination('http_headers: {X-A: {values: [b, "x\\r\\ny"]}}'),
-        "remote_write[0].http_headers.X-A.values[1]",
-        "one line",
-    ),
-    (
-        destination('http_headers: {X-A: {secrets: ["x\\ny"]}}'),
-        "remote_write[0].http_headers.X-A.secrets[0]",
-        "one line",
-    ),
-    (
-        destination("http_headers: {X-A: {value: [x]}}"),
-        "remote_write[0].http_headers.X-A.value",
-        "Did you mean values?",
-    ),
-    (destination("headers: {'a b': x}"), "remote_write[0].headers.a b", "name of an HTTP header"),
-    (destination('headers: {a: "x\\r\\ny"}'), "remote_write[0].headers.a", "one line"),
+    collected("cpu: {timeout: 11s}", "cpu.timeout", "longer than this collector's interval"),
+    collected("disk_usage: {timeout: 61s}", "disk_usage.timeout", "longer than this collector's interval"),
+    sent("queue_config: {min_backoff: 2s, max_backoff: 1s}", "queue_config.max_backoff", "below min_backoff"),
+    sent("basic_auth: {username: u, username_file: f}", "basic_auth.username_file",
+         "username and username_file exclude each other"),
+    sent("basic_auth: {username: u, password: p, password_file: f}", "basic_auth.password_file",
+         "password and password_file exclude each other"),
+    sent("basic_auth: {password: p}", "basic_auth", "no user name"),
+    sent("basic_auth: {username: 'a:b'}", "basic_auth.username", "without colons"),
+    sent("authorization: {type: Bearer}", "authorization", "no credentials"),
+    sent("authorization: {type: basic, credentials: x}", "authorization.type", "Use basic_auth"),
+    sent('authorization: {credentials: "a\\r\\nX-Evil: b"}', "authorization.credentials", "one line"),
+    sent("basic_auth: {username: u}\nauthorization: {credentials: x}", "authorization",
+         "basic_auth and authorization exclude each other"),
+    sent("tls_config: {ca: x, ca_file: y}", "tls_config.ca_file", "exclude each other"),
+    sent("tls_config: {cert_file: x}", "tls_config.cert_file", "no key"),
+    sent("tls_config: {key: x}", "tls_config.key", "no certificate"),
+    sent("tls_config: {min_version: TLS13, max_version: TLS12}", "tls_config.max_version",
+         "below min_version"),
+    sent("headers: {Host: x}", "headers.Host", "belongs to the protocol"),
+    sent("headers: {CONTENT-type: x}", "headers.CONTENT-type", "belongs to the protocol"),
+    sent("headers: {user-agent: x}", "headers.user-agent", "belongs to the protocol"),
+    sent("headers: {X-Prometheus-Remote-Write-Version: x}", "headers.X-Prometheus-Remote-Write-Version",
+         "belongs to the protocol"),
+    sent("headers: {authorization: x}", "headers.authorization", "Use basic_auth"),
+    sent("http_headers: {Authorization: {values: [x]}}", "http_headers.Authorization",
+         "Use basic_auth, authorization or oauth2"),
+    sent("http_headers: {X-A: x}", "http_headers.X-A", "expected keys"),
+    sent("http_headers: {X-A: {values: x}}", "http_headers.X-A.values", "a list"),
+    sent('http_headers: {X-A: {values: [b, "x\\r\\ny"]}}', "http_headers.X-A.values[1]", "one line"),
+    sent('http_headers: {X-A: {secrets: ["x\\ny"]}}', "http_headers.X-A.secrets[0]", "one line"),
+    sent("http_headers: {X-A: {value: [x]}}", "http_headers.X-A.value", "Did you mean values?"),
+    sent("headers: {'a b': x}", "headers.a b", "name of an HTTP header"),
+    sent('headers: {a: "x\\r\\ny"}', "headers.a", "one line"),
     # names of destinations
-    (destination("name: a/b"), "remote_write[0].name", "expected a name of 1 to 64"),
-    (destination("name: .."), "remote_write[0].name", "expected a name of 1 to 64"),
-    (destination(f"name: {'a' * 65}"), "remote_write[0].name", "expected a name of 1 to 64"),
-    (
-        "remote_write: [{url: https://a/, name: n}, {url: https://b/, name: n}]",
-        "remote_write[1].name",
-        "the name 'n' belongs to remote_write[0] already",
-    ),
-    (
-        "remote_write: [{url: https://a/}, {url: https://a/}]",
-        "remote_write[1].name",
-        "belongs to remote_write[0]",
-    ),
+    sent("name: a/b", "name", "expected a name of 1 to 64"),
+    sent("name: ..", "name", "expected a name of 1 to 64"),
+    sent(f"name: {'a' * 65}", "name", "expected a name of 1 to 64"),
+    ("remote_write: [{url: https://a/, name: n}, {url: https://b/, name: n}]", "remote_write[1].name",
+     "the name 'n' belongs to remote_write[0] already"),
+    ("remote_write: [{url: https://a/}, {url: https://a/}]", "remote_write[1].name",
+     "belongs to remote_write[0]"),
     # URLs
     ("remote_write: [{url: prometheus:9090}]", "remote_write[0].url", "expected an http:// or https:// URL"),
     ("remote_write: [{url: ftp://a/}]", "remote_write[0].url", "expected an http:// or https:// URL"),
@@ -511,13 +298,13 @@ WRONG = [
     ("remote_write: [{url: 'http://127.evil.example/'}]", "remote_write[0].url", "plain http://"),
     ("remote_write: [{url: 'http://localhost.evil.example/'}]", "remote_write[0].url", "plain http://"),
     ("remote_write: [{url: 'http://0.0.0.0/'}]", "remote_write[0].url", "plain http://"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("text", "path", "told"), WRONG, ids=[f"{path}-{told[:24]}" for _, path, told in WRONG]
 )
-def test_what_is_wrong_is_told_with_its_path(text: str, path: str, told: str) -> None:
+def test_what_is_wrong_is_reported_with_its_path(text: str, path: str, told: str) -> None:
     problems = problems_of(text)
     assert [problem.path for problem in problems] == [path]  # this, and nothing that follows from it
     line = problems[0].text("f.yaml")
@@ -527,7 +314,7 @@ def test_what_is_wrong_is_told_with_its_path(text: str, path: str, told: str) ->
     assert "\n" not in line
 
 
-def test_everything_wrong_is_told_at_once_in_the_order_of_the_file() -> None:
+def test_everything_wrong_is_reported_at_once_in_the_order_of_the_file() -> None:
     text = """\
         hostname: ''
         labels: {x: y, x: z}

@@ -60,7 +60,7 @@ def test_the_example_shows_the_defaults() -> None:
 
 
 def once(path: str) -> str:
-    """The path under which a key stands in the example and on the page: what is there twice is told once."""
+    """Return the path of a key in the example and on the page: what exists twice is described once."""
     path = re.sub(r"http_headers\.[^.]+", "http_headers.*", path)
     return path.replace(".oauth2.tls_config.", ".tls_config.")
 
@@ -121,7 +121,7 @@ def rows() -> dict[str, str]:
 
 
 def documented(path: str) -> str:
-    """Where the page has a key: what all collectors take stands there once."""
+    """Return where the page has a key: what all collectors take is described once."""
     name = "|".join(OPTIONS)
     path = re.sub(
         r"^collect\.collectors\.scrape\.targets\[\]\.(basic_auth|authorization|tls_config)\.",

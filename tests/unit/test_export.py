@@ -1,4 +1,4 @@
-"""Export: what each format says of the samples, that JSON lines lose nothing, and that memory is bounded."""
+"""Export: what each format has of the samples, that JSON lines lose nothing, and that memory is bounded."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_openmetrics_to_the_letter() -> None:
     assert openmetrics([]) == "# EOF\n"
 
 
-FAMILIES = {  # by name: the type that a metric has in the buffer, those beside it, and what it becomes
+FAMILIES = {  # by name: the type that a metric has in the buffer, the metrics next to it, and what it becomes
     "a_total": ("counter", [], Family("a", "counter")),
     "b_total": ("counter", ["b"], Family("b_total", "unknown")),  # two families would have one name
     "c": ("counter", [], Family("c", "unknown")),  # a counter's sample would have to be c_total
@@ -239,7 +239,7 @@ def test_what_is_selected_is_what_is_written() -> None:
     "form", [export.json_lines, export.csv, lambda t: export.openmetrics(t, io.BytesIO())]
 )
 def test_what_waits_is_bounded(form: object) -> None:
-    """Ticks are handed out one by one; the text of old ones must come before too many new ones are asked for."""
+    """Ticks are handed out one by one; the text of old ones must come before too many new ones are read."""
     assert callable(form)
     table = tuple(Series(f"m{i}", ()) for i in range(500))
     held, most = 0, 0

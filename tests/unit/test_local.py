@@ -122,7 +122,7 @@ def test_a_run_that_wants_to_end_more_than_itself_fails_like_any_other(
     probe: Probe, leaving: BaseException
 ) -> None:
     probe.error = leaving
-    with pytest.raises(RuntimeError, match=f"it raised {type(leaving).__name__}"):
+    with pytest.raises(RuntimeError, match=f"it raised {type(leaving).__name__}: {leaving}"):
         probe.watched()(0.0)
 
 

@@ -31,24 +31,10 @@ EVENTS = {
 }
 
 NOT_FOR_A_DAEMON = {
-    "asyncio",
-    "bcrypt",
-    "google.protobuf",
-    "hypothesis",
-    "importlib.metadata",
-    "markdown_it",
-    "numpy",
-    "pkg_resources",
-    "psutil",
-    "pygments",
-    "pytest",
-    "rich",
-    "setuptools",
-    "shtab",
-    "sqlite3",
-    "subprocess",
-    "trustme",
-}
+    "asyncio", "bcrypt", "google.protobuf", "hypothesis", "importlib.metadata", "markdown_it", "numpy",
+    "pkg_resources", "psutil", "pygments", "pytest", "rich", "setuptools", "shtab", "sqlite3",
+    "subprocess", "trustme",
+}  # fmt: skip
 
 
 class Terminal(io.StringIO):

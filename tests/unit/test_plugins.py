@@ -225,14 +225,6 @@ def test_building_is_part_of_a_run_and_tried_again() -> None:
     assert len(calls) == 3
 
 
-def test_what_would_end_the_thread_is_an_error_like_any_other() -> None:
-    def build(options: Options, paths: HostPaths) -> Any:
-        raise SystemExit("I am done")
-
-    with pytest.raises(RuntimeError, match="it raised SystemExit: I am done"):
-        plugins.collect(kind(build), Options(), HostPaths())(0.0)
-
-
 @pytest.mark.parametrize(
     ("returned", "reported"),
     [

@@ -28,29 +28,11 @@ GOOD_TEXT = {
     b"a1.5": ("a1", (), b".5", False),  # as odd as Prometheus's own lexer
 }
 BAD_TEXT = [
-    b"a",
-    b"a ",
-    b"1a 1",
-    b"foo1",
-    b"a{b} 1",
-    b"a{b=c} 1",
-    b'a{b="c} 1',
-    b'a{b="c"',
-    b'a{b="c"}',
-    b'a{,b="c"} 1',
-    b'a{b="c",,} 1',
-    b'a{1b="c"} 1',
-    b'a{b="c",b="d"} 1',
-    b'a{__name__="c"} 1',
-    b'{"a"} 1',
-    b'a{"b"="c"} 1',
-    b'a{b="\xff"} 1',
-    b"a 1 2 3",
-    b"a 1 -5",
-    b"a 1 x",
-    b'a 1 # {b="c"} 1',
+    b"a", b"a ", b"1a 1", b"foo1", b"a{b} 1", b"a{b=c} 1", b'a{b="c} 1', b'a{b="c"', b'a{b="c"}',
+    b'a{,b="c"} 1', b'a{b="c",,} 1', b'a{1b="c"} 1', b'a{b="c",b="d"} 1', b'a{__name__="c"} 1',
+    b'{"a"} 1', b'a{"b"="c"} 1', b'a{b="\xff"} 1', b"a 1 2 3", b"a 1 -5", b"a 1 x", b'a 1 # {b="c"} 1',
     b"a{b='c'} 1",
-]
+]  # fmt: skip
 GOOD_OPEN = {
     b"a 1": ("a", (), b"1", False),
     b'a{b="c"} 1': ("a", (("b", "c"),), b"1", False),
@@ -61,18 +43,9 @@ GOOD_OPEN = {
     b'a{b=" # {\\""} 1 # {b="}"} 1': ("a", (("b", ' # {"'),), b"1", False),
 }
 BAD_OPEN = [
-    b" a 1",
-    b"a  1",
-    b"a\t1",
-    b"a 1 ",
-    b'a{b="c"}1',
-    b'a{ b="c"} 1',
-    b'a{b="c" ,d="e"} 1',
-    b'a{b="c" d="e"} 1',
-    b"a 1 # x",
-    b"a 1 2 3",
-    b"# a comment",
-]
+    b" a 1", b"a  1", b"a\t1", b"a 1 ", b'a{b="c"}1', b'a{ b="c"} 1', b'a{b="c" ,d="e"} 1',
+    b'a{b="c" d="e"} 1', b"a 1 # x", b"a 1 2 3", b"# a comment",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("openmetrics", [False, True], ids=["text", "openmetrics"])
@@ -144,20 +117,12 @@ def test_the_metadata_of_openmetrics() -> None:
 @pytest.mark.parametrize(
     ("line", "openmetrics"),
     [
-        (b"# TYPE a", False),
-        (b"# TYPE a number", False),
-        (b"# TYPE a gauge ", False),
-        (b"# TYPE a info", False),
-        (b"# TYPE 1 gauge", False),
-        (b"# HELP ", False),
-        (b"# HELP a \xff", False),
-        (b"# TYPE a untyped", True),
-        (b"# a comment", True),
-        (b"#", True),
-        (b"#  TYPE a gauge", True),
-        (b"# UNIT a seconds", True),
+        (b"# TYPE a", False), (b"# TYPE a number", False), (b"# TYPE a gauge ", False),
+        (b"# TYPE a info", False), (b"# TYPE 1 gauge", False), (b"# HELP ", False),
+        (b"# HELP a \xff", False), (b"# TYPE a untyped", True), (b"# a comment", True), (b"#", True),
+        (b"#  TYPE a gauge", True), (b"# UNIT a seconds", True),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_metadata(line: bytes, openmetrics: bool) -> None:
     with pytest.raises(ParseError):
         metadata([line], openmetrics=openmetrics)
@@ -187,37 +152,14 @@ def test_buckets_and_quantiles_are_written_one_way_and_nothing_else_is() -> None
 @pytest.mark.parametrize(
     ("text", "written"),
     [
-        ("0", "0.0"),
-        ("-0", "0.0"),
-        ("1", "1.0"),
-        ("-1", "-1.0"),
-        ("+5", "5.0"),
-        ("10", "10.0"),
-        ("0.005", "0.005"),
-        ("00.50", "0.5"),
-        (".5", "0.5"),
-        ("5.", "5.0"),
-        ("100000", "100000.0"),
-        ("999999.5", "999999.5"),
-        ("1000000", "1e+06"),
-        ("1e6", "1e+06"),
-        ("1234567", "1.234567e+06"),
-        ("12345678.5", "1.23456785e+07"),
-        ("0.0001", "0.0001"),
-        ("0.00012", "0.00012"),
-        ("0.00001", "1e-05"),
-        ("1.5e-7", "1.5e-07"),
-        ("1e100", "1e+100"),
-        ("1e-100", "1e-100"),
-        ("+Inf", "+Inf"),
-        ("inf", "+Inf"),
-        ("-Infinity", "-Inf"),
-        ("nan", "NaN"),
-        ("1_0", "1_0"),
-        (" 1", " 1"),
-        ("", ""),
-        ("0x10", "0x10"),
+        ("0", "0.0"), ("-0", "0.0"), ("1", "1.0"), ("-1", "-1.0"), ("+5", "5.0"), ("10", "10.0"),
+        ("0.005", "0.005"), ("00.50", "0.5"), (".5", "0.5"), ("5.", "5.0"), ("100000", "100000.0"),
+        ("999999.5", "999999.5"), ("1000000", "1e+06"), ("1e6", "1e+06"), ("1234567", "1.234567e+06"),
+        ("12345678.5", "1.23456785e+07"), ("0.0001", "0.0001"), ("0.00012", "0.00012"),
+        ("0.00001", "1e-05"), ("1.5e-7", "1.5e-07"), ("1e100", "1e+100"), ("1e-100", "1e-100"),
+        ("+Inf", "+Inf"), ("inf", "+Inf"), ("-Infinity", "-Inf"), ("nan", "NaN"), ("1_0", "1_0"),
+        (" 1", " 1"), ("", ""), ("0x10", "0x10"),
     ],
-)
+)  # fmt: skip
 def test_numbers_in_labels_are_written_as_prometheus_does(text: str, written: str) -> None:
     assert go_float(text) == written

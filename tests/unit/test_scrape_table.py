@@ -194,7 +194,7 @@ def test_bytes_of_any_kind_are_a_parse_error_at_worst(body: bytes, openmetrics: 
 # --- from one to the next -------------------------------------------------------------------------------------------
 
 
-class Watched(Table):
+class Counting(Table):
     """A table that counts what is parsed."""
 
     def __init__(self, most: int = 100_000) -> None:
@@ -212,7 +212,7 @@ class Watched(Table):
 
 
 def test_a_key_is_parsed_once_and_the_series_stay_the_same_object() -> None:
-    table = Watched()
+    table = Counting()
     first = table.get('a 1\nb{c="d"} 2\n')
     assert table.asked == ["a", "b"]
     second = table.get('a 3\nb{c="d"} 4\n')
@@ -222,7 +222,7 @@ def test_a_key_is_parsed_once_and_the_series_stay_the_same_object() -> None:
 
 
 def test_in_another_order_they_are_the_same_series() -> None:
-    table = Watched()
+    table = Counting()
     first = table.get("a 1\nb 2\nc 3\n")
     second = table.get("c 6\na 4\nb 5\n")
     assert table.asked == []
@@ -231,7 +231,7 @@ def test_in_another_order_they_are_the_same_series() -> None:
 
 
 def test_a_series_that_comes_or_goes_makes_another_set_and_only_what_is_new_is_parsed() -> None:
-    table = Watched()
+    table = Counting()
     first = table.get("a 1\nb 2\n")
     second = table.get("a 3\nc 4\nb 5\n")
     assert table.asked == ["c"]
@@ -243,7 +243,7 @@ def test_a_series_that_comes_or_goes_makes_another_set_and_only_what_is_new_is_p
 
 
 def test_timestamps_and_exemplars_are_no_other_series() -> None:
-    table = Watched()
+    table = Counting()
     first = table.get("a 1 1700000000000\nb 2\n")
     assert first.timestamps
     second = table.get("a 3 1700000001000\nb 4\n")
@@ -252,7 +252,7 @@ def test_timestamps_and_exemplars_are_no_other_series() -> None:
     third = table.get("a 5\nb 6 7\n")
     assert third.series is first.series
     assert third.values == [5.0, 6.0]
-    table = Watched()
+    table = Counting()
     first = table.get('a_total 1 # {t="x"} 1\n# EOF\n', openmetrics=True)
     second = table.get('a_total 2 # {t="y 3"} 4\n# EOF\n', openmetrics=True)
     assert second.series is first.series
@@ -264,13 +264,13 @@ def test_timestamps_and_exemplars_are_no_other_series() -> None:
     [("a 5 5\n", "a 5 7\n", False), ("a_total 5 # {} 5\n# EOF\n", "a_total 5 # {} 7\n# EOF\n", True)],
 )
 def test_a_value_that_looks_like_what_is_behind_it(first: str, second: str, openmetrics: bool) -> None:
-    table = Watched()
+    table = Counting()
     assert table.get(first, openmetrics=openmetrics).values == [5.0]
     assert table.get(second, openmetrics=openmetrics).values == [5.0]
 
 
 def test_other_blanks_are_no_other_series() -> None:
-    table = Watched()
+    table = Counting()
     texts = ["a 1\n", "a  2\n", "a\t3\n", " a 4\n", "a 5 \n", "a{} 6\n"]
     found = [table.get(text) for text in texts]
     assert [one.values for one in found] == [[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]]
@@ -278,7 +278,7 @@ def test_other_blanks_are_no_other_series() -> None:
 
 
 def test_metadata_that_changes_is_seen() -> None:
-    table = Watched()
+    table = Counting()
     table.get("# TYPE a gauge\na 1\n")
     (series,) = table.get("# TYPE a counter\n# HELP a More.\na 2\n").series
     assert (series.type, series.help) == ("counter", "More.")
@@ -287,7 +287,7 @@ def test_metadata_that_changes_is_seen() -> None:
 
 
 def test_a_comment_that_changes_each_time_is_no_other_metadata() -> None:
-    table = Watched()
+    table = Counting()
     first = table.get("# TYPE a gauge\n# made at 12:00\na 1\n")
     second = table.get("# made at 12:01\n# TYPE a gauge\na 2\n")
     assert table.asked == []
@@ -296,7 +296,7 @@ def test_a_comment_that_changes_each_time_is_no_other_metadata() -> None:
 
 
 def test_of_two_of_the_same_the_first_counts() -> None:
-    table = Watched()
+    table = Counting()
     found = table.get('a 1\na 2\nb{c="d"} 3\nb{c="d",} 4\n')
     assert ours(found) == {("a", ()): 1.0, ("b", (("c", "d"),)): 3.0}
     assert (table.duplicates, found.scraped) == (2, 4)
@@ -310,7 +310,7 @@ def test_of_two_of_the_same_the_first_counts() -> None:
 
 
 def test_what_is_dropped_is_asked_once_and_must_be_well_formed_all_the_same() -> None:
-    table = Watched()
+    table = Counting()
     found = table.get("a 1\ndrop_b 2\nc 3\n")
     assert ([s.name for s in found.series], found.values, found.scraped) == (["a", "c"], [1.0, 3.0], 3)
     again = table.get("a 4\ndrop_b 5\nc 6\n")
@@ -320,7 +320,7 @@ def test_what_is_dropped_is_asked_once_and_must_be_well_formed_all_the_same() ->
 
 
 def test_more_samples_than_may_be_cost_no_more_than_may_be() -> None:
-    table = Watched(most=3)
+    table = Counting(most=3)
     assert len(table.get("a 1\nb 2\nc 3\ndrop_d 4\n").values) == 3
     many = "".join(f"m{i} 1\n" for i in range(1000))
     for _ in range(3):
@@ -334,7 +334,7 @@ def test_more_samples_than_may_be_cost_no_more_than_may_be() -> None:
 
 
 def test_after_a_malformed_one_it_starts_anew() -> None:
-    table = Watched()
+    table = Counting()
     first = table.get("a 1\nb 2\n")
     with pytest.raises(ParseError):
         table.get("a 1\nb\n")
@@ -344,7 +344,7 @@ def test_after_a_malformed_one_it_starts_anew() -> None:
 
 
 def test_series_that_come_and_go_are_forgotten() -> None:
-    table = Watched()
+    table = Counting()
     for i in range(300):
         table.get("".join(f"m{i}_{k} 1\n" for k in range(50)))
     assert len(table._known) <= 250
@@ -366,7 +366,7 @@ def test_openmetrics_ends_with_its_end(text: str) -> None:
 )
 def test_what_is_no_number(value: str) -> None:
     for warm in (False, True):
-        table = Watched()
+        table = Counting()
         if warm:
             table.get("a 1\n")
         with pytest.raises(ParseError):
@@ -383,7 +383,7 @@ def test_what_is_a_number(value: str) -> None:
 def test_nothing_is_nothing() -> None:
     for text in ("", "\n", "\n\n", "# only comments\n"):
         assert read(text)[:3] == ((), [], 0)
-    table = Watched()
+    table = Counting()
     table.get("a 1\n")
     assert table.get("").series == ()
 
@@ -392,7 +392,7 @@ def test_nothing_is_nothing() -> None:
 @given(st.integers(0, 1000))
 def test_whatever_comes_before_an_exposition_is_read_as_if_it_were_the_first(seed: int) -> None:
     dice = random.Random(seed)
-    table = Watched()
+    table = Counting()
     for _ in range(6):
         names = dice.sample(["a", "b", 'c{d="e"}', 'c{d="f"}', "drop_g", "h"], dice.randint(0, 6))
         ends = dice.choice([[""], ["", " 1", " 2", " 3"]])
@@ -400,7 +400,7 @@ def test_whatever_comes_before_an_exposition_is_read_as_if_it_were_the_first(see
             f"{name}{dice.choice([' ', '  '])}{dice.randint(1, 3)}{dice.choice(ends)}\n"
             for name in names + names[: dice.randint(0, 1)]
         )
-        found, fresh = table.get(text), Watched().get(text)
+        found, fresh = table.get(text), Counting().get(text)
         assert same(ours(found), ours(fresh))
         assert found.scraped == fresh.scraped
     sizes = {len(table.get(body.decode()).series) for body in (Load(120)(), Load(120)())}

@@ -21,6 +21,7 @@ from agent.send.state import (
     backoff,
     retry_wait,
 )
+from tools import states_table
 
 RULES = Rules(1.0, 300.0, 30.0, 300.0)
 NOW = 1000.0
@@ -82,6 +83,13 @@ def test_the_table_has_a_row_for_everything_and_loses_nothing() -> None:
     for row in TABLE:
         assert (row.then is State.IDLE) == (row.wait is Wait.NONE)
         assert (row.samples == "settled") == ((row.state, row.verdict) == (State.SENDING, Verdict.DELIVERED))
+
+
+def test_the_page_shows_the_table() -> None:
+    page = states_table.PAGE.read_text(encoding="utf-8")
+    assert page.count(states_table.BEGIN) == page.count(states_table.END) == 1
+    assert states_table.renewed(page) == page, "renew it: python -m tools.states_table"
+    assert all(row.samples in page and row.wait.value in page for row in TABLE)
 
 
 def test_only_two_verdicts_settle_samples() -> None:

@@ -9,25 +9,10 @@ from hypothesis import strategies as st
 from agent.config.units import format_duration, format_size, parse_duration, parse_size
 
 DURATIONS = {  # after the cases of prometheus/common, model/time_test.go
-    "0": 0,
-    "0w": 0,
-    "0s": 0,
-    "324ms": 0.324,
-    "3s": 3,
-    "5m": 300,
-    "1h": 3600,
-    "4d": 345_600,
-    "4d1h": 349_200,
-    "14d": 1_209_600,
-    "3w": 1_814_400,
-    "3w2d1h": 1_990_800,
-    "10y": 315_360_000,
-    "1h30m": 5400,
-    "1y2w3d4h5m6s7ms": 33_019_506.007,
-    "90s": 90,
-    "010s": 10,
-    "292y": 9_208_512_000,
-}
+    "0": 0, "0w": 0, "0s": 0, "324ms": 0.324, "3s": 3, "5m": 300, "1h": 3600, "4d": 345_600,
+    "4d1h": 349_200, "14d": 1_209_600, "3w": 1_814_400, "3w2d1h": 1_990_800, "10y": 315_360_000,
+    "1h30m": 5400, "1y2w3d4h5m6s7ms": 33_019_506.007, "90s": 90, "010s": 10, "292y": 9_208_512_000,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "seconds"), DURATIONS.items())
@@ -35,54 +20,26 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "1",
-        "1y1m1d",
-        "-1w",
-        "1.5d",
-        "d",
-        "10 s",
-        " 10s",
-        "10s ",
-        "10s\n",
-        "10S",
-        "1s1s",
-        "1ms1s",
-        "294y",
-        "ten",
-        "1:30",
-        "inf",
-        "\u0661s",
-        "200ys",
-        "9" * 30 + "ms",
-        "9" * 100_000 + "s",
-    ],
-)
+NO_DURATION = [
+    "", "1", "1y1m1d", "-1w", "1.5d", "d", "10 s", " 10s", "10s ", "10s\n", "10S", "1s1s", "1ms1s",
+    "294y", "ten", "1:30", "inf", "\u0661s", "200ys", "9" * 30 + "ms", "9" * 100_000 + "s",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_DURATION)
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_duration(text)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0s"),
-        (0.25, "250ms"),
-        (10, "10s"),
-        (90, "1m30s"),
-        (5400, "1h30m"),
-        (86_400, "1d"),
-        (90_000, "25h"),
-        (604_800, "1w"),
-        (691_200, "8d"),
-        (31_536_000, "1y"),
-        (0.0004, "0s"),
-        (1.5, "1s500ms"),
-    ],
-)
+WRITTEN_DURATIONS = [
+    (0, "0s"), (0.25, "250ms"), (10, "10s"), (90, "1m30s"), (5400, "1h30m"), (86_400, "1d"),
+    (90_000, "25h"), (604_800, "1w"), (691_200, "8d"), (31_536_000, "1y"), (0.0004, "0s"),
+    (1.5, "1s500ms"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seconds", "text"), WRITTEN_DURATIONS)
 def test_a_duration_is_written_as_prometheus_does(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
@@ -109,20 +66,10 @@ def test_a_negative_value_cannot_be_written() -> None:
         format_size(-1)
 
 
-SIZES = {
-    "0": 0,
-    "4096": 4096,
-    "1B": 1,
-    "1KiB": 1024,
-    "1KB": 1024,  # as Prometheus: no powers of 1000 anywhere
-    "256MiB": 268_435_456,
-    "256MB": 268_435_456,
-    "1.5GiB": 1_610_612_736,
-    "0.5KiB": 512,
-    "2TB": 2_199_023_255_552,
-    "1PiB": 1 << 50,
-    "7EiB": 7 << 60,
-}
+SIZES = {  # as Prometheus: no powers of 1000 anywhere
+    "0": 0, "4096": 4096, "1B": 1, "1KiB": 1024, "1KB": 1024, "256MiB": 268_435_456, "256MB": 268_435_456,
+    "1.5GiB": 1_610_612_736, "0.5KiB": 512, "2TB": 2_199_023_255_552, "1PiB": 1 << 50, "7EiB": 7 << 60,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "size"), SIZES.items())
@@ -130,49 +77,25 @@ def test_a_size_is_read(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "MiB",
-        "-1",
-        "+1",
-        "1kB",
-        "1mb",
-        "1M",
-        "1 MiB",
-        "1MiB ",
-        "1MiB\n",
-        "1e6",
-        "1.MiB",
-        ".5MiB",
-        "1.5B",
-        "1.5",
-        "0.3KiB",
-        "1GiB512MiB",
-        "8EiB",
-        "9" * 40,
-        "9" * 100_000,
-        "\u0661MiB",
-        "ten",
-    ],
-)
+NO_SIZE = [
+    "", "MiB", "-1", "+1", "1kB", "1mb", "1M", "1 MiB", "1MiB ", "1MiB\n", "1e6", "1.MiB", ".5MiB",
+    "1.5B", "1.5", "0.3KiB", "1GiB512MiB", "8EiB", "9" * 40, "9" * 100_000, "\u0661MiB", "ten",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_SIZE)
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_size(text)
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0B"),
-        (1000, "1000B"),
-        (1024, "1KiB"),
-        (1536, "1536B"),
-        (268_435_456, "256MiB"),
-        (3 << 29, "1536MiB"),
-    ],
-)
+WRITTEN_SIZES = [
+    (0, "0B"), (1000, "1000B"), (1024, "1KiB"), (1536, "1536B"), (268_435_456, "256MiB"),
+    (3 << 29, "1536MiB"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "text"), WRITTEN_SIZES)
 def test_a_size_is_written_in_the_largest_unit_that_divides_it(size: int, text: str) -> None:
     assert format_size(size) == text
 

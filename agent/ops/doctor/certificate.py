@@ -10,7 +10,7 @@ from agent.ops.doctor.step import Finding, fine, warning
 
 DAY = 86400.0
 SOON = 14
-"""Days before the end of a certificate from which it is a warning."""
+"""A certificate that ends in fewer days is a warning."""
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _NOT_YET, _EXPIRED = 9, 10
@@ -22,13 +22,13 @@ Certificate = Mapping[str, Any]
 
 
 def names(certificate: Certificate) -> str:
-    """Whom it is for."""
+    """Return the names that it is for."""
     found = [str(value) for _, value in certificate.get("subjectAltName", ())]
     return ", ".join(found) or _who(certificate.get("subject", ()))
 
 
 def issuer(certificate: Certificate) -> str:
-    """Who has signed it."""
+    """Return the name of the authority that signed it."""
     return _who(certificate.get("issuer", ()))
 
 
@@ -41,12 +41,12 @@ def _who(name: Sequence[Sequence[tuple[str, str]]]) -> str:
 
 
 def ends(certificate: Certificate) -> float:
-    """When it expires, in Unix seconds."""
+    """Return when it expires, in Unix seconds."""
     return float(ssl.cert_time_to_seconds(certificate["notAfter"]))
 
 
 def verdict(chain: Sequence[Certificate], how: str, now: float, *, verified: bool) -> Finding:
-    """What there is to say of an accepted chain, the receiver's own certificate first. `how`: the version."""
+    """Return the finding for an accepted chain, the receiver's own certificate first. `how`: the version of TLS."""
     first = min(chain, key=ends)
     left = int((ends(first) - now) // DAY)
     span = f"{left} days left" if left >= 0 else "expired"

@@ -1,7 +1,7 @@
 """The walk to one destination: each step needs the one before, and the first that fails ends it.
 
-The empty write, and whatever is asked over HTTP, goes through the sender's own `Client`, and an error has the
-sender's own words, so that the walk and the agent come to the same verdict. No step takes longer than the
+Every request goes through the sender's own `Client`, and an error has the sender's own words, so that the walk and the
+agent come to the same verdict. No step takes longer than the
 timeout by more than GRACE.
 """
 
@@ -26,7 +26,7 @@ from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
 from agent.ops.doctor import certificate, receiver
-from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, untold, warning, wrong
+from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, unknown, warning, wrong
 from agent.send.client import Client
 from buffer.errors import LimpetError
 
@@ -47,7 +47,7 @@ _DO = {
 
 
 class World(NamedTuple):
-    """What a walk needs of the system; a test hands in its own."""
+    """What a walk needs from the system; a test hands in its own."""
 
     resolve: Callable[[str, int], Found] = lambda host, port: socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
@@ -74,7 +74,7 @@ def walk(to: RemoteWrite, timeout: float, world: World | None = None) -> Iterato
     known = secrets(visit.endpoint)
     try:
         for title, take in visit.steps():
-            found = untold(NOT_TRIED)
+            found = unknown(NOT_TRIED)
             if going:
                 found = _found(take, visit.host, timeout)
                 going = found.ok is not False
@@ -178,7 +178,7 @@ class _Visit:
         if not bad:
             return fine(said)
         said += f", not at {', '.join(text for _, text in bad)}"
-        return warning(said, "Mend or remove the addresses that do not answer: each try of them costs time.")
+        return warning(said, "Fix or remove the addresses that do not answer: each try of them costs time.")
 
     def _connect(self, one: tuple[Any, int, int, str, Address], patience: float) -> socket.socket:
         family, kind, protocol, _, address = one
@@ -196,7 +196,7 @@ class _Visit:
         if context is None:
             return fine("none: plain http")
         if self._proxy:
-            return untold("it is within the proxy's tunnel, where the empty write tries it")
+            return unknown("it is within the proxy's tunnel, where the empty write tries it")
         verified = context.verify_mode is not ssl.CERT_NONE
         try:
             how, chain = self._handshake(context, verified=verified)
@@ -218,7 +218,7 @@ class _Visit:
                 return sock.version() or "TLS", [one.get_info() for one in chain]
 
     def _presented(self) -> str:
-        """What the certificate is that was not accepted."""
+        """Describe the certificate that was not accepted."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
@@ -256,8 +256,8 @@ class _Visit:
                 return wrong(said, do)
             return wrong(said, f"Correct {how}, or the rights of this user at the receiver.")
         if outcome.verdict is not Verdict.DELIVERED:
-            return untold("cannot be told: the empty write was not taken")
-        return fine(f"accepted ({how})" if how else "none is configured, and none was asked for")
+            return unknown("unknown: the empty write was not taken")
+        return fine(f"accepted ({how})" if how else "none is configured, and the receiver wants none")
 
     def _write(self) -> Finding:
         done = self._exchange()
@@ -267,13 +267,12 @@ class _Visit:
         path = "Correct the url: Prometheus takes writes at /api/v1/write, and only when it was started with "
         path += "--web.enable-remote-write-receiver."
         if outcome.verdict is Verdict.HELD:
-            do = (
-                path
-                if status
-                else "Mend this; a receiver that asks for a certificate needs tls_config.cert_file and key_file."
+            certificate_needed = (
+                "Fix this; a receiver that wants a certificate needs tls_config.cert_file and key_file."
             )
+            do = path if status else certificate_needed
         elif outcome.verdict is Verdict.RETRY:
-            do = "Look at the receiver, and at what stands before it; the agent tries again by itself."
+            do = "Look at the receiver, and at the proxies before it; the agent tries again by itself."
         elif status == 415 and self._to.protobuf_message != "auto":
             do = "Set protobuf_message to auto, so that what the receiver takes is sent."
         elif outcome.verdict is Verdict.TOO_LARGE:

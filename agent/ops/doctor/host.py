@@ -1,6 +1,6 @@
-"""This host's side: the folder, the room, the lock, what waits, the clock, and every collector, run once.
+"""This host's side: the folder, the space, the lock, the backlog, the clock, and every collector, run once.
 
-Read-only: nothing is created or changed, and it works beside an agent that runs. Each check is bounded, so
+Read-only: nothing is created or changed, and it works while the agent runs. Each check is bounded, so
 that a dead mount costs its own line only.
 """
 
@@ -11,6 +11,7 @@ import pwd
 import stat
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from agent import crew
@@ -20,7 +21,7 @@ from agent.collect.plans import plans
 from agent.collect.series import host_labels
 from agent.collectors import HostPaths
 from agent.config import Config
-from agent.ops.doctor.step import Finding, Step, fine, step, untold, warning, wrong
+from agent.ops.doctor.step import Finding, Step, fine, step, unknown, warning, wrong
 from agent.system.log import Silent
 from agent.text import human
 from buffer import lock
@@ -32,7 +33,7 @@ from buffer.versions import refuse_newer
 
 HERE = "this host"
 FULL_SOON = 86400.0
-"""Seconds until the buffer is full from which it is a warning."""
+"""A buffer that is full in fewer seconds is a warning."""
 
 
 class System(NamedTuple):
@@ -57,13 +58,13 @@ def look(
         ("space", timeout, view.space),
         ("lock", timeout, view.lock),
         ("buffer", timeout, view.buffer),
-        *((f"backlog of {to.name}", timeout, _backlog(view, to.name)) for to in config.remote_write),
+        *((f"backlog of {to.name}", timeout, partial(view.backlog, to.name)) for to in config.remote_write),
         ("quarantine", timeout, view.quarantine),
         ("clock", timeout, view.synchronized),
         *((("mask", timeout, view.masked),) if config.mask else ()),
     ]
     steps += [
-        (f"collector {plan.name}", min(timeout, plan.timeout), _collector(plan, view.system))
+        (f"collector {plan.name}", min(timeout, plan.timeout), partial(_collector, plan, view.system.clock))
         for plan in plans(config, host_labels(config), Silent(), view.hiding(), view.system.paths)
     ]
     for title, patience, take in steps:
@@ -77,8 +78,8 @@ def _found(take: Callable[[], Finding], patience: float) -> Finding:
         return wrong(str(error), "Look for a mount that hangs, and for a disk that fails.")
     except OSError as error:
         at = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        said = f"{at}{(error.strerror or str(error)).lower()}"
-        return wrong(said, "Run it as the agent's user or as root; then mend the permissions.")
+        said = f"{at}{human.reason(error)}"
+        return wrong(said, "Run it as the agent's user or as root; then fix the permissions.")
     except NewerFormat as error:
         return wrong(f"{error.where}: {error.what}", error.do)
 
@@ -102,9 +103,9 @@ class _View:
         return wrong(f"{self._dir} is not there, and {me} may not make it in {above}", do)
 
     def permissions(self) -> Finding:
-        """The folder is for its owner only, and everything in it is the owner's."""
+        """Check that the folder is for its owner only, and that everything in it is the owner's."""
         if not os.path.isdir(self._dir):
-            return untold("nothing is there yet")
+            return unknown("nothing is there yet")
         top = os.stat(self._dir)
         owner = _user(top.st_uid)
         foreign = [path for path in _below(self._dir) if os.lstat(path).st_uid != top.st_uid]
@@ -139,7 +140,7 @@ class _View:
         path = f"{self._dir}/lock"
         if not os.path.exists(path):
             return fine("free: no agent has been here yet")
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # who may not read it cannot tell
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # raises where this user may not read it
         pid = lock.holder(path)
         return fine("free: no agent runs here" if pid is None else f"held by process {pid}: the agent runs")
 
@@ -149,12 +150,12 @@ class _View:
         cap, full = self.config.buffer.max_size, found.time_until_full_seconds
         said = f"{human.size(found.bytes)} of {human.size(cap)}, {human.count(found.samples)} samples"
         if full is not None:
-            said += f", full in {human.duration(full)} at the pace of what is there"
+            said += f", full in {human.duration(full)} at the present pace"
         if found.damaged_records:
             said += f", damage met at {human.plural(found.damaged_records, 'place')}"
-            return warning(said, "See what it cost: limpet buffer verify. The agent goes on by itself.")
+            return warning(said, "See what it cost: limpet buffer verify. The agent continues by itself.")
         if full is not None and full < FULL_SOON:
-            return warning(said, "Mend the destinations that take nothing, or raise buffer.max_size.")
+            return warning(said, "Fix the destinations that take nothing, or raise buffer.max_size.")
         return fine(said)
 
     def backlog(self, name: str) -> Finding:
@@ -168,9 +169,9 @@ class _View:
         if one.last_error:
             said += f"; {one.last_error}"
         if one.state == "held":
-            return wrong(said, "Mend what the walk to it shows; it goes on by itself.")
+            return wrong(said, "Fix what the steps to it show; it continues by itself.")
         if one.state == "waiting":
-            return warning(said, "See the walk to it; it goes on by itself.")
+            return warning(said, "See the steps to it; it continues by itself.")
         return fine(said)
 
     def quarantine(self) -> Finding:
@@ -183,11 +184,11 @@ class _View:
         samples = human.count(sum(item.samples for item in items))
         return warning(
             f"{human.plural(len(items), 'refused batch', 'refused batches')}, {samples} samples",
-            "See the receivers' words: limpet buffer quarantine list. Mend the cause, then replay or drop them.",
+            "See the receivers' messages: limpet buffer quarantine list. Fix the cause, then replay or drop them.",
         )
 
     def masked(self) -> Finding:
-        """The key with which names are masked."""
+        """Check the key with which names are masked."""
         try:
             _, note = mask.look(self._dir, self.config.mask)
         except LimpetError as error:
@@ -195,19 +196,19 @@ class _View:
         said = ", ".join(self.config.mask)
         if note is None:
             return fine(f"{said}, by the key in {self._dir}")
-        return untold(
+        return unknown(
             f"{said}: {note}", "The agent makes its key when it starts; run this as its user or as root."
         )
 
     def hiding(self) -> mask.Mask:
-        """What hides names in this report; a key that cannot be used has a step of its own."""
+        """Return what hides names in this report; a key that cannot be used has a step of its own."""
         try:
             return mask.look(self._dir, self.config.mask)[0]
         except LimpetError:
             return mask.Mask(self.config.mask, os.urandom(mask.KEY_BYTES))
 
     def synchronized(self) -> Finding:
-        """As far as a time service leaves a trace; there is no portable way to ask the kernel."""
+        """Look for the traces of a time service; there is no portable way to ask the kernel."""
         run = self.system.run
         if os.path.exists(f"{run}/systemd/timesync/synchronized"):
             return fine("synchronized by systemd-timesyncd")
@@ -215,8 +216,8 @@ class _View:
             said = "systemd-timesyncd has not synchronized since the boot"
             return warning(said, "Let it reach its servers (UDP 123): timedatectl timesync-status")
         if os.path.isdir(f"{run}/chrony"):
-            return untold("cannot be told from here: chronyd is on its own", "Ask it: chronyc tracking")
-        return untold("cannot be told: no time service that is known here", "See that one runs.")
+            return unknown("unknown: chronyd does not show it", "Ask it: chronyc tracking")
+        return unknown("unknown: no time service was recognized", "See that one runs.")
 
     def _status(self) -> Status | None:
         if self._read is None and os.path.isdir(self._dir):
@@ -226,35 +227,26 @@ class _View:
         return self._read
 
 
-def _backlog(view: _View, name: str) -> Callable[[], Finding]:
-    return lambda: view.backlog(name)
-
-
-def _collector(plan: Plan, system: System) -> Callable[[], Finding]:
-    def run() -> Finding:
-        begun = system.clock()
-        off = f"Mend it, or switch it off: collect.collectors.{plan.name.partition('/')[0]}.enabled: false"
-        if plan.crew == "remote":
-            off = "See that the program runs and exposes metrics there, or correct or remove the target."
-        try:
-            _, values = plan.run(begun)
-        except Exception as error:
-            return wrong(f"it cannot be read: {error}", off)
-        took = system.clock() - begun
-        if (problem := plan.collect.error) is not None:
-            return wrong(problem, off)
-        said = f"{len(values)} samples in {took * 1000:.1f} ms"
-        if unread := plan.unread():
-            return warning(
-                f"{said}, but not all: {'; '.join(unread)}", "Mend it, or leave it out (exclude_*)."
-            )
-        return fine(said)
-
-    return run
+def _collector(plan: Plan, clock: Callable[[], float]) -> Finding:
+    begun = clock()
+    off = f"Fix it, or switch it off: collect.collectors.{plan.name.partition('/')[0]}.enabled: false"
+    if plan.crew == "remote":
+        off = "See that the program runs and exposes metrics there, or correct or remove the target."
+    try:
+        _, values = plan.run(begun)
+    except Exception as error:
+        return wrong(f"it cannot be read: {error}", off)
+    took = clock() - begun
+    if (problem := plan.collect.error) is not None:
+        return wrong(problem, off)
+    said = f"{len(values)} samples in {took * 1000:.1f} ms"
+    if unread := plan.unread():
+        return warning(f"{said}, but not all: {'; '.join(unread)}", "Fix it, or leave it out (exclude_*).")
+    return fine(said)
 
 
 def _existing(path: str) -> str:
-    """The path, or the nearest folder above it that is there."""
+    """Return the path, or the nearest existing folder above it."""
     path = os.path.abspath(path)
     while not os.path.isdir(path):
         path = os.path.dirname(path)
@@ -262,14 +254,13 @@ def _existing(path: str) -> str:
 
 
 def _below(folder: str) -> list[str]:
-    """Everything in a folder, at any depth; links are not followed. Raises OSError where it cannot be listed."""
-    found = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            found.append(entry.path)
-            if entry.is_dir(follow_symlinks=False):
-                found += _below(entry.path)
-    return found
+    """Return everything in a folder, at any depth; links are not followed. Raises OSError where it cannot be listed."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    walk = os.walk(folder, onerror=fail)
+    return [os.path.join(at, name) for at, folders, files in walk for name in (*folders, *files)]
 
 
 def _user(uid: int) -> str:

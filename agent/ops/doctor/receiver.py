@@ -1,4 +1,4 @@
-"""What a receiver tells of itself: its clock, and how old samples may be. Pure functions."""
+"""What a receiver shows about itself: its clock, and how old samples may be. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from agent.config import format_duration, parse_duration
 from agent.destinations import clocks
 from agent.http.answer import date as http_date
-from agent.ops.doctor.step import Finding, fine, untold, warning, wrong
+from agent.ops.doctor.step import Finding, fine, unknown, warning, wrong
 
 CLOCK_WARNING, CLOCK_WRONG = 5.0, 60.0
 """Seconds that two clocks may differ."""
@@ -22,7 +22,7 @@ _ADVICE = f"For Prometheus, set storage.tsdb.{_KEY} to the longest outage you ex
 
 
 def difference(date: str, begun: float, ended: float) -> float | None:
-    """The least seconds by which the receiver's clock is ahead (+) of ours; None where `date` is no date.
+    """Return the least seconds by which the receiver's clock is ahead (+) of ours; None where `date` is no date.
 
     The answer came between `begun` and `ended` (our Unix seconds); a Date has whole seconds (RFC 9110, 6.6.1).
     """
@@ -31,10 +31,10 @@ def difference(date: str, begun: float, ended: float) -> float | None:
 
 
 def agree(date: str | None, begun: float, ended: float) -> Finding:
-    """What the Date of an answer says of the two clocks."""
+    """Compare the Date of an answer with our clock."""
     off = None if date is None else difference(date, begun, ended)
     if off is None:
-        return untold("the answer has no usable Date")
+        return unknown("the answer has no usable Date")
     if abs(off) < 1:
         return fine("the receiver's clock and ours agree to a second")
     way = "ahead of" if off > 0 else "behind"
@@ -46,7 +46,7 @@ def agree(date: str | None, begun: float, ended: float) -> Finding:
 
 
 def config_url(url: str) -> str | None:
-    """Where a Prometheus that takes writes at `url` shows its configuration; None for another path."""
+    """Return where a Prometheus that takes writes at `url` shows its configuration; None for another path."""
     parts = urlsplit(url)
     if not parts.path.endswith(WRITE):
         return None
@@ -54,14 +54,14 @@ def config_url(url: str) -> str | None:
 
 
 def window(answer: bytes) -> Finding:
-    """What the answer of `config_url` says of samples that come late; b"" where there was none."""
+    """Return how old samples may be, by the answer of `config_url`; b"" where there was none."""
     try:
         found = msgspec.json.decode(answer)
         text = found["data"]["yaml"]
         seconds = _window(text)
     except (ValueError, KeyError, TypeError, msgspec.DecodeError):
-        said = "cannot be told from outside: the receiver does not show a Prometheus's configuration"
-        return untold(said, _ADVICE)
+        said = "unknown from outside: the receiver does not show a Prometheus's configuration"
+        return unknown(said, _ADVICE)
     if not seconds:
         said = f"{_KEY} is not set: after an outage of an hour or more, the backlog is refused"
         return warning(said, _ADVICE)
@@ -69,7 +69,7 @@ def window(answer: bytes) -> Finding:
 
 
 def _window(config: str) -> float:
-    """Seconds, 0 where it is not set. The text is as Prometheus writes it, which is plain block style."""
+    """Return the seconds, 0 where it is not set. The text is as Prometheus writes it, which is plain block style."""
     storage = re.search(r"(?m)^storage:\n((?:[ ].*\n?)*)", config)
     key = storage and re.search(rf"(?m)^ +{_KEY}: (\S+)$", storage[1])
     return parse_duration(key[1]) if key else 0.0

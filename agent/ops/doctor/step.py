@@ -5,7 +5,7 @@
 | true  | none  | fine                                                           |
 | true  | given | a warning: it works, and something needs doing all the same    |
 | false | given | it fails                                                       |
-| null  | any   | not tried, or it cannot be told; `do` is then advice, no more  |
+| null  | any   | not tried, or not known; `do` is then only advice              |
 
 No secret is in a step: `step`, which makes them, hides it: a receiver can send back what it was sent.
 """
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What a check comes back with; see `Step`."""
+    """What a check returns; see `Step`."""
 
     ok: bool | None
     said: str
@@ -44,32 +44,32 @@ class Finding(NamedTuple):
 
 
 def fine(said: str) -> Finding:
-    """All is well."""
+    """Return that all is well."""
     return Finding(True, said)
 
 
 def warning(said: str, do: str) -> Finding:
-    """It works, but."""
+    """Return that it works, and that something needs doing all the same."""
     return Finding(True, said, do)
 
 
 def wrong(said: str, do: str) -> Finding:
-    """It fails."""
+    """Return that it fails."""
     return Finding(False, said, do)
 
 
-def untold(said: str, do: str | None = None) -> Finding:
-    """It cannot be told."""
+def unknown(said: str, do: str | None = None) -> Finding:
+    """Return that nobody can know from here."""
     return Finding(None, said, do)
 
 
 def step(part: str, title: str, found: Finding, secrets: Iterable[str]) -> Step:
-    """The line of the report for a finding, without the secrets."""
+    """Return the line of the report for a finding, without the secrets."""
     known = list(secrets)
     do = None if found.do is None else hidden(found.do, known)
     return Step(part, title, found.ok, hidden(found.said, known), do)
 
 
 def needing(steps: Sequence[Step]) -> int:
-    """How many steps need doing."""
+    """Return how many steps need doing."""
     return sum(one.needs_doing for one in steps)

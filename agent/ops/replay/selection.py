@@ -23,7 +23,7 @@ class Selection:
         self._picked: dict[int, tuple[tuple[Series, ...], list[int], tuple[Series, ...]]] = {}
 
     def of(self, ticks: Iterable[Tick]) -> list[Tick]:
-        """The ticks that are selected, each with the series that are; none without a sample."""
+        """Return the selected ticks, each with its selected series; none without a sample."""
         inside = [tick for tick in ticks if self.since_ms <= tick.at.wall_ms <= self.until_ms and tick.values]
         if self._selector is None:
             return inside
