@@ -88,7 +88,7 @@ def sent(folder: Path, protocol: str, ticks: Sequence[Tick]) -> list[Received]:
             for each in ticks:
                 one.buffer.append([each])
             one.settled()
-            assert not one.told(Event.REFUSED)
+            assert not one.logged(Event.REFUSED)
         assert not receiver.broken
         return list(receiver.requests)
 
@@ -298,7 +298,7 @@ def test_log_error_messages_verbatim(tmp_path: Path, protocol: str) -> None:
         with host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
             one.settled()
             one.accounted(receiver)
-        assert one.told(Event.RETRY)[0]["error"] == 'HTTP 503: sämple "limit" {of} 50%d'
+        assert one.logged(Event.RETRY)[0]["error"] == 'HTTP 503: sämple "limit" {of} 50%d'
 
 
 @pytest.mark.parametrize("status", [400, 500])

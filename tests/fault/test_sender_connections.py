@@ -54,8 +54,8 @@ def test_a_receiver_that_is_not_there_yet(tmp_path: Path) -> None:
         with receiver:
             one.settled()
             one.accounted(receiver)
-        assert len([entry for entry in one.told(Event.RETRY) if entry["log_level"] == "warning"]) == 1
-        assert one.told(Event.RESUMED)
+        assert len([entry for entry in one.logged(Event.RETRY) if entry["log_level"] == "warning"]) == 1
+        assert one.logged(Event.RESUMED)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

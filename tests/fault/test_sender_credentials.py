@@ -40,8 +40,8 @@ def test_a_wrong_password_is_held_until_its_file_is_corrected(tmp_path: Path) ->
             wait_for(lambda: receiver.requests[-1].headers["authorization"] == wanted, 10, "the password")
             receiver.default = Answer()
             one.settled()
-            assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
-            assert one.told(Event.RESUMED)
+            assert len([entry for entry in one.logged(Event.HELD) if entry["log_level"] == "warning"]) == 1
+            assert one.logged(Event.RESUMED)
             assert one.lane.error is None
 
 

@@ -159,7 +159,7 @@ def test_a_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
     assert len(tokens.asked) == len(tokens.granted)
     times = [asked.at for asked in tokens.asked]
     assert times[3] - times[0] > 1.4  # after half of so short a life
-    assert not one.told(Event.RETRY)
+    assert not one.logged(Event.RETRY)
 
 
 def test_the_clock_decides_when_a_token_ends() -> None:
@@ -183,13 +183,13 @@ def test_a_token_that_is_not_taken_any_more_is_replaced_once(tmp_path: Path) -> 
         one.settled()
         assert len(receiver.turned_away) == 1
         assert len(tokens.asked) == 2
-        [entry] = one.told(Event.RETRY)
+        [entry] = one.logged(Event.RETRY)
         text = (
             "HTTP 401: the token of oauth2 is not taken any more: another is fetched (who is Bearer <secret>)"
         )
         assert entry["error"] == text
-        assert not one.told(Event.HELD)
-        assert one.told(Event.RESUMED)
+        assert not one.logged(Event.HELD)
+        assert one.logged(Event.RESUMED)
 
 
 def test_a_receiver_that_takes_no_token_holds_and_each_probe_has_another(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_receiver_that_takes_no_token_holds_and_each_probe_has_another(tmp_pat
         assert len(tokens.asked) <= len(receiver.turned_away) + 1
         receiver.tokens = tokens
         one.settled()
-        assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
+        assert len([entry for entry in one.logged(Event.HELD) if entry["log_level"] == "warning"]) == 1
         assert one.lane.error is None
 
 
@@ -272,9 +272,9 @@ def test_what_passes_is_waited_for(tmp_path: Path, script: Script, text: str) ->
     tokens = TokenServer(script, script)
     with guarded(tmp_path, tokens, 0.3) as (one, receiver):
         one.settled()
-        first = one.told(Event.RETRY)[0]
+        first = one.logged(Event.RETRY)[0]
         assert str(first["error"]).startswith(f"oauth2: no token from 127.0.0.1: {text}")
-        assert not one.told(Event.HELD)
+        assert not one.logged(Event.HELD)
         assert len(tokens.asked) == 3
     assert receiver.turned_away == []  # nothing went out without a token
 
@@ -325,7 +325,7 @@ def test_a_token_server_that_is_not_there_yet(tmp_path: Path) -> None:
         with tokens:
             one.settled()
             assert len(tokens.asked) == 1
-            assert one.told(Event.RESUMED)
+            assert one.logged(Event.RESUMED)
 
 
 def test_while_the_token_server_is_away_a_token_that_is_good_is_used(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_while_the_token_server_is_away_a_token_that_is_good_is_used(tmp_path: P
         tokens.stop()
         one.collect(30)
         one.settled()
-        assert not one.told(Event.RETRY)
+        assert not one.logged(Event.RETRY)
 
 
 def test_a_name_that_cannot_be_resolved_is_retried() -> None:
@@ -371,8 +371,8 @@ def test_what_an_operator_can_correct_is_held(tmp_path: Path, script: Script, te
         assert receiver.turned_away == []
         tokens.always = None
         one.settled()
-        assert len([entry for entry in one.told(Event.HELD) if entry["log_level"] == "warning"]) == 1
-        assert one.told(Event.RESUMED)
+        assert len([entry for entry in one.logged(Event.HELD) if entry["log_level"] == "warning"]) == 1
+        assert one.logged(Event.RESUMED)
         assert one.lane.error is None
 
 
@@ -400,7 +400,7 @@ def test_a_secret_is_rotated_by_its_file(tmp_path: Path) -> None:
         one.collect()
         one.settled()
         assert len(tokens.granted) == 2  # the old token was good: a new secret means a new token
-        assert not one.told(Event.RETRY) + one.told(Event.HELD)
+        assert not one.logged(Event.RETRY) + one.logged(Event.HELD)
 
         file.write_text("a wrong canary")
         one.collect()

@@ -112,7 +112,7 @@ class Host:
         assert self.cursor.ledger.error == self.lane.error[:MAX_ERROR]
         return str(self.lane.error)
 
-    def told(self, event: Event) -> list[EventDict]:
+    def logged(self, event: Event) -> list[EventDict]:
         """Return what was logged of an event."""
         return [entry for entry in self.logs if entry["event"] == event]
 
