@@ -44,9 +44,10 @@ def rule(action: str = "replace", sources: str = "", target: str = "", **more: A
 
 def made(action: str, sources: str = "", target: str = "", **more: Any) -> Relabel:
     """The same of a single rule, without a configuration."""
-    return Relabel(
-        [RelabelConfig(action=action, source_labels=tuple(sources.split()), target_label=target, **more)]  # type: ignore[arg-type]
-    )
+    config = RelabelConfig(action=action, source_labels=tuple(sources.split()), target_label=target, **more)  # type: ignore[arg-type]
+    relabel = compile_rules([config])
+    assert relabel is not None
+    return relabel
 
 
 ABC = {"a": "foo", "b": "bar", "c": "baz"}
@@ -183,7 +184,7 @@ CASES: list[tuple[str, Labels, list[dict[str, Any]], Labels | None]] = [
 )
 def test_what_becomes_of_labels(labels: Labels, rules: list[dict[str, Any]], becomes: Labels | None) -> None:
     before = dict(labels)
-    relabel = compiled(*rules) if rules else Relabel(())
+    relabel = (compile_rules(()) or dict) if not rules else compiled(*rules)
     got = relabel(labels)
     assert got == becomes
     assert got is None or list(got) == sorted(got)
