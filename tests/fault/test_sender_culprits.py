@@ -67,7 +67,7 @@ def older(than: int) -> Refuse:
 
 
 def words(items: list[Item]) -> list[tuple[str, str, int, str]]:
-    return [(item.id, item.reason, item.status, item.message) for item in items]
+    return [(item.id, item.reason, item.code, item.message) for item in items]
 
 
 @pytest.mark.parametrize("status", [400, 409, 422, 418])

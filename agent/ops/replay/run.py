@@ -28,7 +28,7 @@ from agent.send.delivery import Delivery, Settled, Step, Wire
 from agent.send.pace import Pace
 from agent.send.state import Rules, State
 from agent.send.stats import SendStats
-from buffer.cursor import Chunk
+from buffer.model import Chunk
 
 POLL = 0.1
 LAST_TRY = 2.0
