@@ -116,7 +116,7 @@ def _setting(target: str, value: Callable[[_Labels], str]) -> _Rule:
 
 def _removing(matches: Callable[[str], bool], matching: bool) -> _Rule:
     def rule(labels: _Labels) -> bool:
-        for name, _ in labels.items():
+        for name in dict(labels.items()):
             if matches(name) is matching:
                 labels.set(name, "")
         return True

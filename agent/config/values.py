@@ -159,8 +159,10 @@ def _pattern(text: str) -> str | Problem:
 
 
 TAKEN_LABELS = frozenset(
-    ("core", "device", "family", "fstype", "interface")
-    + ("kernel_release", "machine", "mountpoint", "os", "state")
+    (
+        *("core", "device", "family", "fstype", "interface"),
+        *("kernel_release", "machine", "mountpoint", "os", "state"),
+    )
 )
 """Labels of the collectors' series: a second label of that name would make them invalid."""
 MOST_SAMPLES = 100_000
