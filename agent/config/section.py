@@ -56,10 +56,11 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
         """Yield what is wrong between the keys, and warnings."""
         yield from ()
 
-    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
-        for key in self.shown or self.__struct_fields__:
-            value = getattr(self, key)
-            yield key, public_url(value) if self.shown and key.endswith("url") else value
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        if not self.shown:
+            return super().__rich_repr__()
+        values = [(key, getattr(self, key)) for key in self.shown]
+        return [(key, public_url(value) if key.endswith("url") else value) for key, value in values]
 
     def __repr__(self) -> str:
         return (
