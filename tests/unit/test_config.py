@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -38,6 +36,7 @@ from agent.config.urls import public_url
 from agent.config.values import TAKEN_LABELS
 from buffer.errors import LimpetError
 from buffer.limits import MIN_SEGMENTS
+from tests.support.run import python
 
 URL = "https://prometheus.example.com/api/v1/write"
 
@@ -871,17 +870,8 @@ def test_the_files_of_oauth2_and_http_headers_are_looked_at(tmp_path: Path) -> N
     ]
 
 
-def run(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_load_opens_nothing() -> None:
-    out = run(
-        """
+    code = """
         import difflib, sys
         from agent.config import ConfigErrors, load
         text = "data_dir: d\\nx: 1\\nremote_write: [{url: 'https://a/', basic_auth: {username: u, password_file: p}}]"
@@ -895,13 +885,12 @@ def test_load_opens_nothing() -> None:
             problems = len(errors.problems)
         print(problems, touched)
         """
-    )
-    assert out == "1 []\n"
+    assert python(textwrap.dedent(code)) == "1 []\n"
 
 
 def test_importing_it_brings_nothing_heavy() -> None:
     heavy = {"rich", "asyncio", "subprocess", "dataclasses", "difflib", "ssl", "http", "logging"}
-    loaded = run("import sys, agent.config; print(*sys.modules)").split()
+    loaded = python("import sys, agent.config; print(*sys.modules)").split()
     assert heavy.isdisjoint(loaded)
 
 
