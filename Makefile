@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 SOURCES := agent buffer dashboards limpet tests tools
-.PHONY: help run test check lint fmt bench dashboards dist deb image sbom audit lock clean
+.PHONY: help run test check lint fmt bench dashboards pages dist deb image sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,10 +43,15 @@ bench: .venv/.ready ## measure, and print the figures as a table
 	@$(PY) -m tools.servers prometheus
 	@$(PY) -m tests.bench
 
-dashboards: .venv/.ready ## generate the dashboards' JSON, their page and the page of the alerts
+dashboards: .venv/.ready pages ## generate the dashboards' JSON, and the pages
 	@$(PY) -m dashboards
-	@$(PY) -m tools.dashboards_page > docs/dashboards.md
+
+pages: .venv/.ready ## generate the tables in docs/ from the code, the rules and the dashboards
 	@$(PY) -m tools.alerts_page
+	@$(PY) -m tools.commands_page
+	@$(PY) -m tools.dashboards_page > docs/dashboards.md
+	@$(PY) -m tools.metrics_page > docs/metrics.md
+	@$(PY) -m tools.sizing
 
 dist: .venv/.ready ## build the sdist and the wheel into dist/: the same commit gives the same bytes
 	@rm -rf dist/limpet-*

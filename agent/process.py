@@ -39,10 +39,7 @@ from agent.send.lanes import Lanes
 from agent.send.stats import SendStats
 from agent.system import log, systemd
 from agent.system.events import Event
-from buffer.buffer import Buffer, Listener
-from buffer.errors import LimpetError
-from buffer.limits import Limits
-from buffer.quarantine import Quarantine
+from buffer import Buffer, Limits, LimpetError, Listener, Quarantine
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 SIGNALS = STOP_SIGNALS | {signal.SIGHUP}

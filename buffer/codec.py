@@ -9,14 +9,14 @@
     definition := n v | scale u8[n] | size v | json u8[size]
     json       := [group, [[name, type, unit, help, {label: value ..}] ..n]]
     column     := group v | n v | remode[n] | row                        row: see `buffer.scaled`
-    remode     := lane v | scale u8
+    remode     := cell v | scale u8
 
 Fixed numbers are little-endian, v is LEB128, s the same of a zigzag-coded number.  A group is the set
 of series that one collector returns; groups are numbered in the order of their definition since the
 key frame.  A key frame forgets all groups, so it can be read without anything before it; every other
 record needs all records since its key frame.
 
-A row holds each lane's difference to the group's tick before.  The lanes of a group just defined,
+A row holds each cell's difference to the group's tick before.  The cells of a group just defined,
 and those in the remode list (which get a new scale), count from zero.  Scales only grow.
 `base_ms` is wall time minus monotonic time, in ms; `missed` is the running total of samples that could
 not be collected, see `buffer.log`.
@@ -63,11 +63,11 @@ class Frame(NamedTuple):
 class _Group:
     """What both sides remember of a group since the key frame."""
 
-    __slots__ = ("index", "lanes", "modes", "name", "raw", "scales", "series", "values")
+    __slots__ = ("cells", "index", "modes", "name", "raw", "scales", "series", "values")
 
     def __init__(self, index: int, name: str, series: tuple[Series, ...], modes: bytes) -> None:
         self.index, self.name, self.series = index, name, series
-        self.lanes = [0] * len(series)
+        self.cells = [0] * len(series)
         self.values = [0.0] * len(series)
         self.modes = bytearray(modes)
         self.rescale()
@@ -144,7 +144,7 @@ class Encoder:
         return body, key
 
     def _define(self, tick: Tick) -> _Group:
-        # A scale that earlier ticks needed will be needed again: better said now than lane by lane.
+        # A scale that earlier ticks needed will be needed again: better said now than cell by cell.
         modes = bytes(self._modes.get((tick.group, series), 0) for series in tick.series)
         group = self._groups[tick.group] = _Group(self._next, tick.group, tick.series, modes)
         self._next += 1
@@ -152,20 +152,20 @@ class Encoder:
         return group
 
     def _column(self, group: _Group, values: Sequence[float]) -> bytes:
-        new = scaled.to_lanes(values, group.scales, group.raw)
+        new = scaled.to_cells(values, group.scales, group.raw)
         changed = []
         if new is None:
             modes = [scaled.scale_of(v, mode) for v, mode in zip(values, group.modes, strict=True)]
             changed = [i for i, mode in enumerate(modes) if mode != group.modes[i]]
             for i in changed:
-                group.lanes[i], group.modes[i] = 0, modes[i]
+                group.cells[i], group.modes[i] = 0, modes[i]
                 self._modes[group.name, group.series[i]] = modes[i]
             group.rescale()
-            new = scaled.to_lanes(values, group.scales, group.raw)
+            new = scaled.to_cells(values, group.scales, group.raw)
             assert new is not None  # every scale is now the one that its value needs
         remodes = [varint(i) + group.modes[i : i + 1] for i in changed]
-        row = scaled.to_row(new, group.lanes)
-        group.lanes = new
+        row = scaled.to_row(new, group.cells)
+        group.cells = new
         return b"".join((varint(group.index), varint(len(changed)), *remodes, row))
 
 
@@ -227,7 +227,7 @@ class Decoder:
                 raise CodecError("more samples than a record may have")
             group.values = values = group.values.copy()  # the tick before keeps its own
             _remode(plain, group)
-            plain.at = scaled.from_row(plain.data, plain.at, group.lanes, values, group.scales, group.raw)
+            plain.at = scaled.from_row(plain.data, plain.at, group.cells, values, group.scales, group.raw)
             ticks.append(Tick(instant, group.name, group.series, values))
         if plain.at != len(plain.data):
             raise CodecError("the body is longer than its ticks")
@@ -270,11 +270,11 @@ def _table(text: bytes) -> tuple[str, tuple[Series, ...]]:
 def _remode(plain: Bytes, group: _Group) -> None:
     count = plain.varint()
     if count > len(group.modes):
-        raise CodecError("more new scales than lanes")
+        raise CodecError("more new scales than cells")
     for _ in range(count):
         i, mode = plain.varint(), plain.take(1)[0]
         if mode > scaled.RAW:
             raise CodecError(f"no scale {mode}")
-        group.modes[i], group.lanes[i], group.values[i] = mode, 0, 0.0
+        group.modes[i], group.cells[i], group.values[i] = mode, 0, 0.0
     if count:
         group.rescale()

@@ -122,11 +122,25 @@ def write_new(fs: Fs, path: str, data: bytes) -> None:
     """Write a new file and make its data durable; FileExistsError where there is one."""
     fd = fs.create(path)
     try:
-        if fs.write(fd, data, 0) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        write_all(fs, fd, data, 0)
         fs.sync(fd)
     finally:
         fs.close(fd)
+
+
+def write_all(fs: Fs, fd: int, data: bytes, at: int) -> int:
+    """Write all the data at offset `at` by one call, and return its size.  Raises OSError, also for a short write."""
+    if (written := fs.write(fd, data, at)) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return written
+
+
+def names(fs: Fs, folder: str) -> list[str]:
+    """Return the sorted names in a folder; none where there is no such folder."""
+    try:
+        return sorted(fs.list(folder))
+    except FileNotFoundError:
+        return []
 
 
 def read_all(fs: Fs, path: str, limit: int) -> bytes:

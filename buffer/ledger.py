@@ -1,19 +1,19 @@
-"""The ledger of a destination: what is settled, what became of every sample of that, and its file.
+"""The ledger of a destination: what is settled, what became of every settled sample, and its file.
 
 The file, `cursors/<name>.json`, has two slots of 4096 bytes.  A slot is one line of JSON and the CRC-32
-of that line; what stands behind them means nothing:
+of that line; what follows them means nothing:
 
     {"version": 1, "generation": .., "position": .., "start": .., "delivered": .., "dropped": {reason: ..},
      "missed_before": .., "damaged": .., "state": .., "error": .., "rate": .., "removed_ms": ..}
 
-Settled is everything before the position, and a few stretches `[start, end)` behind it, which were settled
+Everything before the position is settled, and so are a few stretches `[start, end)` after it, which were settled
 ahead of their turn.  While there are any, the version is 2, and the line has one field more:
 
      "ahead": [[start, end], ..]         in order; none touches the position or another; at most MAX_STRETCHES
 
-Without them a program of version 1 reads the file as ever.  A file whose newest slot is of a later version is not
-touched (`buffer.versions`): a later version keeps `version`, `generation`, the slots and their checksum, and writes
-the earliest version that can say what there is to say.
+A file without stretches is still written as version 1.  A file whose newest slot is of a later version is not touched
+(`buffer.versions`): a later version keeps `version`, `generation`, the slots and their checksum, and writes the
+earliest version that can express its contents.
 
 The valid slot with the higher generation counts; the other one is written next, in place, so that a torn
 write leaves the one before, and that the medium sees one block, not a new file and its folder.
@@ -24,8 +24,7 @@ Positions count samples (see `buffer.segment`), so the ledger balances by constr
     pending  = end of the log - position - sum(stretches) - what was thinned away of what is pending
     position - start + sum(stretches) = delivered + sum(dropped)     checked on loading
 
-(What was thinned away of what is pending is `dropped` for those who ask, and in the file once it is
-settled.)
+(What was thinned away of what is pending is shown as `dropped`, and is so in the file once it is settled.)
 
 Position, stretches and sums are one write: after a kill at any moment they agree.
 """
@@ -40,11 +39,11 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from buffer.fs import Fs, read_all
+from buffer.fs import Fs, names, read_all, write_all, write_atomic
 from buffer.segment import MAX_POSITION
 
-VERSION = 1
-VERSION_AHEAD = 2
+PLAIN_VERSION = 1
+AHEAD_VERSION = 2
 """Of a slot with stretches."""
 MAX_STRETCHES = 16
 """Far fewer than would fit in a slot: each is a link that came and went while a backlog drained."""
@@ -70,6 +69,11 @@ class Ledger(NamedTuple):
     """When the destination was first found to be no longer configured; None while it is."""
     ahead: tuple[tuple[int, int], ...] = ()
     """Stretches behind the position that are settled: in order, apart from it and from each other."""
+
+    @classmethod
+    def starting(cls, position: int, missed: int) -> Ledger:
+        """Return the ledger of a destination that starts at a position, where so many samples had been missed."""
+        return cls(position, position, 0, {}, missed, 0, "stopped", None, 0.0, None)
 
     @property
     def reach(self) -> int:
@@ -138,9 +142,9 @@ def _joined(
 
 def encode(ledger: Ledger, generation: int = 0) -> bytes:
     """Return the contents of a slot."""
-    fields = {"version": VERSION, "generation": generation, **ledger._asdict()}
+    fields = {"version": PLAIN_VERSION, "generation": generation, **ledger._asdict()}
     if ledger.ahead:
-        fields["version"] = VERSION_AHEAD
+        fields["version"] = AHEAD_VERSION
     else:
         del fields["ahead"]
     line = json.dumps(fields).encode()
@@ -165,9 +169,9 @@ def _slot(data: bytes) -> tuple[int, Ledger] | None:
         fields: dict[str, Any] = json.loads(_line(data))
         generation = fields.pop("generation")
         version = fields.pop("version")
-        if version == VERSION_AHEAD:
+        if version == AHEAD_VERSION:
             fields["ahead"] = tuple((start, end) for start, end in fields["ahead"])
-        elif version != VERSION or "ahead" in fields:
+        elif version != PLAIN_VERSION or "ahead" in fields:
             return None
         if type(generation) is not int:
             return None
@@ -226,11 +230,60 @@ def load(fs: Fs, path: str) -> Ledger | None:
         return None
 
 
+def load_each(fs: Fs, data_dir: str) -> dict[str, Ledger | None]:
+    """Read every cursor file of a data directory, by the names of the destinations; None for one that cannot be read."""
+    folder = f"{data_dir}/cursors"
+    return {
+        n.removesuffix(SUFFIX): load(fs, f"{folder}/{n}") for n in names(fs, folder) if n.endswith(SUFFIX)
+    }
+
+
 def load_all(fs: Fs, data_dir: str) -> dict[str, Ledger]:
     """Read every cursor file of a data directory that can be read, by the names of the destinations."""
-    try:
-        names = sorted(fs.list(f"{data_dir}/cursors"))
-    except FileNotFoundError:
-        return {}
-    found = {name: load(fs, f"{data_dir}/cursors/{name}") for name in names if name.endswith(SUFFIX)}
-    return {name.removesuffix(SUFFIX): ledger for name, ledger in found.items() if ledger is not None}
+    return {name: ledger for name, ledger in load_each(fs, data_dir).items() if ledger is not None}
+
+
+class LedgerFile:
+    """The cursor file of one destination.  It is opened when it is first written.  Not thread-safe."""
+
+    def __init__(self, fs: Fs, data_dir: str, name: str) -> None:
+        self._fs, self._folder = fs, f"{data_dir}/cursors"
+        self._path = f"{self._folder}/{name}{SUFFIX}"
+        self._fd, self._generation = -1, 0
+        self.written = 0
+
+    def write(self, ledger: Ledger) -> None:
+        """Write a ledger over the older slot, and make it durable.  Raises OSError."""
+        if self._fd < 0:
+            found = self._open(ledger)
+            self._generation = found[0] if found else 0
+        slot = encode(ledger, self._generation + 1)
+        at = SLOT * ((self._generation + 1) % 2)
+        self.written += write_all(self._fs, self._fd, slot, at)
+        self._fs.sync(self._fd)
+        self._generation += 1
+
+    def _open(self, ledger: Ledger) -> tuple[int, Ledger] | None:
+        """Open the file, or a new one if there is none, and return its newest slot."""
+        try:
+            data = read_all(self._fs, self._path, 2 * SLOT)
+        except FileNotFoundError:
+            data = b""
+        if len(data) < 2 * SLOT:
+            # A new file is valid from the first moment on: one that a kill left blank would be a reset.
+            data = (data or encode(ledger)).ljust(2 * SLOT)
+            write_atomic(self._fs, self._path, data)
+            self._fs.sync_folder(self._folder)
+        self._fd = self._fs.modify(self._path)
+        return newest(data)
+
+    def remove(self) -> None:
+        """Remove the file.  Raises OSError."""
+        with suppress(FileNotFoundError):
+            self._fs.unlink(self._path)
+
+    def close(self) -> None:
+        """Close the file; it can still be written."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._fs.close(fd)

@@ -21,7 +21,7 @@ class Lock:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + _PATIENCE
         while not _take(self._fd, fcntl.LOCK_EX):
-            # `holder` takes a shared lock for an instant: that is no reason to give up.
+            # `holder` takes a shared lock for an instant: wait for that.
             if time.monotonic() > deadline:
                 pid = _pid(self._fd)
                 os.close(self._fd)

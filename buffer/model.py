@@ -51,3 +51,12 @@ class Tick(NamedTuple):
     group: str
     series: tuple[Series, ...]
     values: Sequence[float]
+
+
+class Chunk(NamedTuple):
+    """Consecutive ticks of the positions from `start` to before `end`; `samples` of them."""
+
+    ticks: list[Tick]
+    start: int
+    end: int
+    samples: int

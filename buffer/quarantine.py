@@ -1,4 +1,4 @@
-"""The quarantine: what a destination refused for good, with its own words, to be looked at and replayed.
+"""The quarantine: what a destination refused for good, with its own words, to be inspected and replayed.
 
     data_dir/quarantine/<destination>-<position>/about.json       what `Item` has
     data_dir/quarantine/<destination>-<position>/*.seg            the ticks, as in the log
@@ -14,35 +14,39 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from buffer import segment
 from buffer.codec import Encoder
-from buffer.fs import Fs, RealFs, read_all, write_new
+from buffer.fs import Fs, RealFs, names, read_all, write_new
 from buffer.model import Tick
 from buffer.reader import Entry, entries_of
 from buffer.segment import Header, Record
 
 ABOUT = "about.json"
 MAX_ABOUT = 64 << 10
-VERSION = 1
+ABOUT_VERSION = 1
 """Of about.json, which says it in a field "version" from 2 on."""
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}-[0-9]{20}")  # a dot first: it is being built
 
 
 class Item(NamedTuple):
-    """A refused batch."""
+    """A refused batch.  `code` is the receiver's own, "status" in about.json; the buffer gives it no meaning."""
 
     id: str
     destination: str
     refused_at_ms: int
     reason: str
-    status: int
+    code: int
     message: str
     samples: int
     bytes: int
     oldest_timestamp_ms: int
     newest_timestamp_ms: int
+
+    def document(self) -> dict[str, Any]:
+        """Return the fields as about.json has them, and as the commands print them."""
+        return {"status" if key == "code" else key: value for key, value in self._asdict().items()}
 
 
 _LIKE = Item("", "", 0, "", 0, "", 0, 0, 0, 0)
@@ -65,11 +69,11 @@ class Quarantine:
         position: int,
         ticks: Sequence[Tick],
         reason: str,
-        status: int,
+        code: int,
         message: str,
         now_ms: int,
     ) -> list[Item]:
-        """Keep the ticks that a destination refused at this position; return what had to go for it.
+        """Keep the ticks that a destination refused at this position; return the items removed for it.
 
         Raises OSError where it cannot be written, and ValueError for no ticks.
         """
@@ -78,14 +82,14 @@ class Quarantine:
         samples = sum(len(tick.values) for tick in ticks)
         name = f"{destination}-{position:020d}"
         item = Item(
-            name, destination, now_ms, reason, status, message, samples, len(data), min(times), max(times)
+            name, destination, now_ms, reason, code, message, samples, len(data), min(times), max(times)
         )
         gone = self._make_room(len(data), name)
         folder, building = f"{self._folder}/{name}", f"{self._folder}/.{name}"
         self._remove(building)
         self._fs.make_folder(building)
         write_new(self._fs, f"{building}/{segment.name(0)}", data)
-        write_new(self._fs, f"{building}/{ABOUT}", json.dumps(item._asdict()).encode())
+        write_new(self._fs, f"{building}/{ABOUT}", json.dumps(item.document()).encode())
         self._fs.sync_folder(building)
         self._remove(folder)
         self._fs.rename(building, folder)
@@ -93,12 +97,8 @@ class Quarantine:
         return gone
 
     def items(self) -> list[Item]:
-        """Return what is there, oldest refusal first; what is not an item is left out."""
-        try:
-            names = self._fs.list(self._folder)
-        except FileNotFoundError:
-            return []
-        found = [item for name in names if (item := self.get(name)) is not None]
+        """Return the items, oldest refusal first; what is not an item is left out."""
+        found = [item for name in names(self._fs, self._folder) if (item := self.get(name)) is not None]
         return sorted(found, key=lambda item: (item.refused_at_ms, item.id))
 
     def get(self, name: str) -> Item | None:
@@ -107,10 +107,10 @@ class Quarantine:
             return None
         try:
             fields = json.loads(read_all(self._fs, f"{self._folder}/{name}/{ABOUT}", MAX_ABOUT))
-            item = Item(**fields)._replace(id=name)
+            item = Item(code=fields.pop("status"), **fields)._replace(id=name)
             sound = all(type(value) is type(like) for value, like in zip(item, _LIKE, strict=True))
             return item if sound else None
-        except (OSError, ValueError, TypeError, RecursionError):
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
 
     def entries(self, name: str) -> Iterator[Entry]:

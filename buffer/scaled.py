@@ -1,11 +1,11 @@
-"""Lanes: the values of a tick as 64-bit integers, and what changed since the tick before as bytes.
+"""Cells: the values of a tick as 64-bit integers, and what changed since the tick before as bytes.
 
-    row := changed u8[(lanes + 7) / 8] | varint*    lane i is bit i % 8 of byte i / 8; LEB128
+    row := changed u8[(cells + 7) / 8] | varint*    cell i is bit i % 8 of byte i / 8; LEB128
 
 A value v of scale s is kept as the integer v * s, if that integer divided by s gives v back bit for
 bit; the smallest of `SCALES` that does it is chosen, and RAW, the 64 bits of the double, where none
-does.  For each lane that changed, a row has the difference, zigzag-coded (0, -1, 1, -2, ...).  On a
-host at 10 s one lane in four changes, by one or two bytes; docs/decisions/0004 has the measurements.
+does.  For each cell that changed, a row has the difference, zigzag-coded (0, -1, 1, -2, ...).  On a
+host at 10 s one cell in four changes, by one or two bytes; docs/decisions/0004 has the measurements.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def scale_of(value: float, at_least: int = 0) -> int:
 
 
 def divisors(modes: bytes | bytearray) -> list[float]:
-    """Return what the lanes of these scale indices are divided by to give their values."""
+    """Return what the cells of these scale indices are divided by to give their values."""
     return [1.0 if mode == RAW else SCALES[mode] for mode in modes]
 
 
-def to_lanes(values: Sequence[float], scales: Sequence[float], raw: Sequence[int]) -> list[int] | None:
-    """Return the lanes of `values`, or None where some value does not fit its scale.
+def to_cells(values: Sequence[float], scales: Sequence[float], raw: Sequence[int]) -> list[int] | None:
+    """Return the cells of `values`, or None where some value does not fit its scale.
 
-    `raw` lists the lanes whose scale is RAW.  Raises ValueError where the lengths differ.
+    `raw` lists the cells whose scale is RAW.  Raises ValueError where the lengths differ.
     """
     plain = list(values)
     if len(plain) != len(scales):
@@ -50,44 +50,44 @@ def to_lanes(values: Sequence[float], scales: Sequence[float], raw: Sequence[int
     for i in raw:
         plain[i] = 0.0
     try:
-        lanes = [round(v * s) for v, s in zip(plain, scales, strict=True)]
+        cells = [round(v * s) for v, s in zip(plain, scales, strict=True)]
     except (ValueError, OverflowError):  # NaN, infinity
         return None
-    if lanes and not (min(lanes) > -_LIMIT and max(lanes) < _LIMIT):
+    if cells and not (min(cells) > -_LIMIT and max(cells) < _LIMIT):
         return None
-    pack = struct.Struct(f"<{len(lanes)}d").pack
-    if pack(*map(truediv, lanes, scales)) != pack(*plain):  # bytes, because -0.0 == 0.0
+    pack = struct.Struct(f"<{len(cells)}d").pack
+    if pack(*map(truediv, cells, scales)) != pack(*plain):  # bytes, because -0.0 == 0.0
         return None
     for i in raw:
-        (lanes[i],) = struct.unpack("<q", struct.pack("<d", values[i]))
-    return lanes
+        (cells[i],) = struct.unpack("<q", struct.pack("<d", values[i]))
+    return cells
 
 
-def to_row(lanes: Sequence[int], before: Sequence[int]) -> bytes:
+def to_row(cells: Sequence[int], before: Sequence[int]) -> bytes:
     """Return what changed, as a row."""
-    changed = bytearray((len(lanes) + 7) // 8)
+    changed = bytearray((len(cells) + 7) // 8)
     varints = bytearray()
-    for i, (new, old) in enumerate(zip(lanes, before, strict=True)):
+    for i, (new, old) in enumerate(zip(cells, before, strict=True)):
         if new != old:
             changed[i >> 3] |= 1 << (i & 7)
             difference = new - old
-            if not -_SIGN <= difference < _SIGN:  # raw lanes only
+            if not -_SIGN <= difference < _SIGN:  # raw cells only
                 difference = _wrap(difference)
             varints += varint(zigzag(difference))
     return bytes(changed + varints)
 
 
 def from_row(
-    row: bytes, at: int, lanes: list[int], values: list[float], scales: Sequence[float], raw: Sequence[int]
+    row: bytes, at: int, cells: list[int], values: list[float], scales: Sequence[float], raw: Sequence[int]
 ) -> int:
-    """Bring `lanes` and `values` up to date with the row at `at`; return where the row ends.
+    """Bring `cells` and `values` up to date with the row at `at`; return where the row ends.
 
     Raises ValueError where the row is cut short or malformed; the lists are then of no use.
     """
-    bits = int.from_bytes(row[at : at + (len(lanes) + 7) // 8], "little")
-    at += (len(lanes) + 7) // 8
-    if bits >> len(lanes) or at > len(row):
-        raise ValueError("a row of changes does not fit its lanes")
+    bits = int.from_bytes(row[at : at + (len(cells) + 7) // 8], "little")
+    at += (len(cells) + 7) // 8
+    if bits >> len(cells) or at > len(row):
+        raise ValueError("a row of changes does not fit its cells")
     for i, bit in enumerate(bin(bits)[:1:-1]):
         if bit == "1":
             byte = row[at]
@@ -101,11 +101,11 @@ def from_row(
                 shift += 7
                 if shift > 7 * LONGEST:
                     raise ValueError("a varint is too long")
-            lane = lanes[i] = lanes[i] + (number >> 1 ^ -(number & 1))
-            values[i] = lane / scales[i]
+            cell = cells[i] = cells[i] + (number >> 1 ^ -(number & 1))
+            values[i] = cell / scales[i]
     for i in raw:
-        lanes[i] = lane = _wrap(lanes[i])
-        (values[i],) = struct.unpack("<d", struct.pack("<q", lane))
+        cells[i] = cell = _wrap(cells[i])
+        (values[i],) = struct.unpack("<d", struct.pack("<q", cell))
     return at
 
 

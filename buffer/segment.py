@@ -13,17 +13,17 @@ its ticks in milliseconds since 1970.  The body is the tick codec's (`buffer.cod
 without the records before it where `key` is 1, as it is in the first record of every segment.
 
 A segment is written as ticks come in, with level 0 and zeros for end_seq and samples.  One of level 1
-or 2 was made from such segments by thinning (`buffer.thin`) and stands for the positions from first_seq
-to end_seq; it holds `samples`.  Its records have `thinned` set, and each stands for `span` positions.
+or 2 was made from such segments by thinning (`buffer.thin`).  It represents the positions from first_seq
+to end_seq and holds `samples`.  Its records have `thinned` set, and each represents `span` positions.
 
 The header's checksum covers the header.  A record's covers the segment's first_seq and all of the
-record but mark and checksum, so a record is at home in one file only.  A record is valid if and only
+record but mark and checksum, so a record is valid in one file only.  A record is valid if and only
 if its mark is there, all its bytes are there, and its checksum matches.  Records never span segments.
-File name: first_seq, 20 digits, ".seg"; it stands in for a damaged header.
+File name: first_seq, 20 digits, ".seg"; it replaces a damaged header.
 
 A record that is cut short by the end of the file is *torn*: the writer died there, nothing in it was
 acknowledged.  Anything else that is invalid, and everything invalid that has a valid record behind
-it, is *damage*; reading goes on at that record.
+it, is *damage*; reading continues at that record.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ SUFFIX = ".seg"
 HEADER = struct.Struct("<4sHHQQQI")
 RECORD = struct.Struct("<IIIIHI")
 MAX_LENGTH = (1 << 24) - 1
-MAX_SAMPLES = 1 << 30
-"""In a record, and in a segment."""
+MAX_SPAN = 1 << 30
+"""Positions of a record, and of a segment."""
 MAX_POSITION = 1 << 62
-"""No log gets there: what says so is damage, or a stranger's."""
+"""No log gets that far: such a number is damage, or belongs to something else."""
 
 _MARK = bytes((MARK,))
 
 
 class Header(NamedTuple):
-    """Where a segment begins; of one that was thinned also how, where it ends, and what it holds."""
+    """Where a segment begins; for a thinned one also its level, where it ends, and how many samples it holds."""
 
     first_seq: int
     level: int = 0
@@ -71,9 +71,9 @@ class Header(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A valid record: `samples` that stand for the positions from `seq` to before `end`.
+    """A valid record: its `samples` represent the positions from `seq` to before `end`.
 
-    They are as many as the positions, unless it was thinned.  `after` is where it ends in the data.
+    There are as many as positions, unless it was thinned.  `after` is where it ends in the data.
     """
 
     seq: int
@@ -115,7 +115,7 @@ def encode_header(header: Header) -> bytes:
 
 
 def decode_header(data: bytes, named: int) -> Header | None:
-    """Return the header of a segment that is named for this seq; None where it is damaged or another's.
+    """Return the header of a segment that is named for this seq; None where it is damaged or another file's.
 
     Raises Short, NewerVersion.
     """
@@ -139,10 +139,10 @@ def version(data: bytes) -> int | None:
 
 
 def _is_sound(header: Header) -> bool:
-    """Whether the header says what one can say: others are removed for the sake of what it stands for."""
+    """Whether the header is plausible: files that it claims to replace are removed."""
     span = header.end_seq - header.first_seq
     return header.level == header.end_seq == header.samples == 0 or (
-        header.level > 0 and header.samples <= span and 0 < span <= MAX_SAMPLES
+        header.level > 0 and header.samples <= span and 0 < span <= MAX_SPAN
     )
 
 
@@ -155,7 +155,7 @@ def encode(first_seq: int, record: Record) -> bytes:
     thinned = samples != end - seq
     if thinned:
         body = (end - seq).to_bytes(4, "little") + body
-    if len(body) > MAX_LENGTH or not first_seq <= seq < end <= first_seq + MAX_SAMPLES:
+    if len(body) > MAX_LENGTH or not first_seq <= seq < end <= first_seq + MAX_SPAN:
         raise ValueError(f"a record of {samples} samples in {len(body)} bytes is over the format's limits")
     if not 0 <= wall_ms < 1 << 48:
         raise ValueError(f"{wall_ms} ms is not a time after 1970")
@@ -184,7 +184,7 @@ def next_mark(data: bytes, at: int) -> int:
 def decode(data: bytes, at: int, first_seq: int, longest: int = MAX_LENGTH) -> Record | Torn | Damaged | None:
     """Read the record at `at` of a segment that begins at `first_seq`.  None is a clean end.
 
-    A body of more than `longest` bytes is not looked at, and taken for damage.
+    A body of more than `longest` bytes is taken for damage without a look.
     """
     if at >= len(data):
         return None

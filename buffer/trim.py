@@ -1,11 +1,11 @@
-"""Trimming: giving up the oldest segments on purpose, by a person's decision.
+"""Trimming: dropping the oldest segments because a person decided so.
 
-Promises: whole segments go, oldest first, never the newest; what it costs is known before.  The ledgers
-balance, whether the agent runs, is stopped or is killed meanwhile, and if this process is: what a
-destination had not settled is evicted for it, in the same way as where the buffer is full.
+Promises: whole segments go, oldest first, never the newest; what it costs is known before.  The ledgers balance,
+whether the agent runs, is stopped or is killed meanwhile, and also if this process is killed: what a destination had
+not settled is evicted for it, in the same way as when the buffer is full.
 
-Nobody but the writer changes a buffer.  Where no agent runs, the trim is its writer for a moment; else it
-asks the agent (`buffer.requests`), which does it at its next sync.
+Only the writer changes a buffer.  Where no agent runs, the trim is the writer for a moment; otherwise it sends a
+request to the agent (`buffer.requests`), which trims at its next sync.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from buffer.inspect.status import SegmentStatus, segments, span
 from buffer.ledger import Ledger, load_all
 
 PATIENCE = 30.0
-"""Seconds that the agent has: three times its default sync_interval."""
+"""Seconds to wait for the agent: three times its default sync_interval."""
 _POLL = 0.1
 
 
@@ -36,7 +36,7 @@ class Cut(NamedTuple):
     oldest_timestamp_ms: int | None
     newest_timestamp_ms: int | None
     evicted: dict[str, int]
-    """For each destination the samples that it has not got yet, and then never gets."""
+    """For each destination the samples that it has not received yet, and then never receives."""
 
 
 def plan(data_dir: str, *, before_ms: int | None = None, to_size: int | None = None) -> Cut | None:
@@ -98,8 +98,8 @@ def carry_out(
 ) -> int | None:
     """Trim, and return when it is done: the pid of the agent that did it, None where this process did.
 
-    `waiting` is called with the agent's pid when it is asked.  Raises OSError, and LimpetError where the
-    agent does not do it within `patience` seconds; the request is then withdrawn.
+    `waiting` is called with the agent's pid when the request is made.  Raises OSError, and LimpetError where the
+    agent does not trim within `patience` seconds; the request is then withdrawn.
     """
     fs = fs or RealFs()
     deadline = time.monotonic() + patience

@@ -10,9 +10,9 @@
 Promise: where any file is of a later version, NewerFormat says which, and nothing has been changed, not even the lock.
 One such file is enough, however many others could be read: the newest segment carries the numbering, and what is sent
 without knowing what is settled is sent twice, or not at all.  What a program of that version leaves behind later can
-be of a version that is known here, and is then read as ever.
+be of a version that is known here, and is then read as before.
 
-Other files have no version, or are no state: the key of masks is 32 bytes in hex for ever, and a request to trim
+Other files have no version, or are no state: the key of masks is 32 bytes in hex forever, and a request to trim
 (`buffer.requests`) of a later version is refused by being taken away.
 """
 
@@ -25,7 +25,7 @@ from contextlib import suppress
 from buffer import ledger, segment
 from buffer.errors import NewerFormat
 from buffer.fs import Fs, read_all
-from buffer.quarantine import ABOUT, MAX_ABOUT, VERSION
+from buffer.quarantine import ABOUT, ABOUT_VERSION, MAX_ABOUT
 
 
 def refuse_newer(fs: Fs, data_dir: str) -> None:
@@ -40,16 +40,16 @@ def refuse_newer(fs: Fs, data_dir: str) -> None:
 
 
 def _found(fs: Fs, data_dir: str) -> Iterator[tuple[str, int, int | None]]:
-    """Yield every file with the last version that is known of its kind, and its own, if it can be told."""
+    """Yield every file with the last version that is known of its kind, and its own, if it is known."""
     yield from _segments(fs, f"{data_dir}/segments")
     for name in _names(fs, f"{data_dir}/cursors"):
         if name.endswith(ledger.SUFFIX):
             path = f"{data_dir}/cursors/{name}"
-            yield path, ledger.VERSION_AHEAD, ledger.version(_beginning(fs, path, 2 * ledger.SLOT))
+            yield path, ledger.AHEAD_VERSION, ledger.version(_beginning(fs, path, 2 * ledger.SLOT))
     for name in _names(fs, f"{data_dir}/quarantine"):
         folder = f"{data_dir}/quarantine/{name}"
         yield from _segments(fs, folder)
-        yield f"{folder}/{ABOUT}", VERSION, _about(_beginning(fs, f"{folder}/{ABOUT}", MAX_ABOUT))
+        yield f"{folder}/{ABOUT}", ABOUT_VERSION, _about(_beginning(fs, f"{folder}/{ABOUT}", MAX_ABOUT))
 
 
 def _segments(fs: Fs, folder: str) -> Iterator[tuple[str, int, int | None]]:

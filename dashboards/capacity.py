@@ -152,7 +152,7 @@ def trends() -> list[PanelBuilder]:
 
 
 def unusual() -> list[PanelBuilder]:
-    """What is not as usual?"""
+    """Return the panels: what is not as usual?"""
     far, by = f"(abs({ZSCORE}) >= 3)", "hostname, signal"
     return [
         rows(
@@ -187,7 +187,7 @@ def unusual() -> list[PanelBuilder]:
 
 
 def make() -> dict[str, Any]:
-    """The dashboard."""
+    """Return the dashboard."""
     return kit.dashboard(
         "limpet-capacity",
         "What will run out, when, and what is not as usual. Trends, forecasts and baselines come from the recording "

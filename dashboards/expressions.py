@@ -56,14 +56,14 @@ def panels(dashboard: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
-    """The expression with the variables' values. Raises KeyError for a variable that has none."""
+    """Return the expression with the variables' values. Raises KeyError for a variable that has none."""
     return VARIABLE.sub(lambda match: values[match[1] or match[2]], text)
 
 
 def values(
     hostname: str = ".*", *, span: float = 21600.0, step: float = 30.0, **chosen: str
 ) -> dict[str, str]:
-    """What Grafana fills in: everything of one host or of all, `span` seconds, a point every `step` seconds.
+    """Return what Grafana fills in: everything of one host or of all, `span` seconds, a point every `step` seconds.
 
     The data source says that a sample comes every 10 s, of which `$__rate_interval` is four at least.
     """

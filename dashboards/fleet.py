@@ -33,7 +33,7 @@ def spread(metric: str) -> tuple[Query, Query, Query]:
 
 
 def make() -> dict[str, Any]:
-    """The dashboard."""
+    """Return the dashboard."""
     cpu = all_of("cpu_usage_percent", 'core="all"')
     age = all_of("limpet_destination_oldest_pending_age_seconds")
     pending = all_of("limpet_destination_pending_samples")

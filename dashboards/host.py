@@ -17,17 +17,17 @@ OF_A_FILE_SYSTEM = ("mountpoint", "device")
 
 
 def mean(series: str) -> str:
-    """The mean in each step."""
+    """Return the mean in each step."""
     return f"avg_over_time({series}[$__rate_interval])"
 
 
 def highest(series: str) -> str:
-    """The highest value in each step."""
+    """Return the highest value in each step."""
     return f"max_over_time({series}[$__rate_interval])"
 
 
 def rate(metric: str, *more: str) -> str:
-    """What a counter grows by in a second, in each step."""
+    """Return a counter's growth a second, in each step."""
     return f"rate({one_of(metric, *more)}[$__rate_interval])"
 
 
@@ -359,7 +359,7 @@ def unusual() -> list[PanelBuilder]:
 
 
 def limpet() -> list[PanelBuilder]:
-    """What the agent itself has to do with it; the dashboard Limpet has more."""
+    """Return the panels of the agent itself; the dashboard Limpet has more."""
     return [
         narrow(
             "Samples that wait",
@@ -394,7 +394,7 @@ def limpet() -> list[PanelBuilder]:
 
 
 def make() -> dict[str, Any]:
-    """The dashboard."""
+    """Return the dashboard."""
     return kit.dashboard(
         "limpet-host",
         "Everything about one host, in the order in which one looks for a cause: is it there, is what is shown "

@@ -32,7 +32,7 @@ SAID = {
 
 
 def worst_loss() -> PanelBuilder:
-    """The figure that more than one dashboard begins with: is the budget of losses kept?"""
+    """Return the figure that more than one dashboard begins with: is the budget of losses kept?"""
     return number(
         "Worst loss",
         "The share of samples that one host lost for good: dropped or never collected. The budget is 0.1 %.",
@@ -42,7 +42,7 @@ def worst_loss() -> PanelBuilder:
 
 
 def variables(*, one_host: bool) -> list[Builder[model.VariableModel]]:
-    """The choice at the head: data source, place, host; each offers what fits the ones before it."""
+    """Return the choices at the head: data source, place, host; each offers what fits the ones before it."""
     found: list[Builder[model.VariableModel]] = [
         build.DatasourceVariable("datasource")
         .label("Data source")
@@ -76,7 +76,7 @@ def variables(*, one_host: bool) -> list[Builder[model.VariableModel]]:
 
 
 def annotation(name: str, expr: str, color: str, *, enable: bool = True) -> Builder[model.AnnotationQuery]:
-    """Marks over all graphs; what only Grafana's Prometheus part of annotations knows is in `MARKS`."""
+    """Return marks over all graphs; what only Grafana's Prometheus part of annotations knows is in `MARKS`."""
     return build.AnnotationQuery().name(name).datasource(SOURCE).expr(expr).icon_color(color).enable(enable)
 
 
@@ -120,7 +120,7 @@ def dashboard(
     reboots: bool = True,
     more: Sequence[Builder[model.VariableModel]] = (),
 ) -> dict[str, Any]:
-    """A dashboard as the JSON that Grafana loads; `sections` are rows of panels, by their heading."""
+    """Return a dashboard as the JSON that Grafana loads; `sections` are rows of panels, by their heading."""
     made = (
         build.Dashboard(f"Limpet / {LINKS[uid]}")
         .uid(uid)

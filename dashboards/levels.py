@@ -23,7 +23,7 @@ class Limits(NamedTuple):
     decimals: int | None = None
 
     def steps(self) -> list[model.Threshold]:
-        """The colors from the lowest value on."""
+        """Return the colors from the lowest value on."""
         if self.below:
             first = YELLOW if self.critical is None else RED
             colors = [(self.critical, YELLOW), (self.warning, GREEN)]

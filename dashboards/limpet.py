@@ -17,12 +17,12 @@ GIB = 2**30
 
 
 def counted(name: str, *more: str) -> str:
-    """A destination's counter."""
+    """Return a destination's counter."""
     return all_of(f"limpet_destination_{name}_total", *more)
 
 
 def rate(series: str) -> str:
-    """What a counter grows by in a second, in each step."""
+    """Return a counter's growth a second, in each step."""
     return f"rate({series}[$__rate_interval])"
 
 
@@ -80,7 +80,7 @@ def now() -> list[PanelBuilder]:
 
 
 def ledgers() -> list[PanelBuilder]:
-    """Does every sample arrive, and what became of those that did not?"""
+    """Return the panels: does every sample arrive, and what became of the others?"""
     appended, delivered = counted("appended_samples"), counted("delivered_samples")
     dropped, pending = counted("dropped_samples"), all_of("limpet_destination_pending_samples")
     return [
@@ -268,7 +268,7 @@ def senders() -> list[PanelBuilder]:
 
 
 def collectors() -> list[PanelBuilder]:
-    """Does collecting work?"""
+    """Return the panels: does collecting work?"""
     trouble = {
         "Failed": "limpet_collector_failures_total",
         "Left behind": "limpet_collector_timeouts_total",
@@ -316,7 +316,7 @@ def collectors() -> list[PanelBuilder]:
 
 
 def agents() -> list[PanelBuilder]:
-    """What are the agents like?"""
+    """Return the panels: memory, CPU, clocks and versions of the agents."""
     skew = all_of("limpet_destination_clock_skew_seconds")
     return [
         narrow(
@@ -354,7 +354,7 @@ def agents() -> list[PanelBuilder]:
 
 
 def make() -> dict[str, Any]:
-    """The dashboard."""
+    """Return the dashboard."""
     price = (
         build.TextBoxVariable("price")
         .label("Price of a GiB")

@@ -47,7 +47,7 @@ def thresholds(shown: Shown) -> build.ThresholdsConfig:
 
 
 def targets(queries: Sequence[Query], *, instant: bool, as_table: bool = False) -> list[Any]:
-    """The queries as Grafana's, named A, B, ...; of a table by their column."""
+    """Return the queries as Grafana's, named A, B, ...; of a table by their column."""
     found = []
     for number, query in enumerate(queries):
         one = prometheus.Dataquery().expr(query.expr).datasource(SOURCE).ref_id(chr(ord("A") + number))
@@ -69,7 +69,7 @@ def number(
     text: bool = False,
     nothing: str = "-",
 ) -> PanelBuilder:
-    """A large figure, as it is now. With `text` the name of the series is shown instead of its value."""
+    """Return a large figure, as it is now. With `text` the name of the series is shown instead of its value."""
     panel = (
         stat.Panel()
         .title(title)
@@ -164,7 +164,7 @@ def graph(
 
 
 narrow = partial(graph, width=6)
-"""A graph a quarter of the page wide."""
+"""Return a graph a quarter of the page wide."""
 
 
 def timeline(
@@ -177,7 +177,7 @@ def timeline(
     height: int = 6,
     nothing: str = "-",
 ) -> PanelBuilder:
-    """A strip for each series that shows which state it was in when; `states` names values, with their colors."""
+    """Return a strip for each series that shows which state it was in when; `states` names values, with their colors."""
     names = {
         value: model.ValueMappingResult(text=text, color=color, index=number)
         for number, (value, (text, color)) in enumerate(states.items())
@@ -252,7 +252,7 @@ def rows(
     height: int = 12,
     nothing: str = "-",
 ) -> PanelBuilder:
-    """A table that a click on a heading sorts: a line for each set of `labels`, a query for each column.
+    """Return a table that a click on a heading sorts: a line for each set of `labels`, a query for each column.
 
     Each column's query must give no labels but these, so that its values land in the same lines.
     """

@@ -15,7 +15,7 @@ DISK_FULL = "disk_full:seconds"
 
 
 def chosen(names: Sequence[str]) -> str:
-    """A selector for the choice at the head; `.*`, the value of All, also matches series without the label."""
+    """Return a selector for the choice at the head; `.*`, the value of All, also matches series without the label."""
     return ", ".join(f'{name}=~"${name}"' for name in names)
 
 
@@ -25,10 +25,10 @@ ONE = chosen(PLACES) + ', hostname="$hostname"'
 
 
 def all_of(metric: str, *more: str) -> str:
-    """The series of a metric of the chosen hosts, with further matchers."""
+    """Return the series of a metric of the chosen hosts, with further matchers."""
     return f"{metric}{{{', '.join((FILTER, *more))}}}"
 
 
 def one_of(metric: str, *more: str) -> str:
-    """The series of a metric of the one host that is shown, with further matchers."""
+    """Return the series of a metric of the one host that is shown, with further matchers."""
     return f"{metric}{{{', '.join((ONE, *more))}}}"

@@ -80,8 +80,11 @@ def _comments(text: str) -> Iterator[str]:
 
 def meaning(alert: str) -> str:
     """Return the first sentence of an alert's runbook, as one line."""
-    paragraph = " ".join((RUNBOOKS / f"{alert}.md").read_text().split("\n\n")[1].split())
-    return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]
+    return _first(" ".join((RUNBOOKS / f"{alert}.md").read_text().split("\n\n")[1].split()))
+
+
+def _first(text: str) -> str:
+    return re.split(r"(?<=\.) (?=[A-Z])", text)[0]
 
 
 def filled(page: str) -> str:
@@ -127,7 +130,7 @@ def _records(found: list[Rule]) -> Iterator[str]:
         yield "| series | each | what it is |\n|---|---|---|\n"
         for name, same in groupby(recorded, key=lambda rule: rule.name):
             group = list(same)
-            what = group[0].comment or f"`{re.sub(r' +', ' ', group[0].expr.replace(chr(10), ' '))}`"
+            what = _first(group[0].comment) or f"`{re.sub(r' +', ' ', group[0].expr.replace(chr(10), ' '))}`"
             by = [key for key in group[0].labels if len(group) > 1]
             values = "; `" + by[0] + "`: " + ", ".join(rule.labels[by[0]] for rule in group) if by else ""
             yield f"| `{name}` | {group[0].interval} | {what}{values} |\n"

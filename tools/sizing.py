@@ -117,7 +117,7 @@ class Fleet(NamedTuple):
 
 
 def size(value: float) -> str:
-    """Bytes for people, with two or three digits."""
+    """Return bytes for people, with two or three digits."""
     units = ["B", "kB", "MB", "GB", "TB"]
     while value >= 999.5 and len(units) > 1:
         value /= 1000
@@ -126,18 +126,18 @@ def size(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """A number with commas, and one decimal where it is small."""
+    """Return a number with commas, and one decimal where it is small."""
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown, numbers to the right."""
+    """Return a table of Markdown, numbers to the right."""
     lines = [head, ["---:"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def fleets() -> str:
-    """The sizing table."""
+    """Return the sizing table."""
     head = ["hosts", "series", "with recorded ones", "samples a second", "sent a day", "steadily"]
     head += [f"disk, {RETENTION_DAYS} days", "memory of Prometheus"]
     rows = []
@@ -155,7 +155,7 @@ def fleets() -> str:
 
 
 def wires() -> str:
-    """What a host sends a day, by protocol."""
+    """Return what a host sends a day, by protocol."""
     host = Fleet(1)
     rows = [
         ("2.0, the default", f"{WIRE_STEADY}", size(host.wire(WIRE_STEADY))),
@@ -167,7 +167,7 @@ def wires() -> str:
 
 
 def mimirs() -> str:
-    """Mimir by size of the fleet: one process without copies, and a cluster."""
+    """Return Mimir by size of the fleet: one process without copies, and a cluster."""
     head = (
         "hosts",
         "one process: cores",
@@ -194,7 +194,7 @@ def mimirs() -> str:
 
 
 def returns() -> str:
-    """How long the Mimir stack takes for a backlog of the whole fleet, with what its limit leaves."""
+    """Return how long the Mimir stack takes for a backlog of the whole fleet, with what its limit leaves."""
     fleet = Fleet(STACK_HOSTS)
     rows = [
         (
@@ -208,14 +208,14 @@ def returns() -> str:
 
 
 def tier_series(step: str) -> float:
-    """Series of a host in a tier: of each metric's series as many as config/prometheus/rules/tiers.rules.yml records."""
+    """Return the series of a host in a tier: of each metric's series as many as config/prometheus/rules/tiers.rules.yml records."""
     rules = (ROOT / "config" / "prometheus" / "rules" / "tiers.rules.yml").read_text()
     recorded = re.findall(rf"record: (\w+):(?:avg|max|min|last)_{step}\b", rules)
     return SERIES_PER_HOST * len(recorded) / len(set(recorded))
 
 
 def tiers() -> str:
-    """What the tiers take on Prometheus's disk."""
+    """Return what the tiers take on Prometheus's disk."""
     kinds: list[tuple[str, Callable[[Fleet], float]]] = [
         ("10 s, 7 days", lambda fleet: fleet.disk(7)),
         ("1 min, 30 days", lambda fleet: fleet.disk(30, 60, tier_series("1m"))),
@@ -238,7 +238,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(page: str) -> str:
-    """The page with its tables as they are computed."""
+    """Return the page with its tables as they are computed."""
     return re.sub(
         r"(<!-- sizing: (\w+) -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}",

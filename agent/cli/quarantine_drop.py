@@ -39,7 +39,7 @@ def run(args: Namespace) -> int:
             print(f"{item.id}: it cannot be removed: {error}", file=sys.stderr)
             status = 1
     if args.json:
-        output.write_json([item._asdict() for item in dropped])
+        output.write_json([item.document() for item in dropped])
     else:
         samples = human.count(sum(item.samples for item in dropped))
         output.write(f"dropped {len(dropped)} of {len(items)}: {samples} samples\n")

@@ -23,7 +23,7 @@ def run(args: Namespace) -> int:
     """Show every item."""
     found = Quarantine(common.place(args).data_dir).items()
     if args.json:
-        output.write_json([item._asdict() for item in found])
+        output.write_json([item.document() for item in found])
     else:
         output.show(show(found))
     return 0

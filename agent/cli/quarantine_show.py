@@ -50,7 +50,7 @@ def run(args: Namespace) -> int:
             }
             for one, samples in found.items()
         ]
-        output.write_json({**item._asdict(), "series": document}, one_line=True)
+        output.write_json({**item.document(), "series": document}, one_line=True)
     else:
         output.show(show(item, found))
     return 0
@@ -65,7 +65,7 @@ def show(one: Item, found: Samples) -> View:
             ("item", one.id),
             ("destination", one.destination),
             ("refused", human.moment(one.refused_at_ms)),
-            ("reason", f"{one.reason}, HTTP status {one.status}"),
+            ("reason", f"{one.reason}, HTTP status {one.code}"),
             ("words", one.message),
             ("samples", f"{samples}, {span}, {size} on disk"),
         ]

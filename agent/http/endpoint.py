@@ -17,17 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from agent.config import (
-    Authorization,
-    BasicAuth,
-    HttpHeader,
-    OAuth2,
-    RemoteWrite,
-    Secret,
-    Target,
-    TlsConfig,
-    split_url,
-)
+from agent.config import Authorization, BasicAuth, HttpHeader, OAuth2, RemoteWrite, Secret, Target, TlsConfig
+from agent.config.urls import split_url
 from buffer.errors import LimpetError
 
 Stamp = tuple[tuple[int, int, int] | None, ...]

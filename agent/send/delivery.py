@@ -30,8 +30,7 @@ from agent.http.failures import Failure
 from agent.send.culprits import Culprits, Search
 from agent.send.state import Rules, Situation, State, after
 from agent.send.stats import SendStats
-from buffer.cursor import Chunk
-from buffer.model import Tick
+from buffer.model import Chunk, Tick
 
 
 class Wire(Protocol):

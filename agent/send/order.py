@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from agent.destinations.base import Outcome, Verdict
-from buffer.cursor import Chunk, Cursor
-from buffer.model import Instant, Series, Tick
+from buffer.cursor import Cursor
+from buffer.model import Chunk, Instant, Series, Tick
 
 PROBE = "limpet_out_of_order_probe"
 _HELP = "Whether the receiver takes samples as old as this one behind newer ones; always 1."

@@ -41,8 +41,8 @@ class Scan:
     samples that should be there and are not readable.  `end` is the position after the last valid record, `at` the
     offset in bytes after what was read.  `damage` is the first damage, `stretches` and `damaged_bytes` are all of it.
 
-    `gone`: there is no such file.  `torn`: it ends within a record.  `open_end`: it ends with damage, so it cannot
-    tell what followed.  `error` is the OSError that ended the scan.
+    `gone`: there is no such file.  `torn`: it ends within a record.  `open_end`: it ends with damage, so nobody
+    knows what followed.  `error` is the OSError that ended the scan.
     """
 
     def __init__(self, first: int, size: int = 0) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from buffer import lock, segment
-from buffer.fs import TEMPORARY, Fs, RealFs
+from buffer.fs import TEMPORARY, Fs, RealFs, names
 from buffer.inspect.scan import Damage, Scan, Times, scan_file
 from buffer.ledger import SUFFIX, load
 
@@ -224,17 +224,10 @@ def _explain(found: list[VerifiedSegment], gaps: list[Gap], before: Scan, gap: G
     found[-1] = last._replace(samples_lost=lost, damage=damage, end_seq=gap.end_seq)
 
 
-def _names(fs: Fs, folder: str) -> list[str]:
-    try:
-        return sorted(fs.list(folder))
-    except FileNotFoundError:
-        return []
-
-
 def _cursors(fs: Fs, data_dir: str) -> tuple[list[tuple[VerifiedCursor, int]], list[ForeignFile]]:
     """Return the cursors, each with the position after the last one that is settled, and the foreign files."""
     folder, found, notes = f"{data_dir}/cursors", [], []
-    for name in _names(fs, folder):
+    for name in names(fs, folder):
         if not name.endswith(SUFFIX):
             if not name.endswith(TEMPORARY):
                 notes.append(ForeignFile(f"cursors/{name}", "not a file of Limpet's"))
@@ -256,17 +249,17 @@ def _checked(cursor: VerifiedCursor, reach: int, end: int) -> VerifiedCursor:
         return cursor
     problem = (
         f"it is {reach - end} samples ahead of the log, whose newest records are missing; "
-        "new ones go on from there"
+        "new ones continue from there"
     )
     return cursor._replace(problem=problem)
 
 
 def _foreign(fs: Fs, data_dir: str) -> list[ForeignFile]:
     folder = f"{data_dir}/segments"
-    names, known = _names(fs, folder), {segment.name(first) for first in segment.listed(fs, folder)}
+    known = {segment.name(first) for first in segment.listed(fs, folder)}
     writing = lock.holder(f"{data_dir}/lock") is not None
     notes = []
-    for name in names:
+    for name in names(fs, folder):
         if name in known or (name.endswith(TEMPORARY) and writing):
             continue
         what = "not a file of Limpet's"

@@ -1,6 +1,6 @@
 """`make bench`: measures what Limpet promises, all in one run, and prints one table.
 
-    python -m tests.bench            all of it, about ten minutes
+    python -m tests.bench            all of it, about thirteen minutes
     python -m tests.bench --quick    the same figures over a shorter time, two minutes; no full buffer
     python -m tests.bench --json     for machines
 

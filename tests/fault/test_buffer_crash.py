@@ -23,7 +23,9 @@ from buffer.ledger import Ledger
 from buffer.limits import Limits, OnFull
 from buffer.log import Log
 from buffer.model import Tick
-from buffer.reader import Entry, Reader
+from buffer.reader import Entry
+from tests.support.buffers import assert_balances, entries, expected, kill, places, settle
+from tests.support.buffers import numbers as numbers_in
 from tests.support.faults import (
     WRITING,
     Failing,
@@ -37,7 +39,7 @@ from tests.support.faults import (
     eio,
     short_write,
 )
-from tests.support.ticks import STEP_MS, exactly, tick
+from tests.support.ticks import exactly, tick
 
 WIDTH = 8
 NAMES = ("quick", "slow")
@@ -129,9 +131,7 @@ class Script:
                 trace.settled[name].update(range(chunk.start, chunk.end))
                 trace.stretches = max(trace.stretches, len(cursor.ledger.ahead) + ahead)
                 trace.jumps += any(start == chunk.end for start, _ in cursor.ledger.ahead)
-                cursor.commit(
-                    chunk.start, chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {}
-                )
+                settle(cursor, chunk, refused)
         except OSError:
             pass
 
@@ -150,25 +150,22 @@ class Script:
         trace.kept = {name: places(cursor.ledger) for name, cursor in buffer.cursors.items()}
 
 
-def entries(fs: Fs, folder: str) -> Iterator[Entry]:
-    reader = Reader(fs, f"{folder}/segments")
-    while (entry := reader.next()) is not None:
-        yield entry
-    reader.close()
+def entries_of(fs: Fs, script: Script) -> list[Entry]:
+    return entries(fs, f"{script.folder}/segments")
 
 
 def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evicts: bool) -> None:
     reaches = [ledger.reach for name in NAMES if (ledger := stored(script, fs, name))]
     recovered = Log(fs, f"{script.folder}/segments", 600).end
-    nothing_left = not list(entries(fs, script.folder))
+    nothing_left = not entries_of(fs, script)
     buffer = script.open(fs)
     log = buffer.log
     # No cursor is ahead of the log, and each segment is behind the one before.  (What all destinations had
     # may be gone, and what came after it not be durable yet; then the numbers go on behind the cursors.)
     assert max(reaches, default=0) <= (log.end if power_was_cut and nothing_left else recovered)
     assert all(a.end_seq <= b.first_seq for (a, _), (b, _) in itertools.pairwise(log.segments()))
-    found = list(entries(fs, script.folder))
-    numbers = [entry.ticks[0].at.mono_ms // STEP_MS for entry in found]
+    found = entries_of(fs, script)
+    numbers = [n for entry in found for n in numbers_in(entry.ticks)]
 
     # What is there was written, bit for bit, in order, and each where it was acknowledged.
     known = set(trace.acknowledged) | ({trace.begun} - {None})
@@ -205,13 +202,13 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
         assert ledger.dropped.get("evicted", 0) <= was.dropped.get("evicted", 0)
         assert ledger.dropped.get("rejected", 0) <= len(trace.acknowledged) * WIDTH
         assert left >= trace.kept[name]
-        assert_balance(buffer)
+        assert_balances(buffer)
 
     # The log goes on, and everything that waits is delivered, in order.
     last = 10_000
     buffer.append([tick(last, WIDTH)])
-    found = list(entries(fs, script.folder))  # again, because that may have made room
-    numbers = [entry.ticks[0].at.mono_ms // STEP_MS for entry in found]
+    found = entries_of(fs, script)  # again, because that may have made room
+    numbers = [n for entry in found for n in numbers_in(entry.ticks)]
     for name, cursor in buffer.cursors.items():
         begun, seen = cursor.ledger, drain(buffer, cursor, script.ahead)
         waiting = [
@@ -220,7 +217,7 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
         assert waiting[-1] == last
         if script.ahead:
             seen.sort(key=lambda one: one.at)
-        assert exactly(seen) == exactly([tick(n, WIDTH) for n in waiting])
+        assert exactly(seen) == expected(waiting, WIDTH)
         assert cursor.pending() == 0
         if not power_was_cut:
             assert cursor.ledger.dropped.get("corrupt", 0) == 0
@@ -248,28 +245,13 @@ def drain(buffer: Buffer, cursor: Cursor, ahead: bool) -> list[Tick]:
             chunk = read(3 * WIDTH)
             again = again or chunk.end > chunk.start
             seen += chunk.ticks
-            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
-            assert_balance(buffer)
+            settle(cursor, chunk)
+            assert_balances(buffer)
     return seen
-
-
-def places(ledger: Ledger) -> set[int]:
-    """Every position that is settled."""
-    return set(range(ledger.position)).union(*(range(start, end) for start, end in ledger.ahead))
 
 
 def stored(script: Script, fs: Fs, name: str) -> Ledger | None:
     return ledgers.load(fs, f"{script.folder}/cursors/{name}{ledgers.SUFFIX}")
-
-
-def assert_balance(buffer: Buffer) -> None:
-    for cursor in buffer.cursors.values():
-        ledger, ahead = cursor.ledger, cursor.thinned_ahead()
-        settled = ledger.position - ledger.start + sum(end - start for start, end in ledger.ahead)
-        assert settled == ledger.delivered + sum(ledger.dropped.values())
-        dropped = sum(ledger.dropped.values()) + ahead
-        assert buffer.log.end - ledger.start == ledger.delivered + cursor.pending() + dropped
-        assert cursor.pending() >= 0
 
 
 # name: cap, what goes when it is reached, ticks, whether one destination is sent the newest first
@@ -375,7 +357,7 @@ def dies(script: Script, fs: Failing, trace: Trace) -> bool:
 def release_lock(trace: Trace) -> None:
     """Let go of the lock, as the kernel does; a buffer that died while it was opened has done it itself."""
     if trace.buffer is not None:
-        trace.buffer._lock.close()
+        kill(trace.buffer)
 
 
 @pytest.mark.parametrize(("fault", "only"), FAULTS.values(), ids=FAULTS)

@@ -11,13 +11,12 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from buffer.buffer import Buffer
-from buffer.cursor import Chunk
-from buffer.ledger import MAX_STRETCHES, Ledger
+from buffer.ledger import MAX_STRETCHES
 from buffer.limits import Limits
-from buffer.model import Tick
-from buffer.reader import Reader
+from buffer.model import Chunk, Tick
+from tests.support.buffers import assert_balance, entries, kill, numbers, places
 from tests.support.faults import MemoryFs
-from tests.support.ticks import STEP_MS, exactly, tick
+from tests.support.ticks import exactly, tick
 
 NAMES = ("a", "b")
 
@@ -158,7 +157,7 @@ class BufferMachine(RuleBasedStateMachine):
     @rule()
     def kill(self) -> None:
         end = self.buffer.log.end
-        self.die()
+        kill(self.buffer)
         self.fs.kill()
         self.open()
         assert self.buffer.log.end == end
@@ -166,7 +165,7 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(seed=st.integers(0, 1 << 30))
     def lose_power(self, seed: int) -> None:
-        self.die()
+        kill(self.buffer)
         self.fs.cut(random.Random(seed))
         self.open()
         found = self.found()
@@ -183,9 +182,6 @@ class BufferMachine(RuleBasedStateMachine):
         self.synced = self.buffer.log.end  # what survived is on the medium
         self.go_on_with_what_was_kept()
 
-    def die(self) -> None:
-        self.buffer._lock.close()
-
     def go_on_with_what_was_kept(self) -> None:
         """What was written of a cursor counts: no less than what was synced, no more than there was."""
         for name, cursor in self.buffer.cursors.items():
@@ -195,12 +191,8 @@ class BufferMachine(RuleBasedStateMachine):
             self.settled[name] = left
 
     def found(self) -> list[tuple[int, int, int]]:
-        reader, found = Reader(self.fs, f"{self.folder}/segments"), []
-        while (entry := reader.next()) is not None:
-            [one] = entry.ticks
-            found.append((entry.seq, one.at.mono_ms // STEP_MS, len(one.values)))
-        reader.close()
-        return found
+        found = entries(self.fs, f"{self.folder}/segments")
+        return [(entry.seq, numbers(entry.ticks)[0], entry.samples) for entry in found]
 
     @invariant()
     def everything_is_where_it_was_put(self) -> None:
@@ -211,23 +203,17 @@ class BufferMachine(RuleBasedStateMachine):
     @invariant()
     def every_ledger_balances(self) -> None:
         for name, cursor in self.buffer.cursors.items():
-            ledger, settled = cursor.ledger, self.settled[name]
-            assert places(ledger) == settled
-            assert ledger.start == 0
-            assert len(settled) == ledger.delivered + sum(ledger.dropped.values())
-            assert cursor.pending() == self.buffer.log.end - len(settled)
+            assert_balance(cursor)
+            assert places(cursor.ledger) == self.settled[name]
+            assert cursor.ledger.start == 0
+            assert cursor.pending() == self.buffer.log.end - len(self.settled[name])
             assert self.buffer.log.first <= cursor.position
-            assert min(ledger.delivered, cursor.pending(), *ledger.dropped.values(), 0) == 0
-            assert len(ledger.ahead) <= MAX_STRETCHES
+            assert len(cursor.ledger.ahead) <= MAX_STRETCHES
 
     @invariant()
     def the_cap_is_kept(self) -> None:
         on_disk = sum(len(node.data) for path, node in self.fs.entries.items() if path.endswith(".seg"))
         assert on_disk <= 4_000 + 1_500  # and a record with its table
-
-
-def places(ledger: Ledger) -> set[int]:
-    return set(range(ledger.position)).union(*(range(start, end) for start, end in ledger.ahead))
 
 
 TestBufferMachine = BufferMachine.TestCase

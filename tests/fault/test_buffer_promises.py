@@ -21,10 +21,10 @@ from buffer.fs import RealFs
 from buffer.inspect.status import status
 from buffer.limits import Limits
 from buffer.model import Tick
-from buffer.reader import Reader
 from buffer.segment import HEADER
+from tests.support.buffers import expected, fill, kill, numbers, settle, thinned_pending, ticks_in
 from tests.support.faults import MemoryFs
-from tests.support.ticks import STEP_MS, exactly, tick
+from tests.support.ticks import exactly, tick
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = """
@@ -39,11 +39,7 @@ for number in range(1_000_000):
 
 
 def stored(folder: Path) -> list[Tick]:
-    reader, found = Reader(RealFs(), f"{folder}/segments"), []
-    while (entry := reader.next()) is not None:
-        found += entry.ticks
-    reader.close()
-    return found
+    return ticks_in(RealFs(), folder / "segments")
 
 
 def writer(folder: Path) -> subprocess.Popen[str]:
@@ -65,24 +61,22 @@ def test_promise_1_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) ->
         acknowledged = max([acknowledged, *(int(line) for line in process.stdout if line.endswith("\n"))])
     found = stored(tmp_path)
     assert len(found) > acknowledged
-    assert exactly(found) == exactly([tick(n) for n in range(len(found))])
+    assert exactly(found) == expected(range(len(found)))
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_promise_1_a_power_cut_loses_at_most_what_came_after_the_last_sync(seed: int) -> None:
     chance, fs = random.Random(seed), MemoryFs()
-    synced = fill(fs, chance)
+    synced = fill_some(fs, chance)
     fs.cut(chance)
-    reader, found = Reader(fs, "d/segments"), []
-    while (entry := reader.next()) is not None:
-        found += entry.ticks
-    assert exactly(found[:synced]) == exactly([tick(n) for n in range(synced)])
-    later = [each.at.mono_ms // STEP_MS for each in found[synced:]]  # some of it, by chance
+    found = ticks_in(fs, "d/segments")
+    assert exactly(found[:synced]) == expected(range(synced))
+    later = numbers(found[synced:])  # some of it, by chance
     assert later == sorted(set(later))
-    assert exactly(found[synced:]) == exactly([tick(n) for n in later])
+    assert exactly(found[synced:]) == expected(later)
 
 
-def fill(fs: MemoryFs, chance: random.Random) -> int:
+def fill_some(fs: MemoryFs, chance: random.Random) -> int:
     """Append some ticks with some syncs, and return how many were synced."""
     from buffer.log import Log
 
@@ -117,13 +111,12 @@ def test_promise_2_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
 def test_promise_3_a_torn_tail_is_silent_and_damage_costs_up_to_the_next_key_frame(tmp_path: Path) -> None:
     for first in (0, 10, 20):  # three lives: three segments, each with a key frame
         buffer = Buffer(str(tmp_path), Limits(), ["d"])
-        for number in range(first, first + 10):
-            buffer.append([tick(number)])
+        fill(buffer, first, first + 10)
         buffer.close()
     files = sorted((tmp_path / "segments").iterdir())
     torn = files[2].read_bytes()
     files[2].write_bytes(torn[:-3])
-    assert exactly(stored(tmp_path)) == exactly([tick(n) for n in range(29)])
+    assert exactly(stored(tmp_path)) == expected(range(29))
     assert status(str(tmp_path)).damaged_records == 0
 
     data = bytearray(files[1].read_bytes())
@@ -133,8 +126,8 @@ def test_promise_3_a_torn_tail_is_silent_and_damage_costs_up_to_the_next_key_fra
     buffer = Buffer(str(tmp_path), Limits(), ["d"])
     cursor = buffer.cursors["d"]
     chunk = cursor.read(10_000)
-    cursor.commit(chunk.start, chunk.end, chunk.samples, {})
-    assert exactly(chunk.ticks) == exactly([tick(n) for n in (*range(10), *range(20, 29))])
+    settle(cursor, chunk)
+    assert exactly(chunk.ticks) == expected((*range(10), *range(20, 29)))
     assert cursor.ledger.dropped == {"corrupt": 30}
     assert cursor.ledger.damaged > 0
     assert {path: path.read_bytes() for path in files} == before
@@ -143,8 +136,7 @@ def test_promise_3_a_torn_tail_is_silent_and_damage_costs_up_to_the_next_key_fra
 
 def test_promise_4_adding_a_destination_adds_a_cursor_not_a_copy(tmp_path: Path) -> None:
     buffer = Buffer(str(tmp_path), Limits(), ["a"])
-    for number in range(10):
-        buffer.append([tick(number)])
+    fill(buffer, 0, 10)
     buffer.cursors["a"].commit(0, 15, 15, {})
     buffer.close()
     before = sorted(path.name for path in (tmp_path / "segments").iterdir())
@@ -161,7 +153,7 @@ def test_promise_5_the_size_is_bounded_and_old_data_is_thinned_before_it_is_drop
     for number in range(6000):
         buffer.append([tick(number, 20)])
         assert sum(os.stat(entry).st_size for entry in os.scandir(tmp_path / "segments")) <= cap + 4096
-        ahead = {"thinned": buffer.cursors["d"].thinned_ahead()}
+        ahead = {"thinned": thinned_pending(buffer.cursors["d"])}
         now = {**ahead, **buffer.cursors["d"].ledger.dropped}
         if now.get("evicted") and not dropped.get("evicted"):
             assert dropped["thinned"] > 0
@@ -179,11 +171,11 @@ def test_promise_5_a_full_disk_stops_nothing_but_the_append_and_recovers_by_itse
         buffer.append([tick(1)])
     cursor = buffer.cursors["d"]
     chunk = cursor.read(100)
-    cursor.commit(chunk.start, chunk.end, chunk.samples, {})  # sending goes on
+    settle(cursor, chunk)  # sending goes on
     buffer.sync()
     floor = 0
     buffer.append([tick(2)])
-    assert exactly(cursor.read(100).ticks) == exactly([tick(2)])
+    assert exactly(cursor.read(100).ticks) == expected([2])
     buffer.close()
 
 
@@ -202,7 +194,7 @@ def test_promise_6_the_ledger_balances_across_restarts_and_kills(tmp_path: Path,
         if chance.random() < 0.5:
             buffer.close()
         else:  # as a kill leaves it: nothing is written any more
-            buffer._lock.close()
+            kill(buffer)
         for destination in status(str(tmp_path)).destinations:
             ledger = destination.ledger
             lost = sum(ledger.dropped.values())
@@ -219,7 +211,7 @@ def test_promise_7_the_format_is_in_the_docstring_versioned_and_has_a_golden_fil
     for module, words in (
         (segment, "record  := mark u8 | length u24 | crc32 u32"),
         (codec, "definition := n v | scale u8[n] | size v | json u8[size]"),
-        (scaled, "row := changed u8[(lanes + 7) / 8] | varint*"),
+        (scaled, "row := changed u8[(cells + 7) / 8] | varint*"),
         (ledger, '"position": .., "start": .., "delivered": ..'),
     ):
         assert words in (module.__doc__ or "")

@@ -19,8 +19,8 @@ from buffer.errors import BufferFull
 from buffer.fs import RealFs
 from buffer.inspect.status import status
 from buffer.ledger import load
-from buffer.limits import Limits
-from buffer.reader import Reader
+from buffer.limits import Limits, OnFull
+from tests.support.buffers import assert_balances, drain, entries, expected, kill, numbers, settle
 from tests.support.ticks import exactly, tick
 
 WIDTH = 16
@@ -108,14 +108,9 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(tmp_path: Path) -> N
     # Seen from outside, while nobody writes.
     shown = {d.name: d.ledger for d in status(str(tmp_path)).destinations}
     buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20, segment_size=4096), KILLED)
-    found = {}
-    reader = Reader(RealFs(), f"{tmp_path}/segments")
-    while (entry := reader.next()) is not None:
-        [one] = entry.ticks
-        found[one.at.mono_ms // 10_000] = entry.end
-        assert exactly([one]) == exactly([tick(one.at.mono_ms // 10_000, WIDTH)])
-    assert reader.damaged == 0
-    reader.close()
+    stored_entries = entries(RealFs(), tmp_path / "segments")
+    found = {numbers(entry.ticks)[0]: entry.end for entry in stored_entries}
+    assert exactly([one for entry in stored_entries for one in entry.ticks]) == expected(found, WIDTH)
 
     kept_from = buffer.log.first
     missing = [n for n, end in acknowledged.items() if end > kept_from and found.get(n) != end]
@@ -128,12 +123,7 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(tmp_path: Path) -> N
         assert ledger.delivered <= sent[name]
         assert shown[name].appended == buffer.log.end - ledger.start
         assert shown[name].appended == shown[name].delivered + shown[name].pending
-        seen = []
-        while (chunk := cursor.read(10_000)).samples:
-            seen += chunk.ticks
-            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
-        expected = [tick(n, WIDTH) for n, end in found.items() if ledger.unsettled(end - WIDTH, end)]
-        assert exactly(seen) == exactly(expected)
+        assert drain(cursor, 10_000) == [n for n, end in found.items() if ledger.unsettled(end - WIDTH, end)]
         assert cursor.ledger.delivered == buffer.log.end - ledger.start
     buffer.close()
 
@@ -183,7 +173,7 @@ def deliver(buffer: Buffer, name: str) -> None:
     cursor = buffer.cursors[name]
     while (chunk := cursor.read(1000)).samples:
         with suppress(OSError):
-            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+            settle(cursor, chunk)
 
 
 def sync(buffer: Buffer) -> bool:
@@ -248,14 +238,9 @@ def test_a_buffer_that_filled_its_volume_makes_room_by_delivering(volume: Path) 
 
 
 @pytest.mark.parametrize("on_full", ["drop_oldest", "thin"])
-def test_eviction_works_on_a_volume_without_a_free_byte(volume: Path, on_full: str) -> None:
-    buffer = Buffer(
-        str(volume / "data"),
-        Limits(
-            max_size=600 << 10, segment_size=32 << 10, on_full="thin" if on_full == "thin" else "drop_oldest"
-        ),
-        NAMES,
-    )
+def test_eviction_works_on_a_volume_without_a_free_byte(volume: Path, on_full: OnFull) -> None:
+    limits = Limits(max_size=600 << 10, segment_size=32 << 10, on_full=on_full)
+    buffer = Buffer(str(volume / "data"), limits, NAMES)
     number = 0
     while buffer.log.size < 500 << 10:
         assert append(buffer, number)
@@ -272,16 +257,11 @@ def test_eviction_works_on_a_volume_without_a_free_byte(volume: Path, on_full: s
             sync(buffer)
     on_disk = sum(path.stat().st_size for path in (volume / "data" / "segments").iterdir())
     assert on_disk <= 600 << 10
-    for cursor in buffer.cursors.values():
-        ledger = cursor.ledger
-        dropped = sum(ledger.dropped.values()) + cursor.thinned_ahead()
-        assert buffer.log.end == number * WIDTH == ledger.delivered + cursor.pending() + dropped
-    buffer._lock.close()  # killed: nothing more is written
+    assert_balances(buffer)
+    kill(buffer)  # killed: nothing more is written
     again = Buffer(str(volume / "data"), Limits(max_size=600 << 10, segment_size=32 << 10), NAMES)
-    for cursor in again.cursors.values():
-        ledger = cursor.ledger
-        dropped = sum(ledger.dropped.values()) + cursor.thinned_ahead()
-        assert again.log.end == number * WIDTH == ledger.delivered + cursor.pending() + dropped
+    assert_balances(again)
+    assert buffer.log.end == again.log.end == number * WIDTH
     (volume / "someone_elses").unlink()
     assert append(again, number)
     assert sync(again)

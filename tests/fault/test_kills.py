@@ -1,4 +1,4 @@
-"""Three hundred kills of the real agent during an outage, then one drain: nothing that was due is missing."""
+"""A hundred kills of the real agent during an outage, then one drain: nothing that was due is missing."""
 
 from __future__ import annotations
 

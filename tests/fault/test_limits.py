@@ -16,7 +16,8 @@ from buffer.fs import RealFs
 from buffer.inspect.status import status
 from buffer.limits import Limits, OnFull
 from buffer.model import Instant, Series, Tick
-from buffer.reader import Entry, Reader
+from buffer.reader import Entry
+from tests.support.buffers import assert_balances, entries, settle
 
 CAP = 2 << 20
 STEP_MS = 10_000
@@ -44,18 +45,7 @@ def size(folder: Path) -> int:
 
 
 def read_all(folder: Path) -> list[Entry]:
-    reader, found = Reader(RealFs(), f"{folder}/segments"), []
-    while (entry := reader.next()) is not None:
-        found.append(entry)
-    reader.close()
-    return found
-
-
-def balances(buffer: Buffer) -> None:
-    for cursor in buffer.cursors.values():
-        ledger, ahead = cursor.ledger, cursor.thinned_ahead()
-        assert ledger.position - ledger.start == ledger.delivered + sum(ledger.dropped.values())
-        assert buffer.log.end - ledger.position == cursor.pending() + ahead
+    return entries(RealFs(), folder / "segments")
 
 
 def test_a_full_buffer_keeps_its_cap_the_newest_data_whole_and_older_data_coarse(tmp_path: Path) -> None:
@@ -70,21 +60,20 @@ def test_a_full_buffer_keeps_its_cap_the_newest_data_whole_and_older_data_coarse
         kept.append(tick)
         largest = max(largest, before)
         if len(kept) % 500 == 0:  # one destination gets a little, so that it stands in the middle
-            chunk = slow.read(1000)
-            slow.commit(chunk.start, chunk.end, chunk.samples, {})
+            settle(slow, slow.read(1000))
             buffer.sync()
         if len(kept) % 1000 == 0:
-            balances(buffer)
+            assert_balances(buffer)
     assert largest <= CAP
     buffer.sync()
-    balances(buffer)
+    assert_balances(buffer)
     buffer.close()
 
-    entries = read_all(tmp_path)
-    newest = [t for e in entries for t in e.ticks][-1000:]
+    found = read_all(tmp_path)
+    newest = [t for e in found for t in e.ticks][-1000:]
     assert [(t.at, t.values) for t in newest] == [(t.at, t.values) for t in kept[-1000:]]
-    assert {b.wall_ms - a.wall_ms for a, b in pairwise(entries)} >= {10_000, 60_000, 600_000}
-    check_thinned(entries, kept)
+    assert {b.wall_ms - a.wall_ms for a, b in pairwise(found)} >= {10_000, 60_000, 600_000}
+    check_thinned(found, kept)
 
     told = status(str(tmp_path))
     for destination in told.destinations:
@@ -93,7 +82,7 @@ def test_a_full_buffer_keeps_its_cap_the_newest_data_whole_and_older_data_coarse
         assert ledger.appended == len(kept) * len(SERIES)
         assert ledger.appended == ledger.delivered + ledger.pending + sum(ledger.dropped.values())
     dead = next(d for d in told.destinations if d.name == "dead")
-    assert dead.pending_samples == sum(entry.samples for entry in entries)
+    assert dead.pending_samples == sum(entry.samples for entry in found)
 
 
 def check_thinned(entries: list[Entry], kept: list[Tick]) -> None:
@@ -125,18 +114,18 @@ def test_the_other_ways_keep_the_cap_and_the_balance_too(tmp_path: Path, on_full
         except BufferFull:
             refused += 1
     assert size(tmp_path) <= (1 << 20) + 4096
-    balances(buffer)
+    assert_balances(buffer)
     dropped = buffer.cursors["dead"].ledger.dropped
     buffer.close()
-    entries = read_all(tmp_path)
-    assert {b.wall_ms - a.wall_ms for a, b in pairwise(entries)} == {STEP_MS}
+    found = read_all(tmp_path)
+    assert {b.wall_ms - a.wall_ms for a, b in pairwise(found)} == {STEP_MS}
     if on_full == "drop_newest":
         assert refused
         assert not dropped
-        assert entries[0].wall_ms == START_MS
+        assert found[0].wall_ms == START_MS
     else:
         assert not refused
-        assert dropped["evicted"] == (count - len(entries)) * len(SERIES)
+        assert dropped["evicted"] == (count - len(found)) * len(SERIES)
 
 
 def test_a_destination_that_has_it_loses_nothing_by_eviction(tmp_path: Path) -> None:
@@ -144,12 +133,11 @@ def test_a_destination_that_has_it_loses_nothing_by_eviction(tmp_path: Path) -> 
     ticks, quick = feed(), buffer.cursors["quick"]
     for _ in range(4000):
         buffer.append([next(ticks)])
-        chunk = quick.read(1000)
-        quick.commit(chunk.start, chunk.end, chunk.samples, {})
+        settle(quick, quick.read(1000))
     assert quick.ledger.dropped == {}
     assert quick.ledger.delivered == buffer.log.end
     assert buffer.cursors["dead"].ledger.dropped["evicted"] > 0
-    balances(buffer)
+    assert_balances(buffer)
     buffer.close()
 
 
@@ -178,15 +166,14 @@ def test_what_damage_did_not_touch_is_delivered(tmp_path: Path, share: float) ->
         if good:
             expected.append(entry)
     buffer = Buffer(str(tmp_path), Limits(max_size=64 << 20), ["d"])
-    cursor, delivered = buffer.cursors["d"], []
-    while (chunk := cursor.read(10_000)).samples:
+    cursor, delivered = buffer.cursors["d"], list[Tick]()
+    while (chunk := settle(cursor, cursor.read(10_000))).samples:
         delivered += chunk.ticks
-        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
     assert [t.at.wall_ms for t in delivered] == [e.wall_ms for e in expected]
     assert [t.values for t in delivered] == [e.ticks[0].values for e in expected]
     assert cursor.ledger.delivered == len(expected) * len(SERIES)
     assert cursor.ledger.damaged > 0 if expected else True
-    balances(buffer)
+    assert_balances(buffer)
     buffer.close()
 
 
@@ -196,7 +183,7 @@ def offsets(folder: Path) -> list[tuple[int, int, bool]]:
     from buffer.segment import HEADER, Record
 
     file, found, start = File(RealFs(), f"{folder}/segments", 0), [], HEADER.size
-    while (record := file.next()) is not None:
+    for record in file:
         assert isinstance(record, Record)
         found.append((start, file.offset, record.key))
         start = file.offset

@@ -69,9 +69,9 @@ def test_what_is_retried_by_its_status(deliver: Deliver, status: int) -> None:
     with deliver([Answer(status, body=b"busy")] * bad) as (one, receiver):
         one.collect(40)
         one.settled()
-        assert [entry["error"] for entry in one.told(Event.RETRY)] == [f"HTTP {status}: busy"] * bad
-        assert [entry["log_level"] for entry in one.told(Event.RETRY)] == ["warning", "debug", "debug"]
-        assert len(one.told(Event.RESUMED)) == 1
+        assert [entry["error"] for entry in one.logged(Event.RETRY)] == [f"HTTP {status}: busy"] * bad
+        assert [entry["log_level"] for entry in one.logged(Event.RETRY)] == ["warning", "debug", "debug"]
+        assert len(one.logged(Event.RESUMED)) == 1
         assert one.lane.stats.retries == bad
     tries = list(receiver.requests)
     assert [request.headers.get("retry-attempt") for request in tries[:5]] == [None, "1", "2", "3", None]
@@ -111,7 +111,7 @@ def test_a_retry_after_that_says_nothing_is_no_wait(deliver: Deliver, value: str
     with deliver([Answer(503, {"Retry-After": value})] * 2) as (one, _):
         one.collect(30)
         one.settled(10)
-        assert all(entry["next_try_seconds"] <= 0.1 for entry in one.told(Event.RETRY))
+        assert all(entry["next_try_seconds"] <= 0.1 for entry in one.logged(Event.RETRY))
 
 
 AGES = {
@@ -129,7 +129,7 @@ def test_a_retry_after_of_ages_has_a_ceiling(tmp_path: Path, value: Callable[[],
         to = destination(receiver.url, protobuf_message=protocol)
         with host(tmp_path, to) as one:
             wait_for(lambda: one.lane.state is State.WAITING, 10, "the lane to wait")
-            [text] = one.told(Event.RETRY)
+            [text] = one.logged(Event.RETRY)
             assert LONGEST_WISH <= text["next_try_seconds"] <= LONGEST_WISH + 0.1
             one.collect(30)
         with host(tmp_path, to) as one:
@@ -152,7 +152,7 @@ def test_what_an_operator_can_correct_is_held(deliver: Deliver, status: int) -> 
         one.collect(30)
         assert one.held().startswith(f"HTTP {status}: ")
         one.settled()
-        assert (one.warned(Event.HELD), len(one.told(Event.RESUMED))) == (1, 1)
+        assert (one.warned(Event.HELD), len(one.logged(Event.RESUMED))) == (1, 1)
     first, *probes = [request.write.samples for request in receiver.requests]
     assert first > 0
     assert probes[:3] == [0, 0, 0]
@@ -189,7 +189,7 @@ def test_a_record_that_is_too_large_by_itself_is_held(tmp_path: Path, protocol: 
             receiver.refuse = lambda _: None
 
 
-# What is refused for good. How the culprits are found is in test_sender_poison.
+# What is refused for good. How the culprits are found is in test_sender_culprits.
 
 REFUSED = (400, 402, 405, 406, 409, 410, 411, 422, 431, 451, 499)
 
@@ -211,6 +211,6 @@ def test_what_is_refused_costs_itself(tmp_path: Path, status: int, protocol: str
             one.collect(30)
             one.settled()
             assert {dict(labels)["__name__"] for labels in one.kept()} == {"memory"}
-            entries, text = one.told(Event.REJECTED), f"HTTP {status}: limit exceeded"
+            entries, text = one.logged(Event.REJECTED), f"HTTP {status}: limit exceeded"
             assert sum(entry["samples"] for entry in entries) == one.cursor.ledger.dropped["rejected"] == 31
             assert {(entry["log_level"], entry["error"]) for entry in entries} == {("error", text)}

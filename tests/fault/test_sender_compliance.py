@@ -6,7 +6,8 @@ well. What does not apply:
 - no_retry_on_401, no_retry_on_404: the write is not retried, but neither dropped (`held`): it waits for the operator.
 - histograms_test, exemplars_test, combined_test and what concerns them in others: there are none.
 - symbols_test, fallback_test, content_type_with_proto_param, process_written_count_headers,
-  handle_partial_write_response, handle_missing_written_headers, start_timestamp_*: remote write 2.0.
+  handle_partial_write_response, handle_missing_written_headers, start_timestamp_*: remote write 2.0, which has tests of
+  its own (test_sender_protocols.py).
 - metadata_test, metadata_batching, rw1_metadata_handling: metadata has tests of its own.
 - label_names_not_empty, label_name_format_valid, metric_name_format_valid, no_duplicate_label_names,
   label_values_may_be_empty, reserved_label_prefix: the receiver of these tests refuses what breaks them, in every test.
@@ -87,7 +88,7 @@ def sent(folder: Path, protocol: str, ticks: Sequence[Tick]) -> list[Received]:
             for each in ticks:
                 one.buffer.append([each])
             one.settled()
-            assert not one.told(Event.REFUSED)
+            assert not one.logged(Event.REFUSED)
         assert not receiver.broken
         return list(receiver.requests)
 
@@ -297,7 +298,7 @@ def test_log_error_messages_verbatim(tmp_path: Path, protocol: str) -> None:
         with host(tmp_path, destination(receiver.url, protobuf_message=protocol)) as one:
             one.settled()
             one.accounted(receiver)
-        assert one.told(Event.RETRY)[0]["error"] == 'HTTP 503: sämple "limit" {of} 50%d'
+        assert one.logged(Event.RETRY)[0]["error"] == 'HTTP 503: sämple "limit" {of} 50%d'
 
 
 @pytest.mark.parametrize("status", [400, 500])

@@ -55,7 +55,7 @@ def test_a_receiver_that_is_not_there_yet(tmp_path: Path) -> None:
             one.settled()
             one.accounted(receiver)
         assert one.warned(Event.RETRY) == 1
-        assert one.told(Event.RESUMED)
+        assert one.logged(Event.RESUMED)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

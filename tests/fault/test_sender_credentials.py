@@ -40,7 +40,7 @@ def test_a_wrong_password_is_held_until_its_file_is_corrected(tmp_path: Path) ->
             receiver.default = Answer()
             one.settled()
             assert one.warned(Event.HELD) == 1
-            assert one.told(Event.RESUMED)
+            assert one.logged(Event.RESUMED)
             assert one.lane.error is None
 
 

@@ -152,7 +152,7 @@ def test_a_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
     assert len(tokens.asked) == len(tokens.granted)
     times = [asked.at for asked in tokens.asked]
     assert times[3] - times[0] > 1.4  # after half of so short a life
-    assert not one.told(Event.RETRY)
+    assert not one.logged(Event.RETRY)
 
 
 def test_a_token_that_is_not_taken_any_more_is_replaced_once(tmp_path: Path) -> None:
@@ -164,13 +164,13 @@ def test_a_token_that_is_not_taken_any_more_is_replaced_once(tmp_path: Path) -> 
         one.settled()
         assert len(receiver.turned_away) == 1
         assert len(tokens.asked) == 2
-        [entry] = one.told(Event.RETRY)
+        [entry] = one.logged(Event.RETRY)
         text = (
             "HTTP 401: the token of oauth2 is not taken any more: another is fetched (who is Bearer <secret>)"
         )
         assert entry["error"] == text
-        assert not one.told(Event.HELD)
-        assert one.told(Event.RESUMED)
+        assert not one.logged(Event.HELD)
+        assert one.logged(Event.RESUMED)
 
 
 def test_a_receiver_that_takes_no_token_holds_and_each_probe_has_another(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_rights_that_were_given_later_are_in_the_next_token(tmp_path: Path) -> N
         one.collect()
         text = "the token of oauth2 does not suffice: check its scopes and endpoint_params, and the client's rights"
         assert text in one.held()
-        assert one.told(Event.HELD)[0]["error"] == f"HTTP 403: {text} (no rights for <secret>)"
+        assert one.logged(Event.HELD)[0]["error"] == f"HTTP 403: {text} (no rights for <secret>)"
         one.settled()
     assert len({request.headers["authorization"] for request in receiver.requests}) == 3
 
@@ -256,9 +256,9 @@ def test_what_passes_is_waited_for(tmp_path: Path, script: Script, text: str) ->
     tokens = TokenServer(script, script)
     with guarded(tmp_path, tokens, 0.3) as (one, receiver):
         one.settled()
-        first = one.told(Event.RETRY)[0]
+        first = one.logged(Event.RETRY)[0]
         assert str(first["error"]).startswith(f"oauth2: no token from 127.0.0.1: {text}")
-        assert not one.told(Event.HELD)
+        assert not one.logged(Event.HELD)
         assert len(tokens.asked) == 3
     assert receiver.turned_away == []  # nothing went out without a token
 
@@ -309,7 +309,7 @@ def test_a_token_server_that_is_not_there_yet(tmp_path: Path) -> None:
         with tokens:
             one.settled()
             assert len(tokens.asked) == 1
-            assert one.told(Event.RESUMED)
+            assert one.logged(Event.RESUMED)
 
 
 def test_while_the_token_server_is_away_a_token_that_is_good_is_used(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_while_the_token_server_is_away_a_token_that_is_good_is_used(tmp_path: P
         tokens.stop()
         one.collect(30)
         one.settled()
-        assert not one.told(Event.RETRY)
+        assert not one.logged(Event.RETRY)
 
 
 def test_a_name_that_cannot_be_resolved_is_retried() -> None:
@@ -356,7 +356,7 @@ def test_what_an_operator_can_correct_is_held(tmp_path: Path, script: Script, te
         tokens.always = None
         one.settled()
         assert one.warned(Event.HELD) == 1
-        assert one.told(Event.RESUMED)
+        assert one.logged(Event.RESUMED)
         assert one.lane.error is None
 
 
@@ -384,7 +384,7 @@ def test_a_secret_is_rotated_by_its_file(tmp_path: Path) -> None:
         one.collect()
         one.settled()
         assert len(tokens.granted) == 2  # the old token was good: a new secret means a new token
-        assert not one.told(Event.RETRY) + one.told(Event.HELD)
+        assert not one.logged(Event.RETRY) + one.logged(Event.HELD)
 
         file.write_text("a wrong canary")
         one.collect()

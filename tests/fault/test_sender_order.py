@@ -98,7 +98,7 @@ def test_each_return_of_the_link_sends_the_newest_first(tmp_path: Path) -> None:
             wait_for(lambda: len(receiver.requests) >= 2, 10, "the backlog to begin")
             receiver.stop()
             one.collect(50)
-            wait_for(lambda: one.told(Event.RETRY), 10, "the outage to be noticed")
+            wait_for(lambda: one.logged(Event.RETRY), 10, "the outage to be noticed")
             receiver.start()
             wait_for(lambda: BACKLOG + 49 in order(receiver), 10, "the newest tick")
             assert one.cursor.pending() > BACKLOG
@@ -175,7 +175,7 @@ def test_auto_asks_with_a_probe_and_does_what_the_receiver_takes(
         now_ms = FIRST_MS + BACKLOG * STEP_MS
         with host(tmp_path, to, ticks=BACKLOG, wall=lambda: now_ms / 1000, labels={"hostname": "a"}) as one:
             one.settled()
-        [told] = one.told(Event.DRAIN_ORDER)
+        [told] = one.logged(Event.DRAIN_ORDER)
         assert told["order"] == first
         probes = [
             (dict(series.labels)["hostname"], series.samples[0][0])
@@ -225,7 +225,7 @@ def test_what_ages_while_it_waits_is_left_out_of_the_next_try(tmp_path: Path) ->
     with Receiver([Answer(503)] * 2) as receiver:
         to = destination(receiver.url, queue_config=queue)
         with host(tmp_path, to, ticks=10, wall=lambda: clock[0]) as one:
-            wait_for(lambda: one.told(Event.RETRY), 10, "a failure")
+            wait_for(lambda: one.logged(Event.RETRY), 10, "a failure")
             clock[0] += 3600 + 5 * STEP_MS / 1000 - 0.001
             one.settled()
         ledger = one.cursor.ledger

@@ -23,7 +23,7 @@ FOREIGN: tuple[Literal["silent", "415", "400"], ...] = ("silent", "415", "400")
 
 
 def spoken(one: Host) -> list[str]:
-    return [event["remote_write"] for event in one.told(Event.PROTOCOL)]
+    return [event["remote_write"] for event in one.logged(Event.PROTOCOL)]
 
 
 def test_auto_finds_out_that_the_receiver_speaks_2_0(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_auto_comes_back_to_a_receiver_of_2_0_alone(tmp_path: Path, answer: Answ
         one.settled()
         one.accounted(receiver, repeated=True)
         assert spoken(one) == ["1.0", "2.0", "2.0"]  # tried again, and proven
-        assert "remote write 1.0" in one.told(Event.HELD)[0]["error"]
+        assert "remote write 1.0" in one.logged(Event.HELD)[0]["error"]
 
 
 def test_a_receiver_that_takes_neither_is_held(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_password_that_is_corrected_finds_an_old_receiver(tmp_path: Path) -> N
         receiver.answers.extend([Answer(401)] * 3)
         to = destination(receiver.url, basic_auth=BasicAuth(username="u", password_file=str(file)))
         with host(tmp_path, to) as one:
-            wait_for(lambda: one.told(Event.HELD), 10, "it to be held")
+            wait_for(lambda: one.logged(Event.HELD), 10, "it to be held")
             one.collect(30)
             file.write_text("hunter2")
             one.settled()

@@ -89,8 +89,8 @@ def test_every_class_of_status_ends_with_everything_delivered(tmp_path: Path, st
         one.settled()
         one.accounted(there)
         if status != 413:  # a single record that is too large is held as well
-            assert bool(one.told(Event.HELD)) == (status in HELD)
-        assert len(one.told(Event.RETRY)) == (3 if status in (408, 429, 500, 503) else 0)
+            assert bool(one.logged(Event.HELD)) == (status in HELD)
+        assert len(one.logged(Event.RETRY)) == (3 if status in (408, 429, 500, 503) else 0)
 
 
 def test_one_bad_series_costs_itself(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_one_bad_series_costs_itself(tmp_path: Path) -> None:
             one.settled()
             one.accounted(there)
             assert {dict(labels)["__name__"] for labels in one.kept()} == {"memory"}
-            assert {entry["error"] for entry in one.told(Event.REJECTED)} == {"HTTP 400: no memory"}
+            assert {entry["error"] for entry in one.logged(Event.REJECTED)} == {"HTTP 400: no memory"}
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -112,7 +112,7 @@ def test_after_a_fault_everything_has_arrived(tmp_path: Path, fault: Fault) -> N
             one.collect(40)
             one.settled()
             assert not front.acts
-            troubles = [str(entry["error"]) for entry in one.told(Event.RETRY)]
+            troubles = [str(entry["error"]) for entry in one.logged(Event.RETRY)]
             beginnings = tuple(words[:8] for words in fault.words or CUT)  # the rest is the type's own
             assert all(error.startswith(beginnings) for error in troubles)
             assert len(troubles) == 2 or not fault.words

@@ -78,7 +78,7 @@ def test_the_example_builds_into_a_wheel_and_runs_in_the_agent(
         wait_for(lambda: values(agent.buffered(), "spool_files")[-1:] == [0.0], 20, "the folder to be empty")
         assert agent.stop() == 0
     assert {2.0, 0.0} <= set(values(agent.buffered(), "spool_files")) <= {2.0, 1.0, 0.0}
-    assert {value // 10 for value in values(agent.buffered(), "spool_oldest_age_seconds")} == {9.0}
+    assert all(90 <= value < 180 for value in values(agent.buffered(), "spool_oldest_age_seconds"))
     assert not any(
         event["level"] in ("warning", "error", "critical") for event in agent.events("collector.failed")
     )

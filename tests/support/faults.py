@@ -279,6 +279,16 @@ class Failing:
         return call
 
 
+class Switch:
+    """Passes every call on to the file system in `to`, which a test exchanges while something is open."""
+
+    def __init__(self, to: Fs) -> None:
+        self.to = to
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.to, name)
+
+
 class Counting:
     """Passes every call on and counts them by name, and the bytes that were read."""
 

@@ -204,7 +204,7 @@ class Rig:
     def items(self) -> list[tuple[int, str, int, str]]:
         """Of each item of the quarantine: position, reason, status and words."""
         found = sorted(self.quarantine.items(), key=lambda item: item.id)
-        return [(int(one.id[-20:]), one.reason, one.status, one.message) for one in found]
+        return [(int(one.id[-20:]), one.reason, one.code, one.message) for one in found]
 
     def kept(self) -> Samples:
         """What is in the quarantine."""

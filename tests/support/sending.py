@@ -112,13 +112,13 @@ class Host:
         assert self.cursor.ledger.error == self.lane.error[:MAX_ERROR]
         return str(self.lane.error)
 
-    def told(self, event: Event) -> list[EventDict]:
+    def logged(self, event: Event) -> list[EventDict]:
         """Return what was logged of an event."""
         return [entry for entry in self.logs if entry["event"] == event]
 
     def warned(self, event: Event) -> int:
         """Return how often an event was logged as a warning."""
-        return sum(entry["log_level"] == "warning" for entry in self.told(event))
+        return sum(entry["log_level"] == "warning" for entry in self.logged(event))
 
     def failed(self, times: int) -> None:
         """Wait until so many requests in a row have failed."""

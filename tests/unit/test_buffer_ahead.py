@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import zlib
-from collections.abc import Callable
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,38 +16,47 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buffer.buffer import Buffer, thinnable
-from buffer.cursor import Chunk, Cursor
+from buffer.buffer import Buffer
+from buffer.cursor import Cursor
 from buffer.inspect.status import SegmentStatus, status
 from buffer.inspect.verify import verify
 from buffer.ledger import MAX_STRETCHES, SLOT, Ledger, decode, encode, load
 from buffer.limits import Limits
 from buffer.log import Log
-from buffer.reader import Entry, File, Reader
+from buffer.model import Chunk
+from buffer.reader import File
 from buffer.segment import MAX_POSITION, Header, Record, name
+from buffer.thin import thinnable
 from buffer.trim import cut, plan
+from tests.support.buffers import (
+    NEW,
+    assert_balance,
+    assert_balances,
+    at,
+    drain,
+    drain_ahead,
+    entries,
+    fill,
+    filled_log,
+    kill,
+    numbers,
+    places,
+    settle,
+    take,
+    thinned_pending,
+    ticks_in,
+)
 from tests.support.faults import Counting, Failing, MemoryFs, eio
 from tests.support.ticks import START_MS, STEP_MS, tick
 
-NEW = Ledger(0, 0, 0, {}, 0, 0, "stopped", None, 0.0, None)
 AHEAD = Ledger(
     150, 30, 130, {"evicted": 20}, 7, 1, "sending", None, 12.5, None, ahead=((160, 170), (200, 220))
 )
 
 
-def at(position: int, *ahead: tuple[int, int]) -> Ledger:
-    delivered = position + sum(end - start for start, end in ahead)
-    return NEW._replace(position=position, delivered=delivered, ahead=ahead)
-
-
 def sealed(**fields: Any) -> bytes:
     line = json.dumps({"version": 2, "generation": 3, **AHEAD._asdict(), **fields}).encode()
     return line + b"\n%08x\n" % zlib.crc32(line)
-
-
-def places(ledger: Ledger) -> set[int]:
-    """Every position that is settled."""
-    return set(range(ledger.position)).union(*(range(start, end) for start, end in ledger.ahead))
 
 
 # The ledger.
@@ -122,8 +131,7 @@ def test_a_file_of_before_there_were_stretches_is_read_and_goes_on(tmp_path: Pat
     # What has no stretch is written as it was then: byte for byte, so that such a program reads it too.
     assert encode(old, 9) == slot
     buffer = Buffer(str(tmp_path), Limits(), ["a"])
-    for number in range(60):
-        buffer.append([tick(number)])
+    fill(buffer, 0, 60)
     buffer.close()
     (tmp_path / "cursors" / "a.json").write_bytes(slot.ljust(2 * SLOT))
     buffer = Buffer(str(tmp_path), Limits(), ["a"])
@@ -214,52 +222,12 @@ def test_the_largest_cursor_fits_in_a_slot() -> None:
 # The way through the log.
 
 
-def open_log(count: int = 40, fs: MemoryFs | None = None) -> tuple[MemoryFs, Log]:
-    fs = fs or MemoryFs()
-    log = Log(fs, "d/segments", 400)
-    for number in range(count):
-        log.append([tick(number)])
-    return fs, log
-
-
 def a_cursor(fs: Any, log: Log, start: Ledger = NEW) -> Cursor:
     return Cursor(fs, "d", "a", log, start, clock=lambda: 0.0)
 
 
-def take(read: Callable[[int], Chunk], cursor: Cursor, limit: int, refused: int = 0) -> list[int]:
-    """Read and settle, and return the numbers of the ticks."""
-    chunk = read(limit)
-    cursor.commit(chunk.start, chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {})
-    assert balances(cursor)
-    return numbers(chunk)
-
-
-def numbers(chunk: Chunk) -> list[int]:
-    return [one.at.mono_ms // STEP_MS for one in chunk.ticks]
-
-
-def drain(cursor: Cursor, limit: int = 9) -> list[int]:
-    found = []
-    while (chunk := cursor.read(limit)).end > chunk.start:
-        assert chunk.samples <= limit
-        found += take(cursor.read, cursor, limit)
-    return found
-
-
-def balances(cursor: Cursor) -> bool:
-    ledger, end = cursor.ledger, cursor._log.end
-    dropped = sum(ledger.dropped.values()) + cursor.thinned_ahead()
-    ahead = sum(after - start for start, after in ledger.ahead)
-    return (
-        ledger.position - ledger.start + ahead == ledger.delivered + sum(ledger.dropped.values())
-        and end - ledger.start == ledger.delivered + cursor.pending() + dropped
-        and cursor.pending() >= 0
-        and min(ledger.delivered, *ledger.dropped.values(), 0) == 0
-    )
-
-
 def test_the_newest_go_first_and_the_gap_is_filled_in_behind_them() -> None:
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     cursor = a_cursor(fs, log)
     assert cursor.go_ahead(6)
     assert (cursor.ahead, cursor.position, cursor.pending()) == (114, 0, 120)
@@ -281,7 +249,7 @@ def test_the_newest_go_first_and_the_gap_is_filled_in_behind_them() -> None:
 
 
 def test_where_a_stretch_begins() -> None:
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     for samples, begins in ((-5, 117), (0, 117), (1, 117), (3, 117), (4, 114), (6, 114), (60, 60), (117, 3)):
         cursor = a_cursor(fs, log)
         assert cursor.go_ahead(samples)
@@ -295,7 +263,7 @@ def test_where_a_stretch_begins() -> None:
 
 
 def test_going_ahead_where_there_is_nothing_to_gain_changes_nothing() -> None:
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     for samples in (118, 119, 120, 10**9):
         cursor = a_cursor(fs, log)
         assert not cursor.go_ahead(samples)  # the position is in the last `samples`
@@ -309,7 +277,7 @@ def test_going_ahead_where_there_is_nothing_to_gain_changes_nothing() -> None:
 
 
 def test_going_ahead_again_leaves_another_gap_up_to_a_number() -> None:
-    fs, log = open_log(4)
+    fs, log = filled_log(4)
     cursor, number, fresh = a_cursor(fs, log), 4, []
     for stretch in range(MAX_STRETCHES):
         assert cursor.go_ahead(1)
@@ -329,7 +297,7 @@ def test_going_ahead_again_leaves_another_gap_up_to_a_number() -> None:
 
 
 def test_going_ahead_twice_before_anything_is_read_counts_once() -> None:
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     cursor = a_cursor(fs, log)
     assert cursor.go_ahead(60)
     assert cursor.go_ahead(3)
@@ -339,7 +307,7 @@ def test_going_ahead_twice_before_anything_is_read_counts_once() -> None:
 
 
 def test_the_position_may_come_to_what_was_read_ahead_first() -> None:
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     cursor = a_cursor(fs, log)
     assert cursor.go_ahead(30)
     late = cursor.read_ahead(9)
@@ -354,19 +322,19 @@ def test_the_position_may_come_to_what_was_read_ahead_first() -> None:
 
 def test_what_was_read_before_it_went_ahead_is_not_sent_twice() -> None:
     """The first reader may be further than where the stretch begins."""
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     cursor = a_cursor(fs, log)
     assert len(cursor.read(1000).ticks) == 40  # but none of it is settled
     assert cursor.go_ahead(30)
     assert take(cursor.read_ahead, cursor, 15) == [30, 31, 32, 33, 34]
-    assert numbers(cursor.read(1000)) == list(range(30))
+    assert numbers(cursor.read(1000).ticks) == list(range(30))
     assert take(cursor.read, cursor, 1000) == list(range(30))
     assert take(cursor.read, cursor, 1000) == [35, 36, 37, 38, 39]
     assert cursor.ledger == at(120)
 
 
 def test_another_process_goes_on_in_the_gap_and_behind_the_stretches() -> None:
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     cursor = a_cursor(fs, log)
     cursor.go_ahead(60)
     take(cursor.read_ahead, cursor, 9)
@@ -387,7 +355,7 @@ def test_another_process_goes_on_in_the_gap_and_behind_the_stretches() -> None:
 
 
 def test_the_age_of_the_oldest_is_that_of_the_gap() -> None:
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     cursor = a_cursor(fs, log)
     cursor.go_ahead(3)
     assert cursor.read_ahead(9).samples == 3
@@ -403,40 +371,46 @@ def test_the_age_of_the_oldest_is_that_of_the_gap() -> None:
 # What it costs.
 
 
+def opened(fs: MemoryFs) -> Counter[str]:
+    """How many files are open, by their folders."""
+    nodes = {id(node): path.split("/")[1] for path, node in fs.entries.items()}
+    return Counter(nodes[id(node)] for node, _ in fs.open_files.values())
+
+
 def test_there_is_a_second_file_open_only_while_there_is_a_gap() -> None:
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     log.close()
     cursor = a_cursor(fs, log)
     take(cursor.read, cursor, 9)
     assert cursor.read_ahead(9).ticks == []
     assert not cursor.go_ahead(10**9)
-    assert len(fs.open_files) == 1 + (cursor._fd >= 0)
+    assert opened(fs) == {"segments": 1, "cursors": 1}
     assert cursor.go_ahead(3)
     take(cursor.read_ahead, cursor, 9)
-    assert len(fs.open_files) == 2 + (cursor._fd >= 0)
+    assert opened(fs) == {"segments": 2, "cursors": 1}
     drain(cursor)
-    assert len(fs.open_files) == 1 + (cursor._fd >= 0)
+    assert opened(fs) == {"segments": 1, "cursors": 1}
     cursor.close()
     assert not fs.open_files
 
 
 def test_no_more_is_read_in_a_gap_than_there_is_in_it() -> None:
-    fs, log = open_log(400)
+    inner, log = filled_log(400)
+    fs = Counting(inner)
     cursor = a_cursor(fs, log)
     cursor.go_ahead(900)
     while take(cursor.read_ahead, cursor, 60):
         pass
     assert cursor.ledger.ahead == ((300, 1200),)
+    fs.reset()
     assert cursor.read(10**6).end == 300
-    assert cursor._way is not None
-    assert cursor._way.upto <= 303
+    assert fs.bytes_read < log.size / 2
 
 
 def test_going_ahead_is_cheap_where_the_flow_was_not_interrupted() -> None:
     inner = MemoryFs()
     log, fs = Log(inner, "d/segments", 1 << 20), Counting(inner)
-    for number in range(3000):
-        log.append([tick(number)])
+    fill(log, 0, 3000)
     cursor = a_cursor(fs, log)
     assert cursor.go_ahead(1)
     take(cursor.read_ahead, cursor, 9)
@@ -453,7 +427,7 @@ def test_going_ahead_is_cheap_where_the_flow_was_not_interrupted() -> None:
 
 def test_a_call_that_fails_leaves_the_cursor_as_it_was() -> None:
     for n in itertools.count(1):
-        fs, log = open_log(40)
+        fs, log = filled_log(40)
         failing = Failing(fs, n, eio, only=["open", "read", "list", "close"])
         cursor, seen, failed = a_cursor(failing, log), list[int](), 0
         for step in ("go", "ahead", *["read"] * 5):
@@ -486,10 +460,9 @@ def test_a_call_that_fails_leaves_the_cursor_as_it_was() -> None:
 
 def test_no_stretch_points_behind_the_end_of_the_log_after_a_power_cut() -> None:
     for seed in range(60):
-        fs, log = open_log(20)
+        fs, log = filled_log(20)
         log.sync()
-        for number in range(20, 30):
-            log.append([tick(number)])
+        fill(log, 20, 30)
         cursor = a_cursor(fs, log)
         cursor.go_ahead(6)
         take(cursor.read_ahead, cursor, 3)
@@ -506,8 +479,7 @@ def test_no_stretch_points_behind_the_end_of_the_log_after_a_power_cut() -> None
 def test_a_log_whose_end_was_lost_is_numbered_on_behind_every_stretch(tmp_path: Path) -> None:
     """Only where the medium lied about a sync.  What was settled stays so, and no number comes twice."""
     buffer = Buffer(str(tmp_path), Limits(segment_size=400), ["a", "b"])
-    for number in range(40):
-        buffer.append([tick(number)])
+    fill(buffer, 0, 40)
     a = buffer.cursors["a"]
     a.go_ahead(6)
     take(a.read_ahead, a, 3)
@@ -527,7 +499,7 @@ def test_a_log_whose_end_was_lost_is_numbered_on_behind_every_stretch(tmp_path: 
     assert buffer.log.end == 117
     assert shown["a"].pending_samples == a.pending() == 117 - 12
     assert shown["b"].pending_samples == 117
-    assert balances(a)
+    assert_balance(a)
     buffer.append([tick(40)])
     assert drain(a) == [*range(3, lost_from // 3), 40]
     assert a.ledger.dropped == {"corrupt": 114 - lost_from}
@@ -543,15 +515,13 @@ def test_after_a_kill_what_was_not_written_is_sent_again(tmp_path: Path) -> None
         return buffer, buffer.cursors["a"]
 
     buffer, cursor = start()
-    for number in range(40):
-        buffer.append([tick(number)])
+    fill(buffer, 0, 40)
     cursor.go_ahead(6)
     take(cursor.read_ahead, cursor, 3)
     buffer.sync()
     take(cursor.read_ahead, cursor, 3)
     take(cursor.read, cursor, 9)
-    fs.kill()
-    buffer._lock.close()
+    kill(buffer, fs)
     buffer, cursor = start()
     assert (cursor.position, cursor.ledger.ahead) == (0, ((114, 117),))
     assert take(cursor.read_ahead, cursor, 100) == [39]
@@ -582,8 +552,7 @@ def plain_log(count: int = 40) -> tuple[MemoryFs, Log, list[int]]:
     """Each record is the first of its own file: damage costs no other record."""
     fs = MemoryFs()
     log = Log(fs, "d/segments", 1)
-    for number in range(count):
-        log.append([tick(number)])
+    fill(log, 0, count)
     return fs, log, list(range(count))
 
 
@@ -610,12 +579,10 @@ def test_what_cannot_be_read_is_corrupt_once_and_the_rest_delivered(hurt: list[i
     # Not where what is read next is there already, nor where there is nothing to be had.
     assert cursor.go_ahead(30) == (hurt not in (list(range(30)), list(range(30, 40))))
     seen = []
-    while (chunk := cursor.read_ahead(9)).end > chunk.start:
-        seen += take(cursor.read_ahead, cursor, 9)
+    seen += drain_ahead(cursor, 9)
     seen += drain(cursor)
     log.append([tick(40)])  # what is damaged at the end is known by what comes behind it
-    while (chunk := cursor.read_ahead(9)).end > chunk.start:
-        seen += take(cursor.read_ahead, cursor, 9)
+    seen += drain_ahead(cursor, 9)
     seen += drain(cursor)
     assert sorted(seen) == sorted({*everything, 40} - set(hurt))
     assert (cursor.pending(), cursor.position, cursor.ledger.ahead) == (0, 123, ())
@@ -662,17 +629,13 @@ def test_damage_anywhere_costs_both_ways_what_it_costs_one(seed: int) -> None:
         log.append([tick(number, 4 + boundary)])
         number += 1
         log._seal()
-    seen += drain_ahead(cursor) + drain(cursor, 60)
+    seen += drain_ahead(cursor) + drain(cursor)
     assert len(seen) == len(set(seen))
     assert (cursor.pending(), cursor.ledger.ahead) == (0, ())
     lost = cursor.ledger.dropped.get("corrupt", 0)
     assert cursor.ledger.delivered == log.end - lost == sum(WIDTHS.get(number - n, 3) for n in seen)
     # Not less than one reader finds afterwards, when all of the damage is done.
-    reader, readable = Reader(fs, "d/segments"), set[int]()
-    while (entry := reader.next()) is not None:
-        readable.add(entry.ticks[0].at.mono_ms // STEP_MS)
-    reader.close()
-    assert set(seen) >= readable
+    assert set(seen) >= set(numbers(ticks_in(fs, "d/segments")))
 
 
 # A full buffer.
@@ -715,8 +678,7 @@ def test_eviction_counts_what_was_pending_and_nothing_else(tmp_path: Path) -> No
             assert a.ledger.dropped["evicted"] == len(gone) - 3 * len(fresh)
             assert a.ledger.delivered == 3 * len(fresh)
             assert b.ledger.dropped == {"evicted": buffer.log.first}
-        assert balances(a)
-        assert balances(b)
+        assert_balance(a, b)
     begins = a.position // 3  # the end of the stretch in which the log begins
     assert 3 * begins >= buffer.log.first
     assert drain(a) == list(range(begins, number))
@@ -743,9 +705,9 @@ def test_a_batch_on_its_way_whose_gap_is_evicted_counts_once(tmp_path: Path) -> 
     assert was.ahead == ()
     a.commit(fresh.start, fresh.end, fresh.samples, {})
     assert a.ledger == was
-    assert balances(a)
+    assert_balance(a)
     first = buffer.log.first
-    assert drain(a, 60) == list(range(first // 3, number))
+    assert drain(a) == list(range(first // 3, number))
     buffer.close()
 
 
@@ -768,13 +730,6 @@ def test_nothing_is_freed_before_the_position_has_passed_it(tmp_path: Path) -> N
     buffer.close()
 
 
-def drain_ahead(cursor: Cursor, limit: int = 60) -> list[int]:
-    found = []
-    while cursor.read_ahead(limit).samples:
-        found += take(cursor.read_ahead, cursor, limit)
-    return found
-
-
 def test_a_trim_says_what_it_costs_and_costs_that(tmp_path: Path) -> None:
     buffer = Buffer(str(tmp_path), Limits(segment_size=600), ["a", "b"])
     settle_ahead(buffer, "a", 0, 300, 3)
@@ -786,7 +741,7 @@ def test_a_trim_says_what_it_costs_and_costs_that(tmp_path: Path) -> None:
     assert planned.evicted == {"a": planned.before - len(settled), "b": planned.before}
     buffer.trim(planned.before)
     assert {n: c.ledger.dropped["evicted"] for n, c in buffer.cursors.items()} == planned.evicted
-    assert all(balances(cursor) for cursor in buffer.cursors.values())
+    assert_balances(buffer)
     buffer.close()
 
 
@@ -824,12 +779,12 @@ def test_the_holes_of_gaps_are_never_more_than_their_positions() -> None:
         assert header.holes([(0, 1000)]) == span - header.samples
 
 
-SEGMENTS = [(Header(n * 100, 0, (n + 1) * 100, 100), 100) for n in range(20)]
+SEGMENTS = [(Header(n * 100, 0, (n + 1) * 100, 100), 50) for n in range(20)]
 
 
 def chosen(*ledgers: Ledger, level: int = 0) -> tuple[int, list[int]]:
     log = [(header._replace(level=level), size) for header, size in SEGMENTS]
-    found, run = thinnable(log, ledgers, max_size=400, segment_size=100)
+    found, run = thinnable(log, Limits(400, segment_size=50), ledgers)
     return found, [header.first_seq for header in run]
 
 
@@ -853,6 +808,13 @@ def test_what_is_thinned_with_stretches() -> None:
     assert chosen(at(0, *((200 * n - 50, 200 * n + 50) for n in range(1, 9))), level=1) == (0, [])
 
 
+def thin_until(buffer: Buffer, number: int, position: int) -> None:
+    """Append ticks from this one on until everything up to a position is thinned."""
+    while max((header.end_seq for header in buffer.log.thinned.values()), default=0) < position:
+        buffer.append([tick(number)])
+        number += 1
+
+
 def test_thinning_with_stretches_balances_and_loses_nothing(tmp_path: Path) -> None:
     buffer = a_buffer(tmp_path, "thin", 14_000)
     a, b = buffer.cursors["a"], buffer.cursors["b"]
@@ -863,14 +825,13 @@ def test_thinning_with_stretches_balances_and_loses_nothing(tmp_path: Path) -> N
         was = a.ledger
         buffer.append([tick(number)])
         assert a.ledger.delivered == was.delivered
-        assert balances(a)
-        assert balances(b)
+        assert_balance(a, b)
         for stretch in a.ledger.ahead:
             for edge in stretch:
                 inside = [h for h in buffer.log.thinned.values() if h.first_seq < edge < h.end_seq]
                 assert not inside
-    assert a.thinned_ahead() > 0
-    late = drain(a, 60)
+    assert thinned_pending(a) > 0
+    late = drain(a)
     assert not set(late) & set(fresh)
     assert a.pending() == 0
     assert a.ledger.dropped["thinned"] > 0
@@ -884,10 +845,7 @@ def test_a_stretch_that_ends_within_a_thinned_segment(tmp_path: Path) -> None:
     buffer = a_buffer(tmp_path, "thin", 14_000)
     a = buffer.cursors["a"]
     fresh = settle_ahead(buffer, "a", 0, 400, 2)
-    number = 400
-    while max((h.end_seq for h in buffer.log.thinned.values()), default=0) < a.ledger.reach + 300:
-        buffer.append([tick(number)])
-        number += 1
+    thin_until(buffer, 400, a.ledger.reach + 300)
     assert a.ledger.ahead
     while not any(h.first_seq < a.ledger.reach < h.end_seq for h in buffer.log.thinned.values()):
         fresh += take(a.read_ahead, a, 6)
@@ -896,7 +854,7 @@ def test_a_stretch_that_ends_within_a_thinned_segment(tmp_path: Path) -> None:
     stored = decode(encode(a.ledger))
     assert stored == a.ledger
     fresh += drain_ahead(a)
-    late = drain(a, 60)
+    late = drain(a)
     assert len(set(fresh + late)) == len(fresh + late)
     assert a.pending() == 0
     assert "corrupt" not in a.ledger.dropped
@@ -908,20 +866,16 @@ def test_what_is_on_its_way_ahead_comes_at_no_instant_again(tmp_path: Path, phas
     """Thinning puts a bucket at the time of its last tick: that one may be on its way while a link is away."""
     buffer = a_buffer(tmp_path, "thin", 14_000)
     a = buffer.cursors["a"]
-    for number in range(400 + phase):
-        buffer.append([tick(number)])
+    fill(buffer, 0, 400 + phase)
     assert a.go_ahead(1)
     chunk = a.read_ahead(3)
-    number = 400 + phase
-    while max((h.end_seq for h in buffer.log.thinned.values()), default=0) < chunk.end + 60:
-        buffer.append([tick(number)])
-        number += 1
-    a.commit(chunk.start, chunk.end, chunk.samples, {})
-    sent = [one.at.mono_ms // STEP_MS for one in chunk.ticks] + drain(a, 60)
+    thin_until(buffer, 400 + phase, chunk.end + 60)
+    settle(a, chunk)
+    sent = numbers(chunk.ticks) + drain(a)
     assert sent[0] == 399 + phase
     assert len(set(sent)) == len(sent)
     assert a.pending() == 0
-    assert balances(a)
+    assert_balance(a)
     buffer.close()
 
 
@@ -929,23 +883,20 @@ def test_a_batch_that_was_thinned_while_it_was_on_its_way_counts_once(tmp_path: 
     """It may have been there for hours: its own edges are no stretch yet, and nothing keeps them apart."""
     buffer = Buffer(str(tmp_path), Limits(max_size=14_000, segment_size=1000), ["a", "b"], clock=lambda: 0.0)
     a = buffer.cursors["a"]
-    for number in range(100):
-        buffer.append([tick(number)])
+    fill(buffer, 0, 100)
     assert a.go_ahead(30)
     chunk = a.read_ahead(30)
-    number = 100
-    while max((h.end_seq for h in buffer.log.thinned.values()), default=0) < chunk.end:
-        buffer.append([tick(number)])
-        number += 1
+    thin_until(buffer, 100, chunk.end)
     assert a.position == 0
-    a.commit(chunk.start, chunk.end, chunk.samples, {})
+    settle(a, chunk)
     assert a.ledger == at(0, (chunk.start, chunk.end))
-    assert balances(a)
+    assert_balance(a)
     buffer.sync()
     check_status(tmp_path, buffer)  # a record that is partly settled is sent, so it waits
-    seen = drain_ahead(a) + drain(a, 60)
+    seen = drain_ahead(a) + drain(a)
     assert len(seen) == len(set(seen))
-    assert (a.pending(), balances(a)) == (0, True)
+    assert a.pending() == 0
+    assert_balance(a)
     assert a.ledger.dropped.get("corrupt", 0) == 0
     buffer.close()
 
@@ -953,38 +904,34 @@ def test_a_batch_that_was_thinned_while_it_was_on_its_way_counts_once(tmp_path: 
 def test_holes_are_told_from_damage_whichever_way_they_were_read(tmp_path: Path) -> None:
     """Coarse records that both readers hold, some of them evicted since, and others that cannot be read."""
     buffer = a_buffer(tmp_path, "thin", 14_000)
-    for number in range(1500):
-        buffer.append([tick(number)])
+    fill(buffer, 0, 1500)
     a, fs = buffer.cursors["a"], buffer._fs
     assert isinstance(fs, MemoryFs)
     coarse = sorted(buffer.log.thinned)[:3]
     hurt = fs.entries[f"{tmp_path}/segments/{name(coarse[1])}"].data
     hurt[len(hurt) // 2] ^= 0xFF
-    reader, entries = Reader(fs, f"{tmp_path}/segments", a.position), list[Entry]()
-    while (entry := reader.next()) is not None:
-        entries.append(entry)
-    reader.close()
-
+    found = entries(fs, f"{tmp_path}/segments", a.position)
     everything = a.read(10**6)
     assert everything.end == buffer.log.end
-    first = entries[4].seq
+    first = found[4].seq
     assert a.go_ahead(buffer.log.end - first - 1)
     assert a.ahead == first
     chunk = a.read_ahead(10**6)
     assert (chunk.start, chunk.end) == (first, buffer.log.end)
-    gone = entries[7].seq
+    gone = found[7].seq
     a.skip(gone, "evicted")
     was = a.ledger.dropped
-    left = [entry for entry in entries if entry.seq >= gone]
-    a.commit(chunk.start, chunk.end, chunk.samples, {})  # a lane does not know what was evicted
+    left = [entry for entry in found if entry.seq >= gone]
+    settle(a, chunk)  # a lane does not know what was evicted
     samples, span = sum(e.samples for e in left), sum(e.end - e.seq for e in left)
     lost = buffer.log.end - gone - span
     assert lost > 0
     # It delivered more than there was left of it, which takes the place of holes; damage stays what it is.
-    sent = sum(entry.samples for entry in entries[4:7]) + samples
+    sent = sum(entry.samples for entry in found[4:7]) + samples
     assert a.ledger.delivered == sent
     assert a.ledger.dropped == {"evicted": was["evicted"], "thinned": span - sent, "corrupt": lost}
-    assert (a.pending(), balances(a)) == (0, True)
+    assert a.pending() == 0
+    assert_balance(a)
     buffer.close()
 
 
@@ -1021,7 +968,7 @@ def check_status(folder: Path, buffer: Buffer) -> None:
         told = one.ledger
         assert told.appended == buffer.log.end - ledger.start
         assert told.appended == told.delivered + told.pending + sum(told.dropped.values())
-        assert told.dropped.get("thinned", 0) == ledger.dropped.get("thinned", 0) + cursor.thinned_ahead()
+        assert told.dropped.get("thinned", 0) == ledger.dropped.get("thinned", 0) + thinned_pending(cursor)
 
 
 @pytest.mark.parametrize("on_full", ["drop_oldest", "thin"])

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from buffer.buffer import Buffer, thinnable
+from buffer.buffer import Buffer
 from buffer.errors import BufferFull
+from buffer.fs import Fs
 from buffer.inspect.status import status
-from buffer.ledger import Ledger
 from buffer.limits import Limits, OnFull
-from buffer.segment import MAX_SAMPLES, Header
-from tests.support.faults import Failing, MemoryFs, eio
+from buffer.segment import MAX_SPAN, Header
+from buffer.thin import thinnable
+from tests.support.buffers import assert_balances, at, fill, kill, settle
+from tests.support.faults import Failing, MemoryFs, Switch, eio
 from tests.support.ticks import exactly, tick
 
 
-def open_buffer(
-    fs: MemoryFs, folder: Path, max_size: int = 1 << 20, on_full: OnFull = "drop_oldest"
-) -> Buffer:
+def open_buffer(fs: Fs, folder: Path, max_size: int = 1 << 20, on_full: OnFull = "drop_oldest") -> Buffer:
     """Open a buffer whose clock stands still: cursor files are written once, and then when it syncs."""
     return Buffer(
         str(folder),
@@ -32,35 +32,12 @@ def open_buffer(
     )
 
 
-def fill(buffer: Buffer, first: int, end: int) -> None:
-    for number in range(first, end):
-        buffer.append([tick(number)])
-
-
 def deliver(buffer: Buffer, name: str, limit: int = 1 << 30) -> int:
     cursor, found = buffer.cursors[name], 0
     while found < limit and (chunk := cursor.read(min(60, limit - found))).samples:
-        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+        settle(cursor, chunk)
         found += chunk.samples
     return found
-
-
-def die(buffer: Buffer, fs: MemoryFs) -> None:
-    fs.kill()
-    buffer._lock.close()
-
-
-def balanced(buffer: Buffer) -> bool:
-    return all(
-        buffer.log.end - c.ledger.start
-        == c.ledger.delivered + c.pending() + sum(c.ledger.dropped.values()) + c.thinned_ahead()
-        for c in buffer.cursors.values()
-    )
-
-
-def at(position: int, *ahead: tuple[int, int]) -> Ledger:
-    delivered = position + sum(end - start for start, end in ahead)
-    return Ledger(position, 0, delivered, {}, 0, 0, "idle", None, 0.0, None, ahead)
 
 
 # Room.
@@ -75,7 +52,7 @@ def test_the_cap_is_kept_to_one_record_and_the_newest_stays(tmp_path: Path, on_f
         on_disk = sum(len(node.data) for path, node in fs.entries.items() if "/segments/" in path)
         assert on_disk <= 10_000 + 400
         assert on_disk == buffer.log.size
-    assert balanced(buffer)
+    assert_balances(buffer)
     assert exactly(list(buffer.cursors["a"].read(10**6).ticks)[-50:]) == exactly(
         [tick(n) for n in range(1950, 2000)]
     )
@@ -93,7 +70,7 @@ def test_what_was_delivered_never_counts_as_evicted_even_if_the_cursor_file_is_b
         for name in ("a", "b"):
             deliver(buffer, name)
     gone = buffer.log.first
-    die(buffer, fs)
+    kill(buffer, fs)
     again = open_buffer(fs, tmp_path, 10_000)
     for cursor in again.cursors.values():
         assert cursor.position >= gone
@@ -111,11 +88,11 @@ def test_what_was_evicted_counts_for_those_who_had_not_got_it_also_after_a_kill(
     gone = buffer.log.first
     assert buffer.cursors["a"].ledger.dropped == {}
     assert buffer.cursors["b"].ledger.dropped == {"evicted": gone}
-    die(buffer, fs)
+    kill(buffer, fs)
     again = open_buffer(fs, tmp_path, 10_000)
     assert again.cursors["b"].ledger.dropped == {"evicted": gone}
     assert again.cursors["a"].ledger.dropped.get("evicted", 0) == 0
-    assert balanced(again)
+    assert_balances(again)
 
 
 def test_a_cap_that_was_lowered_below_the_newest_file_stops_nothing(tmp_path: Path) -> None:
@@ -128,7 +105,7 @@ def test_a_cap_that_was_lowered_below_the_newest_file_stops_nothing(tmp_path: Pa
         buffer = open_buffer(fs, tmp_path, 8_000, on_full)
         fill(buffer, 3000, 3200)
         assert buffer.log.size <= 8_400 < large
-        assert balanced(buffer)
+        assert_balances(buffer)
         buffer.close()
 
 
@@ -141,7 +118,7 @@ def test_a_record_as_large_as_the_cap_stops_nothing(tmp_path: Path) -> None:
     assert buffer.log.size > 4_000
     fill(buffer, 1, 100)
     assert buffer.log.size < 4_400
-    assert balanced(buffer)
+    assert_balances(buffer)
 
 
 def test_drop_newest_refuses_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
@@ -153,7 +130,7 @@ def test_drop_newest_refuses_and_takes_again_when_there_is_room(tmp_path: Path) 
     for name in ("a", "b"):
         assert deliver(buffer, name) == 3 * number
     buffer.append([tick(number)])
-    assert balanced(buffer)
+    assert_balances(buffer)
     assert all(c.ledger.dropped == {} for c in buffer.cursors.values())
 
 
@@ -191,12 +168,12 @@ def test_a_full_disk_stops_the_append_alone_and_recovers_by_itself(tmp_path: Pat
     for _ in range(3):
         with pytest.raises(OSError):
             buffer.append([tick(number)])
-    assert balanced(buffer)
+    assert_balances(buffer)
     for name in ("a", "b"):
         cursor = buffer.cursors[name]
         while (chunk := cursor.read(60)).samples:
             try:
-                cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+                settle(cursor, chunk)
             except OSError:
                 pass
         assert cursor.ledger.delivered == 3 * number
@@ -207,7 +184,7 @@ def test_a_full_disk_stops_the_append_alone_and_recovers_by_itself(tmp_path: Pat
             continue
     fill(buffer, number, number + 10)
     buffer.sync()
-    die(buffer, fs)
+    kill(buffer, fs)
     again = open_buffer(fs, tmp_path)
     for cursor in again.cursors.values():
         assert (cursor.ledger.delivered, cursor.ledger.dropped, cursor.pending()) == (3 * number, {}, 30)
@@ -233,19 +210,20 @@ def test_eviction_works_on_a_disk_that_is_truly_full(tmp_path: Path) -> None:
         else:
             number += 1
     assert buffer.log.first >= before
-    assert balanced(buffer)
+    assert_balances(buffer)
     gone = buffer.log.first
-    die(buffer, fs)
+    kill(buffer, fs)
     again = open_buffer(fs, tmp_path, 30_000)
     for cursor in again.cursors.values():
         assert cursor.ledger.dropped == {"evicted": gone}
-    assert balanced(again)
+    assert_balances(again)
 
 
 def test_a_file_that_cannot_be_removed_stops_no_ledger(tmp_path: Path) -> None:
     inner = MemoryFs()
-    buffer = open_buffer(inner, tmp_path, 6_000)
-    buffer.log._fs = Failing(inner, 1, eio, lasting=True, only=["unlink"])
+    switch = Switch(inner)
+    buffer = open_buffer(switch, tmp_path, 6_000)
+    switch.to = Failing(inner, 1, eio, lasting=True, only=["unlink"])
     number, failed = 0, 0
     for number in range(600):
         try:
@@ -253,11 +231,11 @@ def test_a_file_that_cannot_be_removed_stops_no_ledger(tmp_path: Path) -> None:
         except OSError:
             failed += 1
     assert failed
-    assert balanced(buffer)
-    buffer.log._fs = inner
+    assert_balances(buffer)
+    switch.to = inner
     fill(buffer, 600, 700)
     assert buffer.log.size <= 6_400
-    assert balanced(buffer)
+    assert_balances(buffer)
 
 
 def deliver_fresh_first(buffer: Buffer, name: str) -> None:
@@ -265,7 +243,7 @@ def deliver_fresh_first(buffer: Buffer, name: str) -> None:
     cursor.go_ahead(30)
     for read in (cursor.read_ahead, cursor.read):
         chunk = read(60)
-        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+        settle(cursor, chunk)
 
 
 @pytest.mark.parametrize("fresh_first", [False, True])
@@ -303,7 +281,7 @@ def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path, 
     assert not failures
     for name in ("a", "b"):
         deliver(buffer, name)
-    assert balanced(buffer)
+    assert_balances(buffer)
     for cursor in buffer.cursors.values():
         assert cursor.pending() == 0
         assert cursor.ledger.dropped.get("corrupt", 0) == 0
@@ -313,13 +291,13 @@ def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path, 
 
 def test_what_is_thinned_into_one_segment_is_never_more_than_one_can_stand_for() -> None:
     """Ticks that never change cost so little that a run of small files has a very long way."""
-    step = MAX_SAMPLES // 3
+    step = MAX_SPAN // 3
     log = [(Header(n * step, 1, (n + 1) * step, step // 6), 100) for n in range(40)]
-    level, run = thinnable(log, [at(0)], max_size=4000, segment_size=500)
+    level, run = thinnable(log, Limits(4000, segment_size=500), [at(0)])
     assert level == 2
-    assert run[-1].end_seq - run[0].first_seq <= MAX_SAMPLES
-    huge = [(Header(n * 2 * MAX_SAMPLES, 0, (n + 1) * 2 * MAX_SAMPLES, 1), 100) for n in range(40)]
-    assert thinnable(huge, [at(0)], max_size=4000, segment_size=500) == (0, [])
+    assert run[-1].end_seq - run[0].first_seq <= MAX_SPAN
+    huge = [(Header(n * 2 * MAX_SPAN, 0, (n + 1) * 2 * MAX_SPAN, 1), 100) for n in range(40)]
+    assert thinnable(huge, Limits(4000, segment_size=500), [at(0)]) == (0, [])
 
 
 # Destinations.
@@ -383,7 +361,7 @@ def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
     fill(buffer, 20, 40)
     assert deliver(buffer, "old") == 120
     assert deliver(buffer, "new") == 60
-    assert balanced(buffer)
+    assert_balances(buffer)
     configured(buffer, "old")
     buffer.sync()
     fill(buffer, 40, 50)
@@ -399,7 +377,7 @@ def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
     buffer.close()
     buffer = Buffer(str(tmp_path), Limits(), ["a", "old"], fs=fs)
     assert buffer.cursors["a"].pending() == 0
-    assert balanced(buffer)
+    assert_balances(buffer)
     buffer.close()
 
 
@@ -419,7 +397,7 @@ def test_limits_change_while_it_is_in_use(tmp_path: Path) -> None:
     configured(buffer, "a", "b", max_size=4000, on_full="drop_newest")
     with pytest.raises(BufferFull):
         fill(buffer, 500, 501)
-    assert balanced(buffer)
+    assert_balances(buffer)
     buffer.close()
 
 
@@ -447,7 +425,7 @@ def test_no_append_waits_until_all_is_thinned_for_a_lower_limit(tmp_path: Path) 
         configured(buffer, "a", max_size=8000, on_full="thin")
         fill(buffer, n, n + 1)
         assert buffer.log.size <= 8000 + 400
-    assert balanced(buffer)
+    assert_balances(buffer)
     buffer.close()
 
 
@@ -461,7 +439,7 @@ def test_what_was_forgotten_is_not_written_again_by_who_still_sends(tmp_path: Pa
     buffer.sync()
     wall[0] = 61.0
     buffer.sync()
-    gone.commit(chunk.start, chunk.end, chunk.samples, {})
+    settle(gone, chunk)
     gone.note("waiting", "no answer")
     gone.persist()
     gone.close()
@@ -471,15 +449,16 @@ def test_what_was_forgotten_is_not_written_again_by_who_still_sends(tmp_path: Pa
 
 def test_a_disk_that_fails_while_destinations_change_leaves_all_as_it_was(tmp_path: Path) -> None:
     fs = MemoryFs()
-    buffer = open_buffer(fs, tmp_path)
+    switch = Switch(fs)
+    buffer = open_buffer(switch, tmp_path)
     fill(buffer, 0, 5)
     cursors = buffer.cursors
-    buffer._fs = Failing(fs, 1, eio, lasting=True, only=["open"])
+    switch.to = Failing(fs, 1, eio, lasting=True, only=["open"])
     with pytest.raises(OSError):
         configured(buffer, "a", "c", max_size=4000)
     assert buffer.cursors is cursors
     assert buffer.limits.max_size == 1 << 20
-    buffer._fs = fs
+    switch.to = fs
     buffer.close()
 
 
@@ -534,7 +513,7 @@ def test_the_status_says_what_the_next_start_will_say(tmp_path: Path) -> None:
     while buffer.log.first < 600:
         fill(buffer, 800, 801)
         deliver(buffer, "a")
-    buffer._lock.close()  # it was killed
+    kill(buffer)  # it was killed
     shown = {d.name: d.ledger for d in status(str(tmp_path)).destinations}
     again = Buffer(
         str(tmp_path), Limits(max_size=20_000, segment_size=1000, on_full="drop_oldest"), ["a", "b"]

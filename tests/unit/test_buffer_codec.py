@@ -110,7 +110,7 @@ def test_a_row_brings_the_decoder_to_the_same_values(first: list[float], data: s
     scales, raw = scaled.divisors(modes), [i for i, mode in enumerate(modes) if mode == scaled.RAW]
     before, there, values = [0] * len(first), [0] * len(first), [0.0] * len(first)
     for row_of in (first, second):
-        now = scaled.to_lanes(row_of, scales, raw)
+        now = scaled.to_cells(row_of, scales, raw)
         assume(now is not None)  # the larger of two scales need not fit the other value
         assert now is not None
         row = scaled.to_row(now, before)
@@ -125,7 +125,7 @@ def test_values_of_another_length_are_refused(values: list[float]) -> None:
         modes = bytes([mode, mode])
         raw = [i for i in range(2) if mode == scaled.RAW]
         with pytest.raises(ValueError, match="2 series"):
-            scaled.to_lanes(values, scaled.divisors(modes), raw)
+            scaled.to_cells(values, scaled.divisors(modes), raw)
 
 
 def test_what_did_not_change_costs_one_bit() -> None:
@@ -342,7 +342,7 @@ MALFORMED: dict[str, bytes] = {
     "a scale that does not exist": body_with(f'["g",[{ROW}]]'.encode(), b"\x63"),
     "a row that is cut short": body_with(f'["g",[{ROW}]]'.encode(), b"\x00", b"\x01\x00\x00\x01"),
     "a row with bits too many": body_with(f'["g",[{ROW}]]'.encode(), b"\x00", b"\x01\x00\x00\xff"),
-    "a new scale for no lane": body_with(f'["g",[{ROW}]]'.encode(), b"\x00", b"\x01\x00\x01\x09\x00\x00"),
+    "a new scale for no cell": body_with(f'["g",[{ROW}]]'.encode(), b"\x00", b"\x01\x00\x01\x09\x00\x00"),
     "a new scale that is none": body_with(f'["g",[{ROW}]]'.encode(), b"\x00", b"\x01\x00\x01\x00\x63\x00"),
 }
 

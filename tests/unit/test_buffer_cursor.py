@@ -20,10 +20,10 @@ from buffer.inspect.status import status
 from buffer.ledger import SLOT, Ledger, decode, encode, load
 from buffer.limits import Limits
 from buffer.log import Log
-from tests.support.faults import Failing, MemoryFs, eio
+from tests.support.buffers import NEW, assert_balance, drain, expected, filled_log, settle
+from tests.support.faults import Failing, MemoryFs, Switch, eio
 from tests.support.ticks import exactly, tick
 
-NEW = Ledger(0, 0, 0, {}, 0, 0, "stopped", None, 0.0, None)
 USED = Ledger(150, 30, 100, {"evicted": 20}, 7, 1, "waiting", "HTTP 503: café", 12.5, 1_750_000_000_000)
 
 
@@ -184,42 +184,28 @@ def test_a_long_file_is_read_up_to_a_limit_only() -> None:
 # Settling.
 
 
-def open_log(count: int = 40) -> tuple[MemoryFs, Log]:
-    fs = MemoryFs()
-    log = Log(fs, "d/segments", 400)
-    for number in range(count):
-        log.append([tick(number)])
-    return fs, log
-
-
-def balanced(cursor: Cursor) -> bool:
-    ledger = cursor.ledger
-    dropped = sum(ledger.dropped.values()) + cursor.thinned_ahead()
-    return cursor._log.end - ledger.start == ledger.delivered + cursor.pending() + dropped
-
-
 def test_reading_again_returns_the_same_until_it_is_committed() -> None:
-    fs, log = open_log()
+    fs, log = filled_log(40)
     cursor = Cursor(fs, "d", "a", log, NEW)
     first, again = cursor.read(20), cursor.read(20)
-    assert exactly(first.ticks) == exactly(again.ticks) == exactly([tick(n) for n in range(6)])
+    assert exactly(first.ticks) == exactly(again.ticks) == expected(range(6))
     assert (first.samples, first.end) == (18, 18)
     cursor.commit(first.start, first.end, 18, {})
-    assert exactly(cursor.read(20).ticks) == exactly([tick(n) for n in range(6, 12)])
-    assert exactly(cursor.read(1).ticks) == exactly([tick(6)])  # one record at least
-    assert balanced(cursor)
+    assert exactly(cursor.read(20).ticks) == expected(range(6, 12))
+    assert exactly(cursor.read(1).ticks) == expected([6])  # one record at least
+    assert_balance(cursor)
 
 
 def test_everything_is_read_once_in_order_whatever_the_batch() -> None:
     for limit in (1, 3, 4, 50, 10**6):
-        fs, log = open_log()
+        fs, log = filled_log(40)
         cursor = Cursor(fs, "d", "a", log, NEW)
         found = []
         while (chunk := cursor.read(limit)).samples:
             assert chunk.samples <= max(limit, 3)
             found += chunk.ticks
-            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
-        assert exactly(found) == exactly([tick(n) for n in range(40)])
+            settle(cursor, chunk)
+        assert exactly(found) == expected(range(40))
         assert (cursor.pending(), cursor.ledger.delivered) == (0, 120)
         cursor.close()
         log.close()
@@ -238,7 +224,7 @@ steps = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(steps)
 def test_the_ledger_balances_after_every_step(todo: list[tuple[str, int]]) -> None:
-    fs, log = open_log(10)
+    fs, log = filled_log(10)
     cursor, chunk = Cursor(fs, "d", "a", log, NEW, clock=lambda: 0.0), None
     number, committed = 10, 0
     for step, amount in todo:
@@ -257,24 +243,21 @@ def test_the_ledger_balances_after_every_step(todo: list[tuple[str, int]]) -> No
             cursor, chunk = Cursor(fs, "d", "a", log, loaded, clock=lambda: 0.0), None
         elif chunk is not None:
             refused = min(amount, chunk.samples) if step == "reject" else 0
-            cursor.commit(
-                chunk.start, chunk.end, chunk.samples - refused, {"rejected": refused} if refused else {}
-            )
+            settle(cursor, chunk, refused)
             committed += chunk.samples - refused
             chunk = None
-        assert balanced(cursor)
+        assert_balance(cursor)
         assert cursor.ledger.delivered <= committed
         assert decode(encode(cursor.ledger)) == cursor.ledger
 
 
 def test_what_cannot_be_read_is_counted_corrupt_and_the_rest_delivered() -> None:
-    fs, log = open_log(40)
+    fs, log = filled_log(40)
     firsts = sorted(log.sizes)
     middle = fs.entries[f"d/segments/{firsts[1]:020d}.seg"].data
     middle[40] ^= 0xFF  # its first record, a key frame
     cursor = Cursor(fs, "d", "a", log, NEW)
-    while (chunk := cursor.read(10)).samples:
-        cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+    drain(cursor, 10)
     lost = firsts[2] - firsts[1]
     assert cursor.ledger.dropped == {"corrupt": lost}
     assert cursor.ledger.delivered == 120 - lost
@@ -283,22 +266,22 @@ def test_what_cannot_be_read_is_counted_corrupt_and_the_rest_delivered() -> None
 
 
 def test_what_was_evicted_after_it_was_read_counts_once() -> None:
-    fs, log = open_log(20)
+    fs, log = filled_log(20)
     cursor = Cursor(fs, "d", "a", log, NEW)
     chunk = cursor.read(30)
     cursor.skip(15, "evicted")
-    cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+    settle(cursor, chunk)
     assert (cursor.ledger.delivered, cursor.ledger.dropped) == (15, {"evicted": 15})
     chunk = cursor.read(30)
     cursor.skip(60, "evicted")
-    cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+    settle(cursor, chunk)
     assert (cursor.ledger.delivered, cursor.ledger.dropped) == (15, {"evicted": 45})
-    assert balanced(cursor)
+    assert_balance(cursor)
     assert cursor.read(10).samples == 0
 
 
 def test_a_rejected_batch_whose_front_was_evicted_keeps_both_reasons() -> None:
-    fs, log = open_log(20)
+    fs, log = filled_log(20)
     cursor = Cursor(fs, "d", "a", log, NEW)
     chunk = cursor.read(30)
     cursor.skip(18, "evicted")
@@ -310,7 +293,7 @@ def test_a_rejected_batch_whose_front_was_evicted_keeps_both_reasons() -> None:
 
 
 def test_the_file_is_written_at_most_once_a_second_and_when_asked() -> None:
-    fs, log = open_log(20)
+    fs, log = filled_log(20)
     now = 100.0
     log.sync()
     cursor = Cursor(fs, "d", "a", log, NEW, clock=lambda: now)
@@ -337,16 +320,17 @@ def test_the_file_is_written_at_most_once_a_second_and_when_asked() -> None:
 
 
 def test_a_cursor_moves_though_its_file_cannot_be_written_and_the_file_follows() -> None:
-    fs, log = open_log(20)
-    cursor = Cursor(fs, "d", "a", log, NEW)
+    fs, log = filled_log(20)
+    switch = Switch(fs)
+    cursor = Cursor(switch, "d", "a", log, NEW)
     log.sync()
-    cursor._fs = Failing(fs, 1, eio, lasting=True)
+    switch.to = Failing(fs, 1, eio, lasting=True)
     for end in (3, 6):
         with pytest.raises(OSError):
             cursor.commit(end - 3, end, 3, {})
         assert cursor.position == end
     assert load(fs, "d/cursors/a.json") is None
-    cursor._fs = fs
+    switch.to = fs
     cursor.persist()
     assert load(fs, "d/cursors/a.json") == cursor.ledger
     cursor.close()
@@ -356,7 +340,7 @@ def test_a_cursor_moves_though_its_file_cannot_be_written_and_the_file_follows()
 
 def test_the_file_never_points_behind_the_end_of_the_log_after_a_power_cut() -> None:
     for seed in range(30):
-        fs, log = open_log(20)
+        fs, log = filled_log(20)
         cursor = Cursor(fs, "d", "a", log, NEW)
         cursor.commit(0, 60, 60, {})
         if seed % 2:
@@ -367,7 +351,7 @@ def test_the_file_never_points_behind_the_end_of_the_log_after_a_power_cut() -> 
 
 
 def test_a_slot_that_was_torn_leaves_the_one_before() -> None:
-    fs, log = open_log(20)
+    fs, log = filled_log(20)
     log.sync()
     cursor = Cursor(fs, "d", "a", log, NEW)
     for end in (3, 6, 9):
@@ -383,7 +367,7 @@ def test_a_slot_that_was_torn_leaves_the_one_before() -> None:
 
 
 def test_a_long_error_does_not_make_the_file_unreadable() -> None:
-    fs, log = open_log(1)
+    fs, log = filled_log(1)
     cursor = Cursor(fs, "d", "a", log, NEW)
     cursor.note("held", "\U0001f980" * 100_000)
     assert load(fs, "d/cursors/a.json") == cursor.ledger

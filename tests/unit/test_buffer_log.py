@@ -18,22 +18,21 @@ from buffer.errors import NewerFormat
 from buffer.fs import Fs, RealFs
 from buffer.inspect.status import segments
 from buffer.log import Log
-from buffer.model import Tick
-from buffer.reader import Reader
-from tests.support.faults import Counting, Failing, MemoryFs, broken_write, disk_full, eio, short_write
+from tests.support.buffers import expected, ticks_in
+from tests.support.faults import (
+    Counting,
+    Failing,
+    MemoryFs,
+    Switch,
+    broken_write,
+    disk_full,
+    eio,
+    short_write,
+)
 from tests.support.ticks import exactly, tick
 
 FOLDER = "log"
 ROLL = 400
-
-
-def read(fs: Fs, seq: int = 0, folder: str = FOLDER) -> list[Tick]:
-    reader = Reader(fs, folder, seq)
-    found = []
-    while (entry := reader.next()) is not None:
-        found += entry.ticks
-    reader.close()
-    return found
 
 
 def append(log: Log, *numbers: int) -> None:
@@ -41,8 +40,8 @@ def append(log: Log, *numbers: int) -> None:
         log.append([tick(number)])
 
 
-def ticks(numbers: range | list[int]) -> list[Any]:
-    return exactly([tick(number) for number in numbers])
+def found_in(fs: Fs, folder: str = FOLDER, seq: int = 0) -> list[Any]:
+    return exactly(ticks_in(fs, folder, seq))
 
 
 # Appending and opening again.
@@ -53,7 +52,7 @@ def test_what_is_appended_is_read_and_numbered(tmp_path: Path) -> None:
     log = Log(RealFs(), folder, ROLL)
     ends = [log.append([tick(n), tick(n, 2, "other")]) for n in range(50)]
     assert ends == list(range(5, 255, 5))
-    found = read(RealFs(), folder=folder)
+    found = ticks_in(RealFs(), folder)
     assert exactly(found) == exactly([t for n in range(50) for t in (tick(n), tick(n, 2, "other"))])
     assert len(log.sizes) > 3
     assert log.size == sum(path.stat().st_size for path in tmp_path.iterdir())
@@ -71,7 +70,7 @@ def test_opening_again_goes_on_in_a_file_of_its_own_and_changes_none(tmp_path: P
         log.close()
         assert {name: (tmp_path / name).read_bytes() for name in before} == before
         assert len(list(tmp_path.iterdir())) == process + 1
-    assert exactly(read(RealFs(), folder=folder)) == ticks(range(10))
+    assert found_in(RealFs(), folder) == expected(range(10))
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["the file", "the folder"])
@@ -90,7 +89,7 @@ def test_what_is_removed_under_it_costs_what_was_in_it_and_no_more(tmp_path: Pat
         log.sync()
     append(log, 3, 4)
     log.sync()
-    assert exactly(read(RealFs(), folder=str(folder))) == ticks([3, 4])
+    assert found_in(RealFs(), str(folder)) == expected([3, 4])
     assert Log(RealFs(), str(folder), 1 << 20).end == log.end
     log.close()
 
@@ -137,8 +136,8 @@ def test_numbers_are_not_used_twice_where_a_cursor_is_ahead() -> None:
     log = Log(fs, FOLDER, ROLL, numbered_from=30)
     append(log, 1)
     assert log.end == 33
-    assert exactly(read(fs)) == ticks(range(2))
-    assert exactly(read(fs, 3)) == ticks([1])
+    assert found_in(fs) == expected(range(2))
+    assert found_in(fs, FOLDER, 3) == expected([1])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +149,7 @@ def test_a_number_that_no_log_reaches_is_no_segment(name: str) -> None:
     fs.write(fs.create(f"{FOLDER}/{name}"), b"what is this?", 0)
     log = Log(fs, FOLDER, ROLL)
     append(log, 1)
-    assert exactly(read(fs)) == ticks(range(2))
+    assert found_in(fs) == expected(range(2))
 
 
 # A failing disk.
@@ -158,18 +157,19 @@ def test_a_number_that_no_log_reaches_is_no_segment(name: str) -> None:
 
 def test_a_failed_append_leaves_the_log_as_it_was() -> None:
     inner = MemoryFs()
-    log = Log(inner, FOLDER, 1 << 20)
+    switch = Switch(inner)
+    log = Log(switch, FOLDER, 1 << 20)
     append(log, 0)
     size = log.size
     for fault in (eio, disk_full, short_write, broken_write):
-        log._fs = Failing(inner, 1, fault)
+        switch.to = Failing(inner, 1, fault)
         with pytest.raises(OSError):
             append(log, 1)
         assert (log.end, log.size) == (3, size) == (3, len(inner.entries[f"{FOLDER}/{segment.name(0)}"].data))
-        assert exactly(read(inner)) == ticks([0])
-    log._fs = inner
+        assert found_in(inner) == expected([0])
+    switch.to = inner
     append(log, 2)
-    assert exactly(read(inner)) == ticks([0, 2])
+    assert found_in(inner) == expected([0, 2])
 
 
 def test_ticks_that_fit_no_record_leave_the_log_as_it_was() -> None:
@@ -181,7 +181,7 @@ def test_ticks_that_fit_no_record_leave_the_log_as_it_was() -> None:
             log.append(bad, 5)
     assert (log.end, log.missed) == (3, 0)
     append(log, 3)
-    assert exactly(read(fs)) == ticks([0, 3])
+    assert found_in(fs) == expected([0, 3])
 
 
 def test_a_full_disk_leaks_no_descriptor_and_is_over_when_there_is_room() -> None:
@@ -195,35 +195,37 @@ def test_a_full_disk_leaks_no_descriptor_and_is_over_when_there_is_room() -> Non
     assert not fs.entries
     fs.capacity = 10_000
     append(log, 1)
-    assert exactly(read(fs)) == ticks([1])
+    assert found_in(fs) == expected([1])
     log.close()
     assert not fs.open_files
 
 
 def test_a_disk_that_fails_for_long_leaks_no_descriptor() -> None:
     fs = MemoryFs()
-    log = Log(fs, FOLDER, ROLL)
+    switch = Switch(fs)
+    log = Log(switch, FOLDER, ROLL)
     append(log, 0, 1)
     for fault in (eio, disk_full):
-        log._fs = Failing(fs, 1, fault, lasting=True)
+        switch.to = Failing(fs, 1, fault, lasting=True)
         for _ in range(20):
             with pytest.raises(OSError):
                 append(log, 2)
             with pytest.raises(OSError):
                 log.sync()
-        log._fs = fs
+        switch.to = fs
         assert len(fs.open_files) <= 2
     append(log, 3)
     log.close()
     assert not fs.open_files
-    assert exactly(read(fs)) == ticks([0, 1, 3])
+    assert found_in(fs) == expected([0, 1, 3])
 
 
 def test_a_file_whose_sync_failed_is_left_for_another() -> None:
     inner = MemoryFs()
-    log = Log(inner, FOLDER, 1 << 20)
+    switch = Switch(inner)
+    log = Log(switch, FOLDER, 1 << 20)
     append(log, 0)
-    log._fs = Failing(inner, 1, eio)
+    switch.to = Failing(inner, 1, eio)
     with pytest.raises(OSError):
         log.sync()
     assert log.synced == 0
@@ -256,15 +258,16 @@ class Meanwhile:
 @pytest.mark.parametrize("during", [[1], [1, 2], list(range(1, 12))], ids=["append", "two", "roll"])
 def test_what_is_appended_during_a_sync_is_durable_after_the_next(during: list[int]) -> None:
     fs = MemoryFs()
-    log = Log(fs, FOLDER, ROLL)
+    switch = Switch(fs)
+    log = Log(switch, FOLDER, ROLL)
     append(log, 0)
-    log._fs = Meanwhile(fs, lambda: append(log, *during))
+    switch.to = Meanwhile(fs, lambda: append(log, *during))
     log.sync()
     assert log.synced == 3
     log.sync()
     assert log.synced == log.end
     fs.cut(random.Random(1))
-    assert exactly(read(fs)) == ticks([0, *during])
+    assert found_in(fs) == expected([0, *during])
 
 
 def test_a_sync_covers_what_a_process_left_that_was_killed() -> None:
@@ -276,7 +279,7 @@ def test_a_sync_covers_what_a_process_left_that_was_killed() -> None:
         log.sync()
         assert log.synced == 30
         fs.cut(random.Random(seed))
-        assert exactly(read(fs)) == ticks(range(10))
+        assert found_in(fs) == expected(range(10))
 
 
 def test_threads_that_append_and_sync_lose_nothing() -> None:
@@ -303,7 +306,7 @@ def test_threads_that_append_and_sync_lose_nothing() -> None:
     for path, data in durable.items():
         fs.entries[path].data[:] = data
     fs.entries = dict(fs.durable)
-    assert exactly(read(fs))[: max(promised) // 3] == ticks(range(max(promised) // 3))
+    assert found_in(fs)[: max(promised) // 3] == expected(range(max(promised) // 3))
 
 
 # The shape of its work.

@@ -19,6 +19,7 @@ from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import WINDOW, File, Reader
 from buffer.segment import HEADER
+from tests.support.buffers import expected, fill, filled_log
 from tests.support.faults import Counting, Failing, MemoryFs, eio
 from tests.support.ticks import exactly, tick
 
@@ -26,24 +27,15 @@ FOLDER = "log"
 ROLL = 400
 
 
-def drain(reader: Reader) -> list[Tick]:
-    found = []
-    while (entry := reader.next()) is not None:
-        assert sum(len(t.values) for t in entry.ticks) == entry.samples == entry.end - entry.seq
-        found += entry.ticks
-    return found
-
-
-def ticks(first: int, end: int, width: int = 3) -> list[Tick]:
-    return [tick(n, width) for n in range(first, end)]
+def rest(reader: Reader) -> list[Tick]:
+    """The ticks that a reader has not returned yet."""
+    found = list(reader)
+    assert all(sum(len(t.values) for t in e.ticks) == e.samples == e.end - e.seq for e in found)
+    return [one for entry in found for one in entry.ticks]
 
 
 def open_log(count: int = 0, roll: int = ROLL) -> tuple[MemoryFs, Log]:
-    fs = MemoryFs()
-    log = Log(fs, FOLDER, roll)
-    for number in range(count):
-        log.append([tick(number)])
-    return fs, log
+    return filled_log(count, roll, FOLDER)
 
 
 # Behind a writer.
@@ -56,13 +48,13 @@ def test_a_reader_of_its_own_follows_a_writer_across_files(tmp_path: Path) -> No
     assert reader.next() is None
     for number in range(100):
         log.append([tick(number)])
-        assert exactly(drain(reader)) == exactly([tick(number)])
+        assert exactly(rest(reader)) == expected([number])
         assert reader.next() is None
     assert len(log.sizes) > 4
     log.close()
     log = Log(RealFs(), folder, ROLL)  # and across processes
     log.append([tick(100)])
-    assert exactly(drain(reader)) == exactly([tick(100)])
+    assert exactly(rest(reader)) == expected([100])
     assert reader.damaged == 0
     log.close()
     reader.close()
@@ -81,8 +73,8 @@ def test_however_reading_and_writing_alternate_all_is_read_once(turns: list[int]
                 number += 1
             elif (entry := reader.next()) is not None:
                 found += entry.ticks
-    found += drain(reader)
-    assert exactly(found) == exactly(ticks(0, number, 1 + width))
+    found += rest(reader)
+    assert exactly(found) == expected(range(number), 1 + width)
     log.close()
     reader.close()
     assert not fs.open_files
@@ -109,7 +101,7 @@ def test_a_writer_that_rolls_between_two_looks_loses_nothing() -> None:
         found += entry.ticks if entry else []
     while (entry := Reader.next(reader)) is not None and len(found) < 200:
         found += entry.ticks
-    assert exactly(found) == exactly(ticks(0, len(found)))
+    assert exactly(found) == expected(range(len(found)))
     assert reader.damaged == 0
 
 
@@ -117,15 +109,15 @@ def test_a_writer_that_rolls_between_two_looks_loses_nothing() -> None:
 def test_a_record_that_comes_in_two_pieces_is_waited_for(cut: int) -> None:
     fs, log = open_log(2)
     reader = Reader(fs, FOLDER)
-    assert len(drain(reader)) == 2
+    assert len(rest(reader)) == 2
     size = log.size
     log.append([tick(2)])
     data = fs.entries[f"{FOLDER}/{segment.name(0)}"].data
     whole = bytes(data)
     data[:] = whole[: size + cut] if cut > 0 else whole[:cut]
-    assert drain(reader) == []
+    assert rest(reader) == []
     data[:] = whole
-    assert exactly(drain(reader)) == exactly([tick(2)])
+    assert exactly(rest(reader)) == expected([2])
     assert reader.damaged == 0
 
 
@@ -134,18 +126,17 @@ def test_a_record_that_was_taken_back_after_it_was_seen_half_is_forgotten(cut: i
     """A full disk: half a record is written, cut off, and later another one stands there."""
     fs, log = open_log(2, roll=1 << 20)
     reader = Reader(fs, FOLDER)
-    assert len(drain(reader)) == 2
+    assert len(rest(reader)) == 2
     size = log.size
     data = fs.entries[f"{FOLDER}/{segment.name(0)}"].data
     log.append([tick(77)])
     del data[size + cut :]
-    assert drain(reader) == []
+    assert rest(reader) == []
     del data[size:]
     log.sizes[0], log.end = size, 6
     log._encoder.reset()
-    for number in range(2, 5):
-        log.append([tick(number, 5)])
-    assert exactly(drain(reader)) == exactly(ticks(2, 5, 5))
+    fill(log, 2, 5, 5)
+    assert exactly(rest(reader)) == expected(range(2, 5), 5)
     assert reader.damaged == 0
 
 
@@ -162,9 +153,8 @@ def test_a_file_that_was_begun_anew_is_read_anew() -> None:
         assert reader.next() is None
         fs.unlink(path)
         log = Log(fs, FOLDER, ROLL)
-        for number in range(20):
-            log.append([tick(number)])
-        assert exactly(drain(reader)) == exactly(ticks(0, 20))
+        fill(log, 0, 20)
+        assert exactly(rest(reader)) == expected(range(20))
         reader.close()
         fs.entries.clear()
     assert log.end == 60
@@ -182,9 +172,9 @@ def test_damage_in_the_file_that_is_written_does_not_hide_what_comes_behind_it()
         whole[start - 3] ^= 1  # the last byte but two of record 2
         reader = Reader(fs, FOLDER)
         data[:] = whole[: start + cut]
-        assert exactly(drain(reader)) == exactly(ticks(0, 2))
+        assert exactly(rest(reader)) == expected(range(2))
         data[:] = whole
-        assert exactly(drain(reader)) == exactly([tick(3)])
+        assert exactly(rest(reader)) == expected([3])
         assert reader.damaged >= 1
 
 
@@ -196,7 +186,7 @@ def test_a_reader_starts_at_any_position(roll: int) -> None:
     fs, log = open_log(60, roll)
     for seq in range(185):
         reader = Reader(fs, FOLDER, seq)
-        assert exactly(drain(reader)) == exactly(ticks(min(60, seq // 3), 60))
+        assert exactly(rest(reader)) == expected(range(min(60, seq // 3), 60))
         assert reader.damaged == 0
         reader.close()
     log.close()
@@ -207,9 +197,8 @@ def test_a_reader_ahead_of_the_log_waits_for_it_to_come_there() -> None:
     fs, log = open_log(10)
     reader = Reader(fs, FOLDER, 33)
     assert reader.next() is None
-    for number in range(10, 40):
-        log.append([tick(number)])
-    assert exactly(drain(reader)) == exactly(ticks(11, 40))
+    fill(log, 10, 40)
+    assert exactly(rest(reader)) == expected(range(11, 40))
 
 
 def test_positions_that_are_not_there_are_jumped_over() -> None:
@@ -218,7 +207,7 @@ def test_positions_that_are_not_there_are_jumped_over() -> None:
     log.append([tick(10)])
     for seq in (0, 20, 30, 40, 50):
         reader = Reader(fs, FOLDER, seq)
-        assert exactly(drain(reader)) == exactly(ticks(min(10, seq // 3), 11))
+        assert exactly(rest(reader)) == expected(range(min(10, seq // 3), 11))
         assert reader.damaged == 0
 
 
@@ -227,18 +216,17 @@ def test_positions_that_are_not_there_are_jumped_over() -> None:
 
 def test_a_file_that_is_dropped_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
     log = Log(RealFs(), str(tmp_path), ROLL)
-    for number in range(60):
-        log.append([tick(number)])
+    fill(log, 0, 60)
     reader = Reader(RealFs(), str(tmp_path))
     assert reader.next() is not None
     gone = 0
     while (second := log.second()) is not None and len(log.sizes) > 2:
         gone = second
         log.drop_oldest()
-    found = drain(reader)
+    found = rest(reader)
     first_file = sorted([0, *(t.at.mono_ms // 10_000 for t in found)])
     assert len(found) < 59
-    assert exactly(found[-((180 - gone) // 3) :]) == exactly(ticks(gone // 3, 60))
+    assert exactly(found[-((180 - gone) // 3) :]) == expected(range(gone // 3, 60))
     assert exactly(found) == exactly([tick(n) for n in first_file[1:]])
     assert reader.damaged == 0
     log.close()
@@ -256,9 +244,9 @@ def test_files_that_go_between_the_listing_and_the_opening_are_passed_over() -> 
 
     reader = Reader(Vanishing(fs), FOLDER)
     newest = min(log.sizes, default=0)
-    found = drain(reader)
+    found = rest(reader)
     newest = max(log.sizes)
-    assert exactly(found) == exactly(ticks(newest // 3, 60))
+    assert exactly(found) == expected(range(newest // 3, 60))
 
 
 def test_a_folder_that_is_not_there_is_an_error_of_the_system() -> None:
@@ -277,11 +265,11 @@ def test_a_read_that_fails_can_be_tried_again() -> None:
         reader, found = Reader(fs, FOLDER), []
         for _ in range(3):
             try:
-                while (entry := reader.next()) is not None:
+                for entry in reader:
                     found += entry.ticks
             except OSError:
                 assert fs.failed
-        assert exactly(found) == exactly(ticks(0, 60))
+        assert exactly(found) == expected(range(60))
         reader.close()
         assert not inner.open_files
 
@@ -290,13 +278,13 @@ def test_a_reader_holds_one_file_open_and_none_when_closed() -> None:
     fs, log = open_log(100)
     log.close()
     reader = Reader(fs, FOLDER)
-    while reader.next() is not None:
+    for _ in reader:
         assert len(fs.open_files) == 1
     reader.close()
     assert not fs.open_files
     log = Log(fs, FOLDER, ROLL)
     log.append([tick(100)])
-    assert exactly(drain(reader)) == exactly([tick(100)])
+    assert exactly(rest(reader)) == expected([100])
     reader.close()
     log.close()
     assert not fs.open_files
@@ -310,7 +298,7 @@ def test_what_cannot_be_opened_is_closed_again(data: bytes) -> None:
         fs.entries[f"{FOLDER}/{segment.name(first)}"].data[:] = data
     for seq in (0, 30):
         reader = Reader(fs, FOLDER, seq)
-        drain(reader)
+        rest(reader)
         reader.close()
     segments(".", fs)
     again = Log(fs, FOLDER, ROLL)
@@ -325,7 +313,7 @@ def test_asking_at_the_tail_opens_no_file_and_reads_next_to_nothing() -> None:
     inner, log = open_log(500, roll=1 << 20)
     fs = Counting(inner)
     reader = Reader(fs, FOLDER)
-    assert len(drain(reader)) == 500
+    assert len(rest(reader)) == 500
     for number in range(500, 510):
         fs.reset()
         assert reader.next() is None
@@ -342,7 +330,7 @@ def test_asking_at_the_tail_opens_no_file_and_reads_next_to_nothing() -> None:
 def test_draining_reads_each_byte_about_once() -> None:
     inner, log = open_log(4000, roll=20_000)
     fs = Counting(inner)
-    assert len(drain(Reader(fs, FOLDER))) == 4000
+    assert len(rest(Reader(fs, FOLDER))) == 4000
     assert fs.bytes_read < 2.5 * log.size  # each file is looked at twice, up to a window
     assert fs.calls["open"] < 2 * len(log.sizes)
 
@@ -363,8 +351,7 @@ def test_a_position_late_in_a_file_takes_one_pass_over_it() -> None:
 def read_only_copy(tmp_path: Path) -> Path:
     data = tmp_path / "data"
     buffer = Buffer(str(data), Limits(segment_size=4096), ["a"])
-    for number in range(500):
-        buffer.append([tick(number, 16)])
+    fill(buffer, 0, 500, 16)
     buffer.sync()
     buffer.cursors["a"].commit(0, 160, 160, {})
     buffer.sync()
@@ -386,7 +373,7 @@ def test_a_read_only_copy_is_read_and_not_touched(read_only_copy: Path) -> None:
             return super().__getattr__(name)
 
     fs: Fs = ReadOnly()
-    assert len(drain(Reader(fs, str(read_only_copy / "segments")))) == 500
+    assert len(rest(Reader(fs, str(read_only_copy / "segments")))) == 500
     assert sum(s.samples for s in segments(str(read_only_copy), fs)) == 8000
     shown = status(str(read_only_copy))
     assert shown.writer_pid is None
@@ -420,9 +407,7 @@ def test_the_file_class_says_where_it_is() -> None:
     fs, log = open_log(5, roll=1 << 20)
     file = File(fs, FOLDER, 0)
     assert file.offset == HEADER.size
-    places = []
-    while file.next() is not None:
-        places.append(file.offset)
+    places = [file.offset for _ in file]
     assert places[-1] == log.size
     file.seek(places[2])
     found = file.next()

@@ -23,6 +23,7 @@ from buffer.log import Log
 from buffer.model import Instant, Series, Tick
 from buffer.reader import File, Reader
 from buffer.segment import HEADER, RECORD, Damaged, Header, NewerVersion, Record, Short, Torn
+from tests.support.buffers import expected, fill
 from tests.support.faults import MemoryFs
 from tests.support.ticks import exactly, tick
 
@@ -72,9 +73,7 @@ def file_of(data: bytes, first: int = FIRST) -> File:
 
 def records_of(data: bytes, first: int = FIRST) -> list[Record | Damaged]:
     file = file_of(data, first)
-    found = []
-    while (item := file.next()) is not None:
-        found.append(item)
+    found = list(file)
     assert file.next() is None
     return found
 
@@ -83,15 +82,13 @@ def test_the_golden_segment_says_what_it_always_said() -> None:
     fs = MemoryFs()
     fs.write(fs.create(f"d/{segment.name(FIRST)}"), golden(), 0)
     reader = Reader(fs, "d")
-    entries = []
-    while (entry := reader.next()) is not None:
-        entries.append(entry)
-    assert [exactly(entry.ticks) for entry in entries] == [exactly(ticks) for ticks in GOLDEN_TICKS]
-    assert [(e.seq, e.end) for e in entries] == [
+    found = list(reader)
+    assert [exactly(entry.ticks) for entry in found] == [exactly(ticks) for ticks in GOLDEN_TICKS]
+    assert [(e.seq, e.end) for e in found] == [
         (1000, 1004), (1004, 1008), (1008, 1010), (1010, 1011), (1011, 1014),
     ]  # fmt: skip
-    assert [e.missed for e in entries] == [0, 1, 3, 6, 10]
-    assert [e.wall_ms for e in entries] == [ticks[0].at.wall_ms for ticks in GOLDEN_TICKS]
+    assert [e.missed for e in found] == [0, 1, 3, 6, 10]
+    assert [e.wall_ms for e in found] == [ticks[0].at.wall_ms for ticks in GOLDEN_TICKS]
     assert reader.damaged == 0
 
 
@@ -179,7 +176,7 @@ def test_a_record_is_at_home_in_one_segment_only(record: Record) -> None:
     [
         Record(FIRST, FIRST, 0, 0, True, b""),
         Record(FIRST - 1, FIRST + 1, 0, 2, True, b""),
-        Record(FIRST, FIRST + segment.MAX_SAMPLES + 1, 0, 1, True, b""),
+        Record(FIRST, FIRST + segment.MAX_SPAN + 1, 0, 1, True, b""),
         Record(FIRST, FIRST + 1, -1, 1, True, b""),
         Record(FIRST, FIRST + 1, 1 << 48, 1, True, b""),
         Record(FIRST, FIRST + 1, 0, 1, True, bytes(segment.MAX_LENGTH + 1)),
@@ -197,8 +194,8 @@ headers = st.builds(
     ),
     st.integers(0, segment.MAX_POSITION),
     st.integers(0, 2),
-    st.integers(1, segment.MAX_SAMPLES),
-    st.integers(0, segment.MAX_SAMPLES),
+    st.integers(1, segment.MAX_SPAN),
+    st.integers(0, segment.MAX_SPAN),
 )
 
 
@@ -223,7 +220,7 @@ def test_a_header_comes_back_and_no_flipped_bit_passes(header: Header, data: st.
         Header(FIRST, 1, FIRST, 0),
         Header(FIRST, 1, FIRST - 1, 0),
         Header(FIRST, 1, FIRST + 5, 6),
-        Header(FIRST, 2, FIRST + segment.MAX_SAMPLES + 1, 6),
+        Header(FIRST, 2, FIRST + segment.MAX_SPAN + 1, 6),
         Header(FIRST, 1, (1 << 64) - 1, 6),
     ],
     ids=str,
@@ -261,18 +258,14 @@ SPAN = 3 * WIDTH
 def write_three(folder: Path) -> list[Path]:
     for process in range(3):
         log = Log(RealFs(), str(folder), 1 << 20)
-        for number in range(3):
-            log.append([tick(3 * process + number, WIDTH)])
+        fill(log, 3 * process, 3 * process + 3)
         log.close()
     return sorted(folder.iterdir())
 
 
 def offsets(data: bytes, first: int) -> list[int]:
-    file, found = file_of(data, first), []
-    while True:
-        found.append(file.offset)
-        if file.next() is None:
-            return found
+    file = file_of(data, first)
+    return [file.offset, *(file.offset for _ in file)]
 
 
 def flip(data: bytes, place: int) -> bytes:
@@ -340,9 +333,7 @@ DAMAGE: dict[str, tuple[Change, list[int], bool]] = {
 
 def read_all(folder: Path, seq: int = 0) -> tuple[list[Tick], int]:
     reader = Reader(RealFs(), str(folder), seq)
-    found: list[Tick] = []
-    while (entry := reader.next()) is not None:
-        found += entry.ticks
+    found = [one for entry in reader for one in entry.ticks]
     assert reader.next() is None
     damaged = reader.damaged
     reader.close()
@@ -354,12 +345,11 @@ def check_goes_on(folder: Path, survivors: list[int]) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     log = Log(RealFs(), str(folder), 1 << 20)
     begun = log.end
-    log.append([tick(90, WIDTH)])
-    log.append([tick(91, WIDTH)])
+    fill(log, 90, 92)
     log.sync()
     found, _ = read_all(folder)
-    assert exactly(found) == exactly([tick(n, WIDTH) for n in (*survivors, 90, 91)])
-    assert exactly(read_all(folder, begun)[0]) == exactly([tick(90, WIDTH), tick(91, WIDTH)])
+    assert exactly(found) == expected((*survivors, 90, 91))
+    assert exactly(read_all(folder, begun)[0]) == expected([90, 91])
     log.close()
     for name, data in before.items():
         aside = folder / f"{name}.damaged"
@@ -384,16 +374,14 @@ def test_damage_costs_at_most_the_records_up_to_the_next_key_frame(
     survivors = [n for n in range(9) if n // 3 != which or n % 3 in left]
 
     found, seen = read_all(folder)
-    assert exactly(found) == exactly([tick(n, WIDTH) for n in survivors])
+    assert exactly(found) == expected(survivors)
     assert (seen > 0) == reported
     shown = segments(str(tmp_path))
     assert sum(s.damaged for s in shown) > 0 or not reported or change in UNSEEN
     assert sum(s.bytes for s in shown) == sum(path.stat().st_size for path in paths)
     # From any position, what is behind it is found.
     for seq in range(0, 3 * SPAN, WIDTH):
-        assert exactly(read_all(folder, seq)[0]) == exactly(
-            [tick(n, WIDTH) for n in survivors if n * WIDTH >= seq]
-        )
+        assert exactly(read_all(folder, seq)[0]) == expected([n for n in survivors if n * WIDTH >= seq])
     check_goes_on(folder, survivors)
 
 
@@ -437,7 +425,7 @@ def test_what_happens_to_files_costs_only_what_is_in_them(
     change(write_three(folder))
     survivors = [n for n in range(9) if n // 3 in left]
     found, seen = read_all(folder)
-    assert exactly(found) == exactly([tick(n, WIDTH) for n in survivors])
+    assert exactly(found) == expected(survivors)
     assert (seen > 0) == bool(reported)
     assert (sum(s.damaged for s in segments(str(tmp_path))) > 0) == (reported is not False)
     check_goes_on(folder, survivors)
@@ -448,10 +436,9 @@ def test_the_newest_file_of_a_newer_version_is_read_around_and_not_written_behin
     folder.mkdir()
     paths = write_three(folder)
     paths[2].write_bytes(newer(2 * SPAN) + paths[2].read_bytes()[HEADER.size :])
-    assert exactly(read_all(folder)[0]) == exactly([tick(n, WIDTH) for n in range(6)])
+    assert exactly(read_all(folder)[0]) == expected(range(6))
     reader = Reader(RealFs(), str(folder))
-    while reader.next() is not None:
-        pass
+    assert len(list(reader)) == 6
     assert reader.next() is None
     assert reader.damaged == 1  # once, however often it is asked
     with pytest.raises(NewerFormat):
@@ -488,7 +475,7 @@ HARD: dict[str, bytes] = {
 def test_damage_takes_bounded_time_and_memory(data: bytes) -> None:
     file = file_of(headed(data))
     began, largest, found = time.process_time(), 0, 0
-    while (item := file.next()) is not None:
+    for item in file:
         largest = max(largest, len(file._data))
         found += isinstance(item, Record)
     assert time.process_time() - began < 5

@@ -21,11 +21,12 @@ from buffer.ledger import SLOT
 from buffer.limits import Limits
 from buffer.quarantine import Quarantine
 from buffer.reader import Reader
+from tests.support.buffers import drain, settle
 from tests.support.limpet import limpet
 from tests.support.ticks import exactly, tick
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "buffers"
-TODAY = f"segment{segment.VERSION}-cursor{ledger.VERSION_AHEAD}-quarantine{quarantine.VERSION}.json"
+TODAY = f"segment{segment.VERSION}-cursor{ledger.AHEAD_VERSION}-quarantine{quarantine.ABOUT_VERSION}.json"
 """A buffer as this version writes it, with cursors of every version that it writes."""
 DESTINATIONS = ("plain", "ahead")
 
@@ -52,7 +53,7 @@ def make(folder: Path) -> None:
     ahead = buffer.cursors["ahead"]
     assert ahead.go_ahead(10)
     chunk = ahead.read_ahead(10)
-    ahead.commit(chunk.start, chunk.end, chunk.samples, {})
+    settle(ahead, chunk)
     assert ahead.ledger.ahead
     Quarantine(str(folder)).put("plain", 7, [tick(3), tick(4)], "rejected", 400, "no", 1_000)
     buffer.close()
@@ -114,7 +115,7 @@ def test_this_version_has_its_golden_buffer(tmp_path: Path) -> None:
     cursors = {
         ledger.version(bytes.fromhex(data)) for name, data in told["files"].items() if name.startswith("cur")
     }
-    assert cursors == {ledger.VERSION, ledger.VERSION_AHEAD}
+    assert cursors == {ledger.PLAIN_VERSION, ledger.AHEAD_VERSION}
     assert told["content"]["thinned"]
     make(folder)
     assert files(folder) == told["files"]  # else it is another format, which has another version
@@ -130,8 +131,7 @@ def test_every_version_there_ever_was_is_read_and_gone_on_with(tmp_path: Path, g
     buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20), DESTINATIONS)
     buffer.append([tick(1000)])
     for cursor in buffer.cursors.values():
-        while (chunk := cursor.read(1000)).samples:
-            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+        drain(cursor, 1000)
         was = cursor.ledger
         assert was.position == buffer.log.end == told["content"]["end"] + 3
         assert was.position - was.start == was.delivered + sum(was.dropped.values())
@@ -152,12 +152,12 @@ def later_segment(path: Path) -> None:
 def later_cursor(path: Path) -> None:
     """Its newest slot is of a later version, and has fields that nobody knows; the other one is as it was."""
     data = path.read_bytes().ljust(2 * SLOT)
-    line = json.dumps({"version": ledger.VERSION_AHEAD + 1, "generation": 99, "spans": [[1, 2]]}).encode()
+    line = json.dumps({"version": ledger.AHEAD_VERSION + 1, "generation": 99, "spans": [[1, 2]]}).encode()
     path.write_bytes(data[:SLOT] + (line + b"\n%08x\n" % zlib.crc32(line)).ljust(SLOT))
 
 
 def later_about(path: Path) -> None:
-    path.write_text(json.dumps({"version": quarantine.VERSION + 1, "id": "x"}))
+    path.write_text(json.dumps({"version": quarantine.ABOUT_VERSION + 1, "id": "x"}))
 
 
 LATER: dict[str, tuple[str, Callable[[Path], None]]] = {

@@ -253,7 +253,7 @@ def test_a_mount_that_is_not_passed_on_is_told_and_not_answered_for(
     collect = kind.build(kind.options(), host.paths._replace(root=str(root), report=told.append))
     assert labeled(values(collect(0.0)), "mountpoint") == {"/"}
     assert [(trouble.name, trouble.why) for trouble in told] == [
-        ("/mnt", "it is not seen below host_root, which needs mount propagation (rslave)"),
+        ("/mnt", "it is not visible below host_root, which needs mount propagation (rslave)"),
         ("/btrfs", "no such file or directory"),
     ]
 

@@ -11,22 +11,9 @@ import pytest
 
 from tools import language
 
-ALLOWED = {"agent": 170, "buffer": 33, "tests": 265, "tools": 28}
+ALLOWED = {"tests": 170, "tools": 27}
 """The most that a top folder may have in all: the sum stays when a file moves within it."""
-CLEAN = [
-    "agent/cli",
-    "agent/collect",
-    "agent/collectors",
-    "agent/config",
-    "agent/http",
-    "agent/destinations",
-    "agent/send",
-    "agent/system",
-    "config",
-    "dashboards",
-    "limpet",
-    "packaging",
-]
+CLEAN = ["agent", "buffer", "config", "dashboards", "limpet", "packaging"]
 """Folders that have none. Add yours when `python -m tools.language FOLDER` is silent."""
 COUNTS = language.counts()
 

@@ -124,7 +124,7 @@ class Untouchable:
         raise AssertionError(f"{name} was called")
 
 
-SOUND = Item("", "x", 1, "rejected", 400, "no", 1, 1, 1, 1)._asdict()
+SOUND = Item("", "x", 1, "rejected", 400, "no", 1, 1, 1, 1).document()
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,8 @@ from agent.ops.replay.source import Piece
 from agent.ops.replay.unfinished import Unfinished
 from agent.ops.selector import parse
 from agent.send.delivery import Settled
-from buffer.cursor import Chunk
 from buffer.errors import LimpetError
-from buffer.model import Instant, Series, Tick
+from buffer.model import Chunk, Instant, Series, Tick
 
 SERIES = tuple(Series(name, ()) for name in ("a", "b", "c"))
 

@@ -25,8 +25,7 @@ from agent.send.lane import FAILED_PAUSE, stop_all
 from agent.send.sender import LOOK_EVERY
 from agent.send.state import Rules, State
 from agent.system.events import Event
-from buffer.cursor import Chunk
-from buffer.model import Instant, Series, Tick
+from buffer.model import Chunk, Instant, Series, Tick
 from buffer.quarantine import Item
 from tests.support import wire
 from tests.support.net import wait_for

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.send.order import PROBE, Order, Work, choose
-from buffer.cursor import Chunk
-from buffer.model import Instant, Series, Tick
+from buffer.model import Chunk, Instant, Series, Tick
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,15 @@ import pytest
 from buffer import requests
 from buffer.buffer import Buffer
 from buffer.errors import LimpetError
-from buffer.fs import Fs, RealFs
+from buffer.fs import RealFs
 from buffer.inspect.status import SegmentStatus, segments, status
 from buffer.ledger import Ledger
 from buffer.limits import Limits
 from buffer.lock import Lock
 from buffer.reader import Reader
 from buffer.trim import carry_out, cut, plan
-from tests.support.faults import Failing, PowerLost, broken_write, died, disk_full, eio
+from tests.support.buffers import fill, kill
+from tests.support.faults import Failing, PowerLost, Switch, broken_write, died, disk_full, eio
 from tests.support.limpet import ROOT
 from tests.support.net import wait_for
 from tests.support.ticks import START_MS, STEP_MS, tick
@@ -37,8 +38,7 @@ TICKS, WIDTH = 200, 5
 def build(folder: Path) -> Buffer:
     """A thousand samples in some ten segments; `fast` is half-way, `slow` has nothing yet."""
     buffer = Buffer(str(folder), Limits(segment_size=600), ["fast", "slow"])
-    for number in range(TICKS):
-        buffer.append([tick(number, WIDTH)])
+    fill(buffer, 0, TICKS, WIDTH)
     fast = buffer.cursors["fast"]
     chunk = fast.read(TICKS * WIDTH // 2)
     fast.commit(chunk.start, chunk.end, chunk.samples - 10, {"rejected": 10})
@@ -245,14 +245,14 @@ def test_any_call_of_a_trim_may_fail(built: Path, tmp_path: Path, fault: Any) ->
     for n in itertools.count(1):
         data = tmp_path / str(n)
         shutil.copytree(built, data)
-        buffer = Buffer(str(data), Limits(), None)
+        switch = Switch(RealFs())
+        buffer = Buffer(str(data), Limits(), None, fs=switch)
         before = segments(str(data))[6].first_seq
-        fs = Failing(RealFs(), n, fault)
-        _through(buffer, fs)
+        switch.to = fs = Failing(RealFs(), n, fault)
         requests.ask_trim(RealFs(), str(data), before)
         with suppress(OSError, PowerLost):
             buffer.sync()
-        buffer._lock.close()
+        kill(buffer)
         # Whatever happened: what is gone is accounted for, and the next one to open it does what is left to do.
         check_ledgers(data, *under_way(data, before))
         again = Buffer(str(data), Limits(), None)
@@ -264,13 +264,6 @@ def test_any_call_of_a_trim_may_fail(built: Path, tmp_path: Path, fault: Any) ->
         if fs.failed is None:
             assert n > 10
             return
-
-
-def _through(buffer: Buffer, fs: Fs) -> None:
-    """From now on, all calls of an open buffer go through this."""
-    buffer._fs = buffer.log._fs = fs
-    for cursor in buffer.cursors.values():
-        cursor._fs = fs
 
 
 KILLED = """

@@ -21,8 +21,8 @@ from buffer.inspect.verify import verify
 from buffer.limits import Limits
 from buffer.log import Log
 from buffer.model import Tick
-from buffer.reader import Reader
 from buffer.segment import Header, Record
+from tests.support.buffers import fill, samples_in, settle
 from tests.support.faults import Counting
 from tests.support.ticks import tick
 
@@ -34,12 +34,11 @@ def build(folder: Path, files: int = 3) -> None:
     """Three runs of a writer: three files of 20 records with 3 samples each, and a cursor that is at 9."""
     for run in range(files):
         buffer = Buffer(str(folder), Limits(), ["prod"])
-        for number in range(run * RECORDS, (run + 1) * RECORDS):
-            buffer.append([tick(number, WIDTH)])
+        fill(buffer, run * RECORDS, (run + 1) * RECORDS, WIDTH)
         if not run:
             cursor = buffer.cursors["prod"]
             chunk = cursor.read(9)
-            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+            settle(cursor, chunk)
         buffer.close()
 
 
@@ -55,15 +54,6 @@ def offsets(file: Path) -> list[int]:
         found.append(at)
         at = record.after
     return [*found, at]
-
-
-def delivered(folder: Path) -> int:
-    """How many samples the agent's reader gets out of it."""
-    reader, samples = Reader(RealFs(), str(folder / "segments")), 0
-    while (entry := reader.next()) is not None:
-        samples += entry.samples
-    reader.close()
-    return samples
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +158,7 @@ def test_what_damage_costs(
     report = verify(str(data))
     torn = 3 if where is None and len(report.segments) == 3 else 0  # never acknowledged: not there, not lost
     assert (report.samples, report.samples_lost) == (3 * FILE - lost - torn, lost)
-    assert report.samples == delivered(data)
+    assert report.samples == samples_in(data)
     assert report.ok is (where is None)
     shown = [(i, one.damage.reason) for i, one in enumerate(report.segments) if one.damage]
     if where is not None:
@@ -207,12 +197,12 @@ def test_a_thinned_segment_has_no_gaps_and_loses_what_is_damaged_only(data: Path
     coarse = report.segments[0].samples
     assert 0 < coarse < 2 * FILE
     assert (report.segments[0].end_seq, report.samples_lost) == (2 * FILE, 0)
-    assert report.samples == delivered(data) == coarse + FILE
+    assert report.samples == samples_in(data) == coarse + FILE
 
     flip(path(data, 0), path(data, 0).stat().st_size - 3)
     report = verify(str(data))
     assert (report.ok, report.gaps) == (False, [])
-    assert report.samples == delivered(data)
+    assert report.samples == samples_in(data)
     assert report.samples + report.samples_lost == coarse + FILE
 
 
@@ -223,7 +213,7 @@ def test_a_file_that_a_thinned_one_covers_is_a_leftover_and_no_damage(data: Path
     report = verify(str(data))
     assert report.ok
     assert [one.leftover for one in report.segments] == [False, True, False]
-    assert report.samples == delivered(data)
+    assert report.samples == samples_in(data)
 
 
 def test_two_files_that_hold_the_same_positions_are_damage(data: Path) -> None:
@@ -307,7 +297,7 @@ def test_deep_finds_a_body_that_its_writer_got_wrong(data: Path) -> None:
     assert [one.damage.reason for one in report.segments if one.damage] == [
         f"the record of seq {FILE + 30} cannot be decoded"
     ]
-    assert report.samples == delivered(data)
+    assert report.samples == samples_in(data)
     assert report.samples_lost == 30
 
 
@@ -325,7 +315,7 @@ def test_one_percent_of_the_bytes_flipped(tmp_path: Path, stretch: int) -> None:
     file.write_bytes(raw)
     report = verify(str(tmp_path))
     assert not report.ok
-    assert report.samples == delivered(tmp_path)
+    assert report.samples == samples_in(tmp_path)
     # Flips all over hit nearly every key frame; a hundredth of the sectors does no such harm.
     assert 0 < report.samples < 32_000
     assert (report.samples > 8000) is (stretch > 1)
@@ -361,7 +351,7 @@ def test_whatever_happens_to_the_bytes_verify_agrees_with_the_reader(
                 del raw[at : at + choose.draw(st.integers(1, 60))]
         file.write_bytes(raw)
     report = verify(str(folder), deep=True)
-    assert report.samples == delivered(folder)
+    assert report.samples == samples_in(folder)
     known = report.samples + report.samples_lost
     # Behind the last record of the log nobody can tell what was there; before it, everything counts.
     assert known <= 3 * FILE if 2 in files else known == 3 * FILE
@@ -383,7 +373,7 @@ def test_while_a_writer_appends_thins_and_drops_there_is_no_false_alarm(tmp_path
                 if number % 50 == 0:
                     fast = buffer.cursors["fast"]
                     chunk = fast.read(200)
-                    fast.commit(chunk.start, chunk.end, chunk.samples, {})
+                    settle(fast, chunk)
                     buffer.sync()
         except BaseException as error:
             failed.append(error)

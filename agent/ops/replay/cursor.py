@@ -19,9 +19,8 @@ from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import History, Piece
 from agent.send.delivery import Settled
 from agent.send.stats import SendStats
-from buffer.cursor import Chunk
 from buffer.errors import LimpetError
-from buffer.model import Tick
+from buffer.model import Chunk, Tick
 
 SAVE_EVERY = 1.0
 LOOK_AHEAD = 100_000

@@ -28,7 +28,7 @@ from agent.send.delivery import Delivery, Settled, Step, Wire
 from agent.send.pace import Pace
 from agent.send.state import Rules, State
 from agent.send.stats import SendStats
-from buffer.cursor import Chunk
+from buffer.model import Chunk
 
 POLL = 0.1
 LAST_TRY = 2.0
@@ -225,27 +225,27 @@ class _Console:
             if after.failures == 1 or (
                 after.state is State.HELD and (after.error != before.error or not self._is_troubled)
             ):
-                self._tell(f"{after.state.value}: {after.error}")
+                self._say_once(f"{after.state.value}: {after.error}")
             self._is_troubled = True
         elif before.state is not State.HELD and verdict is Verdict.TOO_LARGE:
-            self._tell(f"smaller requests from now on: {step.outcome.error}")
+            self._say_once(f"smaller requests from now on: {step.outcome.error}")
         elif before.state is not State.HELD and verdict is Verdict.DELIVERED and self._is_troubled:
             self._is_troubled = False
-            self._tell("sending again")
+            self._say_once("sending again")
 
     def settled(self, settled: Settled) -> None:
         """Say what of a chunk was not delivered."""
         for culprits in settled.culprits:
             self._count(culprits)
         if settled.repeated:
-            self._tell("there are several values for one instant; the first of them is sent")
+            self._say_once("there are several values for one instant; the first of them is sent")
 
     def _count(self, culprits: Culprits) -> None:
         words, times = culprits.outcome.error or "", [tick.at.wall_ms for tick in culprits.ticks]
         if words not in self.refused and len(self.refused) >= MOST_REFUSALS:
             words = "other refusals"
         elif words not in self.refused:
-            self._tell(f"refused: {words}")
+            self._say_once(f"refused: {words}")
         was = self.refused.get(words)
         was = was or RefusedSamples(culprits.outcome.status, words, 0, 0, min(times), max(times))
         self.refused[words] = was._replace(
@@ -255,7 +255,7 @@ class _Console:
             newest_timestamp_ms=max(was.newest_timestamp_ms, *times),
         )
 
-    def _tell(self, text: str) -> None:
+    def _say_once(self, text: str) -> None:
         if text != self._said:
             self._said = text
             self._say(text)

@@ -67,7 +67,7 @@ def older(than: int) -> Refuse:
 
 
 def words(items: list[Item]) -> list[tuple[str, str, int, str]]:
-    return [(item.id, item.reason, item.status, item.message) for item in items]
+    return [(item.id, item.reason, item.code, item.message) for item in items]
 
 
 @pytest.mark.parametrize("status", [400, 409, 422, 418])
@@ -81,7 +81,7 @@ def test_one_series_of_a_hundred_costs_itself(tmp_path: Path, status: int, proto
         assert one.cursor.ledger.dropped == {"rejected": TICKS}
         said = f"HTTP {status}: label of m037 is too long"
         assert words(one.quarantine.items()) == [("there-00000000000000000000", "rejected", status, said)]
-        [entry] = one.told(Event.REJECTED)
+        [entry] = one.logged(Event.REJECTED)
         assert (entry["samples"], entry["error"]) == (TICKS, said)
         assert len(receiver.requests) <= 1 + 2 * 7
 
@@ -170,10 +170,10 @@ def test_what_is_too_old_is_aged_and_the_rest_arrives(tmp_path: Path, protocol: 
         assert delivered >= 12 * len(SERIES) - 2 * TICKS
         assert one.cursor.ledger.dropped == {"aged": TICKS * len(SERIES) - delivered}
         assert {item.reason for item in one.quarantine.items()} == {"aged"}
-        [entry] = one.told(Event.AGED)
+        [entry] = one.logged(Event.AGED)
         assert entry["log_level"] == "error"
         assert "storage.tsdb.out_of_order_time_window" in entry["do"]
-        assert not one.told(Event.REJECTED)
+        assert not one.logged(Event.REJECTED)
 
 
 def test_a_batch_that_is_too_old_as_a_whole_costs_one_small_request_more(

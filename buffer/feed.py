@@ -1,0 +1,146 @@
+"""What a cursor has read: a feed of entries at its position, and a second one while it also reads ahead."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from buffer.ledger import Ledger
+from buffer.model import Chunk, Tick
+from buffer.reader import Entry, Reader
+
+
+class Feed:
+    """A reader, and the entries from it that are not settled: everything that can be read before `upto`."""
+
+    def __init__(self, reader: Reader, upto: int) -> None:
+        self.reader, self.upto = reader, upto
+        self.entries: deque[Entry] = deque()
+
+    def first(self) -> Entry | None:
+        """Return the first entry that is not settled; None where there is nothing new."""
+        return self.entries[0] if self.entries or self.next() else None
+
+    def next(self) -> bool:
+        """Read one entry more; False where the log ends for now."""
+        while (entry := self.reader.next()) is not None:
+            if entry.end > self.upto:
+                self.entries.append(entry)
+                self.upto = entry.end
+                return True
+        return False
+
+    def chunk(self, start: int, max_samples: int, until: int) -> Chunk:
+        """Return the whole records from `start` on: up to `max_samples`, but at least one, none from `until` on."""
+        stored = sum(entry.samples for entry in self.entries)
+        while stored < max_samples and self.upto < until and self.next():
+            stored += self.entries[-1].samples
+        ticks: list[Tick] = []
+        samples, end = 0, start
+        for entry in self.entries:
+            if entry.seq >= until:
+                break
+            if ticks and samples + entry.samples > max_samples:
+                return Chunk(ticks, start, end, samples)
+            ticks += entry.ticks
+            samples, end = samples + entry.samples, entry.end
+        if self.upto >= until:  # that was all that can be read before it
+            end = max(end, until)
+        return Chunk(ticks, start, end, samples)
+
+    def drop_settled(self, ledger: Ledger) -> None:
+        """Let go of the first entries as far as they are settled."""
+        while self.entries and (
+            self.entries[0].end <= ledger.position
+            or (ledger.ahead and not ledger.unsettled(*self.entries[0][:2]))
+        ):
+            self.entries.popleft()
+
+
+class Feeds:
+    """The feed at a cursor's position, and the one ahead of it.  Each is opened when it is first needed."""
+
+    def __init__(self, reader: Callable[[int], Reader]) -> None:
+        self._reader = reader
+        self._main: Feed | None = None
+        self._ahead: Feed | None = None
+        self._damaged = 0  # of readers that were closed
+        self.begun = 0
+        """Where the last jump went."""
+
+    def main(self, position: int) -> Feed:
+        """Return the feed that continues at the cursor's position."""
+        self._main = self._at(self._main, position)
+        return self._main
+
+    def ahead(self, position: int) -> Feed:
+        """Return the feed that continues at this position ahead."""
+        self._ahead = self._at(self._ahead, position)
+        return self._ahead
+
+    def _at(self, feed: Feed | None, position: int) -> Feed:
+        if feed is not None and feed.upto < position:  # evicted, or settled ahead
+            self._leave(feed)
+            feed = None
+        return feed or Feed(self._reader(position), position)
+
+    def jump(self, position: int, least: int) -> bool:
+        """Start another feed ahead with the record at `position`; `begun` is then where that record starts.
+
+        False, and nothing is changed, where there is no record there that starts after `least`.  Raises OSError.
+        """
+        feed = Feed(self._reader(position), position)
+        start = -1
+        try:
+            if (entry := feed.first()) is not None:
+                start = entry.seq
+        finally:
+            if start <= least:
+                feed.reader.close()
+        if start <= least:
+            return False
+        feed.reader.damaged = 0  # the main feed meets what is before it
+        # First the change, then what can fail: a feed ahead without `begun` would be taken for the main one.
+        before, self._ahead, self.begun = self._ahead, feed, start
+        self._leave(before)
+        return True
+
+    def tidy(self, ledger: Ledger, ahead: int | None) -> None:
+        """Let go of what is settled, and of the second feed where nothing is ahead any more."""
+        if self._ahead is not None and ahead is None:
+            self._leave(self._main)
+            self._main, self._ahead = self._ahead, None
+        for feed in self._open:
+            feed.drop_settled(ledger)
+
+    def holes(self, ledger: Ledger, start: int, end: int) -> int:
+        """Return how many unsettled positions of the entries that end there hold no sample."""
+        read = {e.seq: e for feed in self._open for e in feed.entries if start < e.end <= end}
+        return sum(ledger.unsettled(max(e.seq, start), e.end) - e.samples for e in read.values())
+
+    def take_damaged(self) -> int:
+        """Return the damage that was met since the last call."""
+        damaged, self._damaged = self._damaged, 0
+        for feed in self._open:
+            damaged, feed.reader.damaged = damaged + feed.reader.damaged, 0
+        return damaged
+
+    def oldest(self) -> Entry | None:
+        """Return the oldest entry that was read at the position, without reading."""
+        return next(iter(self._main.entries), None) if self._main is not None else None
+
+    @property
+    def _open(self) -> list[Feed]:
+        return [feed for feed in (self._main, self._ahead) if feed is not None]
+
+    def _leave(self, feed: Feed | None) -> None:
+        if feed is not None:
+            self._damaged, feed.reader.damaged = self._damaged + feed.reader.damaged, 0
+            feed.reader.close()
+
+    def close(self) -> None:
+        """Close the readers; they can still be used.  Raises OSError; all are closed all the same."""
+        with ExitStack() as stack:
+            for feed in self._open:
+                stack.callback(feed.reader.close)

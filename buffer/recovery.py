@@ -1,0 +1,130 @@
+"""Recovery: what the files of a log hold when its writer opens it.
+
+A file that holds a record is never changed, nor removed unless a thinned one covers it.  What a writer left behind
+that died while thinning is removed.  A newest file without a record is moved out of the way (`set_aside`).
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from typing import NamedTuple
+
+from buffer import segment
+from buffer.errors import NewerFormat
+from buffer.fs import TEMPORARY, Fs
+from buffer.reader import File, Reader
+from buffer.segment import Header, Record
+
+
+class Recovered(NamedTuple):
+    """A log as it was found: the sizes of its files and the headers of the thinned ones, by first seq; the position
+    after its last record, and what that record and those since its key frame say (see `buffer.log.Log`).
+    """
+
+    sizes: dict[int, int]
+    thinned: dict[int, Header]
+    end: int
+    missed: int
+    last: dict[str, tuple[int, int]]
+
+
+def recover(fs: Fs, folder: str) -> Recovered:
+    """Clear up a log's folder and find the end of the log.  Raises NewerFormat, OSError."""
+    sizes, thinned = _files(fs, folder)
+    if sizes:
+        with suppress(OSError):
+            fs.sync_folder(folder)
+    end = max((header.end_seq for header in thinned.values()), default=0)
+    is_reached = False
+    for first in sorted(sizes, reverse=True):
+        found = _last_records(fs, folder, first)
+        if found is not None:
+            key, end, is_reached = found[0], max(end, found[1]), True
+            if (remembered := _remembered(fs, folder, key)) is not None:
+                return Recovered(sizes, thinned, end, *remembered)
+        elif not is_reached and first not in thinned:
+            # Now, before anybody reads it and waits for what follows it.  Where it cannot be moved, the
+            # numbering continues after it.
+            try:
+                set_aside(fs, folder, first)
+                del sizes[first]
+            except OSError:
+                end = max(end, first + 1)
+    return Recovered(sizes, thinned, end, 0, {})
+
+
+def set_aside(fs: Fs, folder: str, first: int) -> None:
+    """Make way for the file of that name: an existing one starts at the end of the log and holds no record.
+
+    It is the torn first write of a process that died, which is removed, or nothing but damage, which is kept for a
+    person to see.  Raises OSError.
+    """
+    path = f"{folder}/{segment.name(first)}"
+    if fs.size(path) <= segment.HEADER.size + segment.RECORD.size:
+        fs.unlink(path)
+    else:
+        fs.rename(path, path + ".damaged")
+
+
+def _files(fs: Fs, folder: str) -> tuple[dict[int, int], dict[int, Header]]:
+    """Remove what is left of a thinning, and return the sizes of the others and the headers of the thinned ones."""
+    for name in fs.list(folder):
+        if name.endswith(TEMPORARY):  # of a process that died while thinning
+            fs.unlink(f"{folder}/{name}")
+    sizes: dict[int, int] = {}
+    thinned: dict[int, Header] = {}
+    covered = 0
+    for first in segment.listing(fs, folder):
+        path = f"{folder}/{segment.name(first)}"
+        header = _header(fs, path, first)
+        if first < covered:  # its thinned successor exists: the process died before this one was removed
+            fs.unlink(path)
+            continue
+        sizes[first] = fs.size(path)
+        if header.level:
+            thinned[first] = header
+            covered = header.end_seq
+    return sizes, thinned
+
+
+def _header(fs: Fs, path: str, first: int) -> Header:
+    fd = fs.open(path)
+    try:
+        data = fs.read(fd, segment.HEADER.size, 0)
+        with suppress(OSError):  # a process that was killed need not have synced it
+            fs.sync(fd)
+    finally:
+        fs.close(fd)
+    try:
+        return segment.decode_header(data, first) or Header(first)
+    except segment.Short:
+        return Header(first)
+    except segment.NewerVersion as error:
+        raise NewerFormat(path, str(error), "Run the newer version of Limpet that wrote it.") from None
+
+
+def _last_records(fs: Fs, folder: str, first: int) -> tuple[int, int] | None:
+    """Return the seq of the file's last key frame and the position after its last record; None without a record."""
+    try:
+        file = File(fs, folder, first)
+    except segment.Short:
+        return None
+    key, end = -1, first
+    with closing(file):
+        for found in file:
+            if isinstance(found, Record):
+                end = found.end
+                if found.key or key < 0:
+                    key = found.seq
+    return None if key < 0 else (key, end)
+
+
+def _remembered(fs: Fs, folder: str, key: int) -> tuple[int, dict[str, tuple[int, int]]] | None:
+    """Return what the log says from this key frame on: see `Recovered`.  None where nothing of it can be read."""
+    missed, last = None, dict[str, tuple[int, int]]()
+    with closing(Reader(fs, folder, key)) as reader:
+        for entry in reader:
+            missed = entry.missed
+            for tick in entry.ticks:
+                last[tick.group] = entry.wall_ms, len(tick.values)
+    return None if missed is None else (missed, last)

@@ -1,0 +1,136 @@
+"""Room for new records: what is removed or thinned so that a log stays within its limits.
+
+Promises: the size of the segments exceeds `max_size` by at most one record (except for a while after that was
+lowered, see `Room.configure`), and no record is written while less than the floor of space is free on the volume.
+What every destination has settled goes first, one segment file at a time.  Then, as `on_full` says:
+`thin`: the oldest segments are thinned, to a sample a minute and later one in ten minutes, and only then the oldest
+file goes; `drop_oldest`: the oldest file goes; `drop_newest`: nothing goes.  Each destination that had not settled
+what goes counts it as `thinned` or `evicted`.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from buffer.cursors import Cursors, Place
+from buffer.errors import BufferFull
+from buffer.limits import Limits
+from buffer.log import Log
+from buffer.thin import thinnable
+
+SHRINKING_SEGMENTS = 3
+"""How much a buffer may still grow while it shrinks to a lowered `max_size`."""
+
+
+class Room:
+    """See above.  Two threads make room: the one that appends and the one that syncs; `lock` is held meanwhile."""
+
+    def __init__(self, place: Place, log: Log, cursors: Cursors, limits: Limits) -> None:
+        self._place, self._log, self._cursors = place, log, cursors
+        self.lock = threading.RLock()
+        self._limit(limits)
+
+    def _limit(self, limits: Limits) -> None:
+        self.limits, self._allowed = limits, limits.max_size
+        # For a moment, a thinned segment exists in addition to the ones that it replaces.
+        self._reserve = limits.sealed_at if limits.on_full == "thin" else 0
+
+    def configure(self, limits: Limits) -> None:
+        """Keep to these limits from the next append on.
+
+        But what has to be thinned for a lower `max_size` is thinned step by step, at each sync, since no tick can wait
+        for all of it.
+        """
+        is_lower = limits.max_size < self.limits.max_size or self._allowed > self.limits.max_size
+        self._limit(limits)
+        self._log.segment_size = limits.sealed_at
+        if limits.on_full == "thin" and is_lower:
+            self._allow()
+
+    def _allow(self) -> None:
+        """While the data still exceeds a lowered `max_size`, allow its present size plus some segments."""
+        limits = self.limits
+        is_over = self._log.size + self._reserve >= limits.max_size
+        more = SHRINKING_SEGMENTS * limits.sealed_at
+        self._allowed = self._log.size + more if is_over else limits.max_size
+
+    def make(self) -> None:
+        """Make room for one record.  Raises BufferFull where there is none, and OSError."""
+        if self._fits():
+            return
+        self.release()
+        while not self._fits():
+            if self.limits.on_full != "drop_newest":
+                if self._thin() or self.drop("evicted"):
+                    continue
+                if self._is_above_floor():
+                    return  # the only file is over the limit: this record starts the one that replaces it
+            raise BufferFull(
+                self._place.data_dir,
+                "no room left within buffer.max_size and buffer.min_free_space",
+                "Free space on the volume, or raise the limits.",
+            )
+
+    def make_ahead(self) -> None:
+        """Go one step towards a lowered `max_size`, and thin ahead of time, so that no tick has to wait for it."""
+        if self._allowed > self.limits.max_size:
+            if self._thin() or self.drop("evicted"):
+                self._allow()
+            else:
+                self._allowed = self.limits.max_size
+        while not self._fits(self.limits.sealed_at) and self._thin():
+            pass
+
+    def release(self) -> None:
+        """Remove what every destination has settled.  Without destinations everything is kept.  Raises OSError."""
+        with self.lock:
+            settled = self._cursors.settled
+            if (second := self._log.second()) is None or second > settled:
+                return
+            self._cursors.try_to_persist()
+            while (second := self._log.second()) is not None and second <= settled:
+                self._log.drop_oldest()
+
+    def drop(self, why: str) -> bool:
+        """Drop the oldest segment, settled or not; False where it is the only one.  Raises OSError."""
+        with self.lock:
+            second = self._log.second()
+            if second is None:
+                return False
+            for cursor in self._cursors:
+                cursor.skip(second, "evicted")
+            self._cursors.try_to_persist()
+            self._log.drop_oldest()
+        self._place.report(why, upto=second)
+        return True
+
+    def trim(self, before: int) -> None:
+        """Drop the oldest segments as long as all their positions are before this one.  Raises OSError."""
+        with self.lock:
+            while (second := self._log.second()) is not None and second <= before:
+                self.drop("trimmed")
+
+    def _thin(self) -> bool:
+        """Thin a run of the oldest segments, if there is one that may be thinned; False where there is none."""
+        if self.limits.on_full != "thin":
+            return False
+        with self.lock:
+            ledgers = [cursor.ledger for cursor in self._cursors]
+            ahead = [cursor.ahead for cursor in self._cursors]
+            level, run = thinnable(self._log.segments(), self.limits, ledgers, ahead)
+            if not run:
+                return False
+            try:
+                self._log.thin(run, level)
+            except OSError:  # no room even for that: the oldest has to go
+                return False
+        self._place.report("thinned", level=level, samples=run[-1].end_seq - run[0].first_seq)
+        return True
+
+    def _fits(self, more: int = 0) -> bool:
+        """Whether a record may be appended, and `more` bytes."""
+        return self._log.size + self._reserve + more < self._allowed and self._is_above_floor()
+
+    def _is_above_floor(self) -> bool:
+        free, volume = self._place.fs.free(self._place.data_dir)
+        return free >= self.limits.min_free(volume)
