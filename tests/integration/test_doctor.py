@@ -20,7 +20,6 @@ import pytest
 import trustme
 
 from agent.ops.doctor import destination
-from agent.ops.doctor.destination import World
 from tests.support.agent import Agent
 from tests.support.certs import Certs
 from tests.support.limpet import Done, limpet
@@ -209,8 +208,9 @@ def test_an_address_that_leads_nowhere(tmp_path: Path, url: str, step: str, said
 
 
 def test_a_name_without_addresses(tmp_path: Path) -> None:
-    nothing = World(resolve=lambda _host, _port: ())
-    fails(tmp_path, {"url": "https://a/w"}, "name", "the name a has no address", world=nothing)
+    fails(
+        tmp_path, {"url": "https://a/w"}, "name", "the name a has no address", resolve=lambda _host, _port: ()
+    )
 
 
 def test_name_servers_that_do_not_answer(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_name_servers_that_do_not_answer(tmp_path: Path) -> None:
         return []
 
     try:
-        fails(tmp_path, {"url": "https://a/w"}, "name", said, timeout=0.2, world=World(resolve=hang))
+        fails(tmp_path, {"url": "https://a/w"}, "name", said, timeout=0.2, resolve=hang)
     finally:
         end.set()
 
@@ -232,7 +232,7 @@ def test_an_address_that_does_not_answer_beside_one_that_does(tmp_path: Path) ->
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in found]
 
     with Receiver() as receiver:
-        found = fine(tmp_path, {"url": receiver.url}, "connection", "window", world=World(resolve=resolve))
+        found = fine(tmp_path, {"url": receiver.url}, "connection", "window", resolve=resolve)
     assert found["name"].said == "127.0.0.1 is 127.0.0.2, 127.0.0.1"
     connection = found["connection"]
     assert (connection.ok, "not at 127.0.0.2" in connection.said) == (True, True)
