@@ -1,4 +1,4 @@
-"""`limpet doctor` against real receivers, good and bad, beside a real agent; and what it must never print."""
+"""`limpet doctor` against real receivers, good and bad, next to a real agent; and what it must never print."""
 
 from __future__ import annotations
 
@@ -450,7 +450,7 @@ def test_beside_an_agent_that_is_held(tmp_path: Path) -> None:
         assert snapshot(agent.data_dir) == before
 
 
-# What is secret in each way to log in, and in the URL and the headers beside it.
+# What is secret in each way to log in, and in the URL and the headers too.
 BASIC, BEARER = ("canary-password", "u:canary-password", "dTpjYW5hcnktcGFzc3dvcmQ="), ("canary-bearer",)
 LOGINS = {"password": BASIC, "password_file": BASIC, "credentials": BEARER, "credentials_file": BEARER}
 BESIDE = ("canary-header", "canary-query", "canary%2Fquoted", "canary/quoted")
@@ -499,7 +499,7 @@ def volume(tmp_path: Path) -> Iterator[Path]:
 
 
 def here(folder: Path, file: Path, step: str) -> tuple[bool | None, str, str | None]:
-    """Run the command as JSON; return what is said of a step of this host, and what to do."""
+    """Run the command as JSON; return what is said about a step of this host, and what to do."""
     done = doctor(folder, file, "--json")
     found = next(one for one in done.json if (one["part"], one["step"]) == ("this host", step))
     assert done.status == 1 or found["ok"] is not False
