@@ -5,7 +5,8 @@ Promises:
   comes at once, stamped with the newest grid time, unless the buffer holds that one or newer markers.
 - A collector that hangs delays the round by WAIT seconds, once.  What it returns within its timeout is a late tick of
   its round.  After that it is left behind: counted, logged once, not started again until it has returned, and its late
-  result is thrown away.  A `remote` one that took longer than WAIT the last time is not waited for.
+  result is thrown away.  A `remote` one that took longer than WAIT the last time is not waited for.  While the
+  process is stopped or the host sleeps, no timeout runs.
 - Nothing that a collector raises, and no error of the disk, ends the schedule.
 - A clock that is set back by more than an interval is followed, not waited for.
 - A run that fails or hangs ends no series.
@@ -80,6 +81,7 @@ class Schedule:
         self.is_ready = False
         """Whether the first round is over: what was due is stored, or the disk has refused it."""
         self._pulse = Pulse(time.monotonic)  # as its waits go: while the host sleeps, neither counts
+        self._away = 0.0  # seconds by which waits took too long: the process was stopped, or the host slept
 
     @property
     def plans(self) -> Sequence[Plan]:
@@ -132,13 +134,18 @@ class Schedule:
             self._take_over()
             self.is_ready, pause = True, self._pause()
             self._pulse.back_in(pause)
+            begun = self._clock.monotonic()
             self._wake.wait(pause)
             self._wake.clear()
+            self._note_away(begun, pause)
             self._pulse.back_in(0)
         if self._series_end:
             self._recorder.end(self.plans, (), self._now())
         for crew in self._crews.values():
             crew.close()
+
+    def _note_away(self, begun: float, longest: float) -> None:
+        self._away += max(0.0, self._clock.monotonic() - begun - longest)
 
     def _now(self) -> Instant:
         return Instant(int(self._clock.wall() * 1000), int(self._clock.monotonic() * 1000), self._boot_id)
@@ -182,10 +189,11 @@ class Schedule:
             at_ms = max(plan.next_ms, plan.slot(now_ms))
             plan.next_ms = plan.following(now_ms)
             if plan.running is None:
-                plan.running = Instant(at_ms, int(mono * 1000), self._boot_id), mono
+                plan.running = Instant(at_ms, int(mono * 1000), self._boot_id), mono - self._away
                 awaited = plan.crew == "local" or plan.seconds < patience
                 jobs[plan.crew].append(Job(plan.name, partial(plan.run, mono), awaited))
         ended = [done for name, crew in self._crews.items() for done in crew.run(jobs[name], patience)]
+        self._note_away(mono, patience * len(self._crews))
         self._settle(ended)
 
     def _follow_clock(self, now_ms: int) -> None:
@@ -248,7 +256,7 @@ class Schedule:
             self._wanted = {}
 
     def _leave_behind(self) -> None:
-        now = self._clock.monotonic()
+        now = self._clock.monotonic() - self._away
         for plan in self._plans.values():
             if plan.running and not plan.timed_out and now - plan.running[1] > plan.timeout:
                 plan.timed_out = True
