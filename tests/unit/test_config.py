@@ -33,8 +33,8 @@ from agent.config import (
     TlsConfig,
     load,
     load_file,
-    public_url,
 )
+from agent.config.urls import public_url
 from agent.config.values import TAKEN_LABELS
 from buffer.errors import LimpetError
 from buffer.limits import MIN_SEGMENTS

@@ -44,9 +44,10 @@ def rule(action: str = "replace", sources: str = "", target: str = "", **more: A
 
 def made(action: str, sources: str = "", target: str = "", **more: Any) -> Relabel:
     """The same of a single rule, without a configuration."""
-    return Relabel(
-        [RelabelConfig(action=action, source_labels=tuple(sources.split()), target_label=target, **more)]  # type: ignore[arg-type]
-    )
+    config = RelabelConfig(action=action, source_labels=tuple(sources.split()), target_label=target, **more)  # type: ignore[arg-type]
+    relabel = compile_rules([config])
+    assert relabel is not None
+    return relabel
 
 
 ABC = {"a": "foo", "b": "bar", "c": "baz"}
@@ -75,7 +76,7 @@ CASES: list[tuple[str, Labels, list[dict[str, Any]], Labels | None]] = [
     ("another separator", ABC, [rule(sources="a b", separator="/", target="d")], ABC | {"d": "foo/bar"}),
     ("no separator", ABC, [rule(sources="a b", separator="", target="d")], ABC | {"d": "foobar"}),
     ("a missing label is an empty one", {"a": "x"}, [rule(sources="a q", target="d")], {"a": "x", "d": "x;"}),
-    ("an empty label is a missing one", {"a": "x", "e": ""}, [], {"a": "x"}),
+    ("an empty label is a missing one", {"a": "x", "e": ""}, [rule("drop", "q", regex="never")], {"a": "x"}),
     ("without sources a constant", {}, [rule(target="d", replacement="x")], {"d": "x"}),
     ("a constant on an empty value", {}, [rule(sources="q", target="d", replacement="x")], {"d": "x"}),
     ("an empty constant deletes", ABC, [rule(target="a", replacement="")], {"b": "bar", "c": "baz"}),
@@ -183,7 +184,7 @@ CASES: list[tuple[str, Labels, list[dict[str, Any]], Labels | None]] = [
 )
 def test_what_becomes_of_labels(labels: Labels, rules: list[dict[str, Any]], becomes: Labels | None) -> None:
     before = dict(labels)
-    relabel = compiled(*rules) if rules else Relabel(())
+    relabel = compiled(*rules)
     got = relabel(labels)
     assert got == becomes
     assert got is None or list(got) == sorted(got)

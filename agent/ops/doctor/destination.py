@@ -127,7 +127,7 @@ class _Visit:
         self._first = Protocol.V2 if to.protobuf_message == Protocol.V2.value else Protocol.V1
         self._proxy: Proxy | None = None
         self._found: Found = ()
-        self._exchanged: _Exchange | None = None
+        self._exchanged: _Exchange  # which the step "authentication" sets, or ends the walk
         self.learned: set[str] = set()
         """Secrets that were not known before the walk."""
 
@@ -165,7 +165,7 @@ class _Visit:
             begun = self._world.clock()
             patience = max(0.001, (end - begun) / (len(self._found) - i))
             try:
-                self._connect(one, patience).close()
+                socket.create_connection(one[4][:2], patience).close()
             except OSError as raised:
                 error = TimeoutError("no connection in time") if isinstance(raised, TimeoutError) else raised
                 bad.append((one, f"{one[4][0]} ({failure(error, self.host).text})"))
@@ -179,17 +179,6 @@ class _Visit:
             return fine(said)
         said += f", not at {', '.join(text for _, text in bad)}"
         return warning(said, "Fix or remove the addresses that do not answer: each try of them costs time.")
-
-    def _connect(self, one: tuple[Any, int, int, str, Address], patience: float) -> socket.socket:
-        family, kind, protocol, _, address = one
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(patience)
-            sock.connect(address)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     def _tls(self) -> Finding:
         context = endpoint.tls(self.endpoint)
@@ -210,7 +199,7 @@ class _Visit:
     def _handshake(
         self, context: ssl.SSLContext, *, verified: bool
     ) -> tuple[str, list[certificate.Certificate]]:
-        with self._connect(self._found[0], self._timeout) as plain:
+        with socket.create_connection(self._found[0][4][:2], self._timeout) as plain:
             name = self._to.tls_config.server_name or self.host
             with context.wrap_socket(plain, server_hostname=name) as sock:
                 inner: Any = sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001  public from 3.13 on, as bytes only
@@ -260,7 +249,7 @@ class _Visit:
         return fine(f"accepted ({how})" if how else "none is configured, and the receiver wants none")
 
     def _write(self) -> Finding:
-        done = self._exchange()
+        done = self._exchanged
         outcome, status = done.outcome, done.outcome.status
         if outcome.verdict is Verdict.DELIVERED:
             return fine(f"HTTP {status} in {done.took * 1000:.0f} ms")
@@ -297,14 +286,10 @@ class _Visit:
         return fine(f"remote write 1.0 is taken, and sent; 2.0 is not spoken there ({said})")
 
     def _clock(self) -> Finding:
-        done = self._exchange()
+        done = self._exchanged
         return receiver.agree(done.date, done.begun, done.ended)
 
     def _window(self) -> Finding:
         url = receiver.config_url(self._to.url)
         answer = url and self.client.get(url, receiver.LARGEST_CONFIG, self._timeout)
         return receiver.window(answer or b"")
-
-    def _exchange(self) -> _Exchange:
-        assert self._exchanged is not None  # the step before has made it, or ended the walk
-        return self._exchanged
