@@ -1,4 +1,4 @@
-"""A process that is stopped and continued, or frozen and thawed, at random moments goes on as if nothing had been."""
+"""A process that is stopped and continued, or frozen and thawed, at random moments continues as if nothing had happened."""
 
 from __future__ import annotations
 

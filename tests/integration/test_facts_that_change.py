@@ -29,7 +29,7 @@ class Box(Agent):
         self.rename(name)
 
     def _is_ready(self) -> bool:
-        """Whether it has become what was asked for (its command is the last step)."""
+        """Whether it has become the last command of the script."""
         return Path(f"/proc/{self._host.pid}/cmdline").read_bytes().startswith(b"sleep")
 
     def rename(self, name: bytes) -> None:

@@ -62,7 +62,7 @@ def freezer(name: str) -> Iterator[Pause | None]:
 
         def freeze(agent: Agent, seconds: float, at: Path = folder / control) -> None:
             (at.parent / "cgroup.procs").write_text(str(agent.pid))
-            at.write_text(frozen)  # noqa: B023  called before the loop goes on
+            at.write_text(frozen)  # noqa: B023  called before the next turn of the loop
             time.sleep(seconds)
             at.write_text(thawed)  # noqa: B023
 
