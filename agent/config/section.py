@@ -4,6 +4,7 @@ Attributes are named as the keys are. Durations are seconds (float), sizes bytes
 null, has its default. A section also names keys that Prometheus or a later version knows and this one does not:
 `later` (an error that says so), `elsewhere` (an error that says what to write), `ignored` (a warning that says why).
 A key of `never_null` must not be null, because Prometheus reads null as another value than the default.
+Where a section has `shown`, its representation has these keys alone, and URLs without what may be secret.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from agent.config.problems import Problem
+from agent.config.urls import public_url
 
 Problems = Iterator[Problem]
 
@@ -47,8 +49,20 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: ClassVar[Mapping[str, str]] = {}
     ignored: ClassVar[Mapping[str, str]] = {}
     never_null: ClassVar[frozenset[str]] = frozenset()
+    shown: ClassVar[tuple[str, ...]] = ()
 
     @staticmethod
     def rules(got: Given) -> Problems:
         """Yield what is wrong between the keys, and warnings."""
         yield from ()
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        if not self.shown:
+            return super().__rich_repr__()
+        values = [(key, getattr(self, key)) for key in self.shown]
+        return [(key, public_url(value) if key.endswith("url") else value) for key, value in values]
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.__rich_repr__())})"
+        )

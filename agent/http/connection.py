@@ -58,27 +58,10 @@ class Connection(httpx.BaseTransport):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tls, self._proxy, self._server_name = tls, proxy, server_name
-        self._sockets = _Sockets(clock)
+        self.sockets = Sockets(clock)
         self._http: httpcore.HTTP11Connection | None = None
         if tls is not None:
             tls.set_alpn_protocols(["http/1.1"])
-
-    def begin(self, step: float, whole: float) -> None:
-        """Start the clock of the next exchange."""
-        self._sockets.begin(step, whole)
-
-    def cut(self) -> None:
-        """End the exchange at hand; nothing goes out any more. Safe from any thread, at any time."""
-        self._sockets.cut()
-
-    def wire_bytes(self) -> int:
-        """Return the bytes on the wire of all connections so far."""
-        return self._sockets.wire_bytes()
-
-    @property
-    def heard(self) -> bool:
-        """Whether a byte has come back in this exchange."""
-        return self._sockets.heard
 
     @property
     def is_kept(self) -> bool:
@@ -106,17 +89,17 @@ class Connection(httpx.BaseTransport):
     def _open(self, origin: httpcore.Origin) -> httpcore.HTTP11Connection:
         host, proxy = origin.host.decode("ascii"), self._proxy
         to = (host, origin.port) if proxy is None else (proxy.host, proxy.port)
-        sock = self._sockets.connect(*to)
+        sock = self.sockets.connect(*to)
         try:
             if self._tls is not None:
                 if proxy is not None:
-                    _open_tunnel(_Stream(self._sockets, sock), proxy, origin)
-                    self._sockets.heard = False
-                sock = self._sockets.secure(sock, self._tls, self._server_name or host)
+                    _open_tunnel(_Stream(self.sockets, sock), proxy, origin)
+                    self.sockets.heard = False
+                sock = self.sockets.secure(sock, self._tls, self._server_name or host)
         except BaseException:
-            self._sockets.leave(sock)
+            self.sockets.leave(sock)
             raise
-        return httpcore.HTTP11Connection(origin, _Stream(self._sockets, sock))
+        return httpcore.HTTP11Connection(origin, _Stream(self.sockets, sock))
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -146,8 +129,11 @@ class _Body(httpx.SyncByteStream):
         self._answer.close()
 
 
-class _Sockets:
-    """The socket in use and those before it: the deadline, the cut, and what they have cost."""
+class Sockets:
+    """The socket in use and those before it: the deadline, the cut, and what they have cost.
+
+    `heard`: a byte has come back in this exchange.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -157,6 +143,7 @@ class _Sockets:
         self._counted = 0  # of connections that are closed
 
     def begin(self, step: float, whole: float) -> None:
+        """Start the clock of the next exchange."""
         self._step, self._whole, self._end, self.heard = step, whole, self._clock() + whole, False
 
     def patience(self, share: int = 1) -> float:
@@ -167,9 +154,11 @@ class _Sockets:
         return min(self._step, left / share)
 
     def wire_bytes(self) -> int:
+        """Return the bytes on the wire of all connections so far."""
         return self._counted + (_tcp_bytes(self._socket) if self._socket is not None else 0)
 
     def connect(self, host: str, port: int) -> socket.socket:
+        """Return a connected socket, by the first address of the host that answers."""
         self._check()
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for i, (family, kind, protocol, _, address) in enumerate(found):
@@ -221,6 +210,7 @@ class _Sockets:
         sock.close()
 
     def cut(self) -> None:
+        """End the exchange at hand; nothing goes out any more. Safe from any thread, at any time."""
         self._is_cut = True
         sock = self._socket  # the other thread may be about to leave it
         if sock is not None:
@@ -233,7 +223,7 @@ class _Sockets:
 class _Stream(httpcore.NetworkStream):
     """A connected socket, as httpcore wants it."""
 
-    def __init__(self, sockets: _Sockets, sock: socket.socket) -> None:
+    def __init__(self, sockets: Sockets, sock: socket.socket) -> None:
         self._sockets, self._socket = sockets, sock
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:

@@ -17,17 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from agent.config import (
-    Authorization,
-    BasicAuth,
-    HttpHeader,
-    OAuth2,
-    RemoteWrite,
-    Secret,
-    Target,
-    TlsConfig,
-    split_url,
-)
+from agent.config import Authorization, BasicAuth, HttpHeader, OAuth2, RemoteWrite, Secret, Target, TlsConfig
+from agent.config.urls import split_url
 from buffer.errors import LimpetError
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -70,31 +61,23 @@ class Endpoint(NamedTuple):
 
 def of_destination(to: RemoteWrite) -> Endpoint:
     """Return where a destination is; all keys are called the same there."""
-    return Endpoint(**{key: getattr(to, key) for key in Endpoint._fields})
+    return _of(to)
 
 
 def of_target(target: Target) -> Endpoint:
     """Return where a scrape target is; no proxy leads there."""
-    return Endpoint(
-        target.url,
-        f"scrape target {target.job}",
-        target.headers,
-        basic_auth=target.basic_auth,
-        authorization=target.authorization,
-        tls_config=target.tls_config,
-    )
+    return _of(target, name=f"scrape target {target.job}")
 
 
 def of_token_server(oauth2: OAuth2, name: str) -> Endpoint:
     """Return where the tokens of the endpoint `name` come from."""
-    return Endpoint(
-        oauth2.token_url,
-        f"{name}.oauth2",
-        tls_config=oauth2.tls_config,
-        proxy_url=oauth2.proxy_url,
-        proxy_from_environment=oauth2.proxy_from_environment,
-        no_proxy=oauth2.no_proxy,
-    )
+    return _of(oauth2, url=oauth2.token_url, name=f"{name}.oauth2")
+
+
+def _of(section: RemoteWrite | Target | OAuth2, **keys: str) -> Endpoint:
+    """Return the endpoint with the keys that a section has in common with it, and these."""
+    common = [key for key in Endpoint._fields if key in section.__struct_fields__]
+    return Endpoint(**{key: getattr(section, key) for key in common} | keys)
 
 
 def files(to: Endpoint) -> list[str]:
@@ -113,15 +96,15 @@ def files(to: Endpoint) -> list[str]:
 
 def stamp(names: list[str]) -> Stamp:
     """Return what distinguishes one state of these files from another."""
-    return tuple([_stamp(name) for name in names])
-
-
-def _stamp(name: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(name)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    found: list[tuple[int, int, int] | None] = []
+    for name in names:
+        try:
+            file = os.stat(name)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((file.st_ino, file.st_size, file.st_mtime_ns))
+    return tuple(found)
 
 
 def headers(to: Endpoint) -> dict[str, bytes]:

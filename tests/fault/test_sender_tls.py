@@ -17,8 +17,8 @@ import trustme
 from agent.config import Secret, TlsConfig
 from agent.destinations.base import Verdict
 from agent.send.state import Rules, State
-from tests.support.certs import Certs, make_certs
-from tests.support.exchanges import Poster, delivering, posted
+from tests.support.certs import Certs
+from tests.support.exchanges import delivering, posted
 from tests.support.net import wait_for
 from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Receiver
@@ -183,25 +183,9 @@ def test_a_missing_client_certificate_is_asked_for_until_it_is_there(
         settings: dict[str, Any] = {"tls_config": config, "protobuf_message": protocol}
         with delivering(tmp_path, receiver, rules=Rules(0.01, 0.05, 900.0, 900.0), **settings) as one:
             assert "there.tls_config.cert_file: " in one.held()
+            key.write_bytes(certs.server_key.read_bytes())
+            wait_for(lambda: "certificate and key are not usable" in str(one.lane.error), 10, "its refusal")
             key.write_bytes(certs.client_key.read_bytes())
-
-
-def test_a_certificate_that_was_renewed_is_used_without_a_restart(tmp_path: Path, certs: Certs) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    wrong = make_certs(other)
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    cert.write_bytes(certs.client_cert.read_bytes())
-    key.write_bytes(wrong.client_key.read_bytes())
-    config = TlsConfig(ca_file=str(certs.ca), cert_file=str(cert), key_file=str(key))
-    with Receiver(certs=certs, client_cert=True) as receiver:
-        client = Poster(destination(receiver.url, tls_config=config), "0")
-        found = client.post()
-        assert found.verdict is Verdict.HELD
-        assert "there.tls_config.cert_file: certificate and key are not usable" in str(found.error)
-        key.write_bytes(certs.client_key.read_bytes())
-        assert client.post().verdict is Verdict.DELIVERED
-        client.close()
 
 
 def test_a_key_with_a_passphrase_asks_nobody(tmp_path: Path, certs: Certs) -> None:
