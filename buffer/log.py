@@ -174,6 +174,17 @@ class Log:
         with self._lock:
             return sorted(self.sizes)[1] if len(self.sizes) > 1 else None
 
+    def judge(self, first: int) -> None:
+        """Make sure that the disk works, since a part of the segment `first` cannot be read.  Raises OSError.
+
+        What is appended to the active segment could not be read either, so the next append starts a new one.
+        """
+        self.sync()
+        self._fs.sync_folder(self._folder)
+        with self._lock:
+            if self._fd >= 0 and first == self._first:
+                self._seal()
+
     def close(self) -> None:
         """Sync and close.  Raises OSError where the sync fails; the files are closed all the same."""
         try:
