@@ -26,7 +26,9 @@ LIMITS = Limits(segment_size=400)
 class BadBlocks:
     """Passes every call on; reading these bytes of a file, or opening it, fails."""
 
-    def __init__(self, name: str, start: int = 0, end: int = 1 << 40, *, calls: Collection[str] = ("read",)) -> None:
+    def __init__(
+        self, name: str, start: int = 0, end: int = 1 << 40, *, calls: Collection[str] = ("read",)
+    ) -> None:
         self._inner, self._name, self._span, self._calls = RealFs(), name, (start, end), calls
         self._bad: set[int] = set()
         self.ill = False
@@ -95,7 +97,9 @@ def test_an_unreadable_newest_segment_does_not_keep_the_agent_from_starting(tmp_
     assert (tmp_path / "segments" / f"{segment.name(firsts[-1])}.damaged").exists()
 
 
-def test_one_bad_block_of_a_large_segment_costs_what_is_in_it_up_to_the_next_key_frame(tmp_path: Path) -> None:
+def test_one_bad_block_of_a_large_segment_costs_what_is_in_it_up_to_the_next_key_frame(
+    tmp_path: Path,
+) -> None:
     buffer = Buffer(str(tmp_path), Limits(), ["a"])
     fill(buffer, 0, 4000, 60)
     [first] = buffer.log.sizes
@@ -156,5 +160,3 @@ def test_a_folder_in_the_place_of_a_segment_is_damage(tmp_path: Path, which: int
     assert drain(buffer.cursors["a"])[-5:] == list(range(COUNT, COUNT + 5))
     assert_balances(buffer)
     buffer.close()
-
-
