@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class BadBlocks:
         self.ill = False
         """Whether syncs fail too."""
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def open(self, path: str) -> int:
