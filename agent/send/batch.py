@@ -78,7 +78,7 @@ class Batch:
                     return
 
     def halve(self) -> bool:
-        """Cut the part at hand in two; False where it is a single sample. A search for culprits in it begins anew."""
+        """Cut the part at hand in two; False where it is a single sample. A search for culprits in it starts again."""
         part = self._parts.popleft()
         found = halves(part.ticks, self._speaks.carries)
         self._parts.extendleft(reversed(found))
