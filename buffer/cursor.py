@@ -162,6 +162,11 @@ class Cursor:
             if to > self.ledger.position:
                 self._change(self.ledger.settle(self.ledger.position, to, {}, reason))
 
+    def returned(self, reason: str, samples: int) -> None:
+        """Count samples as delivered that had been dropped for this reason."""
+        with self._lock:
+            self._change(self.ledger.returned(reason, samples))
+
     def note(self, state: str, error: str | None) -> None:
         """Keep the destination's state and last error for `limpet buffer status`; cheap when unchanged.
 

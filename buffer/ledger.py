@@ -110,6 +110,12 @@ class Ledger(NamedTuple):
         delivered = self.delivered + (other if rest == "delivered" else 0)
         return self._replace(position=position, ahead=ahead, delivered=delivered, dropped=sums)
 
+    def returned(self, reason: str, samples: int) -> Ledger:
+        """Return the ledger with samples delivered that had been dropped for this reason."""
+        count = min(samples, self.dropped.get(reason, 0))
+        dropped = {**self.dropped, reason: self.dropped.get(reason, 0) - count}
+        return self._replace(delivered=self.delivered + count, dropped=dropped)
+
     def not_before(self, first: int) -> Ledger:
         """Return the ledger in line with a log that begins at `first`.
 

@@ -28,8 +28,8 @@ from agent.http.answer import Answer
 from agent.http.failures import Failure
 from buffer.model import Series, Tick
 
-AGED, REJECTED, RELABELED = "aged", "rejected", "relabeled"
-"""Reasons of the ledger for which a sample is not delivered."""
+AGED, REJECTED, RELABELED, APART = "aged", "rejected", "relabeled", "apart"
+"""Reasons of the ledger for which a sample is not delivered. What is apart is tried again."""
 
 
 class Verdict(Enum):

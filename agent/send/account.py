@@ -12,11 +12,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from agent.destinations.base import APART
 from agent.send.batch import Settled
 from agent.send.culprits import Culprits
 from agent.send.log import LaneLog
 from buffer.cursor import Cursor
-from buffer.quarantine import Quarantine
+from buffer.model import Tick
+from buffer.quarantine import Item, Quarantine
 
 
 class Account:
@@ -46,6 +48,23 @@ class Account:
     def note(self, state: str, error: str | None) -> None:
         """Keep the state and the last error with the cursor."""
         self._touch(lambda: self._cursor.note(state, error))
+
+    def apart(self) -> list[Item]:
+        """Return the items of what waits apart, the oldest first."""
+        items = self._quarantine.items()
+        return [item for item in items if item.destination == self._name and item.reason == APART]
+
+    def ticks(self, item: Item) -> list[Tick]:
+        """Return what is in an item. Raises OSError."""
+        return [tick for entry in self._quarantine.entries(item.id) for tick in entry.ticks]
+
+    def returned(self, item: Item) -> None:
+        """Write down that what waited apart was delivered."""
+        with self._hands_on:
+            if self._left:
+                return
+            self._quarantine.drop(item.id)
+        self._touch(lambda: self._cursor.returned(item.reason, item.samples))
 
     def _keep(self, position: int, culprits: Culprits) -> None:
         reason, outcome, samples, ticks = culprits

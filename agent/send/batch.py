@@ -1,12 +1,14 @@
 """A chunk on its way: the parts in which it goes out, and what has become of them. Without input and output.
 
-    chunk -> [ fit -> request -> hear | halve ]* -> settled
+    chunk -> [ fit -> request -> hear | halve | doubt ]* -> settled
 
 Promises:
 1. What is sent fits the limits in samples and in bytes, unless it is a single sample.
 2. Every sample of the chunk is settled once: delivered, among the culprits, or counted in `dropped`.
 3. Of a series nothing is sent before all that is older of it is settled.
-4. `request` is the same, byte by byte, until `hear`, `halve` or `fit` has changed the question.
+4. `request` is the same, byte by byte, until `hear`, `halve`, `fit` or `doubt` has changed the question.
+5. What fails although the receiver answers probes does not stop the rest: `doubt` halves it, down to single series, and
+   sets these apart where as many samples of others were taken meanwhile. Where nothing is taken nothing is set apart.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from agent.destinations.base import REJECTED, Destination, Outcome, Request, Verdict
+from agent.destinations.base import APART, REJECTED, Destination, Outcome, Request, Verdict
 from agent.send.culprits import Culprits, Search
 from agent.send.parts import Piece, halves
 from buffer.model import Chunk, Tick
+
+APART_AFTER = 3
+"""Failures of a single series, each with a probe that was answered, after which it waits apart."""
 
 
 class Settled(NamedTuple):
@@ -47,6 +52,17 @@ class Batch:
         self._parts = deque([Piece(ticks, request.samples)] if request.samples else [])
         self._request: Request | None = request
         self._search: Search | None = None
+        self._failure: Outcome | None = None  # of the part at hand
+        self._failures: dict[bytes, int] = {}  # of single series, while probes were answered
+        self._doubts = self._passed = self._taken = 0
+        self.apart: frozenset[bytes] = frozenset()
+        """Series that were set apart."""
+        self.was_doubted = False
+
+    @property
+    def largest_taken(self) -> int:
+        """The most samples of a request that were taken since one was doubted."""
+        return self._taken
 
     @property
     def ticks(self) -> Sequence[Tick]:
@@ -85,9 +101,57 @@ class Batch:
         self._request, self._search = None, None
         return len(found) > 1
 
+    def failed(self, outcome: Outcome) -> None:
+        """Take an answer that settles nothing."""
+        self._failure = outcome
+
+    def doubt(self) -> None:
+        """Take it that a probe was answered: change the question where the one at hand failed again after that."""
+        outcome, self._failure = self._failure, None
+        if outcome is None:
+            return
+        self._doubts += 1
+        if self._doubts == 1 and not self.was_doubted:
+            return
+        self.was_doubted, self._doubts, part = True, 0, self._parts[0]
+        if part.lone is None:
+            self.halve()
+        elif part.samples <= self._taken and self._failures.get(part.lone, 0) >= APART_AFTER - 1:
+            self._set_apart(part.lone, outcome)
+        elif self._passed < len(self._parts) - 1:
+            self._passed += 1
+            self._failures[part.lone] = self._failures.get(part.lone, 0) + 1
+            behind = self._take(part.lone)
+            self._parts.extend(behind)
+        else:
+            self._passed = 0
+            self._failures[part.lone] = self._failures.get(part.lone, 0) + 1
+            if part.samples > self._taken:
+                self.halve()
+
+    def _set_apart(self, lone: bytes, outcome: Outcome) -> None:
+        for part in self._take(lone):
+            self.keep_apart(part.ticks, outcome)
+        self.apart |= {lone}
+
+    def keep_apart(self, ticks: Sequence[Tick], outcome: Outcome) -> None:
+        """Count these ticks as apart, for the reason of this outcome."""
+        same = outcome._replace(after=None, written=None, date=None, found=None)
+        self._keep(Culprits(APART, same, sum(len(tick.values) for tick in ticks), list(ticks)))
+
+    def _take(self, lone: bytes) -> list[Piece]:
+        """Take all parts of a series off the queue: they stay in their order."""
+        found = [part for part in self._parts if part.lone == lone]
+        self._parts = deque(part for part in self._parts if part.lone != lone)
+        self._request, self._search = None, None
+        return found
+
     def hear(self, outcome: Outcome, suspects: frozenset[bytes]) -> frozenset[bytes]:
         """Take the answer to the request: delivered or refused for good. Return the suspects from now on."""
         self.is_begun, part, self._request = True, self._parts[0], None
+        self._failure, self._doubts = None, 0
+        if self.was_doubted and outcome.verdict is Verdict.DELIVERED and self._search is None:
+            self._taken, self._passed = max(self._taken, part.samples), 0
         if self._search is None and outcome.verdict is Verdict.DELIVERED:
             self._delivered += part.samples
             self._parts.popleft()
@@ -111,3 +175,13 @@ class Batch:
         if was is not None:
             one = one._replace(samples=was.samples + one.samples, ticks=[*was.ticks, *one.ticks])
         self._culprits[one.reason, one.outcome] = one
+
+
+def error_of(culprits: Culprits) -> str | None:
+    """Return what a status shows for these."""
+    reason, outcome, samples, ticks = culprits
+    if reason != APART:
+        return outcome.error
+    names = sorted({series.name for tick in ticks for series in tick.series})
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}: {samples} samples wait apart, because of: {outcome.error}"

@@ -8,7 +8,7 @@ It has no thread, no cursor and no log, and never waits. Its driver (a lane, a r
 Promises:
 
 1. A request that failed is repeated byte by byte, until the question changes (`batch`): it is cut in two where it was
-   too large. Or its format has changed, or a part of it is too old by now.
+   too large, or fails while probes are answered. Or its format has changed, or a part of it is too old by now.
 2. One request at a time, and nothing newer of a series before what is older is settled.
 3. What a receiver refuses for good is sent in parts until the culprits are found (`culprits`); the rest is delivered.
 4. A chunk is settled as a whole: `delivered + dropped` are its samples.
@@ -28,8 +28,9 @@ from agent.config import QueueConfig
 from agent.destinations.base import AGED, Outcome, Request, Speaks, Verdict
 from agent.http.answer import Answer
 from agent.http.failures import Failure
-from agent.send.batch import Batch, Settled
-from agent.send.state import Rules, Situation, State, after, grown
+from agent.send.batch import Batch, Settled, error_of
+from agent.send.parts import split
+from agent.send.state import Rules, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
 from buffer.model import Chunk, Tick
 
@@ -98,6 +99,8 @@ class Delivery:
         self._speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._age_limit_ms = int(queue.sample_age_limit * 1000)
         self._batch: Batch | None = None
+        self.apart: dict[bytes, Outcome] = {}
+        """Series that are not sent, and why: what is older of them was set apart."""
         self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last chunk that had any
 
     @property
@@ -120,11 +123,14 @@ class Delivery:
         ticks: Sequence[Tick] = chunk.ticks
         if self._age_limit_ms:
             ticks = [tick for tick in ticks if not self._is_too_old(tick)]
-        aged = _samples(chunk.ticks) - _samples(ticks)
-        batch = Batch(chunk, ticks, self._speaks(), {AGED: aged} if aged else {})
-        if (settled := batch.settled) is None:
-            self._batch = batch
-        return settled
+        aged, speaks = _samples(chunk.ticks) - _samples(ticks), self._speaks()
+        kept: Sequence[Tick] = ()
+        if self.apart:
+            ticks, kept = split(ticks, speaks.carries, self.apart.keys())
+        batch = Batch(chunk, ticks, speaks, {AGED: aged} if aged else {})
+        if kept:
+            batch.keep_apart(kept, next(iter(self.apart.values())))
+        return self._continue(batch)
 
     def is_outdated(self) -> bool:
         """Return whether the chunk at hand has to be read and offered again: its format changed, or it grew too old."""
@@ -149,11 +155,16 @@ class Delivery:
 
         Where the chunk is neither settled nor at hand after it, it has to be read and offered again.
         """
-        if self.now.state is State.HELD:
-            step = self._exchange(self._speaks().probe(), 0, within)
-            self.now = step.after
-            return step
         batch = self._batch
+        if self.now.asks:
+            step = self._exchange(self._speaks().probe(), self.now.failures, within)
+            self.now = step.after
+            if batch is None or self.now.state is not State.IDLE:
+                return step
+            self._batch = None
+            batch.doubt()
+            settled = self._continue(batch)
+            return step._replace(after=self.now, settled=settled)
         assert batch is not None
         batch.fit(self.limit, self.now.largest)
         oldest_ms = batch.ticks[0].at.wall_ms
@@ -161,21 +172,49 @@ class Delivery:
         self.now, verdict = step.after, step.outcome.verdict
         step = step._replace(oldest_ms=oldest_ms)
         if verdict in (Verdict.RETRY, Verdict.HELD):
+            batch.failed(step.outcome)
             return step
         self._batch = None  # a defect below costs no more than to send the chunk again, as a whole
+        if verdict is Verdict.REWRITE:
+            return step
         if verdict is Verdict.TOO_LARGE:
             batch.halve()
-            self._batch = batch
-        elif step.outcome.settles:
+        else:
             self._suspects = batch.hear(step.outcome, self._suspects)
             if verdict is Verdict.DELIVERED:
                 self.now = grown(self.now, step.request.samples, len(step.request.body), self._most)
-            if (settled := batch.settled) is None:
-                self._batch = batch
-            elif settled.culprits:
-                self.now = self.now._replace(error=settled.culprits[-1].outcome.error)
-            return step._replace(after=self.now, settled=settled)
-        return step
+        settled = self._continue(batch)
+        return step._replace(after=self.now, settled=settled)
+
+    def _continue(self, batch: Batch) -> Settled | None:
+        """Continue with the next part, or return the chunk settled."""
+        self.now = self.now._replace(doubted=batch.was_doubted)
+        if (settled := batch.settled) is None:
+            self._batch = batch
+            return None
+        if batch.was_doubted:
+            self.now = self.now._replace(doubted=False)
+            if batch.largest_taken and not batch.apart:  # no series was at fault: it was the size
+                self.now = shrunk(self.now, batch.largest_taken, self.now.largest)
+            for series in batch.apart:
+                self.apart[series] = settled.culprits[-1].outcome
+        if settled.culprits:
+            self.now = self.now._replace(error=error_of(settled.culprits[-1]))
+        return settled
+
+    def set_apart(self, ticks: Iterable[Tick], outcome: Outcome) -> None:
+        """Send nothing of these series: older samples of them wait apart."""
+        carries = self._speaks().carries
+        for series in {one for tick in ticks for one in tick.series}:
+            if (key := carries(series)) is not None:
+                self.apart[key] = outcome
+
+    def retry(self, ticks: Sequence[Tick]) -> bool:
+        """Send ticks that waited apart. Return whether they were delivered; if not, nothing else changes."""
+        before = self.now
+        step = self.trial(ticks)
+        self.now = before
+        return step is None or step.outcome.verdict is Verdict.DELIVERED
 
     def trial(self, ticks: Sequence[Tick]) -> Step | None:
         """Send ticks that are in no chunk; None: there is nothing to send. Where they are settled nothing changes."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.destinations.base import AGED, Outcome, Verdict
-from agent.send.batch import Settled
+from agent.destinations.base import AGED, APART, Outcome, Verdict
+from agent.send.batch import Settled, error_of
 from agent.send.culprits import Culprits
 from agent.send.delivery import Step
 from agent.send.state import Situation, State
@@ -23,7 +23,7 @@ class LaneLog:
     def __init__(self, name: str, log: Logger) -> None:
         self._name, self._log = name, log
         self._troubled: float | None = None  # since when nothing gets through
-        self._aged = self._repeats = False  # whether it was logged last time
+        self._aged = self._repeats = self._apart = False  # whether it was logged last time
         self._disk_error = ""
 
     @property
@@ -40,7 +40,7 @@ class LaneLog:
         elif after.state is State.HELD:
             loud = after.error != before.error or self._troubled is None
             self._trouble(Event.HELD, after, now, loud=loud)
-        elif before.state is State.HELD:
+        elif before.asks:
             return
         elif verdict is Verdict.TOO_LARGE:
             log.info(Event.BATCH_HALVED, destination=name, limit=after.limit, error=outcome.error)
@@ -76,7 +76,11 @@ class LaneLog:
         """Log that these samples were refused for good."""
         reason, outcome, samples, _ = culprits
         words = outcome.error or ""
-        if reason == AGED:
+        if reason == APART:
+            say = self._log.debug if self._apart else self._log.warning
+            say(Event.APART, destination=self._name, samples=samples, error=error_of(culprits))
+            self._apart = True
+        elif reason == AGED:
             say = self._log.debug if self._aged else self._log.error
             say(Event.AGED, destination=self._name, samples=samples, error=words, do=outcome.advice)
             self._aged = True

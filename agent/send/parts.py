@@ -11,7 +11,7 @@ Promises, for any ticks:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from agent.destinations.columns import Stamps, Values, merge
@@ -85,3 +85,22 @@ def halves(ticks: Iterable[Tick], key: Key) -> list[Piece]:
         )
         for part in spans
     ]
+
+
+def split(ticks: Iterable[Tick], key: Key, keys: Collection[bytes]) -> tuple[list[Tick], list[Tick]]:
+    """Return the ticks without the series of these identities, and the ticks of these alone."""
+    sets: dict[int, list[tuple[list[int], tuple[Series, ...]]]] = {}
+    found: tuple[list[Tick], list[Tick]] = [], []
+    for tick in ticks:
+        if id(tick.series) not in sets:
+            places: list[list[int]] = [[], []]
+            for i, series in enumerate(tick.series):
+                places[key(series) in keys].append(i)
+            # One object for the same series, since that is what makes columns of ticks cheap.
+            sets[id(tick.series)] = [(kept, tuple([tick.series[i] for i in kept])) for kept in places]
+        for to, (kept, names) in zip(found, sets[id(tick.series)], strict=True):
+            if len(kept) == len(tick.series):
+                to.append(tick)
+            elif kept:
+                to.append(tick._replace(series=names, values=[tick.values[i] for i in kept]))
+    return found

@@ -6,7 +6,9 @@
    a time, so the samples of a series arrive in order, but for what `drain_order` lets go ahead.
 2. A chunk is sent when it is full, or when `batch_send_deadline` has passed since the last one began. So the first goes
    out at once, a steady flow in a few well-merged requests, and a backlog one after another, as fast as `pace` allows.
-3. A held destination is probed slowly; and within LOOK_EVERY seconds when a file of its credentials or certificates
+3. What waits apart (`Batch`) is in the quarantine. Each hour the oldest of it is sent once more, and when it is taken the
+   rest follows, oldest first; only then newer samples of these series are sent. A restart changes nothing in that.
+4. A held destination is probed slowly; and within LOOK_EVERY seconds when a file of its credentials or certificates
    has changed.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from agent.config import RemoteWrite
-from agent.destinations.base import Verdict
+from agent.destinations.base import Outcome, Verdict
 from agent.send import pace
 from agent.send.account import Account
 from agent.send.delivery import Clocks, Delivery, Step
@@ -30,6 +32,8 @@ LONGEST_WAIT = 3600.0
 UNREADABLE_PAUSE = 1.0
 LOOK_EVERY = 2.0
 """Seconds between two looks at the files of a held destination: that costs a few calls of stat(2)."""
+APART_EVERY = 3600.0
+"""Seconds between two tries of what waits apart."""
 LOOKUP = 60.0
 """Seconds that looking up names may take: the system's own limits are below that."""
 
@@ -66,6 +70,9 @@ class Sender:
         self._pace = Pace()
         self._due = clocks.monotonic()  # when a chunk that is not full may go out
         self._away = True  # nothing got through lately, or yet
+        self._retry_at = clocks.monotonic() + APART_EVERY
+        for item in account.apart():
+            delivery.set_apart(account.ticks(item), Outcome(Verdict.RETRY, item.code, item.message))
 
     def step(self) -> Pause:
         """Do what is due, and return how long to wait before the next step."""
@@ -78,6 +85,8 @@ class Sender:
         if delivery.now.state is State.WAITING:
             left = max(delivery.wait(), self._pace.wait(self._clocks.monotonic(), full=False))
             return Pause(left) if left else self._send(Work.IN_ORDER)
+        if not at_hand and delivery.apart and self._clocks.monotonic() >= self._retry_at:
+            return self._retry()
         if not at_hand and self._order.is_unknown(
             self._cursor.pending(), delivery.now.limit, away=self._away
         ):
@@ -188,6 +197,18 @@ class Sender:
             self._away = False
             outage, longest = self._clocks.wall() - step.oldest_ms / 1000, self._delivery.rules.first_pause
             self._pace = pace.resumed(self._pace, outage, now, self._clocks.random(), longest)
+
+    def _retry(self) -> Pause:
+        """Send the oldest of what waits apart once more, and the next at once where it is taken."""
+        if not (items := self._account.apart()):
+            self._delivery.apart.clear()
+            return NOW
+        self._is_asking()
+        if self._delivery.retry(self._account.ticks(items[0])):
+            self._account.returned(items[0])
+        else:
+            self._retry_at = self._clocks.monotonic() + APART_EVERY
+        return NOW
 
     def _ask_order(self) -> Pause:
         """Find out whether the receiver takes samples as old as the backlog behind newer ones."""

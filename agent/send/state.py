@@ -4,6 +4,9 @@
 
 - Samples leave a destination only by being settled: delivered, or refused for good by the receiver.
 - HELD and WAITING have no way out that loses something; both end by themselves.
+- After PATIENCE failures of the same request an empty probe goes out instead. While that is not answered, nothing else does;
+  when it is answered, the request is sent once more. Then its sender may doubt it (`Batch.divide`), and each failure is
+  followed by a probe.
 - A request that was too large is halved at once, in samples and in bytes. Twice that size is tried again after GROW
   full requests that were taken, and each time it fails, after twice as many.
 - Probes become rarer until something was delivered, so that a receiver that takes an empty write and refuses every
@@ -32,6 +35,9 @@ SMALLEST = 512
 GROW = 16
 """Full requests that were taken, before a request of twice the size is tried."""
 SLOWEST = 4096
+
+PATIENCE = 4
+"""Failures of the same request before a probe shows whether the receiver answers anything at all."""
 
 _MAX_DOUBLINGS = 63  # a larger power would overflow a float at some point
 
@@ -77,14 +83,34 @@ TABLE = (
     ),
     Row(State.SENDING, Verdict.RETRY, State.WAITING, Wait.BACKOFF, "sent again, the same request"),
     Row(State.SENDING, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
-    Row(State.HELD, Verdict.DELIVERED, State.IDLE, Wait.NONE, "sent"),
+    Row(
+        State.WAITING,
+        Verdict.DELIVERED,
+        State.IDLE,
+        Wait.NONE,
+        "sent again; in halves where that was in vain",
+    ),
+    Row(
+        State.WAITING, Verdict.REJECTED, State.IDLE, Wait.NONE, "sent again; in halves where that was in vain"
+    ),
+    Row(State.WAITING, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent in another format"),
+    Row(
+        State.WAITING,
+        Verdict.TOO_LARGE,
+        State.IDLE,
+        Wait.NONE,
+        "sent again; in halves where that was in vain",
+    ),
+    Row(State.WAITING, Verdict.RETRY, State.WAITING, Wait.BACKOFF, "kept"),
+    Row(State.WAITING, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
+    Row(State.HELD, Verdict.DELIVERED, State.IDLE, Wait.NONE, "sent; in halves where that was in vain"),
     Row(State.HELD, Verdict.REJECTED, State.IDLE, Wait.NONE, "sent"),
     Row(State.HELD, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent in another format"),
     Row(State.HELD, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent"),
     Row(State.HELD, Verdict.RETRY, State.HELD, Wait.PROBE, "kept"),
     Row(State.HELD, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
 )
-"""By state and outcome. In HELD it is a probe that is answered: one that finds fault with the empty write itself shows
+"""By state and outcome. In HELD and WAITING it is a probe that is answered: one that finds fault with the empty write itself shows
 that the way to the receiver is open again."""
 
 _ROWS = {(row.state, row.verdict): row for row in TABLE}
@@ -120,13 +146,25 @@ class Situation(NamedTuple):
     """Requests of about that size that were taken since it was changed."""
     grow: int = GROW
     """How many of them make it grow."""
+    answered: bool = False
+    """A probe was answered since the request at hand failed."""
+    doubted: bool = False
+    """The request at hand is a part of one that failed although a probe was answered."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether the next request is a probe."""
+        is_new = self.grow > GROW and not self.full  # a size that was not taken yet
+        patience = 1 if self.doubted or is_new else PATIENCE
+        in_vain = self.state is State.WAITING and self.failures >= patience and not self.answered
+        return in_vain or self.state is State.HELD
 
 
 def after(
     was: Situation, request: Request, outcome: Outcome, now: float, rules: Rules, random: float
 ) -> Situation:
-    """Return the situation after a request was answered: a probe in HELD, else one with samples."""
-    state = State.HELD if was.state is State.HELD else State.SENDING
+    """Return the situation after a request was answered: one with samples, or a probe, where `was` asks for it."""
+    state = was.state if was.asks and not request.samples else State.SENDING
     verdict = outcome.verdict
     if verdict is Verdict.TOO_LARGE and state is State.SENDING:
         if request.samples > 1:
@@ -136,8 +174,10 @@ def after(
             verdict = Verdict.HELD
     row = _ROWS[state, verdict]
     if verdict is Verdict.DELIVERED and state is State.SENDING:
-        return Situation(was.limit, largest=was.largest, full=was.full, grow=was.grow)
-    found = was._replace(state=row.then, failures=0, error=outcome.error)
+        return Situation(was.limit, largest=was.largest, full=was.full, grow=was.grow, doubted=was.doubted)
+    if state is not State.SENDING and row.then is State.IDLE:
+        return was._replace(state=State.IDLE, answered=True)
+    found = was._replace(state=row.then, failures=0, error=outcome.error, answered=False)
     if row.wait is Wait.BACKOFF:
         failures = was.failures + 1
         wait = retry_wait(failures, rules.min_backoff, rules.max_backoff, outcome.after, random)
@@ -146,7 +186,7 @@ def after(
         probes, wish = was.probes + 1, outcome.after if verdict is Verdict.RETRY else None
         wait = retry_wait(probes, rules.min_probe, rules.max_probe, wish, random)
         return found._replace(probes=probes, not_before=now + wait)
-    return found._replace(error=was.error) if row.state is State.HELD or verdict is Verdict.REWRITE else found
+    return found._replace(error=was.error) if verdict is Verdict.REWRITE else found
 
 
 def shrunk(was: Situation, samples: int, size: int) -> Situation:

@@ -82,6 +82,7 @@ class Event(StrEnum):
     RESUMED = "sender.resumed"
     """info: a destination that was held or waiting takes samples again."""
     REJECTED = "sender.rejected"
+    APART = "sender.apart"
     """error: the receiver refused samples for good; they are in the ledger as rejected."""
     AGED = "sender.aged"
     """The receiver refused samples for their age; they are in the ledger as aged, and `do` says what setting

@@ -146,9 +146,10 @@ class Rig:
         to, clocks = destination(queue), clocks or Clocks(lambda: self.now, lambda: 1.0, lambda: 0.5)
         speaks = speaks or remote_write(to, clock=clocks.monotonic, wall=clocks.wall)
         logger = structlog.get_logger()
-        self.lane = Lane(
+        self._open: Callable[[], Lane] = lambda: Lane(
             to, speaks, self.script, self.buffer, self.quarantine, logger, clocks=clocks, rules=rules
         )
+        self.lane = self._open()
         self.appended: list[Tick] = []
         weakref.finalize(self, _end, self.buffer, folder)
 
@@ -161,6 +162,10 @@ class Rig:
         """What is delivered, and what is dropped by its reason."""
         ledger = self.cursor.ledger
         return ledger.delivered, {reason: count for reason, count in ledger.dropped.items() if count}
+
+    def start_again(self) -> None:
+        """Let another lane take over, as after a restart."""
+        self.lane = self._open()
 
     def append(self, *ticks: Tick) -> None:
         """Append a record."""

@@ -26,7 +26,7 @@ EVENTS = {
     "config": "warning",
     "schedule": "clock_stepped",
     "scrape": "duplicates failed recovered",
-    "sender": "aged batch_halved delivered drain_order failed held protocol quarantine_failed quarantine_full quarantined refused rejected repeated resumed retry",
+    "sender": "aged apart batch_halved delivered drain_order failed held protocol quarantine_failed quarantine_full quarantined refused rejected repeated resumed retry",
     "textfile": "failed recovered",
 }
 

@@ -177,7 +177,9 @@ def test_it_gives_up_when_nothing_gets_through_and_goes_on_later(trouble: Answer
 
 def test_progress_does_not_run_out_of_patience() -> None:
     # Every batch fails for a while, but each gets through in the end.
-    outcomes = [outcome for _ in range(10) for outcome in (*[RETRY] * 60, DELIVERED)]
+    outcomes = [
+        outcome for _ in range(10) for outcome in (*[RETRY] * 60, DELIVERED, DELIVERED)
+    ]  # a probe, a batch
     report = run(HISTORY, Script(*outcomes), give_up_after=0.7)
     assert report.ended is Ended.COMPLETE
 

@@ -58,7 +58,7 @@ REQUESTS = {
     "too large, but one sample": (IDLE, 1, TOO_LARGE, Situation(100, H, 0, 1, NOW + 45, "HTTP 413")),
 }
 WAS_HELD = Situation(100, H, 0, 1, NOW, "HTTP 401")
-FREE = WAS_HELD._replace(state=State.IDLE)
+FREE = WAS_HELD._replace(state=State.IDLE, answered=True)
 PROBES = {
     "a good probe": (WAS_HELD, 0, DELIVERED, FREE),
     "the empty write is refused: the way there is open": (WAS_HELD, 0, REJECTED, FREE),
@@ -68,7 +68,31 @@ PROBES = {
     "a probe without connection": (WAS_HELD, 0, RETRY, Situation(100, H, 0, 2, NOW + 75, "HTTP 503")),
     "a probe asked to wait": (WAS_HELD, 0, LATER, Situation(100, H, 0, 2, NOW + 135, "HTTP 429")),
 }
-CASES = REQUESTS | PROBES
+IN_VAIN = Situation(100, W, 4, 0, NOW, "HTTP 500")
+DOUBTS = {
+    "answered while the request fails": (
+        IN_VAIN,
+        0,
+        DELIVERED,
+        IN_VAIN._replace(state=State.IDLE, answered=True),
+    ),
+    "nothing is answered": (IN_VAIN, 0, RETRY, Situation(100, W, 5, 0, NOW + 16.5, "HTTP 503")),
+    "held by then": (IN_VAIN, 0, HELD, Situation(100, H, 0, 1, NOW + 45, "HTTP 401")),
+    "in vain again": (
+        IN_VAIN._replace(state=State.IDLE, answered=True),
+        100,
+        RETRY,
+        Situation(100, W, 5, 0, NOW + 16.5, "HTTP 503"),
+    ),
+}
+CASES = REQUESTS | PROBES | DOUBTS
+
+
+def test_when_a_probe_is_sent() -> None:
+    assert [IN_VAIN._replace(failures=n).asks for n in (1, 3, 4, 9)] == [False, False, True, True]
+    assert IN_VAIN._replace(failures=1, doubted=True).asks
+    assert not IN_VAIN._replace(answered=True).asks
+    assert WAS_HELD.asks
 
 
 @pytest.mark.parametrize(("was", "samples", "outcome", "expected"), CASES.values(), ids=CASES)
@@ -80,7 +104,7 @@ def test_what_follows(was: Situation, samples: int, outcome: Outcome, expected: 
 def test_the_table_has_a_row_for_everything_and_loses_nothing() -> None:
     rows = [(row.state, row.verdict) for row in TABLE]
     assert len(rows) == len(set(rows))
-    assert set(rows) == set(product((State.SENDING, State.HELD), Verdict))
+    assert set(rows) == set(product((State.SENDING, State.WAITING, State.HELD), Verdict))
     for row in TABLE:
         assert (row.then is State.IDLE) == (row.wait is Wait.NONE)
         assert (row.samples == "settled") == ((row.state, row.verdict) == (State.SENDING, Verdict.DELIVERED))

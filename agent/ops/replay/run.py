@@ -267,9 +267,11 @@ class _Console:
             ):
                 self._say_once(f"{after.state.value}: {after.error}")
             self._is_troubled = True
-        elif before.state is not State.HELD and verdict is Verdict.TOO_LARGE:
+        elif before.asks:
+            return
+        elif verdict is Verdict.TOO_LARGE:
             self._say_once(f"smaller requests from now on: {step.outcome.error}")
-        elif before.state is not State.HELD and verdict is Verdict.DELIVERED and self._is_troubled:
+        elif verdict is Verdict.DELIVERED and self._is_troubled:
             self._is_troubled = False
             self._say_once("sending again")
 
