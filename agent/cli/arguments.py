@@ -174,13 +174,18 @@ def place(args: argparse.Namespace) -> Place:
 
 
 def check(found: Place) -> Place:
-    """Return the place. Raises LimpetError where no buffer is there, or one of a later version of Limpet."""
+    """Return the place; root acts as its owner from now on (`agent.cli.owner`).
+
+    Raises LimpetError where no buffer is there, or one of a later version of Limpet.
+    """
+    from agent.cli.owner import act_as_owner
     from buffer.fs import RealFs
     from buffer.versions import refuse_newer
 
     with readable(found.data_dir):
+        act_as_owner(found.data_dir)
         os.listdir(found.data_dir)
-        refuse_newer(RealFs(), found.data_dir)
+        refuse_newer(RealFs(found.data_dir), found.data_dir)
     return found
 
 
@@ -195,16 +200,6 @@ def readable(data_dir: str) -> Iterator[None]:
     except OSError as error:
         from agent.text import human
 
+        where = error.filename if isinstance(error.filename, str) else data_dir
         do = "Check that it is the data_dir of the configuration, and that this user may read it."
-        raise LimpetError(data_dir, f"the buffer cannot be read: {human.reason(error)}", do) from None
-
-
-def act_as_owner(data_dir: str) -> None:
-    """Become the owner of the folder for all files, where this is root: then the agent can read what is written.
-
-    Raises OSError.
-    """
-    if os.geteuid() == 0:
-        owner = os.stat(data_dir)
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
+        raise LimpetError(where, f"the buffer cannot be read: {human.reason(error)}", do) from None

@@ -1,11 +1,13 @@
-"""`limpet run`: the agent, until a signal ends it."""
+"""`limpet run`: the agent, until a signal ends it. Started by root, it runs as the owner of an existing data_dir."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from functools import partial
 
 from agent.cli import arguments as common
+from agent.cli.owner import act_as_owner
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -18,6 +20,8 @@ def run(args: Namespace) -> int:
     from agent.config import load_file
 
     loaded = load_file(args.config)
+    with suppress(FileNotFoundError):  # the agent makes it
+        act_as_owner(loaded.config.data_dir, for_good=True)
     from agent import process  # costs ten times as much, and a wrong configuration does not need it
 
     return process.run(loaded, partial(load_file, args.config, again=True))
