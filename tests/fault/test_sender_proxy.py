@@ -149,13 +149,6 @@ def test_whatever_a_proxy_says_to_connect_is_survived(
             proxy.answer = None
 
 
-def test_a_proxy_that_asks_for_a_wait_is_given_it() -> None:
-    with Proxy() as proxy:
-        proxy.answer = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n"
-        to = destination("https://127.0.0.1:1/write", proxy_url=through(proxy))
-        assert posted(to).after == 7.0
-
-
 def test_a_tunnel_that_was_closed_is_opened_again(tmp_path: Path, certs: Certs) -> None:
     with Receiver([Answer(), Answer(close=True), Answer()], certs=certs) as receiver, Proxy() as proxy:
         with delivering(tmp_path, receiver, proxy_url=through(proxy), tls_config=trusting(certs)) as one:
