@@ -10,11 +10,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from buffer.errors import LimpetError
+
 
 def act_as_owner(data_dir: str, *, for_good: bool = False) -> None:
     """Become the owner of the folder, without root's other groups, where this is root and the folder is not root's.
 
-    `as_caller` takes it back for a while, unless it is `for_good`. Raises OSError.
+    `as_caller` takes it back for a while, unless it is `for_good`. Raises OSError, and LimpetError where the owner may
+    not read this program, parts of which are loaded later.
     """
     if os.geteuid() != 0:
         return
@@ -28,6 +31,12 @@ def act_as_owner(data_dir: str, *, for_good: bool = False) -> None:
     else:
         os.setegid(found.st_gid)
         os.seteuid(found.st_uid)
+    if not os.access(__file__, os.R_OK, effective_ids=True):
+        raise LimpetError(
+            data_dir,
+            f"root acts as its owner (user {found.st_uid}), who may not read this program: {os.path.dirname(__file__)}",
+            "Install Limpet where every user may read it.",
+        )
 
 
 @contextmanager
