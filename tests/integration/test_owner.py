@@ -28,7 +28,7 @@ CANARY = "canary-of-root"
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:  # not below tmp_path, into which only root may look
-        os.chmod(name, 0o755)
+        os.chown(name, NOBODY, NOBODY)
         folder = Path(name) / "data"
         buffer = Buffer(str(folder), Limits(1 << 20, segment_size=512), ["there"])
         fill(buffer, 0, 60)
@@ -98,7 +98,7 @@ def test_run_by_root_is_the_owner_and_leaves_nothing_of_root_s(data_dir: Path, t
     )
     try:
         before = len(list((data_dir / "segments").iterdir()))
-        wait_for(lambda: len(list((data_dir / "segments").iterdir())) > before)
+        wait_for(lambda: len(list((data_dir / "segments").iterdir())) > before, 20, "a segment of this process")
         status = Path(f"/proc/{agent.pid}/status").read_text()
         assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in status
         assert "Groups:\t \n" in status

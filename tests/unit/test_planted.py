@@ -173,7 +173,7 @@ def test_a_command_answers_in_a_line_and_touches_nothing_outside(
 
 
 @pytest.mark.parametrize(
-    "where", ["lock", "cursor", "item", "about", "ticks", "key", "request", "quarantine"]
+    "where", ["lock", "oldest", "newest", "cursor", "item", "about", "ticks", "key", "request", "quarantine"]
 )
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_the_agent_s_buffer_opens_and_keeps_what_comes(
