@@ -13,8 +13,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Protocol
+
+from buffer.owner import acting_in
 
 TEMPORARY = ".tmp"
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -79,7 +81,8 @@ class RealFs:
     """The system's own calls.  Files are readable by their owner only.
 
     Below `root`, the data directory, no folder is entered through a link: each is opened by the descriptor of the one
-    above it, so nothing outside is reached, whatever is exchanged meanwhile.
+    above it, so nothing outside is reached, whatever is exchanged meanwhile.  There root acts as the owner of that
+    directory (`buffer.owner`).
     """
 
     def __init__(self, root: str = "") -> None:
@@ -182,14 +185,15 @@ class RealFs:
         """Open a folder: only to find something in it, unless it is to be `readable`."""
         how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC if readable else _FOLDER
         below = self._below(folder)
-        fd = os.open(folder if below is None else self._root, how)
-        try:
-            for name in below or ():
-                fd, above = os.open(name, how | os.O_NOFOLLOW, dir_fd=fd), fd
-                os.close(above)
-            yield fd
-        finally:
-            os.close(fd)
+        with acting_in(self._root) if below is not None else nullcontext():
+            fd = os.open(folder if below is None else self._root, how)
+            try:
+                for name in below or ():
+                    fd, above = os.open(name, how | os.O_NOFOLLOW, dir_fd=fd), fd
+                    os.close(above)
+                yield fd
+            finally:
+                os.close(fd)
 
     def _below(self, path: str) -> list[str] | None:
         """Return the names that lead from the root to a path; None where that is elsewhere, or there is no root."""

@@ -47,7 +47,7 @@ class Lock:
 def holder(path: str) -> int | None:
     """Return the pid of the process that holds the lock, or None.  Changes nothing."""
     try:
-        fd = RealFs().open(path)
+        fd = RealFs(os.path.dirname(path)).open(path)
     except OSError:
         return None
     try:
@@ -58,7 +58,7 @@ def holder(path: str) -> int | None:
 
 def _open(path: str) -> int:
     """Open the file for writing, or create it."""
-    fs = RealFs()
+    fs = RealFs(os.path.dirname(path))
     while True:
         try:
             return fs.modify(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,17 +173,12 @@ def place(args: argparse.Namespace) -> Place:
 
 
 def check(found: Place) -> Place:
-    """Return the place; root acts as its owner from now on (`agent.cli.owner`).
-
-    Raises LimpetError where no buffer is there, or one of a later version of Limpet.
-    """
-    from agent.cli.owner import act_as_owner
+    """Return the place. Raises LimpetError where no buffer is there, or one of a later version of Limpet."""
     from buffer.fs import RealFs
     from buffer.versions import refuse_newer
 
     with readable(found.data_dir):
-        act_as_owner(found.data_dir)
-        os.listdir(found.data_dir)
+        RealFs(found.data_dir).list(found.data_dir)
         refuse_newer(RealFs(found.data_dir), found.data_dir)
     return found
 

@@ -11,12 +11,11 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.cli import arguments as common
 from agent.cli import output
-from agent.cli.owner import act_as_owner
 from agent.cli.view import DANGER, DIM, HEAD, WARNING, Styled, Table, View
 from agent.text import human
 from agent.text.exposition import Reading, documents, exposition
@@ -57,8 +56,6 @@ def run(args: Namespace) -> int:
     from agent.ops.collect import Collectors
 
     config = load_file(args.config).config if args.config else Config()
-    with suppress(FileNotFoundError):
-        act_as_owner(config.data_dir)
     with closing(Collectors(config)) as collectors:
         if collectors.note:
             print(f"mask: {collectors.note}", file=sys.stderr)

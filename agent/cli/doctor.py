@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.cli import arguments as common
 from agent.cli import output
-from agent.cli.owner import act_as_owner
 from agent.cli.view import BREAK, DANGER, DIM, GOOD, HEAD, WARNING, Cell, Styled, Table, View
 
 if TYPE_CHECKING:
@@ -49,8 +47,6 @@ def run(args: Namespace) -> int:
     from agent.ops.doctor.step import needing
 
     config, warnings = load_file(args.config)
-    with suppress(FileNotFoundError):  # a step of its own
-        act_as_owner(config.data_dir)
     known = {secret for to in config.remote_write for secret in secrets(of_destination(to))}
     parts = [destination.walk(to, args.timeout) for to in config.remote_write]
     parts.append(host.look(config, warnings, known, args.timeout))

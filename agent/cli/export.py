@@ -18,7 +18,6 @@ from typing import IO, TYPE_CHECKING
 
 from agent.cli import arguments as common
 from agent.cli import output
-from agent.cli.owner import as_caller
 from agent.cli.progress import Bar
 from agent.text import human
 from buffer.errors import LimpetError
@@ -111,11 +110,8 @@ def _openmetrics(output_file: str, ticks: Iterator[Tick]) -> Iterator[str]:
     from agent.ops.export import openmetrics
 
     folder = None if output_file == "-" else os.path.dirname(os.path.abspath(output_file))
-    with _storing(folder or tempfile.gettempdir()):
-        with as_caller():
-            opened = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        with opened as scratch:
-            yield from openmetrics(ticks, scratch)
+    with _storing(folder or tempfile.gettempdir()), tempfile.TemporaryFile(dir=folder) as scratch:
+        yield from openmetrics(ticks, scratch)
 
 
 def _pieces(texts: Iterator[str]) -> Iterator[str]:
@@ -141,7 +137,7 @@ def _target(path: str, *, force: bool) -> Iterator[Callable[[str], int]]:
     if not force and os.path.lexists(path):
         raise _exists(path)
     temporary = f"{path}.{os.getpid()}.tmp"
-    with _storing(path), as_caller():
+    with _storing(path):
         file = open(temporary, "xb")  # noqa: SIM115
     try:
         with _storing(path), file:
@@ -150,10 +146,10 @@ def _target(path: str, *, force: bool) -> Iterator[Callable[[str], int]]:
             os.fsync(file.fileno())
         if not force and os.path.lexists(path):
             raise _exists(path)
-        with _storing(path), as_caller():
+        with _storing(path):
             os.replace(temporary, path)
     except BaseException:
-        with suppress(OSError), as_caller():
+        with suppress(OSError):
             os.unlink(temporary)
         raise
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from agent.cli import arguments as common
 from agent.cli import output
-from agent.cli.owner import as_caller
 from agent.cli.view import DANGER, DIM, Cell, Styled, Table, View
 from agent.text import human
 from buffer.errors import LimpetError
@@ -68,8 +67,7 @@ def run(args: Namespace) -> int:
     name = _name(args, config)
     selector = None if args.selector is None else parse(args.selector)
     key = unfinished.path(name, to.name, to.url, args.since, args.until, args.selector)
-    with as_caller():
-        saved = unfinished.load(key)
+    saved = unfinished.load(key)
     source, first = _begin(args, name, saved)
     keep = _Keep(None if args.dry_run else key, first)
     wire = None if args.dry_run else Client(to, __version__)
@@ -88,8 +86,7 @@ def run(args: Namespace) -> int:
             give_up_after=args.give_up_after,
         )
     if report.ended is Ended.COMPLETE and not args.dry_run:
-        with as_caller():
-            unfinished.remove(key)
+        unfinished.remove(key)
     if args.dry_run:
         report = report._replace(tally=report.tally._replace(delivered=0))
     _print(report, name, to, args, resumable=keep.resumable and report.ended is not Ended.COMPLETE)
@@ -177,8 +174,7 @@ class _Keep:
         if self._file is None:
             return
         try:
-            with as_caller():
-                save(self._file, self._first._replace(ledger=tally))
+            save(self._file, self._first._replace(ledger=tally))
             self.resumable = True
         except OSError as error:
             if self.resumable:

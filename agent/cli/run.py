@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from contextlib import suppress
 from functools import partial
 
 from agent.cli import arguments as common
-from agent.cli.owner import act_as_owner
+from buffer.owner import become
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -20,8 +19,7 @@ def run(args: Namespace) -> int:
     from agent.config import load_file
 
     loaded = load_file(args.config)
-    with suppress(FileNotFoundError):  # the agent makes it
-        act_as_owner(loaded.config.data_dir, for_good=True)
     from agent import process  # costs ten times as much, and a wrong configuration does not need it
 
+    become(loaded.config.data_dir)
     return process.run(loaded, partial(load_file, args.config, again=True))

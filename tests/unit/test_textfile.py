@@ -197,7 +197,9 @@ def test_a_file_that_goes_while_it_is_looked_at_is_no_error(
     assert good(folder.values())
 
 
-def test_a_link_out_of_the_folder_is_not_read(folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_link_out_of_the_folder_is_not_read(
+    folder: Folder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     secret = tmp_path_factory.mktemp("outside") / "password"
     secret.write_text("canary 5\n")
     (folder.path / "a.prom").symlink_to(secret)
@@ -207,7 +209,9 @@ def test_a_link_out_of_the_folder_is_not_read(folder: Folder, tmp_path_factory: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("text", ["canary\n", "# TYPE a canary\n", 'a{canary="1",canary="2"} 1\n', "a canary\n"])
+@pytest.mark.parametrize(
+    "text", ["canary\n", "# TYPE a canary\n", 'a{canary="1",canary="2"} 1\n', "a canary\n"]
+)
 def test_a_line_of_another_user_s_file_is_not_shown(folder: Folder, text: str) -> None:
     os.chown(folder.write("a.prom", text), 65534, 65534)
     folder.run()

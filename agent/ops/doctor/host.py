@@ -26,7 +26,7 @@ from agent.system.log import Silent
 from agent.text import human
 from buffer import lock
 from buffer.errors import LimpetError, NewerFormat
-from buffer.fs import RealFs, open_foreign
+from buffer.fs import RealFs
 from buffer.inspect.status import Status, status
 from buffer.quarantine import Quarantine
 from buffer.versions import refuse_newer
@@ -139,7 +139,7 @@ class _View:
         path = f"{self._dir}/lock"
         if not os.path.lexists(path):
             return fine("free: no agent has been here yet")
-        os.close(open_foreign(path))  # raises where this user may not read it
+        RealFs(self._dir).close(RealFs(self._dir).open(path))  # raises where this user may not read it
         pid = lock.holder(path)
         return fine("free: no agent runs here" if pid is None else f"held by process {pid}: the agent runs")
 
