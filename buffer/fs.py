@@ -145,7 +145,7 @@ class RealFs:
 
     def make_folder(self, folder: str) -> None:
         """Create a folder and those above it, for their owner only."""
-        below = self._below(folder)
+        below = _below(self._root, folder)
         os.makedirs(folder if below is None else self._root, mode=0o700, exist_ok=True)
         for count in range(1, len(below or ()) + 1):
             path = "/".join((self._root, *(below or ())[:count]))
@@ -184,7 +184,7 @@ class RealFs:
     def _opened(self, folder: str, *, readable: bool = False) -> Iterator[int]:
         """Open a folder: only to find something in it, unless it is to be `readable`."""
         how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC if readable else _FOLDER
-        below = self._below(folder)
+        below = _below(self._root, folder)
         with acting_in(self._root) if below is not None else nullcontext():
             fd = os.open(folder if below is None else self._root, how)
             try:
@@ -195,11 +195,12 @@ class RealFs:
             finally:
                 os.close(fd)
 
-    def _below(self, path: str) -> list[str] | None:
-        """Return the names that lead from the root to a path; None where that is elsewhere, or there is no root."""
-        if not self._root or not (path == self._root or path.startswith(f"{self._root}/")):
-            return None
-        return [name for name in path[len(self._root) :].split("/") if name]
+
+def _below(root: str, path: str) -> list[str] | None:
+    """Return the names that lead from the root to a path; None where that is elsewhere, or there is no root."""
+    if not root or not (path == root or path.startswith(f"{root}/")):
+        return None
+    return [name for name in path[len(root) :].split("/") if name]
 
 
 def write_atomic(fs: Fs, path: str, data: bytes) -> None:

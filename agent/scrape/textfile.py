@@ -5,7 +5,7 @@ Promises:
   LARGEST_FILE or cannot be read is left out as a whole: logged once, counted, and `node_textfile_scrape_error` is 1.
   The other files are not touched by it.
 - A file is opened only when it has changed. Nothing that lies in the folder can make a run wait: no pipe is read.
-- Nothing outside the folder is read, whoever may write to it: a link is left out, symbolic or hard. What a line holds
+- Nothing outside the folder is read, even if any user may write to it: a link is left out, symbolic or hard. What a line holds
   that does not parse is shown only if the file belongs to the user that reads it.
 - A series that is in several files counts in the first of them by name; that too is an error.
 - Each file that is read has `node_textfile_mtime_seconds`, so that an alert can find a job that stopped.
