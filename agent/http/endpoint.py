@@ -15,7 +15,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from agent.config import Authorization, BasicAuth, HttpHeader, OAuth2, RemoteWrite, Secret, Target, TlsConfig
 from agent.config.urls import split_url
@@ -228,17 +228,13 @@ def _file(text: str | None, name: str | None) -> Iterator[str]:
         assert name is not None
         yield name
         return
-    descriptor = os.memfd_create("limpet") if hasattr(os, "memfd_create") else _unnamed()
-    with os.fdopen(descriptor, "wb") as file:
+    if hasattr(os, "memfd_create"):
+        file: IO[bytes] = os.fdopen(os.memfd_create("limpet"), "wb")
+    else:
+        from tempfile import TemporaryFile
+
+        file = TemporaryFile()  # noqa: SIM115  closed below
+    with file:
         file.write(text.encode())
-        file.flush()
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield f"/dev/fd/{descriptor}"
-
-
-def _unnamed() -> int:
-    from tempfile import mkstemp
-
-    descriptor, name = mkstemp()
-    os.unlink(name)
-    return descriptor
+        file.seek(0)
+        yield f"/dev/fd/{file.fileno()}"

@@ -1,4 +1,4 @@
-"""Scraping with the real agent, a real node_exporter and a real Prometheus, which also scrapes beside us."""
+"""Scraping with the real agent, a real node_exporter and a real Prometheus, which scrapes the same target."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_targets_that_hang_delay_nobody(tmp_path: Path) -> None:
     found = agent.buffered()
     for name, job in (("load_average_1m", None), ("limpet_build_info", None), ("b", "quick")):
         on_grid(times(found, name, job))
-    # Each of them is told to be down, at its own time on the grid. The first round is stamped with a time that is
+    # Each of them is reported as down, at its own time on the grid. The first round is stamped with a time that is
     # past, so that the second one can be due while the first scrape is under way.
     for i in range(8):
         of_it = times(found, "up", f"slow{i}")
@@ -287,8 +287,8 @@ def test_text_files_arrive_and_end(tmp_path: Path, prometheus_program: Path) -> 
                 str(folder / "backup.prom")
             }
             (folder / "backup.prom").unlink()
-            write("broken.prom", "mended 1\n")
-            wait_for(lambda: prometheus.query("mended"), 20, "what was mended")
+            write("broken.prom", "repaired 1\n")
+            wait_for(lambda: prometheus.query("repaired"), 20, "what was repaired")
             wait_for(lambda: not prometheus.query("backup_last_success_seconds"), 10, "its series to end")
             assert agent.stop() == 0
         assert len(agent.events("textfile.failed")) == 1

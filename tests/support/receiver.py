@@ -10,18 +10,15 @@ A script's answer that is not 2xx is what goes wrong before a request is read: i
 what comes in a protocol that it does not speak is kept in `foreign`, and answered 415 as the specification has it, 400
 as an old server that tries to read it, or 204 as one that reads it and finds nothing ("silent", as VictoriaMetrics
 does).
-
-Standalone (`python -m tests.support.receiver --port 9201`) it shows what it receives, line by line.
 """
 
 from __future__ import annotations
 
-import argparse
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from tests.support import ticks
 from tests.support.tcp import Handler, WebServer
@@ -216,32 +213,3 @@ def _counts(samples: int) -> dict[str, str]:
         WRITTEN.format("Histograms"): "0",
         WRITTEN.format("Exemplars"): "0",
     }
-
-
-def main() -> None:
-    """Receive until Ctrl-C, and say once in two seconds what came."""
-    parser = argparse.ArgumentParser(description="A small remote write receiver on loopback.")
-    parser.add_argument("--port", type=int, help="default: a free one")
-    parser.add_argument("--speaks", choices=get_args(Speaks), default="both", help="default: both protocols")
-    parser.add_argument(
-        "--to-foreign", choices=get_args(Foreign), default="415", help="what the other protocol is answered"
-    )
-    options = parser.parse_args()
-    with Receiver(
-        port=options.port, keep=0, speaks=options.speaks, to_foreign=options.to_foreign
-    ) as receiver:
-        print(f"receiving at {receiver.url}", flush=True)
-        try:
-            while True:
-                time.sleep(2)
-                print(
-                    f"{receiver.samples} samples of {len(receiver.latest)} series in {receiver.writes} requests,"
-                    f" {len(receiver.broken)} broken",
-                    flush=True,
-                )
-        except KeyboardInterrupt:
-            pass
-
-
-if __name__ == "__main__":
-    main()

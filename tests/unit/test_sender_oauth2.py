@@ -1,4 +1,4 @@
-"""What a token server's answer means, what it is asked, and what becomes of a token: the parts without a socket."""
+"""What a token server's answer means, its requests, and what becomes of a token: the parts without a socket."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ GRANTED: dict[str, tuple[bytes, str, float | None]] = {
     "an end beyond all time": (b'{"access_token": "t", "expires_in": 1' + b"0" * 40 + b"}", "Bearer t", LONGEST_LIFE),
     "an infinite end": (b'{"access_token": "t", "expires_in": "inf"}', "Bearer t", LONGEST_LIFE),
     "no error": (body(access_token="t", error=None), "Bearer t", None),
-    "more than is asked for": (body(access_token="t", refresh_token="r", id_token={"a": []}), "Bearer t", None),
+    "more than was requested": (body(access_token="t", refresh_token="r", id_token={"a": []}), "Bearer t", None),
 }  # fmt: skip
 
 
@@ -109,7 +109,7 @@ REFUSED: dict[str, tuple[int, bytes, bool, str, bool]] = {
     "413": (413, b"", HELD, "HTTP 413: check token_url and endpoint_params", True),
     "422": (422, b"", HELD, "HTTP 422: check token_url and endpoint_params", True),
     "an error in a 200": (200, error("invalid_client"), HELD, "HTTP 200: check client_id and the client secret (invalid_client)", True),
-    "an error in a 200 beside a token": (200, b'{"error": {"code": 1}, "access_token": "canary"}', HELD, "HTTP 200: check token_url and endpoint_params", True),
+    "an error in a 200 with a token": (200, b'{"error": {"code": 1}, "access_token": "canary"}', HELD, "HTTP 200: check token_url and endpoint_params", True),
     "an error that is no text": (400, body(error={"code": 7}), HELD, 'HTTP 400: check client_id and the client secret, scopes and endpoint_params ({"error":{"code":7}})', True),
     "a description that is no text": (400, body(error="invalid_scope", error_description=5), HELD, "HTTP 400: check scopes (invalid_scope)", False),
 }  # fmt: skip
@@ -192,7 +192,7 @@ def test_any_json_means_something(status: int, fields: dict[str, Any]) -> None:
         assert found.life is None or 0 < found.life <= LONGEST_LIFE
 
 
-# What it is asked.
+# The requests to it.
 
 
 def settings(**more: Any) -> OAuth2:
@@ -274,7 +274,7 @@ class Served:
 def test_a_token_is_kept_until_shortly_before_it_ends() -> None:
     one = Served(3600.0, 3600.0)
     assert one.ask() == 1
-    one.now = 1000 + 3600 - 10.001  # the life counts from before it was asked for
+    one.now = 1000 + 3600 - 10.001  # the life counts from before it was requested
     assert one.ask() == 1
     one.now = 1000 + 3600 - 10
     assert one.ask() == 2
