@@ -4,7 +4,7 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
 
 1. It ends within `whole` seconds, and no step of it (a connect, a handshake, a write, a read) is waited for longer
    than `step`. A server that sends a byte now and then gains nothing by it. The one exception is looking up a name,
-   for which the system has its own limits. After a time in which the process was stopped, the clock starts anew.
+   for which the system has its own limits. After a time in which the process was stopped, the clock starts again.
 2. `cut()`, from any thread, ends the exchange at hand and all later ones with an OSError.
 3. Errors arrive as what they are (OSError, TimeoutError, ssl.SSLError), not wrapped; what a proxy has against a
    tunnel is a ProxyAnswer, and what is no answer of one a httpcore.ProxyError.
@@ -157,7 +157,7 @@ class Sockets:
         return min(self._step, left / share)
 
     def resume(self) -> None:
-        """Start the clock anew if the process was stopped: no wait of its own ends so late."""
+        """Start the clock again if the process was stopped: no wait of its own ends so late."""
         if self._clock() > self._end + STOPPED:
             self._end = self._clock() + self._whole
 
