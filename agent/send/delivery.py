@@ -10,6 +10,9 @@ Promises:
 1. A request that failed is repeated byte by byte, unless its format has changed or a part of it is too old by now.
 2. One request at a time, and nothing newer of a series before what is older is settled.
 3. What a receiver refuses for good is sent in parts until the culprits are found (`culprits`); the rest is delivered.
+   A refusal counts only where the receiver has judged the samples: it says that they are too old, or takes something
+   (`probe`) after it has refused. Else the fault is on the way, and the destination is held. Nor does a 2xx count that
+   the type cannot tell from a stranger's (Verdict.UNPROVEN).
 4. A chunk is settled as a whole: `delivered + dropped` are its samples.
 5. A held destination is sent probes alone: slowly, and at once when a file of its credentials has changed.
 
@@ -28,7 +31,8 @@ from agent.destinations.base import AGED, REJECTED, Outcome, Request, Speaks, Ve
 from agent.http.answer import Answer
 from agent.http.failures import Failure
 from agent.send.culprits import Culprits, Search
-from agent.send.state import Rules, Situation, State, after
+from agent.send.probe import Probe
+from agent.send.state import Rules, Sent, Situation, State, after
 from agent.send.stats import SendStats
 from buffer.model import Chunk, Tick
 
@@ -101,6 +105,22 @@ class _Batch(NamedTuple):
     search: Search | None = None
 
 
+class _Doubt(NamedTuple):
+    """The answer to the chunk's last request, which does not count before a check."""
+
+    outcome: Outcome
+    settled: Settled | None = None
+    """The chunk, if this was the last answer that it needed."""
+
+
+class _Asked(NamedTuple):
+    request: Request
+    outcome: Outcome
+    began: float
+    ended: float
+    cost: int
+
+
 class Delivery:
     """Delivers chunks to the destination that `speaks` returns."""
 
@@ -119,6 +139,8 @@ class Delivery:
         self._speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._age_limit_ms = int(queue.sample_age_limit * 1000)
         self._batch: _Batch | None = None
+        self._probe = Probe(speaks)
+        self._doubt: _Doubt | None = None
         self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last chunk that had any
 
     @property
@@ -131,6 +153,11 @@ class Delivery:
         """Whether a chunk is on its way."""
         return self._batch is not None
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the chunk's last request was answered, and the answer does not count yet."""
+        return self._batch is not None and self._doubt is not None
+
     def forget_before(self, position: int) -> None:
         """Let go of a chunk that ends there or earlier: the buffer was full, and evicted it."""
         if self._batch is not None and self._batch.chunk.end <= position:
@@ -138,6 +165,7 @@ class Delivery:
 
     def offer(self, chunk: Chunk) -> Settled | None:
         """Take the next chunk. Return it settled where nothing of it is to be sent."""
+        self._doubt = None
         ticks: Sequence[Tick] = chunk.ticks
         if self._age_limit_ms:
             ticks = [tick for tick in ticks if not self._is_too_old(tick)]
@@ -154,7 +182,7 @@ class Delivery:
         batch = self._batch
         if batch is None or batch.request.format != self._speaks().name:
             return True
-        return batch.search is None and self._is_too_old(batch.ticks[0])
+        return batch.search is None and self._doubt is None and self._is_too_old(batch.ticks[0])
 
     def _is_too_old(self, tick: Tick) -> bool:
         limit = self._age_limit_ms
@@ -168,24 +196,78 @@ class Delivery:
         return left
 
     def attempt(self, within: float | None = None) -> Step:
-        """Make the next request: the chunk's, or a probe where the destination is held. `within` bounds it (s).
+        """Make the next request: the chunk's, a check of its answer, or a probe. `within` bounds it (s).
 
         Where the chunk is neither settled nor at hand after it, it has to be read and offered again.
         """
-        if self.now.state is State.HELD:
-            step = self._exchange(self._speaks().probe(), 0, within, 0)
-            self.now = step.after
-            return step
         batch = self._batch
+        if self.now.state is State.HELD:
+            return self._held(batch.ticks if batch is not None else (), within)
         assert batch is not None
-        whole = batch.samples + batch.dropped.get(REJECTED, 0)
-        step = self._exchange(batch.request, self.now.failures, within, whole)
-        step = step._replace(oldest_ms=batch.ticks[0].at.wall_ms)
-        self.now, verdict = step.after, step.outcome.verdict
-        if verdict in (Verdict.RETRY, Verdict.HELD):
+        if self._doubt is not None:
+            return self._checked(batch, self._doubt, within)
+        asked = self._ask(batch.request, self.now.failures, within)
+        outcome = asked.outcome
+        if outcome.verdict is Verdict.REJECTED and not outcome.age and batch.search is None:
+            outcome = outcome._replace(verdict=Verdict.UNPROVEN)
+        if outcome.verdict is Verdict.UNPROVEN:
+            self._doubt = _Doubt(outcome)
+            return self._step(asked, Sent.BATCH, outcome, batch)
+        step = self._counted(batch, asked, outcome)
+        if (
+            step.settled is not None
+            and step.settled.culprits
+            and outcome.verdict is Verdict.REJECTED
+            and not outcome.age
+        ):
+            # Something was taken before it, but nothing since.
+            self._batch, self._doubt = batch, _Doubt(outcome, step.settled)
+            return step._replace(outcome=outcome._replace(verdict=Verdict.UNPROVEN), settled=None)
+        return step
+
+    def _held(self, ticks: Sequence[Tick], within: float | None) -> Step:
+        """Probe."""
+        asked = self._ask(self._probe.request(ticks), 0, within)
+        heard = self._probe.hear(asked.outcome, ticks)
+        if heard is None:
+            return self._again(asked)
+        return self._step(asked, Sent.PROBE, heard)
+
+    def _checked(self, batch: _Batch, doubt: _Doubt, within: float | None) -> Step:
+        """Find out whether the answer to a chunk counts, and let it."""
+        doubted, check = doubt.outcome, doubt.outcome.check
+        asked = self._ask(check or self._probe.request(batch.ticks), self.now.failures, within)
+        heard = asked.outcome if check else self._probe.hear(asked.outcome, batch.ticks)
+        if heard is None:
+            return self._again(asked)
+        if heard.verdict is Verdict.RETRY:
+            return self._step(asked, Sent.CHECK, heard, batch)
+        self._doubt = None
+        if heard.verdict is Verdict.DELIVERED:
+            asked = asked._replace(request=batch.request)
+            if doubt.settled is not None:
+                self._batch = None
+                step = self._step(asked, Sent.BATCH, doubted, batch)
+                return step._replace(settled=doubt.settled)
+            verdict = Verdict.DELIVERED if check else Verdict.REJECTED
+            return self._counted(batch, asked, doubted._replace(verdict=verdict, check=None))
+        step = self._step(asked, Sent.CHECK, heard, batch)
+        # What was refused of a chunk since something was taken is not known: all of it is sent again.
+        return step if batch.search is None else step._replace(settled=self.offer(batch.chunk))
+
+    def _again(self, asked: _Asked) -> Step:
+        """Ask in another form, at once."""
+        was = self.now
+        self.now = was._replace(failures=0, not_before=asked.ended)
+        return Step(asked.request, asked.outcome, was, self.now, asked.began, asked.cost)
+
+    def _counted(self, batch: _Batch, asked: _Asked, outcome: Outcome) -> Step:
+        """Draw the consequences of the answer to a chunk."""
+        step = self._step(asked, Sent.BATCH, outcome, batch)
+        if outcome.verdict in (Verdict.RETRY, Verdict.HELD):
             return step
         self._batch = None  # a defect below costs no more than to send the chunk again, as a whole
-        settled = self._answered(batch, step.outcome) if step.outcome.settles else None
+        settled = self._answered(batch, outcome) if outcome.settles else None
         return step._replace(after=self.now, settled=settled)
 
     def trial(self, ticks: Sequence[Tick]) -> Step | None:
@@ -193,15 +275,15 @@ class Delivery:
         request, _ = self._speaks().encode(ticks, True)
         if not request.samples:
             return None
-        step = self._exchange(request, 0, None, 1)
-        if step.outcome.settles:
-            return step._replace(after=step.before)
-        self.now = step.after
-        return step
+        asked = self._ask(request, 0, None)
+        if asked.outcome.verdict is Verdict.UNPROVEN:
+            asked = asked._replace(outcome=asked.outcome._replace(verdict=Verdict.DELIVERED))
+        if asked.outcome.settles:
+            return Step(request, asked.outcome, self.now, self.now, asked.began, asked.cost)
+        return self._step(asked, Sent.BATCH, asked.outcome)
 
-    def _exchange(self, request: Request, attempt: int, within: float | None, samples: int) -> Step:
-        clock, was = self._clocks.monotonic, self.now
-        began, before = clock(), self._wire.wire_bytes()
+    def _ask(self, request: Request, attempt: int, within: float | None) -> _Asked:
+        clock, began, before = self._clocks.monotonic, self._clocks.monotonic(), self._wire.wire_bytes()
         answer = self._wire.exchange(request, attempt, within)
         cost = self._wire.wire_bytes() - before or len(request.body)
         outcome = self._speaks().classify(request, answer)
@@ -209,8 +291,16 @@ class Delivery:
             outcome = outcome._replace(error=self._wire.hidden(outcome.error))
         ended = clock()
         self.stats.count(outcome, ended - began, len(request.body), cost, attempt)
-        now = after(was, samples, outcome, ended, self.rules, self._clocks.random())
-        return Step(request, outcome, was, now, began, cost)
+        return _Asked(request, outcome, began, ended, cost)
+
+    def _step(self, asked: _Asked, sent: Sent, outcome: Outcome, batch: _Batch | None = None) -> Step:
+        """Return the step of a request, and what follows from it."""
+        was, samples, oldest_ms = self.now, 1, None
+        if batch is not None:
+            samples = batch.samples + batch.dropped.get(REJECTED, 0)
+            oldest_ms = batch.ticks[0].at.wall_ms
+        self.now = after(was, sent, samples, outcome, asked.ended, self.rules, self._clocks.random())
+        return Step(asked.request, outcome, was, self.now, asked.began, asked.cost, oldest_ms)
 
     def _answered(self, batch: _Batch, outcome: Outcome) -> Settled | None:
         """Settle a chunk that was delivered or refused, or prepare what of it is sent next."""
