@@ -29,7 +29,7 @@ TICKS = 60
 SAMPLES = 2 * TICKS
 MESSAGES = ("auto", V1)
 PATH = "/api/v1/write"
-AT = 1_800_000_000_000, 1_800_001_000_000
+AT = 1_800_000_000_000, 1_800_002_000_000
 
 
 @pytest.fixture
