@@ -4,7 +4,8 @@ Promises:
 - The jobs of a call run in their order on one thread.  Where one of them takes longer than `hedge` seconds, the jobs
   behind it get another thread.  With a `hedge` of 0 all begin at once, each on a thread of its own.
 - `run` returns as soon as the jobs it waits for have ended, and at the latest after `within` seconds.  A job that has
-  not ended by then continues, and so do the jobs behind it; a later call returns them.
+  not ended by then continues, and so do the jobs behind it; a later call returns them.  Time in which the process was
+  stopped or frozen does not count.
 - A job is not begun while another one of the same key is in the crew.
 - A job ends nothing but itself, whatever it raises; what it raised is its result.
 - In the normal case a call wakes one thread for all its jobs, and the caller once.
@@ -25,6 +26,9 @@ from time import perf_counter
 from typing import Generic, NamedTuple, TypeVar, cast
 
 T = TypeVar("T")
+
+LOOK_EVERY = 0.25
+"""Seconds that a wait takes at most. Twice that shows that the process was stopped, and its jobs too."""
 
 
 class Job(NamedTuple, Generic[T]):
@@ -97,8 +101,11 @@ class Crew(Generic[T]):
             if new:
                 self._keep(1 if self.hedge else len(new))
         while (pause := self._advance(until)) > 0:
+            begun = perf_counter()
             with suppress(Empty):
-                bell.get(timeout=pause)
+                bell.get(timeout=min(pause, LOOK_EVERY))
+            if (away := perf_counter() - begun - LOOK_EVERY) > LOOK_EVERY:
+                until += away
         with self._lock:
             self._awaited = set()
             ended, self._ended = self._ended, []

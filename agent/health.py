@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from agent import __version__
 from agent.collect.plan import Collector, Plan
-from agent.collect.schedule import Schedule
+from agent.collect.schedule import Clock, Schedule, SystemClock
 from agent.collectors.base import Labels, Metric, Sample
 from agent.send.stats import SendStats
 from buffer.buffer import Buffer
@@ -56,6 +56,9 @@ METRICS = tuple(
 REASONS = ("evicted", "thinned", "aged", "rejected", "relabeled", "corrupt")
 """Reported from the start, at 0 too, so that the set of series does not change when one is needed."""
 
+CLOCK_WAS_SET = 1.0
+"""Seconds between two clocks that are no drift."""
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -67,16 +70,22 @@ class Health(Collector):
         buffer: Buffer,
         destinations: Callable[[], Mapping[str, SendStats]],
         schedule: Callable[[], Schedule],
-        wall: Callable[[], float] = time.time,
+        clock: Clock | None = None,
     ) -> None:
-        self._buffer, self._destinations, self._schedule, self._wall = buffer, destinations, schedule, wall
+        self._buffer, self._destinations, self._schedule = buffer, destinations, schedule
+        self._clock = clock or SystemClock()
         self._info: Labels = (("python", platform.python_version()), ("version", __version__))
-        self._started = round(wall(), 2)
+        self._began, self._started = self._clock.monotonic(), round(self._clock.wall(), 2)
 
     def __call__(self, now_mono: float, /) -> list[Sample]:
         """Return the agent's own samples."""
         buffer, schedule = self._buffer, self._schedule()
-        log, now = buffer.log, self._wall()
+        log, now = buffer.log, self._clock.wall()
+        started = now - (self._clock.monotonic() - self._began)
+        if (
+            abs(started - self._started) > CLOCK_WAS_SET
+        ):  # as on a box that got its time after the agent's start
+            self._started = round(started, 2)
         samples = [
             Sample("limpet_build_info", 1.0, self._info),
             Sample("limpet_start_time_seconds", self._started),

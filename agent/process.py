@@ -11,7 +11,8 @@ not end the series.  A thread that dies of a defect ends the process with status
 
 SIGHUP reads the configuration again.  If it is bad, everything that is wrong is logged, and nothing of it is applied.  If
 it is good, it is applied as a whole: nothing waits for that, not even a receiver that hangs, no tick is missed, and no
-sample is lost.  Only `data_dir` cannot change.  If the terminal that the agent was started on is gone, SIGHUP stops it.
+sample is lost.  A new name of the host is applied in the same way, within a `sync_interval`, if `hostname` is not
+configured.  Only `data_dir` cannot change.  If the terminal that the agent was started on is gone, SIGHUP stops it.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Agent:
         self._mask = mask.load(config.data_dir, config.mask)
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(self.buffer, lambda: self.lanes.stats, lambda: self.schedule)
-        plans = self._plans(config, host_labels(config), self._mask)
+        self._labels = host_labels(config)
+        plans = self._plans(config, self._labels, self._mask)
         self.schedule = Schedule(plans, self.buffer, boot_id(), logger, SystemClock())
 
     def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
@@ -97,7 +99,7 @@ class Agent:
         """
         threading.excepthook = self._thread_died
         self.schedule.start()
-        self.lanes.want(self._config.remote_write, host_labels(self._config))
+        self.lanes.want(self._config.remote_write, self._labels)
         self._log.info(Event.STARTED, version=__version__, pid=os.getpid(), destinations=self.lanes.names)
         number = self._wait(load)
         begun = time.monotonic()
@@ -132,12 +134,13 @@ class Agent:
                 self._look()
             if (now := time.monotonic()) >= sync_at:
                 self._sync()
+                self._follow_name()
                 sync_at = time.monotonic() + self._config.buffer.sync_interval
             if not is_ready and self.schedule.is_ready:
                 is_ready = True
                 self._notify.ready(status_line(self.buffer, self.lanes.names))
             elif is_ready and now >= alive_at:
-                self._report_alive()
+                self._report_alive(now - alive_at)
                 alive_at = now + self._notify.every
 
     def _reload(self, load: Callable[[], Loaded]) -> None:
@@ -162,7 +165,7 @@ class Agent:
 
     def _apply(self, config: Config) -> list[str]:
         """Apply a configuration; return the names of what is different.  Raises LimpetError; all is then as it was."""
-        was = self._config
+        was, called = self._config, self._labels["hostname"]
         if os.path.realpath(config.data_dir) != os.path.realpath(was.data_dir):
             do = (
                 f"Restart the agent for that, or leave it at {was.data_dir}: nothing of this file is applied."
@@ -179,10 +182,25 @@ class Agent:
         if config.log != was.log:
             log.configure(config.log.level, config.log.format)
         self._quarantine.limit(_quarantine_size(config))
-        self._config, self._mask, self._is_changing = config, masked, True
+        self._config, self._mask = config, masked
+        self._adopt(plans, labels)
+        changed = {key for key in config.__struct_fields__ if getattr(config, key) != getattr(was, key)}
+        if labels["hostname"] != called:  # the system's may have changed
+            changed.add("hostname")
+        return [key for key in config.__struct_fields__ if key in changed]
+
+    def _adopt(self, plans: list[Plan], labels: dict[str, str]) -> None:
+        self._labels, self._is_changing = labels, True
         self.schedule.adopt(plans)
-        self.lanes.want(config.remote_write, labels)
-        return [key for key in config.__struct_fields__ if getattr(config, key) != getattr(was, key)]
+        self.lanes.want(self._config.remote_write, labels)
+
+    def _follow_name(self) -> None:
+        """Apply a new name of the host: a box may get its name long after its start."""
+        labels = host_labels(self._config)
+        if labels != self._labels:
+            was, hostname = self._labels["hostname"], labels["hostname"]
+            self._log.info(Event.RENAMED, was=was, hostname=hostname)
+            self._adopt(self._plans(self._config, labels, self._mask), labels)
 
     def _look(self) -> None:
         """Continue a reload; when it is over, let go of what it has replaced."""
@@ -192,9 +210,12 @@ class Agent:
             gc.unfreeze()
             settle_memory()
 
-    def _report_alive(self) -> None:
-        """Report that all is well, unless a thread does not come back: then the watchdog restarts the agent."""
-        overdue = max(self.schedule.overdue(), self.lanes.overdue())
+    def _report_alive(self, late: float = 0.0) -> None:
+        """Report that all is well, unless a thread does not come back: then the watchdog restarts the agent.
+
+        `late` is for how many seconds this thread was away itself, because the process was stopped, say.
+        """
+        overdue = max(self.schedule.overdue(), self.lanes.overdue()) - late
         if self._notify.watchdog is not None and overdue > self._notify.watchdog:
             self._log.error(Event.THREAD_STUCK, seconds=round(overdue, 1))
         else:

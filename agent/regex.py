@@ -55,10 +55,6 @@ class Regex:
     matches: Callable[[str], bool]
 
     def __init__(self, source: str) -> None:
-        try:
-            encoded = source.encode()
-        except UnicodeEncodeError:
-            raise _error(source, "it is not valid Unicode") from None
         self._names: Mapping[str, int] = {}
         if is_plain(source):
             compiled = re.compile(source, re.DOTALL)
@@ -66,18 +62,20 @@ class Regex:
             self.fullmatch = lambda text: (found[0], *found.groups()) if (found := find(text)) else None
             self.matches = lambda text: find(text) is not None
             return
-        theirs = _compiled(source, encoded)
-        search, self._count = theirs.fullmatch, theirs.groups
+        theirs = _compiled(source)
+        self._count = theirs.groups
         self._names = {name.decode(): index for name, index in theirs.groupindex.items()}
 
+        def search(text: str) -> Any:
+            return theirs.fullmatch(text.encode("utf-8", "backslashreplace"))
+
         def fullmatch(text: str) -> Groups | None:
-            found = search(text.encode("utf-8", "backslashreplace"))
-            if found is None:
+            if (found := search(text)) is None:
                 return None
             return tuple([None if one is None else one.decode() for one in (found[0], *found.groups())])
 
         self.fullmatch = fullmatch
-        self.matches = lambda text: search(text.encode("utf-8", "backslashreplace")) is not None
+        self.matches = lambda text: search(text) is not None
 
     def template(self, text: str) -> Template:
         """Return a text with references to the groups of this pattern."""
@@ -86,15 +84,10 @@ class Regex:
 
 def any_of(sources: Iterable[str]) -> Callable[[str], bool]:
     """Return a function that returns whether a text matches at least one of the patterns. Raises RegexError."""
-    plain: list[str] = []
-    tests: list[Callable[[str], bool]] = []
-    for source in sources:
-        if is_plain(source):
-            plain.append(source)
-        else:
-            tests.append(Regex(source).matches)
-    if plain:
-        tests.append(Regex("|".join(plain)).matches)
+    all_of_them = list(sources)
+    plain = list(filter(is_plain, all_of_them))
+    patterns = [one for one in all_of_them if one not in plain]
+    tests = [Regex(one).matches for one in (*patterns, *(["|".join(plain)] if plain else []))]
     return tests[0] if len(tests) == 1 else lambda text: any(test(text) for test in tests)
 
 
@@ -104,7 +97,8 @@ def is_plain(source: str) -> bool:
         return False
     try:
         re.compile(source)
-    except re.error:  # a range that is the wrong way round
+        source.encode()
+    except (re.error, UnicodeEncodeError):  # a range that is the wrong way round; half a surrogate pair
         return False
     return True
 
@@ -119,7 +113,7 @@ def _library() -> tuple[Any, Any]:
     return re2, options
 
 
-def _compiled(source: str, encoded: bytes) -> Any:
+def _compiled(source: str) -> Any:
     try:
         re2, options = _library()
     except ImportError as error:
@@ -132,7 +126,9 @@ def _compiled(source: str, encoded: bytes) -> Any:
     if len(set(names)) < len(names):
         raise _error(source, "two groups have one name")
     try:
-        return re2.compile(encoded, options)
+        return re2.compile(source.encode(), options)
+    except UnicodeEncodeError:
+        raise _error(source, "it is not valid Unicode") from None
     except re2.error as error:
         reason = error.args[0].decode(errors="replace")
         if reason.endswith(_LOOKAROUND):

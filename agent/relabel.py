@@ -24,7 +24,7 @@ remove `__name__`, or make two series the same, do so as in Prometheus.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agent.regex import Regex
@@ -33,25 +33,19 @@ if TYPE_CHECKING:
     from agent.config import RelabelConfig
 
 
-class Relabel:
-    """Compiled rules. Pure: the same labels always give the same result. Raises RegexError."""
-
-    __slots__ = ("_rules",)
-
-    def __init__(self, configs: Iterable[RelabelConfig]) -> None:
-        self._rules = tuple(_compiled(config) for config in configs)
-
-    def __call__(self, labels: Mapping[str, str]) -> dict[str, str] | None:
-        """Return a series' new labels, `__name__` among them, sorted by name; None: the series is dropped."""
-        state = _Labels(labels)
-        if all(rule(state) for rule in self._rules):
-            return dict(sorted(state.items()))
-        return None
+Relabel = Callable[[Mapping[str, str]], dict[str, str] | None]
+"""Returns a series' new labels, `__name__` among them, sorted by name; None: the series is dropped. Pure."""
 
 
 def compile_rules(configs: Sequence[RelabelConfig]) -> Relabel | None:
-    """Return the rules of a destination as one, or None where it has none. Raises RegexError."""
-    return Relabel(configs) if configs else None
+    """Return the rules as one, or None where there are none. Raises RegexError."""
+    rules = [_compiled(config) for config in configs]
+
+    def relabel(labels: Mapping[str, str]) -> dict[str, str] | None:
+        state = _Labels(labels)
+        return dict(sorted(state.items())) if all(rule(state) for rule in rules) else None
+
+    return relabel if rules else None
 
 
 class _Labels:
@@ -91,28 +85,20 @@ def _compiled(config: RelabelConfig) -> _Rule:
         return separator.join([labels.get(name) for name in sources])
 
     match config.action:
-        case "keep":
-            matches = Regex(config.regex).matches
-            return lambda labels: matches(text(labels))
-        case "drop":
-            matches = Regex(config.regex).matches
-            return lambda labels: not matches(text(labels))
-        case "keepequal":
-            return lambda labels: labels.get(target) == text(labels)
-        case "dropequal":
-            return lambda labels: labels.get(target) != text(labels)
+        case "keep" | "drop" as action:
+            matches, kept = Regex(config.regex).matches, action == "keep"
+            return lambda labels: matches(text(labels)) is kept
+        case "keepequal" | "dropequal" as action:
+            equal = action == "keepequal"
+            return lambda labels: (labels.get(target) == text(labels)) is equal
         case "hashmod":
             modulus = config.modulus
             return _setting(target, lambda labels: _hashmod(text(labels), modulus))
-        case "lowercase":
-            return _setting(target, lambda labels: lowercase(text(labels)))
-        case "uppercase":
-            return _setting(target, lambda labels: uppercase(text(labels)))
-        case "labeldrop":
-            return _removing(Regex(config.regex).matches)
-        case "labelkeep":
-            matches = Regex(config.regex).matches
-            return _removing(lambda name: not matches(name))
+        case "lowercase" | "uppercase" as action:
+            changed = lowercase if action == "lowercase" else uppercase
+            return _setting(target, lambda labels: changed(text(labels)))
+        case "labeldrop" | "labelkeep" as action:
+            return _removing(Regex(config.regex).matches, action == "labeldrop")
         case "labelmap":
             return _labelmap(config)
         case "replace":
@@ -127,10 +113,11 @@ def _setting(target: str, value: Callable[[_Labels], str]) -> _Rule:
     return rule
 
 
-def _removing(goes: Callable[[str], bool]) -> _Rule:
+def _removing(matches: Callable[[str], bool], matching: bool) -> _Rule:
     def rule(labels: _Labels) -> bool:
-        for name in filter(goes, dict(labels.items())):
-            labels.set(name, "")
+        for name in dict(labels.items()):
+            if matches(name) is matching:
+                labels.set(name, "")
         return True
 
     return rule

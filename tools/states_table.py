@@ -42,8 +42,9 @@ def fate(status: int, *, probe: bool) -> Fate:
 
     `probe`: the receiver takes an empty write and refuses what nobody can read; else it gives both the same answer.
     """
-    script = Script(rest=Answer(status, {}, b"because"))
-    script.to_empty, script.to_unreadable = (DELIVERED, UNREAD) if probe else (script.rest, script.rest)
+    answer = Answer(status, {}, b"because")
+    script = Script(rest=answer)
+    script.to_empty, script.to_unreadable = (DELIVERED, UNREAD) if probe else (answer, answer)
     with capture_logs():
         return _fate(Rig(script=script))
 

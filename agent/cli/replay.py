@@ -98,7 +98,7 @@ def run(args: Namespace) -> int:
 def _print(report: Replayed, name: str, to: RemoteWrite, args: Namespace, *, resumable: bool) -> None:
     if args.json:
         from agent.cli import sending
-        from agent.config import public_url
+        from agent.config.urls import public_url
 
         head = {"source": name, "destination": to.name, "url": public_url(to.url), "dry_run": args.dry_run}
         output.write_json({**head, "resumable": resumable, **sending.document(report)})

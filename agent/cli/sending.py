@@ -6,7 +6,8 @@ from typing import Any
 
 from agent.cli import output
 from agent.cli.progress import Bar
-from agent.config import Config, ConfigErrors, RemoteWrite, load, public_url
+from agent.config import Config, ConfigErrors, RemoteWrite, load
+from agent.config.urls import public_url
 from agent.ops.replay.cursor import Tally
 from agent.ops.replay.run import Replayed, Watcher
 from agent.text import human

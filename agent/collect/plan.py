@@ -69,7 +69,7 @@ class Plan:
         self.offset_ms = grid.offset(hostname, self.interval_ms)
         self.next_ms = 0
         self.running: tuple[Instant, float] | None = None
-        """The instant of the run that has not returned, and when it began (monotonic seconds)."""
+        """The instant of the run that has not returned, and when it began (seconds that the schedule was awake)."""
         self.stored: Instant | None = None
         self.since: Instant | None = None
         """The grid time after which missed ticks are counted; None: only the log knows the last one."""

@@ -5,7 +5,8 @@ Promises:
   comes at once, stamped with the newest grid time, unless the buffer holds that one or newer markers.
 - A collector that hangs delays the round by WAIT seconds, once.  What it returns within its timeout is a late tick of
   its round.  After that it is left behind: counted, logged once, not started again until it has returned, and its late
-  result is thrown away.  A `remote` one that took longer than WAIT the last time is not waited for.
+  result is thrown away.  A `remote` one that took longer than WAIT the last time is not waited for.  While the
+  process is stopped or the host sleeps, no timeout runs.
 - Nothing that a collector raises, and no error of the disk, ends the schedule.
 - A clock that is set back by more than an interval is followed, not waited for.
 - A run that fails or hangs ends no series.
@@ -57,6 +58,34 @@ class SystemClock:
         monotonic = staticmethod(time.monotonic)
 
 
+class Awake:
+    """The waits of the schedule: when it will be back, and how long it has been awake.
+
+    What a wait takes too long does not count: the process was stopped, or the host slept.
+    """
+
+    def __init__(self, clock: Clock, wake: threading.Event) -> None:
+        self._clock, self._wake, self._away = clock, wake, 0.0
+        self.pulse = Pulse(time.monotonic)  # as the waits go: while the host sleeps, neither counts
+
+    def seconds(self) -> float:
+        """Return the monotonic seconds without those away."""
+        return self._clock.monotonic() - self._away
+
+    def wait(self, seconds: float) -> None:
+        """Wait for so long, or until the schedule is woken."""
+        self.pulse.back_in(seconds)
+        begun = self.seconds()
+        self._wake.wait(seconds)
+        self._wake.clear()
+        self.note(begun, seconds)
+        self.pulse.back_in(0)
+
+    def note(self, begun: float, longest: float) -> None:
+        """Note that something is over that began then, and takes so many seconds at most."""
+        self._away += max(0.0, self.seconds() - begun - longest)
+
+
 class Schedule:
     """Runs the plans on a thread of its own, from `start` to `stop`. `wake` ends its pauses."""
 
@@ -73,13 +102,13 @@ class Schedule:
         self._recorder = Recorder(sink, log)
         self._boot_id, self._log, self._clock = boot_id, log, clock
         self._wake, self._stopping, self._series_end = wake or threading.Event(), False, False
+        self._awake = Awake(clock, self._wake)
         self._adopted: deque[dict[str, Plan]] = deque()
         self._wanted: dict[str, Plan] = {}  # while something of it is not in place
         self._crews: dict[str, Crew[Collected]] = {name: Crew(hedge, name) for name, hedge in CREWS.items()}
         self._thread = threading.Thread(target=self.run, name="schedule", daemon=True)
         self.is_ready = False
         """Whether the first round is over: what was due is stored, or the disk has refused it."""
-        self._pulse = Pulse(time.monotonic)  # as its waits go: while the host sleeps, neither counts
 
     @property
     def plans(self) -> Sequence[Plan]:
@@ -118,7 +147,7 @@ class Schedule:
 
     def overdue(self) -> float:
         """Return for how many seconds the schedule should have been back from whatever it is doing."""
-        return self._pulse.overdue() if self._thread.is_alive() else 0.0
+        return self._awake.pulse.overdue() if self._thread.is_alive() else 0.0
 
     def run(self) -> None:
         """Run rounds until `stop`: what the thread does."""
@@ -131,10 +160,7 @@ class Schedule:
             self._leave_behind()
             self._take_over()
             self.is_ready, pause = True, self._pause()
-            self._pulse.back_in(pause)
-            self._wake.wait(pause)
-            self._wake.clear()
-            self._pulse.back_in(0)
+            self._awake.wait(pause)
         if self._series_end:
             self._recorder.end(self.plans, (), self._now())
         for crew in self._crews.values():
@@ -172,7 +198,7 @@ class Schedule:
     def _round(self) -> None:
         now_ms = int(self._clock.wall() * 1000)
         self._follow_clock(now_ms)
-        mono = self._clock.monotonic()
+        mono, begun = self._clock.monotonic(), self._awake.seconds()
         patience = min(WAIT, min(plan.interval_ms for plan in self._plans.values()) / 4000)
         jobs: dict[str, list[Job[Collected]]] = {name: [] for name in self._crews}
         for plan in self._plans.values():
@@ -182,10 +208,11 @@ class Schedule:
             at_ms = max(plan.next_ms, plan.slot(now_ms))
             plan.next_ms = plan.following(now_ms)
             if plan.running is None:
-                plan.running = Instant(at_ms, int(mono * 1000), self._boot_id), mono
+                plan.running = Instant(at_ms, int(mono * 1000), self._boot_id), begun
                 awaited = plan.crew == "local" or plan.seconds < patience
                 jobs[plan.crew].append(Job(plan.name, partial(plan.run, mono), awaited))
         ended = [done for name, crew in self._crews.items() for done in crew.run(jobs[name], patience)]
+        self._awake.note(begun, patience * len(self._crews))
         self._settle(ended)
 
     def _follow_clock(self, now_ms: int) -> None:
@@ -248,7 +275,7 @@ class Schedule:
             self._wanted = {}
 
     def _leave_behind(self) -> None:
-        now = self._clock.monotonic()
+        now = self._awake.seconds()
         for plan in self._plans.values():
             if plan.running and not plan.timed_out and now - plan.running[1] > plan.timeout:
                 plan.timed_out = True

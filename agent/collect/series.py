@@ -33,8 +33,10 @@ class TooLarge(ValueError):
 
 
 def host_labels(config: Config) -> dict[str, str]:
-    """Return what every series carries: `hostname` (default: the system's) and the configured labels."""
-    return {**config.labels, "hostname": config.hostname or socket.gethostname()}
+    """Return what every series carries: `hostname` (default: the system's, which can change) and the configured labels."""
+    # The kernel takes any bytes, and none at all, for a name.
+    system = socket.gethostname().encode(errors="replace").decode() or "localhost"
+    return {**config.labels, "hostname": config.hostname or system}
 
 
 class Columns:

@@ -12,14 +12,12 @@ from typing import NamedTuple
 
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
-from agent.config.problems import ConfigErrors, Problem
 from agent.config.reader import Look, Reader
 from agent.config.relabeling import RelabelConfig
 from agent.config.remote_write import MetadataConfig, QueueConfig, RemoteWrite
 from agent.config.schema import BufferSection, Collector, CollectSection, Config, LogSection, PlanSpec
 from agent.config.scrape import ScrapeOptions, Target, TextfileOptions
-from agent.config.units import format_duration, format_size, parse_duration, parse_size
-from agent.config.urls import is_loopback, public_url, split_url
+from agent.config.section import ConfigErrors, Problem
 from agent.config.values import FreeSpace, Secret
 
 __all__ = [
@@ -46,15 +44,8 @@ __all__ = [
     "Target",
     "TextfileOptions",
     "TlsConfig",
-    "format_duration",
-    "format_size",
-    "is_loopback",
     "load",
     "load_file",
-    "parse_duration",
-    "parse_size",
-    "public_url",
-    "split_url",
 ]
 
 LARGEST = 1 << 20  # bytes; a file that is larger is no configuration

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from agent.config import values as v
-from agent.config.problems import Problem
-from agent.config.section import Given, Problems, Section
-from agent.config.urls import leaves_in_the_clear, public_url
+from agent.config.section import Given, Problem, Problems, Section
+from agent.config.urls import leaves_in_the_clear
 
 
 class BasicAuth(Section, frozen=True, kw_only=True):
@@ -97,6 +94,7 @@ class OAuth2(Section, frozen=True, kw_only=True):
             *("iss", "proxy_connect_header", "signature_algorithm"),
         )
     )
+    shown = ("client_id", "token_url")
 
     client_id: v.Words
     client_secret: v.Hidden | None = None
@@ -116,12 +114,6 @@ class OAuth2(Section, frozen=True, kw_only=True):
         if got["scopes"] and "scope" in (got["endpoint_params"] or {}):
             yield Problem("endpoint_params.scope", "scopes sets this parameter already", "Keep one of them.")
         yield from proxy_rules(got)
-
-    def __repr__(self) -> str:
-        return f"OAuth2(client_id={self.client_id!r}, token_url={public_url(self.token_url)!r})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("client_id", self.client_id), ("token_url", public_url(self.token_url))]
 
 
 class HttpHeader(Section, frozen=True, kw_only=True):

@@ -18,11 +18,9 @@ from msgspec.structs import FieldInfo
 from agent.collectors import plugins
 from agent.collectors.options import Options
 from agent.config.document import Entry, Node, join
-from agent.config.keys import default, fields, unknown
-from agent.config.problems import Problem
-from agent.config.renamed import renamed
+from agent.config.keys import default, fields, renamed, unknown
 from agent.config.schema import OPTIONS, Collector, Config, options_of
-from agent.config.section import Given, Problems, Section
+from agent.config.section import Given, Problem, Problems, Section
 from agent.config.values import Flag, Number, Pattern, Text, Whole, Words, choice
 
 Look = Callable[[str, str], tuple[str, str] | None]
@@ -130,15 +128,11 @@ class Reader:
         common, own = fields(Collector), fields(kind)
         del common["options"]
         got = self._keys(Collector, common | own, getattr(kind, "rules", Section.rules), node, path)
-        made = UNSET if got is None else self._made(kind, own, got, path)
-        return (
-            UNSET if got is None or made is UNSET else self._made(Collector, common, got, path, options=made)
-        )
+        return self._made(Collector, common, got, path, options=self._made(kind, own, got, path))
 
     def _section(self, kind: type[Section], node: Node, path: str) -> Any:
         known = fields(kind)
-        got = self._keys(kind, known, kind.rules, node, path)
-        return UNSET if got is None else self._made(kind, known, got, path)
+        return self._made(kind, known, self._keys(kind, known, kind.rules, node, path), path)
 
     def _keys(
         self,
@@ -199,8 +193,12 @@ class Reader:
             place = place.rpartition(".")[0]
         return self._lines.get(place, node.line)
 
-    def _made(self, kind: Any, known: Mapping[str, FieldInfo], got: Given, path: str, **more: Any) -> Any:
-        """Return an instance of `kind`, with the default where a value was wrong."""
+    def _made(
+        self, kind: Any, known: Mapping[str, FieldInfo], got: Given | None, path: str, **more: Any
+    ) -> Any:
+        """Return an instance of `kind`, with the default where a value was wrong; UNSET where there can be none."""
+        if got is None or UNSET in more.values():
+            return UNSET
         for key, field in known.items():
             if key in got.values:
                 more[key] = got.values[key]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from agent.config import values as v
-from agent.config.problems import Problem
-from agent.config.section import Given, Problems, Section
+from agent.config.section import Given, Problem, Problems, Section
 
 # Keys that an action does not take, and the actions that need a target.
 _WITHOUT = {
@@ -64,6 +63,5 @@ def _filled_in(got: Given, action: str) -> Problems:
     regex = Regex(got["regex"])
     for key in ("replacement", "target_label")[: 2 if action == "replace" else 1]:
         if unknown := " and ".join(regex.template(got[key] or "").unknown):
-            yield Problem(
-                key, f"{unknown} is no group of the regex, so it becomes empty; group 1 is $1 or ${{1}}"
-            )
+            what = f"{unknown} is no group of the regex, so it becomes empty; group 1 is $1 or ${{1}}"
+            yield Problem(key, what)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -16,10 +16,9 @@ from agent.config.http_client import (
     in_the_clear,
     proxy_rules,
 )
-from agent.config.problems import Problem
 from agent.config.relabeling import RelabelConfig
-from agent.config.section import Given, Problems, Section
-from agent.config.urls import public_url, split_url
+from agent.config.section import Given, Problem, Problems, Section
+from agent.config.urls import split_url
 
 
 class QueueConfig(Section, frozen=True, kw_only=True):
@@ -61,16 +60,13 @@ class MetadataConfig(Section, frozen=True, kw_only=True):
 
 
 _AUTH = ("basic_auth", "authorization", "oauth2")
-_OTHER_AUTH = frozenset(("azuread", "google_iam", "sigv4"))
 
 
 class RemoteWrite(Section, frozen=True, kw_only=True):
-    """A destination. Its `name` is never empty once loaded, and unique.
+    """A destination. Its `name` is never empty once loaded, and unique. Headers and queries may hold secrets."""
 
-    Shown (repr), it says its name and public URL only: headers and queries may hold secrets.
-    """
-
-    later = _OTHER_AUTH | {"proxy_connect_header"}
+    shown = ("name", "url")
+    later = frozenset(("azuread", "google_iam", "proxy_connect_header", "sigv4"))
     ignored = {
         "enable_http2": "HTTP/1.1 is spoken, with one request at a time",
         "follow_redirects": "a redirect is never followed; it is shown as an error until the url is corrected",
@@ -111,12 +107,6 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
             token_url = got["oauth2"].token_url
             yield from in_the_clear(got, "oauth2.token_url", token_url, "the client secret and the token")
 
-    def __repr__(self) -> str:
-        return f"RemoteWrite(name={self.name!r}, url={public_url(self.url)!r})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("name", self.name), ("url", public_url(self.url))]
-
 
 def host_name(url: str) -> str:
     """Return the name of a destination that has none: its host, and the port where one is given."""
@@ -129,17 +119,13 @@ def host_name(url: str) -> str:
 def named(destinations: tuple[RemoteWrite | None, ...]) -> tuple[RemoteWrite | None, ...]:
     """Return the same with no name empty: the host's, with eight digits of the URL's hash where that is taken."""
     wanted = [None if one is None else one.name or host_name(one.url) for one in destinations]
-    return tuple(
-        one
-        if one is None or one.name
-        else msgspec.structs.replace(one, name=_distinct(one.url, wanted.count(host_name(one.url)) > 1))
-        for one in destinations
-    )
+    found = []
+    for one, name in zip(destinations, wanted, strict=True):
+        if one is not None and name is not None and not one.name:
+            if wanted.count(name) > 1:
+                import hashlib
 
-
-def _distinct(url: str, taken: bool) -> str:
-    if not taken:
-        return host_name(url)
-    import hashlib
-
-    return f"{host_name(url)}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+                name += f"-{hashlib.sha256(one.url.encode()).hexdigest()[:8]}"
+            one = msgspec.structs.replace(one, name=name)
+        found.append(one)
+    return tuple(found)

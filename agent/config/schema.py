@@ -12,10 +12,9 @@ from typing import Literal, NamedTuple
 from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.collectors.options import Options
 from agent.config import values as v
-from agent.config.problems import Problem
 from agent.config.remote_write import RemoteWrite, host_name, named
 from agent.config.scrape import ScrapeOptions, TextfileOptions
-from agent.config.section import Given, Problems, Section
+from agent.config.section import Given, Problem, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
 DISK_USAGE_INTERVAL = 60.0
@@ -88,9 +87,8 @@ class CollectSection(Section, frozen=True, kw_only=True):
     def rules(got: Given) -> Problems:
         """Require each timeout to be within its interval; a default that is not gives way."""
         if got["procfs"] not in (None, "/proc") and got["host_root"] == "/":
-            yield Problem(
-                "procfs", "mount points are looked up in this host's root, because there is no host_root"
-            )
+            what = "mount points are looked up in this host's root, because there is no host_root"
+            yield Problem("procfs", what)
         common = got["interval"]
         if common is not None and got["timeout"] is not None:
             if "timeout" not in got.given:
@@ -143,11 +141,8 @@ class BufferSection(Section, frozen=True, kw_only=True):
         if "segment_size" not in got.given:
             got.values["segment_size"] = min(segment, largest_segment(largest))
         elif segment > largest_segment(largest):
-            yield Problem(
-                "segment_size",
-                "a segment is larger than an eighth of max_size",
-                "Choose a smaller one, because whole segments are dropped.",
-            )
+            what = "a segment is larger than an eighth of max_size"
+            yield Problem("segment_size", what, "Choose a smaller one, because whole segments are dropped.")
 
 
 class LogSection(Section, frozen=True, kw_only=True):
@@ -196,8 +191,6 @@ class Config(Section, frozen=True, kw_only=True):
                 what = f"the name {one.name!r} belongs to remote_write[{first}] already"
                 yield Problem(f"remote_write[{index}].name", what, "Give each destination a name of its own.")
             elif one.name != destinations[index].name and one.name != host_name(one.url):
-                yield Problem(
-                    f"remote_write[{index}].name",
-                    f"another destination has this host, so this one is called {one.name}; "
-                    "set names, because a destination with a new name starts from scratch",
-                )
+                what = f"another destination has this host, so this one is called {one.name}; "
+                what += "set names, because a destination with a new name starts from scratch"
+                yield Problem(f"remote_write[{index}].name", what)

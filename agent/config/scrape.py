@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from agent.collectors.options import Options
 from agent.config import values as v
 from agent.config.http_client import Authorization, BasicAuth, TlsConfig
-from agent.config.problems import Problem
 from agent.config.relabeling import RelabelConfig
-from agent.config.section import Given, Problems, Section
-from agent.config.urls import leaves_in_the_clear, public_url, split_url
+from agent.config.section import Given, Problem, Problems, Section
+from agent.config.urls import leaves_in_the_clear, split_url
 
 
 class Target(Section, frozen=True, kw_only=True):
-    """An endpoint that exposes metrics. Shown (repr), it says its job and public URL only."""
+    """An endpoint that exposes metrics."""
 
+    shown = ("job", "url")
     later = frozenset(("oauth2", "proxy_url"))
     elsewhere = {
         "http_headers": "Write headers: {name: value}.",
@@ -59,12 +57,6 @@ class Target(Section, frozen=True, kw_only=True):
         yield from got.one_of("basic_auth", "authorization")
         if leaves_in_the_clear(got["url"]) and got.given & {"basic_auth", "authorization"}:
             yield Problem("url", "the credentials travel in the clear, because this is plain http://")
-
-    def __repr__(self) -> str:
-        return f"Target(job={self.job!r}, url={public_url(self.url)!r})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("job", self.job), ("url", public_url(self.url))]
 
 
 class ScrapeOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):

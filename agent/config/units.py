@@ -1,4 +1,4 @@
-"""Durations and sizes as Prometheus writes them, read and written without loss.
+"""Durations and sizes as Prometheus writes them.
 
 Durations follow `ParseDuration` of prometheus/common (model/time.go): whole numbers with the units
 y, w, d, h, m, s, ms, each at most once and in that order; a plain `0` is the only number that needs no
@@ -9,7 +9,7 @@ Sizes follow `ParseBase2Bytes` of alecthomas/units, which Prometheus uses for it
 Unlike there, a plain number is a number of bytes, a fraction must come to whole bytes, and one number with
 one unit is all that a size has.
 
-What `format_duration` and `format_size` write, `parse_duration` and `parse_size` read back to the same value.
+What `format_duration` writes, `parse_duration` reads back to the same value.
 """
 
 from __future__ import annotations
@@ -80,14 +80,3 @@ def parse_size(text: str) -> int:
     if scaled > _LARGEST:
         raise ValueError("more than 8EiB")
     return scaled
-
-
-def format_size(size: int) -> str:
-    """Return exactly these bytes in the largest unit that divides them: `268435456` is `256MiB`, `1000` is `1000B`."""
-    if size < 0:
-        raise ValueError("a size is never negative")
-    power = 0
-    while size and size % 1024 == 0 and power < len(_POWERS) - 1:
-        size //= 1024
-        power += 1
-    return f"{size}{_POWERS[power]}{'iB' if power else ''}"

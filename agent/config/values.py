@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from agent.config.problems import Problem
+from agent.config.section import Problem
 from agent.config.units import parse_duration, parse_size
 from agent.config.urls import split_url
 
@@ -114,12 +114,8 @@ def _duration(least: str) -> Text:
 
 
 def _size(least: int = 0, most: int = 1 << 63, what: str = "", do: str = "") -> Text:
-    return Text(
-        _is(parse_size),
-        *_SIZE,
-        parse_size,
-        also=((lambda text: least <= parse_size(text) <= most, what, do),),
-    )
+    also = ((lambda text: least <= parse_size(text) <= most, what, do),)
+    return Text(_is(parse_size), *_SIZE, parse_size, also=also)
 
 
 def _url(example: str, login: str = _LOGIN, read: Callable[[str], str] = str) -> Text:
@@ -127,10 +123,8 @@ def _url(example: str, login: str = _LOGIN, read: Callable[[str], str] = str) ->
         (_has_no_login, "the URL holds a user or a password", f"Move them to {login}."),
         ("[^#]*", "the URL has a part after #, which no server ever sees", "Remove it, or write # as %23."),
     )
-    what = "expected an http:// or https:// URL with a host"
-    return Text(
-        lambda text: split_url(text) is not None, what, f"Write it like {example}.", read, also, hidden=True
-    )
+    what, do = "expected an http:// or https:// URL with a host", f"Write it like {example}."
+    return Text(lambda text: split_url(text) is not None, what, do, read, also, hidden=True)
 
 
 def _has_no_login(text: str) -> bool:
@@ -144,11 +138,10 @@ def _is_proxy(text: str) -> bool:
 
 
 def _with_path(text: str) -> str:
+    """Return the URL, with the default of Prometheus's metrics_path where it has no path."""
     parts = split_url(text)
     assert parts is not None
-    return (
-        text if parts.path else parts._replace(path="/metrics").geturl()
-    )  # the default of Prometheus's metrics_path
+    return text if parts.path else parts._replace(path="/metrics").geturl()
 
 
 def _free_space(text: str) -> FreeSpace:
@@ -166,18 +159,10 @@ def _pattern(text: str) -> str | Problem:
 
 
 TAKEN_LABELS = frozenset(
-    [
-        "core",
-        "device",
-        "family",
-        "fstype",
-        "interface",
-        "kernel_release",
-        "machine",
-        "mountpoint",
-        "os",
-        "state",
-    ]
+    (
+        *("core", "device", "family", "fstype", "interface"),
+        *("kernel_release", "machine", "mountpoint", "os", "state"),
+    )
 )
 """Labels of the collectors' series: a second label of that name would make them invalid."""
 MOST_SAMPLES = 100_000

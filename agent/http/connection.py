@@ -4,7 +4,7 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
 
 1. It ends within `whole` seconds, and no step of it (a connect, a handshake, a write, a read) is waited for longer
    than `step`. A server that sends a byte now and then gains nothing by it. The one exception is looking up a name,
-   for which the system has its own limits.
+   for which the system has its own limits. After a time in which the process was stopped, the clock starts again.
 2. `cut()`, from any thread, ends the exchange at hand and all later ones with an OSError.
 3. Errors arrive as what they are (OSError, TimeoutError, ssl.SSLError), not wrapped; what a proxy has against a
    tunnel is a ProxyAnswer, and what is no answer of one a httpcore.ProxyError.
@@ -38,6 +38,9 @@ from agent.http.proxy import Proxy
 _PIECE = 16 << 10
 """Bytes of a write, the most of a TLS record: with TLS, `send` comes back when all that it was given is taken."""
 
+STOPPED = 0.5
+"""Seconds behind the deadline of an exchange at which none of its waits has ended."""
+
 _TCP_INFO = struct.Struct("<128xQII56xQ")
 """Of struct tcp_info: bytes received, segments out and in, bytes sent (with those sent again), Linux 4.19."""
 _PACKET_HEAD = {socket.AF_INET: 52, socket.AF_INET6: 72}
@@ -58,27 +61,10 @@ class Connection(httpx.BaseTransport):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tls, self._proxy, self._server_name = tls, proxy, server_name
-        self._sockets = _Sockets(clock)
+        self.sockets = Sockets(clock)
         self._http: httpcore.HTTP11Connection | None = None
         if tls is not None:
             tls.set_alpn_protocols(["http/1.1"])
-
-    def begin(self, step: float, whole: float) -> None:
-        """Start the clock of the next exchange."""
-        self._sockets.begin(step, whole)
-
-    def cut(self) -> None:
-        """End the exchange at hand; nothing goes out any more. Safe from any thread, at any time."""
-        self._sockets.cut()
-
-    def wire_bytes(self) -> int:
-        """Return the bytes on the wire of all connections so far."""
-        return self._sockets.wire_bytes()
-
-    @property
-    def heard(self) -> bool:
-        """Whether a byte has come back in this exchange."""
-        return self._sockets.heard
 
     @property
     def is_kept(self) -> bool:
@@ -106,17 +92,17 @@ class Connection(httpx.BaseTransport):
     def _open(self, origin: httpcore.Origin) -> httpcore.HTTP11Connection:
         host, proxy = origin.host.decode("ascii"), self._proxy
         to = (host, origin.port) if proxy is None else (proxy.host, proxy.port)
-        sock = self._sockets.connect(*to)
+        sock = self.sockets.connect(*to)
         try:
             if self._tls is not None:
                 if proxy is not None:
-                    _open_tunnel(_Stream(self._sockets, sock), proxy, origin)
-                    self._sockets.heard = False
-                sock = self._sockets.secure(sock, self._tls, self._server_name or host)
+                    _open_tunnel(_Stream(self.sockets, sock), proxy, origin)
+                    self.sockets.heard = False
+                sock = self.sockets.secure(sock, self._tls, self._server_name or host)
         except BaseException:
-            self._sockets.leave(sock)
+            self.sockets.leave(sock)
             raise
-        return httpcore.HTTP11Connection(origin, _Stream(self._sockets, sock))
+        return httpcore.HTTP11Connection(origin, _Stream(self.sockets, sock))
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -146,8 +132,11 @@ class _Body(httpx.SyncByteStream):
         self._answer.close()
 
 
-class _Sockets:
-    """The socket in use and those before it: the deadline, the cut, and what they have cost."""
+class Sockets:
+    """The socket in use and those before it: the deadline, the cut, and what they have cost.
+
+    `heard`: a byte has come back in this exchange.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -157,6 +146,7 @@ class _Sockets:
         self._counted = 0  # of connections that are closed
 
     def begin(self, step: float, whole: float) -> None:
+        """Start the clock of the next exchange."""
         self._step, self._whole, self._end, self.heard = step, whole, self._clock() + whole, False
 
     def patience(self, share: int = 1) -> float:
@@ -166,10 +156,17 @@ class _Sockets:
             raise TimeoutError(f"no whole answer within {self._whole:.3g} s")
         return min(self._step, left / share)
 
+    def resume(self) -> None:
+        """Start the clock again if the process was stopped: no wait of its own ends so late."""
+        if self._clock() > self._end + STOPPED:
+            self._end = self._clock() + self._whole
+
     def wire_bytes(self) -> int:
+        """Return the bytes on the wire of all connections so far."""
         return self._counted + (_tcp_bytes(self._socket) if self._socket is not None else 0)
 
     def connect(self, host: str, port: int) -> socket.socket:
+        """Return a connected socket, by the first address of the host that answers."""
         self._check()
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for i, (family, kind, protocol, _, address) in enumerate(found):
@@ -221,6 +218,7 @@ class _Sockets:
         sock.close()
 
     def cut(self) -> None:
+        """End the exchange at hand; nothing goes out any more. Safe from any thread, at any time."""
         self._is_cut = True
         sock = self._socket  # the other thread may be about to leave it
         if sock is not None:
@@ -233,10 +231,11 @@ class _Sockets:
 class _Stream(httpcore.NetworkStream):
     """A connected socket, as httpcore wants it."""
 
-    def __init__(self, sockets: _Sockets, sock: socket.socket) -> None:
+    def __init__(self, sockets: Sockets, sock: socket.socket) -> None:
         self._sockets, self._socket = sockets, sock
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._sockets.resume()  # what has come meanwhile is an answer in time
         patience = self._sockets.patience()
         self._socket.settimeout(patience)
         try:

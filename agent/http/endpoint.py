@@ -15,19 +15,10 @@ import ssl
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from agent.config import (
-    Authorization,
-    BasicAuth,
-    HttpHeader,
-    OAuth2,
-    RemoteWrite,
-    Secret,
-    Target,
-    TlsConfig,
-    split_url,
-)
+from agent.config import Authorization, BasicAuth, HttpHeader, OAuth2, RemoteWrite, Secret, Target, TlsConfig
+from agent.config.urls import split_url
 from buffer.errors import LimpetError
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -70,35 +61,27 @@ class Endpoint(NamedTuple):
 
 def of_destination(to: RemoteWrite) -> Endpoint:
     """Return where a destination is; all keys are called the same there."""
-    return Endpoint(**{key: getattr(to, key) for key in Endpoint._fields})
+    return _of(to)
 
 
 def of_target(target: Target) -> Endpoint:
     """Return where a scrape target is; no proxy leads there."""
-    return Endpoint(
-        target.url,
-        f"scrape target {target.job}",
-        target.headers,
-        basic_auth=target.basic_auth,
-        authorization=target.authorization,
-        tls_config=target.tls_config,
-    )
+    return _of(target, name=f"scrape target {target.job}")
 
 
 def of_token_server(oauth2: OAuth2, name: str) -> Endpoint:
     """Return where the tokens of the endpoint `name` come from."""
-    return Endpoint(
-        oauth2.token_url,
-        f"{name}.oauth2",
-        tls_config=oauth2.tls_config,
-        proxy_url=oauth2.proxy_url,
-        proxy_from_environment=oauth2.proxy_from_environment,
-        no_proxy=oauth2.no_proxy,
-    )
+    return _of(oauth2, url=oauth2.token_url, name=f"{name}.oauth2")
+
+
+def _of(section: RemoteWrite | Target | OAuth2, **keys: str) -> Endpoint:
+    """Return the endpoint with the keys that a section has in common with it, and these."""
+    common = [key for key in Endpoint._fields if key in section.__struct_fields__]
+    return Endpoint(**{key: getattr(section, key) for key in common} | keys)
 
 
 def files(to: Endpoint) -> list[str]:
-    """Return the files that a request depends on, its token among them."""
+    """Return the files that a request depends on, its token and the system's authorities among them."""
     sections = (to.tls_config, to.basic_auth, to.authorization, to.oauth2, to.oauth2 and to.oauth2.tls_config)
     found = [
         getattr(section, key)
@@ -108,20 +91,24 @@ def files(to: Endpoint) -> list[str]:
         if key.endswith("_file")
     ]
     found += [name for header in to.http_headers.values() for name in header.files]
+    if to.is_https and not (to.tls_config.ca or to.tls_config.ca_file):
+        system, environ = ssl.get_default_verify_paths(), os.environ
+        found.append(environ.get(system.openssl_cafile_env, system.openssl_cafile))
+        found.append(environ.get(system.openssl_capath_env, system.openssl_capath))
     return [name for name in found if name]
 
 
 def stamp(names: list[str]) -> Stamp:
     """Return what distinguishes one state of these files from another."""
-    return tuple([_stamp(name) for name in names])
-
-
-def _stamp(name: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(name)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    found: list[tuple[int, int, int] | None] = []
+    for name in names:
+        try:
+            file = os.stat(name)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((file.st_ino, file.st_size, file.st_mtime_ns))
+    return tuple(found)
 
 
 def headers(to: Endpoint) -> dict[str, bytes]:
@@ -241,17 +228,13 @@ def _file(text: str | None, name: str | None) -> Iterator[str]:
         assert name is not None
         yield name
         return
-    descriptor = os.memfd_create("limpet") if hasattr(os, "memfd_create") else _unnamed()
-    with os.fdopen(descriptor, "wb") as file:
+    if hasattr(os, "memfd_create"):
+        file: IO[bytes] = os.fdopen(os.memfd_create("limpet"), "wb")
+    else:
+        from tempfile import TemporaryFile
+
+        file = TemporaryFile()  # noqa: SIM115  closed below
+    with file:
         file.write(text.encode())
-        file.flush()
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield f"/dev/fd/{descriptor}"
-
-
-def _unnamed() -> int:
-    from tempfile import mkstemp
-
-    descriptor, name = mkstemp()
-    os.unlink(name)
-    return descriptor
+        file.seek(0)
+        yield f"/dev/fd/{file.fileno()}"

@@ -34,7 +34,7 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 import msgspec
@@ -196,23 +196,17 @@ def usable_for(life: float) -> float:
     return life - min(EARLY, life / 2)
 
 
-class Exchange(Protocol):
-    """`Session.exchange` with the token server, but for method and URL."""
-
-    def __call__(
-        self, headers: Mapping[str, bytes], body: bytes, *, step: float, whole: float
-    ) -> Answer | Failure:
-        """Send the request."""
-
-
 class Tokens:
-    """The token of the endpoint `name`. Used from one thread."""
+    """The token of the endpoint `name`. Used from one thread.
+
+    `exchange` is `Session.exchange` with the token server, but for method and URL.
+    """
 
     def __init__(
         self,
         settings: OAuth2,
         name: str,
-        exchange: Exchange,
+        exchange: Callable[..., Answer | Failure],
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from agent.config import split_url
+from agent.config.urls import split_url
 from agent.http.endpoint import Endpoint
 from buffer.errors import LimpetError
 

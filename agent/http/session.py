@@ -118,7 +118,7 @@ class Session:
             else:
                 request = self._request(method, url, headers, body, token)
                 with closing(_send(connection, request, step, end)) as response:
-                    found = self._refusal(response) or take(response)
+                    found = self._refused_token(response) or take(response)
         except Exception as error:
             found = self._failure(error)
         return found._replace(text=self.hidden(found.text)) if isinstance(found, Failure) else found
@@ -129,7 +129,9 @@ class Session:
 
     def wire_bytes(self) -> int:
         """Return the bytes on the wire so far (connection.py), without those to a token server."""
-        return self._wire_bytes + (self._connection.wire_bytes() if self._connection is not None else 0)
+        return self._wire_bytes + (
+            self._connection.sockets.wire_bytes() if self._connection is not None else 0
+        )
 
     def changed(self) -> bool:
         """Return whether a file that a request depends on has changed, come or gone since the last request."""
@@ -141,7 +143,7 @@ class Session:
         if self._token_server is not None:
             self._token_server.interrupt()
         if self._connection is not None:
-            self._connection.cut()
+            self._connection.sockets.cut()
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -149,7 +151,7 @@ class Session:
             self._token_server.close()
         if self._connection is not None:
             self._connection.close()
-            self._wire_bytes += self._connection.wire_bytes()
+            self._wire_bytes += self._connection.sockets.wire_bytes()
         self._connection = None
 
     def _ready(self) -> Connection:
@@ -163,7 +165,7 @@ class Session:
             name = self._to.tls_config.server_name
             self._connection = Connection(endpoint.tls(self._to), self._proxy, name)
             if self._interrupted:
-                self._connection.cut()
+                self._connection.sockets.cut()
         return self._connection
 
     def _request(
@@ -176,11 +178,9 @@ class Session:
         pairs = [(name.encode(), value) for name, value in sent.items()]
         return httpx.Request(method, url, content=body, headers=pairs)
 
-    def _refusal(self, response: httpx.Response) -> Failure | None:
-        """Return what is wrong with the token, by the answer to a request that had it."""
-        if self.tokens is None:
-            return None
-        return self.tokens.answered(response.status_code, lambda: _beginning(response, LARGEST_ANSWER))
+    def _refused_token(self, response: httpx.Response) -> Failure | None:
+        body = partial(_beginning, response, LARGEST_ANSWER)
+        return self.tokens.answered(response.status_code, body) if self.tokens is not None else None
 
     def _failure(self, error: Exception) -> Failure:
         """Return what an error means; behind a proxy it says so, and it is the proxy's name that was looked up."""
@@ -190,20 +190,20 @@ class Session:
         elif self._proxy is not None and not isinstance(error, httpcore.ProtocolError | httpcore.ProxyError):
             host = f"{host} through the proxy {self._proxy!r}"
         found = failure(error, host, self._wall())
-        said_nothing = self._connection is not None and not self._connection.heard
+        said_nothing = self._connection is not None and not self._connection.sockets.heard
         is_cut = said_nothing and isinstance(error, httpcore.RemoteProtocolError)
         return found._replace(cause=Cause.CUT) if is_cut else found
 
 
 def _send(connection: Connection, request: httpx.Request, step: float, end: float) -> httpx.Response:
     again = request.method == "GET" and connection.is_kept
-    connection.begin(step, end - time.monotonic())
+    connection.sockets.begin(step, end - time.monotonic())
     try:
         return connection.handle_request(request)
     except (httpcore.RemoteProtocolError, ConnectionError):
-        if not again or connection.heard:
+        if not again or connection.sockets.heard:
             raise
-    connection.begin(step, end - time.monotonic())
+    connection.sockets.begin(step, end - time.monotonic())
     return connection.handle_request(request)
 
 

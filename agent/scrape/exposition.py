@@ -196,22 +196,8 @@ def go_float(text: str) -> str:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    mantissa, _, exponent = f"{value!r}".partition("e")
-    sign = "-" if mantissa.startswith("-") else ""
-    whole, _, part = mantissa.lstrip("-").partition(".")
-    part = "" if part == "0" else part
-    digits = (whole + part).lstrip("0")
-    if not digits:
-        return "0.0"
-    # The value is 0.DIGITS x 10^point.
-    leading = len(whole + part) - len(digits)
-    point = len(whole) - leading + int(exponent or 0)
-    digits = digits.rstrip("0")
-    if point < -3 or point > 6:
-        rest = f".{digits[1:]}" if len(digits) > 1 else ""
-        return f"{sign}{digits[0]}{rest}e{'-' if point < 1 else '+'}{abs(point - 1):02d}"
-    if point <= 0:
-        return f"{sign}0.{'0' * -point}{digits}"
-    if point >= len(digits):
-        return f"{sign}{digits}{'0' * (point - len(digits))}.0"
-    return f"{sign}{digits[:point]}.{digits[point:]}"
+    shortest = repr(value + 0.0)  # -0 is written 0.0
+    if abs(value) < 1e6 or "e" in shortest:
+        return shortest
+    digits = shortest.lstrip("-").removesuffix(".0").replace(".", "").rstrip("0")
+    return f"{value:.{len(digits) - 1}e}"  # Go has an exponent from 1e+06 on, Python from 1e+16

@@ -179,12 +179,7 @@ def _numbers(texts: list[bytes]) -> list[float]:
     try:
         return list(map(float, texts))
     except ValueError:
-        raise ParseError(f"not a value: {shown(next(t for t in texts if not _is_number(t)))}") from None
-
-
-def _is_number(text: bytes) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        if len(texts) > 1:  # which of them?
+            for text in texts:
+                _numbers([text])
+        raise ParseError(f"not a value: {shown(texts[0])}") from None

@@ -74,7 +74,10 @@ class Scrape(Collector):
         try:
             values, scraped = self._scrape()
         except (ScrapeFailed, ParseError, TooLarge) as error:
-            self._failed(self._words(error))
+            text = self._words(error)
+            log = self._log.debug if self.error is not None else self._log.warning
+            log(Event.SCRAPE_FAILED, job=self._job, instance=self._instance, error=text)
+            self.error = text
             return self._reports, [0.0, round(time.perf_counter() - begun, DIGITS), 0.0]
         if self.error is not None:
             self.error = None
@@ -89,18 +92,10 @@ class Scrape(Collector):
         if read.series is not self._exposed:
             check_size(read.series)
             self._exposed, self._series = read.series, read.series + self._reports
-            self._log_duplicates()
+            found, before = self._table.duplicates, self._duplicates
+            self._duplicates = found
+            if found and not before:
+                self._log.warning(
+                    Event.SCRAPE_DUPLICATES, job=self._job, instance=self._instance, duplicates=found
+                )
         return read.values, read.scraped
-
-    def _log_duplicates(self) -> None:
-        found = self._table.duplicates
-        if found and not self._duplicates:
-            self._log.warning(
-                Event.SCRAPE_DUPLICATES, job=self._job, instance=self._instance, duplicates=found
-            )
-        self._duplicates = found
-
-    def _failed(self, error: str) -> None:
-        say = self._log.debug if self.error is not None else self._log.warning
-        say(Event.SCRAPE_FAILED, job=self._job, instance=self._instance, error=error)
-        self.error = error

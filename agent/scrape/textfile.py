@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from agent.collect.plan import Collector
-from agent.collect.series import MAX_TICK_SERIES, Collected, check_size
-from agent.collectors.base import Labels, Metric
+from agent.collect.series import MAX_TICK_SERIES, Collected, Columns, check_size
+from agent.collectors.base import Labels, Metric, Sample
 from agent.scrape.exposition import ParseError
 from agent.scrape.naming import Naming
 from agent.scrape.table import Table
@@ -63,9 +63,12 @@ class Textfile(Collector):
         self._host = {name: value for name, value in host.items() if value}
         self._tables: dict[str, Table] = {}
         self._contents: dict[str, _Content] = {}
+        self._own = Columns(METRICS, self._host)
         self._sets: list[tuple[Series, ...]] = []
+        self._exposed: tuple[Series, ...] = ()
+        self._kept: list[int] | None = None  # of the series of all files; None: all of them
+        self._parts: tuple[tuple[Series, ...], tuple[Series, ...]] | None = None
         self._series: tuple[Series, ...] = ()
-        self._kept: list[int] | None = None
         self._logged: dict[str, str] = {}
         self.error: str | None = None
         """What was wrong at the last run; None: nothing."""
@@ -78,17 +81,20 @@ class Textfile(Collector):
         good = {name: one for name, one in sorted(found.items()) if one.error is None}
         errors |= {name: one.error for name, one in found.items() if one.error is not None}
         left_out = len(errors) - ("" in errors)
-        self._arrange(good)
-        exposed = sum(len(one.series) for one in good.values())
-        if self._kept is not None and (twice := exposed - len(self._kept)):
-            errors[" "] = f"{twice} series occur twice"
-        self._log_errors(errors)
+        self._join([one.series for one in good.values()])
         values = [value for one in good.values() for value in one.values]
         if self._kept is not None:
+            errors[" "] = f"{len(values) - len(self._kept)} series occur twice"
             values = [values[i] for i in self._kept]
-        values += [one.mtime for one in good.values()]
-        values += (1.0 if errors else 0.0, float(left_out))
-        return self._series, values
+        self._log_errors(errors)
+        mtime, error, count = (metric.name for metric in METRICS)
+        samples = [Sample(mtime, one.mtime, (("file", self._called(name)),)) for name, one in good.items()]
+        samples += [Sample(error, 1.0 if errors else 0.0), Sample(count, float(left_out))]
+        series, own = self._own(samples)
+        if self._parts is None or not (self._parts[0] is self._exposed and self._parts[1] is series):
+            check_size(whole := self._exposed + series)
+            self._parts, self._series = (self._exposed, series), whole
+        return self._series, [*values, *own]
 
     def _look(self) -> tuple[dict[str, _Content], dict[str, str]]:
         try:
@@ -130,32 +136,16 @@ class Textfile(Collector):
             raise ParseError(f"{table.duplicates} series occur twice")
         return read.series, tuple(read.values)
 
-    def _arrange(self, good: Mapping[str, _Content]) -> None:
-        """Put the series of all files together, unless they are what they were."""
-        sets = [one.series for one in good.values()]
-        same = [a is b for a, b in zip(sets, self._sets, strict=False)]
-        names = tuple(Series(METRICS[0].name, self._of_file(name), *_about(METRICS[0])) for name in good)
-        if (
-            self._series
-            and len(sets) == len(self._sets)
-            and all(same)
-            and self._series[-len(names) - 2 : -2] == names
-        ):
+    def _join(self, sets: Sequence[tuple[Series, ...]]) -> None:
+        """Put the series of all files together, unless they are the same objects as before."""
+        if len(sets) == len(self._sets) and all(a is b for a, b in zip(sets, self._sets, strict=True)):
             return
         series = [one for each in sets for one in each]
         first: dict[tuple[str, Labels], int] = {}
         for i, one in enumerate(series):
             first.setdefault(one[:2], i)
-        kept = list(first.values())
-        host = tuple(sorted(self._host.items()))
-        whole = tuple(Series(metric.name, host, *_about(metric)) for metric in METRICS[1:])
-        everything = (*(series[i] for i in kept), *names, *whole)
-        check_size(everything)
-        self._sets, self._series = sets, everything
-        self._kept = None if len(kept) == len(series) else kept
-
-    def _of_file(self, name: str) -> Labels:
-        return tuple(sorted({**self._host, "file": os.path.join(self._folder, name)}.items()))
+        self._sets, self._exposed = list(sets), tuple(series[i] for i in first.values())
+        self._kept = None if len(first) == len(series) else list(first.values())
 
     def _log_errors(self, errors: Mapping[str, str]) -> None:
         for name, error in errors.items():
@@ -169,10 +159,6 @@ class Textfile(Collector):
 
     def _called(self, name: str) -> str:
         return os.path.join(self._folder, name) if name.strip() else self._folder
-
-
-def _about(metric: Metric) -> Iterator[str]:
-    return iter((metric.type, metric.unit, metric.help))
 
 
 def _stamp(found: os.stat_result) -> tuple[_Stamp, float]:

@@ -7,7 +7,8 @@ It has no thread, no cursor and no log, and never waits. Its driver (a lane, a r
 
 Promises:
 
-1. A request that failed is repeated byte by byte, unless its format has changed or a part of it is too old by now.
+1. A request that failed is repeated byte by byte, until the question changes (`batch`): it is cut in two where it was
+   too large. Or its format has changed, or a part of it is too old by now.
 2. One request at a time, and nothing newer of a series before what is older is settled.
 3. What a receiver refuses for good is sent in parts until the culprits are found (`culprits`); the rest is delivered.
    A refusal counts only where the receiver has judged the samples: it says that they are too old, or takes something
@@ -23,16 +24,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from agent.config import QueueConfig
-from agent.destinations.base import AGED, REJECTED, Outcome, Request, Speaks, Verdict
+from agent.destinations.base import AGED, Outcome, Request, Speaks, Verdict
 from agent.http.answer import Answer
 from agent.http.failures import Failure
-from agent.send.culprits import Culprits, Search
+from agent.send.batch import Batch, Settled
 from agent.send.probe import Probe
-from agent.send.state import Rules, Sent, Situation, State, after
+from agent.send.state import Rules, Sent, Situation, State, after, grown
 from agent.send.stats import SendStats
 from buffer.model import Chunk, Tick
 
@@ -67,17 +68,6 @@ class Clocks(NamedTuple):
     random: Callable[[], float] = random.random
 
 
-class Settled(NamedTuple):
-    """A chunk that is done with; counts are samples, `dropped` by its reason with the culprits among them."""
-
-    chunk: Chunk
-    delivered: int
-    dropped: Mapping[str, int]
-    repeated: int = 0
-    """Of the rejected ones, those that repeat an instant of their series: they were never sent."""
-    culprits: Sequence[Culprits] = ()
-
-
 class Step(NamedTuple):
     """One request, what came of it, and the situation before and after it."""
 
@@ -94,23 +84,13 @@ class Step(NamedTuple):
     settled: Settled | None = None
 
 
-class _Batch(NamedTuple):
-    chunk: Chunk
-    ticks: Sequence[Tick]
-    """The chunk's, without those that are too old."""
-    request: Request
-    """With all samples of the ticks, or with `search` those that it asks about."""
-    samples: int
-    dropped: Mapping[str, int]
-    search: Search | None = None
-
-
 class _Doubt(NamedTuple):
-    """The answer to the chunk's last request, which does not count before a check."""
+    """An answer that does not count before a check."""
 
     outcome: Outcome
-    settled: Settled | None = None
-    """The chunk, if this was the last answer that it needed."""
+    request: Request
+    is_last: bool = False
+    """The batch knows it already: it was the last one of a search."""
 
 
 class _Asked(NamedTuple):
@@ -133,14 +113,14 @@ class Delivery:
         stats: SendStats | None = None,
         clocks: Clocks | None = None,
     ) -> None:
-        self.now = Situation(queue.max_samples_per_send)
+        self.now, self._most = Situation(queue.max_samples_per_send), queue.max_samples_per_send
         self.rules = rules or Rules(queue.min_backoff, queue.max_backoff)
         self.stats = stats or SendStats()
         self._speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._age_limit_ms = int(queue.sample_age_limit * 1000)
-        self._batch: _Batch | None = None
-        self._probe = Probe(speaks)
+        self._batch: Batch | None = None
         self._doubt: _Doubt | None = None
+        self._probe = Probe(speaks)
         self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last chunk that had any
 
     @property
@@ -169,20 +149,18 @@ class Delivery:
         ticks: Sequence[Tick] = chunk.ticks
         if self._age_limit_ms:
             ticks = [tick for tick in ticks if not self._is_too_old(tick)]
-        request, dropped = self._speaks().encode(ticks, False)
-        if len(ticks) < len(chunk.ticks):
-            dropped = {**dropped, AGED: _samples(chunk.ticks) - _samples(ticks)}
-        if not request.samples:
-            return Settled(chunk, 0, dropped, dropped.get(REJECTED, 0))
-        self._batch = _Batch(chunk, ticks, request, request.samples, dropped)
-        return None
+        aged = _samples(chunk.ticks) - _samples(ticks)
+        batch = Batch(chunk, ticks, self._speaks(), {AGED: aged} if aged else {})
+        if (settled := batch.settled) is None:
+            self._batch = batch
+        return settled
 
     def is_outdated(self) -> bool:
         """Return whether the chunk at hand has to be read and offered again: its format changed, or it grew too old."""
         batch = self._batch
-        if batch is None or batch.request.format != self._speaks().name:
+        if batch is None or batch.format != self._speaks().name:
             return True
-        return batch.search is None and self._doubt is None and self._is_too_old(batch.ticks[0])
+        return not batch.is_begun and self._doubt is None and self._is_too_old(batch.ticks[0])
 
     def _is_too_old(self, tick: Tick) -> bool:
         limit = self._age_limit_ms
@@ -202,58 +180,51 @@ class Delivery:
         """
         batch = self._batch
         if self.now.state is State.HELD:
-            return self._held(batch.ticks if batch is not None else (), within)
+            return self._held(batch.chunk.ticks if batch is not None else (), within)
         assert batch is not None
         if self._doubt is not None:
             return self._checked(batch, self._doubt, within)
+        batch.fit(self.limit, self.now.largest)
         asked = self._ask(batch.request, self.now.failures, within)
         outcome = asked.outcome
-        if outcome.verdict is Verdict.REJECTED and not outcome.age and batch.search is None:
-            outcome = outcome._replace(verdict=Verdict.UNPROVEN)
-        if outcome.verdict is Verdict.UNPROVEN:
-            self._doubt = _Doubt(outcome)
-            return self._step(asked, Sent.BATCH, outcome, batch)
+        is_refusal = outcome.verdict is Verdict.REJECTED and not outcome.age
+        if outcome.verdict is Verdict.UNPROVEN or (is_refusal and not batch.is_searching):
+            return self._doubted(batch, asked, outcome)
         step = self._counted(batch, asked, outcome)
-        if (
-            step.settled is not None
-            and step.settled.culprits
-            and outcome.verdict is Verdict.REJECTED
-            and not outcome.age
-        ):
-            # Something was taken before it, but nothing since.
-            self._batch, self._doubt = batch, _Doubt(outcome, step.settled)
-            return step._replace(outcome=outcome._replace(verdict=Verdict.UNPROVEN), settled=None)
+        if is_refusal and not batch.is_searching:  # something was taken before it, but nothing since
+            self._batch = batch
+            doubted = self._doubted(batch, asked, outcome, is_last=True)
+            return doubted._replace(before=step.before)
         return step
 
     def _held(self, ticks: Sequence[Tick], within: float | None) -> Step:
         """Probe."""
         asked = self._ask(self._probe.request(ticks), 0, within)
         heard = self._probe.hear(asked.outcome, ticks)
-        if heard is None:
-            return self._again(asked)
-        return self._step(asked, Sent.PROBE, heard)
+        return self._again(asked) if heard is None else self._step(asked, Sent.PROBE, heard)
 
-    def _checked(self, batch: _Batch, doubt: _Doubt, within: float | None) -> Step:
-        """Find out whether the answer to a chunk counts, and let it."""
-        doubted, check = doubt.outcome, doubt.outcome.check
-        asked = self._ask(check or self._probe.request(batch.ticks), self.now.failures, within)
-        heard = asked.outcome if check else self._probe.hear(asked.outcome, batch.ticks)
+    def _doubted(self, batch: Batch, asked: _Asked, outcome: Outcome, *, is_last: bool = False) -> Step:
+        """Let an answer wait for a check."""
+        self._doubt = _Doubt(outcome, asked.request, is_last)
+        return self._step(asked, Sent.BATCH, outcome._replace(verdict=Verdict.UNPROVEN), batch)
+
+    def _checked(self, batch: Batch, doubt: _Doubt, within: float | None) -> Step:
+        """Find out whether an answer counts, and let it."""
+        ticks, check = batch.chunk.ticks, doubt.outcome.check
+        asked = self._ask(check or self._probe.request(ticks), self.now.failures, within)
+        heard = asked.outcome if check else self._probe.hear(asked.outcome, ticks)
         if heard is None:
             return self._again(asked)
         if heard.verdict is Verdict.RETRY:
             return self._step(asked, Sent.CHECK, heard, batch)
         self._doubt = None
         if heard.verdict is Verdict.DELIVERED:
-            asked = asked._replace(request=batch.request)
-            if doubt.settled is not None:
-                self._batch = None
-                step = self._step(asked, Sent.BATCH, doubted, batch)
-                return step._replace(settled=doubt.settled)
             verdict = Verdict.DELIVERED if check else Verdict.REJECTED
-            return self._counted(batch, asked, doubted._replace(verdict=verdict, check=None))
+            counts = doubt.outcome._replace(verdict=verdict, check=None)
+            return self._counted(batch, asked._replace(request=doubt.request), counts, is_heard=doubt.is_last)
         step = self._step(asked, Sent.CHECK, heard, batch)
         # What was refused of a chunk since something was taken is not known: all of it is sent again.
-        return step if batch.search is None else step._replace(settled=self.offer(batch.chunk))
+        return step._replace(settled=self.offer(batch.chunk)) if batch.is_begun else step
 
     def _again(self, asked: _Asked) -> Step:
         """Ask in another form, at once."""
@@ -261,14 +232,27 @@ class Delivery:
         self.now = was._replace(failures=0, not_before=asked.ended)
         return Step(asked.request, asked.outcome, was, self.now, asked.began, asked.cost)
 
-    def _counted(self, batch: _Batch, asked: _Asked, outcome: Outcome) -> Step:
-        """Draw the consequences of the answer to a chunk."""
-        step = self._step(asked, Sent.BATCH, outcome, batch)
-        if outcome.verdict in (Verdict.RETRY, Verdict.HELD):
+    def _counted(self, batch: Batch, asked: _Asked, outcome: Outcome, *, is_heard: bool = False) -> Step:
+        """Draw the consequences of an answer for the chunk. `is_heard`: the batch knows it."""
+        step, verdict = self._step(asked, Sent.BATCH, outcome, batch), outcome.verdict
+        if verdict in (Verdict.RETRY, Verdict.HELD):
             return step
         self._batch = None  # a defect below costs no more than to send the chunk again, as a whole
-        settled = self._answered(batch, outcome) if outcome.settles else None
-        return step._replace(after=self.now, settled=settled)
+        if verdict is Verdict.TOO_LARGE:
+            batch.halve()
+            self._batch = batch
+        elif outcome.settles:
+            if not is_heard:
+                self._suspects = batch.hear(outcome, self._suspects)
+            if verdict is Verdict.DELIVERED:
+                request = step.request
+                self.now = grown(self.now, request.samples, len(request.body), self._most)
+            if (settled := batch.settled) is None:
+                self._batch = batch
+            elif settled.culprits:
+                self.now = self.now._replace(error=settled.culprits[-1].outcome.error)
+            return step._replace(after=self.now, settled=settled)
+        return step
 
     def trial(self, ticks: Sequence[Tick]) -> Step | None:
         """Send ticks that are in no chunk; None: there is nothing to send. Where they are settled nothing changes."""
@@ -293,35 +277,12 @@ class Delivery:
         self.stats.count(outcome, ended - began, len(request.body), cost, attempt)
         return _Asked(request, outcome, began, ended, cost)
 
-    def _step(self, asked: _Asked, sent: Sent, outcome: Outcome, batch: _Batch | None = None) -> Step:
-        """Return the step of a request, and what follows from it."""
-        was, samples, oldest_ms = self.now, 1, None
-        if batch is not None:
-            samples = batch.samples + batch.dropped.get(REJECTED, 0)
-            oldest_ms = batch.ticks[0].at.wall_ms
-        self.now = after(was, sent, samples, outcome, asked.ended, self.rules, self._clocks.random())
+    def _step(self, asked: _Asked, sent: Sent, outcome: Outcome, batch: Batch | None = None) -> Step:
+        """Return the step of a request, and let what follows from it be so."""
+        was, random = self.now, self._clocks.random()
+        oldest_ms = batch.oldest_ms if batch is not None else None
+        self.now = after(was, sent, asked.request, outcome, asked.ended, self.rules, random)
         return Step(asked.request, outcome, was, self.now, asked.began, asked.cost, oldest_ms)
-
-    def _answered(self, batch: _Batch, outcome: Outcome) -> Settled | None:
-        """Settle a chunk that was delivered or refused, or prepare what of it is sent next."""
-        search, speaks = batch.search, self._speaks()
-        if search is not None:
-            search.hear(outcome)
-        elif outcome.verdict is Verdict.REJECTED:
-            search = Search(batch.ticks, speaks.carries, outcome, self._suspects)
-        repeated = batch.dropped.get(REJECTED, 0)
-        if search is None:
-            return Settled(batch.chunk, batch.samples, batch.dropped, repeated)
-        if ticks := search.ask():
-            self._batch = batch._replace(request=speaks.encode(ticks, True).request, search=search)
-            return None
-        self._suspects, culprits = search.suspects(), search.culprits()
-        dropped = dict(batch.dropped)
-        for one in culprits:
-            dropped[one.reason] = dropped.get(one.reason, 0) + one.samples
-        if culprits:
-            self.now = self.now._replace(error=culprits[-1].outcome.error)
-        return Settled(batch.chunk, search.delivered, dropped, repeated, culprits)
 
 
 def _samples(ticks: Iterable[Tick]) -> int:

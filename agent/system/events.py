@@ -16,6 +16,8 @@ class Event(StrEnum):
     """info: collecting and sending have begun."""
     RELOADED = "agent.reloaded"
     """info: SIGHUP, and the configuration is applied; `changed` has the sections that are different."""
+    RENAMED = "agent.renamed"
+    """info: the system's hostname is another one; the series of `was` end, and those of `hostname` begin."""
     RELOAD_REFUSED = "agent.reload_refused"
     """error: SIGHUP, and nothing is applied; `problems` has everything that is wrong, and what to do."""
     THREAD_STUCK = "agent.thread_stuck"

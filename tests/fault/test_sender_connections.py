@@ -16,7 +16,7 @@ from agent.destinations.base import Verdict
 from agent.http.answer import LARGEST_ANSWER
 from agent.send.state import State
 from agent.system.events import Event
-from tests.support.exchanges import delivering, posted
+from tests.support.exchanges import delivering, posted, received
 from tests.support.front import Front
 from tests.support.net import free_port, wait_for
 from tests.support.protocols import PROTOCOLS
@@ -54,14 +54,14 @@ def test_a_receiver_that_is_not_there_yet(tmp_path: Path) -> None:
         with receiver:
             one.settled()
             one.accounted(receiver)
-        assert len([entry for entry in one.logged(Event.RETRY) if entry["log_level"] == "warning"]) == 1
+        assert one.warned(Event.RETRY) == 1
         assert one.logged(Event.RESUMED)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_receiver_that_restarts(tmp_path: Path, protocol: str) -> None:
     """Again and again, under the connection that is kept to it, and away for a while."""
-    with Receiver() as receiver, delivering(tmp_path, receiver, protobuf_message=protocol) as one:
+    with received(tmp_path, protobuf_message=protocol) as (one, receiver):
         for _ in range(5):
             one.settled()
             receiver.stop()
@@ -111,7 +111,7 @@ def test_an_endless_body_is_not_read_to_its_end() -> None:
 def test_a_receiver_that_takes_nothing_is_given_up_in_time() -> None:
     done = threading.Event()
 
-    def serve(connection: socket.socket) -> None:
+    def serve(_: socket.socket) -> None:
         done.wait(10)
 
     with listener(serve) as url:
@@ -131,12 +131,6 @@ def test_an_answer_that_comes_before_the_request_was_read_counts() -> None:
 
     with listener(serve) as url:
         assert posted(destination(url), os.urandom(8 << 20)).verdict is Verdict.TOO_LARGE
-
-
-def test_a_name_that_cannot_be_resolved_is_retried() -> None:
-    found = posted(destination("https://nowhere.invalid/write"))
-    assert found.verdict is Verdict.RETRY
-    assert str(found.error).startswith("the name nowhere.invalid cannot be resolved: ")
 
 
 @pytest.mark.parametrize("number", [socket.EAI_AGAIN, socket.EAI_NONAME, socket.EAI_FAIL])

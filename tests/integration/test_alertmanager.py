@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from html import escape
@@ -21,6 +21,7 @@ from tests.support.alertmanager import CONFIG, EXTERNAL_URL, Alertmanager, shipp
 from tests.support.certs import Certs
 from tests.support.channels import Channels
 from tests.support.net import wait_for
+from tests.support.run import output
 from tools import alert_texts
 from tools.alert_texts import MESSAGES, comparable
 
@@ -60,13 +61,11 @@ def routes(node: Any) -> list[Any]:
 
 def receivers(amtool: Path, labels: dict[str, str]) -> str:
     words = [f"{name}={value}" for name, value in labels.items()]
-    command = [str(amtool), "config", "routes", "test", f"--config.file={CONFIG}", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return output(amtool, "config", "routes", "test", f"--config.file={CONFIG}", *words).strip()
 
 
 def test_amtool_finds_nothing_wrong(amtool: Path) -> None:
-    done = subprocess.run([amtool, "check-config", CONFIG], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    output(amtool, "check-config", CONFIG)
 
 
 @pytest.mark.parametrize(("labels", "receiver"), ROUTES, ids=lambda value: str(value))
@@ -77,9 +76,8 @@ def test_each_alert_goes_to_its_receiver(amtool: Path, labels: dict[str, str], r
 def test_no_route_and_no_receiver_is_without_a_test() -> None:
     tested = {receiver for _, receiver in ROUTES}
     routed = [route["receiver"] for route in routes(config()["route"])]
-    assert sorted(routed) == sorted(
-        tested
-    )  # each route has a receiver of its own, so its test is a route's test
+    # Each route has a receiver of its own, so its test is a route's test.
+    assert sorted(routed) == sorted(tested)
     assert {one["name"] for one in config()["receivers"]} == tested
     found = {
         one["name"]: {key.removesuffix("_configs") for key in one if key != "name"}
@@ -117,8 +115,7 @@ def test_a_channel_can_be_deleted_as_the_page_says(amtool: Path, tmp_path: Path,
     file.write_text(text.replace("templates/", f"{CONFIG.parent}/templates/"))
     found = {key for receiver in yaml.safe_load(text)["receivers"] for key in receiver}
     assert f"{channel}_configs" not in found
-    done = subprocess.run([amtool, "check-config", file], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    output(amtool, "check-config", file)
 
 
 def test_every_alert_that_ships_has_a_route_of_its_own_kind(amtool: Path) -> None:
@@ -147,17 +144,9 @@ def test_secrets_are_in_files_alone() -> None:
     assert used >= {f"{key}_file" for key in kept}
 
 
-TEXTS = {  # template: whether it is HTML
-    "limpet.subject": False,
-    "limpet.email.text": False,
-    "limpet.email.html": True,
-    "limpet.slack.color": False,
-    "limpet.slack.text": False,
-    "limpet.pagerduty.text": False,
-    "limpet.link": False,
-    "limpet.runbook": False,
-    "limpet.silence": False,
-}
+ONE_LINE = ("subject", "link", "runbook", "silence")
+PARTS = (*ONE_LINE, "email.text", "email.html", "slack.color", "slack.text", "pagerduty.text")
+TEXTS = {f"limpet.{part}": part.endswith(".html") for part in PARTS}  # template: whether it is HTML
 escaped = partial(escape, quote=False)
 CASES = sorted(file.stem for file in MESSAGES.glob("*.json"))
 
@@ -273,6 +262,11 @@ def told(channels: Channels, **labels: str) -> list[dict[str, Any]]:
     ]
 
 
+def awaited(channels: Channels, deadline_s: float = 10, **labels: str) -> list[dict[str, Any]]:
+    """The messages about an alert with these labels, once there is one."""
+    return wait_for(lambda: told(channels, **labels), deadline_s, f"a message about {labels}")
+
+
 def status(alertmanager: Alertmanager, what: str, **labels: str) -> list[str]:
     """What mutes an alert: `inhibitedBy`, or `mutedBy` time intervals."""
     for one in alertmanager.alerts():
@@ -297,7 +291,7 @@ def test_hosts_of_a_site_that_are_silent_are_one_message(
 ) -> None:
     names = [f"edge-{n}" for n in range(8)]
     alertmanager.fire(*map(silent, names))
-    [message] = wait_for(lambda: told(channels, alertname="LimpetHostSilent"), 10, "the message")
+    [message] = awaited(channels, alertname="LimpetHostSilent")
     assert [one["labels"]["hostname"] for one in message["alerts"]] == names
     mail = wait_for(lambda: [m for m in channels.mails if "Silent" in m.subject], 5, "the mail")[0]
     assert mail.subject == "CRITICAL: 8 x LimpetHostSilent in dc1"
@@ -338,13 +332,13 @@ def test_an_outage_of_the_fleet_is_one_message_and_its_hosts_are_in_it(
         ),
         *(alert("LimpetFleetSilent", None, "critical", "fleet", region=region) for region in regions),
     )
-    [message] = wait_for(lambda: told(channels, alertname="LimpetFleetSilent"), 10, "the message")
+    [message] = awaited(channels, alertname="LimpetFleetSilent")
     assert [one["labels"]["region"] for one in message["alerts"]] == ["asia", "us-east"]
     assert message["receiver"] == "fleet"
 
     # Hosts that are silent in a third region are told of, later; those of the two regions are not.
     alertmanager.fire(alert("LimpetHostSilent", "third-1", "critical", "link", region="third"))
-    wait_for(lambda: told(channels, alertname="LimpetHostSilent", region="third"), 10, "the third region")
+    awaited(channels, alertname="LimpetHostSilent", region="third")
     for region in regions:
         assert status(alertmanager, "inhibitedBy", alertname="LimpetHostSilent", region=region)
         assert not told(channels, alertname="LimpetHostSilent", region=region)
@@ -354,13 +348,10 @@ def test_a_critical_alert_mutes_the_warning_of_the_same_thing_and_no_other(
     alertmanager: Alertmanager, channels: Channels
 ) -> None:
     disk = {"group": "disk_usage", "hostname": "full-1", "name": "HostDiskFull"}
-    alertmanager.fire(
-        alert(severity="critical", mountpoint="/var", **disk),
-        alert(severity="warning", mountpoint="/var", **disk),
-        alert(severity="warning", mountpoint="/home", **disk),
-    )
-    [warning] = wait_for(lambda: told(channels, hostname="full-1", severity="warning"), 10, "the warning")
-    [critical] = wait_for(lambda: told(channels, hostname="full-1", severity="critical"), 10, "the page")
+    on = (("critical", "/var"), ("warning", "/var"), ("warning", "/home"))
+    alertmanager.fire(*(alert(severity=one, mountpoint=mountpoint, **disk) for one, mountpoint in on))
+    [warning] = awaited(channels, hostname="full-1", severity="warning")
+    [critical] = awaited(channels, hostname="full-1", severity="critical")
     for message, mountpoint in ((warning, "/home"), (critical, "/var")):
         assert [one["labels"]["mountpoint"] for one in message["alerts"]] == [mountpoint]
     about = {"hostname": "full-1", "severity": "warning"}
@@ -378,8 +369,8 @@ def test_a_silent_host_mutes_its_other_alerts_and_those_of_no_other(
         alert("LimpetBacklogGrowing", "gone-1", "warning", "link"),
         alert("HostCpuHigh", "there-1", "critical", "cpu"),
     )
-    wait_for(lambda: told(channels, hostname="gone-1"), 10, "the silence's message")
-    wait_for(lambda: told(channels, hostname="there-1"), 10, "the other host's message")
+    awaited(channels, hostname="gone-1")
+    awaited(channels, hostname="there-1")
     for name in ("HostCpuHigh", "LimpetBacklogGrowing"):
         assert status(alertmanager, "inhibitedBy", hostname="gone-1", alertname=name)
         assert not told(channels, hostname="gone-1", alertname=name)
@@ -391,7 +382,7 @@ def test_an_alert_that_goes_on_is_not_told_again_and_one_more_is(
     on = {"hostname": "still-1", "severity": "critical", "group": "network", "name": "HostNetworkBusy"}
     flushes = flushes_of(alertmanager, "HostNetworkBusy")
     alertmanager.fire(alert(interface="eth0", **on))
-    wait_for(lambda: told(channels, hostname="still-1"), 10, "the message")
+    awaited(channels, hostname="still-1")
     alertmanager.fire(alert(interface="eth0", **on))
     wait_for(lambda: flushes() >= 2, 15, "the next time that Alertmanager looks")
     assert len(told(channels, hostname="still-1")) == 1
@@ -409,10 +400,8 @@ def test_the_commands_of_the_page_do_what_it_says(
     for command in re.findall(r"(?m)^    (amtool (?:alert|silence) .*)$", page):
         there = re.sub(r"--alertmanager.url=\S+", f"--alertmanager.url={alertmanager.url}", command)
         assert there != command
-        line = f"{amtool}{there.removeprefix('amtool')} --http.config.file={http}"
-        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    [message] = wait_for(lambda: told(channels, hostname="test-host"), 10, "the test alert")
+        output("sh", "-c", f"{amtool}{there.removeprefix('amtool')} --http.config.file={http}")
+    [message] = awaited(channels, hostname="test-host")
     assert message["receiver"] == "critical"
     alertmanager.fire(
         alert("HostCpuHigh", "web-01", "critical", "cpu"),
@@ -450,13 +439,13 @@ def test_warnings_wait_for_the_morning_and_critical_alerts_do_not(
                 alert("LimpetFleetSilent", None, "critical", "fleet", region="night"),
             )
             for name in ("HostCpuHigh", "LimpetDestinationHeld", "LimpetFleetSilent"):
-                wait_for(lambda: told(channels, alertname=name), 10, name)  # noqa: B023
+                awaited(channels, alertname=name)
             assert not told(channels, severity="warning")
 
             shipped(tmp_path / "config", channels, certs, night=False)
             assert alertmanager.pid
-            subprocess.run(["kill", f"-{signal.SIGHUP}", str(alertmanager.pid)], check=True)
+            os.kill(alertmanager.pid, signal.SIGHUP)
             for one in warnings:
                 name = one["labels"]["alertname"]
-                wait_for(lambda: told(channels, alertname=name), 20, f"{name} in the morning")  # noqa: B023
+                awaited(channels, 20, alertname=name)
     assert all(message["externalURL"] == EXTERNAL_URL for message in channels.said("webhook"))

@@ -21,6 +21,7 @@ from agent.collectors import COLLECTORS, HostPaths
 from tests.support.hosts import Values, labeled, of, values
 from tests.support.limpet import ENVIRONMENT, LIMPET
 from tests.support.namespaces import inside
+from tests.support.run import run
 
 PROJECT = Path(__file__).parents[2]
 
@@ -52,26 +53,20 @@ def collect(tmp_path: Path) -> Collect:
     (tmp_path / "config").mkdir()
     config = tmp_path / "config" / "limpet.yaml"
 
-    def run(section: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    def collected(section: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         config.write_text(yaml.safe_dump({"hostname": "web-01", "collect": section, "remote_write": []}))
         command, environment = inside(
             SCRIPT,
             more=["--pid", "--fork", "--net", "--uts"],
             command=["chroot", root, LIMPET, "collect", "--json", "--config", config],
         )
-        folders = {
-            "ROOT": root,
-            "PYTHON": Path(sys.base_prefix),
-            "ENVIRONMENT": ENVIRONMENT,
-            "PROJECT": PROJECT,
-            "CONFIG": config.parent,
-        }
-        environment = {**environment, **{name: str(path) for name, path in folders.items()}}
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        folders = {"ROOT": root, "PYTHON": sys.base_prefix, "ENVIRONMENT": ENVIRONMENT, "PROJECT": PROJECT}
+        folders |= {"CONFIG": config.parent}
+        return run(
+            *command, env={**environment, **{name: str(path) for name, path in folders.items()}}, timeout=60
         )
 
-    return run
+    return collected
 
 
 def read(done: subprocess.CompletedProcess[str]) -> Values:

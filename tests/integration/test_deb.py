@@ -25,6 +25,7 @@ from tests.support.agent import QUICK, Agent
 from tests.support.machine import Machine, base
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
+from tests.support.run import output, run
 from tools import deb, manpages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,11 +60,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 def built(folder: Path, *more: str, **environment: str) -> Path:
     """Build as `make deb` does, but compressed in a hurry."""
-    command = [sys.executable, "-m", "tools.deb", "--out", str(folder), "--level", "0", *more]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    command = (sys.executable, "-m", "tools.deb", "--out", folder, "--level", "0", *more)
+    output(*command, cwd=ROOT, env=os.environ | environment)
     [package] = folder.glob("*.deb")
     return package
 
@@ -87,8 +85,7 @@ def tar(package: Path) -> tarfile.TarFile:
 
 
 def field(package: Path, name: str) -> str:
-    done = subprocess.run(["dpkg-deb", "-f", package, name], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return output("dpkg-deb", "-f", package, name).strip()
 
 
 def test_two_builds_are_the_same_bytes(packages: Packages, tmp_path: Path) -> None:
@@ -143,14 +140,9 @@ def test_each_architecture_has_its_own_modules(packages: Packages, which: str) -
     assert machines == {ELF_MACHINES[arch]}
 
 
-LIBRARIES = {  # what extension modules load of the system, and the package that has it
-    "libc.so.6": "libc6",
-    "libm.so.6": "libc6",
-    "libdl.so.2": "libc6",
-    "libpthread.so.0": "libc6",
-    "libgcc_s.so.1": "libgcc-s1",
-    "libstdc++.so.6": "libstdc++6",
-}
+# What extension modules load of the system, and the package that has it.
+LIBRARIES = dict.fromkeys(("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0"), "libc6")
+LIBRARIES |= {"libgcc_s.so.1": "libgcc-s1", "libstdc++.so.6": "libstdc++6"}
 
 
 @pytest.mark.parametrize("which", ["this", "other"])
@@ -175,9 +167,7 @@ def test_what_modules_load_is_in_the_dependencies_and_in_the_image(packages: Pac
 def test_lintian_has_nothing_to_say(packages: Packages) -> None:
     if not shutil.which("lintian"):
         pytest.skip("there is no lintian")
-    command = ["lintian", "--allow-root", "--fail-on", "warning,error", str(packages.this)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+    assert output("lintian", "--allow-root", "--fail-on", "warning,error", packages.this) == ""
 
 
 @pytest.mark.parametrize("name", ["limpet.1", "limpet.yaml.5"])
@@ -186,19 +176,11 @@ def test_manual_pages_are_there_whole_and_without_a_warning(packages: Packages, 
     assert page.decode() == manpages.pages(deb.source_date())[name]
     if not shutil.which("man"):
         pytest.skip("there is no man")
-    done = subprocess.run(
-        ["man", "--warnings", "-E", "UTF-8", "-l", "-"],
-        input=page,
-        env=os.environ | {"LC_ALL": "C.UTF-8", "MANWIDTH": "100"},
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    shown = done.stdout.decode()
-    for word in {"limpet.1": ("buffer quarantine", "--give-up-after"), "limpet.yaml.5": ("max_backoff",)}[
-        name
-    ]:
-        assert word in shown
+    wide = os.environ | {"LC_ALL": "C.UTF-8", "MANWIDTH": "100"}
+    done = run("man", "--warnings", "-E", "UTF-8", "-l", "-", input=page.decode(), env=wide)
+    assert (done.returncode, done.stderr) == (0, "")
+    words = {"limpet.1": ("buffer quarantine", "--give-up-after"), "limpet.yaml.5": ("max_backoff",)}
+    assert all(word in done.stdout for word in words[name])
 
 
 @pytest.fixture(scope="module")
@@ -241,10 +223,8 @@ def check_installed(machine: Machine) -> None:
     assert machine.run("systemctl", "is-enabled", "limpet", check=False).stdout.strip() == "disabled"
     assert machine.property("limpet", "ActiveState") == "inactive"
     assert machine.shell("limpet version").startswith(f"limpet {limpet.__version__} ")
-    assert machine.shell("stat -c '%U:%G %a' /etc/limpet /var/lib/limpet").split("\n")[:2] == [
-        "root:limpet 750",
-        "limpet:limpet 700",
-    ]
+    modes = machine.shell("stat -c '%U:%G %a' /etc/limpet /var/lib/limpet")
+    assert modes == "root:limpet 750\nlimpet:limpet 700\n"
     assert machine.shell("dpkg --verify limpet") == ""
     assert machine.shell("dpkg-query -W -f '${Conffiles}' limpet").split()[0] == "/etc/limpet/limpet.yaml"
     assert "fine" in machine.shell("limpet check-config /etc/limpet/limpet.yaml")
@@ -298,9 +278,8 @@ def test_an_upgrade_in_an_outage_loses_nothing_then_down_then_away(
         assert on_disk.ended() == {}
 
         machine.run("apt-get", "remove", "-y", "limpet")
-        stored = prometheus.raw_samples(
-            f'{{hostname="{HOST}"}}', int(began * 1000) - 60_000, int(time.time() * 1000)
-        )
+        of_it = f'{{hostname="{HOST}"}}'
+        stored = prometheus.raw_samples(of_it, int(began * 1000) - 60_000, int(time.time() * 1000))
         assert stored == on_disk.buffered()
         assert on_disk.ended(), "a removal is an end"
         labels = next(labels for labels in stored if ("__name__", "memory_total_bytes") in labels)
@@ -314,11 +293,10 @@ def test_an_upgrade_in_an_outage_loses_nothing_then_down_then_away(
     assert not os.path.lexists(machine.path("/usr/bin/limpet"))
 
     machine.run("apt-get", "purge", "-y", "limpet")
-    left = machine.shell(
-        "find / -xdev -name '*limpet*' -not -path '/proc/*' -not -path '/root/*' -not -path '/srv/*'"
-    ).split()
-    ours = [path for path in left if not path.startswith(("/var/log/", "/var/cache/"))]
-    assert ours == []
+    elsewhere = " ".join(
+        f"-not -path '/{path}/*'" for path in ("proc", "root", "srv", "var/log", "var/cache")
+    )
+    assert machine.shell(f"find / -xdev -name '*limpet*' {elsewhere}") == ""
     assert machine.shell("id -un limpet").strip() == "limpet"  # nobody else gets its number
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.limpet import ENVIRONMENT, LIMPET, ROOT
+from tests.support.run import output
 from tools.deb import PACKAGES
 
 
@@ -23,7 +23,7 @@ def build(folder: Path, umask: str) -> Path:
     """Build as `make dist` does, as somebody whose files have other modes."""
     command = 'umask "$1" && exec sh tools/dist.sh "$2" "$3"'
     arguments = ["sh", "-c", command, "sh", umask, sys.executable, str(folder)]
-    subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True)
+    output(*arguments, cwd=ROOT)
     return folder
 
 
@@ -50,7 +50,6 @@ def test_the_same_commit_gives_the_same_bytes(built: Path, tmp_path: Path) -> No
 def test_the_command_that_is_tested_is_the_wheel_s() -> None:
     assert Path(LIMPET).read_text().startswith(f"#!{ENVIRONMENT}/bin/python")
     code = f"import {', '.join(PACKAGES)}; print({', '.join(f'{name}.__file__' for name in PACKAGES)}, sep='\\n')"
-    python = [str(ENVIRONMENT / "bin" / "python"), "-c", code]
-    found = subprocess.run(python, capture_output=True, text=True, check=True, cwd="/").stdout.splitlines()
+    found = output(ENVIRONMENT / "bin" / "python", "-c", code, cwd="/").splitlines()
     site = ENVIRONMENT / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     assert found == [str(site / package / "__init__.py") for package in PACKAGES]

@@ -22,6 +22,7 @@ from tests.support.installed import locked
 from tests.support.namespaces import inside
 from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
+from tests.support.run import run
 from tests.support.server import tied
 from tools import sbom
 
@@ -91,9 +92,7 @@ class Container:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         command, environment = self.command(words)
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
+        return run(*command, env=environment, timeout=60)
 
     def healthy(self) -> subprocess.CompletedProcess[str]:
         kind, *test = self.image.config["Healthcheck"]["Test"]
@@ -141,8 +140,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 
 def lint(dockerfile: Path) -> subprocess.CompletedProcess[str]:
-    hadolint = Path(sys.executable).with_name("hadolint")
-    return subprocess.run([hadolint, "--no-color", dockerfile], capture_output=True, text=True, check=False)
+    return run(Path(sys.executable).with_name("hadolint"), "--no-color", dockerfile)
 
 
 def test_the_dockerfile_is_linted(tmp_path: Path) -> None:
@@ -150,9 +148,7 @@ def test_the_dockerfile_is_linted(tmp_path: Path) -> None:
     worse = tmp_path / "Dockerfile"
     worse.write_text(DOCKERFILE.read_text().replace(":${DEBIAN}${DIGEST}", "").replace("--yes ", ""))
     found = lint(worse)
-    assert found.returncode
-    assert "DL3006" in found.stdout
-    assert "DL3014" in found.stdout
+    assert found.returncode and "DL3006" in found.stdout and "DL3014" in found.stdout
 
 
 def test_samples_reach_prometheus_and_the_health_check_tells_the_living_from_the_dead(

@@ -17,6 +17,7 @@ from tests.support.agent import Agent
 from tests.support.collecting import Log
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
+from tests.support.stops import stopped
 
 
 class Manager:
@@ -81,6 +82,21 @@ def test_a_service_from_its_start_to_its_end(tmp_path: Path, manager: Manager) -
             wait_for(lambda: len(manager.of("WATCHDOG")) > alive + 2, 10, "signs of life")
             assert agent.stop() == 0
             wait_for(lambda: manager.of("STOPPING"), 5, "the word that it stops")
+    assert not agent.events("agent.thread_stuck")
+
+
+def test_a_process_that_was_stopped_for_longer_than_the_watchdog_waits_is_alive(
+    tmp_path: Path, manager: Manager
+) -> None:
+    agent = Agent(tmp_path / "agent", [])
+    agent.environment |= {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "500000"}
+    with agent:
+        for _ in range(3):
+            wait_for(lambda: manager.of("READY"), 10, "it to be ready")
+            stopped(agent, 1.5)
+            alive = len(manager.of("WATCHDOG"))
+            wait_for(lambda: len(manager.of("WATCHDOG")) > alive + 2, 10, "signs of life")  # noqa: B023
+        assert agent.stop() == 0
     assert not agent.events("agent.thread_stuck")
 
 

@@ -1,4 +1,4 @@
-"""`oauth2` and `http_headers` beside a real Prometheus with the same settings: both ask for a token in the same way."""
+"""`oauth2` and `http_headers` next to a real Prometheus with the same settings: both ask for a token in the same way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAME = ("authorization", "content-type", "content-length")
 
 
 def asked(tokens: TokenServer) -> list[tuple[Any, ...]]:
-    """What was asked for, up to the first token."""
+    """What was requested, up to the first token."""
 
     def what(one: Asked) -> tuple[Any, ...]:
         return one.path, one.form, *(one.headers.get(name) for name in SAME)

@@ -7,7 +7,6 @@ changed level, a changed time and a missing gate is shown by changing them.
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,27 +16,24 @@ import yaml
 
 from tests.support import rules
 from tests.support.prometheus import CONFIG
+from tests.support.run import output, run
 
 ALERTS = rules.alerts()
 KINDS = {"fires", "not before", "not below", "clears", "sawtooth", "late"}
 ANNOTATIONS = {"summary", "description", "value", "threshold", "trend", "runbook_url"}
 GROUPS = {"cpu", "memory", "disk_io", "network", "disk_usage", "host", "link", "agent", "fleet"}
+UNGATED = {alert for alert, rule in ALERTS.items() if "limpet:live:bool" not in rule["expr"]}
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def test_promtool_finds_nothing_wrong_with_configuration_and_rules(promtool_program: Path) -> None:
-    files = map(str, rules.RULES.glob("*.rules.yml"))
-    whats: list[list[str]] = [["config", str(CONFIG)], ["rules", "--lint=all", "--lint-fatal", *files]]
-    for what in whats:
-        done = subprocess.run(
-            [promtool_program, "check", *what], capture_output=True, text=True, check=False, timeout=60
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    output(promtool_program, "check", "config", CONFIG)
+    files = rules.RULES.glob("*.rules.yml")
+    output(promtool_program, "check", "rules", "--lint=all", "--lint-fatal", *files)
 
 
 def test_vmalert_takes_the_rules_too(victoria_program: Path) -> None:
-    command = [str(victoria_program.with_name("vmalert")), "-dryRun", f"-rule={rules.RULES}/*.rules.yml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = run(victoria_program.with_name("vmalert"), "-dryRun", f"-rule={rules.RULES}/*.rules.yml")
     assert done.returncode == 0, done.stderr
     assert "finished reading 6 files" in done.stderr + done.stdout
 
@@ -46,10 +42,8 @@ def test_every_rule_file_is_loaded_or_named_as_off() -> None:
     on = yaml.safe_load(CONFIG.read_text())["rule_files"]
     off = re.findall(r"^  # - (\S+)", CONFIG.read_text(), re.MULTILINE)
     assert {*on, *off} >= {f"rules/{path.name}" for path in rules.RULES.iterdir()}
-    assert {one for one in off if one.startswith("rules/")} == {
-        "rules/anomaly-alerts.rules.yml",
-        "rules/tiers.rules.yml",
-    }
+    optional = {"rules/anomaly-alerts.rules.yml", "rules/tiers.rules.yml"}
+    assert {one for one in off if one.startswith("rules/")} == optional
 
 
 def test_every_test_passes(promtool_program: Path) -> None:
@@ -86,12 +80,8 @@ def test_there_is_no_runbook_without_an_alert() -> None:
 
 
 def test_every_alert_on_a_host_is_about_a_live_one() -> None:
-    ungated = {alert for alert, rule in ALERTS.items() if "limpet:live:bool" not in rule["expr"]}
-    assert {alert.split()[0] for alert in ungated} == {
-        "LimpetHostSilent",
-        "LimpetFleetSilent",
-        "LimpetClockSkewed",
-    }
+    about_no_live_one = {"LimpetHostSilent", "LimpetFleetSilent", "LimpetClockSkewed"}
+    assert {alert.split()[0] for alert in UNGATED} == about_no_live_one
 
 
 def further(rule: dict[str, Any]) -> None:
@@ -121,7 +111,6 @@ def without_gate(rule: dict[str, Any]) -> None:
 
 SILENT = {"LimpetHostSilent critical"}  # its level is in a recorded series
 EVENTS = {"HostOomKill critical", "LimpetCollectorFailing warning stuck"}  # they have no `for`
-UNGATED = {alert for alert, rule in ALERTS.items() if "limpet:live:bool" not in rule["expr"]}
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, set[str]]] = {
     # the change, the tests that notice it, alerts that it leaves alone
     "level": (further, "fires", SILENT),
@@ -136,8 +125,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, set[str]]] = {
 def test_a_change_of_any_alert_fails_a_test_of_it(name: str, tmp_path: Path, promtool_program: Path) -> None:
     change, kind, exempt = CHANGES[name]
     folder = rules.changed(tmp_path, change)
-    outcomes = rules.run(
-        promtool_program, folder.glob("*.test.yml"), rf"^(Host|Limpet|Anomaly)\w+ .*({kind})"
-    )
+    only = rf"^(Host|Limpet|Anomaly)\w+ .*({kind})"
+    outcomes = rules.run(promtool_program, folder.glob("*.test.yml"), only)
     matches = {name: rules.NAME.fullmatch(name) for name, why in outcomes.items() if why}
     assert ALERTS.keys() - {match["alert"] for match in matches.values() if match} == exempt

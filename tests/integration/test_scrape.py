@@ -1,8 +1,7 @@
-"""Scraping with the real agent, a real node_exporter and a real Prometheus, which also scrapes beside us."""
+"""Scraping with the real agent, a real node_exporter and a real Prometheus, which scrapes the same target."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -93,33 +92,19 @@ PAGES = {
     "/open": Page(OPEN, OPENMETRICS),
     **{f"/{name}": Page(recorded(name)) for name in RECORDED},
 }
+REFUSED_TEXT = [
+    b"a\n", b"a 1 x\n", b"a 1\nb 1_0\n", b"a 0x10\n", b"a{b=c} 1\n", b'a{b="c} 1\n', b'a{b="c"\n',
+    b'a{,b="c"} 1\n', b'a{b="c",b="d"} 1\n', b'a{b="\xff"} 1\n', b"1a 1\n", b"a-b 1\n", b"a 1 2 3\n",
+    b"a 1 -5\n", b"a 1\r\n", b"# TYPE a thing\na 1\n", b"# TYPE a\na 1\n",
+]  # fmt: skip
+REFUSED_OPEN = [
+    b"a 1\n", b"a 1\n# EOF\nb 1\n", b"a 1\n\n# EOF\n", b"a  1\n# EOF\n", b'a {b="c"} 1\n# EOF\n',
+    b"# a comment\n# EOF\n", b"# TYPE a untyped\n# EOF\n", b"# TYPE a gauge\n# UNIT a seconds\n# EOF\n",
+]  # fmt: skip
 REFUSED = [
-    Page(b"a\n"),
-    Page(b"a 1 x\n"),
-    Page(b"a 1\nb 1_0\n"),
-    Page(b"a 0x10\n"),
-    Page(b"a{b=c} 1\n"),
-    Page(b'a{b="c} 1\n'),
-    Page(b'a{b="c"\n'),
-    Page(b'a{,b="c"} 1\n'),
-    Page(b'a{b="c",b="d"} 1\n'),
-    Page(b'a{b="\xff"} 1\n'),
-    Page(b"1a 1\n"),
-    Page(b"a-b 1\n"),
-    Page(b"a 1 2 3\n"),
-    Page(b"a 1 -5\n"),
-    Page(b"a 1\r\n"),
-    Page(b"# TYPE a thing\na 1\n"),
-    Page(b"# TYPE a\na 1\n"),
-    Page(b"a 1\n", OPENMETRICS),
-    Page(b"a 1\n# EOF\nb 1\n", OPENMETRICS),
-    Page(b"a 1\n\n# EOF\n", OPENMETRICS),
-    Page(b"a  1\n# EOF\n", OPENMETRICS),
-    Page(b'a {b="c"} 1\n# EOF\n', OPENMETRICS),
-    Page(b"# a comment\n# EOF\n", OPENMETRICS),
-    Page(b"# TYPE a untyped\n# EOF\n", OPENMETRICS),
-    Page(b"# TYPE a gauge\n# UNIT a seconds\n# EOF\n", OPENMETRICS),
     Page(b"a 1\n", status=500),
+    *map(Page, REFUSED_TEXT),
+    *(Page(body, OPENMETRICS) for body in REFUSED_OPEN),
 ]
 
 
@@ -160,11 +145,10 @@ def ours(url: str, path: str, **more: Any) -> dict[tuple[tuple[str, str], ...], 
 def test_it_is_what_prometheus_itself_would_have_stored(
     tmp_path: Path, prometheus_program: Path, honor: bool
 ) -> None:
+    folder, paths = tmp_path / "prometheus", list(PAGES)
     with (
         Exporter(PAGES) as exporter,
-        scraping(
-            prometheus_program, tmp_path / "prometheus", exporter.url, list(PAGES), honor_labels=honor
-        ) as prometheus,
+        scraping(prometheus_program, folder, exporter.url, paths, honor_labels=honor) as prometheus,
     ):
         wait_for(lambda: len(prometheus.query("up == 1")) == len(PAGES), 20, "all to be scraped")
         for path in PAGES:
@@ -172,14 +156,13 @@ def test_it_is_what_prometheus_itself_would_have_stored(
             if honor and path == "/odd":
                 theirs |= prometheus.query('odd_total{job="mine"}')
             theirs = {
-                labels: value
-                for labels, value in theirs.items()
-                if dict(labels)["__name__"] == "up" or not dict(labels)["__name__"].startswith("scrape_")
+                labels: v
+                for labels, v in theirs.items()
+                if not dict(labels)["__name__"].startswith("scrape_")
             }
-            found = ours(exporter.url, path, honor_labels=honor)
-            assert found.keys() == theirs.keys(), path
-            for labels, value in theirs.items():
-                assert found[labels] == value or (math.isnan(value) and math.isnan(found[labels])), labels
+            assert ours(exporter.url, path, honor_labels=honor) == pytest.approx(
+                theirs, rel=0, abs=0, nan_ok=True
+            )
 
 
 def test_what_prometheus_refuses_is_refused(tmp_path: Path, prometheus_program: Path) -> None:
@@ -191,12 +174,7 @@ def test_what_prometheus_refuses_is_refused(tmp_path: Path, prometheus_program: 
         wait_for(lambda: len(prometheus.query("up")) == len(pages), 20, "all to be scraped")
         theirs = {dict(labels)["job"]: value for labels, value in prometheus.query("up").items()}
         found = {path.strip("/"): ours(exporter.url, path) for path in pages}
-    up = {
-        job: value
-        for job, one in found.items()
-        for labels, value in one.items()
-        if ("__name__", "up") in labels
-    }
+    up = {job: one[labels] for job, one in found.items() for labels in one if ("__name__", "up") in labels}
     assert up == theirs
     assert [job for job, value in up.items() if value] == ["good"]
     assert all(len(one) == 1 for job, one in found.items() if job != "good")
@@ -205,13 +183,10 @@ def test_what_prometheus_refuses_is_refused(tmp_path: Path, prometheus_program: 
 # --- the real agent -------------------------------------------------------------------------------------------------
 
 
-def agent_with(folder: Path, to: str, collectors: dict[str, Any], interval: str = "1s") -> Agent:
+def agent_with(folder: Path, to: str, collectors: dict[str, Any]) -> Agent:
     nobody = {"url": f"http://127.0.0.1:{free_port()}/api/v1/write", "name": "nobody"}  # keeps the whole log
-    return Agent(
-        folder,
-        [{"url": to, "name": "central"}, nobody],
-        collect={"interval": interval, "collectors": collectors},
-    )
+    collect = {"interval": "1s", "collectors": collectors}
+    return Agent(folder, [{"url": to, "name": "central"}, nobody], collect=collect)
 
 
 def test_node_exporter_s_metrics_arrive_and_end_when_it_does(
@@ -264,7 +239,7 @@ def test_targets_that_hang_delay_nobody(tmp_path: Path) -> None:
     found = agent.buffered()
     for name, job in (("load_average_1m", None), ("limpet_build_info", None), ("b", "quick")):
         on_grid(times(found, name, job))
-    # Each of them is told to be down, at its own time on the grid. The first round is stamped with a time that is
+    # Each of them is reported as down, at its own time on the grid. The first round is stamped with a time that is
     # past, so that the second one can be due while the first scrape is under way.
     for i in range(8):
         of_it = times(found, "up", f"slow{i}")
@@ -312,8 +287,8 @@ def test_text_files_arrive_and_end(tmp_path: Path, prometheus_program: Path) -> 
                 str(folder / "backup.prom")
             }
             (folder / "backup.prom").unlink()
-            write("broken.prom", "mended 1\n")
-            wait_for(lambda: prometheus.query("mended"), 20, "what was mended")
+            write("broken.prom", "repaired 1\n")
+            wait_for(lambda: prometheus.query("repaired"), 20, "what was repaired")
             wait_for(lambda: not prometheus.query("backup_last_success_seconds"), 10, "its series to end")
             assert agent.stop() == 0
         assert len(agent.events("textfile.failed")) == 1

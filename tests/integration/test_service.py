@@ -10,19 +10,20 @@ import json
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
+from tests.support.agent import QUICK
 from tests.support.certs import Certs
 from tests.support.installed import install
 from tests.support.machine import Machine, base
 from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
+from tests.support.run import output, run
 from tests.support.server import Login
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
@@ -38,16 +39,12 @@ MOUNTS = {
 }  # fmt: skip
 LATER = "/media/later"
 
-PREPARE = "\n".join(
-    [
-        'echo "127.0.0.1 localhost" > /etc/hosts',
-        "useradd --system --user-group --no-create-home limpet",
-        *(
-            f"mkdir -p {path}; mount -t tmpfs -o size={size}m,mode=1777 tmpfs {path}"
-            for path, size in MOUNTS.items()
-        ),
-    ]
-)
+PREPARE = """
+echo "127.0.0.1 localhost" > /etc/hosts
+useradd --system --user-group --no-create-home limpet
+"""
+for path, size in MOUNTS.items():
+    PREPARE += f"mkdir -p {path}; mount -t tmpfs -o size={size}m,mode=1777 tmpfs {path}\n"
 
 # The first time on a machine a Debian is made.
 pytestmark = pytest.mark.timeout(400)
@@ -88,64 +85,51 @@ class Host(NamedTuple):
     def collected(self) -> dict[tuple[str, ...], float]:
         """What collectors see outside of the sandbox, as root: series that both have, by name and labels."""
         done = self.inside.run("limpet", "collect", "--json", "--config", CONFIG)
-        return {
-            series(one["name"], one["labels"]): one["value"]
-            for one in json.loads(done.stdout)
-            if compared(one["name"], one["labels"])
-        }
+        return compared((one["name"], one["labels"], one["value"]) for one in json.loads(done.stdout))
 
     def arrived(self) -> dict[tuple[str, ...], float]:
         """The newest values in Prometheus."""
         found = self.prometheus.query('{hostname="web-01"}')
-        named = [(dict(labels), value) for labels, value in found.items()]
-        return {
-            series(labels.pop("__name__"), labels): value
-            for labels, value in named
-            if compared(labels["__name__"], labels)
-        }
+        named = ((dict(labels), value) for labels, value in found.items())
+        return compared((labels.pop("__name__"), labels, value) for labels, value in named)
 
 
-def series(name: str, labels: dict[str, str]) -> tuple[str, ...]:
-    return name, *(f"{key}={value}" for key, value in sorted(labels.items()))
+def compared(found: Iterable[tuple[str, dict[str, str], float]]) -> dict[tuple[str, ...], float]:
+    """Of names, labels and values those that are compared: values by name and labels.
 
-
-def compared(name: str, labels: dict[str, str]) -> bool:
-    # The agent's own health is no collector's, and a program that is scraped adds series as it is asked. The mounts of
-    # the sandbox itself (its /dev, its credentials) are the agent's alone.
-    if name.startswith("limpet_") or "job" in labels:
-        return False
-    return labels.get("mountpoint", "/") in {"/", LATER, *MOUNTS}
+    The agent's own health is no collector's, and a program that is scraped adds series as it is scraped. The mounts of
+    the sandbox itself (its /dev, its credentials) are the agent's alone.
+    """
+    return {
+        (name, *(f"{key}={text}" for key, text in sorted(labels.items()))): value
+        for name, labels, value in found
+        if not name.startswith("limpet_") and "job" not in labels
+        if labels.get("mountpoint", "/") in {"/", LATER, *MOUNTS}
+    }
 
 
 def config(prometheus: Prometheus) -> dict[str, Any]:
     tls = {"ca_file": "/etc/limpet/ca.pem"}
     login = {"username": LOGIN.user, "password_file": "/run/credentials/limpet.service/password"}
     target = {"url": f"{prometheus.url}/metrics", "job": "local", "basic_auth": login, "tls_config": tls}
-    url = prometheus.write_url.replace(
-        "127.0.0.1", "localhost"
-    )  # names are looked up inside the sandbox, too
+    # Names are looked up inside the sandbox, too.
+    to = {
+        "url": prometheus.write_url.replace("127.0.0.1", "localhost"),
+        "name": "central",
+        "queue_config": QUICK,
+    }
+    collectors = {
+        "disk_usage": {"interval": "1s", "exclude_fstypes": []},
+        "disk_io": {"exclude_devices": []},
+        "network": {"exclude_interfaces": []},
+        "scrape": {"targets": [target]},
+        "textfile": {"directory": TEXTFILES},
+    }
     return {
         "hostname": "web-01",
-        "collect": {
-            "interval": "1s",
-            "collectors": {
-                "disk_usage": {"interval": "1s", "exclude_fstypes": []},
-                "disk_io": {"exclude_devices": []},
-                "network": {"exclude_interfaces": []},
-                "scrape": {"targets": [target]},
-                "textfile": {"directory": TEXTFILES},
-            },
-        },
+        "collect": {"interval": "1s", "collectors": collectors},
         "buffer": {"sync_interval": "500ms"},
-        "remote_write": [
-            {
-                "url": url,
-                "name": "central",
-                "queue_config": {"batch_send_deadline": "1s", "min_backoff": "100ms", "max_backoff": "500ms"},
-                "basic_auth": login,
-                "tls_config": tls,
-            }
-        ],
+        "remote_write": [to | {"basic_auth": login, "tls_config": tls}],
     }
 
 
@@ -180,10 +164,8 @@ def host(prometheus_program: Path, certs: Certs, tmp_path_factory: pytest.TempPa
 
 @analyze
 def test_its_exposure_is_low() -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=15", str(UNIT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"exposure level for limpet.service: (\S+)", done.stdout)
+    said = output("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=15", UNIT)
+    found = re.search(r"exposure level for limpet.service: (\S+)", said)
     assert found is not None
     assert f"gives it {found[1]} " in (SYSTEMD.parents[1] / "docs" / "operating.md").read_text()
 
@@ -197,8 +179,7 @@ def test_it_is_verified(tmp_path: Path) -> None:
     unit.write_text(UNIT.read_text().replace("/usr/bin/limpet", str(program)))
 
     def verify() -> str:
-        command = ["systemd-analyze", "verify", "--man=no", str(unit)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run("systemd-analyze", "verify", "--man=no", unit)
         return done.stderr + ("" if done.returncode == 0 else f"status {done.returncode}")
 
     assert verify() == ""

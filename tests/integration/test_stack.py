@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 import yaml
@@ -23,6 +22,7 @@ from tests.conftest import program
 from tests.support.compose import PROJECT, Stack
 from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
+from tests.support.run import output
 from tests.support.server import Login
 
 PROMETHEUS, ALERTMANAGER, YEAR = "https://prometheus:9090", "https://alertmanager:9093", "https://year:9091"
@@ -55,10 +55,9 @@ def programs(alertmanager_program: Path) -> dict[str, list[str]]:
 @pytest.fixture
 def stack(request: pytest.FixtureRequest, tmp_path: Path, programs: dict[str, list[str]]) -> Iterator[Stack]:
     """The stack after its set-up, in a copy of the project's files."""
+    own = shutil.ignore_patterns("secrets", ".env", "__pycache__")
     for part in ("packaging/compose", "config", "dashboards"):
-        shutil.copytree(
-            PROJECT / part, tmp_path / part, ignore=shutil.ignore_patterns("secrets", ".env", "__pycache__")
-        )
+        shutil.copytree(PROJECT / part, tmp_path / part, ignore=own)
     folder = tmp_path / "packaging" / "compose"
     limpet = yaml.safe_load((folder / "limpet.yaml").read_text())
     limpet["collect"]["interval"] = "1s"
@@ -84,23 +83,29 @@ def login(stack: Stack, user: str, server: str) -> Login:
     return Login(user, secret(stack, f"passwords/{user}@{server}").read_text())
 
 
-def asked(stack: Stack, expr: str, server: str = PROMETHEUS) -> list[Any]:
-    """What a Prometheus answers Grafana's user."""
-    url = f"{server}/api/v1/query?{urlencode({'query': expr})}"
-    name = "year" if server == YEAR else "prometheus"
+def seen(stack: Stack, url: str) -> Any:
+    """What a server answers Grafana's user."""
+    name = str(urlsplit(url).hostname)
     status, body = stack.ask(url, secret(stack, "ca/ca.pem"), login(stack, "grafana", name))
     assert status == 200, body
-    found: list[Any] = json.loads(body)["data"]["result"]
+    return json.loads(body)
+
+
+def asked(stack: Stack, expr: str, server: str = PROMETHEUS) -> list[Any]:
+    """The result of a query at a Prometheus."""
+    found: list[Any] = seen(stack, f"{server}/api/v1/query?{urlencode({'query': expr})}")["data"]["result"]
     return found
 
 
 def alerts(stack: Stack) -> list[Any]:
-    """The alerts that Alertmanager has, as Grafana's user sees them."""
-    url = f"{ALERTMANAGER}/api/v2/alerts"
-    status, body = stack.ask(url, secret(stack, "ca/ca.pem"), login(stack, "grafana", "alertmanager"))
-    assert status == 200, body
-    found: list[Any] = json.loads(body)
+    """The alerts that Alertmanager has."""
+    found: list[Any] = seen(stack, f"{ALERTMANAGER}/api/v2/alerts")
     return found
+
+
+def lines(stack: Stack, name: str, *words: str) -> list[str]:
+    """What a service has said with these words in it."""
+    return [line for line in stack.said(name).splitlines() if all(word in line for word in words)]
 
 
 @pytest.mark.parametrize("stack", ["compose.year.yaml"], indirect=True)
@@ -110,7 +115,6 @@ def test_samples_and_alerts_pass_over_tls_with_passwords(stack: Stack) -> None:
         stack.start(name)
     for name in ("alertmanager", "year", "prometheus"):
         stack.wait(name)
-
     wait_for(lambda: asked(stack, 'memory_total_bytes{hostname="edge-01",role="monitoring"}'), 20, "samples")
     stack.wait("limpet")
     wait_for(lambda: [a for a in alerts(stack) if a["labels"]["alertname"] == "Always"], 20, "an alert")
@@ -127,10 +131,8 @@ def test_samples_and_alerts_pass_over_tls_with_passwords(stack: Stack) -> None:
 
     # Nobody else gets in, and nobody is talked to without being known.
     ca, other = secret(stack, "ca/ca.pem"), Login("limpet", "change-me")
-    for url in (
-        *(f"{one}/api/v1/query?query=1" for one in (PROMETHEUS, YEAR)),
-        f"{ALERTMANAGER}/api/v2/alerts",
-    ):
+    queries = [f"{one}/api/v1/query?query=1" for one in (PROMETHEUS, YEAR)]
+    for url in (*queries, f"{ALERTMANAGER}/api/v2/alerts"):
         assert stack.ask(url, ca)[0] == 401
         assert stack.ask(url, ca, other)[0] == 401
         assert stack.ask(url.replace("https", "http"), ca)[0] in (0, 400)
@@ -141,9 +143,7 @@ def test_samples_and_alerts_pass_over_tls_with_passwords(stack: Stack) -> None:
 @pytest.mark.parametrize("stack", ["compose.yaml"], indirect=True)
 def test_another_authority_is_believed_by_nobody(stack: Stack, tmp_path: Path) -> None:
     """With the certificate of another authority in its folder, neither client sends anything."""
-    subprocess.run(
-        ["sh", PROJECT / "packaging/compose/setup.sh", tmp_path / "other"], check=True, capture_output=True
-    )
+    output("sh", PROJECT / "packaging/compose/setup.sh", tmp_path / "other")
     for name in ("limpet", "prometheus"):
         target = secret(stack, f"{name}/ca.pem")
         target.write_text((tmp_path / "other/ca/ca.pem").read_text())  # its owner stays
@@ -151,18 +151,8 @@ def test_another_authority_is_believed_by_nobody(stack: Stack, tmp_path: Path) -
         stack.start(name)
     stack.wait("alertmanager")
     refused = "certificate signed by unknown authority"
-    wait_for(
-        lambda: [
-            x for x in stack.said("prometheus").splitlines() if refused in x and ":9093/api/v2/alerts" in x
-        ],
-        20,
-        "notifications to fail",
-    )
-    held = wait_for(
-        lambda: [line for line in stack.said("limpet").splitlines() if "sender.held" in line],
-        20,
-        "the agent to hold",
-    )
+    wait_for(lambda: lines(stack, "prometheus", refused, ":9093/api/v2/alerts"), 20, "failures")
+    held = wait_for(lambda: lines(stack, "limpet", "sender.held"), 20, "the agent to hold")
     assert "certificate" in held[0]
     assert alerts(stack) == []
     assert asked(stack, "memory_total_bytes") == []

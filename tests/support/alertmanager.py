@@ -162,13 +162,9 @@ def rules(folder: Path) -> Path:
     assert files, "no rules ship"
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
-        (folder / file.name).write_text(
-            re.sub(
-                r"(?m)^(\s*(?:- )?(?:for|keep_firing_for|interval): )(\w+)$",
-                lambda found: found[1] + faster(found[2]),
-                file.read_text(),
-            )
-        )
+        durations = r"(?m)^(\s*(?:- )?(?:for|keep_firing_for|interval): )(\w+)$"
+        text = re.sub(durations, lambda found: found[1] + faster(found[2]), file.read_text())
+        (folder / file.name).write_text(text)
     config["rule_files"] = [file.name for file in files]
     config["global"]["evaluation_interval"] = faster(config["global"]["evaluation_interval"])
     config["global"]["external_labels"]["runbooks"] = RUNBOOKS
@@ -181,11 +177,7 @@ def alerting(file: Path, alertmanager: Alertmanager) -> None:
     """Add an Alertmanager, over TLS, to a configuration of Prometheus that `rules` wrote."""
     config = yaml.safe_load(file.read_text())
     assert alertmanager.certs
-    config["alerting"]["alertmanagers"] = [
-        {
-            "scheme": "https",
-            "tls_config": {"ca_file": str(alertmanager.certs.ca)},
-            "static_configs": [{"targets": [f"127.0.0.1:{alertmanager.port}"]}],
-        }
-    ]
+    there = {"scheme": "https", "tls_config": {"ca_file": str(alertmanager.certs.ca)}}
+    targets = {"static_configs": [{"targets": [f"127.0.0.1:{alertmanager.port}"]}]}
+    config["alerting"]["alertmanagers"] = [there | targets]
     file.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -12,9 +12,7 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +20,7 @@ import pytest
 
 from tests.support.machine import ROOTS, base
 from tests.support.namespaces import inside
+from tests.support.run import run
 from tools.servers import PACKAGES, ServerError, ensure
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -88,9 +87,7 @@ class Buildah:
             "BUILDAH_ISOLATION": "chroot",
             "TMPDIR": str(self.folder),
         }
-        done = subprocess.run(
-            command, env={**environment, **own}, capture_output=True, text=True, timeout=300, check=False
-        )
+        done = run(*command, env={**environment, **own}, timeout=300)
         assert done.returncode == 0, f"{script}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
 
@@ -126,29 +123,11 @@ def wheels(*locks: Path) -> Path:
     """A folder with the wheels that these locks name, for this Python; fetched by pip if they are not there yet."""
     folder = ROOTS.parent / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
-    words: Sequence[object] = (
-        "--no-deps",
-        "--only-binary=:all:",
-        "--require-hashes",
-        f"--find-links={folder}",
-    )
-    wanted = [f"--requirement={lock}" for lock in locks]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        *map(str, words),
-        *wanted,
-        "--dest",
-        str(folder),
-    ]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--require-hashes", f"--find-links={folder}", f"--dest={folder}"]
+    command += [f"--requirement={lock}" for lock in locks]
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        offline = subprocess.run([*command, "--no-index"], capture_output=True, text=True, check=False)
-        if offline.returncode:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                pytest.skip(f"the wheels cannot be had: {done.stderr.strip().splitlines()[-1]}")
+        if run(*command, "--no-index").returncode and (done := run(*command)).returncode:
+            pytest.skip(f"the wheels cannot be had: {done.stderr.strip().splitlines()[-1]}")
     return folder

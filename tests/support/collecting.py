@@ -51,6 +51,10 @@ class World(threading.Event):
         """Set the wall clock ahead, or back."""
         self._ahead += seconds
 
+    def stop(self, at: float, seconds: float) -> None:
+        """Stop the process then, for so long."""
+        self.at(at, lambda: setattr(self, "now", self.now + seconds))
+
     def at(self, seconds: float, action: Callable[[], object]) -> None:
         """Do this so many seconds after the start."""
         self._actions.append((seconds, action))
@@ -69,7 +73,7 @@ class World(threading.Event):
             action()
             if self.is_set():  # woken
                 return True
-        self.now = until
+        self.now = max(self.now, until)
         if self.now >= self._end:
             self.over()
         return True

@@ -28,6 +28,7 @@ import yaml
 
 from tests.support.namespaces import entering, inside
 from tests.support.net import wait_for
+from tests.support.run import output, run
 from tests.support.server import Login, tied
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -204,13 +205,10 @@ class Stack:
         assert process.poll() is None, f"{name} has ended:\n{self.said(name)[-3000:]}"
         kind, *test = self.services[name]["healthcheck"]["test"]
         assert kind == "CMD"
-        user = (
-            [f"--setuid={self._user(name)[0]}", f"--setgid={self._user(name)[1]}"] if self._user(name) else []
-        )
+        options = ("--setuid", "--setgid")
+        user = [f"{option}={number}" for option, number in zip(options, self._user(name), strict=False)]
         command = [*entering(process.pid, "--net", "--root", *user), *self._program(test)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=self._environment(name), timeout=30, check=False
-        )
+        done = run(*command, env=self._environment(name), timeout=30)
         (self.folder / f"{name}.health").write_text(done.stdout + done.stderr)
         return done.returncode == 0
 
@@ -223,8 +221,7 @@ class Stack:
         assert self._network is not None
         question = json.dumps([url, str(ca), *(login or (None, None))])
         command = [*entering(self._network.pid, "--net"), sys.executable, "-c", ASK]
-        done = subprocess.run(command, input=question, capture_output=True, text=True, timeout=30, check=True)
-        status, body = json.loads(done.stdout)
+        status, body = json.loads(output(*command, input=question, timeout=30))
         return int(status), str(body)
 
     def _user(self, name: str) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from agent.destinations.remote_write import formats
 from agent.destinations.remote_write.protocol import Protocol
 from agent.send.client import Client
 from agent.send.state import Rules
+from tests.support.certs import Certs
 from tests.support.protocols import EMPTY
-from tests.support.receiver import Receiver
+from tests.support.receiver import Answer, Receiver
 from tests.support.sending import QUICK, Host, destination, host
 
 
@@ -54,3 +55,15 @@ def delivering(
         yield one
         one.settled()
         one.accounted(receiver)
+
+
+Deliver = Callable[..., AbstractContextManager[tuple[Host, Receiver]]]
+
+
+@contextmanager
+def received(
+    folder: Path, answers: Iterable[Answer] = (), *, certs: Certs | None = None, **settings: Any
+) -> Iterator[tuple[Host, Receiver]]:
+    """A receiver with this script, and a host that delivers to it."""
+    with Receiver(answers, certs=certs) as receiver, delivering(folder, receiver, **settings) as one:
+        yield one, receiver

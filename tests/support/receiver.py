@@ -12,18 +12,15 @@ as an old server that tries to read it, or 204 as one that reads it and finds no
 does). What nobody can read is answered 400, and an empty write after a refusal is taken, as every receiver does: these two
 are in `checks`, and in no other list. `to_unreadable` and `to_empty` are other answers to them; the latter to every empty
 write.
-
-Standalone (`python -m tests.support.receiver --port 9201`) it shows what it receives, line by line.
 """
 
 from __future__ import annotations
 
-import argparse
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from agent.destinations.remote_write.outcome import REFUSING
 from agent.destinations.remote_write.proof import UNREADABLE
@@ -234,32 +231,3 @@ def _counts(samples: int) -> dict[str, str]:
         WRITTEN.format("Histograms"): "0",
         WRITTEN.format("Exemplars"): "0",
     }
-
-
-def main() -> None:
-    """Receive until Ctrl-C, and say once in two seconds what came."""
-    parser = argparse.ArgumentParser(description="A small remote write receiver on loopback.")
-    parser.add_argument("--port", type=int, help="default: a free one")
-    parser.add_argument("--speaks", choices=get_args(Speaks), default="both", help="default: both protocols")
-    parser.add_argument(
-        "--to-foreign", choices=get_args(Foreign), default="415", help="what the other protocol is answered"
-    )
-    options = parser.parse_args()
-    with Receiver(
-        port=options.port, keep=0, speaks=options.speaks, to_foreign=options.to_foreign
-    ) as receiver:
-        print(f"receiving at {receiver.url}", flush=True)
-        try:
-            while True:
-                time.sleep(2)
-                print(
-                    f"{receiver.samples} samples of {len(receiver.latest)} series in {receiver.writes} requests,"
-                    f" {len(receiver.broken)} broken",
-                    flush=True,
-                )
-        except KeyboardInterrupt:
-            pass
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tests.support import run as programs
 from tests.support.prometheus import CONFIG
 
 RULES, TESTS = CONFIG.parent / "rules", CONFIG.parent / "tests"
@@ -23,9 +23,7 @@ NAME = re.compile(r"(?P<alert>(?:Host|Limpet|Anomaly)\w+ (?:warning|critical)(?:
 def key(rule: dict[str, Any]) -> str:
     """What the tests of an alert are named for."""
     labels = rule["labels"]
-    return " ".join(
-        [rule["alert"], labels["severity"], *([labels["trouble"]] if "trouble" in labels else [])]
-    )
+    return " ".join(filter(None, (rule["alert"], labels["severity"], labels.get("trouble"))))
 
 
 def alerts() -> dict[str, dict[str, Any]]:
@@ -65,8 +63,8 @@ def run(promtool: Path, files: Iterable[Path], only: str = "") -> dict[str, str]
     """Run test files, two at a time; return each test's failure by its name, empty where it passed."""
 
     def one(path: Path) -> dict[str, str]:
-        command: list[str | Path] = [promtool, "test", "rules", f"--run={only}", "--junit=/dev/stdout", path]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
+        command = (promtool, "test", "rules", f"--run={only}", "--junit=/dev/stdout", path)
+        done = programs.run(*command, timeout=110)
         return _outcomes(path, done.stdout, done.stderr)
 
     with ThreadPoolExecutor(2) as pool:

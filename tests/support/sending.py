@@ -116,6 +116,10 @@ class Host:
         """Return what was logged of an event."""
         return [entry for entry in self.logs if entry["event"] == event]
 
+    def warned(self, event: Event) -> int:
+        """Return how often an event was logged as a warning."""
+        return sum(entry["log_level"] == "warning" for entry in self.logged(event))
+
     def failed(self, times: int) -> None:
         """Wait until so many requests in a row have failed."""
         before = self.lane.stats.retries

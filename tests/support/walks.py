@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from agent.config import load_file
-from agent.ops.doctor.destination import World, walk
+from agent.ops.doctor.destination import Resolve, walk
 from agent.ops.doctor.step import NOT_TRIED, Finding, Step
 
 STEPS = ["name", "connection", "TLS", "authentication", "empty write", "protocol", "clock", "window"]
@@ -23,13 +23,13 @@ def configured(folder: Path, *remote_write: Settings, **more: Any) -> Path:
 
 
 def walked(
-    folder: Path, to: Settings, timeout: float = 5, world: World | None = None, gone: Path | None = None
+    folder: Path, to: Settings, timeout: float = 5, gone: Path | None = None, **resolve: Resolve
 ) -> dict[str, Step]:
     """Return the steps to a destination by name; `gone` is a file that is removed before the first."""
     config = load_file(configured(folder, to)).config
     if gone is not None:
         gone.unlink()
-    steps = list(walk(config.remote_write[0], timeout, world))
+    steps = list(walk(config.remote_write[0], timeout, **resolve))
     assert [one.step for one in steps] == STEPS
     return {one.step: one for one in steps}
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.config import document
 from agent.config.document import Node, parse
+from tests.support.run import python
 
 
 @pytest.fixture(params=["CSafeLoader", "SafeLoader"], autouse=True)
@@ -132,5 +130,4 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 def test_brackets_do_not_end_the_process() -> None:
     """PyYAML's own tree builder overflows the stack on this; a bad file on reload must not kill the agent."""
     code = "from agent.config.document import parse; print(parse('[' * 1000000)[1][0].what)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "nested deeper than any configuration is\n")
+    assert python(code) == "nested deeper than any configuration is\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -278,6 +281,25 @@ def test_where_there_are_no_more_threads_the_jobs_wait_for_one(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert place.run(crew, "abc", DEADLINE) == {"a": "A", "b": "B", "c": "C"}
+
+
+def test_while_the_process_is_stopped_nobody_runs_out_of_time() -> None:
+    """Stopped in the middle of a job, for longer than the caller waits."""
+    program = (
+        "import time\nfrom agent.crew import call\n"
+        "def job():\n"
+        "    print('begun', flush=True)\n"
+        "    while time.thread_time() < 0.3: pass\n"
+        "    return 'done'\n"
+        "print(call(job, 2))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read() == "done\n"
 
 
 def test_a_call_returns_raises_or_is_left_behind() -> None:

@@ -1,4 +1,6 @@
-"""Every page of the documentation: links lead to files and titles that are there, and each page can be found."""
+"""Every page of the documentation: links lead to files and titles that exist, each page can be found, and what people
+are to type is right.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agent.config import ConfigErrors, load
 
@@ -18,6 +21,15 @@ PAGES = sorted(
 OWN = "docs/own-collectors.md"
 """A page that configures a collector of its own, which this test has not installed."""
 NAMES = [str(page.relative_to(PROJECT)) for page in PAGES]
+INSTALL = (DOCS / "install.md").read_text()
+VARIABLES = {"inventory_hostname": "edge-001", "environment_name": "production", "region": "eu-west"}
+"""Of the page's template for Ansible."""
+
+
+def blocks(text: str) -> list[str]:
+    """The blocks of YAML in a page, with the variables of a template put in."""
+    filled = re.sub(r"\{\{ (\w+) \}\}", lambda match: VARIABLES.get(match[1], match[0]), text)
+    return re.findall(r"(?ms)^```yaml\n(.*?)^```$", filled)
 
 
 def prose(text: str) -> str:
@@ -83,12 +95,15 @@ def test_no_two_decisions_have_one_number() -> None:
 
 
 def configurations() -> Iterator[tuple[str, str]]:
-    """Every block of YAML in the pages that begins as a limpet.yaml does."""
+    """Every limpet.yaml in the pages: blocks that begin as one does, and those within the user data of cloud-init."""
     first = r"(hostname|labels|data_dir|collect|buffer|remote_write|mask|log):"
     for name, page in zip(NAMES, PAGES, strict=True):
-        for block in re.findall(r"(?ms)^```yaml\n(.*?)^```$", page.read_text()):
-            if re.match(rf"(#.*\n)*{first}", block) and "{{" not in block and name != OWN:
+        for block in blocks(page.read_text()):
+            if re.match(rf"(#.*\n)*{first}", block) and name != OWN:
                 yield name, block
+            elif block.startswith("#cloud-config"):
+                files = yaml.safe_load(block)["write_files"]
+                yield from ((name, one["content"]) for one in files if one["path"].endswith("limpet.yaml"))
 
 
 @pytest.mark.parametrize(("name", "text"), list(configurations()))
@@ -115,3 +130,25 @@ def test_pages_that_other_files_name_exist() -> None:
         named = set(re.findall(r"\bdocs/[a-z-]+\.md\b", text))
         missing += [f"{path.relative_to(PROJECT)}: {name}" for name in named if not (PROJECT / name).exists()]
     assert missing == []
+
+
+def test_the_playbook_is_yaml_and_checks_before_it_installs() -> None:
+    [playbook] = [yaml.safe_load(block) for block in blocks(INSTALL) if block.startswith("- hosts:")]
+    tasks = {task.pop("name"): task for task in playbook[0]["tasks"]}
+    assert tasks["Configuration"]["ansible.builtin.template"]["validate"] == "limpet check-config %s"
+    handlers = {handler["name"] for handler in playbook[0]["handlers"]}
+    assert {task["notify"] for task in tasks.values() if "notify" in task} <= handlers
+    assert tasks["This host's password"]["ansible.builtin.copy"]["mode"] == "0640"
+
+
+def test_one_host_is_installed_as_the_readme_has_it() -> None:
+    readme = (PROJECT / "README.md").read_text().partition("## Install")[2]
+    commands = [line for line in readme.splitlines() if line.startswith("    ")][:4]
+    assert all(command in INSTALL for command in commands)
+
+
+@pytest.mark.parametrize("page", ["install.md", "operating.md", "capacity.md", "alerts.md"])
+def test_files_that_are_named_exist(page: str) -> None:
+    path = r"(?<![\w/])((?:packaging|config|requirements|tests|docs)/[\w./-]+\w)"
+    named = set(re.findall(path, (DOCS / page).read_text()))
+    assert [one for one in sorted(named) if not (PROJECT / one).exists()] == []

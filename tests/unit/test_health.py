@@ -25,7 +25,7 @@ from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
-from tests.support.collecting import a_plan
+from tests.support.collecting import World, a_plan
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
 
@@ -54,8 +54,9 @@ class Rig:
         self.watched(-60.0)
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
         self.schedule = Schedule([self.plan, other], self.buffer, "0" * 32, log, SystemClock())
+        self.world = World(NOW)
         self._collect = health.Health(
-            self.buffer, lambda: {"central": self.lane.stats}, lambda: self.schedule, lambda: NOW
+            self.buffer, lambda: {"central": self.lane.stats}, lambda: self.schedule, self.world
         )
         self.lane.stats.clock_skew = 0.0
         self.ticks = 0
@@ -146,6 +147,12 @@ def test_the_process(rig: Rig) -> None:
     info = (("python", platform.python_version()), ("version", __version__))
     assert rig.read()["limpet_build_info", info] == 1
     assert rig.value("limpet_start_time_seconds") == NOW
+    rig.world.now += 100
+    assert rig.value("limpet_start_time_seconds") == NOW
+    rig.world.step(0.5)  # drift
+    assert rig.value("limpet_start_time_seconds") == NOW
+    rig.world.step(86400)  # the box got its time
+    assert rig.value("limpet_start_time_seconds") == NOW + 86400.5
     assert rig.value("limpet_cpu_seconds_total") == pytest.approx(time.process_time(), abs=0.1)
     status = Path("/proc/self/status").read_text()
     resident = 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))

@@ -11,7 +11,7 @@ import pytest
 
 from tools import language
 
-ALLOWED = {"tests": 170, "tools": 27}
+ALLOWED = {"tests": 157, "tools": 27}
 """The most that a top folder may have in all: the sum stays when a file moves within it."""
 CLEAN = ["agent", "buffer", "config", "dashboards", "limpet", "packaging"]
 """Folders that have none. Add yours when `python -m tools.language FOLDER` is silent."""

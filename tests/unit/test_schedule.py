@@ -197,6 +197,17 @@ class TestHanging:
         rig.run(30)
         assert rig.missed == 0
 
+    def test_while_the_process_is_stopped_no_timeout_runs(self, rig: Rig) -> None:
+        slow, remote = rig.add("slow", timeout=5), rig.add("scrape", timeout=8, crew="remote")
+        rig.hang(slow)
+        rig.hang(remote)
+        rig.world.stop(2, 60)
+        rig.release(slow, 64)
+        rig.run(69)  # nine seconds without those away
+        assert rig.groups()[0] == (FIRST, ["slow"])
+        assert rig.plan("slow").timeouts == 0
+        assert rig.log.of(Event.COLLECTOR_TIMED_OUT) == [{"collector": "scrape", "timeout_seconds": 8}]
+
     def test_a_result_that_comes_during_the_next_round_has_its_own_round_s_time(self, rig: Rig) -> None:
         slow, cpu = rig.add("slow", timeout=10), rig.add("cpu")
         rig.hang(slow)

@@ -24,36 +24,21 @@ def named(naming: Naming, **labels: str) -> dict[str, str] | None:
     return dict(series.labels)
 
 
-def test_our_labels_are_on_every_series() -> None:
-    assert named(Naming(OURS), path="/") == {**OURS, "path": "/"}
-    assert named(Naming({**OURS, "empty": ""}), path="/") == {**OURS, "path": "/"}
+FOO = {"foo": "1", "exported_foo": "2", "exported_exported_foo": "3"}
+MERGED: dict[str, tuple[Naming, dict[str, str], dict[str, str]]] = {
+    "ours are on every series": (Naming(OURS), {"path": "/"}, {**OURS, "path": "/"}),
+    "an empty one is none": (Naming({**OURS, "empty": ""}), {"path": "/"}, {**OURS, "path": "/"}),
+    "one of the same name": (Naming(OURS), {"job": "cron", "hostname": "x"}, {**OURS, "exported_job": "cron", "exported_hostname": "x"}),
+    # As Prometheus's TestScrapeLoopAppend and resolveConflictingExposedLabels have it.
+    "one that is exported already": (Naming(OURS), {"job": "a", "exported_job": "b"}, {**OURS, "exported_job": "b", "exported_exported_job": "a"}),
+    "two of them": (Naming(FOO), {"foo": "4", "exported_foo": "5"}, {**FOO, "exported_exported_exported_foo": "4", "exported_exported_exported_exported_foo": "5"}),
+    "honored": (Naming(OURS, honor=True), {"job": "cron", "path": "/"}, {**OURS, "job": "cron", "path": "/"}),
+}  # fmt: skip
 
 
-def test_a_label_of_the_same_name_becomes_exported() -> None:
-    assert named(Naming(OURS), job="cron", hostname="x") == {
-        **OURS,
-        "exported_job": "cron",
-        "exported_hostname": "x",
-    }
-
-
-def test_one_that_is_exported_already_is_exported_once_more() -> None:
-    """As Prometheus's TestScrapeLoopAppend and resolveConflictingExposedLabels have it."""
-    assert named(Naming(OURS), job="a", exported_job="b") == {
-        **OURS,
-        "exported_job": "b",
-        "exported_exported_job": "a",
-    }
-    ours = {"foo": "1", "exported_foo": "2", "exported_exported_foo": "3"}
-    assert named(Naming(ours), foo="4", exported_foo="5") == {
-        **ours,
-        "exported_exported_exported_foo": "4",
-        "exported_exported_exported_exported_foo": "5",
-    }
-
-
-def test_with_honor_labels_the_target_s_own_stay() -> None:
-    assert named(Naming(OURS, honor=True), job="cron", path="/") == {**OURS, "job": "cron", "path": "/"}
+@pytest.mark.parametrize(("naming", "exposed", "merged"), MERGED.values(), ids=MERGED)
+def test_labels_are_merged(naming: Naming, exposed: dict[str, str], merged: dict[str, str]) -> None:
+    assert named(naming, **exposed) == merged
 
 
 def test_relabeling_sees_everything_and_can_rename() -> None:

@@ -211,23 +211,30 @@ class Counting(Table):
         return self.read(text.encode(), openmetrics=openmetrics)
 
 
-def test_a_key_is_parsed_once_and_the_series_stay_the_same_object() -> None:
-    table = Counting()
-    first = table.get('a 1\nb{c="d"} 2\n')
-    assert table.asked == ["a", "b"]
-    second = table.get('a 3\nb{c="d"} 4\n')
-    assert table.asked == []
-    assert second.series is first.series
-    assert second.values == [3.0, 4.0]
+SAME: dict[str, tuple[list[str], list[list[float]]]] = {
+    "the same lines": (['a 1\nb{c="d"} 2\n', 'a 3\nb{c="d"} 4\n'], [[1, 2], [3, 4]]),
+    "in another order": (["a 1\nb 2\nc 3\n", "c 6\na 4\nb 5\n"], [[1, 2, 3], [4, 5, 6]]),
+    "a comment that changes": (["# TYPE a gauge\n# made at 12:00\na 1\n", "# made at 12:01\n# TYPE a gauge\na 2\n"], [[1], [2]]),
+    "timestamps": (["a 1 1700000000000\nb 2\n", "a 3 1700000001000\nb 4\n", "a 5\nb 6 7\n"], [[1, 2], [3, 4], [5, 6]]),
+    "a timestamp like the value": (["a 5 5\n", "a 5 7\n"], [[5], [5]]),
+    "exemplars": (['a_total 1 # {t="x"} 1\n# EOF\n', 'a_total 2 # {t="y 3"} 4\n# EOF\n'], [[1], [2]]),
+    "an exemplar like the value": (["a_total 5 # {} 5\n# EOF\n", "a_total 5 # {} 7\n# EOF\n"], [[5], [5]]),
+    "other blanks": (["a 1\n", "a  2\n", "a\t3\n", " a 4\n", "a 5 \n", "a{} 6\n"], [[1], [2], [3], [4], [5], [6]]),
+}  # fmt: skip
 
 
-def test_in_another_order_they_are_the_same_series() -> None:
-    table = Counting()
-    first = table.get("a 1\nb 2\nc 3\n")
-    second = table.get("c 6\na 4\nb 5\n")
-    assert table.asked == []
-    assert second.series is first.series
-    assert second.values == [4.0, 5.0, 6.0]
+@pytest.mark.parametrize("case", SAME)
+def test_what_differs_in_nothing_but_values_is_one_set_of_series(case: str) -> None:
+    """A key is parsed once."""
+    table, (texts, values) = Counting(), SAME[case]
+    found, asked = [], []
+    for text in texts:
+        found.append(table.get(text, openmetrics=text.endswith("# EOF\n")))
+        asked += table.asked
+    assert len(asked) == (len(found[0].series) if case != "other blanks" else 4)  # of the keys with blanks
+    assert [one.values for one in found] == values
+    assert all(one.series is found[0].series for one in found)
+    assert found[0].timestamps is ("timestamp" in case)
 
 
 def test_a_series_that_comes_or_goes_makes_another_set_and_only_what_is_new_is_parsed() -> None:
@@ -242,41 +249,6 @@ def test_a_series_that_comes_or_goes_makes_another_set_and_only_what_is_new_is_p
     assert [id(s) for s in third.series] == [id(s) for s in first.series]
 
 
-def test_timestamps_and_exemplars_are_no_other_series() -> None:
-    table = Counting()
-    first = table.get("a 1 1700000000000\nb 2\n")
-    assert first.timestamps
-    second = table.get("a 3 1700000001000\nb 4\n")
-    assert (table.asked, second.values) == ([], [3.0, 4.0])
-    assert second.series is first.series
-    third = table.get("a 5\nb 6 7\n")
-    assert third.series is first.series
-    assert third.values == [5.0, 6.0]
-    table = Counting()
-    first = table.get('a_total 1 # {t="x"} 1\n# EOF\n', openmetrics=True)
-    second = table.get('a_total 2 # {t="y 3"} 4\n# EOF\n', openmetrics=True)
-    assert second.series is first.series
-    assert second.values == [2.0]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "openmetrics"),
-    [("a 5 5\n", "a 5 7\n", False), ("a_total 5 # {} 5\n# EOF\n", "a_total 5 # {} 7\n# EOF\n", True)],
-)
-def test_a_value_that_looks_like_what_is_behind_it(first: str, second: str, openmetrics: bool) -> None:
-    table = Counting()
-    assert table.get(first, openmetrics=openmetrics).values == [5.0]
-    assert table.get(second, openmetrics=openmetrics).values == [5.0]
-
-
-def test_other_blanks_are_no_other_series() -> None:
-    table = Counting()
-    texts = ["a 1\n", "a  2\n", "a\t3\n", " a 4\n", "a 5 \n", "a{} 6\n"]
-    found = [table.get(text) for text in texts]
-    assert [one.values for one in found] == [[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]]
-    assert all(one.series is found[0].series for one in found)
-
-
 def test_metadata_that_changes_is_seen() -> None:
     table = Counting()
     table.get("# TYPE a gauge\na 1\n")
@@ -284,15 +256,6 @@ def test_metadata_that_changes_is_seen() -> None:
     assert (series.type, series.help) == ("counter", "More.")
     (series,) = table.get("a 2\n").series
     assert (series.type, series.help) == ("unknown", "")
-
-
-def test_a_comment_that_changes_each_time_is_no_other_metadata() -> None:
-    table = Counting()
-    first = table.get("# TYPE a gauge\n# made at 12:00\na 1\n")
-    second = table.get("# made at 12:01\n# TYPE a gauge\na 2\n")
-    assert table.asked == []
-    assert second.series is first.series
-    assert second.values == [2.0]
 
 
 def test_of_two_of_the_same_the_first_counts() -> None:

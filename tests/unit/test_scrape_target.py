@@ -107,12 +107,9 @@ def test_a_malformed_exposition_fails_as_a_whole(rig: Rig) -> None:
 def test_the_sample_limit_counts_after_relabeling(samples: int) -> None:
     rig = Rig(lambda labels: None if labels["__name__"] == "drop" else dict(labels), sample_limit=3)
     found = rig.values("".join(f"m{i} 1\n" for i in range(samples)) + 'drop{a="1"} 1\ndrop{a="2"} 1\n')
-    assert found["up"] == (samples == 3)
-    if samples == 3:
-        assert found["scrape_samples_scraped"] == 5
-    else:
-        assert found.keys() == OWN
-        assert rig.scrape.error == "more than sample_limit (3) samples"
+    assert (found["up"], found["scrape_samples_scraped"]) == ((1, 5) if samples == 3 else (0, 0))
+    assert (found.keys() == OWN) is (samples > 3)
+    assert rig.scrape.error == (None if samples == 3 else "more than sample_limit (3) samples")
 
 
 def test_more_than_fits_in_a_record_fails(rig: Rig) -> None:
@@ -122,11 +119,8 @@ def test_more_than_fits_in_a_record_fails(rig: Rig) -> None:
 
 
 def test_a_target_that_says_up_itself_is_not_heard(rig: Rig) -> None:
-    series, values = rig.run('up 7\nup{a="b"} 8\n')
-    found = [
-        (dict(s.labels).get("a"), value) for s, value in zip(series, values, strict=True) if s.name == "up"
-    ]
-    assert found == [("b", 8.0), (None, 1.0)]
+    found = zip(*rig.run('up 7\nup{a="b"} 8\n'), strict=True)
+    assert [(dict(s.labels).get("a"), v) for s, v in found if s.name == "up"] == [("b", 8.0), (None, 1.0)]
 
 
 def test_honor_labels() -> None:

@@ -1,4 +1,4 @@
-"""What a token server's answer means, what it is asked, and what becomes of a token: the parts without a socket."""
+"""What a token server's answer means, its requests, and what becomes of a token: the parts without a socket."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,7 +19,6 @@ from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure
 from agent.http.oauth2 import LONGEST_LIFE, Refusal, Token, Tokens, basic, form, understood, usable_for
 from agent.http.secrets import without_token
-from buffer.errors import LimpetError
 
 NOW = 1_800_000_000.0
 URL = "https://auth.example.com/oauth2/token"
@@ -53,7 +51,7 @@ GRANTED: dict[str, tuple[bytes, str, float | None]] = {
     "an end beyond all time": (b'{"access_token": "t", "expires_in": 1' + b"0" * 40 + b"}", "Bearer t", LONGEST_LIFE),
     "an infinite end": (b'{"access_token": "t", "expires_in": "inf"}', "Bearer t", LONGEST_LIFE),
     "no error": (body(access_token="t", error=None), "Bearer t", None),
-    "more than is asked for": (body(access_token="t", refresh_token="r", id_token={"a": []}), "Bearer t", None),
+    "more than was requested": (body(access_token="t", refresh_token="r", id_token={"a": []}), "Bearer t", None),
 }  # fmt: skip
 
 
@@ -111,7 +109,7 @@ REFUSED: dict[str, tuple[int, bytes, bool, str, bool]] = {
     "413": (413, b"", HELD, "HTTP 413: check token_url and endpoint_params", True),
     "422": (422, b"", HELD, "HTTP 422: check token_url and endpoint_params", True),
     "an error in a 200": (200, error("invalid_client"), HELD, "HTTP 200: check client_id and the client secret (invalid_client)", True),
-    "an error in a 200 beside a token": (200, b'{"error": {"code": 1}, "access_token": "canary"}', HELD, "HTTP 200: check token_url and endpoint_params", True),
+    "an error in a 200 with a token": (200, b'{"error": {"code": 1}, "access_token": "canary"}', HELD, "HTTP 200: check token_url and endpoint_params", True),
     "an error that is no text": (400, body(error={"code": 7}), HELD, 'HTTP 400: check client_id and the client secret, scopes and endpoint_params ({"error":{"code":7}})', True),
     "a description that is no text": (400, body(error="invalid_scope", error_description=5), HELD, "HTTP 400: check scopes (invalid_scope)", False),
 }  # fmt: skip
@@ -194,7 +192,7 @@ def test_any_json_means_something(status: int, fields: dict[str, Any]) -> None:
         assert found.life is None or 0 < found.life <= LONGEST_LIFE
 
 
-# What it is asked.
+# The requests to it.
 
 
 def settings(**more: Any) -> OAuth2:
@@ -245,10 +243,11 @@ def test_http_basic_is_form_urlencoded(client: str, secret: str, sent: str) -> N
 class Served:
     """`Tokens` with a server that is a list of lives, and a clock; a failure in it is returned."""
 
-    def __init__(self, *lives: float | Failure | None, file: Path | None = None) -> None:
+    def __init__(self, *lives: float | Failure | None) -> None:
         self.now, self.lives, self.fetched = 1000.0, list(lives), 0
-        oauth2 = settings(client_secret_file=str(file)) if file else settings(client_secret=Secret("canary"))
-        self.tokens = Tokens(oauth2, "r", self._exchange, lambda: NOW, clock=lambda: self.now)
+        self.tokens = Tokens(
+            settings(client_secret=Secret("canary")), "r", self._exchange, lambda: NOW, clock=lambda: self.now
+        )
 
     def _exchange(
         self, headers: Mapping[str, bytes], body: bytes, *, step: float, whole: float
@@ -271,16 +270,11 @@ class Served:
         assert kind == "Bearer"
         return int(token.removeprefix("canary-"))
 
-    def refused(self, status: int, said: bytes) -> Failure:
-        found = self.tokens.answered(status, lambda: said)
-        assert found is not None
-        return found
-
 
 def test_a_token_is_kept_until_shortly_before_it_ends() -> None:
     one = Served(3600.0, 3600.0)
     assert one.ask() == 1
-    one.now = 1000 + 3600 - 10.001  # the life counts from before it was asked for
+    one.now = 1000 + 3600 - 10.001  # the life counts from before it was requested
     assert one.ask() == 1
     one.now = 1000 + 3600 - 10
     assert one.ask() == 2
@@ -296,22 +290,8 @@ def test_a_token_without_an_end_is_kept_until_it_is_refused() -> None:
     assert one.ask() == 1
     one.now += 300 * 86_400
     assert one.ask() == 1
-    one.refused(401, b"x")
+    assert one.tokens.answered(401, bytes) is not None
     assert one.ask() == 2
-
-
-def test_the_token_is_asked_for_anew_when_the_file_of_the_secret_has_changed(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text("first")
-    one = Served(None, None, None, file=file)
-    assert [one.ask(), one.ask()] == [1, 1]
-    file.write_text("another")
-    assert [one.ask(), one.ask()] == [2, 2]
-    file.unlink()
-    with pytest.raises(LimpetError):
-        one.ask()
-    file.write_text("a third")
-    assert one.ask() == 3
 
 
 def test_where_none_could_be_had_it_is_asked_for_again() -> None:
@@ -319,35 +299,6 @@ def test_where_none_could_be_had_it_is_asked_for_again() -> None:
     found = Failure(Cause.TIMEOUT, "oauth2: no token from auth.example.com: timeout", after=7.0)
     assert one.tokens.authorization(3, 5) == found
     assert one.ask() == 1
-
-
-def test_401_to_the_first_request_with_a_token_holds() -> None:
-    one = Served(None, None)
-    one.ask()
-    text = "HTTP 401: the token of oauth2 is refused: check its scopes and endpoint_params"
-    assert one.refused(401, b"go away") == Failure(Cause.TOKEN, f"{text} (go away)", HELD, 401)
-    one.ask()
-    assert one.refused(401, b"") == Failure(Cause.TOKEN, text, HELD, 401)
-
-
-def test_401_to_a_later_request_is_tried_with_another_token_once() -> None:
-    one = Served(None, None)
-    assert [one.ask(), one.ask()] == [1, 1]
-    text = "HTTP 401: the token of oauth2 is not taken any more: another is fetched (expired)"
-    assert one.refused(401, b"expired") == Failure(Cause.TOKEN, text, RETRY, 401)
-    assert one.ask() == 2
-    assert one.refused(401, b"x").holds
-
-
-def test_403_holds_and_the_next_request_has_another_token() -> None:
-    one = Served(None, None)
-    assert [one.ask(), one.ask()] == [1, 1]
-    found = one.refused(403, b"no rights")
-    assert found.holds
-    assert found.text.startswith("HTTP 403: the token of oauth2 does not suffice: check its scopes")
-    assert found.text.endswith(" (no rights)")
-    assert one.ask() == 2
-    assert one.refused(403, b"no rights for canary-2").text.endswith(" (no rights for <secret>)")
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 407, 413, 429, 500])
@@ -362,25 +313,22 @@ TOKEN = "eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl-_~+/="
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("token", "text", "shown"),
     [
-        (f"HTTP 401: x (Bearer {TOKEN})", "HTTP 401: x (Bearer <secret>)"),
-        (f'HTTP 400: "{TOKEN}" is bad', "HTTP 400: <secret> is bad"),
-        (f"HTTP 400: {TOKEN}", "HTTP 400: <secret>"),
-        (f"HTTP 401: x (Bearer {TOKEN[:20]})", "HTTP 401: x (Bearer <secret>)"),
-        (f"HTTP 400: {TOKEN[:8]}", "HTTP 400: <secret>"),
-        (f"HTTP 400: {TOKEN[:7]}", f"HTTP 400: {TOKEN[:7]}"),  # of no use to anybody
-        ("HTTP 400: nothing of it", "HTTP 400: nothing of it"),
+        (TOKEN, f"HTTP 401: x (Bearer {TOKEN})", "HTTP 401: x (Bearer <secret>)"),
+        (TOKEN, f'HTTP 400: "{TOKEN}" is bad', "HTTP 400: <secret> is bad"),
+        (TOKEN, f"HTTP 400: {TOKEN}", "HTTP 400: <secret>"),
+        (TOKEN, f"HTTP 401: x (Bearer {TOKEN[:20]})", "HTTP 401: x (Bearer <secret>)"),
+        (TOKEN, f"HTTP 400: {TOKEN[:8]}", "HTTP 400: <secret>"),
+        (TOKEN, f"HTTP 400: {TOKEN[:7]}", f"HTTP 400: {TOKEN[:7]}"),  # of no use to anybody
+        (TOKEN, "HTTP 400: nothing of it", "HTTP 400: nothing of it"),
+        ("secr3t", "a secr3t b", "a <secret> b"),
+        ("an", "an ant", "an ant"),
+        ("", "text", "text"),
     ],
 )
-def test_a_token_is_hidden_also_where_it_was_cut(text: str, shown: str) -> None:
-    assert without_token(text, TOKEN).replace('"<secret>', "<secret>") == shown
-
-
-def test_short_tokens() -> None:
-    assert without_token("a secr3t b", "secr3t") == "a <secret> b"
-    assert without_token("an ant", "an") == "an ant"
-    assert without_token("text", "") == "text"
+def test_a_token_is_hidden_also_where_it_was_cut(token: str, text: str, shown: str) -> None:
+    assert without_token(text, token).replace('"<secret>', "<secret>") == shown
 
 
 def test_nothing_shows_a_secret() -> None:

@@ -19,9 +19,8 @@ Labels = dict[str, str]
 
 
 def loaded(rules: str) -> Loaded:
-    return load(
-        f"remote_write:\n- url: {URL}\n  write_relabel_configs:\n" + textwrap.indent(rules, "  "), "f.yaml"
-    )
+    head = f"remote_write:\n- url: {URL}\n  write_relabel_configs:\n"
+    return load(head + textwrap.indent(rules, "  "), "f.yaml")
 
 
 def compiled(*rules: dict[str, Any]) -> Relabel:
@@ -34,19 +33,16 @@ def compiled(*rules: dict[str, Any]) -> Relabel:
 
 def rule(action: str = "replace", sources: str = "", target: str = "", **more: Any) -> dict[str, Any]:
     """A rule; `sources` are names with spaces between."""
-    made: dict[str, Any] = {"action": action}
-    if sources:
-        made["source_labels"] = sources.split()
-    if target:
-        made["target_label"] = target
-    return made | more
+    made = {"action": action, "source_labels": sources.split(), "target_label": target}
+    return {key: value for key, value in made.items() if value} | more
 
 
 def made(action: str, sources: str = "", target: str = "", **more: Any) -> Relabel:
     """The same of a single rule, without a configuration."""
-    return Relabel(
-        [RelabelConfig(action=action, source_labels=tuple(sources.split()), target_label=target, **more)]  # type: ignore[arg-type]
-    )
+    config = RelabelConfig(action=action, source_labels=tuple(sources.split()), target_label=target, **more)  # type: ignore[arg-type]
+    relabel = compile_rules([config])
+    assert relabel is not None
+    return relabel
 
 
 ABC = {"a": "foo", "b": "bar", "c": "baz"}
@@ -75,7 +71,7 @@ CASES: list[tuple[str, Labels, list[dict[str, Any]], Labels | None]] = [
     ("another separator", ABC, [rule(sources="a b", separator="/", target="d")], ABC | {"d": "foo/bar"}),
     ("no separator", ABC, [rule(sources="a b", separator="", target="d")], ABC | {"d": "foobar"}),
     ("a missing label is an empty one", {"a": "x"}, [rule(sources="a q", target="d")], {"a": "x", "d": "x;"}),
-    ("an empty label is a missing one", {"a": "x", "e": ""}, [], {"a": "x"}),
+    ("an empty label is a missing one", {"a": "x", "e": ""}, [rule("drop", "q", regex="never")], {"a": "x"}),
     ("without sources a constant", {}, [rule(target="d", replacement="x")], {"d": "x"}),
     ("a constant on an empty value", {}, [rule(sources="q", target="d", replacement="x")], {"d": "x"}),
     ("an empty constant deletes", ABC, [rule(target="a", replacement="")], {"b": "bar", "c": "baz"}),
@@ -183,7 +179,7 @@ CASES: list[tuple[str, Labels, list[dict[str, Any]], Labels | None]] = [
 )
 def test_what_becomes_of_labels(labels: Labels, rules: list[dict[str, Any]], becomes: Labels | None) -> None:
     before = dict(labels)
-    relabel = compiled(*rules) if rules else Relabel(())
+    relabel = compiled(*rules)
     got = relabel(labels)
     assert got == becomes
     assert got is None or list(got) == sorted(got)
@@ -272,23 +268,24 @@ def test_labelmap_removes_nothing(labels: Labels, regex: str) -> None:
 # --- configuration --------------------------------------------------------------------------------------------------
 
 
+def first(rules: str) -> RelabelConfig:
+    return loaded(rules).config.remote_write[0].write_relabel_configs[0]
+
+
 def test_the_defaults() -> None:
-    config = loaded("- target_label: a").config.remote_write[0].write_relabel_configs
-    assert config == (RelabelConfig(target_label="a"),)
-    made = config[0]
+    made = first("- target_label: a")
+    assert made == RelabelConfig(target_label="a")
     assert (made.source_labels, made.separator, made.regex) == ((), ";", "(.*)")
     assert (made.modulus, made.replacement, made.action) == (0, "$1", "replace")
 
 
 def test_empty_texts_are_texts() -> None:
-    text = "- {source_labels: [a, b], separator: '', regex: '', target_label: t, replacement: \"\"}"
-    made = loaded(text).config.remote_write[0].write_relabel_configs[0]
+    made = first("- {source_labels: [a, b], separator: '', regex: '', target_label: t, replacement: \"\"}")
     assert (made.separator, made.regex, made.replacement) == ("", "", "")
 
 
 def test_values_are_the_texts_that_were_written() -> None:
-    text = "- {source_labels: [on], separator: 010, regex: 1.50, target_label: yes, replacement: 0x1F}"
-    made = loaded(text).config.remote_write[0].write_relabel_configs[0]
+    made = first("- {source_labels: [on], separator: 010, regex: 1.50, target_label: yes, replacement: 0x1F}")
     assert made.source_labels == ("on",)
     assert (made.separator, made.regex, made.target_label, made.replacement) == ("010", "1.50", "yes", "0x1F")
 
@@ -297,33 +294,24 @@ WRONG = [
     ("- {}", "target_label", "action replace needs it"),
     ("- null", "", "expected keys with their values, got nothing"),
     ("- {target_label: ''}", "target_label", "action replace needs it"),
-    ("- {action: lowercase}", "target_label", "action lowercase needs it"),
-    ("- {action: uppercase}", "target_label", "action uppercase needs it"),
-    ("- {action: keepequal}", "target_label", "action keepequal needs it"),
-    ("- {action: dropequal}", "target_label", "action dropequal needs it"),
+    *((f"- {{action: {action}}}", "target_label", f"action {action} needs it")
+      for action in ("lowercase", "uppercase", "keepequal", "dropequal")),
     ("- {action: hashmod, modulus: 2}", "target_label", "action hashmod needs it"),
     ("- {action: hashmod, target_label: a}", "modulus", "action hashmod needs it"),
     ("- {action: hashmod, target_label: a, modulus: 0}", "modulus", "action hashmod needs it"),
     ("- {action: labelmap, replacement: ''}", "replacement", "needs the name of a label"),
-    ("- {action: lowercase, target_label: a, replacement: x}", "replacement",
-     "action lowercase does not take this key"),
-    ("- {action: uppercase, target_label: a, replacement: ''}", "replacement",
-     "action uppercase does not take this key"),
-    ("- {action: keepequal, target_label: a, replacement: x}", "replacement", "does not take this key"),
-    ("- {action: keepequal, target_label: a, regex: (.*)}", "regex", "does not take this key"),
-    ("- {action: dropequal, target_label: a, modulus: 1}", "modulus", "does not take this key"),
-    ("- {action: dropequal, target_label: a, separator: ''}", "separator", "does not take this key"),
-    ("- {action: labeldrop, regex: a, source_labels: []}", "source_labels", "does not take this key"),
-    ("- {action: labeldrop, regex: a, target_label: a}", "target_label", "does not take this key"),
-    ("- {action: labelkeep, regex: a, modulus: 1}", "modulus", "does not take this key"),
-    ("- {action: labelkeep, regex: a, separator: ','}", "separator", "does not take this key"),
-    ("- {action: labelkeep, regex: a, replacement: b}", "replacement", "does not take this key"),
+    *((f"- {{action: {action}, {more}}}", more.split(": ")[-2].split(", ")[-1],
+       f"action {action} does not take this key") for action, more in (
+        ("lowercase", "target_label: a, replacement: x"), ("uppercase", "target_label: a, replacement: ''"),
+        ("keepequal", "target_label: a, replacement: x"), ("keepequal", "target_label: a, regex: (.*)"),
+        ("dropequal", "target_label: a, modulus: 1"), ("dropequal", "target_label: a, separator: ''"),
+        ("labeldrop", "regex: a, source_labels: []"), ("labeldrop", "regex: a, target_label: a"),
+        ("labelkeep", "regex: a, modulus: 1"), ("labelkeep", "regex: a, separator: '-'"),
+        ("labelkeep", "regex: a, replacement: b"))),
     ("- {action: replaceall, target_label: a}", "action",
      "expected replace, keep, drop, keepequal, dropequal, hashmod, labelmap, labeldrop, labelkeep, lowercase or uppercase, got 'replaceall'"),
-    ("- {action: null, target_label: a}", "action", "expected a text, got nothing"),
-    ("- {target_label: a, regex: }", "regex", "expected a text, got nothing"),
-    ("- {target_label: a, separator: ~}", "separator", "expected a text, got nothing"),
-    ("- {target_label: a, replacement: null}", "replacement", "expected a text, got nothing"),
+    *((f"- {{target_label: a, {key}: {null}}}", key, "expected a text, got nothing") for key, null in (
+        ("action", "null"), ("regex", ""), ("separator", "~"), ("replacement", "null"))),
     ("- {target_label: a, regex: [a]}", "regex", "expected one value, got a list"),
     ("- {target_label: a, regex: '('}", "regex", "expected a regular expression (missing ): (), got '('"),
     ("- {target_label: a, regex: '(?!a)'}", "regex",
@@ -331,10 +319,8 @@ WRONG = [
     ("- {target_label: a, source_labels: a}", "source_labels", "expected a list, got a text"),
     ("- {target_label: a, source_labels: [a, '']}", "source_labels[1]", "expected the name of a label"),
     ("- {target_label: a, source_labels: [null]}", "source_labels[0]", "expected one value, got nothing"),
-    ("- {action: hashmod, target_label: a, modulus: -1}", "modulus", "expected a whole number"),
-    ("- {action: hashmod, target_label: a, modulus: 010}", "modulus", "expected a whole number"),
-    ("- {action: hashmod, target_label: a, modulus: 18446744073709551616}", "modulus",
-     "expected a whole number"),
+    *((f"- {{action: hashmod, target_label: a, modulus: {number}}}", "modulus", "expected a whole number")
+      for number in ("-1", "010", "18446744073709551616")),
     ("- {target_label: a, source_label: [a]}", "source_label", "Did you mean source_labels?"),
 ]  # fmt: skip
 

@@ -38,8 +38,9 @@ def test_what_becomes_of_a_batch(probe: bool) -> None:
 @pytest.mark.parametrize("status", [302, *range(400, 413), *range(414, 432), 451, 499, 500, 503, 511])
 def test_nothing_is_lost_and_all_of_it_arrives_when_it_is_repaired(status: int, probe: bool) -> None:
     """But for what the receiver has judged."""
-    script = Script(rest=Answer(status, {}, b"because"))
-    script.to_empty = DELIVERED if probe else script.rest
+    answer = Answer(status, {}, b"because")
+    script = Script(rest=answer)
+    script.to_empty = DELIVERED if probe else answer
     rig = Rig(script=script)
     rig.collect(SAMPLES // 2)
     for _ in range(12):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +20,13 @@ import yaml
 
 from agent.config import load
 from tests.support.compose import PROJECT, VARIABLE, mounts, read
+from tests.support.run import output, run
 
 FOLDER = PROJECT / "packaging" / "compose"
 FILES = ("compose.yaml", "compose.year.yaml", "compose.mimir.yaml")
 PORTS = {"prometheus": 9090, "alertmanager": 9093, "grafana": 3000, "mimir": 8080, "year": 9091}
 TENANT = "limpet"
+NAMES = {"STACK_NAMES": "metrics.example.com 192.0.2.10 2001:db8::1", "STACK_HOSTS": "web-01 web-02"}
 
 
 def stacks() -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
@@ -39,34 +40,21 @@ def document(path: str) -> Any:
 
 def set_up(folder: Path, **variables: str) -> list[str]:
     """Run setup.sh, and return what it says that it has made."""
-    done = subprocess.run(
-        ["sh", FOLDER / "setup.sh", folder],
-        env={"PATH": "/usr/bin:/bin", **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
+    done = run("sh", FOLDER / "setup.sh", folder, env={"PATH": "/usr/bin:/bin", **variables})
+    assert (done.returncode, done.stderr) == (0, "")
     return [line.removeprefix("setup: ") for line in done.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stack") / "secrets"
-    set_up(folder, STACK_NAMES="metrics.example.com 192.0.2.10 2001:db8::1", STACK_HOSTS="web-01 web-02")
+    set_up(folder, **NAMES)
     return folder
 
 
 def test_compose_files_are_of_the_compose_specification() -> None:
-    schema = ["--builtin-schema", "vendor.compose-spec"]
-    paths = [FOLDER / name for name in FILES]
-    done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", *schema, *paths],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    check = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
+    output(*check, *(FOLDER / name for name in FILES))
 
 
 def test_everything_mounted_is_there_or_is_made(secrets: Path) -> None:
@@ -75,14 +63,13 @@ def test_everything_mounted_is_there_or_is_made(secrets: Path) -> None:
         volumes = set(yaml.safe_load((FOLDER / file).read_text())["volumes"])
         for name, service in services.items():
             for mount in mounts(service):
+                where = f"{file}: {name}: {mount}"
                 if mount.named:
-                    assert mount.source in volumes, f"{file}: {name}: {mount}"
+                    assert mount.source in volumes, where
                 elif mount.source.startswith("./secrets/"):
-                    assert (secrets / mount.source.removeprefix("./secrets/")).is_dir(), (
-                        f"{file}: {name}: {mount}"
-                    )
+                    assert (secrets / mount.source.removeprefix("./secrets/")).is_dir(), where
                 elif mount.source.removeprefix("./") not in made:
-                    assert (FOLDER / mount.source).exists(), f"{file}: {name}: {mount}"
+                    assert (FOLDER / mount.source).exists(), where
                 if not mount.named and name != "setup":
                     assert mount.read_only, f"{file}: {name} may write to {mount.source}"
 
@@ -113,42 +100,24 @@ def test_services_are_confined_and_pinned(file: str) -> None:
         if "build" not in service:
             assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", service["image"]), name
         for port in service.get("ports", []):
-            assert port == f"127.0.0.1:{PORTS[name]}:{PORTS[name]}", (
-                "published to this machine alone, unless told"
-            )
+            published = f"127.0.0.1:{PORTS[name]}:{PORTS[name]}"
+            assert port == published, "published to this machine alone, unless told"
 
 
 @pytest.mark.parametrize(
-    ("file", "without", "added", "differs"),
+    ("name", "without", "changed"),
     [
-        (
-            "compose.mimir.yaml",
-            {"prometheus"},
-            {"mimir"},
-            {
-                "setup": "mimir:/volumes/mimir",
-                "grafana": "datasources/mimir.yaml",
-                "limpet": "./limpet.mimir.yaml",
-            },
-        ),
-        (
-            "compose.year.yaml",
-            set(),
-            {"year"},
-            {
-                "setup": "year:/volumes/year",
-                "grafana": "datasources/year.yaml",
-                "prometheus": "./prometheus.year.yml",
-            },
-        ),
+        ("mimir", {"prometheus"}, {"limpet": "./limpet.mimir.yaml"}),
+        ("year", set(), {"prometheus": "./prometheus.year.yml"}),
     ],
 )
 def test_the_other_stacks_differ_only_where_they_must(
-    file: str, without: set[str], added: set[str], differs: dict[str, str]
+    name: str, without: set[str], changed: dict[str, str]
 ) -> None:
-    one, other = read(FOLDER / "compose.yaml"), read(FOLDER / file)
+    differs = changed | {"setup": f"{name}:/volumes/{name}", "grafana": f"datasources/{name}.yaml"}
+    one, other = read(FOLDER / "compose.yaml"), read(FOLDER / f"compose.{name}.yaml")
     assert one.keys() - other.keys() == without
-    assert other.keys() - one.keys() == added
+    assert other.keys() - one.keys() == {name}
     for name in one.keys() & other.keys():
         new = set(other[name].pop("volumes")) - set(one[name].pop("volumes"))
         assert one[name] == other[name]
@@ -157,30 +126,19 @@ def test_the_other_stacks_differ_only_where_they_must(
 
 
 def test_the_example_has_every_variable_with_its_default() -> None:
-    used = {
-        (found["name"], found["default"] or "")
-        for name in FILES
-        for found in VARIABLE.finditer((FOLDER / name).read_text())
-    }
+    texts = "".join((FOLDER / name).read_text() for name in FILES)
+    used = {(found["name"], found["default"] or "") for found in VARIABLE.finditer(texts)}
     shown = dict(re.findall(r"^#(\w+)=(.*)$", (FOLDER / ".env.example").read_text(), re.MULTILINE))
-    assert {name for name, _ in used} == shown.keys()
     examples = {"STACK_NAMES", "STACK_HOSTS"}  # empty, if not set
-    assert {(name, value) for name, value in shown.items() if name not in examples} == {
-        (name, value) for name, value in used if name not in examples
-    }
-    assert {value for name, value in used if name in examples} == {""}
+    assert used == {(name, "" if name in examples else value) for name, value in shown.items()}
 
 
 # What each program is told to read below /secrets, by the files that tell it.
+SOURCES = [f"grafana/datasources/{name}.yaml" for name in ("prometheus", "mimir", "year")]
 TOLD = {
     "prometheus": ("compose.yaml", "prometheus.yml", "prometheus.year.yml"),
     "alertmanager": ("compose.yaml",),
-    "grafana": (
-        "compose.yaml",
-        "grafana/datasources/prometheus.yaml",
-        "grafana/datasources/mimir.yaml",
-        "grafana/datasources/year.yaml",
-    ),
+    "grafana": ("compose.yaml", *SOURCES),
     "year": ("compose.year.yaml",),
     "mimir": ("compose.mimir.yaml", "mimir.yaml"),
     "limpet": ("limpet.yaml", "limpet.mimir.yaml"),
@@ -205,17 +163,12 @@ def test_every_address_is_a_service_with_that_port_and_name(secrets: Path) -> No
         for service in services.values():
             for mount in mounts(service):
                 path = FOLDER / mount.source
-                if (
-                    path.suffix in (".yaml", ".yml")
-                    and path.is_relative_to(FOLDER)
-                    and path.parent != FOLDER.parent
-                ):
+                own = path.is_relative_to(FOLDER) and path.parent != FOLDER.parent
+                if own and path.suffix in (".yaml", ".yml"):
                     texts.append(path.read_text())
         if "mimir" in services:
             texts.append((FOLDER / "mimir.yaml").read_text())
-        found = set(
-            re.findall(r"\b(prometheus|alertmanager|grafana|mimir|year):(\d{4,5})\b", "\n".join(texts))
-        )
+        found = set(re.findall(rf"\b({'|'.join(PORTS)}):(\d{{4,5}})\b", "\n".join(texts)))
         assert found, file
         for name, port in found:
             assert PORTS[name] == int(port), f"{file}: {name}:{port}"
@@ -223,45 +176,27 @@ def test_every_address_is_a_service_with_that_port_and_name(secrets: Path) -> No
         assert "http://" not in "\n".join(texts)
 
 
-@pytest.mark.parametrize("server", ["prometheus", "alertmanager", "grafana", "mimir", "year"])
+@pytest.mark.parametrize("server", PORTS)
 def test_certificates_are_for_their_names_and_of_the_authority(secrets: Path, server: str) -> None:
-    cert = secrets / server / "server.crt"
-    for wanted in (
-        ["-verify_hostname", server],
-        ["-verify_hostname", "localhost"],
-        ["-verify_ip", "127.0.0.1"],
-    ):
-        verify(secrets, cert, "sslserver", *wanted)
-    verify(secrets, cert, "sslserver", "-verify_hostname", "metrics.example.com")
-    verify(secrets, cert, "sslserver", "-verify_ip", "192.0.2.10")
-    verify(secrets, cert, "sslserver", "-verify_ip", "2001:db8::1")
-    with pytest.raises(subprocess.CalledProcessError):
-        verify(secrets, cert, "sslserver", "-verify_hostname", "elsewhere.example.com")
-    with pytest.raises(subprocess.CalledProcessError):
-        verify(secrets, cert, "sslclient")  # a server's certificate opens no door at Mimir
+    cert = f"{server}/server.crt"
+    for name in (server, "localhost", "metrics.example.com"):
+        assert verified(secrets, cert, "sslserver", "-verify_hostname", name)
+    for address in ("127.0.0.1", "192.0.2.10", "2001:db8::1"):
+        assert verified(secrets, cert, "sslserver", "-verify_ip", address)
+    assert not verified(secrets, cert, "sslserver", "-verify_hostname", "elsewhere.example.com")
+    assert not verified(secrets, cert, "sslclient")  # a server's certificate opens no door at Mimir
 
 
 @pytest.mark.parametrize("client", ["grafana/client", "limpet/client", "hosts/web-01/client"])
 def test_clients_certificates_are_for_clients_only(secrets: Path, client: str) -> None:
-    verify(secrets, secrets / f"{client}.crt", "sslclient")
-    with pytest.raises(subprocess.CalledProcessError):
-        verify(secrets, secrets / f"{client}.crt", "sslserver")
+    assert verified(secrets, f"{client}.crt", "sslclient")
+    assert not verified(secrets, f"{client}.crt", "sslserver")
 
 
-def verify(secrets: Path, cert: Path, purpose: str, *more: str) -> None:
-    authority = str(secrets / "ca/ca.pem")
-    command = [
-        "openssl",
-        "verify",
-        "-x509_strict",
-        "-CAfile",
-        authority,
-        "-purpose",
-        purpose,
-        *more,
-        str(cert),
-    ]
-    subprocess.run(command, capture_output=True, check=True)
+def verified(secrets: Path, cert: str, purpose: str, *more: str) -> bool:
+    """Whether a certificate below `secrets` is its authority's, and for this purpose."""
+    how = ("-x509_strict", "-CAfile", secrets / "ca/ca.pem", "-purpose", purpose, *more)
+    return run("openssl", "verify", *how, secrets / cert).returncode == 0
 
 
 def test_servers_have_the_hash_of_each_users_password_and_no_two_are_alike(secrets: Path) -> None:
@@ -292,63 +227,58 @@ def test_servers_have_the_hash_of_each_users_password_and_no_two_are_alike(secre
         document("prometheus.yml")["alerting"]["alertmanagers"][0]["basic_auth"]["username"] == "prometheus"
     )
     assert document("limpet.yaml")["remote_write"][0]["basic_auth"]["username"] == "limpet"
-    for file in ("prometheus", "mimir", "year"):
-        for source in document(f"grafana/datasources/{file}.yaml")["datasources"]:
+    for file in SOURCES:
+        for source in document(file)["datasources"]:
             assert source.get("basicAuthUser", "grafana") == "grafana"
             assert ("basicAuthUser" in source) == ("basicAuthPassword" in source["secureJsonData"])
-    mimir = yaml.safe_load((secrets / "mimir/mimir.yaml").read_text())["limits"][
-        "ruler_alertmanager_client_config"
-    ]
+    limits = yaml.safe_load((secrets / "mimir/mimir.yaml").read_text())["limits"]
+    mimir = limits["ruler_alertmanager_client_config"]
     assert mimir["basic_auth_password"] == passwords[f"{mimir['basic_auth_username']}@alertmanager"]
 
 
 def test_setup_again_changes_nothing_and_makes_only_what_is_missing(secrets: Path, tmp_path: Path) -> None:
     copy = tmp_path / "secrets"
     shutil.copytree(secrets, copy)  # copies have the times of their originals
-    told = {"STACK_NAMES": "metrics.example.com 192.0.2.10 2001:db8::1", "STACK_HOSTS": "web-01 web-02"}
 
     def contents() -> dict[str, bytes]:
         return {str(path.relative_to(copy)): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
 
     before = contents()
-    assert set_up(copy, **told) == ["done"]
+    assert set_up(copy, **NAMES) == ["done"]
     assert contents() == before
 
     # A host is struck off: its password goes, and with it its place in Prometheus's web configuration.
     (copy / "passwords/web-02@prometheus").unlink()
-    assert set_up(copy, **told | {"STACK_HOSTS": "web-01"}) == ["the web configuration of prometheus", "done"]
+    assert set_up(copy, **NAMES | {"STACK_HOSTS": "web-01"}) == [
+        "the web configuration of prometheus",
+        "done",
+    ]
     assert "web-02" not in (copy / "prometheus/web.yml").read_text()
 
     # Another name: new certificates of servers, with the same keys and authority.
     said = set_up(copy, STACK_NAMES="other.example.com", STACK_HOSTS="web-01")
-    assert [line.split(" (")[0] for line in said[:-1]] == [
-        f"a certificate for {name}" for name in ("prometheus", "alertmanager", "grafana", "mimir", "year")
-    ]
-    verify(copy, copy / "mimir/server.crt", "sslserver", "-verify_hostname", "other.example.com")
+    assert [line.split(" (")[0] for line in said[:-1]] == [f"a certificate for {name}" for name in PORTS]
+    assert verified(copy, "mimir/server.crt", "sslserver", "-verify_hostname", "other.example.com")
     assert contents()["mimir/server.key"] == before["mimir/server.key"]
 
     # A new authority: everything that hangs on it.
     (copy / "ca/ca.key").unlink()
     set_up(copy, STACK_NAMES="other.example.com", STACK_HOSTS="web-01")
-    for name in ("prometheus", "alertmanager", "grafana", "mimir", "year"):
-        verify(copy, copy / name / "server.crt", "sslserver")
+    for name in PORTS:
+        assert verified(copy, f"{name}/server.crt", "sslserver")
         assert contents()[f"{name}/ca.pem"] == contents()["ca/ca.pem"] != before["ca/ca.pem"]
-    verify(copy, copy / "hosts/web-01/client.crt", "sslclient")
+    assert verified(copy, "hosts/web-01/client.crt", "sslclient")
 
 
 def test_no_password_stands_in_a_file() -> None:
     for path in FOLDER.rglob("*"):
-        if (
-            path.is_file()
-            and path.suffix in (".yaml", ".yml", ".example")
-            and "secrets" not in path.parts[-2:]
-        ):
+        configures = path.is_file() and path.suffix in (".yaml", ".yml", ".example")
+        if configures and "secrets" not in path.parts[-2:]:
             for line in path.read_text().splitlines():
                 found = re.search(r"(?i)password(?!_file|__FILE|s?\b[^:=]*$)\w*\s*[:=]\s*(\S+)", line)
                 if found and not line.lstrip().startswith("#"):
-                    assert found[1].startswith(("$__file{/secrets/", "ALERTMANAGER_PASSWORD")), (
-                        f"{path.name}: {line}"
-                    )
+                    kept = ("$__file{/secrets/", "ALERTMANAGER_PASSWORD")
+                    assert found[1].startswith(kept), f"{path.name}: {line}"
 
 
 def test_prometheus_is_configured_as_the_one_that_ships() -> None:
@@ -388,14 +318,9 @@ def test_the_one_with_a_year_adds_the_tiers_and_where_they_go() -> None:
 
 def test_mimir_has_the_rules_the_tenant_and_the_window_of_the_others() -> None:
     rules = document("prometheus.yml")["rule_files"]
-    mounted = [
-        m
-        for m in mounts(read(FOLDER / "compose.mimir.yaml")["mimir"])
-        if m.target.startswith("/etc/mimir/rules")
-    ]
-    assert [m.target.removeprefix(f"/etc/mimir/rules/{TENANT}/") for m in mounted] == [
-        rule.removeprefix("rules/") for rule in rules
-    ]
+    targets = [mount.target for mount in mounts(read(FOLDER / "compose.mimir.yaml")["mimir"])]
+    mounted = [target for target in targets if target.startswith("/etc/mimir/rules")]
+    assert mounted == [f"/etc/mimir/rules/{TENANT}/{rule.removeprefix('rules/')}" for rule in rules]
     assert document("mimir.yaml")["ruler_storage"]["local"]["directory"] == "/etc/mimir/rules"
     assert document("limpet.mimir.yaml")["remote_write"][0]["headers"] == {"X-Scope-OrgID": TENANT}
     source = document("grafana/datasources/mimir.yaml")["datasources"][0]

@@ -17,7 +17,7 @@ from agent.system.events import Event
 from tests.support.collecting import Log
 
 HOST = {"hostname": "web-01", "environment": "production"}
-OWN = {"node_textfile_scrape_error", "limpet_textfile_left_out"}
+OWN = ("node_textfile_scrape_error", "limpet_textfile_left_out")
 
 
 class Folder:
@@ -73,8 +73,8 @@ def good(values: Mapping[str, float]) -> bool:
 
 def test_files_are_read_and_their_times_are_told(folder: Folder) -> None:
     path = folder.write("a.prom", '# HELP a Things.\n# TYPE a counter\na{b="c"} 5\n', 1_700_000_000.9)
-    folder.write("b.prom", "b 6\n", 1_700_000_100)
-    folder.write("c.txt", "c 7\n")
+    linked = folder.write("c.txt", "b 6\n", 1_700_000_100)
+    (folder.path / "b.prom").symlink_to(linked)  # a link is followed
     assert folder.values() == {
         "a:c": 5,
         "b": 6,
@@ -84,18 +84,13 @@ def test_files_are_read_and_their_times_are_told(folder: Folder) -> None:
         "limpet_textfile_left_out": 0,
     }
     series, _ = folder.run()
-    assert (series[0].type, series[0].help, dict(series[0].labels)) == (
-        "counter",
-        "Things.",
-        {**HOST, "b": "c"},
-    )
-    assert dict(series[2].labels)["file"] == str(path)
-    assert folder.log.events == []
-    assert folder.textfile.error is None
+    assert series[0][2:] == ("counter", "", "Things.")
+    assert [dict(series[i].labels) for i in (0, 2)] == [{**HOST, "b": "c"}, {**HOST, "file": str(path)}]
+    assert (folder.log.events, folder.textfile.error) == ([], None)
 
 
 def test_an_empty_folder(folder: Folder) -> None:
-    assert folder.values().keys() == OWN
+    assert tuple(folder.values()) == OWN
     folder.write("empty.prom", "")
     assert good(folder.values())
 
@@ -141,12 +136,7 @@ def test_a_file_that_is_malformed_is_left_out_told_once_and_counted(
     folder.write("a.prom", "a 1\n", 1000)
     folder.write("b.prom", text)
     for _ in range(3):
-        assert folder.values() == {
-            "a": 1,
-            "node_textfile_mtime_seconds:a.prom": 1000,
-            "node_textfile_scrape_error": 1,
-            "limpet_textfile_left_out": 1,
-        }
+        assert folder.values() == {"a": 1, "node_textfile_mtime_seconds:a.prom": 1000} | dict.fromkeys(OWN, 1)
     assert folder.told(Event.TEXTFILE_FAILED) == [("b.prom", error)]
     assert folder.textfile.error == f"{folder.path}/b.prom: {error}"
     folder.write("b.prom", "b 2\n")
@@ -160,10 +150,8 @@ def test_an_error_that_changes_is_told_again_and_a_file_that_goes_is_no_error(fo
     folder.run()
     folder.write("b.prom", "worse\n")
     folder.run()
-    assert [error for _, error in folder.told(Event.TEXTFILE_FAILED)] == [
-        "not a sample: 'bad'",
-        "not a sample: 'worse'",
-    ]
+    told = [("b.prom", f"not a sample: '{text}'") for text in ("bad", "worse")]
+    assert folder.told(Event.TEXTFILE_FAILED) == told
     path.unlink()
     assert good(folder.values())
 
@@ -175,9 +163,8 @@ def test_nothing_in_the_folder_makes_a_run_wait_or_takes_its_memory(
     folder.write("a.prom", "a 1\n")
     os.mkfifo(folder.path / "pipe.prom")
     (folder.path / "folder.prom").mkdir()
-    (folder.path / "device.prom").symlink_to("/dev/zero")
-    (folder.path / "nowhere.prom").symlink_to("nowhere")
-    (folder.path / "loop.prom").symlink_to("loop.prom")
+    for name, to in (("device", "/dev/zero"), ("nowhere", "nowhere"), ("loop", "loop.prom")):
+        (folder.path / f"{name}.prom").symlink_to(to)
     folder.write("large.prom", "# " + "x" * 1000 + "\n")
     (folder.path / "\udce9.prom").write_text("bad\n")
     in_time(folder)
@@ -205,12 +192,6 @@ def test_a_pipe_that_takes_the_file_s_place_between_two_looks(
     assert folder.told(Event.TEXTFILE_FAILED) == [("b.prom", "it is not a regular file")]
 
 
-def test_a_link_to_a_file_is_followed(folder: Folder, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").write_text("a 1\n")
-    (folder.path / "a.prom").symlink_to(tmp_path / "elsewhere")
-    assert folder.values()["a"] == 1
-
-
 def test_a_file_that_goes_while_it_is_looked_at_is_no_error(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,8 +215,7 @@ def test_of_a_series_in_several_files_the_first_by_name_counts(folder: Folder) -
     folder.write("a.prom", "a 1\n", 1000)
     for _ in range(2):
         values = folder.values()
-        assert (values["a"], values["b"]) == (1, 3)
-        assert (values["node_textfile_scrape_error"], values["limpet_textfile_left_out"]) == (1, 0)
+        assert (values["a"], values["b"], *map(values.get, OWN)) == (1, 3, 1, 0)
     assert folder.told(Event.TEXTFILE_FAILED) == [(folder.path.name, "1 series occur twice")]
     folder.write("a.prom", "c 1\n", 1001)
     assert good(values := folder.values())
@@ -245,11 +225,9 @@ def test_of_a_series_in_several_files_the_first_by_name_counts(folder: Folder) -
 def test_a_folder_that_is_not_there_and_comes(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "later")
     for _ in range(2):
-        values = folder.values()
-        assert (values["node_textfile_scrape_error"], values["limpet_textfile_left_out"]) == (1, 0)
-    assert folder.told(Event.TEXTFILE_FAILED) == [
-        ("later", "the folder cannot be read: no such file or directory")
-    ]
+        assert [*map(folder.values().get, OWN)] == [1, 0]
+    text = "the folder cannot be read: no such file or directory"
+    assert folder.told(Event.TEXTFILE_FAILED) == [("later", text)]
     folder.path.mkdir()
     assert good(folder.values())
     assert folder.told(Event.TEXTFILE_RECOVERED) == [("later", "")]
@@ -260,7 +238,7 @@ def test_what_is_gone_is_gone(folder: Folder) -> None:
     path = folder.write("b.prom", "b 1\n", 1000)
     folder.run()
     path.unlink()
-    assert folder.values().keys() == {"a", "node_textfile_mtime_seconds:a.prom"} | OWN
+    assert folder.values().keys() == {"a", "node_textfile_mtime_seconds:a.prom", *OWN}
     assert folder.textfile._tables.keys() == {"a.prom"}
 
 

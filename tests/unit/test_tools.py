@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.run import run
 from tools import servers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,17 +97,20 @@ def cached(cache: Path, folder: str, script: str) -> Path:
     return program(cache / folder / "usr/bin/prometheus", script)
 
 
-def test_what_is_in_the_cache_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(program(tmp_path / "bin/apt-get", "exit 100").parent))
+
+
+@pytest.mark.usefixtures("without_apt")
+def test_what_is_in_the_cache_is_not_fetched_again(tmp_path: Path) -> None:
     there = cached(tmp_path, "prometheus-3.0", "echo version 3.0")
     cached(tmp_path, "prometheus-4.0", "exit 127")  # fetched for other libraries: it does not run
     assert servers.ensure("prometheus", tmp_path) == servers.Server(there, "version 3.0")
 
 
-def test_a_program_without_a_version_has_its_packages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(program(tmp_path / "bin/apt-get", "exit 100").parent))
+@pytest.mark.usefixtures("without_apt")
+def test_a_program_without_a_version_has_its_packages(tmp_path: Path) -> None:
     there = program(tmp_path / "victoria-metrics-1.2+ds1-3/usr/bin/victoria-metrics", "echo; exit 0")
     assert servers.ensure("victoria-metrics", tmp_path) == servers.Server(there, "victoria-metrics 1.2+ds1-3")
 
@@ -122,11 +126,11 @@ def test_no_folder_in_the_cache_can_be_of_two_servers() -> None:
     assert [(a, b) for a in names for b in names if b.startswith(f"{a}-")] == []
 
 
+@pytest.mark.usefixtures("without_apt")
 def test_what_cannot_be_had_is_a_failure_unless_it_is_only_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = cached(tmp_path, "prometheus-3.0", "echo version 3.0")
-    monkeypatch.setenv("PATH", str(program(tmp_path / "bin/apt-get", "exit 100").parent))
     monkeypatch.setattr(servers.ensure, "__defaults__", (tmp_path,))
     assert servers.main(["nginx", "prometheus"]) == 1
     assert servers.main(["--try", "nginx", "prometheus"]) == 0
@@ -170,14 +174,8 @@ def venv(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         found = shutil.which(tool)
         assert found is not None
         (path / tool).symlink_to(found)
-    return subprocess.run(
-        ["/bin/sh", ROOT / "tools/venv.sh", ".venv", "lock.txt"],
-        cwd=folder,
-        env=os.environ | {"PATH": str(path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("/bin/sh", ROOT / "tools/venv.sh", ".venv", "lock.txt")
+    return run(*words, cwd=folder, env=os.environ | {"PATH": str(path)})
 
 
 def test_without_a_python_that_works_the_environment_says_so(tmp_path: Path) -> None:

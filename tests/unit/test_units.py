@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.units import format_duration, format_size, parse_duration, parse_size
+from agent.config.units import format_duration, parse_duration, parse_size
 
 DURATIONS = {  # after the cases of prometheus/common, model/time_test.go
     "0": 0, "0w": 0, "0s": 0, "324ms": 0.324, "3s": 3, "5m": 300, "1h": 3600, "4d": 345_600,
@@ -62,8 +62,6 @@ def test_the_parts_of_a_duration_add_up(parts: list[int]) -> None:
 def test_a_negative_value_cannot_be_written() -> None:
     with pytest.raises(ValueError):
         format_duration(-1)
-    with pytest.raises(ValueError):
-        format_size(-1)
 
 
 SIZES = {  # as Prometheus: no powers of 1000 anywhere
@@ -87,25 +85,6 @@ NO_SIZE = [
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_size(text)
-
-
-WRITTEN_SIZES = [
-    (0, "0B"), (1000, "1000B"), (1024, "1KiB"), (1536, "1536B"), (268_435_456, "256MiB"),
-    (3 << 29, "1536MiB"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("size", "text"), WRITTEN_SIZES)
-def test_a_size_is_written_in_the_largest_unit_that_divides_it(size: int, text: str) -> None:
-    assert format_size(size) == text
-
-
-@given(
-    st.integers(0, 2**63 - 1)
-    | st.integers(0, 1023).flatmap(lambda n: st.integers(0, 5).map(lambda p: n << 10 * p))
-)
-def test_a_written_size_is_read_back(size: int) -> None:
-    assert parse_size(format_size(size)) == size
 
 
 @given(st.text(max_size=30) | st.text("0123456789.ymwdhsKMGiB", max_size=12))

@@ -5,7 +5,7 @@
 | 2xx                                               | DELIVERED | are settled, once the endpoint is proven to be a receiver (`proof`) |
 | no connection, timeout, 5xx, 408, 421, 425, 429   | RETRY     | are sent again, without end             |
 | 400, 409, 415, 422                                | REJECTED  | are bisected, if the receiver has judged them; held otherwise |
-| 413                                               | TOO_LARGE | are sent in smaller requests            |
+| 413, and 400 with the words of one (`too_large`)  | TOO_LARGE | are sent in smaller requests            |
 | 2xx with a web page, every other 3xx and 4xx, 511, a TLS handshake refused | HELD | wait until somebody has corrected it |
 | what shows that 2.0 was not understood            | REWRITE   | are sent again as 1.0 (`protocol`)      |
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.destinations.base import Outcome, Verdict
+from agent.destinations.remote_write import too_large
 from agent.destinations.remote_write.too_old import advice, age
 from agent.http.answer import date, in_brackets, is_temporary, is_web_page, redirected, retry_after, words
 
@@ -64,7 +65,7 @@ def _verdict(status: int, headers: Mapping[str, str], body: bytes, now: float) -
         return Outcome(Verdict.HELD, status, f"{redirected(status, headers)}: correct the url")
     said = words(body)
     error = f"HTTP {status}" + (f": {said}" if said else "")
-    if status == 413:
+    if status == 413 or too_large.says(status, said):
         return Outcome(Verdict.TOO_LARGE, status, error)
     if status in REFUSING:
         old = age(error)

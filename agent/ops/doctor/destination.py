@@ -46,14 +46,11 @@ _DO = {
 """What to do, by the cause of a failure."""
 
 
-class World(NamedTuple):
-    """What a walk needs from the system; a test hands in its own."""
+Resolve = Callable[[str, int], Found]
 
-    resolve: Callable[[str, int], Found] = lambda host, port: socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    )
-    wall: Callable[[], float] = time.time
-    clock: Callable[[], float] = time.monotonic
+
+def _resolve(host: str, port: int) -> Found:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class _Exchange(NamedTuple):
@@ -68,9 +65,9 @@ class _Exchange(NamedTuple):
     took: float
 
 
-def walk(to: RemoteWrite, timeout: float, world: World | None = None) -> Iterator[Step]:
+def walk(to: RemoteWrite, timeout: float, resolve: Resolve = _resolve) -> Iterator[Step]:
     """Yield every step as it is done, the ones that were not tried as well. Nothing is raised."""
-    visit, going = _Visit(to, timeout, world or World()), True
+    visit, going = _Visit(to, timeout, resolve), True
     known = secrets(visit.endpoint)
     try:
         for title, take in visit.steps():
@@ -107,27 +104,24 @@ def _no_token(found: Failure) -> Finding:
     return wrong(found.text, do)
 
 
-def _empty_write(client: Client, spoken: Protocol, within: float, wall: float) -> tuple[Outcome, str | None]:
+def _empty_write(client: Client, spoken: Protocol, within: float) -> tuple[Outcome, str | None]:
     """Send an empty write; return what it means, and the answer's Date."""
     answer = client.exchange(formats.probe(spoken), within=within)
-    outcome = formats.classify(answer, wall)
+    outcome = formats.classify(answer, time.time())
     date = answer.headers.get("date") if isinstance(answer, Answer) else None
     return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
 
 
 class _Visit:
-    def __init__(self, to: RemoteWrite, timeout: float, world: World) -> None:
-        parts = urlsplit(to.url)
-        self._to, self._timeout, self._world = to, timeout, world
+    def __init__(self, to: RemoteWrite, timeout: float, resolve: Resolve) -> None:
+        self._to, self._timeout, self._resolve = to, timeout, resolve
         self.endpoint = endpoint.of_destination(to)
-        self._secure = parts.scheme.lower() == "https"
-        self.host = parts.hostname or to.name
-        self._port = parts.port or (443 if self._secure else 80)
-        self.client = Client(to, __version__, world.wall)
-        self._first = Protocol.V2 if to.protobuf_message == Protocol.V2.value else Protocol.V1
+        self.host = self.endpoint.host
+        self._port = urlsplit(to.url).port or (443 if self.endpoint.is_https else 80)
+        self.client = Client(to, __version__)
         self._proxy: Proxy | None = None
         self._found: Found = ()
-        self._exchanged: _Exchange | None = None
+        self._exchanged: _Exchange  # which the step "authentication" sets, or ends the walk
         self.learned: set[str] = set()
         """Secrets that were not known before the walk."""
 
@@ -148,7 +142,7 @@ class _Visit:
         """Look up the host, or the proxy on the way there, which looks it up itself."""
         self._proxy = proxy = route(self.endpoint, os.environ)
         host, self._port = (proxy.host, proxy.port) if proxy else (self.host, self._port)
-        found = self._world.resolve(host, self._port)
+        found = self._resolve(host, self._port)
         if not found:
             return wrong(f"the name {host} has no address", "Check the url, or the proxy's.")
         self._found = found
@@ -158,19 +152,19 @@ class _Visit:
 
     def _connection(self) -> Finding:
         """Try every address: the agent takes the first that answers, and loses time at those before."""
-        end = self._world.clock() + self._timeout
+        end = time.monotonic() + self._timeout
         good, bad = [], []
         error: OSError | None = None
         for i, one in enumerate(self._found):
-            begun = self._world.clock()
+            begun = time.monotonic()
             patience = max(0.001, (end - begun) / (len(self._found) - i))
             try:
-                self._connect(one, patience).close()
+                socket.create_connection(one[4][:2], patience).close()
             except OSError as raised:
                 error = TimeoutError("no connection in time") if isinstance(raised, TimeoutError) else raised
                 bad.append((one, f"{one[4][0]} ({failure(error, self.host).text})"))
             else:
-                good.append((one, f"{one[4][0]} in {(self._world.clock() - begun) * 1000:.0f} ms"))
+                good.append((one, f"{one[4][0]} in {(time.monotonic() - begun) * 1000:.0f} ms"))
         if error is not None and not good:
             raise error
         self._found = [one for one, _ in good]
@@ -179,17 +173,6 @@ class _Visit:
             return fine(said)
         said += f", not at {', '.join(text for _, text in bad)}"
         return warning(said, "Fix or remove the addresses that do not answer: each try of them costs time.")
-
-    def _connect(self, one: tuple[Any, int, int, str, Address], patience: float) -> socket.socket:
-        family, kind, protocol, _, address = one
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(patience)
-            sock.connect(address)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     def _tls(self) -> Finding:
         context = endpoint.tls(self.endpoint)
@@ -205,12 +188,12 @@ class _Visit:
             return wrong(f"{found.text}{self._presented()}", certificate.refused(found.verify_code))
         except TimeoutError:
             return wrong("no TLS handshake in time", "Check that this port speaks TLS.")
-        return certificate.verdict(chain, how, self._world.wall(), verified=verified)
+        return certificate.verdict(chain, how, time.time(), verified=verified)
 
     def _handshake(
         self, context: ssl.SSLContext, *, verified: bool
     ) -> tuple[str, list[certificate.Certificate]]:
-        with self._connect(self._found[0], self._timeout) as plain:
+        with socket.create_connection(self._found[0][4][:2], self._timeout) as plain:
             name = self._to.tls_config.server_name or self.host
             with context.wrap_socket(plain, server_hostname=name) as sock:
                 inner: Any = sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001  public from 3.13 on, as bytes only
@@ -231,23 +214,24 @@ class _Visit:
         return f"; it is {who}"
 
     def _authentication(self) -> Finding:
-        to, world = self._to, self._world
+        to = self._to
         endpoint.headers(self.endpoint)  # says what is wrong with a file, and what to do
         within = self._timeout
         if self.client.session.tokens is not None:
-            started = world.clock()
+            started = time.monotonic()
             found = self.client.session.tokens.authorization(to.remote_timeout, within)
             if isinstance(found, Failure):
                 return _no_token(found)
             self.learned = {found.decode().partition(" ")[2]}
-            within -= world.clock() - started
-        started, begun = world.clock(), world.wall()
-        outcome, date = _empty_write(self.client, self._first, within, world.wall())
+            within -= time.monotonic() - started
+        started, begun = time.monotonic(), time.time()
+        first = Protocol.V2 if to.protobuf_message == Protocol.V2.value else Protocol.V1
+        outcome, date = _empty_write(self.client, first, within)
         if outcome.status == 415 and to.protobuf_message == "auto":  # then the agent sends 2.0
-            within = max(0.0, within - (world.clock() - started))
-            newer, _ = _empty_write(self.client, Protocol.V2, within, world.wall())
+            within = max(0.0, within - (time.monotonic() - started))
+            newer, _ = _empty_write(self.client, Protocol.V2, within)
             outcome = outcome if newer.written is None else newer
-        self._exchanged = _Exchange(outcome, date, begun, world.wall(), world.clock() - started)
+        self._exchanged = _Exchange(outcome, date, begun, time.time(), time.monotonic() - started)
         how = next((key for key in ("basic_auth", "authorization", "oauth2") if getattr(to, key)), None)
         if outcome.status in _ASKED:
             said = outcome.error or f"HTTP {outcome.status}"
@@ -260,7 +244,7 @@ class _Visit:
         return fine(f"accepted ({how})" if how else "none is configured, and the receiver wants none")
 
     def _write(self) -> Finding:
-        done = self._exchange()
+        done = self._exchanged
         outcome, status = done.outcome, done.outcome.status
         if outcome.verdict is Verdict.DELIVERED:
             return fine(f"HTTP {status} in {done.took * 1000:.0f} ms")
@@ -286,7 +270,7 @@ class _Visit:
         message = self._to.protobuf_message
         if message == Protocol.V1.value:
             return fine("remote write 1.0 is taken, which is what is configured")
-        outcome, _ = _empty_write(self.client, Protocol.V2, self._timeout, self._world.wall())
+        outcome, _ = _empty_write(self.client, Protocol.V2, self._timeout)
         if outcome.verdict is Verdict.DELIVERED and outcome.written is not None:
             return fine("remote write 2.0 is taken")
         if outcome.verdict in (Verdict.RETRY, Verdict.HELD):
@@ -297,14 +281,10 @@ class _Visit:
         return fine(f"remote write 1.0 is taken, and sent; 2.0 is not spoken there ({said})")
 
     def _clock(self) -> Finding:
-        done = self._exchange()
+        done = self._exchanged
         return receiver.agree(done.date, done.begun, done.ended)
 
     def _window(self) -> Finding:
         url = receiver.config_url(self._to.url)
         answer = url and self.client.get(url, receiver.LARGEST_CONFIG, self._timeout)
         return receiver.window(answer or b"")
-
-    def _exchange(self) -> _Exchange:
-        assert self._exchanged is not None  # the step before has made it, or ended the walk
-        return self._exchanged

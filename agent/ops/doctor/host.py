@@ -43,7 +43,6 @@ class System(NamedTuple):
     paths: HostPaths | None = None
     free: Callable[[str], tuple[int, int]] = RealFs().free
     wall: Callable[[], float] = time.time
-    clock: Callable[[], float] = time.monotonic
 
 
 def look(
@@ -64,7 +63,7 @@ def look(
         *((("mask", timeout, view.masked),) if config.mask else ()),
     ]
     steps += [
-        (f"collector {plan.name}", min(timeout, plan.timeout), partial(_collector, plan, view.system.clock))
+        (f"collector {plan.name}", min(timeout, plan.timeout), partial(_collector, plan))
         for plan in plans(config, host_labels(config), Silent(), view.hiding(), view.system.paths)
     ]
     for title, patience, take in steps:
@@ -227,8 +226,8 @@ class _View:
         return self._read
 
 
-def _collector(plan: Plan, clock: Callable[[], float]) -> Finding:
-    begun = clock()
+def _collector(plan: Plan) -> Finding:
+    begun = time.monotonic()
     off = f"Fix it, or switch it off: collect.collectors.{plan.name.partition('/')[0]}.enabled: false"
     if plan.crew == "remote":
         off = "See that the program runs and exposes metrics there, or correct or remove the target."
@@ -236,7 +235,7 @@ def _collector(plan: Plan, clock: Callable[[], float]) -> Finding:
         _, values = plan.run(begun)
     except Exception as error:
         return wrong(f"it cannot be read: {error}", off)
-    took = clock() - begun
+    took = time.monotonic() - begun
     if (problem := plan.collect.error) is not None:
         return wrong(problem, off)
     said = f"{len(values)} samples in {took * 1000:.1f} ms"

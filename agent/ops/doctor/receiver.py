@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from agent.config import format_duration, parse_duration
+from agent.config.units import format_duration, parse_duration
 from agent.destinations import clocks
 from agent.http.answer import date as http_date
 from agent.ops.doctor.step import Finding, fine, unknown, warning, wrong

@@ -1,16 +1,20 @@
 """A replay: a loop around a `Delivery`, through a history instead of the buffer's end.
 
 So everything is as with the agent: requests, retries, backoff, `Retry-After`, held destinations, halved requests.
-What differs: there is an end, giving up, and a person who watches. What is refused for good is counted and shown in
+What differs: there is an end, giving up, and a person who watches. Ctrl-C lets the request under way end within
+LAST_TRY seconds and settles it, so that nothing of it is sent again; a second Ctrl-C cuts it. What is refused for good is counted and shown in
 the receiver's words; it is not put into the quarantine, since it is still where it came from.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,8 +27,9 @@ from agent.ops.replay.cursor import ReplayCursor, Tally
 from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import History
 from agent.send import pace
+from agent.send.batch import Settled
 from agent.send.culprits import Culprits
-from agent.send.delivery import Delivery, Settled, Step, Wire
+from agent.send.delivery import Delivery, Step, Wire
 from agent.send.pace import Pace
 from agent.send.state import Rules, State
 from agent.send.stats import SendStats
@@ -32,7 +37,7 @@ from buffer.model import Chunk
 
 POLL = 0.1
 LAST_TRY = 2.0
-"""Seconds that a request may take longer than the patience with its destination."""
+"""Seconds that a request may take after Ctrl-C, and longer than the patience with its destination."""
 LONGEST_BACKOFF = 30.0
 PROBES = 5.0, 30.0
 """Somebody is waiting, and only for some minutes: tries are not as far apart as the agent's."""
@@ -103,10 +108,11 @@ def replay(
     error = None
     cursor.save()
     try:
-        if delivery is None:
+        if delivery is None or wire is None:
             _suppose(cursor, speaks, queue.max_samples_per_send, stats, watcher)
         else:
-            _Loop(cursor, delivery, to.max_bandwidth, watcher, console, give_up_after).run()
+            with _interruptible(wire) as interrupted:
+                _Loop(cursor, delivery, to.max_bandwidth, watcher, console, give_up_after, interrupted).run()
         ended = Ended.COMPLETE
     except KeyboardInterrupt:
         ended = Ended.INTERRUPTED
@@ -130,6 +136,31 @@ class _NothingGetsThroughError(Exception):
     pass
 
 
+@contextmanager
+def _interruptible(wire: Wire) -> Iterator[threading.Event]:
+    """Set the event at the first Ctrl-C, and interrupt the wire LAST_TRY seconds later; the second one is raised."""
+    interrupted = threading.Event()
+    cut = threading.Timer(LAST_TRY, wire.interrupt)
+    cut.daemon = True
+
+    def handle(_number: int, _frame: Any) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        cut.start()
+
+    before = signal.getsignal(signal.SIGINT)
+    is_ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if is_ours:
+        signal.signal(signal.SIGINT, handle)
+    try:
+        yield interrupted
+    finally:
+        cut.cancel()
+        if is_ours:
+            signal.signal(signal.SIGINT, before)
+
+
 class _Loop:
     """Reads, sends and settles, one chunk after another."""
 
@@ -141,14 +172,16 @@ class _Loop:
         watcher: Watcher,
         console: _Console,
         give_up_after: float,
+        interrupted: threading.Event,
     ) -> None:
         self._cursor, self._delivery, self._bandwidth = cursor, delivery, bandwidth
         self._watcher, self._console, self._give_up_after = watcher, console, give_up_after
+        self._interrupted = interrupted
         self._pace, self._shown_at = Pace(), 0.0
         self._stuck_at, self._stuck_since = -1, 0.0  # the position that trouble was met at, and when
 
     def run(self) -> None:
-        """Return at the end of the history. Raises _NothingGetsThroughError."""
+        """Return at the end of the history. Raises _NothingGetsThroughError, and KeyboardInterrupt after Ctrl-C."""
         while (chunk := self._cursor.read(self._delivery.limit)) is not None:
             settled = self._delivery.offer(chunk)
             while settled is None:
@@ -167,12 +200,19 @@ class _Loop:
             self._show()
 
     def _wait(self) -> None:
+        """Wait until the next request may go out. Raises as `run` does."""
+        self._stop_where_asked()
         while (left := max(self._delivery.wait(), self._pace.wait(time.monotonic(), full=True))) > 0:
             self._show()
             if self._left() <= 0:
                 raise _NothingGetsThroughError
-            time.sleep(min(left, POLL))
+            self._interrupted.wait(min(left, POLL))
+            self._stop_where_asked()
         self._show()
+
+    def _stop_where_asked(self) -> None:
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
 
     def _left(self) -> float:
         """Return for how many more seconds a destination in trouble is waited for."""
