@@ -13,7 +13,7 @@ Promises:
 3. What a receiver refuses for good is sent in parts until the culprits are found (`culprits`); the rest is delivered.
    A refusal counts only where the receiver has judged the samples: it says that they are too old, or takes something
    (`probe`) after it has refused. Else the fault is on the way, and the destination is held. Nor does a 2xx count that
-   the type cannot tell from a stranger's (Verdict.UNPROVEN).
+   may be a stranger's, as the type sees it (Verdict.UNPROVEN).
 4. A chunk is settled as a whole: `delivered + dropped` are its samples.
 5. A held destination is sent probes alone: slowly, and at once when a file of its credentials has changed.
 

@@ -1,16 +1,15 @@
 """How a delivery finds out whether a receiver judges samples: a pure state machine, without input and output.
 
-The first form of the question is an empty write: whoever takes it is a receiver, and the way to it is open. There are
-receivers that refuse an empty write and take samples, so where it is refused the second form follows: samples of the
-chunk at hand. Promises:
+The first form of a probe is an empty write: a receiver that takes it shows that the way to it is open. Some receivers
+refuse an empty write and take samples. So where it is refused, the second form follows: samples of the chunk at hand.
 
-1. What is asked is small: an empty write, or at most one tick.
-2. Whatever series are refused, a receiver that takes any other one is recognized in the end: the ticks are asked about
-   whole, then by halves of their series, then by quarters, down to single series, and again from the beginning.
-3. The oldest tick comes long before the newest one: a receiver that takes the samples of a series in their order alone
-   would refuse the older ones afterwards. The newest tick is for a receiver to which all others are too old, and which
-   says so in words that nobody knows.
-4. The form that was answered well is the first one next time.
+Promises:
+1. A probe is small: an empty write, or one tick at most.
+2. A receiver that takes any of the series is recognized in the end. A tick is sent whole, then by halves of its series,
+   then by quarters, down to single series, and again from the beginning.
+3. The oldest tick comes long before the newest one, because a receiver that takes the samples of a series in their order
+   alone would refuse the older ones afterwards. The newest tick is for a receiver to which all others are too old.
+4. The form that was taken is the first one next time.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from agent.destinations.base import Outcome, Request, Speaks, Verdict
 from buffer.model import Tick
 
 NEWEST_AFTER = 3
-"""Levels: the oldest tick is asked about whole, by halves and by quarters before the newest one."""
+"""Levels: the oldest tick is sent whole, by halves and by quarters before the newest one."""
 
 _REFUSED = (Verdict.REJECTED, Verdict.TOO_LARGE)
 
