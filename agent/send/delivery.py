@@ -163,11 +163,8 @@ class Delivery:
         batch = self._batch
         if batch is None or batch.format != self._speaks().name:
             return True
-        return (
-            not batch.is_begun
-            and self._doubt is None
-            and _is_too_old(batch.ticks[0], self._age_limit_ms, self._clocks.wall())
-        )
+        is_decided = batch.is_begun or self._doubt is not None
+        return not is_decided and _is_too_old(batch.ticks[0], self._age_limit_ms, self._clocks.wall())
 
     def wait(self) -> float:
         """Return the seconds until the next request may go out."""
