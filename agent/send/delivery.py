@@ -210,8 +210,7 @@ class Delivery:
             return step
         self._batch = None
         batch.doubt()
-        settled = self._continue(batch)
-        return step._replace(after=self.now, settled=settled)
+        return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
     def _doubted(self, batch: Batch, asked: _Asked, outcome: Outcome, *, is_last: bool = False) -> Step:
         """Let an answer wait for a check."""
@@ -259,8 +258,7 @@ class Delivery:
             if verdict is Verdict.DELIVERED:
                 request = step.request
                 self.now = grown(self.now, request.samples, len(request.body), self._most)
-        settled = self._continue(batch)
-        return step._replace(after=self.now, settled=settled)
+        return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
     def _continue(self, batch: Batch) -> Settled | None:
         """Continue with the next part, or return the chunk settled."""
