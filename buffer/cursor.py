@@ -48,7 +48,7 @@ class Cursor:
         self.name, self.ledger = name, start
         self.log, self._clock = log, clock
         self._file = LedgerFile(fs, data_dir, name)
-        self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position))
+        self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge))
         self._lock = threading.Lock()
         self._dirty, self._persisted = True, -PERSIST_EVERY
         self._forgotten = False

@@ -22,15 +22,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from buffer import segment
+from buffer.catalog import Catalog
 from buffer.codec import Encoder
 from buffer.fs import Fs, write_all
 from buffer.model import Tick
 from buffer.recovery import recover, set_aside
 from buffer.segment import Header, Record
-from buffer.thin import replace
 
 
-class Log:
+class Log(Catalog):
     """The segment files of one folder, and their only writer.
 
     `end` is the position after the last record.  `last` has the wall time of the last tick and the number of series
@@ -38,26 +38,16 @@ class Log:
     """
 
     def __init__(self, fs: Fs, folder: str, segment_size: int, numbered_from: int = 0) -> None:
-        self._fs, self._folder, self.segment_size = fs, folder, segment_size
-        self._lock, self._sync_lock = threading.Lock(), threading.Lock()
+        found = recover(fs, folder)
+        # A cursor can be ahead of the log where the disk lied about a sync: numbers are never reused.
+        super().__init__(fs, folder, found.sizes, found.thinned, max(found.end, numbered_from))
+        self.segment_size = segment_size
+        self._sync_lock = threading.Lock()
         self._encoder = Encoder()
         self._fd, self._first = -1, -1
         self._sealed: list[int] = []
         self._new_names = False
-        self.sizes, self.thinned, end, self.missed, self.last = recover(fs, folder)
-        self.written = 0
-        # A cursor can be ahead of the log where the disk lied about a sync: numbers are never reused.
-        self.end = self.synced = max(end, numbered_from)
-
-    @property
-    def size(self) -> int:
-        """The size of all segment files."""
-        return sum(self.sizes.values())
-
-    @property
-    def first(self) -> int:
-        """The position of the oldest record."""
-        return min(self.sizes, default=self.end)
+        self.missed, self.last, self.synced = found.missed, found.last, self.end
 
     def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
         """Append the ticks of one instant as one record, and return the position after it.
@@ -128,51 +118,16 @@ class Log:
                 self._seal()
                 raise
 
-    def drop_oldest(self) -> None:
-        """Remove the oldest segment file, which must not be the newest.  Raises OSError."""
-        if self.second() is None:
-            raise ValueError("the newest segment is never dropped")
-        first = self.first
-        with suppress(FileNotFoundError):
-            self._fs.unlink(self._path(first))
-        with self._lock:
-            del self.sizes[first]
-            self.thinned.pop(first, None)
+    def judge(self, first: int) -> None:
+        """Make sure that the disk works, since a part of the segment `first` cannot be read.  Raises OSError.
 
-    def segments(self) -> list[tuple[Header, int]]:
-        """Return the headers of all segments, with their ends filled in, and their sizes in bytes; oldest first."""
+        What is appended to the active segment could not be read either, so the next append starts a new one.
+        """
+        self.sync()
+        self._fs.sync_folder(self._folder)
         with self._lock:
-            firsts = sorted(self.sizes)
-            ends = [*firsts, self.end][1:]
-            return [
-                (self.thinned.get(first) or Header(first, 0, end, end - first), self.sizes[first])
-                for first, end in zip(firsts, ends, strict=True)
-            ]
-
-    def holes_in(self, spans: Sequence[tuple[int, int]]) -> int:
-        """Return how many of the positions in these spans were thinned away; see `Header.holes`."""
-        if not self.thinned:  # nearly always
-            return 0
-        with self._lock:
-            return sum(header.holes(spans) for header in self.thinned.values())
-
-    def thin(self, old: Sequence[Header], level: int) -> None:
-        """Replace consecutive segments, none of them the newest, by a thinned one; see `buffer.thin.replace`."""
-        header, size = replace(self._fs, self._folder, old, level)
-        self.written += size
-        with self._lock:
-            self.sizes[header.first_seq], self.thinned[header.first_seq] = size, header
-            for each in old[1:]:  # they count no more, even if they cannot be removed now
-                del self.sizes[each.first_seq]
-                self.thinned.pop(each.first_seq, None)
-        for each in old[1:]:
-            with suppress(OSError):
-                self._fs.unlink(self._path(each.first_seq))
-
-    def second(self) -> int | None:
-        """Return the first position after the oldest file, or None where there is only one."""
-        with self._lock:
-            return sorted(self.sizes)[1] if len(self.sizes) > 1 else None
+            if self._fd >= 0 and first == self._first:
+                self._seal()
 
     def close(self) -> None:
         """Sync and close.  Raises OSError where the sync fails; the files are closed all the same."""
@@ -183,9 +138,6 @@ class Log:
                 if self._fd >= 0:
                     self._seal()
                 self._close_sealed(list(self._sealed))
-
-    def _path(self, first: int) -> str:
-        return f"{self._folder}/{segment.name(first)}"
 
     def _write(self, record: Record) -> None:
         fresh = self._fd < 0

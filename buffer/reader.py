@@ -4,11 +4,16 @@ Promises: every record that is valid and whose key frame is readable is returned
 tail is passed over in silence.  Damage is skipped and counted in `damaged`; it costs at most the records up
 to the next key frame.  A reader that has returned None can be called again, and continues with what was
 appended since.  Memory: one window of a file (64 KiB; more only for a larger or a damaged record).
+
+What cannot be read is damage, as long as the disk as a whole works: a block that fails twice reads as zeros, and of a
+file with many such blocks, or one that cannot be opened, the rest is skipped.  `judge` decides about the disk: it is
+called with the first position of the file before anything is taken for damage, and raises OSError where the disk
+itself is ill.  Then nothing is skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import NamedTuple
 
@@ -21,6 +26,16 @@ from buffer.segment import Damaged, Header, Record
 WINDOW = 64 << 10
 PATIENCE = 16
 """While searching for a record, checksum at most this many bytes in vain for each byte of the file."""
+
+BLOCK = 4 << 10
+BAD_BLOCKS = 64
+"""After so many unreadable blocks the rest of a file is given up: each can take a disk seconds."""
+
+Judge = Callable[[int], None]
+
+
+def _is_damage(_first: int) -> None:
+    """The disk is well."""
 
 
 class Entry(NamedTuple):
@@ -41,12 +56,13 @@ class File:
     Raises FileNotFoundError, Short, NewerVersion and OSError when it is opened.
     """
 
-    def __init__(self, fs: Fs, folder: str, first_seq: int) -> None:
-        self._fs, self.first_seq = fs, first_seq
-        self._fd = fs.open(f"{folder}/{segment.name(first_seq)}")
-        self._data, self._base, self._at = b"", 0, 0
+    def __init__(self, fs: Fs, folder: str, first_seq: int, judge: Judge = _is_damage) -> None:
+        self._fs, self.first_seq, self._judge = fs, first_seq, judge
+        self._path = f"{folder}/{segment.name(first_seq)}"
+        self._fd = fs.open(self._path)
+        self._data, self._base, self._at, self._bad = b"", 0, 0, 0
         try:
-            self._data = fs.read(self._fd, WINDOW, 0)
+            self._data = self._read(WINDOW, 0)
             header = segment.decode_header(self._data, first_seq)
         except BaseException:
             self.close()
@@ -119,12 +135,30 @@ class File:
     def _more(self) -> bool:
         """Extend the window by what the file has; False where it ends."""
         size = max(WINDOW, len(self._data) - self._at)
-        more = self._fs.read(self._fd, size, self._base + len(self._data))
+        more = self._read(size, self._base + len(self._data))
         if more:
             self._data = self._data[self._at :] + more
             self._base += self._at
             self._at = 0
         return bool(more)
+
+    def _read(self, size: int, at: int) -> bytes:
+        """Read up to `size` bytes; what cannot be read is zeros.  Raises OSError where that is too much, or the disk."""
+        try:
+            return self._fs.read(self._fd, size, at)
+        except OSError:
+            end = min(at + size, self._fs.size(self._path))
+            return b"".join(self._block(start, min(BLOCK, end - start)) for start in range(at, end, BLOCK))
+
+    def _block(self, at: int, size: int) -> bytes:
+        try:
+            return self._fs.read(self._fd, size, at)
+        except OSError:
+            self._bad += 1
+            if self._bad > BAD_BLOCKS:
+                raise
+            self._judge(self.first_seq)
+            return bytes(size)
 
     def close(self) -> None:
         """Close the file."""
@@ -165,8 +199,8 @@ class _Entries:
 class Reader:
     """The log's entries from position `seq` on.  Not thread-safe."""
 
-    def __init__(self, fs: Fs, folder: str, seq: int = 0) -> None:
-        self._fs, self._folder, self._seq = fs, folder, seq
+    def __init__(self, fs: Fs, folder: str, seq: int = 0, judge: Judge = _is_damage) -> None:
+        self._fs, self._folder, self._seq, self._judge = fs, folder, seq, judge
         self._entries: _Entries | None = None
         self._done = -1
         self._decoder = Decoder()
@@ -192,12 +226,8 @@ class Reader:
             # The writer has left this file: its last records are there by now.
             if (entry := self._read()) is not None:
                 return entry
-            self._done = self._first
-            if (
-                self._entries is not None
-            ):  # pass the end of a thinned file even where its last records are damaged
-                self._seq = max(self._seq, self._entries.file.header.end_seq)
-            self.close()
+            if self._entries is not None:
+                self._leave(self._entries.file)
         return None
 
     @property
@@ -207,14 +237,30 @@ class Reader:
     def _read(self) -> Entry | None:
         if (entries := self._entries) is None:
             return None
+        entry = None
         try:
             while (entry := entries.next()) is not None and entry.end <= self._seq:
                 pass
+        except OSError:
+            self._give_up(entries.file)
         finally:
             self.damaged, entries.damaged = self.damaged + entries.damaged, 0
         if entry is not None:
             self._seq = entry.end
         return entry
+
+    def _give_up(self, file: File) -> None:
+        """Take the rest of a file for damage.  Raises OSError where the disk is ill."""
+        self._judge(file.first_seq)
+        self.damaged += 1
+        self._leave(file)
+
+    def _leave(self, file: File) -> None:
+        """Continue with the next file."""
+        self._done = file.first_seq
+        # Pass the end of a thinned file even where its last records are damaged.
+        self._seq = max(self._seq, file.header.end_seq)
+        self.close()
 
     def _open(self) -> bool:
         """Open the file that holds the position, at the last key frame before it."""
@@ -238,25 +284,40 @@ class Reader:
         try:
             file.seek(_last_key(file, self._seq))
         except OSError:
-            self.close()
-            raise
+            try:
+                self._give_up(file)
+            finally:
+                self.close()
         return True
 
     def _try(self, first: int) -> File | None:
         try:
-            return File(self._fs, self._folder, first)
+            return opened(self._fs, self._folder, first, self._judge)
         except (FileNotFoundError, segment.Short):  # dropped since, or torn
             return None
+        except OSError:
+            self._judge(first)
         except segment.NewerVersion:
-            self.damaged += first > self._done
-            self._done = max(self._done, first)
-            return None
+            pass
+        self.damaged += first > self._done
+        self._done = max(self._done, first)
+        return None
 
     def close(self) -> None:
         """Close the open file; the reader can still be used."""
         entries, self._entries = self._entries, None
         if entries is not None:
             entries.file.close()
+
+
+def opened(fs: Fs, folder: str, first: int, judge: Judge = _is_damage) -> File:
+    """Open a segment file, at the second attempt if the first one fails.  Raises as `File` does."""
+    try:
+        return File(fs, folder, first, judge)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return File(fs, folder, first, judge)
 
 
 def _last_key(file: File, seq: int) -> int:
@@ -273,7 +334,7 @@ def _last_key(file: File, seq: int) -> int:
 
 
 def entries_of(fs: Fs, folder: str, first_seq: int, decoder: Decoder | None = None) -> Iterator[Entry]:
-    """Yield the entries of one segment file; damage is passed over.  Raises OSError.
+    """Yield the entries of one segment file; damage is passed over.  Raises OSError where too much cannot be read.
 
     Files that are read with the same decoder share the objects of the same series.
     """

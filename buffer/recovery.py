@@ -12,7 +12,7 @@ from typing import NamedTuple
 from buffer import segment
 from buffer.errors import NewerFormat
 from buffer.fs import TEMPORARY, Fs
-from buffer.reader import File, Reader
+from buffer.reader import Reader, opened
 from buffer.segment import Header, Record
 
 
@@ -29,7 +29,11 @@ class Recovered(NamedTuple):
 
 
 def recover(fs: Fs, folder: str) -> Recovered:
-    """Clear up a log's folder and find the end of the log.  Raises NewerFormat, OSError."""
+    """Clear up a log's folder and find the end of the log.  Raises NewerFormat, OSError.
+
+    A file that cannot be read is damage.  Only where the newest one cannot be read, and cannot be moved either, OSError
+    is raised: nobody knows then where the log ends, and numbers are never reused.
+    """
     sizes, thinned = _files(fs, folder)
     if sizes:
         with suppress(OSError):
@@ -37,7 +41,7 @@ def recover(fs: Fs, folder: str) -> Recovered:
     end = max((header.end_seq for header in thinned.values()), default=0)
     is_reached = False
     for first in sorted(sizes, reverse=True):
-        found = _last_records(fs, folder, first)
+        found, is_readable = _last_records(fs, folder, first)
         if found is not None:
             key, end, is_reached = found[0], max(end, found[1]), True
             if (remembered := _remembered(fs, folder, key)) is not None:
@@ -49,7 +53,9 @@ def recover(fs: Fs, folder: str) -> Recovered:
                 set_aside(fs, folder, first)
                 del sizes[first]
             except OSError:
-                end = max(end, first + 1)
+                if not is_readable:
+                    raise
+            end = max(end, first + 1)
     return Recovered(sizes, thinned, end, 0, {})
 
 
@@ -70,7 +76,8 @@ def _files(fs: Fs, folder: str) -> tuple[dict[int, int], dict[int, Header]]:
     """Remove what is left of a thinning, and return the sizes of the others and the headers of the thinned ones."""
     for name in fs.list(folder):
         if name.endswith(TEMPORARY):  # of a process that died while thinning
-            fs.unlink(f"{folder}/{name}")
+            with suppress(OSError):
+                fs.unlink(f"{folder}/{name}")
     sizes: dict[int, int] = {}
     thinned: dict[int, Header] = {}
     covered = 0
@@ -78,9 +85,12 @@ def _files(fs: Fs, folder: str) -> tuple[dict[int, int], dict[int, Header]]:
         path = f"{folder}/{segment.name(first)}"
         header = _header(fs, path, first)
         if first < covered:  # its thinned successor exists: the process died before this one was removed
-            fs.unlink(path)
+            with suppress(OSError):
+                fs.unlink(path)
             continue
-        sizes[first] = fs.size(path)
+        sizes[first] = 0
+        with suppress(OSError):
+            sizes[first] = fs.size(path)
         if header.level:
             thinned[first] = header
             covered = header.end_seq
@@ -88,35 +98,41 @@ def _files(fs: Fs, folder: str) -> tuple[dict[int, int], dict[int, Header]]:
 
 
 def _header(fs: Fs, path: str, first: int) -> Header:
-    fd = fs.open(path)
     try:
-        data = fs.read(fd, segment.HEADER.size, 0)
-        with suppress(OSError):  # a process that was killed need not have synced it
-            fs.sync(fd)
-    finally:
-        fs.close(fd)
-    try:
+        fd = fs.open(path)
+        try:
+            data = fs.read(fd, segment.HEADER.size, 0)
+            with suppress(OSError):  # a process that was killed need not have synced it
+                fs.sync(fd)
+        finally:
+            fs.close(fd)
         return segment.decode_header(data, first) or Header(first)
+    except OSError:  # it may be readable in part
+        return Header(first)
     except segment.Short:
         return Header(first)
     except segment.NewerVersion as error:
         raise NewerFormat(path, str(error), "Run the newer version of Limpet that wrote it.") from None
 
 
-def _last_records(fs: Fs, folder: str, first: int) -> tuple[int, int] | None:
-    """Return the seq of the file's last key frame and the position after its last record; None without a record."""
+def _last_records(fs: Fs, folder: str, first: int) -> tuple[tuple[int, int] | None, bool]:
+    """Return the seq of the file's last key frame and the position after its last record; None without a record.
+
+    And whether the file could be read.
+    """
+    key, end, is_readable = -1, first, True
     try:
-        file = File(fs, folder, first)
+        with closing(opened(fs, folder, first)) as file:
+            for found in file:
+                if isinstance(found, Record):
+                    end = found.end
+                    if found.key or key < 0:
+                        key = found.seq
     except segment.Short:
-        return None
-    key, end = -1, first
-    with closing(file):
-        for found in file:
-            if isinstance(found, Record):
-                end = found.end
-                if found.key or key < 0:
-                    key = found.seq
-    return None if key < 0 else (key, end)
+        pass
+    except OSError:
+        is_readable = False
+    return None if key < 0 else (key, end), is_readable
 
 
 def _remembered(fs: Fs, folder: str, key: int) -> tuple[int, dict[str, tuple[int, int]]] | None:

@@ -7,6 +7,8 @@ Promises:
 - A file is opened only when it has changed. Nothing that lies in the folder can make a run wait: no pipe is read.
 - What is left out for its size is the largest file, so that no file keeps out a smaller one. Of others no more is in
   memory than a record holds. A name that is not valid Unicode is shown with escapes.
+- Nothing outside the folder is read, even if any user may write to it: a link is left out, symbolic or hard. What a line holds
+  that does not parse is shown only if the file belongs to the user that reads it.
 - A series that is in several files counts in the first of them by name; that too is an error.
 - Each file that is read has `node_textfile_mtime_seconds`, so that an alert can find a job that stopped.
 
@@ -27,6 +29,7 @@ from agent.scrape.exposition import ParseError
 from agent.scrape.naming import Naming
 from agent.scrape.table import Table
 from agent.system.events import Event, Logger
+from buffer.fs import open_foreign
 from buffer.model import Series
 
 METRICS = (
@@ -43,6 +46,7 @@ MOST_TEXT = MAX_TICK_BYTES - (1 << 20)
 """Bytes of the names, labels and help texts of all files together, as they are stored."""
 CROWDED_OUT = f"all files together have more than {MOST_TEXT} bytes of labels, and this is the largest"
 _ROW = MOST_TEXT // (MAX_TICK_SERIES - 2 * MOST_FILES) + 1  # so that no more series fit than a tick may have
+UNSHOWN = "a line does not parse; only the owner of the file is shown which"
 
 _Stamp = tuple[int, int, int]
 
@@ -112,22 +116,27 @@ class Textfile(Collector):
         return self._series, [*values, *own]
 
     def _look(self) -> tuple[dict[str, _Content], dict[str, str]]:
+        found: dict[str, _Content] = {}
         try:
-            names = sorted(name for name in os.listdir(self._folder) if name.endswith(".prom"))
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                names = sorted(name for name in os.listdir(folder) if name.endswith(".prom"))
+                self._let_in(names[:MOST_FILES])
+                for name in names[:MOST_FILES]:
+                    if (one := self._file(folder, name)) is not None:
+                        found[name] = one
+                        self._crowd_out(found)
+            finally:
+                os.close(folder)
         except OSError as error:
             return {}, {"": f"the folder cannot be read: {_reason(error)}"}
-        errors = {} if len(names) <= MOST_FILES else {"": f"it has more than {MOST_FILES} files"}
-        names = names[:MOST_FILES]
-        self._let_in(names)
-        found: dict[str, _Content] = {}
-        for name in names:
-            if (one := self._file(name)) is not None:
-                found[name] = one
-                while not _fits(found.values()):
-                    largest = max(found, key=lambda name: found[name].stored)
-                    found[largest] = found[largest]._replace(series=(), values=(), error=CROWDED_OUT)
-                    self._tables.pop(largest, None)
-        return found, errors
+        return found, {} if len(names) <= MOST_FILES else {"": f"it has more than {MOST_FILES} files"}
+
+    def _crowd_out(self, found: dict[str, _Content]) -> None:
+        while not _fits(found.values()):
+            largest = max(found, key=lambda name: found[name].stored)
+            found[largest] = found[largest]._replace(series=(), values=(), error=CROWDED_OUT)
+            self._tables.pop(largest, None)
 
     def _let_in(self, names: Sequence[str]) -> None:
         """Forget of the files that were left out for their size those that fit now, so that they are read again."""
@@ -138,22 +147,24 @@ class Textfile(Collector):
                 fitting.append(one._replace(error=None))
                 del self._contents[name]
 
-    def _file(self, name: str) -> _Content | None:
+    def _file(self, folder: int, name: str) -> _Content | None:
         """Return the content of a file; None if it is gone by now."""
-        path, before = os.path.join(self._folder, name), self._contents.get(name)
-        stamp, mtime = None, 0.0
+        before = self._contents.get(name)
+        stamp, mtime, is_mine = None, 0.0, False
         try:
-            stamp, mtime = _stamp(os.stat(path))
+            stamp, mtime, _ = _stamp(os.stat(name, dir_fd=folder, follow_symlinks=False))
             if before is not None and before.stamp == stamp:
                 return before
-            content, stamp, mtime = _read(path)
+            content, stamp, mtime, is_mine = _read(folder, name)
             series, values = self._parse(name, content)
         except _Refused as refused:
             return _Content(None, 0.0, error=str(refused))
         except ParseError as error:
-            return _Content(stamp, mtime, error=self._words(error))
-        except FileNotFoundError as error:
-            return _Content(None, 0.0, error=_reason(error)) if os.path.islink(path) else None
+            # After a colon it repeats what it did not understand.
+            is_shown = is_mine or ": " not in str(error)
+            return _Content(stamp, mtime, error=self._words(error) if is_shown else UNSHOWN)
+        except FileNotFoundError:
+            return None
         except OSError as error:
             return _Content(None, 0.0, error=f"it cannot be read: {_reason(error)}")
         return _Content(stamp, mtime, series, values, size=max(size_of(series), _ROW * len(series)))
@@ -201,23 +212,26 @@ def _fits(contents: Iterable[_Content]) -> bool:
     return sum(one.stored for one in contents) <= MOST_TEXT
 
 
-def _stamp(found: os.stat_result) -> tuple[_Stamp, float]:
+def _stamp(found: os.stat_result) -> tuple[_Stamp, float, bool]:
+    """Return what changes when the file does, when it was written, and whether it belongs to this user."""
+    if stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink > 1):
+        raise _Refused("it is a link, which can lead anywhere")
     if not stat.S_ISREG(found.st_mode):
         raise _Refused("it is not a regular file")
     if found.st_size > LARGEST_FILE:
         raise _Refused(f"it is larger than {LARGEST_FILE} bytes")
-    return (found.st_ino, found.st_size, found.st_mtime_ns), float(found.st_mtime_ns // 10**9)
+    stamp = found.st_ino, found.st_size, found.st_mtime_ns
+    return stamp, float(found.st_mtime_ns // 10**9), found.st_uid == os.geteuid()
 
 
-def _read(path: str) -> tuple[bytes, _Stamp, float]:
-    # Not blocking: between stat and open a pipe may have taken its place.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def _read(folder: int, name: str) -> tuple[bytes, _Stamp, float, bool]:
+    descriptor = open_foreign(name, folder=folder)
     with open(descriptor, "rb") as file:
-        stamp, mtime = _stamp(os.fstat(descriptor))
+        found = _stamp(os.fstat(descriptor))
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
         raise _Refused(f"it is larger than {LARGEST_FILE} bytes")
-    return content, stamp, mtime
+    return content, *found
 
 
 def _reason(error: OSError) -> str:

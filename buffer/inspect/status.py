@@ -111,8 +111,9 @@ class _Log(NamedTuple):
 
 def segments(data_dir: str, fs: Fs | None = None) -> list[SegmentStatus]:
     """Read every segment file and return what is in each, oldest first.  Raises OSError."""
-    fs, folder = fs or RealFs(), f"{data_dir}/segments"
-    found = (_segment(fs, folder, first) for first in segment.listed(fs, folder))
+    fs, folder = fs or RealFs(data_dir), f"{data_dir}/segments"
+    firsts = segment.listed(fs, folder)
+    found = (_segment(fs, folder, *pair) for pair in zip_longest(firsts, firsts[1:]))
     return [one for one in found if one is not None]
 
 
@@ -121,7 +122,7 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
 
     `max_bytes` is the configured limit, None where the configuration is not known.
     """
-    fs, now = RealFs(), time.time() if now is None else now
+    fs, now = RealFs(data_dir), time.time() if now is None else now
     writer = lock.holder(f"{data_dir}/lock")
     # The cursors first: what is appended and sent between the two reads is then pending, not negative.
     ledgers = load_all(fs, data_dir)
@@ -165,7 +166,7 @@ def _glance(fs: Fs, folder: str) -> list[SegmentStatus]:
     found = []
     for first, following in zip_longest(firsts, firsts[1:]):
         outline = None if following is None else _outline(fs, folder, first, following)
-        found.append(outline or _segment(fs, folder, first))
+        found.append(outline or _segment(fs, folder, first, following))
     return [each for each in found if each is not None]
 
 
@@ -179,7 +180,7 @@ def _outline(fs: Fs, folder: str, first: int, following: int) -> SegmentStatus |
         size = fs.size(f"{folder}/{name}")
         with closing(File(fs, folder, first)) as file:
             record, header = file.next(), file.header
-    except (FileNotFoundError, segment.Short, segment.NewerVersion):
+    except (OSError, segment.Short, segment.NewerVersion):
         return None
     if file.damaged_header or not isinstance(record, Record):
         return None
@@ -187,18 +188,20 @@ def _outline(fs: Fs, folder: str, first: int, following: int) -> SegmentStatus |
     return SegmentStatus(name, header.level, first, end, size, 0, 0, samples, record.wall_ms, None, 0, 0)
 
 
-def _segment(fs: Fs, folder: str, first: int) -> SegmentStatus | None:
-    """Return what is in a segment; None where it was dropped since the folder was listed.  Raises OSError."""
+def _segment(fs: Fs, folder: str, first: int, following: int | None) -> SegmentStatus | None:
+    """Return what is in a segment; None where it was dropped since the folder was listed.
+
+    One that cannot be read ends where the next one begins.
+    """
     scan = scan_file(fs, folder, first)
-    if scan.error is not None:
-        raise scan.error
     if scan.gone:
         return None
+    end = max(scan.end, following or 0) if scan.error is not None else scan.end
     return SegmentStatus(
         segment.name(first),
         scan.header.level,
         first,
-        scan.end,
+        end,
         scan.size,
         scan.records,
         scan.key_frames,
@@ -282,7 +285,7 @@ def _within(log: _Log, gaps: Spans, file: SegmentStatus) -> tuple[int, int | Non
                     if rest:
                         break
                 at = records.offset
-    except (FileNotFoundError, segment.Short, segment.NewerVersion):
+    except (OSError, segment.Short, segment.NewerVersion):
         return file.bytes, None
     return size, oldest
 

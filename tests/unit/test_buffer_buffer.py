@@ -453,7 +453,7 @@ def test_a_disk_that_fails_while_destinations_change_leaves_all_as_it_was(tmp_pa
     buffer = open_buffer(switch, tmp_path)
     fill(buffer, 0, 5)
     cursors = buffer.cursors
-    switch.to = Failing(fs, 1, eio, lasting=True, only=["open"])
+    switch.to = Failing(fs, 1, eio, lasting=True, only=["list"])
     with pytest.raises(OSError):
         configured(buffer, "a", "c", max_size=4000)
     assert buffer.cursors is cursors

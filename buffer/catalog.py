@@ -1,0 +1,83 @@
+"""The catalog of a log: which segment files it has, how large they are, and which positions were thinned away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from buffer import segment
+from buffer.fs import Fs
+from buffer.segment import Header
+from buffer.thin import replace
+
+
+class Catalog:
+    """The segment files of one folder.  `end` is the position after the last record."""
+
+    def __init__(
+        self, fs: Fs, folder: str, sizes: dict[int, int], thinned: dict[int, Header], end: int
+    ) -> None:
+        self._fs, self._folder = fs, folder
+        self._lock = threading.Lock()
+        self.sizes, self.thinned, self.end = sizes, thinned, end
+        self.written = 0
+
+    @property
+    def size(self) -> int:
+        """The size of all segment files."""
+        return sum(self.sizes.values())
+
+    @property
+    def first(self) -> int:
+        """The position of the oldest record."""
+        return min(self.sizes, default=self.end)
+
+    def _path(self, first: int) -> str:
+        return f"{self._folder}/{segment.name(first)}"
+
+    def drop_oldest(self) -> None:
+        """Remove the oldest segment file, which must not be the newest.  Raises OSError."""
+        if self.second() is None:
+            raise ValueError("the newest segment is never dropped")
+        first = self.first
+        with suppress(FileNotFoundError):
+            self._fs.unlink(self._path(first))
+        with self._lock:
+            del self.sizes[first]
+            self.thinned.pop(first, None)
+
+    def segments(self) -> list[tuple[Header, int]]:
+        """Return the headers of all segments, with their ends filled in, and their sizes in bytes; oldest first."""
+        with self._lock:
+            firsts = sorted(self.sizes)
+            ends = [*firsts, self.end][1:]
+            return [
+                (self.thinned.get(first) or Header(first, 0, end, end - first), self.sizes[first])
+                for first, end in zip(firsts, ends, strict=True)
+            ]
+
+    def holes_in(self, spans: Sequence[tuple[int, int]]) -> int:
+        """Return how many of the positions in these spans were thinned away; see `Header.holes`."""
+        if not self.thinned:  # nearly always
+            return 0
+        with self._lock:
+            return sum(header.holes(spans) for header in self.thinned.values())
+
+    def thin(self, old: Sequence[Header], level: int) -> None:
+        """Replace consecutive segments, none of them the newest, by a thinned one; see `buffer.thin.replace`."""
+        header, size = replace(self._fs, self._folder, old, level)
+        self.written += size
+        with self._lock:
+            self.sizes[header.first_seq], self.thinned[header.first_seq] = size, header
+            for each in old[1:]:  # they count no more, even if they cannot be removed now
+                del self.sizes[each.first_seq]
+                self.thinned.pop(each.first_seq, None)
+        for each in old[1:]:
+            with suppress(OSError):
+                self._fs.unlink(self._path(each.first_seq))
+
+    def second(self) -> int | None:
+        """Return the first position after the oldest file, or None where there is only one."""
+        with self._lock:
+            return sorted(self.sizes)[1] if len(self.sizes) > 1 else None
