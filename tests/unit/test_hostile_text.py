@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -169,10 +170,11 @@ def test_no_thread_is_late_for_a_match(pattern: str) -> None:
 
 
 def test_a_pattern_and_a_template_are_read_in_linear_time() -> None:
+    regex = Regex("a")
     for text in (50_000 * "$a", 50_000 * "${", 50_000 * "$"):
-        assert seconds(lambda text=text: Regex("a").template(text)) < 1
+        assert seconds(partial(regex.template, text)) < 1
     for text in (50_000 * "[", 50_000 * "(", 20_000 * r"\Q", 50_000 * "a|", 50_000 * "a*"):
-        assert seconds(lambda text=text: is_plain(text)) < 1
+        assert seconds(partial(is_plain, text)) < 1
 
 
 @pytest.mark.parametrize(
