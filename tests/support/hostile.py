@@ -1,4 +1,4 @@
-"""What hostile input costs: whether other threads go on running meanwhile, and the memory it takes."""
+"""What hostile input costs: whether other threads run meanwhile, and the memory it takes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _once(work: Callable[[], object]) -> float:
 
 
 def peak(work: Callable[[], object]) -> int:
-    """Return the bytes that the work had in memory at most, next to what was there before."""
+    """Return the bytes that the work took at most."""
     tracemalloc.start()
     try:
         work()
