@@ -94,10 +94,9 @@ def _compiled(config: RelabelConfig) -> _Rule:
         case "hashmod":
             modulus = config.modulus
             return _setting(target, lambda labels: _hashmod(text(labels), modulus))
-        case "lowercase":
-            return _setting(target, lambda labels: lowercase(text(labels)))
-        case "uppercase":
-            return _setting(target, lambda labels: uppercase(text(labels)))
+        case "lowercase" | "uppercase" as action:
+            changed = lowercase if action == "lowercase" else uppercase
+            return _setting(target, lambda labels: changed(text(labels)))
         case "labeldrop" | "labelkeep" as action:
             return _removing(Regex(config.regex).matches, action == "labeldrop")
         case "labelmap":

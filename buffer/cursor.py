@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from buffer.feed import Feeds
 from buffer.fs import Fs
@@ -89,13 +89,26 @@ class Cursor:
     def read(self, max_samples: int) -> Chunk:
         """Return the records from the position on, up to `max_samples`, but at least one.
 
-        It ends where something after it is settled already.  Empty where there is nothing new.  Neither the position
+        It ends where something after it is settled already.  What an ill disk does not return stays a gap: then the
+        chunk is of the records that are in memory.  Empty where there is nothing new.  Neither the position
         nor what a later call returns is changed.  Raises OSError.
         """
         ledger = self._tidy()
         until = ledger.ahead[0][0] if ledger.ahead else MAX_POSITION
         self._read_at = self._clock()
-        return self._feeds.main(ledger.position).chunk(ledger.position, max_samples, until)
+        try:
+            return self._feeds.main(ledger.position).chunk(ledger.position, max_samples, until)
+        except OSError:
+            if (at := self._in_memory(ledger)) is None:
+                raise
+        return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
+
+    def _in_memory(self, ledger: Ledger) -> int | None:
+        """Return where to continue in memory while the disk is ill; None where that is not possible."""
+        begins = self.log.in_memory_from
+        if begins is None or (begins > ledger.reach and len(ledger.ahead) >= MAX_STRETCHES):
+            return None
+        return max(begins, ledger.reach)
 
     def go_ahead(self, samples: int) -> bool:
         """Leave a gap, so that `read_ahead` continues at the newest records: those of the last `samples`.
@@ -107,6 +120,8 @@ class Cursor:
         ledger, ahead = self._tidy(), self.ahead
         at, wanted = ahead or ledger.position, self.log.end - max(1, samples)
         if wanted <= at or len(ledger.ahead) >= MAX_STRETCHES:
+            return False
+        if self.log.in_memory_from is not None:  # what a gap begins with need not be readable
             return False
         feed = self._feeds.main(at) if ahead is None else self._feeds.ahead(at)
         if (entry := feed.first()) is not None and entry.end > wanted:
@@ -122,9 +137,14 @@ class Cursor:
         if at is None:
             return Chunk([], ledger.position, ledger.position, 0)
         self._read_at = self._clock()
-        # The first record of the gap, so that its age is known; it has to be read anyway.
-        self._feeds.main(ledger.position).first()
-        return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
+        try:
+            # The first record of the gap, so that its age is known; it has to be read anyway.
+            self._feeds.main(ledger.position).first()
+            return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
+        except OSError:
+            if (begins := self._in_memory(ledger)) is None:
+                raise
+        return self._feeds.ahead(max(at, begins)).chunk(max(at, begins), max_samples, MAX_POSITION)
 
     def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         """Settle the positions of a chunk: `dropped` by reason, the rest of what was read delivered.
@@ -176,6 +196,11 @@ class Cursor:
             self._change(self.ledger._replace(state=state, error=error))
         if before[1] != error or not {before[0], state} <= {"sending", "idle"}:
             self._persist_soon()
+
+    def evict(self, start: int, end: int) -> None:
+        """Give up a span that is removed in the middle of the log, as long as it can be kept apart from the rest."""
+        with self._lock, suppress(ValueError):  # else it is found missing, and counted as corrupt
+            self._change(self.ledger.settle(start, end, {}, "evicted"))
 
     def removed(self, now_ms: int | None) -> None:
         """Keep since when the destination is not configured; None: it is."""

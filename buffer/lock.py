@@ -5,9 +5,11 @@ The kernel releases it when the process ends, however it ends; a stale pid in th
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
+from contextlib import suppress
 
 from buffer.errors import BufferInUse
 
@@ -18,7 +20,14 @@ class Lock:
     """Held from construction to `close`.  Raises BufferInUse where another process holds it."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            is_writable = True
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # it locks all the same, but names nobody
+            is_writable = False
         deadline = time.monotonic() + _PATIENCE
         while not _take(self._fd, fcntl.LOCK_EX):
             # `holder` takes a shared lock for an instant: wait for that.
@@ -31,8 +40,15 @@ class Lock:
                     "Stop that process, or set another data_dir.",
                 )
             time.sleep(0.02)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        if is_writable:
+            with suppress(OSError):  # a full disk: the lock holds without a name
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file has not been removed: else another process could take the same lock."""
+        return os.fstat(self._fd).st_nlink > 0
 
     def close(self) -> None:
         """Release the lock."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
-from agent.config.problems import ConfigErrors, Problem
+from agent.config.section import ConfigErrors, Problem
 from agent.config.reader import Look, Reader
 from agent.config.relabeling import RelabelConfig
 from agent.config.remote_write import MetadataConfig, QueueConfig, RemoteWrite

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from agent.config.problems import Problem
+from agent.config.section import Problem
 
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from agent.config import values as v
-from agent.config.problems import Problem
-from agent.config.section import Given, Problems, Section
+from agent.config.section import Given, Problem, Problems, Section
 from agent.config.urls import leaves_in_the_clear
 
 

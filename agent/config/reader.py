@@ -18,11 +18,9 @@ from msgspec.structs import FieldInfo
 from agent.collectors import plugins
 from agent.collectors.options import Options
 from agent.config.document import Entry, Node, join
-from agent.config.keys import default, fields, unknown
-from agent.config.problems import Problem
-from agent.config.renamed import renamed
+from agent.config.keys import default, fields, renamed, unknown
 from agent.config.schema import OPTIONS, Collector, Config, options_of
-from agent.config.section import Given, Problems, Section
+from agent.config.section import Given, Problem, Problems, Section
 from agent.config.values import Flag, Number, Pattern, Text, Whole, Words, choice
 
 Look = Callable[[str, str], tuple[str, str] | None]

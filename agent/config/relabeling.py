@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from agent.config import values as v
-from agent.config.problems import Problem
-from agent.config.section import Given, Problems, Section
+from agent.config.section import Given, Problem, Problems, Section
 
 # Keys that an action does not take, and the actions that need a target.
 _WITHOUT = {

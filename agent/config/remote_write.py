@@ -16,9 +16,8 @@ from agent.config.http_client import (
     in_the_clear,
     proxy_rules,
 )
-from agent.config.problems import Problem
 from agent.config.relabeling import RelabelConfig
-from agent.config.section import Given, Problems, Section
+from agent.config.section import Given, Problem, Problems, Section
 from agent.config.urls import split_url
 
 

@@ -12,10 +12,9 @@ from typing import Literal, NamedTuple
 from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.collectors.options import Options
 from agent.config import values as v
-from agent.config.problems import Problem
 from agent.config.remote_write import RemoteWrite, host_name, named
 from agent.config.scrape import ScrapeOptions, TextfileOptions
-from agent.config.section import Given, Problems, Section
+from agent.config.section import Given, Problem, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
 DISK_USAGE_INTERVAL = 60.0

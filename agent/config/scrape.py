@@ -5,9 +5,8 @@ from __future__ import annotations
 from agent.collectors.options import Options
 from agent.config import values as v
 from agent.config.http_client import Authorization, BasicAuth, TlsConfig
-from agent.config.problems import Problem
 from agent.config.relabeling import RelabelConfig
-from agent.config.section import Given, Problems, Section
+from agent.config.section import Given, Problem, Problems, Section
 from agent.config.urls import leaves_in_the_clear, split_url
 
 

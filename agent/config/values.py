@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from agent.config.problems import Problem
+from agent.config.section import Problem
 from agent.config.units import parse_duration, parse_size
 from agent.config.urls import split_url
 

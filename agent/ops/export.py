@@ -35,13 +35,12 @@ SPAN_MS = 30 * 60_000
 _IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
-class _Block:
+class _Block(NamedTuple):
     """Ticks of one group while its series stay the same."""
 
-    def __init__(self, series: tuple[Series, ...]) -> None:
-        self.series = series
-        self.times: list[int] = []
-        self.rows: list[Iterable[float]] = []
+    series: tuple[Series, ...]
+    times: list[int]
+    rows: list[Iterable[float]]
 
 
 class _Waiting:
@@ -63,7 +62,7 @@ class _Waiting:
         collector = tick.group.removesuffix(ENDED)
         block = self._last.get(collector)
         if block is None or (block.series is not tick.series and block.series != tick.series):
-            block = self._last[collector] = _Block(tick.series)
+            block = self._last[collector] = _Block(tick.series, [], [])
             self._blocks.append(block)
         if not self.samples:
             self.start_ms = tick.at.wall_ms

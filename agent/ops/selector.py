@@ -47,14 +47,9 @@ class Matcher(NamedTuple):
 
     def test(self) -> Callable[[str], bool]:
         """Return a function that says whether a value of the label matches. Raises RegexError."""
-        value = self.value
-        match self.operator:
-            case "=":
-                return lambda found: found == value
-            case "!=":
-                return lambda found: found != value
-        matches = Regex(value).matches
-        return matches if self.operator == "=~" else lambda found: not matches(found)
+        matches = Regex(self.value).matches if "~" in self.operator else self.value.__eq__
+        wanted = not self.operator.startswith("!")
+        return lambda found: matches(found) is wanted
 
 
 class Selector:
@@ -170,13 +165,11 @@ class _Parser:
 def _bytes(part: re.Match[str]) -> bytes:
     """Return the UTF-8 of a piece of a string. Raises ValueError."""
     kind = part.lastgroup or ""
-    match kind:
-        case "plain":
-            return part[kind].encode("utf-8", "surrogatepass")
-        case "short":
-            return bytes((_SHORT[part[kind]],))
-        case "octal" | "byte":
-            return bytes((int(part[kind], 8 if kind == "octal" else 16),))
-    return chr(
-        int(part[kind], 16)
-    ).encode()  # not for what is no escape, half a surrogate pair, beyond Unicode
+    if kind == "plain":
+        return part[kind].encode("utf-8", "surrogatepass")
+    if kind == "short":
+        return bytes((_SHORT[part[kind]],))
+    if kind in ("octal", "byte"):
+        return bytes((int(part[kind], 8 if kind == "octal" else 16),))
+    # This fails for what is no escape, half a surrogate pair, and what is beyond Unicode.
+    return chr(int(part[kind], 16)).encode()

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import Config, ConfigErrors, load
-from agent.config.keys import keys
-from agent.config.renamed import RENAMED
+from agent.config.keys import RENAMED, keys
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
 FILE = """
