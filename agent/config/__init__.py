@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
-from agent.config.section import ConfigErrors, Problem
 from agent.config.reader import Look, Reader
 from agent.config.relabeling import RelabelConfig
 from agent.config.remote_write import MetadataConfig, QueueConfig, RemoteWrite
 from agent.config.schema import BufferSection, Collector, CollectSection, Config, LogSection, PlanSpec
 from agent.config.scrape import ScrapeOptions, Target, TextfileOptions
+from agent.config.section import ConfigErrors, Problem
 from agent.config.values import FreeSpace, Secret
 
 __all__ = [

@@ -17,6 +17,7 @@ import msgspec
 from agent.config.urls import public_url
 from buffer.errors import LimpetError
 
+
 class Problem(NamedTuple):
     """One thing to correct: the key's path (empty: the file as a whole), what is wrong, what to do about it.
 

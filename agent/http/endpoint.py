@@ -15,7 +15,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from agent.config import Authorization, BasicAuth, HttpHeader, OAuth2, RemoteWrite, Secret, Target, TlsConfig
 from agent.config.urls import split_url
@@ -81,7 +81,7 @@ def _of(section: RemoteWrite | Target | OAuth2, **keys: str) -> Endpoint:
 
 
 def files(to: Endpoint) -> list[str]:
-    """Return the files that a request depends on, its token among them."""
+    """Return the files that a request depends on, its token and the system's authorities among them."""
     sections = (to.tls_config, to.basic_auth, to.authorization, to.oauth2, to.oauth2 and to.oauth2.tls_config)
     found = [
         getattr(section, key)
@@ -91,6 +91,10 @@ def files(to: Endpoint) -> list[str]:
         if key.endswith("_file")
     ]
     found += [name for header in to.http_headers.values() for name in header.files]
+    if to.is_https and not (to.tls_config.ca or to.tls_config.ca_file):
+        system, environ = ssl.get_default_verify_paths(), os.environ
+        found.append(environ.get(system.openssl_cafile_env, system.openssl_cafile))
+        found.append(environ.get(system.openssl_capath_env, system.openssl_capath))
     return [name for name in found if name]
 
 
@@ -224,17 +228,13 @@ def _file(text: str | None, name: str | None) -> Iterator[str]:
         assert name is not None
         yield name
         return
-    descriptor = os.memfd_create("limpet") if hasattr(os, "memfd_create") else _unnamed()
-    with os.fdopen(descriptor, "wb") as file:
+    if hasattr(os, "memfd_create"):
+        file: IO[bytes] = os.fdopen(os.memfd_create("limpet"), "wb")
+    else:
+        from tempfile import TemporaryFile
+
+        file = TemporaryFile()  # noqa: SIM115  closed below
+    with file:
         file.write(text.encode())
-        file.flush()
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield f"/dev/fd/{descriptor}"
-
-
-def _unnamed() -> int:
-    from tempfile import mkstemp
-
-    descriptor, name = mkstemp()
-    os.unlink(name)
-    return descriptor
+        file.seek(0)
+        yield f"/dev/fd/{file.fileno()}"

@@ -9,7 +9,7 @@ gzip is requested from other hosts only: on loopback it would cost both sides mo
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import httpx
@@ -91,14 +91,13 @@ def bounded(parts: Iterable[bytes], limit: int) -> bytes:
 
 def gunzip(parts: Iterable[bytes], piece: int = 1 << 16) -> Iterator[bytes]:
     """Yield what was compressed, in pieces that are no larger than `piece`. Raises ScrapeFailed."""
-    make: Callable[[], zlib._Decompress] = lambda: zlib.decompressobj(wbits=31)  # noqa: E731
-    stream, begun = make(), False
+    stream, begun = zlib.decompressobj(wbits=31), False
     try:
         for part in parts:
             left = part
             while left:
                 if stream.eof:  # another member follows
-                    stream = make()
+                    stream = zlib.decompressobj(wbits=31)
                 begun = True
                 yield stream.decompress(left, piece)
                 left = stream.unconsumed_tail or stream.unused_data

@@ -12,8 +12,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from agent.send.batch import Settled
 from agent.send.culprits import Culprits
-from agent.send.delivery import Settled
 from agent.send.log import LaneLog
 from buffer.cursor import Cursor
 from buffer.quarantine import Quarantine

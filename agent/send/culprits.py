@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from agent.destinations.base import AGED, REJECTED, Age, Outcome, Verdict
-from agent.destinations.columns import Stamps, Values, merge
+from agent.send.parts import columns_of, ticks_of
 from buffer.model import Series, Tick
 
 FEW = 8
@@ -261,15 +261,6 @@ class Culprits(NamedTuple):
     ticks: list[Tick]
 
 
-class _Column(NamedTuple):
-    key: bytes
-    series: Series
-    block: int
-    rows: tuple[Tick, ...]
-    stamps: Stamps
-    values: Values
-
-
 class Search:
     """The search for the culprits of a request with these ticks that was refused with `whole`.
 
@@ -285,11 +276,7 @@ class Search:
         suspects: frozenset[bytes] = frozenset(),
     ) -> None:
         self._ticks, self._key = ticks, key
-        columns = [
-            _Column(name, series, number, block.rows, block.stamps, values)
-            for number, block in enumerate(merge(ticks, key).blocks)
-            for name, series, values in block.columns
-        ]
+        columns = columns_of(ticks, key)
         self._columns = sorted(columns, key=lambda column: column.key in suspects)
         cut = sum(column.key not in suspects for column in columns)
         self._bisection = Bisection([column.stamps for column in self._columns], whole, cut)
@@ -305,17 +292,7 @@ class Search:
 
     def ask(self) -> list[Tick]:
         """Return what to send next, no instant twice; empty: all is settled."""
-        shared: dict[tuple[int, int, int], list[_Column]] = {}
-        for at, start, end in self._bisection.ask:
-            column = self._columns[at]
-            shared.setdefault((column.block, start, end), []).append(column)
-        ticks: list[Tick] = []
-        for (_, start, end), columns in shared.items():
-            names = tuple([column.series for column in columns])
-            values = zip(*[column.values[start:end] for column in columns], strict=True)
-            rows = columns[0].rows[start:end]
-            ticks += [row._replace(series=names, values=cut) for row, cut in zip(rows, values, strict=True)]
-        return ticks
+        return ticks_of((self._columns[at], start, end) for at, start, end in self._bisection.ask)
 
     def culprits(self) -> list[Culprits]:
         """Return what was refused, by the receiver's words, as the ticks in which it came."""

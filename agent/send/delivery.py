@@ -7,7 +7,8 @@ It has no thread, no cursor and no log, and never waits. Its driver (a lane, a r
 
 Promises:
 
-1. A request that failed is repeated byte by byte, unless its format has changed or a part of it is too old by now.
+1. A request that failed is repeated byte by byte, until the question changes (`batch`): it is cut in two where it was
+   too large. Or its format has changed, or a part of it is too old by now.
 2. One request at a time, and nothing newer of a series before what is older is settled.
 3. What a receiver refuses for good is sent in parts until the culprits are found (`culprits`); the rest is delivered.
 4. A chunk is settled as a whole: `delivered + dropped` are its samples.
@@ -20,15 +21,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from agent.config import QueueConfig
-from agent.destinations.base import AGED, REJECTED, Outcome, Request, Speaks, Verdict
+from agent.destinations.base import AGED, Outcome, Request, Speaks, Verdict
 from agent.http.answer import Answer
 from agent.http.failures import Failure
-from agent.send.culprits import Culprits, Search
-from agent.send.state import Rules, Situation, State, after
+from agent.send.batch import Batch, Settled
+from agent.send.state import Rules, Situation, State, after, grown
 from agent.send.stats import SendStats
 from buffer.model import Chunk, Tick
 
@@ -63,17 +64,6 @@ class Clocks(NamedTuple):
     random: Callable[[], float] = random.random
 
 
-class Settled(NamedTuple):
-    """A chunk that is done with; counts are samples, `dropped` by its reason with the culprits among them."""
-
-    chunk: Chunk
-    delivered: int
-    dropped: Mapping[str, int]
-    repeated: int = 0
-    """Of the rejected ones, those that repeat an instant of their series: they were never sent."""
-    culprits: Sequence[Culprits] = ()
-
-
 class Step(NamedTuple):
     """One request, what came of it, and the situation before and after it."""
 
@@ -90,17 +80,6 @@ class Step(NamedTuple):
     settled: Settled | None = None
 
 
-class _Batch(NamedTuple):
-    chunk: Chunk
-    ticks: Sequence[Tick]
-    """The chunk's, without those that are too old."""
-    request: Request
-    """With all samples of the ticks, or with `search` those that it asks about."""
-    samples: int
-    dropped: Mapping[str, int]
-    search: Search | None = None
-
-
 class Delivery:
     """Delivers chunks to the destination that `speaks` returns."""
 
@@ -113,12 +92,12 @@ class Delivery:
         stats: SendStats | None = None,
         clocks: Clocks | None = None,
     ) -> None:
-        self.now = Situation(queue.max_samples_per_send)
+        self.now, self._most = Situation(queue.max_samples_per_send), queue.max_samples_per_send
         self.rules = rules or Rules(queue.min_backoff, queue.max_backoff)
         self.stats = stats or SendStats()
         self._speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._age_limit_ms = int(queue.sample_age_limit * 1000)
-        self._batch: _Batch | None = None
+        self._batch: Batch | None = None
         self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last chunk that had any
 
     @property
@@ -141,20 +120,18 @@ class Delivery:
         ticks: Sequence[Tick] = chunk.ticks
         if self._age_limit_ms:
             ticks = [tick for tick in ticks if not self._is_too_old(tick)]
-        request, dropped = self._speaks().encode(ticks, False)
-        if len(ticks) < len(chunk.ticks):
-            dropped = {**dropped, AGED: _samples(chunk.ticks) - _samples(ticks)}
-        if not request.samples:
-            return Settled(chunk, 0, dropped, dropped.get(REJECTED, 0))
-        self._batch = _Batch(chunk, ticks, request, request.samples, dropped)
-        return None
+        aged = _samples(chunk.ticks) - _samples(ticks)
+        batch = Batch(chunk, ticks, self._speaks(), {AGED: aged} if aged else {})
+        if (settled := batch.settled) is None:
+            self._batch = batch
+        return settled
 
     def is_outdated(self) -> bool:
         """Return whether the chunk at hand has to be read and offered again: its format changed, or it grew too old."""
         batch = self._batch
-        if batch is None or batch.request.format != self._speaks().name:
+        if batch is None or batch.format != self._speaks().name:
             return True
-        return batch.search is None and self._is_too_old(batch.ticks[0])
+        return not batch.is_begun and self._is_too_old(batch.ticks[0])
 
     def _is_too_old(self, tick: Tick) -> bool:
         limit = self._age_limit_ms
@@ -173,33 +150,45 @@ class Delivery:
         Where the chunk is neither settled nor at hand after it, it has to be read and offered again.
         """
         if self.now.state is State.HELD:
-            step = self._exchange(self._speaks().probe(), 0, within, 0)
+            step = self._exchange(self._speaks().probe(), 0, within)
             self.now = step.after
             return step
         batch = self._batch
         assert batch is not None
-        whole = batch.samples + batch.dropped.get(REJECTED, 0)
-        step = self._exchange(batch.request, self.now.failures, within, whole)
-        step = step._replace(oldest_ms=batch.ticks[0].at.wall_ms)
+        batch.fit(self.limit, self.now.largest)
+        oldest_ms = batch.ticks[0].at.wall_ms
+        step = self._exchange(batch.request, self.now.failures, within)
         self.now, verdict = step.after, step.outcome.verdict
+        step = step._replace(oldest_ms=oldest_ms)
         if verdict in (Verdict.RETRY, Verdict.HELD):
             return step
         self._batch = None  # a defect below costs no more than to send the chunk again, as a whole
-        settled = self._answered(batch, step.outcome) if step.outcome.settles else None
-        return step._replace(after=self.now, settled=settled)
+        if verdict is Verdict.TOO_LARGE:
+            batch.halve()
+            self._batch = batch
+        elif step.outcome.settles:
+            self._suspects = batch.hear(step.outcome, self._suspects)
+            if verdict is Verdict.DELIVERED:
+                self.now = grown(self.now, step.request.samples, len(step.request.body), self._most)
+            if (settled := batch.settled) is None:
+                self._batch = batch
+            elif settled.culprits:
+                self.now = self.now._replace(error=settled.culprits[-1].outcome.error)
+            return step._replace(after=self.now, settled=settled)
+        return step
 
     def trial(self, ticks: Sequence[Tick]) -> Step | None:
         """Send ticks that are in no chunk; None: there is nothing to send. Where they are settled nothing changes."""
         request, _ = self._speaks().encode(ticks, True)
         if not request.samples:
             return None
-        step = self._exchange(request, 0, None, 1)
+        step = self._exchange(request, 0, None)
         if step.outcome.settles:
             return step._replace(after=step.before)
         self.now = step.after
         return step
 
-    def _exchange(self, request: Request, attempt: int, within: float | None, samples: int) -> Step:
+    def _exchange(self, request: Request, attempt: int, within: float | None) -> Step:
         clock, was = self._clocks.monotonic, self.now
         began, before = clock(), self._wire.wire_bytes()
         answer = self._wire.exchange(request, attempt, within)
@@ -209,29 +198,8 @@ class Delivery:
             outcome = outcome._replace(error=self._wire.hidden(outcome.error))
         ended = clock()
         self.stats.count(outcome, ended - began, len(request.body), cost, attempt)
-        now = after(was, samples, outcome, ended, self.rules, self._clocks.random())
+        now = after(was, request, outcome, ended, self.rules, self._clocks.random())
         return Step(request, outcome, was, now, began, cost)
-
-    def _answered(self, batch: _Batch, outcome: Outcome) -> Settled | None:
-        """Settle a chunk that was delivered or refused, or prepare what of it is sent next."""
-        search, speaks = batch.search, self._speaks()
-        if search is not None:
-            search.hear(outcome)
-        elif outcome.verdict is Verdict.REJECTED:
-            search = Search(batch.ticks, speaks.carries, outcome, self._suspects)
-        repeated = batch.dropped.get(REJECTED, 0)
-        if search is None:
-            return Settled(batch.chunk, batch.samples, batch.dropped, repeated)
-        if ticks := search.ask():
-            self._batch = batch._replace(request=speaks.encode(ticks, True).request, search=search)
-            return None
-        self._suspects, culprits = search.suspects(), search.culprits()
-        dropped = dict(batch.dropped)
-        for one in culprits:
-            dropped[one.reason] = dropped.get(one.reason, 0) + one.samples
-        if culprits:
-            self.now = self.now._replace(error=culprits[-1].outcome.error)
-        return Settled(batch.chunk, search.delivered, dropped, repeated, culprits)
 
 
 def _samples(ticks: Iterable[Tick]) -> int:

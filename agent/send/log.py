@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.destinations.base import AGED, Outcome, Verdict
+from agent.send.batch import Settled
 from agent.send.culprits import Culprits
-from agent.send.delivery import Settled, Step
+from agent.send.delivery import Step
 from agent.send.state import Situation, State
 from agent.system.events import Event, Logger
 from buffer.quarantine import Item

@@ -4,7 +4,8 @@
 
 - Samples leave a destination only by being settled: delivered, or refused for good by the receiver.
 - HELD and WAITING have no way out that loses something; both end by themselves.
-- A request size that was too large is never tried again in this run.
+- A request that was too large is halved at once, in samples and in bytes. Twice that size is tried again after GROW
+  full requests that were taken, and each time it fails, after twice as many.
 - Probes become rarer until something was delivered, so that a receiver that takes an empty write and refuses every
   other is not asked more often than one that refuses both.
 - A wait is never shorter than the minimum and, but for what a receiver asks for, never longer than the maximum; what a
@@ -17,11 +18,20 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from agent.destinations.base import Outcome, Verdict
+from agent.destinations.base import Outcome, Request, Verdict
 from agent.send.pace import FIRST_PAUSE
 
 LONGEST_WISH = 900.0
 """Seconds of a Retry-After that are honored: beyond that, asking again costs less than a wrong header."""
+
+LARGEST = 1_000_000
+"""Bytes in a request, compressed: below the limit of 1 MiB that a gateway has by default, and decompressed, at 21 to 1
+at most (snappy), below the 32 MiB of the usual receivers."""
+SMALLEST = 512
+"""Bytes that any receiver takes; below that, heads of requests cost more than what is in them."""
+GROW = 16
+"""Full requests that were taken, before a request of twice the size is tried."""
+SLOWEST = 4096
 
 _MAX_DOUBLINGS = 63  # a larger power would overflow a float at some point
 
@@ -62,7 +72,9 @@ TABLE = (
     Row(State.SENDING, Verdict.DELIVERED, State.IDLE, Wait.NONE, "settled"),
     Row(State.SENDING, Verdict.REJECTED, State.IDLE, Wait.NONE, "sent in parts until the culprits are found"),
     Row(State.SENDING, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent again in another format"),
-    Row(State.SENDING, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent again in requests of half the size"),
+    Row(
+        State.SENDING, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent again in two requests of half the size"
+    ),
     Row(State.SENDING, Verdict.RETRY, State.WAITING, Wait.BACKOFF, "sent again, the same request"),
     Row(State.SENDING, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
     Row(State.HELD, Verdict.DELIVERED, State.IDLE, Wait.NONE, "sent"),
@@ -92,7 +104,7 @@ class Situation(NamedTuple):
     """What a delivery knows of its receiver's mood. Times are monotonic seconds."""
 
     limit: int
-    """Samples in a request."""
+    """The most samples in a request."""
     state: State = State.IDLE
     failures: int = 0
     """Failed tries of the request at hand, in a row."""
@@ -102,23 +114,30 @@ class Situation(NamedTuple):
     """When the next request may go out."""
     error: str | None = None
     """What is or was wrong last; None after a delivery."""
+    largest: int = LARGEST
+    """The most bytes in a request."""
+    full: int = 0
+    """Requests of about that size that were taken since it was changed."""
+    grow: int = GROW
+    """How many of them make it grow."""
 
 
 def after(
-    was: Situation, samples: int, outcome: Outcome, now: float, rules: Rules, random: float
+    was: Situation, request: Request, outcome: Outcome, now: float, rules: Rules, random: float
 ) -> Situation:
-    """Return the situation after a request was answered: a probe in HELD, else one of `samples` samples."""
+    """Return the situation after a request was answered: a probe in HELD, else one with samples."""
     state = State.HELD if was.state is State.HELD else State.SENDING
-    verdict, limit = outcome.verdict, was.limit
+    verdict = outcome.verdict
     if verdict is Verdict.TOO_LARGE and state is State.SENDING:
-        if 1 < samples <= limit:
-            limit = samples // 2
-        else:  # a single record, which only the receiver's limit can help
+        if request.samples > 1:
+            # Each half has symbols and labels of its own: it is larger than half of the whole.
+            was = shrunk(was, request.samples // 2, len(request.body) * 3 // 4)
+        else:  # which only the receiver's limit can help
             verdict = Verdict.HELD
     row = _ROWS[state, verdict]
     if verdict is Verdict.DELIVERED and state is State.SENDING:
-        return Situation(limit)
-    found = was._replace(limit=limit, state=row.then, failures=0, error=outcome.error)
+        return Situation(was.limit, largest=was.largest, full=was.full, grow=was.grow)
+    found = was._replace(state=row.then, failures=0, error=outcome.error)
     if row.wait is Wait.BACKOFF:
         failures = was.failures + 1
         wait = retry_wait(failures, rules.min_backoff, rules.max_backoff, outcome.after, random)
@@ -128,6 +147,23 @@ def after(
         wait = retry_wait(probes, rules.min_probe, rules.max_probe, wish, random)
         return found._replace(probes=probes, not_before=now + wait)
     return found._replace(error=was.error) if row.state is State.HELD or verdict is Verdict.REWRITE else found
+
+
+def shrunk(was: Situation, samples: int, size: int) -> Situation:
+    """Return the situation with requests of so many samples and bytes at most."""
+    limit, largest = min(was.limit, max(samples, 1)), min(was.largest, max(size, SMALLEST))
+    return was._replace(limit=limit, largest=largest, full=0, grow=min(2 * was.grow, SLOWEST))
+
+
+def grown(was: Situation, samples: int, size: int, most: int) -> Situation:
+    """Return the situation after a request of this size was taken. `most` samples are configured."""
+    if 2 * samples < was.limit and 2 * size < was.largest:
+        return was  # a small one, which shows nothing
+    if was.limit >= most and was.largest >= LARGEST:
+        return was._replace(full=0, grow=GROW)
+    if was.full + 1 < was.grow:
+        return was._replace(full=was.full + 1)
+    return was._replace(limit=min(2 * was.limit, most), largest=min(2 * was.largest, LARGEST), full=0)
 
 
 def backoff(attempt: int, least: float, most: float, random: float) -> float:

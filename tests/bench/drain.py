@@ -62,12 +62,7 @@ def all_figures(
 
 
 def figures(
-    folder: Path,
-    server: Prometheus,
-    certs: Certs,
-    recording: replay.Recording,
-    samples: int,
-    way: Way,
+    folder: Path, server: Prometheus, certs: Certs, recording: replay.Recording, samples: int, way: Way
 ) -> list[Figure]:
     """Measure one of them."""
     with Relay(server.port, way.round_trip) as relay:
@@ -80,12 +75,12 @@ def figures(
             pid = agent.pid
             cpu = cpu_seconds(pid)
             relay.open()
-            # The cursor's file follows within a sync. What is no whole request waits for its deadline.
-            wait_for(
-                lambda: relay.quiet_for() > QUIET and delivered(agent) > backlog - REQUEST,
-                DRAINED_WITHIN,
-                "the backlog to be sent",
-            )
+
+            def drained_all() -> bool:
+                # The cursor's file follows within a sync. What is no whole request waits for its deadline.
+                return relay.quiet_for() > QUIET and delivered(agent) > backlog - REQUEST
+
+            wait_for(drained_all, DRAINED_WITHIN, "the backlog to be sent")
             cpu = cpu_seconds(pid) - cpu
             sent, answered = relay.sent, relay.received
             peak = memory(pid).peak
@@ -96,24 +91,14 @@ def figures(
     bodies, taken = reported(server, "sent_bytes_total"), reported(server, "delivered_samples_total")
     hours = backlog / recording.samples * recording.span_ms / 3_600_000
     how = f"{backlog} samples of {recording.series} series, {hours:.1f} hours at 10 s"
+    parts = "read, merge, encode, compress, TLS, commit"
+    wall = "wall time of the second half, after the gentle start; Prometheus is on the same machine"
     found = [
         Figure("on the wire, draining", sent / drained, "B/sample", 4, f"TLS, HTTP and bodies; {how}"),
         Figure("of these request bodies", bodies / taken, "B/sample", 4, "as the agent counts them"),
         Figure("answers on the wire", answered / drained, "B/sample", None, "the other way"),
-        Figure(
-            "sender's CPU for a million samples",
-            cpu / (drained - REQUEST) * 1e6,
-            "s",
-            0.6,
-            "read, merge, encode, compress, TLS, commit",
-        ),
-        Figure(
-            "draining",
-            drained / sent * rate(relay.trace),
-            "samples/s",
-            None,
-            "wall time of the second half, after the gentle start; Prometheus is on the same machine",
-        ),
+        Figure("sender's CPU for a million samples", cpu / (drained - REQUEST) * 1e6, "s", 0.6, parts),
+        Figure("draining", drained / sent * rate(relay.trace), "samples/s", None, wall),
         Figure("resident memory draining, peak", peak / 1e6, "MB", 40, how),
     ]
     return [figure._replace(name=f"{figure.name} ({way})") for figure in found]

@@ -75,9 +75,8 @@ def appending(folder: Path, recording: replay.Recording, series: int, appends: i
         buffer.append(ticks)
     spent = time.process_time() - begun
     buffer.close()
-    return Figure(
-        "CPU of an append", spent / appends * 1e3, "ms", None, f"{series} series, {appends} appends"
-    )
+    how = f"{series} series, {appends} appends"
+    return Figure("CPU of an append", spent / appends * 1e3, "ms", None, how)
 
 
 def widened(recording: replay.Recording, series: int) -> Iterator[list[Tick]]:
@@ -102,10 +101,8 @@ def encoding(recording: replay.Recording, samples: int) -> Iterator[Figure]:
         "2.0": lambda: Encoder2(from_boot=counting),
         "2.0, no metadata": lambda: Encoder2(metadata=False, from_boot=counting),
     }
-    kinds = {
-        "full": list(batches(rounds, FULL_BATCH, len(rounds))),
-        "steady": list(batches(rounds, FULL_BATCH, 3)),
-    }
+    most = {"full": len(rounds), "steady": 3}
+    kinds = {kind: list(batches(rounds, FULL_BATCH, count)) for kind, count in most.items()}
     for (kind, ticks), (name, encoder) in product(kinds.items(), encoders.items()):
         spent, found = min((_encoded(encoder(), ticks) for _ in range(RUNS)), key=lambda run: run[0])
         held = sum(one.samples for one in found)
@@ -113,9 +110,8 @@ def encoding(recording: replay.Recording, samples: int) -> Iterator[Figure]:
         how = f"{held / len(found):,.0f} samples in a request"
         limit = 4 if kind == "full" else None
         yield Figure(f"{kind} request bodies, {name}", size / held, "B/sample", limit, how)
-        yield Figure(
-            f"CPU to encode a million, {kind}, {name}", spent / held * 1e6, "s", None, f"best of {RUNS}"
-        )
+        name = f"CPU to encode a million, {kind}, {name}"
+        yield Figure(name, spent / held * 1e6, "s", None, f"best of {RUNS}")
 
 
 def batches(rounds: Iterable[Sequence[Tick]], samples: int, most: int) -> Iterator[list[Tick]]:
@@ -168,12 +164,8 @@ def fill_up(data_dir: Path, recording: replay.Recording) -> None:
 
 def collecting(rounds: int) -> list[Figure]:
     """CPU of a round of the five collectors: a second apart, when the caches have seen something else, and at once."""
-    collects = [
-        LocalCollector(
-            name, partial(COLLECTORS[name].build, COLLECTORS[name].options()), 5.0, HostPaths(), Mask()
-        )
-        for name in FIVE
-    ]
+    builds = {name: partial(COLLECTORS[name].build, COLLECTORS[name].options()) for name in FIVE}
+    collects = [LocalCollector(name, build, 5.0, HostPaths(), Mask()) for name, build in builds.items()]
 
     def round_() -> tuple[float, int]:
         begun = time.process_time()
@@ -187,27 +179,20 @@ def collecting(rounds: int) -> list[Figure]:
         spent, samples = round_()
         cold.append(spent)
     warm = median(round_()[0] for _ in range(WARM))
-    how = f"{', '.join(FIVE)}: {samples} series; "
+    how = f"{', '.join(FIVE)}: {samples} series; mean of {rounds}, 1 s apart"
     return [
-        Figure(
-            "CPU of a round of collecting", mean(cold) * 1e3, "ms", 3, f"{how}mean of {rounds}, 1 s apart"
-        ),
+        Figure("CPU of a round of collecting", mean(cold) * 1e3, "ms", 3, how),
         Figure("CPU of that, at once", warm * 1e3, "ms", 3, f"median of {WARM}"),
     ]
 
 
 def commands() -> list[Figure]:
     """CPU of the two commands that answer at once."""
-    return [
-        Figure(
-            f"CPU of limpet {argument}",
-            median(cpu_of([str(LIMPET), argument]) for _ in range(RUNS)),
-            "s",
-            0.15,
-            f"median of {RUNS}",
-        )
-        for argument in ("version", "--help")
-    ]
+    found = []
+    for argument in ("version", "--help"):
+        cpu = median(cpu_of([str(LIMPET), argument]) for _ in range(RUNS))
+        found.append(Figure(f"CPU of limpet {argument}", cpu, "s", 0.15, f"median of {RUNS}"))
+    return found
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tests.support.run import python
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,8 +48,5 @@ def cpu_of(command: Sequence[str]) -> float:
 
 def ask(code: str, *arguments: str) -> dict[str, Any]:
     """Run Python code in a process of its own, and return the JSON it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(python(code, *arguments, cwd=ROOT))
     return answer

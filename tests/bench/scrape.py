@@ -76,32 +76,22 @@ def parsers() -> Iterator[Figure]:
 
     warm = fresh()
     warm.read(bodies[0], openmetrics=False)
-    yield Figure(
-        "CPU of an exposition", 1e3 * cpu_of(lambda i: warm.read(bodies[i % 8], openmetrics=False)), "ms", None,
-        f"{SERIES} series, {len(bodies[0]) / 1e3:.0f} kB, to series and values; from the second one on",
-    )  # fmt: skip
-    yield Figure(
-        "CPU of the first one", 1e3 * cpu_of(lambda i: fresh().read(bodies[i % 8], openmetrics=False)), "ms", None,
-        "every line is parsed and every series named",
-    )  # fmt: skip
-    yield Figure(
-        "CPU of one by prometheus_client", 1e3 * cpu_of(lambda i: library(texts[i % 8])), "ms", None,
-        "parsed, and the series looked up by name and labels",
-    )  # fmt: skip
+    how = f"{SERIES} series, {len(bodies[0]) / 1e3:.0f} kB, to series and values; from the second one on"
+    cpu = cpu_of(lambda i: warm.read(bodies[i % 8], openmetrics=False))
+    yield Figure("CPU of an exposition", 1e3 * cpu, "ms", None, how)
+    cpu = cpu_of(lambda i: fresh().read(bodies[i % 8], openmetrics=False))
+    yield Figure("CPU of the first one", 1e3 * cpu, "ms", None, "every line is parsed and every series named")
+    cpu, how = cpu_of(lambda i: library(texts[i % 8])), "parsed, and the series looked up by name and labels"
+    yield Figure("CPU of one by prometheus_client", 1e3 * cpu, "ms", None, how)
     for name in RECORDED:
         body, of_it = recorded(name), fresh()
         text, count = body.decode(), len(of_it.read(body, openmetrics=False).series)
         ours, theirs = cpu_of(lambda _: of_it.read(body, openmetrics=False)), cpu_of(lambda _: library(text))  # noqa: B023
-        yield Figure(
-            f"CPU of a sample, {name}", 1e6 * ours / count, "us", None,
-            f"{count} series; by prometheus_client {1e6 * theirs / count:.1f} us",
-        )  # fmt: skip
-    yield Figure(
-        "memory of the series", number(TABLE, str(SERIES)) / 1e6, "MB", None, "of the target's own side alone"
-    )
-    yield Figure(
-        "memory of importing prometheus_client", number(IMPORT) / 1e6, "MB", None, "both its parsers"
-    )
+        how = f"{count} series; by prometheus_client {1e6 * theirs / count:.1f} us"
+        yield Figure(f"CPU of a sample, {name}", 1e6 * ours / count, "us", None, how)
+    held, imported = number(TABLE, str(SERIES)), number(IMPORT)
+    yield Figure("memory of the series", held / 1e6, "MB", None, "of the target's own side alone")
+    yield Figure("memory of importing prometheus_client", imported / 1e6, "MB", None, "both its parsers")
 
 
 KNOWN: dict[Any, int] = {}
@@ -157,31 +147,17 @@ def agents(folder: Path, server: Prometheus, certs: Certs, seconds: float) -> It
             for each in (with_it, without, silent):
                 each.stop()
     how = f"{took:.0f} s after {steady.WARM_UP:.0f} s of warm-up"
-    yield Figure(
-        "CPU of a core, the whole agent", spent["with"], "%", LIMIT, f"{SERIES} series each second; {how}"
-    )
+    how = f"{SERIES} series each second; {how}"
+    yield Figure("CPU of a core, the whole agent", spent["with"], "%", LIMIT, how)
     yield Figure("of this, without the sender", spent["silent"], "%", None, "scrape, append, sync")
-    yield Figure(
-        "CPU of a core without the target", spent["without"], "%", None, "the host's own series each second"
-    )
-    yield Figure(
-        "resident memory", most["with"].now / 1e6, "MB", None, f"peak {most['with'].peak / 1e6:.1f} MB"
-    )
-    yield Figure(
-        "without the sender", most["silent"].now / 1e6, "MB", None, f"peak {most['silent'].peak / 1e6:.1f} MB"
-    )
-    yield Figure(
-        "without the target",
-        most["without"].now / 1e6,
-        "MB",
-        None,
-        f"peak {most['without'].peak / 1e6:.1f} MB",
-    )
+    own = "the host's own series each second"
+    yield Figure("CPU of a core without the target", spent["without"], "%", None, own)
+    named = {"with": "resident memory", "silent": "without the sender", "without": "without the target"}
+    for which, name in named.items():
+        yield Figure(name, most[which].now / 1e6, "MB", None, f"peak {most[which].peak / 1e6:.1f} MB")
     yield Figure("on disk", stored.bytes / stored.samples, "B/sample", None, f"{stored.samples} samples")
-    yield Figure(
-        "on the wire", (sent_now - sent) / (taken_now - taken), "B/sample", None,
-        f"request bodies at max_samples_per_send 10000; {taken_now - taken:.0f} samples",
-    )  # fmt: skip
+    how = f"request bodies at max_samples_per_send 10000; {taken_now - taken:.0f} samples"
+    yield Figure("on the wire", (sent_now - sent) / (taken_now - taken), "B/sample", None, how)
 
 
 def reported(agent: Agent, server: Prometheus) -> tuple[float, float]:

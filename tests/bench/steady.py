@@ -87,32 +87,20 @@ def figures(folder: Path, server: Prometheus, certs: Certs, seconds: float) -> l
         stored, quick_stored = look_into(usual.data_dir), look_into(quick.data_dir)
         usual.stop()
         quick.stop()
+    everything, kept = "everything: collect, append, sync, send", f"{stored.samples} samples, 10 s"
+    often = f"{quick_stored.series} series"
     how = f"{stored.series} series, {took:.0f} s after {WARM_UP:.0f} s of warm-up"
     return [
         Figure("resident memory, 10 s", most.now / 1e6, "MB", 40, how),
         Figure("resident memory, 10 s, peak", most.peak / 1e6, "MB", 40, "from the start"),
         Figure("growth after warm-up, 10 s", growth(resident[usual]) / 1e3, "kB", None, how),
         Figure("growth after warm-up, 1 s", growth(resident[quick]) / 1e3, "kB", None, f"{took:.0f} rounds"),
-        Figure(
-            "resident memory, 1 s, peak", quick_most.peak / 1e6, "MB", 40, f"{quick_stored.series} series"
-        ),
+        Figure("resident memory, 1 s, peak", quick_most.peak / 1e6, "MB", 40, often),
         Figure("CPU of a core, 10 s", 100 * spent / took, "%", 0.05, how),
-        Figure(
-            "CPU of a round, 10 s",
-            1e3 * spent / took * 10,
-            "ms",
-            5,
-            "everything: collect, append, sync, send",
-        ),
+        Figure("CPU of a round, 10 s", 1e3 * spent / took * 10, "ms", 5, everything),
         Figure("CPU of a core, 1 s", 100 * quick_spent / took, "%", None, "ten times as often"),
         Figure("CPU until it has begun", begun, "s", None, "imports, configuration, first connection"),
-        Figure(
-            "on disk, this run",
-            stored.bytes / stored.samples,
-            "B/sample",
-            None,
-            f"{stored.samples} samples, 10 s",
-        ),
+        Figure("on disk, this run", stored.bytes / stored.samples, "B/sample", None, kept),
     ]
 
 

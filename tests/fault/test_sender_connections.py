@@ -16,7 +16,7 @@ from agent.destinations.base import Verdict
 from agent.http.answer import LARGEST_ANSWER
 from agent.send.state import State
 from agent.system.events import Event
-from tests.support.exchanges import delivering, posted
+from tests.support.exchanges import delivering, posted, received
 from tests.support.front import Front
 from tests.support.net import free_port, wait_for
 from tests.support.protocols import PROTOCOLS
@@ -61,7 +61,7 @@ def test_a_receiver_that_is_not_there_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_receiver_that_restarts(tmp_path: Path, protocol: str) -> None:
     """Again and again, under the connection that is kept to it, and away for a while."""
-    with Receiver() as receiver, delivering(tmp_path, receiver, protobuf_message=protocol) as one:
+    with received(tmp_path, protobuf_message=protocol) as (one, receiver):
         for _ in range(5):
             one.settled()
             receiver.stop()
@@ -111,7 +111,7 @@ def test_an_endless_body_is_not_read_to_its_end() -> None:
 def test_a_receiver_that_takes_nothing_is_given_up_in_time() -> None:
     done = threading.Event()
 
-    def serve(connection: socket.socket) -> None:
+    def serve(_: socket.socket) -> None:
         done.wait(10)
 
     with listener(serve) as url:

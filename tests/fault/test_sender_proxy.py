@@ -14,7 +14,7 @@ from agent.config import BasicAuth, Secret, TlsConfig
 from agent.destinations.base import Verdict
 from agent.send.state import State
 from tests.support.certs import Certs
-from tests.support.exchanges import delivering, posted
+from tests.support.exchanges import delivering, posted, received
 from tests.support.net import free_port, wait_for
 from tests.support.protocols import PROTOCOLS
 from tests.support.proxy import Proxy
@@ -47,9 +47,8 @@ def test_https_goes_through_a_tunnel_that_the_proxy_cannot_look_into(tmp_path: P
             through(proxy, f"user:{PASSWORD}"),
             BasicAuth(username="limpet", password=Secret("s3cret")),
         )
-        with delivering(
-            tmp_path, receiver, proxy_url=url, tls_config=trusting(certs), basic_auth=auth
-        ) as one:
+        tls = trusting(certs)
+        with delivering(tmp_path, receiver, proxy_url=url, tls_config=tls, basic_auth=auth) as one:
             one.settled()
             one.collect(30)
         [(first, headers)] = proxy.asked  # one tunnel, which is kept
@@ -134,13 +133,10 @@ def test_whatever_a_proxy_says_to_connect_is_survived(
     tmp_path: Path, certs: Certs, answer: bytes, state: State, text: str, protocol: str
 ) -> None:
     """It settles nothing, and everything arrives once the proxy does what it is for."""
-    with Receiver(certs=certs) as receiver, Proxy() as proxy:
-        proxy.answer = answer
-        settings: dict[str, Any] = {
-            "proxy_url": through(proxy, f"u:{PASSWORD}"),
-            "tls_config": trusting(certs),
-        }
-        with delivering(tmp_path, receiver, protobuf_message=protocol, **settings) as one:
+    with Proxy() as proxy:
+        proxy.answer, url, tls = answer, through(proxy, f"u:{PASSWORD}"), trusting(certs)
+        settings: dict[str, Any] = {"proxy_url": url, "tls_config": tls, "protobuf_message": protocol}
+        with received(tmp_path, certs=certs, **settings) as (one, receiver):
             one.collect(30)
             wait_for(lambda: text in str(one.lane.error), 10, "trouble")
             wait_for(lambda: one.lane.state is state, 10, f"the state {state}")
@@ -150,8 +146,10 @@ def test_whatever_a_proxy_says_to_connect_is_survived(
 
 
 def test_a_tunnel_that_was_closed_is_opened_again(tmp_path: Path, certs: Certs) -> None:
-    with Receiver([Answer(), Answer(close=True), Answer()], certs=certs) as receiver, Proxy() as proxy:
-        with delivering(tmp_path, receiver, proxy_url=through(proxy), tls_config=trusting(certs)) as one:
+    answers = [Answer(), Answer(close=True), Answer()]
+    with Proxy() as proxy:
+        settings: dict[str, Any] = {"proxy_url": through(proxy), "tls_config": trusting(certs)}
+        with received(tmp_path, answers, certs=certs, **settings) as (one, _):
             one.settled()
             one.collect(3)
         assert len(proxy.asked) == 2

@@ -18,7 +18,7 @@ from agent.config import Secret, TlsConfig
 from agent.destinations.base import Verdict
 from agent.send.state import Rules, State
 from tests.support.certs import Certs
-from tests.support.exchanges import delivering, posted
+from tests.support.exchanges import delivering, posted, received
 from tests.support.net import wait_for
 from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Receiver
@@ -72,11 +72,24 @@ def test_an_unknown_authority_is_held_until_the_file_is_corrected(tmp_path: Path
     file = tmp_path / "ca.pem"
     file.write_bytes(certs.unknown_ca.read_bytes())
     config = TlsConfig(ca_file=str(file))
-    with Receiver(certs=certs) as receiver, delivering(tmp_path, receiver, tls_config=config) as one:
+    with received(tmp_path, certs=certs, tls_config=config) as (one, _):
         assert one.held().startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
         file.write_text("not a certificate")
         wait_for(lambda: "there.tls_config.ca_file: no certificate in it" in str(one.lane.error), 10, "it")
         file.write_bytes(certs.ca.read_bytes())
+
+
+def test_the_system_s_authorities_are_read_again_when_they_change(
+    tmp_path: Path, certs: Certs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of the system is renewed, as an update of ca-certificates does it, while the agent runs."""
+    bundle, renewed = tmp_path / "bundle.pem", tmp_path / "renewed.pem"
+    bundle.write_bytes(certs.unknown_ca.read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    with Receiver(certs=certs) as receiver, delivering(tmp_path, receiver, tls_config=TlsConfig()) as one:
+        assert one.held().startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
+        renewed.write_bytes(certs.unknown_ca.read_bytes() + certs.ca.read_bytes())
+        renewed.rename(bundle)
 
 
 TLS: dict[str, tuple[dict[str, Any], str | None]] = {
@@ -98,12 +111,9 @@ def test_how_a_receiver_is_verified(settings: dict[str, Any], error: str | None,
     config = TlsConfig(**{key: known.get(key, value) for key, value in settings.items()})
     with Receiver(certs=certs) as receiver:
         found = posted(destination(receiver.url, tls_config=config))
-        if error is None:
-            assert found.verdict is Verdict.DELIVERED
-        else:
-            assert found.verdict is Verdict.HELD
-            assert error in str(found.error)
-            assert not receiver.requests
+    assert found.verdict is (Verdict.HELD if error else Verdict.DELIVERED)
+    assert (error or "None") in str(found.error)
+    assert bool(receiver.requests) is (error is None)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -154,12 +164,11 @@ def test_a_link_that_is_slow_has_the_time_of_the_whole_exchange(certs: Certs) ->
 
 @pytest.mark.parametrize("inline", [False, True], ids=["files", "inline"])
 def test_a_client_certificate_is_shown(certs: Certs, inline: bool) -> None:
-    ca = str(certs.ca)
+    cert, key = certs.client_cert, certs.client_key
+    shown: dict[str, Any] = {"cert_file": str(cert), "key_file": str(key)}
     if inline:
-        key = Secret(certs.client_key.read_text())
-        config = TlsConfig(ca_file=ca, cert=certs.client_cert.read_text(), key=key)
-    else:
-        config = TlsConfig(ca_file=ca, cert_file=str(certs.client_cert), key_file=str(certs.client_key))
+        shown = {"cert": cert.read_text(), "key": Secret(key.read_text())}
+    config = TlsConfig(ca_file=str(certs.ca), **shown)
     with Receiver(certs=certs, client_cert=True) as receiver:
         assert posted(destination(receiver.url, tls_config=config)).verdict is Verdict.DELIVERED
 
@@ -192,12 +201,8 @@ def test_a_key_with_a_passphrase_asks_nobody(tmp_path: Path, certs: Certs) -> No
     from cryptography.hazmat.primitives import serialization as form
 
     key = form.load_pem_private_key(certs.client_key.read_bytes(), None)
-    locked = tmp_path / "key.pem"
-    locked.write_bytes(
-        key.private_bytes(
-            form.Encoding.PEM, form.PrivateFormat.PKCS8, form.BestAvailableEncryption(PASSWORD.encode())
-        )
-    )
+    locked, lock = tmp_path / "key.pem", form.BestAvailableEncryption(PASSWORD.encode())
+    locked.write_bytes(key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, lock))
     config = TlsConfig(cert_file=str(certs.client_cert), key_file=str(locked))
     found = posted(destination("https://127.0.0.1:1/", tls_config=config))
     assert found.verdict is Verdict.HELD

@@ -80,15 +80,9 @@ class Host:
             values = {t: self._value(t, well, ill if name in self.by else well) for t in at}
             yield from self._series(name, labels, values)
         for name, labels, first, last in FILLING:
-            span = self.end - self.begin
-            yield from self._series(
-                name,
-                labels,
-                {
-                    t: first + (last - first) * (t - self.begin) / span if self._ill(t, name) else first
-                    for t in at
-                },
-            )
+            step = (last - first) / (self.end - self.begin)
+            values = {t: first + step * (t - self.begin) * self._ill(t, name) for t in at}
+            yield from self._series(name, labels, values)
 
     def _ill(self, at: float, name: str) -> bool:
         return self.begin <= at < self.end and name in self.by
@@ -128,9 +122,8 @@ def server(prometheus_program: Path, tmp_path: Path) -> Iterator[Prometheus]:
 
 
 def push(server: Prometheus, host: Host, times: Iterable[int]) -> None:
-    answer = httpx.post(
-        server.write_url, content=encode(list(host.series(times))), headers=HEADERS["1.0"], timeout=30
-    )
+    content = encode(list(host.series(times)))
+    answer = httpx.post(server.write_url, content=content, headers=HEADERS["1.0"], timeout=30)
     assert answer.status_code == 204, answer.text
 
 
@@ -139,10 +132,8 @@ def evaluated(server: Prometheus, times: int = 2) -> None:
 
     def iterations() -> float:
         lines = server.get("/metrics").decode().splitlines()
-        counts = [
-            float(x.split()[-1]) for x in lines if x.startswith("prometheus_rule_group_iterations_total{")
-        ]
-        return min(counts)
+        name = "prometheus_rule_group_iterations_total{"
+        return min(float(line.split()[-1]) for line in lines if line.startswith(name))
 
     wanted = iterations() + times
     wait_for(lambda: iterations() >= wanted, 30, "evaluations")

@@ -91,16 +91,9 @@ COUNTERS: dict[str, tuple[list[dict[str, str]], float, float]] = {
 SHORT = 1200
 """Seconds of the series that rules look at for minutes."""
 LONG = {  # for an hour
-    "cpu_usage_percent",
-    "memory_usage_percent",
-    "disk_io_util_percent",
-    "disk_await_time_ms",
-    "network_bytes_sent_per_sec",
-    "network_bytes_recv_per_sec",
-    "limpet_start_time_seconds",
-    "limpet_buffer_bytes",
-    "limpet_buffer_written_bytes_total",
-    "limpet_destination_clock_skew_seconds",
+    *("cpu_usage_percent", "memory_usage_percent", "disk_io_util_percent", "disk_await_time_ms"),
+    *("network_bytes_sent_per_sec", "network_bytes_recv_per_sec", "limpet_start_time_seconds"),
+    *("limpet_buffer_bytes", "limpet_buffer_written_bytes_total", "limpet_destination_clock_skew_seconds"),
 }
 
 
@@ -137,22 +130,13 @@ def present(now: int, begin: int, end: int) -> Iterator[Samples]:
 
 def others(now: int, begin: int, end: int) -> Iterator[Samples]:
     """What only the tiers ask for."""
-    asked = {
-        rule.expr.split("(")[1].split("[")[0]
-        for rule in alerts_page.rules()
-        if rule.group.startswith("tier-1m")
-    }
+    tiers = [rule for rule in alerts_page.rules() if rule.group.startswith("tier-1m")]
+    asked = {rule.expr.split("(")[1].split("[")[0] for rule in tiers}
     for name in sorted(asked - GAUGES.keys() - COUNTERS.keys() - {"disk_free_bytes"}):
         where = metrics_page.labels_of(name)
-        own: list[dict[str, str]] = [{}]
-        if "mountpoint" in where:
-            own = MOUNTS
-        elif "device" in where:
-            own = DISKS
-        elif "interface" in where:
-            own = CARDS
-        elif "core" in where:
-            own = [{"core": str(i)} for i in range(8)]
+        cores = [{"core": str(i)} for i in range(8)]
+        having = {"mountpoint": MOUNTS, "device": DISKS, "interface": CARDS, "core": cores}
+        own: list[dict[str, str]] = next((of for label, of in having.items() if label in where), [{}])
         both = samples(range(begin, end, 10), around(50))
         yield name, own, both, both
 
@@ -160,12 +144,8 @@ def others(now: int, begin: int, end: int) -> Iterator[Samples]:
 def disks(now: int, begin: int, end: int) -> Iterator[Samples]:
     """The free room of file systems, each minute."""
     times, rate = range(begin, end, 60), 100e9 / (3 * 24 * HOUR)
-    yield (
-        "disk_free_bytes",
-        MOUNTS,
-        samples(times, around(100e9)),
-        samples(times, lambda t: 100e9 - rate * (t - now + 24 * HOUR)),
-    )
+    ill = samples(times, lambda t: 100e9 - rate * (t - now + 24 * HOUR))
+    yield "disk_free_bytes", MOUNTS, samples(times, around(100e9)), ill
 
 
 def signals(now: int, begin: int, end: int) -> Iterator[Samples]:
@@ -199,9 +179,8 @@ def server(prometheus_program: Path, tmp_path: Path) -> Iterator[Prometheus]:
     config = yaml.safe_load(CONFIG.read_text())
     config["rule_files"] = ["rules/*.rules.yml"]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with Prometheus(
-        prometheus_program, tmp_path / "prometheus", config=tmp_path / "prometheus.yml"
-    ) as started:
+    file = tmp_path / "prometheus.yml"
+    with Prometheus(prometheus_program, tmp_path / "prometheus", config=file) as started:
         yield started
 
 

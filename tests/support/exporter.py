@@ -3,12 +3,11 @@
 `pages` are answered by path; a page can be changed at any time. `requests` has the path and the headers of each
 request. Connections are kept alive, and `connections` counts them.
 
-Standalone (`python -m tests.support.exporter --port 9300 --series 5000`) it exposes that many series.
+Standalone (`python -m tests.support.exporter 9300 5000`) it exposes 5000 series on port 9300.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import lzma
 import random
@@ -95,13 +94,9 @@ class Load:
     def __init__(self, series: int) -> None:
         self._dice, self._lock = random.Random(series), threading.Lock()
         self._values = [0] * series
-        self._parts = [
-            (
-                HEAD.format(family),
-                [LINE.format(family, item) for item in range(min(50, series - 50 * family))],
-            )
-            for family in range(-(-series // 50))
-        ]
+        families = range(-(-series // 50))
+        lines = [[LINE.format(n, item) for item in range(min(50, series - 50 * n))] for n in families]
+        self._parts = list(zip(map(HEAD.format, families), lines, strict=True))
 
     def __call__(self) -> bytes:
         with self._lock:
@@ -125,15 +120,7 @@ RECORDED = ("node", "prometheus", "victoria")
 @contextmanager
 def exporting(series: int) -> Iterator[str]:
     """A program of its own that exposes so many series, at this URL."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.exporter",
-        "--port",
-        str(free_port()),
-        "--series",
-        str(series),
-    ]
+    command = [sys.executable, "-m", "tests.support.exporter", str(free_port()), str(series)]
     process = subprocess.Popen(tied(command), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -146,11 +133,8 @@ def exporting(series: int) -> Iterator[str]:
 
 def main() -> None:
     """Serve until it is ended."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--series", type=int, default=5000)
-    options = parser.parse_args()
-    with Exporter({"/metrics": Page(Load(options.series))}, port=options.port) as exporter:
+    port, series = map(int, sys.argv[1:])
+    with Exporter({"/metrics": Page(Load(series))}, port=port) as exporter:
         print(f"{exporter.url}/metrics", flush=True)
         while True:
             time.sleep(3600)

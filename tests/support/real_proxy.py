@@ -48,13 +48,18 @@ class Tinyproxy(Server):
 
 
 class Nginx(Server):
-    """A reverse proxy with TLS before the server at `to`; it takes only clients with a certificate of `certs`."""
+    """A reverse proxy with TLS before the server at `to`; it takes only clients with a certificate of `certs`.
+
+    Bodies are at most `largest`, as its configuration writes sizes.
+    """
 
     name = "nginx"
 
-    def __init__(self, program: Path, folder: Path, to: Server, *, certs: Certs) -> None:
+    def __init__(
+        self, program: Path, folder: Path, to: Server, *, certs: Certs, largest: str = "64m"
+    ) -> None:
         super().__init__(program, folder, certs=certs)
-        self.to = to
+        self.to, self.largest = to, largest
 
     def command(self) -> list[str]:
         """Return the command, with a configuration that was just written."""
@@ -77,7 +82,7 @@ http {{
     ssl_certificate_key {self.certs.server_key};
     ssl_client_certificate {self.certs.ca};
     ssl_verify_client on;
-    client_max_body_size 64m;
+    client_max_body_size {self.largest};
     location / {{ proxy_pass {self.to.url}; proxy_http_version 1.1; }}
   }}
 }}

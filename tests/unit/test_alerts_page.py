@@ -15,11 +15,8 @@ def test_every_alert_and_every_recorded_series_is_on_the_page() -> None:
     assert len(found) > 200
     for rule in found:
         series, _, kind = rule.name.partition(":")
-        assert (
-            f"`{rule.name}`" in page
-            or f"[{rule.name}](" in page
-            or (f"`{series}`" in page and f"`...:{kind}`" in page)
-        )
+        whole = f"`{rule.name}`" in page or f"[{rule.name}](" in page
+        assert whole or (f"`{series}`" in page and f"`...:{kind}`" in page)
 
 
 def test_the_page_has_the_number_of_rules_for_anomalies() -> None:
@@ -28,6 +25,5 @@ def test_the_page_has_the_number_of_rules_for_anomalies() -> None:
 
 
 def test_every_rule_file_is_read() -> None:
-    assert {f"{name}.rules.yml" for name in alerts_page.FILES} == {
-        path.name for path in alerts_page.RULES.iterdir()
-    }
+    files = {path.name for path in alerts_page.RULES.iterdir()}
+    assert {f"{name}.rules.yml" for name in alerts_page.FILES} == files

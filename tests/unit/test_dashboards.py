@@ -44,10 +44,8 @@ def test_there_are_four_and_each_is_as_the_code_makes_it() -> None:
 
 
 def test_the_page_is_not_stale() -> None:
-    page = ROOT / "docs" / "dashboards.md"
-    assert page.read_text() == dashboards_page.page(), (
-        "make it again: python -m tools.dashboards_page > docs/dashboards.md"
-    )
+    again = "make it again: python -m tools.dashboards_page > docs/dashboards.md"
+    assert (ROOT / "docs" / "dashboards.md").read_text() == dashboards_page.page(), again
 
 
 def test_uids_titles_ids_and_queries_are_unique() -> None:
@@ -79,17 +77,15 @@ def test_grafanas_own_model_knows_all_of_it(uid: str) -> None:
 def test_every_panel_says_what_it_is_for_in_which_unit_and_within_which_limits(
     uid: str, panel: Mapping[str, Any]
 ) -> None:
-    assert len(panel["description"]) > 15 and panel["description"].endswith("."), (
-        "a purpose, in whole sentences"
-    )
+    text = panel["description"]
+    assert len(text) > 15 and text.endswith("."), "a purpose, in whole sentences"
     defaults = panel["fieldConfig"]["defaults"]
     assert defaults["unit"] in UNITS
     assert defaults["thresholds"]["steps"][0]["value"] is None
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    overrides = panel["fieldConfig"]["overrides"]
     columns = {
         one["matcher"]["options"]: {each["id"]: each["value"] for each in one["properties"]}
-        for one in overrides
+        for one in panel["fieldConfig"]["overrides"]
     }
     headings = panel["transformations"][1]["options"]["renameByName"] if panel["type"] == "table" else {}
     for number, target in enumerate(panel["targets"]):
@@ -105,11 +101,8 @@ def test_every_panel_says_what_it_is_for_in_which_unit_and_within_which_limits(
 
 def limits_of(expr: str, unit: str) -> list[levels.Limits]:
     """The limits of the metrics in an expression, where they are in the unit that is shown."""
-    return [
-        limits
-        for metric, limits in LIMITS.items()
-        if limits.unit == unit and re.search(rf"(?<![:\w]){re.escape(metric)}(?![:\w])", expr)
-    ]
+    found = set(re.findall(r"[:\w]+", expr))
+    return [limits for metric, limits in LIMITS.items() if limits.unit == unit and metric in found]
 
 
 def test_every_limit_is_that_of_some_graph() -> None:
@@ -156,9 +149,8 @@ def test_the_fleet_page_asks_few_questions_whatever_the_number_of_hosts() -> Non
     for expression in asked:
         assert set(re.findall(r"\[(\w+)\]", expression.text)) <= {"15m"}, expression
         if expression.kind == "range":
-            assert re.match(r"(count|sum|max|1 - sum|quantile)\b", expression.text), (
-                f"a line for each host: {expression}"
-            )
+            total = re.match(r"(count|sum|max|1 - sum|quantile)\b", expression.text)
+            assert total, f"a line for each host: {expression}"
 
 
 def test_the_provisioning_is_for_each_kind_of_server() -> None:
@@ -170,8 +162,7 @@ def test_the_provisioning_is_for_each_kind_of_server() -> None:
         assert (source["type"], source["uid"]) == ("prometheus", f"limpet-{name}")
         assert source["jsonData"]["timeInterval"] == "10s"
         assert source["url"].startswith("https://")
-        assert all(
-            value.startswith("$__file{") or name == "mimir" for value in source["secureJsonData"].values()
-        )
+        secrets = source["secureJsonData"].values()
+        assert all(value.startswith("$__file{") or name == "mimir" for value in secrets)
     [provider] = yaml.safe_load((folder / "dashboards" / "limpet.yaml").read_text())["providers"]
     assert provider["type"] == "file" and provider["options"]["path"]

@@ -16,7 +16,7 @@ from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import Piece
 from agent.ops.replay.unfinished import Unfinished
 from agent.ops.selector import parse
-from agent.send.delivery import Settled
+from agent.send.batch import Settled
 from buffer.errors import LimpetError
 from buffer.model import Chunk, Instant, Series, Tick
 

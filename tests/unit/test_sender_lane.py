@@ -212,23 +212,36 @@ def test_a_receiver_that_takes_only_empty_writes_is_asked_ever_more_rarely() -> 
     assert rig.ledger[0] == 0
 
 
-def test_too_large_a_batch_is_halved_and_stays_so() -> None:
+def test_too_large_a_batch_is_halved_and_the_size_grows_back_later() -> None:
     rig = Rig([TOO_LARGE, TOO_LARGE])
-    rig.collect(10)
+    rig.collect(200)
     with capture_logs() as logs:
         rig.drain()
-    assert rig.script.sizes == [10, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert rig.script.sizes[:3] == [10, 5, 2]  # of two series, of one, cut to what is known to go
+    # The limit is 2, after 64 full requests 4, and so on.
+    assert max(rig.script.sizes[3:40]) == 2
+    assert max(rig.script.sizes[-20:]) > 2
+    assert rig.ledger == (400, {})
     assert [(e["log_level"], e["limit"]) for e in logs if e["event"] == Event.BATCH_HALVED] == [
         ("info", 5),
         ("info", 2),
     ]
 
 
-def test_a_single_record_that_is_too_large_is_held_not_lost() -> None:
+def test_a_single_record_that_is_too_large_is_cut() -> None:
+    rig = Rig([TOO_LARGE])
+    rig.collect(1)
+    rig.step()
+    assert rig.lane.state is State.IDLE
+    rig.drain()
+    assert rig.script.sizes == [2, 1, 1]
+    assert rig.ledger == (2, {})
+
+
+def test_a_single_sample_that_is_too_large_is_held_not_lost() -> None:
     rig = Rig([TOO_LARGE, TOO_LARGE])
     rig.collect(1)
     rig.step()
-    rig.now += 30
     rig.step()
     assert (rig.lane.state, rig.lane.error) == (State.HELD, "HTTP 413")
     rig.drain()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.destinations.base import Outcome, Verdict
+from agent.destinations.base import Outcome, Request, Verdict
 from agent.send.state import (
     LONGEST_WISH,
     TABLE,
@@ -47,13 +47,13 @@ REQUESTS = {
     "asked to wait": (IDLE, 100, LATER, Situation(100, W, 1, 0, NOW + 61.5, "HTTP 429")),
     "held": (IDLE._replace(failures=9), 100, HELD, Situation(100, H, 0, 1, NOW + 45, "HTTP 401")),
     "held again": (IDLE._replace(probes=9), 100, HELD, Situation(100, H, 0, 10, NOW + 165, "HTTP 401")),
-    "too large": (IDLE, 100, TOO_LARGE, Situation(50, error="HTTP 413")),
-    "too large below the limit": (IDLE, 31, TOO_LARGE, Situation(15, error="HTTP 413")),
-    "too large, but one record": (
+    "too large": (IDLE, 100, TOO_LARGE, Situation(50, error="HTTP 413", largest=750, grow=32)),
+    "too large below the limit": (IDLE, 31, TOO_LARGE, Situation(15, error="HTTP 413", largest=512, grow=32)),
+    "a record above the limit is too large": (
         Situation(15),
         31,
         TOO_LARGE,
-        Situation(15, H, 0, 1, NOW + 45, "HTTP 413"),
+        Situation(15, error="HTTP 413", largest=512, grow=32),
     ),
     "too large, but one sample": (IDLE, 1, TOO_LARGE, Situation(100, H, 0, 1, NOW + 45, "HTTP 413")),
 }
@@ -73,7 +73,8 @@ CASES = REQUESTS | PROBES
 
 @pytest.mark.parametrize(("was", "samples", "outcome", "expected"), CASES.values(), ids=CASES)
 def test_what_follows(was: Situation, samples: int, outcome: Outcome, expected: Situation) -> None:
-    assert after(was, samples, outcome, NOW, RULES, 0.5) == expected
+    request = Request(bytes(10 * samples), samples, "1.0")
+    assert after(was, request, outcome, NOW, RULES, 0.5) == expected
 
 
 def test_the_table_has_a_row_for_everything_and_loses_nothing() -> None:

@@ -6,7 +6,7 @@
 | no connection, timeout, 5xx, 408, 425, 429        | RETRY     | are sent again, without end             |
 | 2xx with a web page: a portal on the way, say     | RETRY     | are sent again, without end             |
 | 401, 403, 404, 407, 3xx, a TLS handshake refused  | HELD      | wait until an operator has corrected it |
-| 413                                               | TOO_LARGE | are sent in smaller requests            |
+| 413, and 400 with the words of one (`too_large`)  | TOO_LARGE | are sent in smaller requests            |
 | 400, 409, 415, 422, other 4xx                     | REJECTED  | are bisected: culprits to the quarantine |
 | what shows that 2.0 was not understood            | REWRITE   | are sent again as 1.0 (`protocol`)      |
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.destinations.base import Outcome, Verdict
+from agent.destinations.remote_write import too_large
 from agent.destinations.remote_write.too_old import advice, age
 from agent.http.answer import date, in_brackets, is_temporary, is_web_page, redirected, retry_after, words
 
@@ -54,7 +55,7 @@ def _verdict(status: int, headers: Mapping[str, str], body: bytes, now: float) -
         return Outcome(Verdict.HELD, status, f"HTTP {status}: {_DO[status]}{in_brackets(body)}")
     said = words(body)
     error = f"HTTP {status}" + (f": {said}" if said else "")
-    if status == 413:
+    if status == 413 or too_large.says(status, said):
         return Outcome(Verdict.TOO_LARGE, status, error)
     if is_temporary(status):
         return Outcome(Verdict.RETRY, status, error, retry_after(headers.get("retry-after"), now))

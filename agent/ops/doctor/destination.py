@@ -114,14 +114,11 @@ def _empty_write(client: Client, spoken: Protocol, within: float) -> tuple[Outco
 
 class _Visit:
     def __init__(self, to: RemoteWrite, timeout: float, resolve: Resolve) -> None:
-        parts = urlsplit(to.url)
         self._to, self._timeout, self._resolve = to, timeout, resolve
         self.endpoint = endpoint.of_destination(to)
-        self._secure = parts.scheme.lower() == "https"
-        self.host = parts.hostname or to.name
-        self._port = parts.port or (443 if self._secure else 80)
+        self.host = self.endpoint.host
+        self._port = urlsplit(to.url).port or (443 if self.endpoint.is_https else 80)
         self.client = Client(to, __version__)
-        self._first = Protocol.V2 if to.protobuf_message == Protocol.V2.value else Protocol.V1
         self._proxy: Proxy | None = None
         self._found: Found = ()
         self._exchanged: _Exchange  # which the step "authentication" sets, or ends the walk
@@ -228,7 +225,8 @@ class _Visit:
             self.learned = {found.decode().partition(" ")[2]}
             within -= time.monotonic() - started
         started, begun = time.monotonic(), time.time()
-        outcome, date = _empty_write(self.client, self._first, within)
+        first = Protocol.V2 if to.protobuf_message == Protocol.V2.value else Protocol.V1
+        outcome, date = _empty_write(self.client, first, within)
         if outcome.status == 415 and to.protobuf_message == "auto":  # then the agent sends 2.0
             within = max(0.0, within - (time.monotonic() - started))
             newer, _ = _empty_write(self.client, Protocol.V2, within)

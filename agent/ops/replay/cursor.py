@@ -17,7 +17,7 @@ from typing import NamedTuple
 from agent.destinations.base import RELABELED
 from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import History, Piece
-from agent.send.delivery import Settled
+from agent.send.batch import Settled
 from agent.send.stats import SendStats
 from buffer.errors import LimpetError
 from buffer.model import Chunk, Tick

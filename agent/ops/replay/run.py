@@ -27,8 +27,9 @@ from agent.ops.replay.cursor import ReplayCursor, Tally
 from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import History
 from agent.send import pace
+from agent.send.batch import Settled
 from agent.send.culprits import Culprits
-from agent.send.delivery import Delivery, Settled, Step, Wire
+from agent.send.delivery import Delivery, Step, Wire
 from agent.send.pace import Pace
 from agent.send.state import Rules, State
 from agent.send.stats import SendStats

@@ -1,0 +1,144 @@
+"""Receivers that take requests of some size only: what goes out fits, and nothing is held or lost for its size."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.config import QueueConfig
+from agent.http.answer import Answer
+from agent.send.state import LARGEST, State
+from buffer.model import Series, Tick
+from tests.support import wire
+from tests.support.scripted import TOO_LARGE, Rig, Script, by_labels
+
+QUEUE = QueueConfig(max_samples_per_send=100, batch_send_deadline=30.0)
+
+
+def many(count: int, label: str = "") -> tuple[Series, ...]:
+    return tuple(Series(f"m{i:05}", (("hostname", "a"), ("label", f"{label}{i}"))) for i in range(count))
+
+
+def takes(samples: float = float("inf"), size: float = float("inf"), answer: Answer = TOO_LARGE) -> Script:
+    """A receiver that takes so many samples and so many bytes in a request."""
+    script = Script()
+
+    def refuse(write: wire.Write) -> Answer | None:
+        return answer if write.samples > samples or len(script.bodies[-1]) > size else None
+
+    script.refuse = refuse
+    return script
+
+
+TOO_BIG = {
+    "413": TOO_LARGE,
+    "VictoriaMetrics": Answer(400, {}, b"too big data size; data.len=101 exceeds 100"),
+    "VictoriaMetrics, unpacked": Answer(400, {}, b"too big unpacked request; mustn't exceed 9 bytes"),
+    "snappy": Answer(400, {}, b"snappy: decoded length 4000 exceeds 100"),
+    "Go's snappy": Answer(400, {}, b"snappy: decoded block is too large"),
+    "Go": Answer(400, {}, b"http: request body too large"),
+    "Mimir": Answer(
+        400,
+        {},
+        b"the incoming push request has been rejected because its message size of 9 bytes is larger than",
+    ),
+    "Cortex": Answer(500, {}, b"rpc error: received message larger than max (9 vs. 8)"),
+    "Node": Answer(400, {}, b"PayloadTooLargeError: request entity too large"),
+    "Envoy": Answer(400, {}, b"Payload Too Large"),
+}
+
+
+@pytest.mark.parametrize("answer", TOO_BIG.values(), ids=TOO_BIG)
+def test_too_large_is_understood_and_nothing_is_refused_for_it(answer: Answer) -> None:
+    rig = Rig(queue=QUEUE, script=takes(samples=30, answer=answer))
+    rig.collect(50, many(20))
+    rig.drain()
+    assert rig.ledger == (1000, {})
+    assert rig.script.stored == rig.everything()
+    assert not rig.items()
+    assert len([size for size in rig.script.sizes if size > 30]) <= 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"label value too long",
+        b"received a series whose number of labels exceeds the limit",
+        b"per-user series limit of 10 exceeded",
+        b"too many labels",
+    ],
+)
+def test_a_limit_of_a_series_is_no_limit_of_a_request(words: bytes) -> None:
+    script = Script()
+    script.refuse = lambda write: (
+        Answer(400, {}, words) if any("m00003" in dict(s.labels)["__name__"] for s in write.series) else None
+    )
+    rig = Rig(queue=QUEUE, script=script)
+    rig.collect(2, many(20))
+    rig.drain()
+    assert rig.ledger == (38, {"rejected": 2})
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 120), st.integers(1, 6), st.integers(1, 60), st.integers(600, 4000))
+def test_whatever_a_receiver_takes_it_gets_everything(
+    series: int, ticks: int, samples: int, size: int
+) -> None:
+    rig = Rig(queue=QUEUE, script=takes(samples, size))
+    rig.collect(ticks, many(series))
+    rig.drain()
+    assert rig.script.stored == rig.everything()
+    assert rig.ledger == (series * ticks, {})
+
+
+def test_a_record_above_the_limit_of_samples_goes_out_in_parts() -> None:
+    rig = Rig(queue=QUEUE)
+    rig.collect(3, many(450))
+    rig.drain()
+    assert max(rig.script.sizes) <= 100
+    assert min(rig.script.sizes) >= 50
+    assert rig.script.stored == rig.everything()
+
+
+def test_no_request_is_larger_than_what_gateways_take() -> None:
+    rig = Rig(queue=QueueConfig(max_samples_per_send=100_000))
+    noise = [chr(0x4E00 + i * i * 7919 % 20_000) for i in range(1000)]
+    for name in "abcdefg":
+        labels = ["".join([noise[(i * 31 + k * k) % 1000] for k in range(1000)]) for i in range(200)]
+        rig.collect(1, tuple(Series(name, (("l", label),)) for label in labels))
+    rig.drain()
+    sizes = [len(body) for body in rig.script.bodies]
+    assert max(sizes) <= LARGEST
+    assert sum(sizes) > LARGEST
+    assert rig.ledger == (1400, {})
+
+
+def test_what_is_too_old_or_comes_twice_is_still_counted_once_where_a_chunk_is_cut() -> None:
+    rig = Rig(queue=QUEUE, script=takes(samples=30))
+    rig.collect(3, many(20))
+    again: Tick = rig.appended[-1]
+    rig.append(again._replace(values=[value + 0.5 for value in again.values]))
+    rig.collect(2, many(20))
+    rig.drain()
+    assert rig.ledger == (100, {"rejected": 20})
+    assert rig.script.stored == by_labels(rig.appended)
+
+
+def test_a_culprit_in_a_part_costs_itself() -> None:
+    script = takes(samples=30)
+    too_large = script.refuse
+    script.refuse = lambda write: (
+        too_large(write)
+        or (
+            Answer(400, {}, b"no")
+            if any(dict(s.labels)["__name__"] in ("m00007", "m00033") for s in write.series)
+            else None
+        )
+    )
+    rig = Rig(queue=QUEUE, script=script)
+    rig.collect(4, many(50))
+    rig.drain()
+    assert rig.ledger == (192, {"rejected": 8})
+    assert sum(map(len, rig.kept().values())) == 8
+    assert rig.lane.state is State.IDLE
