@@ -38,6 +38,11 @@ def ignore(what: str, **fields: object) -> None:
 class Buffer:
     """The writer's side.  Raises BufferInUse, NewerFormat and OSError when it is opened."""
 
+    state = "ok"
+    """What is wrong with the disk; see `buffer.sheltered`, as for the others."""
+    unbuffered = 0
+    must_restart = False
+
     def __init__(
         self,
         data_dir: str,
@@ -95,6 +100,11 @@ class Buffer:
     def cursors(self) -> Mapping[str, Cursor]:
         """The cursors by the names of their destinations."""
         return self._cursors.by_name
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether what is appended now is only in memory."""
+        return self.log.in_memory_from is not None
 
     @property
     def written(self) -> int:

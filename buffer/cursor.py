@@ -99,16 +99,9 @@ class Cursor:
         try:
             return self._feeds.main(ledger.position).chunk(ledger.position, max_samples, until)
         except OSError:
-            if (at := self._in_memory(ledger)) is None:
+            if (at := _in_memory(self.log, ledger)) is None:
                 raise
         return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
-
-    def _in_memory(self, ledger: Ledger) -> int | None:
-        """Return where to continue in memory while the disk is ill; None where that is not possible."""
-        begins = self.log.in_memory_from
-        if begins is None or (begins > ledger.reach and len(ledger.ahead) >= MAX_STRETCHES):
-            return None
-        return max(begins, ledger.reach)
 
     def go_ahead(self, samples: int) -> bool:
         """Leave a gap, so that `read_ahead` continues at the newest records: those of the last `samples`.
@@ -142,7 +135,7 @@ class Cursor:
             self._feeds.main(ledger.position).first()
             return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
         except OSError:
-            if (begins := self._in_memory(ledger)) is None:
+            if (begins := _in_memory(self.log, ledger)) is None:
                 raise
         return self._feeds.ahead(max(at, begins)).chunk(max(at, begins), max_samples, MAX_POSITION)
 
@@ -155,13 +148,7 @@ class Cursor:
         """
         with self._lock:
             if left := self.ledger.unsettled(start, end):
-                # A batch whose front was evicted, or settled before it became part of a thinned record,
-                # has more samples than there are positions left: they count once.
-                reasons: dict[str, int] = {}
-                for reason, count in dropped.items():
-                    reasons[reason] = min(count, left)
-                    left -= reasons[reason]
-                left -= min(delivered, left)
+                reasons, left = _reasons(left, delivered, dropped)
                 if left:
                     reasons["thinned"] = min(max(0, self._feeds.holes(self.ledger, start, end)), left)
                     reasons["corrupt"] = left - reasons["thinned"]
@@ -176,11 +163,11 @@ class Cursor:
         self._tidy()
         self._persist_soon()
 
-    def skip(self, to: int, reason: str) -> None:
-        """Give up everything before `to` that is not settled, for this reason."""
-        with self._lock:
+    def skip(self, to: int, reason: str, start: int = 0) -> None:
+        """Give up everything from `start` to before `to` that is not settled, for this reason."""
+        with self._lock, suppress(ValueError):  # a stretch too many: it is found missing, and is corrupt then
             if to > self.ledger.position:
-                self._change(self.ledger.settle(self.ledger.position, to, {}, reason))
+                self._change(self.ledger.settle(max(start, self.ledger.position), to, {}, reason))
 
     def note(self, state: str, error: str | None) -> None:
         """Keep the destination's state and last error for `limpet buffer status`; cheap when unchanged.
@@ -196,11 +183,6 @@ class Cursor:
             self._change(self.ledger._replace(state=state, error=error))
         if before[1] != error or not {before[0], state} <= {"sending", "idle"}:
             self._persist_soon()
-
-    def evict(self, start: int, end: int) -> None:
-        """Give up a span that is removed in the middle of the log, as long as it can be kept apart from the rest."""
-        with self._lock, suppress(ValueError):  # else it is found missing, and counted as corrupt
-            self._change(self.ledger.settle(start, end, {}, "evicted"))
 
     def removed(self, now_ms: int | None) -> None:
         """Keep since when the destination is not configured; None: it is."""
@@ -248,3 +230,24 @@ class Cursor:
         durable = self.ledger.reach <= self.log.synced
         if self._dirty and durable and self._clock() - self._persisted >= PERSIST_EVERY:
             self.persist()
+
+
+def _reasons(left: int, delivered: int, dropped: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    """Return how many of the positions left were dropped for each reason, and how many nobody has explained.
+
+    A batch whose front was evicted, or settled before it became part of a thinned record, has more samples than there
+    are positions left: they count once.
+    """
+    reasons: dict[str, int] = {}
+    for reason, count in dropped.items():
+        reasons[reason] = min(count, left)
+        left -= reasons[reason]
+    return reasons, left - min(delivered, left)
+
+
+def _in_memory(log: Log, ledger: Ledger) -> int | None:
+    """Return where to continue in memory while the disk is ill; None where that is not possible."""
+    begins = log.in_memory_from
+    if begins is None or (begins > ledger.reach and len(ledger.ahead) >= MAX_STRETCHES):
+        return None
+    return max(begins, ledger.reach)

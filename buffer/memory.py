@@ -1,7 +1,7 @@
 """A small file system in memory: where the log continues while the disk is ill (`buffer.shelter`).
 
 Promises: all files together take at most `capacity` bytes; a write beyond that is refused whole.  A file that was
-removed or replaced can be read to its end by whoever has it open.
+removed or replaced can be read to its end through its open descriptors.
 """
 
 from __future__ import annotations

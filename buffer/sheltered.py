@@ -76,11 +76,6 @@ class ShelteredBuffer(Buffer):
         if self._shelter.active:
             self._settle_in()
 
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether what is appended now is only in memory."""
-        return self._shelter.active
-
     # Opening.
 
     def _take(self) -> None:
@@ -200,6 +195,6 @@ class ShelteredBuffer(Buffer):
                 first = int(min(memory.files).rpartition("/")[2].removesuffix(segment.SUFFIX))
                 end = min(each for each in self.log.sizes if each > first)
                 for cursor in self.cursors.values():
-                    cursor.evict(first, end)
+                    cursor.skip(end, "evicted", first)
                 self.log.drop(first)
             self._report("evicted", upto=end)
