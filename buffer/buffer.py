@@ -55,7 +55,7 @@ class Buffer:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._fs = fs = fs or RealFs()
+        self._fs = fs = fs or RealFs(data_dir)
         self._dir = data_dir
         refuse_newer(fs, data_dir)
         self._lock: Lock | None = None

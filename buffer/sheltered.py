@@ -57,7 +57,7 @@ class ShelteredBuffer(Buffer):
         wall: Callable[[], float] = time,
         memory: int = MEMORY,
     ) -> None:
-        self._shelter = Shelter(fs or RealFs(), memory)
+        self._shelter = Shelter(fs or RealFs(data_dir), memory)
         self._report, self._ill = report, False
         self.state, self.error = OK, ""
         self.unbuffered = 0

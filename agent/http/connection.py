@@ -246,6 +246,7 @@ class _Stream(httpcore.NetworkStream):
         return found
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._sockets.resume()
         view = memoryview(buffer)
         while view:
             patience = self._sockets.patience()

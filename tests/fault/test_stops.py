@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +13,7 @@ from tests.support.agent import QUICK, Agent
 from tests.support.exporter import Exporter, Page
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
-from tests.support.stops import endure, stopped
+from tests.support.stops import FALSE, endure, stopped
 
 
 def test_agents_that_are_stopped_and_frozen_at_random_moments_lose_nothing(tmp_path: Path) -> None:
@@ -45,3 +48,24 @@ def test_what_was_answered_while_it_was_stopped_is_read(tmp_path: Path) -> None:
     assert not agent.events("scrape.failed")
     assert not agent.events("sender.retry")
     assert {key: sorted(found) for key, found in receiver.received().items()} == agent.buffered()
+
+
+def test_a_storm_of_signals_ends_and_loses_nothing(tmp_path: Path) -> None:
+    """All that a process may get without an end being meant: reloads, stops, a window's size, a child's end."""
+    storm = [signal.SIGHUP, signal.SIGSTOP, signal.SIGTSTP, signal.SIGWINCH, signal.SIGCHLD, signal.SIGURG]
+    chance = random.Random(20261129)
+    with Receiver() as receiver:
+        agent = Agent(tmp_path, [{"url": receiver.url, "name": "p", "queue_config": QUICK}])
+        with agent:
+            for _ in range(400):
+                os.kill(agent.pid, chance.choice(storm))
+                time.sleep(chance.uniform(0, 0.01))
+                os.kill(agent.pid, signal.SIGCONT)
+                time.sleep(chance.uniform(0, 0.01))
+            seen = receiver.samples
+            wait_for(lambda: receiver.samples > seen, 20, "samples after the storm")
+            agent.reload(labels={"role": "gateway"})
+            assert agent.stop() == 0
+        assert {event["event"] for event in agent.events()} & FALSE == set()
+        assert {key: sorted(found) for key, found in receiver.received().items()} == agent.buffered()
+    assert agent.destination("p")["ledger"]["missed"] == 0
