@@ -207,7 +207,7 @@ def make_way(fs: Fs, folder: str) -> None:
     """Make a folder; what has its place and is no folder is renamed, and kept for a person to see.  Raises OSError."""
     try:
         fs.make_folder(folder)
-    except FileExistsError:
+    except (FileExistsError, NotADirectoryError):
         set_apart(fs, folder)
         fs.make_folder(folder)
 

@@ -49,7 +49,16 @@ AHEAD_VERSION = 2
 MAX_STRETCHES = 16
 """Far fewer than would fit in a slot: each is a link that came and went while a backlog drained."""
 SLOT = 4096
-_BLOCKED = {getattr(errno, n) for n in "EISDIR EACCES EPERM EIO ELOOP EINVAL EMLINK EFBIG".split()}
+_BLOCKED = (
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.EMLINK,
+    errno.EFBIG,
+)
 """What it means that something else, or an unreadable file, has the place of a cursor file."""
 MAX_ERROR = 250
 """Characters of an error that are kept: they and the rest fit in a slot."""
