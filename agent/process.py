@@ -70,7 +70,9 @@ class Agent:
         self._died = self._failing = self._is_changing = self.restarts = False
         self._on_terminal = os.isatty(2)
         self.buffer = open_buffer(config, self._log_buffer)
-        self._quarantine = Quarantine(config.data_dir, _quarantine_size(config))
+        self._quarantine = Quarantine(
+            config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
+        )
         self._mask = mask.load(config.data_dir, config.mask)
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(self.buffer, lambda: self.lanes.stats, lambda: self.schedule)
@@ -186,7 +188,7 @@ class Agent:
         # From here on nothing can fail.
         if config.log != was.log:
             log.configure(config.log.level, config.log.format)
-        self._quarantine.limit(_quarantine_size(config))
+        self._quarantine.limit(_quarantine_size(config), _limits(config).min_free)
         self._config, self._mask = config, masked
         self._adopt(plans, labels)
         changed = {key for key in config.__struct_fields__ if getattr(config, key) != getattr(was, key)}
@@ -232,6 +234,10 @@ class Agent:
 
     def _sync(self) -> None:
         try:
+            for item in self._quarantine.give_way():
+                self._log.warning(
+                    Event.QUARANTINE_FULL, destination=item.destination, item=item.id, samples=item.samples
+                )
             self.buffer.sync()
             self._failing = False
         except OSError as error:

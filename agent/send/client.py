@@ -16,6 +16,9 @@ from agent.http.answer import LARGEST_ANSWER, Answer
 from agent.http.failures import Failure
 from agent.http.session import Session
 
+MISDIRECTED = 421
+"""The server at the other end of this connection is not the one; another connection may lead to it (RFC 9110, 15.5.20)."""
+
 _PLAIN = {"Accept-Encoding": b"identity"}
 
 
@@ -57,4 +60,7 @@ class Client:
     ) -> Answer | Failure:
         step = self._step
         whole = 2 * step if within is None else min(2 * step, within)
-        return self.session.exchange(method, url, headers, body, step=step, whole=whole, largest=largest)
+        found = self.session.exchange(method, url, headers, body, step=step, whole=whole, largest=largest)
+        if isinstance(found, Answer) and found.status == MISDIRECTED:
+            self.session.close()
+        return found
