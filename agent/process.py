@@ -141,7 +141,9 @@ class Agent:
                 self._sync()
                 self._follow_name()
                 sync_at = time.monotonic() + self._config.buffer.sync_interval
-                if self._must_restart():
+                if may_restart(self.buffer):
+                    self._log.warning(Event.RESTARTING)
+                    self.restarts = True
                     return signal.SIGHUP
             if not is_ready and self.schedule.is_ready:
                 is_ready = True
@@ -244,16 +246,6 @@ class Agent:
             (self._log.debug if self._failing else self._log.error)(Event.SYNC_FAILED, error=str(error))
             self._failing = True
 
-    def _must_restart(self) -> bool:
-        """Whether to start again, for a log in `data_dir` that can be read by now; not before the rest can be sent."""
-        if not self.buffer.must_restart or any(
-            cursor.ledger.state not in ("idle", "sending") for cursor in self.buffer.cursors.values()
-        ):
-            return False
-        self._log.warning(Event.RESTARTING)
-        self.restarts = True
-        return True
-
     def _thread_died(self, args: threading.ExceptHookArgs) -> None:
         self._log.critical(
             Event.THREAD_DIED,
@@ -273,6 +265,12 @@ def next_signal(seconds: float) -> signal.Signals | None:
         if info is not None and info.si_signo in SIGNALS:
             return signal.Signals(info.si_signo)
     return None
+
+
+def may_restart(buffer: Buffer) -> bool:
+    """Whether to start again, for a log in `data_dir` that can be read by now; not before the rest can be sent."""
+    states = {cursor.ledger.state for cursor in buffer.cursors.values()}
+    return buffer.must_restart and states <= {"idle", "sending"}
 
 
 def status_line(buffer: Buffer, destinations: Iterable[str]) -> str:
