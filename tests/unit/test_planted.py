@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from agent.cli.main import main
+from agent.collectors import COLLECTORS
 from buffer.buffer import Buffer
 from buffer.errors import LimpetError
 from buffer.limits import Limits
@@ -199,6 +200,30 @@ def test_the_agent_s_buffer_opens_and_keeps_what_comes(
         except OSError:
             pass
     assert untouched(place)
+
+
+@pytest.mark.parametrize("where", ["lock", "newest", "cursor", "about", "key", "segments", "quarantine"])
+@pytest.mark.parametrize("command", ["doctor", "collect"])
+def test_the_commands_that_look_at_the_host_do_not_wait_either(
+    place: Place, template: Path, command: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = place.data_dir.with_name("limpet.yaml")
+    off = ", ".join(f"{name}: {{enabled: false}}" for name in COLLECTORS if name != "load")
+    config.write_text(
+        f"data_dir: {place.data_dir}\nmask: [device]\nremote_write: []\ncollect: {{collectors: {{{off}}}}}\n"
+    )
+    more = {"doctor": ["--timeout", "1s"], "collect": ["--interval", "100ms", "--json"]}[command]
+    for kind in KINDS:
+        shutil.rmtree(place.data_dir)
+        shutil.copytree(template, place.data_dir)
+        plant(place, where, kind)
+        with in_time():
+            status = main([command, "--config", str(config), *more])
+        out, err = capsys.readouterr()
+        assert status in (0, 1, 2), (kind, err)
+        assert len(err.splitlines()) <= 1, (kind, err)
+        assert CANARY not in out + err, kind
+        assert untouched(place), kind
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may make devices")
