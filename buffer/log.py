@@ -54,7 +54,7 @@ class Log(Catalog):
 
         `missed` is the number of samples that could not be collected since the last append.
         Raises OSError where the record could not be written, and ValueError where the ticks do not
-        belong together; the log is then as it was.
+        belong together or cannot be stored; the log is then as it was, and so is what later records refer to.
         """
         with self._lock:
             count = sum(len(tick.values) for tick in ticks)
@@ -65,8 +65,8 @@ class Log(Catalog):
                 self._seal()
             if self._fd < 0:
                 self._encoder.reset()
+            body, key = self._encoder.encode(ticks, self.missed + missed)
             try:
-                body, key = self._encoder.encode(ticks, self.missed + missed)
                 self._write(Record(self.end, self.end + count, ticks[0].at.wall_ms, count, key, body))
             except BaseException:
                 self._encoder.reset()
