@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import signal
 import time
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+from buffer.buffer import Buffer
+from buffer.model import Instant, Series, Tick
 from tests.support.agent import Agent
 from tests.support.exporter import Exporter, Page
 from tests.support.net import wait_for
@@ -64,3 +67,20 @@ def test_others_bytes_cost_no_tick_and_no_memory(tmp_path: Path) -> None:
     assert up == {"tabs": 0, "same": 0, "label": 0, "blank": 0, "quadratic": 1}
     assert any(("__name__", "good") in labels for labels in found)
     assert failed == []
+
+
+def test_a_buffer_that_holds_a_label_which_is_slow_to_match_is_drained(tmp_path: Path) -> None:
+    now = int(time.time() * 1000)
+    series = (Series("slow", (("b", 200_000 * "a"),)), Series("quick", (("b", "c"),)))
+    with closing(Buffer(str(tmp_path / "agent" / "data"))) as buffer:
+        buffer.append([Tick(Instant(now - 5000, 1000, 32 * "0"), "probe", series, [1.0, 2.0])])
+    rule = {"source_labels": ["b"], "regex": ".*a.*b", "action": "drop"}
+    with Receiver() as receiver:
+        remote = [{"name": "a", "url": receiver.url, "write_relabel_configs": [rule]}]
+        collect = {"interval": "1s", "collectors": {"cpu": {}}}
+        with Agent(tmp_path / "agent", remote, collect=collect) as agent:
+            wait_for(lambda: len(cpu(agent)) >= 3, 20, "three ticks")
+            wait_for(lambda: agent.destination("a").get("delivered", 0) >= 4, 10, "what was in the buffer")
+            assert agent.stop(signal.SIGTERM) == 0
+            ticks = cpu(agent)
+    assert [b[0] - a[0] for a, b in pairwise(ticks)] == [1000] * (len(ticks) - 1)

@@ -101,8 +101,8 @@ def begins(op: Any, av: Any) -> tuple[set[int], bool]:
     if op is kind.BRANCH:
         ways = [first(list(way)) for way in av[1]]
         return set().union(*(some for some, _ in ways)), any(empty for _, empty in ways)
-    some = letters((op, av))
-    return (set(range(256)) if some is None else some), False
+    taken = letters((op, av))
+    return (set(range(256)) if taken is None else taken), False
 
 
 def is_risky(nodes: list[Any], behind: list[Any], inside: bool = False) -> bool:
