@@ -80,7 +80,11 @@ def test_a_buffer_that_holds_a_label_which_is_slow_to_match_is_drained(tmp_path:
         collect = {"interval": "1s", "collectors": {"cpu": {}}}
         with Agent(tmp_path / "agent", remote, collect=collect) as agent:
             wait_for(lambda: len(cpu(agent)) >= 3, 20, "three ticks")
-            wait_for(lambda: agent.destination("a").get("delivered", 0) >= 4, 10, "what was in the buffer")
+            wait_for(
+                lambda: agent.destination("a").get("ledger", {}).get("delivered", 0) >= 4,
+                10,
+                "what was in the buffer",
+            )
             assert agent.stop(signal.SIGTERM) == 0
             ticks = cpu(agent)
     assert [b[0] - a[0] for a, b in pairwise(ticks)] == [1000] * (len(ticks) - 1)
