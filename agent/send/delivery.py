@@ -13,6 +13,8 @@ Promises:
 3. What a receiver refuses for good is sent in parts until the culprits are found (`culprits`); the rest is delivered.
 4. A chunk is settled as a whole: `delivered + dropped` are its samples.
 5. A held destination is sent probes alone: slowly, and at once when a file of its credentials has changed.
+6. What comes after trouble goes out over a new connection, perhaps to another server of the same name; but not after 429,
+   which costs enough.
 
 What an answer means is decided by the destination type, what follows from that in `state`.
 """
@@ -45,6 +47,12 @@ class Wire(Protocol):
 
     def wire_bytes(self) -> int:
         """Return the bytes on the wire so far; 0 where they are not counted."""
+
+    def repeats(self) -> int:
+        """Return how many requests went out twice so far, at once, because a kept connection was dead."""
+
+    def renew(self) -> None:
+        """Let the next request open a connection. Safe from any thread."""
 
     def changed(self) -> bool:
         """Return whether a file of credentials or certificates has changed since the last request."""
@@ -190,15 +198,19 @@ class Delivery:
 
     def _exchange(self, request: Request, attempt: int, within: float | None) -> Step:
         clock, was = self._clocks.monotonic, self.now
-        began, before = clock(), self._wire.wire_bytes()
+        began, before, repeats = clock(), self._wire.wire_bytes(), self._wire.repeats()
         answer = self._wire.exchange(request, attempt, within)
-        cost = self._wire.wire_bytes() - before or len(request.body)
+        repeats = self._wire.repeats() - repeats
+        body = len(request.body) * (1 + repeats)
+        cost = self._wire.wire_bytes() - before or body
         outcome = self._speaks().classify(request, answer)
         if outcome.error:
             outcome = outcome._replace(error=self._wire.hidden(outcome.error))
         ended = clock()
-        self.stats.count(outcome, ended - began, len(request.body), cost, attempt)
+        self.stats.count(outcome, ended - began, body, cost, 1 + repeats, repeats + (attempt > 0))
         now = after(was, request, outcome, ended, self.rules, self._clocks.random())
+        if now.state is not State.IDLE and outcome.status != 429:
+            self._wire.renew()
         return Step(request, outcome, was, now, began, cost)
 
 
