@@ -48,7 +48,7 @@ class Buffer:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._fs = fs = fs or RealFs()
+        self._fs = fs = fs or RealFs(data_dir)
         self._dir = data_dir
         refuse_newer(fs, data_dir)
         for folder in ("", "/segments", "/cursors", f"/{requests.FOLDER}"):

@@ -2,16 +2,57 @@
 
 Everything raises OSError as the system does.  Paths are strings.  `write` may write less than it was
 given: the caller looks at what it returns.
+
+Here is decided how a file is opened that somebody else may have put there (`open_foreign`): never through a link, never
+waiting, and only a regular file.  Whatever else has its name is an error of the kind that a bad disk makes.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Protocol
 
+from buffer.owner import acting_in
+
 TEMPORARY = ".tmp"
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_FOREIGN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_SMALL, _HOLES = 64 << 20, 64
+"""A file above the one size, of which the disk holds less than one part in the other, is taken for no file of ours."""
+
+
+def open_foreign(name: str, *, folder: int | None = None, write: bool = False) -> int:
+    """Open a file of a folder (a descriptor) that others may write to.  Raises OSError where it is no regular file.
+
+    With `write` also where it has a second name, which may be anywhere.  A huge file of holes, which takes nobody
+    anything to make and would take hours to read, is refused too.
+    """
+    # Looked at before, since to open a device can be to act; and again after, since it may have been exchanged.
+    _check(os.stat(name, dir_fd=folder, follow_symlinks=False), write=write)
+    fd = os.open(name, (os.O_RDWR if write else os.O_RDONLY) | _FOREIGN, dir_fd=folder)
+    try:
+        _check(os.fstat(fd), write=write)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check(found: os.stat_result, *, write: bool) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.ELOOP, "it is a symbolic link")
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    if found.st_size > _SMALL and found.st_blocks * 512 < found.st_size // _HOLES:
+        raise OSError(errno.EFBIG, "it is a huge file of holes")
+    if write and found.st_nlink > 1:
+        raise OSError(errno.EMLINK, "it has a second name (a hard link)")
 
 
 class Fs(Protocol):
@@ -37,19 +78,30 @@ class Fs(Protocol):
 
 
 class RealFs:
-    """The system's own calls.  Files are readable by their owner only."""
+    """The system's own calls.  Files are readable by their owner only.
+
+    Below `root`, the data directory, no folder is entered through a link: each is opened by the descriptor of the one
+    above it, so nothing outside is reached, whatever is exchanged meanwhile.  There root acts as the owner of that
+    directory (`buffer.owner`).
+    """
+
+    def __init__(self, root: str = "") -> None:
+        self._root = root
 
     def create(self, path: str) -> int:
         """Create a new file for writing; FileExistsError where there is one."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with self._parent(path) as (folder, name):
+            return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
 
     def open(self, path: str) -> int:
-        """Open a file for reading.  A pipe of that name holds nobody up: it is empty, or an error."""
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        """Open a file for reading, as `open_foreign` does."""
+        with self._parent(path) as (folder, name):
+            return open_foreign(name, folder=folder)
 
     def modify(self, path: str) -> int:
-        """Open a file for reading and writing in place."""
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        """Open a file for reading and writing in place, as `open_foreign` does."""
+        with self._parent(path) as (folder, name):
+            return open_foreign(name, folder=folder, write=True)
 
     def write(self, fd: int, data: bytes, at: int) -> int:
         """Write at offset `at`, and return how many bytes were written."""
@@ -65,7 +117,8 @@ class RealFs:
 
     def size(self, path: str) -> int:
         """Return the size of a file in bytes."""
-        return os.stat(path).st_size
+        with self._parent(path) as (folder, name):
+            return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
 
     def sync(self, fd: int) -> None:
         """Return when the file's data is on the medium."""
@@ -77,36 +130,77 @@ class RealFs:
 
     def rename(self, old: str, new: str) -> None:
         """Replace `new` by `old`, atomically."""
-        os.replace(old, new)
+        with self._parent(old) as (source, name), self._parent(new) as (target, new_name):
+            os.replace(name, new_name, src_dir_fd=source, dst_dir_fd=target)
 
     def unlink(self, path: str) -> None:
         """Remove a file."""
-        os.unlink(path)
+        with self._parent(path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
 
     def list(self, folder: str) -> list[str]:
         """Return the names in a folder."""
-        return os.listdir(folder)
+        with self._opened(folder, readable=True) as fd:
+            return os.listdir(fd)
 
     def make_folder(self, folder: str) -> None:
         """Create a folder and those above it, for their owner only."""
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        below = _below(self._root, folder)
+        os.makedirs(folder if below is None else self._root, mode=0o700, exist_ok=True)
+        for count in range(1, len(below or ()) + 1):
+            path = "/".join((self._root, *(below or ())[:count]))
+            with self._parent(path) as (above, name), suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=above)
+            with self._opened(path):  # raises where it is something else
+                pass
 
     def remove_folder(self, folder: str) -> None:
         """Remove an empty folder."""
-        os.rmdir(folder)
+        with self._parent(folder) as (above, name):
+            os.rmdir(name, dir_fd=above)
 
     def sync_folder(self, folder: str) -> None:
         """Return when the folder's entries are on the medium."""
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with self._opened(folder, readable=True) as fd:
             os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def free(self, folder: str) -> tuple[int, int]:
         """Return the bytes that are free to us on the volume, and its size."""
         stat = os.statvfs(folder)
         return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+
+    @contextmanager
+    def _parent(self, path: str) -> Iterator[tuple[int, str]]:
+        """Open the folder of a file; yield its descriptor, and the file's name in it.  Errors name the whole path."""
+        above, _, name = path.rpartition("/")
+        try:
+            with self._opened(above or ("/" if path[:1] == "/" else ".")) as fd:
+                yield fd, name
+        except OSError as error:
+            error.filename = path
+            raise
+
+    @contextmanager
+    def _opened(self, folder: str, *, readable: bool = False) -> Iterator[int]:
+        """Open a folder: only to find something in it, unless it is to be `readable`."""
+        how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC if readable else _FOLDER
+        below = _below(self._root, folder)
+        with acting_in(self._root) if below is not None else nullcontext():
+            fd = os.open(folder if below is None else self._root, how)
+            try:
+                for name in below or ():
+                    fd, above = os.open(name, how | os.O_NOFOLLOW, dir_fd=fd), fd
+                    os.close(above)
+                yield fd
+            finally:
+                os.close(fd)
+
+
+def _below(root: str, path: str) -> list[str] | None:
+    """Return the names that lead from the root to a path; None where that is elsewhere, or there is no root."""
+    if not root or not (path == root or path.startswith(f"{root}/")):
+        return None
+    return [name for name in path[len(root) :].split("/") if name]
 
 
 def write_atomic(fs: Fs, path: str, data: bytes) -> None:

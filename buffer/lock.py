@@ -1,24 +1,27 @@
 """One writer at a time: an advisory lock on a file that names its holder.
 
-The kernel releases it when the process ends, however it ends; a stale pid in the file means nothing.
+The kernel releases it when the process ends, however it ends; a stale pid in the file means nothing.  What has the
+name of the lock and is no regular file is moved out of the way, since nobody can hold it.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 
 from buffer.errors import BufferInUse
+from buffer.fs import RealFs
 
 _PATIENCE = 1.0
 
 
 class Lock:
-    """Held from construction to `close`.  Raises BufferInUse where another process holds it."""
+    """Held from construction to `close`.  Raises BufferInUse where another process holds it, and OSError."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = _open(path)
         deadline = time.monotonic() + _PATIENCE
         while not _take(self._fd, fcntl.LOCK_EX):
             # `holder` takes a shared lock for an instant: wait for that.
@@ -44,13 +47,31 @@ class Lock:
 def holder(path: str) -> int | None:
     """Return the pid of the process that holds the lock, or None.  Changes nothing."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = RealFs(os.path.dirname(path)).open(path)
     except OSError:
         return None
     try:
         return None if _take(fd, fcntl.LOCK_SH) else _pid(fd)
     finally:
         os.close(fd)
+
+
+def _open(path: str) -> int:
+    """Open the file for writing, or create it."""
+    fs = RealFs(os.path.dirname(path))
+    while True:
+        try:
+            return fs.modify(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.EMLINK, errno.EFBIG):
+                raise
+            fs.rename(path, path + ".damaged")
+        try:
+            return fs.create(path)
+        except FileExistsError:
+            continue  # another process was faster
 
 
 def _take(fd: int, how: int) -> bool:

@@ -56,7 +56,7 @@ class Quarantine:
     """The refused batches of one data directory."""
 
     def __init__(self, data_dir: str, max_size: int = 32 << 20, fs: Fs | None = None) -> None:
-        self._fs, self._max_size = fs or RealFs(), max_size
+        self._fs, self._max_size = fs or RealFs(data_dir), max_size
         self._folder = f"{data_dir}/quarantine"
 
     def limit(self, max_size: int) -> None:

@@ -44,7 +44,7 @@ def plan(data_dir: str, *, before_ms: int | None = None, to_size: int | None = N
 
     Either everything in it is older than `before_ms`, or so much goes that `to_size` bytes are left.
     """
-    fs = RealFs()
+    fs = RealFs(data_dir)
     ledgers = load_all(fs, data_dir)  # first: what is delivered meanwhile costs less, not more
     return cut(segments(data_dir, fs), ledgers, before_ms=before_ms, to_size=to_size)
 
@@ -101,7 +101,7 @@ def carry_out(
     `waiting` is called with the agent's pid when the request is made.  Raises OSError, and LimpetError where the
     agent does not trim within `patience` seconds; the request is then withdrawn.
     """
-    fs = fs or RealFs()
+    fs = fs or RealFs(data_dir)
     deadline = time.monotonic() + patience
     asked: int | None = None
     try:

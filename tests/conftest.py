@@ -34,6 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(part)
     # The order is random (pytest-randomly), but the unit tests come last: they are short, and fill up the end of a run.
     items.sort(key=lambda item: _folder(item) not in MARKED)
+    _keep_stories(items)
+
+
+def _keep_stories(items: list[pytest.Item]) -> None:
+    """Put the tests of each module with `IN_ORDER = True` back in their order: they share one host, step by step."""
+    stories: dict[Path, list[int]] = {}
+    for place, item in enumerate(items):
+        if isinstance(item, pytest.Function) and getattr(item.module, "IN_ORDER", False):
+            stories.setdefault(item.path, []).append(place)
+    for places in stories.values():
+        steps = sorted((items[place] for place in places), key=lambda item: item.reportinfo()[1] or 0)
+        for place, item in zip(places, steps, strict=True):
+            items[place] = item
 
 
 def _folder(item: pytest.Item) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -179,8 +178,8 @@ def check(found: Place) -> Place:
     from buffer.versions import refuse_newer
 
     with readable(found.data_dir):
-        os.listdir(found.data_dir)
-        refuse_newer(RealFs(), found.data_dir)
+        RealFs(found.data_dir).list(found.data_dir)
+        refuse_newer(RealFs(found.data_dir), found.data_dir)
     return found
 
 
@@ -195,16 +194,6 @@ def readable(data_dir: str) -> Iterator[None]:
     except OSError as error:
         from agent.text import human
 
+        where = error.filename if isinstance(error.filename, str) else data_dir
         do = "Check that it is the data_dir of the configuration, and that this user may read it."
-        raise LimpetError(data_dir, f"the buffer cannot be read: {human.reason(error)}", do) from None
-
-
-def act_as_owner(data_dir: str) -> None:
-    """Become the owner of the folder for all files, where this is root: then the agent can read what is written.
-
-    Raises OSError.
-    """
-    if os.geteuid() == 0:
-        owner = os.stat(data_dir)
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
+        raise LimpetError(where, f"the buffer cannot be read: {human.reason(error)}", do) from None

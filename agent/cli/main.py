@@ -36,4 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LimpetError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # of a file that is not what it should be: its name, and what the system says
+        print(error if error.filename is None else f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     return status

@@ -1,4 +1,4 @@
-"""`limpet run`: the agent, until a signal ends it."""
+"""`limpet run`: the agent, until a signal ends it. Started by root, it runs as the owner of an existing data_dir."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 
 from agent.cli import arguments as common
+from buffer.owner import become
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -20,4 +21,5 @@ def run(args: Namespace) -> int:
     loaded = load_file(args.config)
     from agent import process  # costs ten times as much, and a wrong configuration does not need it
 
+    become(loaded.config.data_dir)
     return process.run(loaded, partial(load_file, args.config, again=True))

@@ -18,6 +18,7 @@ from agent.cli import arguments as common
 from agent.cli import output
 from agent.text import human
 from agent.text.exposition import selector
+from buffer.fs import RealFs
 from buffer.model import Series, Tick
 
 POLL_SECONDS = 0.5
@@ -45,7 +46,7 @@ def run(args: Namespace) -> int:
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
     render = json_line if args.json else values if args.values else partial(line, room=room)
     with common.readable(data_dir):
-        reader, ticks = last(f"{data_dir}/segments", args.number)
+        reader, ticks = last(f"{data_dir}/segments", args.number, RealFs(data_dir))
     for tick in ticks:
         output.write(render(tick))
     while args.follow:

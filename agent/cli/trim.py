@@ -63,7 +63,6 @@ def _done_by(data_dir: str, cut: Cut, patience: float) -> int | None:
             print(f"process {agent} has the request", file=sys.stderr, flush=True)
 
     try:
-        common.act_as_owner(data_dir)
         return carry_out(data_dir, cut.before, patience=max(PATIENCE, patience), waiting=waiting)
     except OSError as error:
         do = "Check that this user may write there; `limpet buffer segments` shows what is left."

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from agent.collect.series import Collected
 from agent.collectors.base import Labels, Sample
 from buffer.errors import LimpetError
-from buffer.fs import RealFs, write_atomic
+from buffer.fs import RealFs, read_all, write_atomic
 from buffer.model import Series
 
 KEY_FILE = "mask.key"
@@ -93,7 +93,7 @@ def load(data_dir: str, labels: Sequence[str]) -> Mask:
         key = _read(data_dir)
         if key is None:
             key = os.urandom(KEY_BYTES)
-            fs = RealFs()
+            fs = RealFs(data_dir)
             write_atomic(fs, os.path.join(data_dir, KEY_FILE), key.hex().encode() + b"\n")
             fs.sync_folder(data_dir)
     except OSError as error:
@@ -118,13 +118,9 @@ def look(data_dir: str, labels: Sequence[str]) -> tuple[Mask, str | None]:
 def _read(data_dir: str) -> bytes | None:
     """Return the key, or None if there is none. Raises OSError if it cannot be read, LimpetError if it is no key."""
     try:
-        fd = os.open(os.path.join(data_dir, KEY_FILE), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        text = read_all(RealFs(data_dir), os.path.join(data_dir, KEY_FILE), 4 * KEY_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        text = os.read(fd, 4 * KEY_BYTES)
-    finally:
-        os.close(fd)
     try:
         key = bytes.fromhex(text.decode("ascii"))
     except ValueError:

@@ -3,7 +3,7 @@
 | function   | given                       | returns                                                                  |
 |------------|-----------------------------|--------------------------------------------------------------------------|
 | `encode`   | ticks                       | a `Request` with all that the type can carry, and what was left out      |
-| `classify` | a request, and what came of it | an `Outcome`: one of six verdicts                                     |
+| `classify` | a request, and what came of it | an `Outcome`: a verdict, with what the receiver said                  |
 | `probe`    | nothing                     | a request without samples, which shows whether the way to the receiver is open |
 | `carries`  | a series                    | the identity by which the receiver knows it; None: it cannot be sent     |
 
@@ -40,6 +40,8 @@ class Verdict(Enum):
     HELD = "held"
     TOO_LARGE = "too large"
     REJECTED = "rejected"
+    UNPROVEN = "unproven"
+    """The answer does not count before a small request has shown that the receiver itself gave it."""
     REWRITE = "rewrite"
     """The receiver does not understand the format: the same samples are encoded again, and sent at once."""
 
@@ -73,6 +75,8 @@ class Outcome(NamedTuple):
     """What an operator can do about it, where that is known."""
     found: str | None = None
     """The version of the format that the receiver was just found to understand."""
+    check: Request | None = None
+    """With UNPROVEN: what has to be sent, and its outcome be DELIVERED, before the samples count as delivered."""
 
     @property
     def settles(self) -> bool:

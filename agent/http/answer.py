@@ -6,7 +6,10 @@ of a URL it has no user and no query.
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 LARGEST_ANSWER = 64 << 10
@@ -14,7 +17,13 @@ LARGEST_ANSWER = 64 << 10
 WORDS = 200
 """Characters of a server's own words that are kept."""
 
-_TEMPORARY = frozenset((408, 425, 429))
+_TEMPORARY = frozenset((408, 421, 425, 429))
+
+_MARKUP = re.compile(rb"<(?:!|\?xml|[a-z])", re.IGNORECASE)
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_GZIP_OR_DEFLATE = zlib.MAX_WBITS | 32
+_BEGINNING = 512
+"""Bytes at the beginning of a body that show whether it is a page."""
 
 
 class Answer(NamedTuple):
@@ -34,9 +43,28 @@ def is_temporary(status: int) -> bool:
 
 
 def is_web_page(status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Return whether a 2xx is a web page: a portal on the way has answered, not the server."""
-    is_html = headers.get("content-type", "").startswith("text/html")
-    return 200 <= status <= 299 and is_html and body.lstrip().startswith(b"<")
+    """Return whether a 2xx is a web page: a portal on the way has answered, not the server.
+
+    A body that begins like a page is one, whatever its type; compressed, or after a byte order mark, too.
+    """
+    return 200 <= status <= 299 and _MARKUP.match(_beginning(headers, body)) is not None
+
+
+def content_type(headers: Mapping[str, str]) -> str:
+    """Return the media type of an answer in lower case, without parameters; empty where there is none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _beginning(headers: Mapping[str, str], body: bytes) -> bytes:
+    """Return what a body begins with, as text in UTF-8, without compression, byte order mark and white space."""
+    if body[:2] == b"\x1f\x8b" or headers.get("content-encoding", "").strip().lower() == "deflate":
+        with suppress(zlib.error):
+            body = zlib.decompressobj(_GZIP_OR_DEFLATE).decompress(body, _BEGINNING)
+    body = body[:_BEGINNING]
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if body.startswith(mark):
+            body = body[len(mark) :].decode(encoding, "replace").encode()
+    return body.lstrip()
 
 
 def redirected(status: int, headers: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
 
 1. It ends within `whole` seconds, and no step of it (a connect, a handshake, a write, a read) is waited for longer
    than `step`. A server that sends a byte now and then gains nothing by it. The one exception is looking up a name,
-   for which the system has its own limits.
+   for which the system has its own limits. After a time in which the process was stopped, the clock starts again.
 2. `cut()`, from any thread, ends the exchange at hand and all later ones with an OSError.
 3. Errors arrive as what they are (OSError, TimeoutError, ssl.SSLError), not wrapped; what a proxy has against a
    tunnel is a ProxyAnswer, and what is no answer of one a httpcore.ProxyError.
@@ -49,6 +49,9 @@ UNACKNOWLEDGED = 10.0
 
 _PIECE = 16 << 10
 """Bytes of a write, the most of a TLS record: with TLS, `send` comes back when all that it was given is taken."""
+
+STOPPED = 0.5
+"""Seconds behind the deadline of an exchange at which none of its waits has ended."""
 
 _TCP_INFO = struct.Struct("<128xQII56xQ")
 """Of struct tcp_info: bytes received, segments out and in, bytes sent (with those sent again), Linux 4.19."""
@@ -185,6 +188,11 @@ class Sockets:
         """Note that bytes went, or came (`heard`)."""
         self.active, self.heard = self._clock(), self.heard or heard
 
+    def resume(self) -> None:
+        """Start the clock again if the process was stopped: no wait of its own ends so late."""
+        if self._clock() > self._end + STOPPED:
+            self._end = self._clock() + self._whole
+
     def wire_bytes(self) -> int:
         """Return the bytes on the wire of all connections so far."""
         return self._counted + (_tcp_bytes(self._socket) if self._socket is not None else 0)
@@ -266,6 +274,7 @@ class _Stream(httpcore.NetworkStream):
         self._sockets, self._socket = sockets, sock
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._sockets.resume()  # what has come meanwhile is an answer in time
         patience = self._sockets.patience()
         self._socket.settimeout(patience)
         try:
@@ -276,6 +285,7 @@ class _Stream(httpcore.NetworkStream):
         return found
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._sockets.resume()
         view = memoryview(buffer)
         while view:
             patience = self._sockets.patience()

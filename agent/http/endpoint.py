@@ -81,7 +81,7 @@ def _of(section: RemoteWrite | Target | OAuth2, **keys: str) -> Endpoint:
 
 
 def files(to: Endpoint) -> list[str]:
-    """Return the files that a request depends on, its token among them."""
+    """Return the files that a request depends on, its token and the system's authorities among them."""
     sections = (to.tls_config, to.basic_auth, to.authorization, to.oauth2, to.oauth2 and to.oauth2.tls_config)
     found = [
         getattr(section, key)
@@ -91,6 +91,10 @@ def files(to: Endpoint) -> list[str]:
         if key.endswith("_file")
     ]
     found += [name for header in to.http_headers.values() for name in header.files]
+    if to.is_https and not (to.tls_config.ca or to.tls_config.ca_file):
+        system, environ = ssl.get_default_verify_paths(), os.environ
+        found.append(environ.get(system.openssl_cafile_env, system.openssl_cafile))
+        found.append(environ.get(system.openssl_capath_env, system.openssl_capath))
     return [name for name in found if name]
 
 

@@ -5,6 +5,8 @@ Promises:
   LARGEST_FILE or cannot be read is left out as a whole: logged once, counted, and `node_textfile_scrape_error` is 1.
   The other files are not touched by it.
 - A file is opened only when it has changed. Nothing that lies in the folder can make a run wait: no pipe is read.
+- Nothing outside the folder is read, even if any user may write to it: a link is left out, symbolic or hard. What a line holds
+  that does not parse is shown only if the file belongs to the user that reads it.
 - A series that is in several files counts in the first of them by name; that too is an error.
 - Each file that is read has `node_textfile_mtime_seconds`, so that an alert can find a job that stopped.
 
@@ -25,6 +27,7 @@ from agent.scrape.exposition import ParseError
 from agent.scrape.naming import Naming
 from agent.scrape.table import Table
 from agent.system.events import Event, Logger
+from buffer.fs import open_foreign
 from buffer.model import Series
 
 METRICS = (
@@ -35,6 +38,7 @@ METRICS = (
     Metric("limpet_textfile_left_out", "gauge", "", "Files that are left out at this moment."),
 )
 LARGEST_FILE = 16 << 20
+UNSHOWN = "a line does not parse; only the owner of the file is shown which"
 
 _Stamp = tuple[int, int, int]
 
@@ -98,27 +102,33 @@ class Textfile(Collector):
 
     def _look(self) -> tuple[dict[str, _Content], dict[str, str]]:
         try:
-            names = sorted(name for name in os.listdir(self._folder) if name.endswith(".prom"))
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                names = sorted(name for name in os.listdir(folder) if name.endswith(".prom"))
+                return {name: found for name in names if (found := self._file(folder, name)) is not None}, {}
+            finally:
+                os.close(folder)
         except OSError as error:
             return {}, {"": f"the folder cannot be read: {_reason(error)}"}
-        return {name: found for name in names if (found := self._file(name)) is not None}, {}
 
-    def _file(self, name: str) -> _Content | None:
+    def _file(self, folder: int, name: str) -> _Content | None:
         """Return the content of a file; None if it is gone by now."""
-        path, before = os.path.join(self._folder, name), self._contents.get(name)
-        stamp, mtime = None, 0.0
+        before = self._contents.get(name)
+        stamp, mtime, is_mine = None, 0.0, False
         try:
-            stamp, mtime = _stamp(os.stat(path))
+            stamp, mtime, _ = _stamp(os.stat(name, dir_fd=folder, follow_symlinks=False))
             if before is not None and before.stamp == stamp:
                 return before
-            content, stamp, mtime = _read(path)
+            content, stamp, mtime, is_mine = _read(folder, name)
             series, values = self._parse(name, content)
         except _Refused as refused:
             return _Content(None, 0.0, error=str(refused))
         except ParseError as error:
-            return _Content(stamp, mtime, error=self._words(error))
-        except FileNotFoundError as error:
-            return _Content(None, 0.0, error=_reason(error)) if os.path.islink(path) else None
+            # After a colon it repeats what it did not understand.
+            is_shown = is_mine or ": " not in str(error)
+            return _Content(stamp, mtime, error=self._words(error) if is_shown else UNSHOWN)
+        except FileNotFoundError:
+            return None
         except OSError as error:
             return _Content(None, 0.0, error=f"it cannot be read: {_reason(error)}")
         return _Content(stamp, mtime, series, values)
@@ -161,23 +171,26 @@ class Textfile(Collector):
         return os.path.join(self._folder, name) if name.strip() else self._folder
 
 
-def _stamp(found: os.stat_result) -> tuple[_Stamp, float]:
+def _stamp(found: os.stat_result) -> tuple[_Stamp, float, bool]:
+    """Return what changes when the file does, when it was written, and whether it belongs to this user."""
+    if stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink > 1):
+        raise _Refused("it is a link, which can lead anywhere")
     if not stat.S_ISREG(found.st_mode):
         raise _Refused("it is not a regular file")
     if found.st_size > LARGEST_FILE:
         raise _Refused(f"it is larger than {LARGEST_FILE} bytes")
-    return (found.st_ino, found.st_size, found.st_mtime_ns), float(found.st_mtime_ns // 10**9)
+    stamp = found.st_ino, found.st_size, found.st_mtime_ns
+    return stamp, float(found.st_mtime_ns // 10**9), found.st_uid == os.geteuid()
 
 
-def _read(path: str) -> tuple[bytes, _Stamp, float]:
-    # Not blocking: between stat and open a pipe may have taken its place.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def _read(folder: int, name: str) -> tuple[bytes, _Stamp, float, bool]:
+    descriptor = open_foreign(name, folder=folder)
     with open(descriptor, "rb") as file:
-        stamp, mtime = _stamp(os.fstat(descriptor))
+        found = _stamp(os.fstat(descriptor))
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
         raise _Refused(f"it is larger than {LARGEST_FILE} bytes")
-    return content, stamp, mtime
+    return content, *found
 
 
 def _reason(error: OSError) -> str:

@@ -54,6 +54,16 @@ class Batch:
         return self._parts[0].ticks
 
     @property
+    def oldest_ms(self) -> int:
+        """The time of the oldest sample of the part that is sent next, or of the chunk where nothing is left (UTC ms)."""
+        return (self._parts[0] if self._parts else self.chunk).ticks[0].at.wall_ms
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether the request asks about culprits of a part that was refused."""
+        return self._search is not None
+
+    @property
     def request(self) -> Request:
         """What is to be sent next."""
         if self._request is None:

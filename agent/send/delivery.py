@@ -11,6 +11,9 @@ Promises:
    too large. Or its format has changed, or a part of it is too old by now.
 2. One request at a time, and nothing newer of a series before what is older is settled.
 3. What a receiver refuses for good is sent in parts until the culprits are found (`culprits`); the rest is delivered.
+   A refusal counts only where the receiver has judged the samples: it says that they are too old, or takes something
+   (`probe`) after it has refused. Else the fault is on the way, and the destination is held. Nor does a 2xx count that
+   may be a stranger's, as the type sees it (Verdict.UNPROVEN).
 4. A chunk is settled as a whole: `delivered + dropped` are its samples.
 5. A held destination is sent probes alone: slowly, and at once when a file of its credentials has changed.
 6. What comes after trouble goes out over a new connection, perhaps to another server of the same name; but not after 429,
@@ -31,7 +34,8 @@ from agent.destinations.base import AGED, Outcome, Request, Speaks, Verdict
 from agent.http.answer import Answer
 from agent.http.failures import Failure
 from agent.send.batch import Batch, Settled
-from agent.send.state import Rules, Situation, State, after, grown
+from agent.send.probe import Probe
+from agent.send.state import Rules, Sent, Situation, State, after, grown
 from agent.send.stats import SendStats
 from buffer.model import Chunk, Tick
 
@@ -88,6 +92,23 @@ class Step(NamedTuple):
     settled: Settled | None = None
 
 
+class _Doubt(NamedTuple):
+    """An answer that does not count before a check."""
+
+    outcome: Outcome
+    request: Request
+    is_last: bool = False
+    """The batch knows it already: it was the last one of a search."""
+
+
+class _Asked(NamedTuple):
+    request: Request
+    outcome: Outcome
+    began: float
+    ended: float
+    cost: int
+
+
 class Delivery:
     """Delivers chunks to the destination that `speaks` returns."""
 
@@ -106,6 +127,8 @@ class Delivery:
         self._speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._age_limit_ms = int(queue.sample_age_limit * 1000)
         self._batch: Batch | None = None
+        self._doubt: _Doubt | None = None
+        self._probe = Probe(speaks)
         self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last chunk that had any
 
     @property
@@ -118,6 +141,11 @@ class Delivery:
         """Whether a chunk is on its way."""
         return self._batch is not None
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the chunk's last request was answered, and the answer does not count yet."""
+        return self._batch is not None and self._doubt is not None
+
     def forget_before(self, position: int) -> None:
         """Let go of a chunk that ends there or earlier: the buffer was full, and evicted it."""
         if self._batch is not None and self._batch.chunk.end <= position:
@@ -125,6 +153,7 @@ class Delivery:
 
     def offer(self, chunk: Chunk) -> Settled | None:
         """Take the next chunk. Return it settled where nothing of it is to be sent."""
+        self._doubt = None
         ticks: Sequence[Tick] = chunk.ticks
         if self._age_limit_ms:
             ticks = [tick for tick in ticks if not self._is_too_old(tick)]
@@ -139,7 +168,7 @@ class Delivery:
         batch = self._batch
         if batch is None or batch.format != self._speaks().name:
             return True
-        return not batch.is_begun and self._is_too_old(batch.ticks[0])
+        return not batch.is_begun and self._doubt is None and self._is_too_old(batch.ticks[0])
 
     def _is_too_old(self, tick: Tick) -> bool:
         limit = self._age_limit_ms
@@ -153,31 +182,79 @@ class Delivery:
         return left
 
     def attempt(self, within: float | None = None) -> Step:
-        """Make the next request: the chunk's, or a probe where the destination is held. `within` bounds it (s).
+        """Make the next request: the chunk's, a check of its answer, or a probe. `within` bounds it (s).
 
         Where the chunk is neither settled nor at hand after it, it has to be read and offered again.
         """
-        if self.now.state is State.HELD:
-            step = self._exchange(self._speaks().probe(), 0, within)
-            self.now = step.after
-            return step
         batch = self._batch
+        if self.now.state is State.HELD:
+            return self._held(batch.chunk.ticks if batch is not None else (), within)
         assert batch is not None
+        if self._doubt is not None:
+            return self._checked(batch, self._doubt, within)
         batch.fit(self.limit, self.now.largest)
-        oldest_ms = batch.ticks[0].at.wall_ms
-        step = self._exchange(batch.request, self.now.failures, within)
-        self.now, verdict = step.after, step.outcome.verdict
-        step = step._replace(oldest_ms=oldest_ms)
+        asked = self._ask(batch.request, self.now.failures, within)
+        outcome = asked.outcome
+        is_refusal = outcome.verdict is Verdict.REJECTED and not outcome.age
+        if outcome.verdict is Verdict.UNPROVEN or (is_refusal and not batch.is_searching):
+            return self._doubted(batch, asked, outcome)
+        step = self._counted(batch, asked, outcome)
+        if is_refusal and not batch.is_searching:  # something was taken before it, but nothing since
+            self._batch = batch
+            doubted = self._doubted(batch, asked, outcome, is_last=True)
+            return doubted._replace(before=step.before)
+        return step
+
+    def _held(self, ticks: Sequence[Tick], within: float | None) -> Step:
+        """Probe."""
+        asked = self._ask(self._probe.request(ticks), 0, within)
+        heard = self._probe.hear(asked.outcome, ticks)
+        return self._again(asked) if heard is None else self._step(asked, Sent.PROBE, heard)
+
+    def _doubted(self, batch: Batch, asked: _Asked, outcome: Outcome, *, is_last: bool = False) -> Step:
+        """Let an answer wait for a check."""
+        self._doubt = _Doubt(outcome, asked.request, is_last)
+        return self._step(asked, Sent.BATCH, outcome._replace(verdict=Verdict.UNPROVEN), batch)
+
+    def _checked(self, batch: Batch, doubt: _Doubt, within: float | None) -> Step:
+        """Find out whether an answer counts, and let it."""
+        ticks, check = batch.chunk.ticks, doubt.outcome.check
+        asked = self._ask(check or self._probe.request(ticks), self.now.failures, within)
+        heard = asked.outcome if check else self._probe.hear(asked.outcome, ticks)
+        if heard is None:
+            return self._again(asked)
+        if heard.verdict is Verdict.RETRY:
+            return self._step(asked, Sent.CHECK, heard, batch)
+        self._doubt = None
+        if heard.verdict is Verdict.DELIVERED:
+            verdict = Verdict.DELIVERED if check else Verdict.REJECTED
+            counts = doubt.outcome._replace(verdict=verdict, check=None)
+            return self._counted(batch, asked._replace(request=doubt.request), counts, is_heard=doubt.is_last)
+        step = self._step(asked, Sent.CHECK, heard, batch)
+        # What was refused of a chunk since something was taken is not known: all of it is sent again.
+        return step._replace(settled=self.offer(batch.chunk)) if batch.is_begun else step
+
+    def _again(self, asked: _Asked) -> Step:
+        """Ask in another form, at once."""
+        was = self.now
+        self.now = was._replace(failures=0, not_before=asked.ended)
+        return Step(asked.request, asked.outcome, was, self.now, asked.began, asked.cost)
+
+    def _counted(self, batch: Batch, asked: _Asked, outcome: Outcome, *, is_heard: bool = False) -> Step:
+        """Draw the consequences of an answer for the chunk. `is_heard`: the batch knows it."""
+        step, verdict = self._step(asked, Sent.BATCH, outcome, batch), outcome.verdict
         if verdict in (Verdict.RETRY, Verdict.HELD):
             return step
         self._batch = None  # a defect below costs no more than to send the chunk again, as a whole
         if verdict is Verdict.TOO_LARGE:
             batch.halve()
             self._batch = batch
-        elif step.outcome.settles:
-            self._suspects = batch.hear(step.outcome, self._suspects)
+        elif outcome.settles:
+            if not is_heard:
+                self._suspects = batch.hear(outcome, self._suspects)
             if verdict is Verdict.DELIVERED:
-                self.now = grown(self.now, step.request.samples, len(step.request.body), self._most)
+                request = step.request
+                self.now = grown(self.now, request.samples, len(request.body), self._most)
             if (settled := batch.settled) is None:
                 self._batch = batch
             elif settled.culprits:
@@ -190,28 +267,35 @@ class Delivery:
         request, _ = self._speaks().encode(ticks, True)
         if not request.samples:
             return None
-        step = self._exchange(request, 0, None)
-        if step.outcome.settles:
-            return step._replace(after=step.before)
-        self.now = step.after
-        return step
+        asked = self._ask(request, 0, None)
+        if asked.outcome.verdict is Verdict.UNPROVEN:
+            asked = asked._replace(outcome=asked.outcome._replace(verdict=Verdict.DELIVERED))
+        if asked.outcome.settles:
+            return Step(request, asked.outcome, self.now, self.now, asked.began, asked.cost)
+        return self._step(asked, Sent.BATCH, asked.outcome)
 
-    def _exchange(self, request: Request, attempt: int, within: float | None) -> Step:
-        clock, was = self._clocks.monotonic, self.now
-        began, before, repeats = clock(), self._wire.wire_bytes(), self._wire.repeats()
-        answer = self._wire.exchange(request, attempt, within)
-        repeats = self._wire.repeats() - repeats
+    def _ask(self, request: Request, attempt: int, within: float | None) -> _Asked:
+        clock, wire = self._clocks.monotonic, self._wire
+        began, before, repeats = clock(), wire.wire_bytes(), wire.repeats()
+        answer = wire.exchange(request, attempt, within)
+        repeats = wire.repeats() - repeats
         body = len(request.body) * (1 + repeats)
-        cost = self._wire.wire_bytes() - before or body
+        cost = wire.wire_bytes() - before or body
         outcome = self._speaks().classify(request, answer)
         if outcome.error:
             outcome = outcome._replace(error=self._wire.hidden(outcome.error))
         ended = clock()
         self.stats.count(outcome, ended - began, body, cost, 1 + repeats, repeats + (attempt > 0))
-        now = after(was, request, outcome, ended, self.rules, self._clocks.random())
-        if now.state is not State.IDLE and outcome.status != 429:
+        return _Asked(request, outcome, began, ended, cost)
+
+    def _step(self, asked: _Asked, sent: Sent, outcome: Outcome, batch: Batch | None = None) -> Step:
+        """Return the step of a request, and let what follows from it be so."""
+        was, random = self.now, self._clocks.random()
+        oldest_ms = batch.oldest_ms if batch is not None else None
+        self.now = after(was, sent, asked.request, outcome, asked.ended, self.rules, random)
+        if self.now.state in (State.WAITING, State.HELD) and outcome.status != 429:
             self._wire.renew()
-        return Step(request, outcome, was, now, began, cost)
+        return Step(asked.request, outcome, was, self.now, asked.began, asked.cost, oldest_ms)
 
 
 def _samples(ticks: Iterable[Tick]) -> int:

@@ -74,7 +74,7 @@ class Sender:
         at_hand = delivery.has_chunk
         if delivery.now.state is State.HELD:
             left = delivery.wait()
-            return Pause(min(left, LOOK_EVERY)) if left else self._attempt()
+            return Pause(min(left, LOOK_EVERY)) if left else self._probe(at_hand=at_hand)
         if delivery.now.state is State.WAITING:
             left = max(delivery.wait(), self._pace.wait(self._clocks.monotonic(), full=False))
             return Pause(left) if left else self._send(Work.IN_ORDER)
@@ -98,7 +98,10 @@ class Sender:
         """Send what is pending once more, in so many seconds, if there is no trouble."""
         if within > 0 and self._delivery.now.state is State.IDLE and self._cursor.pending():
             ahead = self._cursor.ahead is not None and self._cursor.pending_ahead() > 0
+            until = self._clocks.monotonic() + within
             self._send(Work.FRESH if ahead else Work.IN_ORDER, within)
+            if self._delivery.is_in_doubt and self._delivery.now.state is State.IDLE:
+                self._attempt(max(0.0, until - self._clocks.monotonic()))
 
     def failed(self, error: str) -> None:
         """Log a defect, or what cannot be read, and show it as the error."""
@@ -134,6 +137,12 @@ class Sender:
         position = self._cursor.position if self._cursor.ahead is None else self._cursor.ahead
         return Pause(min(left, longest) if left > 0 else longest, position + wanted - 1)
 
+    def _probe(self, *, at_hand: bool) -> Pause:
+        """Probe a held destination, with a chunk at hand if there is any: its samples are the second form of a probe."""
+        if not at_hand and self._cursor.pending():
+            self._load(Work.IN_ORDER)
+        return self._attempt()
+
     def _send(self, work: Work, within: float | None = None) -> Pause:
         """Send the chunk at hand, or the next one."""
         if self._delivery.is_outdated() and (pause := self._load(work)) is not None:
@@ -165,7 +174,8 @@ class Sender:
         self._log.step(step, self._clocks.monotonic())
         if step.settled is not None:
             self._account.settle(step.settled)
-        self.note(step.after.state)
+        is_done = step.after.state is not State.IDLE or not self._delivery.is_in_doubt
+        self.note(step.after.state if is_done else State.SENDING)
         return NOW
 
     def _is_asking(self) -> None:

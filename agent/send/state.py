@@ -6,6 +6,7 @@
 - HELD and WAITING have no way out that loses something; both end by themselves.
 - A request that was too large is halved at once, in samples and in bytes. Twice that size is tried again after GROW
   full requests that were taken, and each time it fails, after twice as many.
+- A refusal counts only where the receiver has judged the samples, a 2xx only where a receiver has given it.
 - Probes become rarer until something was delivered, so that a receiver that takes an empty write and refuses every
   other is not asked more often than one that refuses both.
 - A wait is never shorter than the minimum and, but for what a receiver asks for, never longer than the maximum; what a
@@ -57,37 +58,53 @@ class Wait(Enum):
     PROBE = "30 s to 5 minutes"
 
 
+class Sent(Enum):
+    """What was answered."""
+
+    BATCH = "a batch"
+    CHECK = "a check"
+    """Of an answer that does not count yet."""
+    PROBE = "a probe"
+    """Of a held destination."""
+
+
 class Row(NamedTuple):
     """A row of the table."""
 
-    state: State
+    sent: Sent
     verdict: Verdict
     then: State
     wait: Wait
     samples: str
-    """What happens to the samples of the request."""
+    """What happens to the samples of the batch."""
 
 
 TABLE = (
-    Row(State.SENDING, Verdict.DELIVERED, State.IDLE, Wait.NONE, "settled"),
-    Row(State.SENDING, Verdict.REJECTED, State.IDLE, Wait.NONE, "sent in parts until the culprits are found"),
-    Row(State.SENDING, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent again in another format"),
-    Row(
-        State.SENDING, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent again in two requests of half the size"
-    ),
-    Row(State.SENDING, Verdict.RETRY, State.WAITING, Wait.BACKOFF, "sent again, the same request"),
-    Row(State.SENDING, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
-    Row(State.HELD, Verdict.DELIVERED, State.IDLE, Wait.NONE, "sent"),
-    Row(State.HELD, Verdict.REJECTED, State.IDLE, Wait.NONE, "sent"),
-    Row(State.HELD, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent in another format"),
-    Row(State.HELD, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent"),
-    Row(State.HELD, Verdict.RETRY, State.HELD, Wait.PROBE, "kept"),
-    Row(State.HELD, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.BATCH, Verdict.DELIVERED, State.IDLE, Wait.NONE, "settled"),
+    Row(Sent.BATCH, Verdict.UNPROVEN, State.IDLE, Wait.NONE, "kept until a check is answered"),
+    Row(Sent.BATCH, Verdict.REJECTED, State.IDLE, Wait.NONE, "sent in parts until the culprits are found"),
+    Row(Sent.BATCH, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent again in another format"),
+    Row(Sent.BATCH, Verdict.TOO_LARGE, State.IDLE, Wait.NONE, "sent again in two requests of half the size"),
+    Row(Sent.BATCH, Verdict.RETRY, State.WAITING, Wait.BACKOFF, "sent again, the same request"),
+    Row(Sent.BATCH, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.CHECK, Verdict.DELIVERED, State.IDLE, Wait.NONE, "delivered or rejected, as was answered"),
+    Row(Sent.CHECK, Verdict.UNPROVEN, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.CHECK, Verdict.REJECTED, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.CHECK, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent again in another format"),
+    Row(Sent.CHECK, Verdict.TOO_LARGE, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.CHECK, Verdict.RETRY, State.WAITING, Wait.BACKOFF, "kept; the check is sent again"),
+    Row(Sent.CHECK, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.PROBE, Verdict.DELIVERED, State.IDLE, Wait.NONE, "sent"),
+    Row(Sent.PROBE, Verdict.UNPROVEN, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.PROBE, Verdict.REJECTED, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.PROBE, Verdict.REWRITE, State.HELD, Wait.NONE, "kept; the probe is sent in another format"),
+    Row(Sent.PROBE, Verdict.TOO_LARGE, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.PROBE, Verdict.RETRY, State.HELD, Wait.PROBE, "kept"),
+    Row(Sent.PROBE, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),
 )
-"""By state and outcome. In HELD it is a probe that is answered: one that finds fault with the empty write itself shows
-that the way to the receiver is open again."""
+"""By what was sent and its outcome. A check or a probe has two forms (`probe`): its outcome is that of both together."""
 
-_ROWS = {(row.state, row.verdict): row for row in TABLE}
+_ROWS = {(row.sent, row.verdict): row for row in TABLE}
 
 
 class Rules(NamedTuple):
@@ -123,19 +140,18 @@ class Situation(NamedTuple):
 
 
 def after(
-    was: Situation, request: Request, outcome: Outcome, now: float, rules: Rules, random: float
+    was: Situation, sent: Sent, request: Request, outcome: Outcome, now: float, rules: Rules, random: float
 ) -> Situation:
-    """Return the situation after a request was answered: a probe in HELD, else one with samples."""
-    state = State.HELD if was.state is State.HELD else State.SENDING
+    """Return the situation after a request was answered: samples, a check of such an answer, or a probe."""
     verdict = outcome.verdict
-    if verdict is Verdict.TOO_LARGE and state is State.SENDING:
+    if verdict is Verdict.TOO_LARGE and sent is Sent.BATCH:
         if request.samples > 1:
             # Each half has symbols and labels of its own: it is larger than half of the whole.
             was = shrunk(was, request.samples // 2, len(request.body) * 3 // 4)
         else:  # which only the receiver's limit can help
             verdict = Verdict.HELD
-    row = _ROWS[state, verdict]
-    if verdict is Verdict.DELIVERED and state is State.SENDING:
+    row = _ROWS[sent, verdict]
+    if verdict is Verdict.DELIVERED and sent is Sent.BATCH:
         return Situation(was.limit, largest=was.largest, full=was.full, grow=was.grow)
     found = was._replace(state=row.then, failures=0, error=outcome.error)
     if row.wait is Wait.BACKOFF:
@@ -146,7 +162,8 @@ def after(
         probes, wish = was.probes + 1, outcome.after if verdict is Verdict.RETRY else None
         wait = retry_wait(probes, rules.min_probe, rules.max_probe, wish, random)
         return found._replace(probes=probes, not_before=now + wait)
-    return found._replace(error=was.error) if row.state is State.HELD or verdict is Verdict.REWRITE else found
+    keeps_error = sent is not Sent.BATCH or verdict in (Verdict.REWRITE, Verdict.UNPROVEN)
+    return found._replace(error=was.error) if keeps_error else found
 
 
 def shrunk(was: Situation, samples: int, size: int) -> Situation:

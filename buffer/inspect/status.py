@@ -111,7 +111,7 @@ class _Log(NamedTuple):
 
 def segments(data_dir: str, fs: Fs | None = None) -> list[SegmentStatus]:
     """Read every segment file and return what is in each, oldest first.  Raises OSError."""
-    fs, folder = fs or RealFs(), f"{data_dir}/segments"
+    fs, folder = fs or RealFs(data_dir), f"{data_dir}/segments"
     firsts = segment.listed(fs, folder)
     found = (_segment(fs, folder, *pair) for pair in zip_longest(firsts, firsts[1:]))
     return [one for one in found if one is not None]
@@ -122,7 +122,7 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
 
     `max_bytes` is the configured limit, None where the configuration is not known.
     """
-    fs, now = RealFs(), time.time() if now is None else now
+    fs, now = RealFs(data_dir), time.time() if now is None else now
     writer = lock.holder(f"{data_dir}/lock")
     # The cursors first: what is appended and sent between the two reads is then pending, not negative.
     ledgers = load_all(fs, data_dir)

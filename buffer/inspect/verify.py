@@ -118,7 +118,7 @@ def verify(
 
     `progress` is called now and then with the number of bytes that were read, and of those there are.
     """
-    fs, folder = fs or RealFs(), f"{data_dir}/segments"
+    fs, folder = fs or RealFs(data_dir), f"{data_dir}/segments"
     # The cursors first: the log that is read after them reaches at least as far.
     cursors, notes = _cursors(fs, data_dir)
     found: dict[_Key, Scan] = {}

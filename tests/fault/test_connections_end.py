@@ -21,6 +21,7 @@ from tests.support.connections import Act, Answering, answer, close, cut, forget
 from tests.support.exchanges import delivering
 from tests.support.front import Front
 from tests.support.net import wait_for
+from tests.support.receiver import Answer as Reply
 from tests.support.receiver import Receiver
 from tests.support.sending import destination, host
 
@@ -184,23 +185,26 @@ def test_a_large_request_into_a_connection_that_was_forgotten_fails_as_soon() ->
     + [(status, 1) for status in (200, 400, 401, 404, 413, 415, 429)],
 )
 def test_after_a_5xx_another_server_behind_the_balancer_has_a_chance(status: int, over: int) -> None:
-    """A balancer chooses a server for each connection; a decommissioned one answers 503 for ever."""
+    """A balancer chooses a server for each connection; a decommissioned one answers 503 without end."""
     with Answering([answer(status, b"{}")]) as server, posting(server.url) as poster:
         poster.post()
         poster.post()
         assert server.over == [1, over]
 
 
-HELD = answer(404, b"no such page")
-PORTAL = answer(200, b"<html>Log in", "Content-Type: text/html\r\n")
+TROUBLES = {
+    "held": (Reply(404, body=b"no such page"), 2),
+    "a portal": (Reply(200, {"Content-Type": "text/html"}, b"<html>Log in"), 2),
+    "too fast": (Reply(429), 1),
+}
 
 
-@pytest.mark.parametrize(("act", "over"), [(HELD, 2), (PORTAL, 2), (answer(429), 1)])
-def test_a_hold_and_a_portal_end_the_connection(tmp_path: Path, act: Act, over: int) -> None:
-    """A portal that was left answers for ever who keeps the connection to it. Too fast is too fast for all of them."""
-    with Answering([act]) as server, host(tmp_path, destination(server.url)) as one:
+@pytest.mark.parametrize(("reply", "connections"), TROUBLES.values(), ids=TROUBLES)
+def test_a_hold_and_a_portal_end_the_connection(tmp_path: Path, reply: Reply, connections: int) -> None:
+    """A portal that was left answers without end if the connection is kept. A rate limit counts on any connection."""
+    with Receiver([reply]) as receiver, host(tmp_path, destination(receiver.url)) as one:
         one.settled()
-        assert server.over[:2] == [1, over]
+        assert receiver.connections == connections
 
 
 def test_a_reload_ends_the_connections_of_lanes_that_stay(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_an_answer_that_takes_the_batch(deliver: Deliver, status: int) -> None:
 
 # What is retried.
 
-RETRIED = (408, 425, 429, 500, 501, 502, 503, 504, 511, 599)
+RETRIED = (408, 421, 425, 429, 500, 501, 502, 503, 504, 599)
 
 
 @pytest.mark.parametrize("status", RETRIED)
@@ -144,8 +144,10 @@ def test_a_retry_after_of_ages_has_a_ceiling(tmp_path: Path, value: Callable[[],
 
 # What is held.
 
+HELD = (401, 402, 403, 404, 405, 406, 407, 410, 411, 418, 426, 428, 431, 451, 499, 511)
 
-@pytest.mark.parametrize("status", [401, 403, 404, 407, 300, 301, 302, 303, 307, 308])
+
+@pytest.mark.parametrize("status", [*HELD, 300, 301, 302, 303, 307, 308])
 def test_what_an_operator_can_correct_is_held(deliver: Deliver, status: int) -> None:
     """Nothing is dropped; empty writes probe it, and the first good answer lets it continue."""
     with deliver([Answer(status)] * 3) as (one, receiver):
@@ -191,7 +193,7 @@ def test_a_record_that_is_too_large_by_itself_is_held(tmp_path: Path, protocol: 
 
 # What is refused for good. How the culprits are found is in test_sender_culprits.
 
-REFUSED = (400, 402, 405, 406, 409, 410, 411, 422, 431, 451, 499)
+REFUSED = (400, 409, 422)
 
 
 def has(name: str, write: Write) -> bool:

@@ -79,6 +79,19 @@ def test_an_unknown_authority_is_held_until_the_file_is_corrected(tmp_path: Path
         file.write_bytes(certs.ca.read_bytes())
 
 
+def test_the_system_s_authorities_are_read_again_when_they_change(
+    tmp_path: Path, certs: Certs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of the system is renewed, as an update of ca-certificates does it, while the agent runs."""
+    bundle, renewed = tmp_path / "bundle.pem", tmp_path / "renewed.pem"
+    bundle.write_bytes(certs.unknown_ca.read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    with Receiver(certs=certs) as receiver, delivering(tmp_path, receiver, tls_config=TlsConfig()) as one:
+        assert one.held().startswith("TLS: the certificate of 127.0.0.1 was not accepted: ")
+        renewed.write_bytes(certs.unknown_ca.read_bytes() + certs.ca.read_bytes())
+        renewed.rename(bundle)
+
+
 TLS: dict[str, tuple[dict[str, Any], str | None]] = {
     "the system's authorities do not know it": ({}, "was not accepted"),
     "a private authority": ({"ca_file": "ca"}, None),

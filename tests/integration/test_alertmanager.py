@@ -25,6 +25,7 @@ from tests.support.run import output
 from tools import alert_texts
 from tools.alert_texts import MESSAGES, comparable
 
+IN_ORDER = True
 HOST_GROUPS = ("cpu", "memory", "disk_io", "network", "disk_usage", "host", "agent")
 CRITICAL = {"severity": "critical"}
 WARNING = {"severity": "warning"}

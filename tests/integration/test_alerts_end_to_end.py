@@ -24,6 +24,7 @@ from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
 from tools.alert_texts import MESSAGES, comparable, render
 
+IN_ORDER = True
 HOUR_MS = 3_600_000
 
 

@@ -48,6 +48,7 @@ for path, size in MOUNTS.items():
 
 # The first time on a machine a Debian is made.
 pytestmark = pytest.mark.timeout(400)
+IN_ORDER = True
 analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
 
 

@@ -26,6 +26,7 @@ from tests.support.run import output
 from tests.support.server import Login
 
 PROMETHEUS, ALERTMANAGER, YEAR = "https://prometheus:9090", "https://alertmanager:9093", "https://year:9091"
+IN_ORDER = True
 ALWAYS = """
 groups:
   - name: test

@@ -22,7 +22,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import yaml
@@ -125,10 +124,8 @@ class Fleet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *failure: object) -> None:
+        self._stack.close()
 
     def start(self, times: Sequence[float] | None = None, *, agents: bool = True) -> None:
         """Start the servers and, unless the past is all that is wanted, the agents; wait until all has arrived."""
@@ -213,19 +210,18 @@ class Fleet:
         has not written into blocks itself. No rule sees what another one has recorded in the same pass. With `alerts`
         the last pass adds `ALERTS`, by the alerts' expressions and `for`.
         """
-        groups = [
-            group for name in sorted(files) for group in yaml.safe_load((RULES / name).read_text())["groups"]
+        texts = [(RULES / name).read_text() for name in sorted(files)]
+        rules = [
+            rule for text in texts for group in yaml.safe_load(text)["groups"] for rule in group["rules"]
         ]
-        rules = [rule for group in groups for rule in group["rules"]]
         for number in range(passes):
             found: dict[int, list[tuple[Series, float]]] = {}
             for rule in rules:
                 if "alert" in rule and not (alerts and number == passes - 1):
                     continue
                 expr = rule["expr"]
-                for labels, samples in self.server.query_range(
-                    expr, since // step * step, until, step
-                ).items():
+                found_now = self.server.query_range(expr, since // step * step, until, step)
+                for labels, samples in found_now.items():
                     own = {key: value for key, value in labels if key != "__name__"} | rule.get("labels", {})
                     begun = before = samples[0][0]
                     for at, value in samples:
@@ -234,10 +230,8 @@ class Fleet:
                         if (made[0], at) not in self._recorded:  # what is stored is not changed any more
                             self._recorded.add((made[0], at))
                             found.setdefault(at, []).append(made)
-            ticks = [
-                Tick(Instant(at, at, BOOT), "recorded", *map(tuple, zip(*found[at], strict=True)))
-                for at in sorted(found)
-            ]
+            columns = ((at, map(tuple, zip(*found[at], strict=True))) for at in sorted(found))
+            ticks = [Tick(Instant(at, at, BOOT), "recorded", *of_it) for at, of_it in columns]
             self._records += 1
             done(self._sending(self._kept(f"recorded-{self._records}", ticks), self.server.write_url))
 
@@ -272,9 +266,8 @@ def as_recorded(
     if "record" in rule:
         return Series(rule["record"], tuple(sorted(labels.items()))), value
     state = "firing" if lasted >= duration(rule.get("for", "0s")) else "pending"
-    return Series(
-        "ALERTS", tuple(sorted((labels | {"alertname": rule["alert"], "alertstate": state}).items()))
-    ), 1.0
+    labels = labels | {"alertname": rule["alert"], "alertstate": state}
+    return Series("ALERTS", tuple(sorted(labels.items()))), 1.0
 
 
 def done(process: subprocess.Popen[str]) -> None:

@@ -115,9 +115,8 @@ class History:
 
     def _series(self, name: str, labels: Labels) -> Series:
         metric = METRICS[name]
-        return Series(
-            name, tuple(sorted({**self._host, **dict(labels)}.items())), metric.type, metric.unit, metric.help
-        )
+        own = tuple(sorted({**self._host, **dict(labels)}.items()))
+        return Series(name, own, metric.type, metric.unit, metric.help)
 
     def _wander(self, name: str, size: float) -> float:
         """A value around 0 that moves on slowly."""
@@ -132,9 +131,8 @@ class History:
 
     def _at(self, at: float, passed: float) -> Values:
         story, values = self._story, Values()
-        day = max(0.0, math.sin((at % DAY / DAY - 0.25) * 2 * math.pi)) * (
-            0.4 if (at // DAY + 4) % 7 in (0, 6) else 1
-        )
+        weekend = (at // DAY + 4) % 7 in (0, 6)
+        day = max(0.0, math.sin((at % DAY / DAY - 0.25) * 2 * math.pi)) * (0.4 if weekend else 1)
 
         def put(name: str, value: float, /, **labels: str) -> None:
             values[name, tuple(sorted(labels.items()))] = round(value, 3)
@@ -185,15 +183,10 @@ class History:
         percent = min(99.0, percent + self._wander("memory", 0.8))
         used = total * percent / 100
         cached, buffers = (total - used) * 0.6, (total - used) * 0.05
-        for part, value in (
-            ("total", total),
-            ("used", used),
-            ("available", total - used),
-            ("cached", cached),
-        ):
+        parts = {"total": total, "used": used, "available": total - used, "cached": cached}
+        parts |= {"buffers": buffers, "free": total - used - cached - buffers}
+        for part, value in parts.items():
             put(f"memory_{part}_bytes", value // 4096 * 4096)
-        put("memory_buffers_bytes", buffers // 4096 * 4096)
-        put("memory_free_bytes", (total - used - cached - buffers) // 4096 * 4096)
         put("memory_usage_percent", percent)
         swap, swapped = 2 * GIB, 2 * GIB * max(0.0, percent - 60) / 100
         put("swap_total_bytes", swap)
@@ -207,16 +200,11 @@ class History:
         read = (2e5 + 3e6 * day) * math.exp(self._wander("read", 0.4))
         write = (6e5 + 2e6 * day) * math.exp(self._wander("write", 0.4)) * (4 if slow else 1)
         await_ms = (560 if slow else 2.5) * math.exp(self._wander("await", 0.25))
-        util = (
-            92 + self._wander("util", 1.5)
-            if slow
-            else min(100.0, max(0.2, 4 + 12 * day + self._wander("util", 2)))
-        )
+        util = 92 + self._wander("util", 1.5) if slow else 4 + 12 * day + self._wander("util", 2)
+        util = min(100.0, max(0.2, util))
         on = {"device": "sda"}
-        for way, spelled, done, rate, size in (
-            ("read", "read", "reads", read, 24e3),
-            ("write", "written", "writes", write, 14e3),
-        ):
+        ways = (("read", "read", "reads", read, 24e3), ("write", "written", "writes", write, 14e3))
+        for way, spelled, done, rate, size in ways:
             put(f"disk_{way}_bytes_per_sec", rate // 1, **on)
             put(f"disk_{way}_ops_per_sec", rate / size, **on)
             put(f"disk_{way}_time_ms", await_ms * (0.6 if way == "read" else 1.2), **on)
@@ -228,9 +216,8 @@ class History:
         count("disk_io_time_seconds_total", passed * util / 100, **on)
         for number, (mountpoint, disk) in enumerate(self._story.disks.items(), 1):
             size = disk.gib
-            used = min(
-                99.9, disk.percent - (self._end - at) / DAY * disk.growth + self._wander(mountpoint, 0.01)
-            )
+            grown = (self._end - at) / DAY * disk.growth
+            used = min(99.9, disk.percent - grown + self._wander(mountpoint, 0.01))
             where = {"device": f"/dev/sda{number}", "mountpoint": mountpoint, "fstype": "ext4"}
             total = size * GIB
             put("disk_total_bytes", total, **where)
@@ -246,45 +233,33 @@ class History:
     def _network(self, at: float, passed: float, day: float, put: Put, count: Count) -> None:
         on = {"interface": "eth0"}
         rates = {}
-        for way, short, rate in (
-            ("sent", "sent", self._story.sent),
-            ("received", "recv", self._story.received),
-        ):
-            full = self._in(self._story.full_link, at) is not None
-            rates[way] = now = min(
-                1.22e6, (40 if full else 1) * rate * (1 + 2 * day) * math.exp(self._wander(way, 0.3))
-            )
+        full = self._in(self._story.full_link, at) is not None
+        ways = (("sent", "sent", self._story.sent), ("received", "recv", self._story.received))
+        for way, short, rate in ways:
+            busy = (40 if full else 1) * rate * (1 + 2 * day)
+            rates[way] = now = min(1.22e6, busy * math.exp(self._wander(way, 0.3)))
             put(f"network_bytes_{short}_per_sec", now // 1, **on)
             put(f"network_packets_{short}_per_sec", now / 600, **on)
             count(f"network_{way}_bytes_total", now * passed // 1, **on)
             packets = now / 600 * passed // 1
             count(f"network_{way}_packets_total", packets, **on)
             side = "out" if way == "sent" else "in"
-            count(
-                f"network_drops_{side}_total",
-                packets * (0.03 if full else 0.0004) * self._random.random() // 1,
-                **on,
-            )
+            dropped = packets * (0.03 if full else 0.0004) * self._random.random() // 1
+            count(f"network_drops_{side}_total", dropped, **on)
             count(f"network_errors_{side}_total", self._random.random() < 0.002, **on)
         put("network_bandwidth_usage_percent", max(rates.values()) / 1.25e6 * 100, **on)
-        for family, state, level in (
-            ("tcp4", "in_use", 60.0),
-            ("tcp", "established", 44.0),
-            ("tcp", "time_wait", 25.0),
-            ("tcp", "orphan", 0.0),
-            ("tcp", "allocated", 70.0),
-            ("tcp6", "in_use", 6.0),
-            ("udp4", "in_use", 9.0),
-            ("udp6", "in_use", 3.0),
-        ):
+        tcp = {"established": 44.0, "time_wait": 25.0, "orphan": 0.0, "allocated": 70.0}
+        in_use = {"tcp4": 60.0, "tcp6": 6.0, "udp4": 9.0, "udp6": 3.0}
+        sockets = {("tcp", state): level for state, level in tcp.items()}
+        sockets |= {(family, "in_use"): level for family, level in in_use.items()}
+        for (family, state), level in sockets.items():
             put("network_connections", level * (1 + day) // 1, family=family, state=state)
 
     def _agent(self, at: float, passed: float, put: Put, count: Count) -> None:
         story = self._story
         put("limpet_build_info", 1, python="3.11.2", version=story.version)
-        started = max(
-            (self._end - ago + 25 for ago in story.boots if self._end - ago + 25 <= at), default=at - 30 * DAY
-        )
+        starts = [self._end - ago + 25 for ago in story.boots]
+        started = max((start for start in starts if start <= at), default=at - 30 * DAY)
         put("limpet_start_time_seconds", started)
         count("limpet_cpu_seconds_total", passed * 0.0004 * math.exp(self._wander("own", 0.2)))
         put("limpet_resident_memory_bytes", (38.2e6 + self._wander("rss", 1e5)) // 4096 * 4096)
@@ -335,8 +310,7 @@ class History:
         body = passed * SAMPLES_PER_S * 2.8 if out is None else requests * 900
         count("limpet_destination_sent_bytes_total", body // 1, **to)
         count("limpet_destination_wire_bytes_total", (body * 1.2 + requests * 700) // 1, **to)
-        count(
-            "limpet_destination_send_seconds_total", requests * abs(0.12 + self._wander("send", 0.02)), **to
-        )
+        spent = requests * abs(0.12 + self._wander("send", 0.02))
+        count("limpet_destination_send_seconds_total", spent, **to)
         if "limpet_destination_clock_skew_seconds" in METRICS:
             put("limpet_destination_clock_skew_seconds", story.skew + self._wander("skew", 0.01), **to)

@@ -58,31 +58,18 @@ class Host:
         self._file = folder / "textfile" / "host.prom"
         self._file.parent.mkdir(parents=True)
         collectors: dict[str, Any] = {name: {"enabled": False} for name in OFF}
-        self.agent = Agent(
-            folder,
-            [{"name": "central", **remote_write}],
-            hostname=hostname,
-            labels=dict(place),
-            collect={
-                "interval": "1s",
-                "collectors": collectors | {"textfile": {"directory": str(self._file.parent)}},
-            },
-        )
+        collectors["textfile"] = {"directory": str(self._file.parent)}
+        to, collect = {"name": "central", **remote_write}, {"interval": "1s", "collectors": collectors}
+        self.agent = Agent(folder, [to], hostname=hostname, labels=dict(place), collect=collect)
 
     def tell(self, values: Values) -> None:
         """Have these values from the next tick on."""
-        lines = [f"{name}{_text(labels)} {value!r}\n" for (name, labels), value in values.items()]
-        names = dict.fromkeys(name for name, _ in values)
-        lines = [
-            line
-            for each in names
-            for line in (
-                f"# TYPE {each} gauge\n",
-                *(one for one in lines if one.split("{")[0].split(" ")[0] == each),
-            )
-        ]
+        families: dict[str, str] = {}
+        for (name, labels), value in values.items():
+            head = families.setdefault(name, f"# TYPE {name} gauge\n")
+            families[name] = f"{head}{name}{_text(labels)} {value!r}\n"
         new = self._file.with_suffix(".new")
-        new.write_text("".join(lines))
+        new.write_text("".join(families.values()))
         new.replace(self._file)
 
     def past(self, times_ms: Iterable[int], values: Callable[[int], Values]) -> int:

@@ -97,3 +97,42 @@ http {{
         except ServerFailed as error:
             return "HTTP 502" not in str(error)
         return True
+
+
+class Vmauth(Server):
+    """VictoriaMetrics' router before the server at `to`: it passes on what comes below `paths`, and reads them anew."""
+
+    name = "vmauth"
+
+    def __init__(self, program: Path, folder: Path, to: Server, paths: str = "/api/v1/.*") -> None:
+        super().__init__(program, folder)
+        self.to, self.paths = to, paths
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "auth.yml"
+
+    def command(self) -> list[str]:
+        """Return the command, with a configuration that was just written."""
+        self._write()
+        return [
+            str(self.program),
+            f"-auth.config={self._config}",
+            f"-httpListenAddr=127.0.0.1:{self.port}",
+        ]
+
+    def reload(self, paths: str) -> None:
+        """Pass on other paths from now on."""
+        self.paths = paths
+        self._write()
+        self.get("/-/reload")
+
+    def _write(self) -> None:
+        self._config.write_text(
+            "unauthorized_user:\n"
+            f"  url_map:\n    - {{src_paths: ['{self.paths}'], url_prefix: '{self.to.url}/'}}\n"
+        )
+
+    def is_ready(self) -> bool:
+        """Whether it says so itself."""
+        return self.get("/health") == b"OK"

@@ -9,7 +9,9 @@ off before the answer do not. The answer to a 2.0 message counts what was writte
 A script's answer that is not 2xx is what goes wrong before a request is read: it is given to either protocol. Else
 what comes in a protocol that it does not speak is kept in `foreign`, and answered 415 as the specification has it, 400
 as an old server that tries to read it, or 204 as one that reads it and finds nothing ("silent", as VictoriaMetrics
-does).
+does). What nobody can read is answered 400, and an empty write after a refusal is taken, as every receiver does: these two
+are in `checks`, and in no other list. `to_unreadable` and `to_empty` are other answers to them; the latter to every empty
+write.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from agent.destinations.remote_write.outcome import REFUSING
+from agent.destinations.remote_write.proof import UNREADABLE
 from tests.support import ticks
 from tests.support.tcp import Handler, WebServer
 from tests.support.wire import Labels, Version, WireError, Write, decode
@@ -99,6 +103,10 @@ class Receiver(WebServer):
         self.accepted: deque[Write] = deque(maxlen=keep)
         self.broken: deque[tuple[str, bytes]] = deque(maxlen=keep)
         self.foreign: deque[Received] = deque(maxlen=keep)
+        self.checks: deque[bytes] = deque(maxlen=keep)
+        self.to_empty: Answer | None = None
+        self.to_unreadable: Answer | None = None
+        self._has_refused = False
         self.latest: dict[Labels, tuple[int, float]] = {}
         self.samples = 0
         self.writes = 0
@@ -141,12 +149,21 @@ class Receiver(WebServer):
         if len(body) < length:  # the client was killed, or has given up: this is no request
             handler.close_connection = True
             return
+        if body == UNREADABLE:
+            self.checks.append(body)
+            self._reply(handler, self.to_unreadable or Answer(400, body=b"proto: integer overflow\n"))
+            return
         try:
             write = self._read(body, headers)
         except WireError as error:
             with self._lock:
                 self.broken.append((str(error), body))
             self._reply(handler, Answer(400, body=f"{error}\n".encode()))
+            return
+        if not write.samples and (self.to_empty or self._has_refused):
+            self.checks.append(body)
+            counts = _counts(0) if write.version == "2.0" and self.counts else {}
+            self._reply(handler, self.to_empty or Answer(headers=counts))
             return
         with self._lock:
             scripted = self.answers.popleft() if self.answers else None
@@ -159,6 +176,7 @@ class Receiver(WebServer):
             return
         with self._lock:
             answer = scripted or self.refuse(write) or self.default
+            self._has_refused = answer.status in REFUSING
             self.requests.append(Received(at, handler.command, handler.path, headers, body, write, answer))
         if self.stopping.wait(None if answer.hang else answer.delay_s) or answer.close:
             handler.close_connection = True

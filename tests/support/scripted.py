@@ -16,6 +16,8 @@ import structlog
 from agent.config import MetadataConfig, QueueConfig, RemoteWrite
 from agent.destinations.base import Request, Speaks
 from agent.destinations.remote_write.formats import remote_write
+from agent.destinations.remote_write.outcome import REFUSING
+from agent.destinations.remote_write.proof import UNREADABLE
 from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure
 from agent.send.delivery import Clocks
@@ -44,6 +46,7 @@ TOO_LARGE = Answer(413, {}, b"")
 WORDS = "HTTP 400: label value too long"
 REJECTED = Answer(400, {}, b"label value too long")
 OLD = Answer(400, {}, b"too old sample")
+UNREAD = Answer(400, {}, b"proto: integer overflow")
 
 Samples = dict[wire.Labels, dict[int, float]]
 
@@ -51,7 +54,9 @@ Samples = dict[wire.Labels, dict[int, float]]
 class Script:
     """A receiver of remote write 1.0: these answers, then what `refuse` says, then `rest` without end.
 
-    It keeps what it took (`lost`: and what it did not answer), and checks what a time series database would.
+    It keeps what it took (`lost`: and what it did not answer), and checks what a time series database would. Like a real
+    receiver it refuses what nobody can read, and takes an empty write after a refusal; these two are in no list. `to_empty` is
+    what every empty write is answered, where that is set; else none is refused. `to_unreadable` is what the other is answered.
     """
 
     def __init__(
@@ -67,14 +72,23 @@ class Script:
         self.within: list[float | None] = []
         self.stored: Samples = {}
         self.changes: list[bool] = []
-        self.is_closed = False
+        self.is_closed = self.has_refused = False
+        self.to_empty: Answer | None = None
+        self.to_unreadable = UNREAD
 
     def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
+        if request.body == UNREADABLE:
+            return self.to_unreadable
+        if not request.samples and (self.to_empty or self.has_refused):
+            return self.to_empty or DELIVERED
         self.bodies.append(request.body)
         self.attempts.append(attempt)
         self.within.append(within)
         write = self.read(request)
         answer = self.answers.pop(0) if self.answers else self.refuse(write) or self.rest
+        self.has_refused = isinstance(answer, Answer) and answer.status in REFUSING
+        if self.has_refused and not request.samples:
+            answer, self.has_refused = DELIVERED, False
         if (self.lost and answer is NO_ANSWER) or (isinstance(answer, Answer) and answer.status < 300):
             self.store(write)
         return answer
@@ -192,6 +206,8 @@ class Rig:
             self.now += pause.seconds
             if pause.position is not None:
                 assert self.buffer.log.end <= pause.position, "it waits for what there is"
+            if sender.state is State.SENDING:  # a check is due
+                continue
             if not pause.seconds or sender.state not in (State.WAITING, State.HELD):
                 return pause
 

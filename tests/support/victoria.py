@@ -27,6 +27,7 @@ class VictoriaMetrics(Server):
             f"-storageDataPath={self.folder / 'data'}",
             f"-httpListenAddr=127.0.0.1:{self.port}",
             "-retentionPeriod=100y",
+            "-futureRetention=1y",
             "-memory.allowedBytes=128MiB",
             "-loggerLevel=WARN",
         ]

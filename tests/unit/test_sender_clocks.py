@@ -51,7 +51,7 @@ def test_only_the_receiver_tells_its_time() -> None:
     told = {status: classify(status, headers, b"", NOW).date for status in (204, 400, 401, 302, 407, 503)}
     assert told == {204: NOW, 400: NOW, 401: None, 302: None, 407: None, 503: None}
     portal = classify(200, {**headers, "content-type": "text/html"}, b"<html>", NOW)
-    assert (portal.verdict, portal.date) == (Verdict.RETRY, None)
+    assert (portal.verdict, portal.date) == (Verdict.HELD, None)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "Sun, 99 Jun 99999 15:06:40 GMT", "0"])

@@ -66,7 +66,7 @@ def test_what_is_a_token(status: int, answer: bytes, header: str, life: float | 
 # status, body, whether it holds, the text, and whether the other way to show who it is is tried
 REFUSED: dict[str, tuple[int, bytes, bool, str, bool]] = {
     # what is no answer to the question
-    "not JSON": (200, b"<html>welcome</html>", RETRY, "HTTP 200, but no access_token in it", False),
+    "not JSON": (200, b"welcome", RETRY, "HTTP 200, but no access_token in it", False),
     "nothing": (200, b"", RETRY, "HTTP 200, but no access_token in it", False),
     "not UTF-8": (200, b'{"access_token": "\xff"}', RETRY, "HTTP 200, but no access_token in it", False),
     "cut": (200, b'{"access_token": "tok', RETRY, "HTTP 200, but no access_token in it", False),

@@ -14,6 +14,7 @@ from agent.send.state import (
     LONGEST_WISH,
     TABLE,
     Rules,
+    Sent,
     Situation,
     State,
     Wait,
@@ -61,9 +62,14 @@ WAS_HELD = Situation(100, H, 0, 1, NOW, "HTTP 401")
 FREE = WAS_HELD._replace(state=State.IDLE)
 PROBES = {
     "a good probe": (WAS_HELD, 0, DELIVERED, FREE),
-    "the empty write is refused: the way there is open": (WAS_HELD, 0, REJECTED, FREE),
-    "a probe too large, whatever that means": (WAS_HELD, 0, TOO_LARGE, FREE),
-    "a probe in another format": (WAS_HELD, 0, REWRITE, FREE),
+    "every form is refused": (WAS_HELD, 0, REJECTED, Situation(100, H, 0, 2, NOW + 75, "HTTP 400: no")),
+    "a probe too large, whatever that means": (
+        WAS_HELD,
+        0,
+        TOO_LARGE,
+        Situation(100, H, 0, 2, NOW + 75, "HTTP 413"),
+    ),
+    "a probe in another format": (WAS_HELD, 0, REWRITE, WAS_HELD),
     "still held": (WAS_HELD, 0, HELD, Situation(100, H, 0, 2, NOW + 75, "HTTP 401")),
     "a probe without connection": (WAS_HELD, 0, RETRY, Situation(100, H, 0, 2, NOW + 75, "HTTP 503")),
     "a probe asked to wait": (WAS_HELD, 0, LATER, Situation(100, H, 0, 2, NOW + 135, "HTTP 429")),
@@ -73,17 +79,18 @@ CASES = REQUESTS | PROBES
 
 @pytest.mark.parametrize(("was", "samples", "outcome", "expected"), CASES.values(), ids=CASES)
 def test_what_follows(was: Situation, samples: int, outcome: Outcome, expected: Situation) -> None:
+    sent = Sent.PROBE if was.state is H else Sent.BATCH
     request = Request(bytes(10 * samples), samples, "1.0")
-    assert after(was, request, outcome, NOW, RULES, 0.5) == expected
+    assert after(was, sent, request, outcome, NOW, RULES, 0.5) == expected
 
 
 def test_the_table_has_a_row_for_everything_and_loses_nothing() -> None:
-    rows = [(row.state, row.verdict) for row in TABLE]
+    rows = [(row.sent, row.verdict) for row in TABLE]
     assert len(rows) == len(set(rows))
-    assert set(rows) == set(product((State.SENDING, State.HELD), Verdict))
+    assert set(rows) == set(product(Sent, Verdict))
     for row in TABLE:
-        assert (row.then is State.IDLE) == (row.wait is Wait.NONE)
-        assert (row.samples == "settled") == ((row.state, row.verdict) == (State.SENDING, Verdict.DELIVERED))
+        assert (row.then is State.IDLE) <= (row.wait is Wait.NONE)
+        assert (row.samples == "settled") == ((row.sent, row.verdict) == (Sent.BATCH, Verdict.DELIVERED))
 
 
 def test_the_page_shows_the_table() -> None:

@@ -4,6 +4,7 @@ Promises beyond those of `agent.destinations.base`:
 1. With 1.0 a metric's type, unit and help are sent along with its samples, when they have not been delivered for
    `metadata_config.send_interval`; with 2.0 they are in each request.
 2. `protobuf_message: auto` sends 2.0 where the receiver shows that it understands it, else 1.0 (`protocol`).
+3. No 2xx counts without proof that it is a receiver's: with 2.0 its counts, with 1.0 a refusal of what nobody can read.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from agent.destinations.remote_write import encode, outcome, protocol
 from agent.destinations.remote_write.encode import Encoder, Relabel
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
+from agent.destinations.remote_write.proof import UNREADABLE, Proof
 from agent.destinations.remote_write.protocol import EMPTY, HEADERS, UNPROVEN, Protocol
 from agent.http.answer import Answer
 from agent.http.failures import Failure
@@ -54,6 +56,7 @@ def remote_write(
 
 def version1(encoder: Encoder1, described: Described, wall: Callable[[], float] = time.time) -> Destination:
     """Return remote write 1.0."""
+    proof = Proof()
 
     def write(ticks: Sequence[Tick], part: bool) -> Encoded:
         families = () if part else described.due(encoder.families(ticks))
@@ -62,11 +65,19 @@ def version1(encoder: Encoder1, described: Described, wall: Callable[[], float] 
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
         found = classify(answer, wall())
+        if request.body == UNREADABLE:
+            return proof.hear(request, found)
         if found.verdict is Verdict.DELIVERED and isinstance(request.note, Collection):
             described.sent(request.note)
+        if found.verdict is Verdict.DELIVERED and request.samples and isinstance(answer, Answer):
+            check = proof.check(answer)
+            return found._replace(verdict=Verdict.UNPROVEN, check=check) if check else found
         return found
 
-    return Destination("1.0", write, judge, lambda: probe(Protocol.V1), encoder.labels)
+    def ask() -> Request:
+        return proof.request() if proof.is_missing else probe(Protocol.V1)
+
+    return Destination("1.0", write, judge, ask, encoder.labels)
 
 
 def version2(encoder: Encoder, wall: Callable[[], float] = time.time) -> Destination:

@@ -92,7 +92,7 @@ def now(speech: Speech, clock: float) -> Speech:
 def heard(speech: Speech, samples: int, outcome: Outcome, clock: float) -> tuple[Speech, Outcome]:
     """Return what an answer to `samples` samples shows of the receiver, and what it means for them."""
     if speech.protocol is Protocol.V1:
-        if outcome.status == 415:
+        if outcome.status == 415 and outcome.verdict is Verdict.REJECTED:
             do = "it takes no remote write 1.0; correct protobuf_message or the url"
             if not speech.chosen:
                 # We fell back to 1.0 because of an answer that no receiver of 1.0 gave; try 2.0 again.
@@ -102,8 +102,8 @@ def heard(speech: Speech, samples: int, outcome: Outcome, clock: float) -> tuple
     delivered, written = outcome.verdict is Verdict.DELIVERED, outcome.written
     if written is not None:
         speech = speech._replace(proven=True)
-    if delivered and written == samples:
-        return speech, outcome
+    if delivered and (written == samples or not samples):
+        return speech, outcome  # receivers differ in whether they count nothing
     if delivered or outcome.status == 415:
         counted = "no samples" if written is None else f"{written} of {samples} samples"
         said = f"HTTP {outcome.status}: it counts {counted}" if delivered else outcome.error or ""

@@ -133,13 +133,13 @@ class _View:
 
     def _size(self) -> int:
         folder = f"{self._dir}/segments"
-        return sum(os.stat(path).st_size for path in _below(folder)) if os.path.isdir(folder) else 0
+        return sum(os.lstat(path).st_size for path in _below(folder)) if os.path.isdir(folder) else 0
 
     def lock(self) -> Finding:
         path = f"{self._dir}/lock"
-        if not os.path.exists(path):
+        if not os.path.lexists(path):
             return fine("free: no agent has been here yet")
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # raises where this user may not read it
+        RealFs(self._dir).close(RealFs(self._dir).open(path))  # raises where this user may not read it
         pid = lock.holder(path)
         return fine("free: no agent runs here" if pid is None else f"held by process {pid}: the agent runs")
 
@@ -174,9 +174,6 @@ class _View:
         return fine(said)
 
     def quarantine(self) -> Finding:
-        folder = f"{self._dir}/quarantine"
-        if os.path.isdir(folder):
-            os.listdir(folder)
         items = Quarantine(self._dir).items()
         if not items:
             return fine("empty")
@@ -221,7 +218,7 @@ class _View:
     def _status(self) -> Status | None:
         if self._read is None and os.path.isdir(self._dir):
             os.listdir(self._dir)  # what may not be read must not pass for an empty one
-            refuse_newer(RealFs(), self._dir)
+            refuse_newer(RealFs(self._dir), self._dir)
             self._read = status(self._dir, self.config.buffer.max_size, self.system.wall())
         return self._read
 

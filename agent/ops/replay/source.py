@@ -63,7 +63,7 @@ class SegmentHistory:
     """
 
     def __init__(self, data_dir: str, since_ms: int, until_ms: int, end: int | None = None) -> None:
-        self._folder = f"{data_dir}/segments"
+        self._fs, self._folder = RealFs(data_dir), f"{data_dir}/segments"
         found = [
             one
             for one in segments(data_dir)
@@ -79,7 +79,7 @@ class SegmentHistory:
 
     def pieces(self, position: int) -> Iterator[Piece]:
         """Yield the records from a position on."""
-        reader = Reader(RealFs(), self._folder, max(position, self._first))
+        reader = Reader(self._fs, self._folder, max(position, self._first))
         try:
             while self.total and (entry := reader.next()) is not None and entry.seq < self.end:
                 self.damaged = reader.damaged

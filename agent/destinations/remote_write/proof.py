@@ -1,0 +1,83 @@
+"""Whether a 2xx to remote write 1.0 is a receiver's own. Remote write 2.0 needs none of this: its counts are the proof.
+
+A 2xx is the absence of a refusal, and many things on the way answer so to anything: a health page, an endpoint for
+another format, a portal with a login. So before the first batch counts as delivered, and again whenever a 2xx looks
+otherwise than those before (its status, its type, its body), one body is sent that nobody can read:
+
+| its answer                             | means                                                             |
+|----------------------------------------|-------------------------------------------------------------------|
+| 2xx                                    | the endpoint takes anything: HELD                                 |
+| 3xx, 401, 407, 511, a web page         | somebody on the way: HELD                                         |
+| any other 4xx, 500, 501                | it reads what it takes, so the batch counts as delivered          |
+| no answer, 408, 421, 425, 429, 502 to 504 | the body is sent again; a 5xx that stays is a refusal, too     |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from agent.destinations.base import Outcome, Request, Verdict
+from agent.destinations.remote_write.protocol import HEADERS, Protocol
+from agent.http.answer import WORDS, Answer, content_type
+
+UNREADABLE = b"\x0c\x2c" + b"\xff" * 12
+"""A block of snappy, so that it is unpacked, with a varint that has no end: no field of any message."""
+
+MOST_KINDS = 16
+MOST_TRIES = 3
+"""Answers of 5xx in a row, after which that is how this receiver refuses what it cannot read."""
+
+_ON_THE_WAY = frozenset((401, 407, 511))
+_REFUSES = frozenset((500, 501))
+
+
+class Kind(NamedTuple):
+    """What a 2xx looks like. Digits in the body do not count: they may be a request's number."""
+
+    status: int
+    type: str
+    body: bytes
+
+
+class Proof:
+    """The kinds of 2xx that are known to come from a receiver. One for each destination and configuration."""
+
+    def __init__(self) -> None:
+        self._proven: dict[Kind, None] = {}
+        self._tries = 0
+        self.is_missing = False
+        """Whether the endpoint has taken a body that nobody can read."""
+
+    def check(self, answer: Answer) -> Request | None:
+        """Return what has to be refused before this 2xx counts; None where its kind is proven."""
+        kind = _kind(answer)
+        return None if kind in self._proven else self.request(kind)
+
+    def request(self, kind: Kind | None = None) -> Request:
+        """Return the body that nobody can read, to prove a kind of answer."""
+        return Request(UNREADABLE, 0, Protocol.V1.version, HEADERS[Protocol.V1], note=kind or self)
+
+    def hear(self, request: Request, found: Outcome) -> Outcome:
+        """Return what an answer to such a request shows: DELIVERED where the endpoint reads what it takes."""
+        status = found.status
+        if found.verdict is Verdict.DELIVERED:
+            self.is_missing = True
+            error = f"HTTP {status}, but also to a body that nobody can read: correct the url, this is no receiver"
+            return Outcome(Verdict.HELD, status, error)
+        if found.verdict is Verdict.RETRY and status not in _REFUSES:
+            self._tries = self._tries + 1 if status >= 500 else 0
+            if self._tries < MOST_TRIES:
+                return found
+        elif status < 400 or status in _ON_THE_WAY:
+            return found._replace(verdict=Verdict.HELD)
+        self.is_missing, self._tries = False, 0
+        if isinstance(request.note, Kind):
+            if len(self._proven) >= MOST_KINDS:
+                self._proven.clear()
+            self._proven[request.note] = None
+        return Outcome(Verdict.DELIVERED, status)
+
+
+def _kind(answer: Answer) -> Kind:
+    return Kind(answer.status, content_type(answer.headers), re.sub(rb"\d+", b"0", answer.body[:WORDS]))
