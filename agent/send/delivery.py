@@ -156,9 +156,8 @@ class Delivery:
     def offer(self, chunk: Chunk) -> Settled | None:
         """Take the next chunk. Return it settled where nothing of it is to be sent."""
         self._doubt = None
-        ticks: Sequence[Tick] = chunk.ticks
-        if self._age_limit_ms:
-            ticks = [tick for tick in ticks if not _is_too_old(tick, self._age_limit_ms, self._clocks.wall())]
+        limit_ms, wall = self._age_limit_ms, self._clocks.wall()
+        ticks: Sequence[Tick] = [tick for tick in chunk.ticks if not _is_too_old(tick, limit_ms, wall)]
         aged = _samples(chunk.ticks) - _samples(ticks)
         ticks, kept, why = self.apart.split(ticks)
         batch = Batch(chunk, ticks, self._speaks(), {AGED: aged} if aged else {})
@@ -201,8 +200,7 @@ class Delivery:
         step = self._counted(batch, asked, outcome)
         if is_refusal and not batch.is_searching:  # something was taken before it, but nothing since
             self._batch = batch
-            doubted = self._doubted(batch, asked, outcome, is_last=True)
-            return doubted._replace(before=step.before)
+            return self._doubted(batch, asked, outcome, is_last=True)._replace(before=step.before)
         return step
 
     def _held(self, batch: Batch | None, within: float | None) -> Step:
@@ -245,8 +243,8 @@ class Delivery:
 
     def _again(self, asked: _Asked) -> Step:
         """Ask in another form, at once."""
-        was = self.now
-        self.now = was._replace(failures=was.failures if was.asks else 0, not_before=asked.ended)
+        was, failures = self.now, self.now.failures if self.now.asks else 0
+        self.now = was._replace(failures=failures, not_before=asked.ended)
         return Step(asked.request, asked.outcome, was, self.now, asked.began, asked.cost)
 
     def _counted(self, batch: Batch, asked: _Asked, outcome: Outcome, *, is_heard: bool = False) -> Step:
@@ -264,8 +262,7 @@ class Delivery:
             if not is_heard:
                 self._suspects = batch.hear(outcome, self._suspects)
             if verdict is Verdict.DELIVERED:
-                request = step.request
-                self.now = grown(self.now, request.samples, len(request.body), self._most)
+                self.now = grown(self.now, step.request, self._most)
         return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
     def _continue(self, batch: Batch) -> Settled | None:

@@ -207,9 +207,9 @@ def shrunk(was: Situation, samples: int, size: int) -> Situation:
     return was._replace(limit=limit, largest=largest, full=0, grow=min(2 * was.grow, SLOWEST))
 
 
-def grown(was: Situation, samples: int, size: int, most: int) -> Situation:
-    """Return the situation after a request of this size was taken. `most` samples are configured."""
-    if 2 * samples < was.limit and 2 * size < was.largest:
+def grown(was: Situation, request: Request, most: int) -> Situation:
+    """Return the situation after this request was taken. `most` samples are configured."""
+    if 2 * request.samples < was.limit and 2 * len(request.body) < was.largest:
         return was  # a small one, which shows nothing
     if was.limit >= most and was.largest >= LARGEST:
         return was._replace(full=0, grow=GROW)
