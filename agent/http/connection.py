@@ -15,12 +15,19 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
    included, from the kernel's own counters (struct tcp_info of linux/tcp.h); 0 where there are none.
 6. What was said before a request began is no answer to it: a connection on which there is more than one answer
    is closed.
+7. Every connection has an end. Between two requests it is closed when it is OLDEST seconds old, so that the name is looked
+   up again; when nothing came or went for LONGEST_IDLE seconds, since a NAT on the way may have forgotten it; and
+   after an answer that another server behind the same name may not give (`ends`).
+8. A used connection that is dead is noticed soon: data on it that nobody acknowledges for UNACKNOWLEDGED seconds, or half
+   a step, is an Unacknowledged, where the platform has TCP_USER_TIMEOUT. On a new connection, that the way is open was
+   just seen, and waiting for a weak radio link costs less than sending again.
 
 No environment variable is looked at, no cookie is kept, and no redirect is followed on this level.
 """
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import ssl
@@ -34,6 +41,11 @@ import httpx
 
 from agent.http.failures import ProxyAnswer
 from agent.http.proxy import Proxy
+
+OLDEST = 1800.0
+LONGEST_IDLE = 90.0
+"""Seconds: three times the default `batch_send_deadline`, and less than the shortest patience of mobile networks (2 min)."""
+UNACKNOWLEDGED = 10.0
 
 _PIECE = 16 << 10
 """Bytes of a write, the most of a TLS record: with TLS, `send` comes back when all that it was given is taken."""
@@ -51,6 +63,20 @@ _PACKET_HEAD = {socket.AF_INET: 52, socket.AF_INET6: 72}
 """Bytes of the IP and TCP heads of a packet, with TCP's timestamps."""
 
 
+class Unacknowledged(TimeoutError):
+    """Data were sent over and over, and nobody acknowledged them: the way is broken."""
+
+
+def clock() -> float:
+    """Return seconds that pass while the host is suspended, too, where the platform has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def ends(status: int) -> bool:
+    """Return whether the next request needs another connection: this one leads to a server with a trouble of its own."""
+    return status >= 500 or status in (408, 421)
+
+
 class Connection(httpx.BaseTransport):
     """One kept-alive connection to one server. One thread sends; `cut` may come from any.
 
@@ -62,10 +88,10 @@ class Connection(httpx.BaseTransport):
         tls: ssl.SSLContext | None,
         proxy: Proxy | None = None,
         server_name: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock,
     ) -> None:
-        self._tls, self._proxy, self._server_name = tls, proxy, server_name
-        self.sockets = Sockets(clock)
+        self._tls, self._proxy, self._server_name, self._clock = tls, proxy, server_name, clock
+        self.sockets, self._opened = Sockets(clock), 0.0
         self._http: httpcore.HTTP11Connection | None = None
         if tls is not None:
             tls.set_alpn_protocols(["http/1.1"])
@@ -73,8 +99,10 @@ class Connection(httpx.BaseTransport):
     @property
     def is_kept(self) -> bool:
         """Whether the next request can go over the connection of the one before."""
-        http = self._http
-        return http is not None and http.is_available() and not http.has_expired() and not _has_surplus(http)
+        http, now = self._http, self._clock()
+        if http is None or now - self._opened >= OLDEST or now - self.sockets.active >= LONGEST_IDLE:
+            return False
+        return http.is_available() and not http.has_expired() and not _has_surplus(http)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Exchange one request. The answer's body comes as it is read, and has to be closed."""
@@ -85,15 +113,18 @@ class Connection(httpx.BaseTransport):
             if self._proxy.authorization is not None:
                 headers = [*headers, (b"Proxy-Authorization", self._proxy.authorization)]
         to = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target)
-        if self._http is None or not (self.is_kept and self._http.can_handle_request(to.origin)):
+        if self._http is not None and self.is_kept and self._http.can_handle_request(to.origin):
+            self.sockets.expect_acknowledgments()
+        else:
             self.close()
-            self._http = self._open(to.origin)
+            self._http, self._opened = self._open(to.origin), self._clock()
         self.sockets.head_room = LARGEST_HEAD
         answer = self._http.handle_request(
             httpcore.Request(request.method, to, headers=headers, content=request.stream)
         )
         self.sockets.head_room = None
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+        end = self.close if ends(answer.status) else answer.close
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer, end))
 
     def _open(self, origin: httpcore.Origin) -> httpcore.HTTP11Connection:
         host, proxy = origin.host.decode("ascii"), self._proxy
@@ -128,25 +159,22 @@ def _has_surplus(http: httpcore.HTTP11Connection) -> bool:
 
 
 class _Body(httpx.SyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
-        self._answer = answer
+    def __init__(self, answer: httpcore.Response, end: Callable[[], None]) -> None:
+        self._answer, self.close = answer, end  # type: ignore[method-assign]
 
     def __iter__(self) -> Iterator[bytes]:
         return self._answer.iter_stream()
-
-    def close(self) -> None:
-        self._answer.close()
 
 
 class Sockets:
     """The socket in use and those before it: the deadline, the cut, and what they have cost.
 
-    `heard`: a byte has come back in this exchange. `head_room`: bytes that may still come before the headers of the answer
-    are over; None: they are over.
+    `heard`: a byte has come back in this exchange. `active`: when a byte came or went last, by the clock. `head_room`:
+    bytes that may still come before the headers of the answer are over; None: they are over.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self._clock, self.active = clock, 0.0
         self._step = self._whole = self._end = 0.0
         self._is_cut, self.heard = False, False
         self.head_room: int | None = None
@@ -171,6 +199,10 @@ class Sockets:
         if left <= 0:
             raise TimeoutError(f"no whole answer within {self._whole:.3g} s")
         return min(self._step, left / share)
+
+    def spoke(self, *, heard: bool = False) -> None:
+        """Note that bytes went, or came (`heard`)."""
+        self.active, self.heard = self._clock(), self.heard or heard
 
     def resume(self) -> None:
         """Start the clock again if the process was stopped: no wait of its own ends so late."""
@@ -210,6 +242,13 @@ class Sockets:
             else:
                 return sock
         raise OSError("the name has no address")
+
+    def expect_acknowledgments(self) -> None:
+        """Let the exchange at hand fail soon where nobody acknowledges what is sent."""
+        option, sock = getattr(socket, "TCP_USER_TIMEOUT", None), self._socket
+        if option is not None and sock is not None:
+            seconds = min(UNACKNOWLEDGED, self.patience() / 2)
+            sock.setsockopt(socket.IPPROTO_TCP, option, max(1, int(1000 * seconds)))
 
     def secure(self, sock: socket.socket, tls: ssl.SSLContext, name: str) -> ssl.SSLSocket:
         """Return the socket with TLS on it. The one given is closed where that fails."""
@@ -265,9 +304,9 @@ class _Stream(httpcore.NetworkStream):
         self._socket.settimeout(patience)
         try:
             found = self._socket.recv(max_bytes)
-        except TimeoutError:
-            raise self._sockets.silent(patience) from None
-        self._sockets.heard = self._sockets.heard or bool(found)
+        except TimeoutError as error:
+            raise _unacknowledged(error) or self._sockets.silent(patience) from None
+        self._sockets.spoke(heard=bool(found))
         self._sockets.count_head(len(found))
         return found
 
@@ -279,11 +318,13 @@ class _Stream(httpcore.NetworkStream):
             self._socket.settimeout(patience)
             try:
                 view = view[self._socket.send(view[:_PIECE]) :]
-            except TimeoutError:
-                raise TimeoutError(f"the receiver took nothing for {patience:.3g} s") from None
+            except TimeoutError as error:
+                late = TimeoutError(f"the receiver took nothing for {patience:.3g} s")
+                raise _unacknowledged(error) or late from None
             except OSError as error:
                 # It may have answered before it had read everything (413, say): httpcore then looks.
                 raise httpcore.WriteError(error) from error
+        self._sockets.spoke()
 
     def close(self) -> None:
         self._sockets.leave(self._socket)
@@ -294,6 +335,11 @@ class _Stream(httpcore.NetworkStream):
             poll.register(self._socket, select.POLLIN)
             return bool(poll.poll(0))
         return None
+
+
+def _unacknowledged(error: TimeoutError) -> Unacknowledged | None:
+    """Return what the kernel's timeout means, which has a number; None: it is the socket's own."""
+    return Unacknowledged("nobody acknowledged what was sent") if error.errno == errno.ETIMEDOUT else None
 
 
 def _open_tunnel(stream: _Stream, proxy: Proxy, origin: httpcore.Origin) -> None:

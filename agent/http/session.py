@@ -7,8 +7,11 @@ What is promised:
    configured host alone: no redirect is followed, and a proxy (proxy.py) sees only what is sent in the clear.
 3. No text of a `Failure` has a secret in it, whatever a server sends back. What a caller makes of an answer's words, it
    gives to `hidden` first.
-4. A server may close a kept connection at the very moment at which it is used again: then a GET goes out once more, on
-   a new one. Nothing else is repeated here: the sender of a batch counts what that costs, and waits in between.
+4. A kept connection may be dead without a sign: the server closes it at the very moment at which it is used again, a NAT
+   has forgotten it, the host has another address. A request that fails on a connection that was used before, without a
+   byte of an answer, goes out once more at once, on a new one, with `repeated` headers, and counts in `repeats`. Not so
+   where the bytes were acknowledged and the answer does not come in time: the server may be at work on them. Nothing
+   else is repeated here.
 5. The status counts as soon as it has arrived: a body that never ends does not make an answer a failure.
 """
 
@@ -28,7 +31,7 @@ import httpx
 
 from agent.http import endpoint
 from agent.http.answer import LARGEST_ANSWER, Answer
-from agent.http.connection import Connection
+from agent.http.connection import Connection, Unacknowledged, clock
 from agent.http.endpoint import Endpoint
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
@@ -52,22 +55,25 @@ class Session:
         version: str,
         wall: Callable[[], float] = time.time,
         environment: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = clock,
     ) -> None:
         self._to, self._version, self._wall, self._environment = to, version, wall, environment
+        self._clock = clock
         self._files = endpoint.files(to)
         self._stamp: endpoint.Stamp | None = None
         self._configured: dict[str, bytes] = {}
         self._secrets: set[str] = set()
         self._proxy: Proxy | None = None
         self._connection: Connection | None = None
-        self._interrupted = False
+        self._interrupted = self._is_over = False
+        self._repeats = 0
         self._wire_bytes = 0  # of connections that are gone
         self._token_server: Session | None = None
         self.tokens: Tokens | None = None
         if to.oauth2 is not None:
             from agent.http.oauth2 import Tokens  # only who uses it pays for it
 
-            server = Session(endpoint.of_token_server(to.oauth2, to.name), version, wall, environment)
+            server = Session(endpoint.of_token_server(to.oauth2, to.name), version, wall, environment, clock)
             exchange = partial(server.exchange, "POST", to.oauth2.token_url)
             self._token_server, self.tokens = server, Tokens(to.oauth2, to.name, exchange, wall)
 
@@ -81,17 +87,18 @@ class Session:
         step: float,
         whole: float,
         largest: int = LARGEST_ANSWER,
+        repeated: Mapping[str, bytes] = {},
     ) -> Answer | Failure:
         """Send a request; return the answer with the first `largest` bytes of its body, or what came of them.
 
         `step` and `whole` are seconds: for each step, and for the whole exchange. The URL is on the endpoint's host.
-        Headers that are configured override those given.
+        Headers that are configured override those given; `repeated` are further ones where the request goes out again.
         """
 
         def take(response: httpx.Response) -> Answer:
             return Answer(response.status_code, dict(response.headers), _beginning(response, largest))
 
-        return self.stream(method, url, headers, body, take, step=step, whole=whole)
+        return self.stream(method, url, headers, body, take, step=step, whole=whole, repeated=repeated)
 
     def stream(
         self,
@@ -103,21 +110,23 @@ class Session:
         *,
         step: float,
         whole: float,
+        repeated: Mapping[str, bytes] = {},
     ) -> T | Failure:
         """Send a request, as `exchange` does; return what `take` makes of the answer while its body arrives.
 
         Whatever `take` raises becomes a `Failure`: what goes wrong with the connection, and an `Unusable` of its own.
         """
         found: T | Failure
-        end = time.monotonic() + whole
+        end = self._clock() + whole
         try:
             connection = self._ready()
             token = self.tokens.authorization(step, whole) if self.tokens is not None else b""
             if isinstance(token, Failure):
                 found = token
             else:
-                request = self._request(method, url, headers, body, token)
-                with closing(_send(connection, request, step, end)) as response:
+                request = partial(self._request, method, url, body=body, token=token)
+                requests = request(headers), request({**headers, **repeated})
+                with closing(self._send(connection, requests, step, end)) as response:
                     found = self._refused_token(response) or take(response)
         except Exception as error:
             found = self._failure(error)
@@ -133,6 +142,10 @@ class Session:
             self._connection.sockets.wire_bytes() if self._connection is not None else 0
         )
 
+    def repeats(self) -> int:
+        """Return how many requests went out twice so far, because the connection was dead."""
+        return self._repeats
+
     def changed(self) -> bool:
         """Return whether a file that a request depends on has changed, come or gone since the last request."""
         return endpoint.stamp(self._files) != self._stamp
@@ -144,6 +157,10 @@ class Session:
             self._token_server.interrupt()
         if self._connection is not None:
             self._connection.sockets.cut()
+
+    def renew(self) -> None:
+        """Let the next request open a connection, so that the name is looked up again. Safe from any thread."""
+        self._is_over = True
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -163,20 +180,41 @@ class Session:
             self._proxy = route(self._to, self._environment)
             self._configured, self._secrets = endpoint.headers(self._to), secrets(self._to)
             name = self._to.tls_config.server_name
-            self._connection = Connection(endpoint.tls(self._to), self._proxy, name)
+            self._connection = Connection(endpoint.tls(self._to), self._proxy, name, self._clock)
             if self._interrupted:
                 self._connection.sockets.cut()
+        if self._is_over:
+            self._is_over = False
+            self._connection.close()
         return self._connection
 
     def _request(
-        self, method: str, url: str, headers: Mapping[str, bytes], body: bytes, token: bytes
+        self, method: str, url: str, headers: Mapping[str, bytes], *, body: bytes, token: bytes
     ) -> httpx.Request:
         sent = {"User-Agent": f"limpet/{self._version}".encode(), **headers, **self._configured}
         if self.tokens is not None:
             sent["Authorization"] = token
-            self.tokens.used += 1
         pairs = [(name.encode(), value) for name, value in sent.items()]
         return httpx.Request(method, url, content=body, headers=pairs)
+
+    def _send(
+        self, connection: Connection, requests: tuple[httpx.Request, httpx.Request], step: float, end: float
+    ) -> httpx.Response:
+        """Send the first of two requests; where it meets a dead connection, the other over a new one."""
+        if self.tokens is not None:
+            self.tokens.used += 1
+        is_used = connection.is_kept
+        connection.sockets.begin(step, end - self._clock())
+        try:
+            return connection.handle_request(requests[0])
+        except (OSError, httpcore.RemoteProtocolError) as error:
+            is_unsure = isinstance(error, TimeoutError) and not isinstance(error, Unacknowledged)
+            if not is_used or is_unsure or connection.sockets.heard or self._interrupted:
+                raise
+        self._repeats += 1
+        connection.close()
+        connection.sockets.begin(step, end - self._clock())
+        return connection.handle_request(requests[1])
 
     def _refused_token(self, response: httpx.Response) -> Failure | None:
         body = partial(_beginning, response, LARGEST_ANSWER)
@@ -193,18 +231,6 @@ class Session:
         said_nothing = self._connection is not None and not self._connection.sockets.heard
         is_cut = said_nothing and isinstance(error, httpcore.RemoteProtocolError)
         return found._replace(cause=Cause.CUT) if is_cut else found
-
-
-def _send(connection: Connection, request: httpx.Request, step: float, end: float) -> httpx.Response:
-    again = request.method == "GET" and connection.is_kept
-    connection.sockets.begin(step, end - time.monotonic())
-    try:
-        return connection.handle_request(request)
-    except (httpcore.RemoteProtocolError, ConnectionError):
-        if not again or connection.sockets.heard:
-            raise
-    connection.sockets.begin(step, end - time.monotonic())
-    return connection.handle_request(request)
 
 
 def _beginning(response: httpx.Response, largest: int) -> bytes:

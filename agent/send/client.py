@@ -16,9 +16,6 @@ from agent.http.answer import LARGEST_ANSWER, Answer
 from agent.http.failures import Failure
 from agent.http.session import Session
 
-MISDIRECTED = 421
-"""The server at the other end of this connection is not the one; another connection may lead to it (RFC 9110, 15.5.20)."""
-
 _PLAIN = {"Accept-Encoding": b"identity"}
 
 
@@ -35,14 +32,17 @@ class Client:
         self._url, self._step = to.url, to.remote_timeout
         self.session = session = Session(endpoint.of_destination(to), version, wall, environment)
         self.wire_bytes, self.changed, self.hidden = session.wire_bytes, session.changed, session.hidden
+        self.repeats, self.renew = session.repeats, session.renew
         self.interrupt, self.close = session.interrupt, session.close
 
     def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
         """Post a request. `attempt` counts earlier tries; `within` bounds it further, in seconds."""
-        headers = {**_PLAIN, **request.headers}
-        if attempt and request.attempt_header:
-            headers[request.attempt_header] = b"%d" % attempt
-        return self._exchange("POST", self._url, headers, request.body, within)
+        first, again = (
+            {request.attempt_header: b"%d" % n} if n and request.attempt_header else {}
+            for n in (attempt, attempt + 1)
+        )
+        headers = {**_PLAIN, **request.headers, **first}
+        return self._exchange("POST", self._url, headers, request.body, within, repeated=again)
 
     def get(self, url: str, largest: int, within: float) -> bytes | None:
         """Return the first `largest` bytes at a URL of the same host, None where there is no answer of 200."""
@@ -57,10 +57,10 @@ class Client:
         body: bytes,
         within: float | None,
         largest: int = LARGEST_ANSWER,
+        repeated: Mapping[str, bytes] = {},
     ) -> Answer | Failure:
         step = self._step
         whole = 2 * step if within is None else min(2 * step, within)
-        found = self.session.exchange(method, url, headers, body, step=step, whole=whole, largest=largest)
-        if isinstance(found, Answer) and found.status == MISDIRECTED:
-            self.session.close()
-        return found
+        return self.session.exchange(
+            method, url, headers, body, step=step, whole=whole, largest=largest, repeated=repeated
+        )

@@ -16,6 +16,8 @@ Promises:
    may be a stranger's, as the type sees it (Verdict.UNPROVEN).
 4. A chunk is settled as a whole: `delivered + dropped` are its samples.
 5. A held destination is sent probes alone: slowly, and at once when a file of its credentials has changed.
+6. What comes after trouble goes out over a new connection, perhaps to another server of the same name; but not after 429,
+   which costs enough.
 
 What an answer means is decided by the destination type, what follows from that in `state`.
 """
@@ -49,6 +51,12 @@ class Wire(Protocol):
 
     def wire_bytes(self) -> int:
         """Return the bytes on the wire so far; 0 where they are not counted."""
+
+    def repeats(self) -> int:
+        """Return how many requests went out twice so far, at once, because a kept connection was dead."""
+
+    def renew(self) -> None:
+        """Let the next request open a connection. Safe from any thread."""
 
     def changed(self) -> bool:
         """Return whether a file of credentials or certificates has changed since the last request."""
@@ -267,14 +275,17 @@ class Delivery:
         return self._step(asked, Sent.BATCH, asked.outcome)
 
     def _ask(self, request: Request, attempt: int, within: float | None) -> _Asked:
-        clock, began, before = self._clocks.monotonic, self._clocks.monotonic(), self._wire.wire_bytes()
-        answer = self._wire.exchange(request, attempt, within)
-        cost = self._wire.wire_bytes() - before or len(request.body)
+        clock, wire = self._clocks.monotonic, self._wire
+        began, before, repeats = clock(), wire.wire_bytes(), wire.repeats()
+        answer = wire.exchange(request, attempt, within)
+        repeats = wire.repeats() - repeats
+        body = len(request.body) * (1 + repeats)
+        cost = wire.wire_bytes() - before or body
         outcome = self._speaks().classify(request, answer)
         if outcome.error:
             outcome = outcome._replace(error=self._wire.hidden(outcome.error))
         ended = clock()
-        self.stats.count(outcome, ended - began, len(request.body), cost, attempt)
+        self.stats.count(outcome, ended - began, body, cost, 1 + repeats, repeats + (attempt > 0))
         return _Asked(request, outcome, began, ended, cost)
 
     def _step(self, asked: _Asked, sent: Sent, outcome: Outcome, batch: Batch | None = None) -> Step:
@@ -282,6 +293,8 @@ class Delivery:
         was, random = self.now, self._clocks.random()
         oldest_ms = batch.oldest_ms if batch is not None else None
         self.now = after(was, sent, asked.request, outcome, asked.ended, self.rules, random)
+        if self.now.state in (State.WAITING, State.HELD) and outcome.status != 429:
+            self._wire.renew()
         return Step(asked.request, outcome, was, self.now, asked.began, asked.cost, oldest_ms)
 
 

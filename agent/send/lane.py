@@ -90,6 +90,10 @@ class Lane:
         self._stopping.set()
         self._buffer.wake()
 
+    def renew(self) -> None:
+        """Let the next request open a connection; the one under way is not touched."""
+        self._wire.renew()
+
     def leave(self) -> None:
         """Begin no request any more; nobody waits for the one that is under way."""
         self._leaving = True

@@ -1,7 +1,8 @@
 """The lanes of all destinations that are wanted, also while that changes.
 
 Promises:
-1. A destination that is wanted as it was continues undisturbed.
+1. A destination that is wanted as it was continues; its next request goes over a new connection, so that a reload looks
+   its name up again.
 2. The lane of one that has changed, or is not wanted any more, begins no request; the one under way has PATIENCE seconds
    to be answered, so that nothing is sent twice without need, and is cut then.
 3. There are never two lanes at one cursor: the next one begins when the thread of the last one has ended, and continues
@@ -59,6 +60,7 @@ class Lanes:
         self._wanted = {to.name: _Wanted(to, labels) for to in destinations}
         self.stats = {name: self.stats.get(name) or SendStats() for name in self._wanted}
         for name, (was, lane) in list(self._running.items()):
+            lane.renew()
             if self._wanted.get(name) != was:
                 lane.leave()
                 self._leaving[name] = lane, self._clock() + PATIENCE

@@ -23,11 +23,13 @@ class SendStats:
         self.clock_skew: float | None = None
         """Seconds by which this host's clock is ahead of the receiver's, see `clocks`; None: not known yet."""
 
-    def count(self, outcome: Outcome, seconds: float, body: int, wire: int, attempt: int) -> None:
-        """Count a request of `body` bytes that took so long and cost `wire` bytes."""
+    def count(
+        self, outcome: Outcome, seconds: float, body: int, wire: int, requests: int, retries: int
+    ) -> None:
+        """Count requests of `body` bytes together that took so long and cost `wire` bytes; the last had this outcome."""
         self.send_seconds_total += seconds
-        self.requests += 1
-        self.retries += attempt > 0
+        self.requests += requests
+        self.retries += retries
         self.bytes_sent += body
         self.wire_bytes += wire
         if outcome.date is not None:

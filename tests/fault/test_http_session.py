@@ -120,27 +120,6 @@ def test_what_is_made_of_an_answer_may_fail_like_the_way_there() -> None:
     assert found == Failure(Cause.PROTOCOL, "<secret> is of no use")
 
 
-@pytest.mark.parametrize(("method", "requests"), [("GET", 3), ("POST", 2)])
-def test_on_a_connection_that_was_closed_only_a_get_is_repeated(method: str, requests: int) -> None:
-    """Who posts a batch counts what it costs, and waits before it comes again."""
-    seen = []
-
-    def serve(connection: socket.socket) -> None:
-        for _ in range(2):  # the second one is closed as it comes
-            if not read_request(connection):
-                return
-            seen.append(1)
-            if len(seen) != 2:
-                connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-
-    with listener(serve) as url:
-        session = Session(Endpoint(url, "x"), "0")
-        found = [session.exchange(method, url, {}, step=5, whole=5) for _ in range(2)]
-        session.close()
-    assert len(seen) == requests
-    assert isinstance(found[-1], Answer) is (method == "GET")
-
-
 def test_nothing_that_a_server_sets_comes_back() -> None:
     headers = {"Set-Cookie": "a=b; Path=/"}
     with Exporter({"/": Page(b"x", headers=headers)}) as exporter:

@@ -51,13 +51,13 @@ def wait_for(condition: Callable[[], T | None], deadline_s: float, what: str) ->
 
 
 class Accepting:
-    """A context manager that serves each connection to its loopback port in a thread of its own, and cuts them at its end.
+    """A context manager that serves each connection to its port of a loopback address in a thread of its own, and cuts them at its end.
 
     A kind of server says what it does with a connection (`serve`); an OSError there ends the connection.
     """
 
-    def __init__(self, port: int | None = None) -> None:
-        self.port = port or free_port()
+    def __init__(self, port: int | None = None, address: str = "127.0.0.1") -> None:
+        self.port, self.address = port or free_port(), address
         self.stopping = threading.Event()
         self.open: set[socket.socket] = set()
         self._server: socket.socket | None = None
@@ -68,7 +68,7 @@ class Accepting:
 
     def __enter__(self) -> Self:
         self.stopping.clear()
-        self._server = socket.create_server(("127.0.0.1", self.port))
+        self._server = socket.create_server((self.address, self.port))
         threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
         return self
 

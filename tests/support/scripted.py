@@ -117,6 +117,12 @@ class Script:
     def wire_bytes(self) -> int:
         return sum(map(len, self.bodies))
 
+    def repeats(self) -> int:
+        return 0
+
+    def renew(self) -> None:
+        pass
+
     def changed(self) -> bool:
         return self.changes.pop(0) if self.changes else False
 
