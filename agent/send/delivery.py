@@ -214,7 +214,6 @@ class Delivery:
         step = self._step(asked, sent, heard)
         if batch is None or self.now.state is not State.IDLE or heard.verdict is not Verdict.DELIVERED:
             return step
-        self._batch = None
         batch.doubt()
         return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
@@ -268,8 +267,8 @@ class Delivery:
     def _continue(self, batch: Batch) -> Settled | None:
         """Continue with the next part, or return the chunk settled."""
         self.now = self.now._replace(doubted=batch.was_doubted)
-        if (settled := batch.settled) is None:
-            self._batch = batch
+        self._batch = batch if (settled := batch.settled) is None else None
+        if settled is None:
             return None
         if batch.apart:
             self.apart.learn(batch.apart, settled.culprits[-1].outcome)
