@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 from buffer.fs import TEMPORARY, Fs, write_new
 from buffer.memory import FIRST_DESCRIPTOR, MemoryFs
@@ -108,15 +109,18 @@ class Shelter:
         return self._disk.free(folder)
 
     def probe(self, folder: str) -> None:
-        """Write a small file, make it durable, and remove it.  Raises OSError where the disk does not take it."""
-        path = f"{folder}/probe{TEMPORARY}"
+        """Write the files that are needed next, make them durable, and remove them.  Raises OSError.
+
+        One for each in memory and one more, so that a disk with a single inode left is not taken up in vain.
+        """
+        paths = [f"{folder}/probe{i}{TEMPORARY}" for i in range(len(self.memory.files) + 1)]
         try:
-            write_new(self.real, path, bytes(4096))
+            for path in paths:
+                write_new(self.real, path, bytes(4096))
         finally:
-            try:
-                self.real.unlink(path)
-            except FileNotFoundError:
-                pass
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    self.real.unlink(path)
 
     def settle_down(self) -> None:
         """Move everything that is in memory to the disk, oldest first.  Raises OSError; the rest is still in memory."""

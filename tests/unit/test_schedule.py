@@ -626,6 +626,20 @@ class TestWhatIsReturned:
         assert len(rig.log.of(Event.APPEND_FAILED, "error")) == 1  # once in a row
         assert rig.schedule.append_failures == 2
 
+    def test_what_cannot_be_stored_costs_itself_once_in_the_log_and_is_missed(self, rig: Rig) -> None:
+        rig.add("cpu")
+        bad = rig.add("bad", "c")
+        rig.set(5, bad, labels=("caf\udce9",))
+        rig.set(35, bad, labels=("c",))
+        rig.run(75)
+        stored = rig.times("bad")
+        assert stored[1] - stored[0] == 40_000
+        assert len(rig.times("cpu")) == len(stored) + 3
+        assert rig.missed == 3
+        assert rig.log.loud() == [Event.APPEND_FAILED, Event.APPEND_RECOVERED]
+        assert rig.log.of(Event.APPEND_FAILED, "error")[0]["collector"] == "bad"
+        assert rig.buffer.log.written < 3000  # a key frame each time would take more
+
 
 def test_records_hold_every_tick_once_and_in_order() -> None:
     at = Instant(0, 0, BOOT)
