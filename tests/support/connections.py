@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 
+from tests.support.certs import Certs
 from tests.support.net import Accepting
 from tests.support.tcp import read_request, reset
 
@@ -40,6 +42,11 @@ def cut(connection: socket.socket) -> None:
     raise OSError("reset")
 
 
+def half_close(connection: socket.socket) -> None:
+    """Send nothing more, without a word of TLS about it."""
+    socket.socket.shutdown(connection, socket.SHUT_WR)
+
+
 def swallow(_: socket.socket) -> None:
     """Take the request, and never answer."""
 
@@ -61,15 +68,25 @@ class Answering(Accepting):
     request, the number of its connection (from 1), and the request.
     """
 
-    def __init__(self, acts: Sequence[Act] = (), port: int | None = None, address: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        acts: Sequence[Act] = (),
+        port: int | None = None,
+        address: str = "127.0.0.1",
+        certs: Certs | None = None,
+    ) -> None:
         super().__init__(port, address)
+        self._tls: ssl.SSLContext | None = None
+        if certs is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(certs.server_cert, certs.server_key)
         self.acts, self.seen, self.connections = list(acts), list[tuple[int, bytes]](), 0
         self.on_old: Act | None = None
 
     @property
     def url(self) -> str:
         """The address to push to."""
-        return f"http://{self.address}:{self.port}/write"
+        return f"{'https' if self._tls else 'http'}://{self.address}:{self.port}/write"
 
     @property
     def over(self) -> list[int]:
@@ -80,6 +97,10 @@ class Answering(Accepting):
         """Serve a connection until an act or the client ends it."""
         self.connections += 1
         number = self.connections
+        with self._tls.wrap_socket(connection, server_side=True) if self._tls else connection as secured:
+            self._answer(number, secured)
+
+    def _answer(self, number: int, connection: socket.socket) -> None:
         is_old = False
         while request := read_request(connection):
             self.seen.append((number, request))
