@@ -154,12 +154,9 @@ class Cursor:
                     reasons["corrupt"] = left - reasons["thinned"]
                 spent = self._clock() - self._read_at
                 ledger = self.ledger.settle(start, end, reasons, "delivered")
-                self._change(
-                    ledger._replace(
-                        rate=round(delivered / spent, 1) if spent > 0 else 0.0,
-                        damaged=ledger.damaged + self._feeds.take_damaged(),
-                    )
-                )
+                rate = round(delivered / spent, 1) if spent > 0 else 0.0
+                damaged = ledger.damaged + self._feeds.take_damaged()
+                self._change(ledger._replace(rate=rate, damaged=damaged))
         self._tidy()
         self._persist_soon()
 
