@@ -245,7 +245,7 @@ def test_an_address_that_does_not_answer_beside_one_that_does(tmp_path: Path) ->
         (Answer(403, body=b"no rights"), "authentication", "HTTP 403"),
         (Answer(407), "authentication", "HTTP 407"),
         (Answer(404), "empty write", "HTTP 404"),
-        (Answer(405, body=b"use GET"), "empty write", "HTTP 405: use GET"),
+        (Answer(405, body=b"use GET"), "empty write", "HTTP 405: check the path of the url"),
         (Answer(301, {"Location": "https://u:p@else.example.com/w?t=1"}), "empty write", "to https://else"),
         (Answer(415), "empty write", "HTTP 415"),
         (Answer(413), "empty write", "HTTP 413"),
@@ -258,6 +258,7 @@ def test_an_address_that_does_not_answer_beside_one_that_does(tmp_path: Path) ->
 def test_a_receiver_that_takes_no_writes(tmp_path: Path, answer: Answer, step: str, words: str) -> None:
     begun = time.monotonic()
     with Receiver([answer] * 2) as receiver:
+        receiver.takes_empty_writes = False
         fails(tmp_path, {"url": receiver.url}, step, words, timeout=1)
     assert time.monotonic() - begun < 4
 
@@ -301,7 +302,7 @@ def test_a_token_that_the_receiver_does_not_take(tmp_path: Path) -> None:
 SERVERS: dict[str, tuple[Script, str, str]] = {
     "who": (answer(401, {"error": "invalid_client"}), "check client_id and the client secret", "Correct oauth2"),
     "away": (answer(503, b"later"), "HTTP 503: later", "tries again by itself"),
-    "login page": (answer(200, b"<html>"), "no access_token in it", "Check token_url"),
+    "login page": (answer(200, b"<html>"), "HTTP 200: a web page", "Check token_url"),
     "moved": (answer(302, Location="https://else.example.com/"), "to https://else", "Correct oauth2"),
     "hanging": (hang, "timeout: no answer within", "the way to it"),
 }  # fmt: skip
@@ -367,6 +368,7 @@ def test_no_secret_of_oauth2_is_printed(tmp_path: Path, whose: str, status: int)
     basic = b64encode(known[1].encode()).decode()
     echo = " ".join((*known, basic))
     with TokenServer() as tokens, Guarded(tokens) as receiver:
+        receiver.takes_empty_writes = False
         if whose == "receiver":
             receiver.refuse = lambda _: Answer(status, body=f"{echo} {list(tokens.granted)[-1]}".encode())
         elif status != 204:
@@ -467,7 +469,10 @@ def test_no_secret_is_printed(tmp_path: Path, where: str, status: int) -> None:
         value[where] = str(tmp_path / "secret")
     auth = {"basic_auth": {"username": "u"} | value} if "password" in where else {"authorization": value}
     with Receiver() as receiver:
-        receiver.default = Answer(status, body=" ".join(secrets).encode())
+        receiver.default, receiver.takes_empty_writes = (
+            Answer(status, body=" ".join(secrets).encode()),
+            False,
+        )
         to = {
             "url": f"{receiver.url}?token=canary-query&more=canary%2Fquoted",
             "name": "r",

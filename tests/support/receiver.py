@@ -11,7 +11,7 @@ what comes in a protocol that it does not speak is kept in `foreign`, and answer
 as an old server that tries to read it, or 204 as one that reads it and finds nothing ("silent", as VictoriaMetrics
 does). What nobody can read is answered 400, and an empty write after a refusal is taken, as every receiver does: these two
 are in `checks`, and in no other list. `to_unreadable` and `to_empty` are other answers to them; the latter to every empty
-write.
+write. Without `takes_empty_writes` an empty write is answered as the script says.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ class Receiver(WebServer):
         self.checks: deque[bytes] = deque(maxlen=keep)
         self.to_empty: Answer | None = None
         self.to_unreadable: Answer | None = None
+        self.takes_empty_writes = True
         self._has_refused = False
         self.latest: dict[Labels, tuple[int, float]] = {}
         self.samples = 0
@@ -160,7 +161,7 @@ class Receiver(WebServer):
                 self.broken.append((str(error), body))
             self._reply(handler, Answer(400, body=f"{error}\n".encode()))
             return
-        if not write.samples and (self.to_empty or self._has_refused):
+        if not write.samples and (self.to_empty or (self._has_refused and self.takes_empty_writes)):
             self.checks.append(body)
             counts = _counts(0) if write.version == "2.0" and self.counts else {}
             self._reply(handler, self.to_empty or Answer(headers=counts))

@@ -262,7 +262,7 @@ class _Visit:
         elif outcome.verdict is Verdict.TOO_LARGE:
             do = "Raise the largest request that the receiver, or a proxy before it, takes."
         else:
-            do = f"{path} Batches that are answered so go into the quarantine."
+            do = f"{path} Nothing is sent until an empty write or a part of the samples is taken."
         return wrong(outcome.error or "no answer", do)
 
     def _protocol(self) -> Finding:
