@@ -148,6 +148,11 @@ class Delivery:
         """Whether the chunk's last request was answered, and the answer does not count yet."""
         return self._batch is not None and self._doubt is not None
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether a part of the chunk may be stored by the receiver already, and the rest is still to be sent."""
+        return self._batch is not None and (self._doubt is not None or self._batch.is_begun)
+
     def forget_before(self, position: int) -> None:
         """Let go of a chunk that ends there or earlier: the buffer was full, and evicted it."""
         if self._batch is not None and self._batch.chunk.end <= position:

@@ -2,7 +2,8 @@
 
 Promises:
 1. `stop` returns within its time, whatever the receiver does, and nothing touches the cursor after it. A lane that
-   begins to `leave` begins no request any more, so that another can take over when its thread has ended.
+   begins to `leave` ends the chunk at hand and begins no other, so that another lane can take over when its thread has
+   ended.
 2. Nothing that happens in a step ends the thread before. What cannot be read, or a defect, is logged, shown as the
    error, and tried again after a pause.
 3. A lane waits for nothing but its own receiver: lanes share the buffer and nothing else.
@@ -29,6 +30,8 @@ from buffer.buffer import Buffer
 from buffer.quarantine import Quarantine
 
 FAILED_PAUSE = 10.0
+FINISH = 5.0
+"""Seconds that a lane which leaves may take for the rest of a chunk that was begun."""
 STOP_MARGIN = 0.25
 """Seconds of a stop that are kept for a request that has to be cut."""
 
@@ -95,7 +98,7 @@ class Lane:
         self._wire.renew()
 
     def leave(self) -> None:
-        """Begin no request any more; nobody waits for the one that is under way."""
+        """Begin no chunk any more; nobody waits for the one that is under way."""
         self._leaving = True
         self.ask_to_stop(0.0)
 
@@ -122,8 +125,7 @@ class Lane:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._rest(self.step())
-        if not self._leaving:
-            self._guarded(self._last_try)
+        self._guarded(self._finish if self._leaving else self._last_try)
         self.sender.note(State.STOPPED)
         self._wire.close()
 
@@ -133,6 +135,10 @@ class Lane:
 
     def _last_try(self) -> Pause:
         self.sender.last_try(self._stop_at - STOP_MARGIN - time.monotonic())
+        return NOW
+
+    def _finish(self) -> Pause:
+        self.sender.finish(FINISH)
         return NOW
 
     def _guarded(self, step: Callable[[], Pause]) -> Pause:

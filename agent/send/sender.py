@@ -109,8 +109,15 @@ class Sender:
             ahead = self._cursor.ahead is not None and self._cursor.pending_ahead() > 0
             until = self._clocks.monotonic() + within
             self._send(Work.FRESH if ahead else Work.IN_ORDER, within)
-            if self._delivery.is_in_doubt and self._delivery.now.state is State.IDLE:
-                self._attempt(max(0.0, until - self._clocks.monotonic()))
+            self.finish(until - self._clocks.monotonic())
+
+    def finish(self, within: float) -> None:
+        """Send the rest of a chunk that was begun, in so many seconds, so that nothing of it is sent again."""
+        until = self._clocks.monotonic() + within
+        while self._delivery.is_begun and self._delivery.now.state is State.IDLE:
+            if (left := until - self._clocks.monotonic()) <= 0:
+                break
+            self._attempt(left)
 
     def failed(self, error: str) -> None:
         """Log a defect, or what cannot be read, and show it as the error."""
