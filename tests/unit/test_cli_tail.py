@@ -44,6 +44,7 @@ class CountingFs(RealFs):
     """Counts the bytes that are read."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.count = 0
 
     def read(self, fd: int, size: int, at: int) -> bytes:

@@ -20,8 +20,9 @@ from agent.system.events import Event
 
 # Somebody alerts on these. A change here is a line in the changelog, under Changed or Removed.
 EVENTS = {
-    "agent": "reload_refused reloaded started stopped stopping thread_died thread_stuck",
-    "buffer": "append_failed append_recovered cursor_reset evicted forgotten sync_failed thinned trimmed",
+    "agent": "reload_refused reloaded renamed started stopped stopping thread_died thread_stuck",
+    "buffer": "append_failed append_recovered cursor_reset evicted forgotten restarting sheltered sync_failed "
+    "thinned trimmed unsheltered",
     "collector": "failed readable recovered stuck timed_out unreadable",
     "config": "warning",
     "schedule": "clock_stepped",
