@@ -171,10 +171,12 @@ LABELS: dict[str, list[Series]] = {
 
 @cases(LABELS)
 def test_labels(tmp_path: Path, case: list[Series], protocol: str) -> None:
-    [request] = sent(tmp_path, protocol, [tick(0, case, [float(n) for n in range(len(case))])])
-    assert {series.labels: series.samples for series in request.write.series} == {
+    requests = sent(tmp_path, protocol, [tick(0, case, [float(n) for n in range(len(case))])])
+    series = [one for request in requests for one in request.write.series]
+    assert {one.labels: one.samples for one in series} == {
         labels_of(one): ((FIRST_MS, float(n)),) for n, one in enumerate(case)
     }
+    assert len(series) == len(case)
 
 
 # batching_test and empty_scrape.
