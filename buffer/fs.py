@@ -185,15 +185,16 @@ class RealFs:
         """Open a folder: only to find something in it, unless it is to be `readable`."""
         how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC if readable else _FOLDER
         below = _below(self._root, folder)
-        with acting_in(self._root) if below is not None else nullcontext():
-            fd = os.open(folder if below is None else self._root, how)
-            try:
+        # The way to the root may be one that its owner cannot go (a container's volume, say): that is ours to go.
+        fd = os.open(folder if below is None else self._root, how)
+        try:
+            with acting_in(fd) if below is not None else nullcontext():
                 for name in below or ():
                     fd, above = os.open(name, how | os.O_NOFOLLOW, dir_fd=fd), fd
                     os.close(above)
                 yield fd
-            finally:
-                os.close(fd)
+        finally:
+            os.close(fd)
 
 
 def _below(root: str, path: str) -> list[str] | None:

@@ -17,8 +17,8 @@ _TURN = threading.RLock()  # rights are those of the whole process
 
 
 @contextmanager
-def acting_in(folder: str) -> Iterator[None]:
-    """Act as the owner of the folder, and without root's other groups, where this is root and the folder is not root's.
+def acting_in(folder: str | int) -> Iterator[None]:
+    """Act as the owner of the folder (a path or a descriptor), and without root's other groups, where this is root and the folder is not root's.
 
     Where there is no such folder yet, nothing changes.  Raises OSError.
     """
@@ -60,7 +60,7 @@ def become(folder: str) -> None:
             raise LimpetError(folder, what, "Install Limpet and its Python where every user may read them.")
 
 
-def _owner(folder: str) -> tuple[int, int] | None:
+def _owner(folder: str | int) -> tuple[int, int] | None:
     """Return the user and the group that the folder belongs to; None where that is root, or there is no folder."""
     try:
         found = os.stat(folder)
