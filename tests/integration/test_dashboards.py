@@ -26,7 +26,7 @@ from tests.support.net import wait_for
 from tests.support.promql import metrics
 from tests.support.server import Server
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 EXPRESSIONS = [each for dashboard in DASHBOARDS.values() for each in expressions(dashboard)]

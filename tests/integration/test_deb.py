@@ -34,7 +34,7 @@ OLDER = "0.0.9"
 ELF_MACHINES = {"amd64": 62, "arm64": 183}  # e_machine of elf.h: EM_X86_64, EM_AARCH64
 HOST = "edge-7"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 class Packages(NamedTuple):

@@ -31,7 +31,7 @@ DOCKERFILE = PROJECT / "packaging" / "container" / "Dockerfile"
 DATA = "/var/lib/limpet"
 
 # The first time on a machine a Debian is made, and an image of it.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 # Into the image's root, as its user, with its environment and nothing else.
 ENTER = """

@@ -47,7 +47,7 @@ for path, size in MOUNTS.items():
     PREPARE += f"mkdir -p {path}; mount -t tmpfs -o size={size}m,mode=1777 tmpfs {path}\n"
 
 # The first time on a machine a Debian is made.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 IN_ORDER = True
 analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
 

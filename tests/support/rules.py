@@ -64,7 +64,7 @@ def run(promtool: Path, files: Iterable[Path], only: str = "") -> dict[str, str]
 
     def one(path: Path) -> dict[str, str]:
         command = (promtool, "test", "rules", f"--run={only}", "--junit=/dev/stdout", path)
-        done = programs.run(*command, timeout=110)
+        done = programs.run(*command, timeout=280)
         return _outcomes(path, done.stdout, done.stderr)
 
     with ThreadPoolExecutor(2) as pool:
