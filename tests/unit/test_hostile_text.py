@@ -172,7 +172,7 @@ def test_no_thread_is_late_for_a_match(pattern: str) -> None:
 def test_a_pattern_and_a_template_are_read_in_linear_time() -> None:
     regex = Regex("a")
     for text in (50_000 * "$a", 50_000 * "${", 50_000 * "$"):
-        assert seconds(partial(regex.template, text)) < 1
+        assert seconds(partial(regex.template, text)) < 10
     for text in (50_000 * "[", 50_000 * "(", 20_000 * r"\Q", 50_000 * "a|", 50_000 * "a*"):
         assert seconds(partial(is_plain, text)) < 1
 
