@@ -144,6 +144,11 @@ class Delivery:
         return self._batch is not None
 
     @property
+    def is_in_doubt(self) -> bool:
+        """Whether the chunk's last request was answered, and the answer does not count yet."""
+        return self._batch is not None and self._doubt is not None
+
+    @property
     def is_begun(self) -> bool:
         """Whether a part of the chunk may be stored by the receiver already, and the rest is still to be sent."""
         return self._batch is not None and (self._doubt is not None or self._batch.is_begun)

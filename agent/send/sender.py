@@ -114,8 +114,9 @@ class Sender:
     def finish(self, within: float) -> None:
         """Send the rest of a chunk that was begun, in so many seconds, so that nothing of it is sent again."""
         until = self._clocks.monotonic() + within
-        delivery, clock = self._delivery, self._clocks.monotonic
-        while delivery.is_begun and delivery.now.state is State.IDLE and (left := until - clock()) > 0:
+        while self._delivery.is_begun and self._delivery.now.state is State.IDLE:
+            if (left := until - self._clocks.monotonic()) <= 0:
+                break
             self._attempt(left)
 
     def failed(self, error: str) -> None:
@@ -189,7 +190,7 @@ class Sender:
         self._log.step(step, self._clocks.monotonic())
         if step.settled is not None:
             self._account.settle(step.settled)
-        is_done = step.after.state is not State.IDLE or not self._delivery.is_begun
+        is_done = step.after.state is not State.IDLE or not self._delivery.is_in_doubt
         self.note(step.after.state if is_done else State.SENDING)
         return NOW
 
