@@ -123,14 +123,12 @@ class Delivery:
         clocks: Clocks | None = None,
     ) -> None:
         self.now, self._most = Situation(queue.max_samples_per_send), queue.max_samples_per_send
-        self.rules = rules or Rules(queue.min_backoff, queue.max_backoff)
-        self.stats = stats or SendStats()
+        self.rules, self.stats = rules or Rules(queue.min_backoff, queue.max_backoff), stats or SendStats()
         self._speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._age_limit_ms = int(queue.sample_age_limit * 1000)
         self._batch: Batch | None = None
-        self.apart = Apart(speaks)
         self._doubt: _Doubt | None = None
-        self._probe = Probe(speaks)
+        self.apart, self._probe = Apart(speaks), Probe(speaks)
         self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last chunk that had any
 
     @property
@@ -175,15 +173,12 @@ class Delivery:
         batch = self._batch
         if batch is None or batch.format != self._speaks().name:
             return True
-        is_decided = batch.is_begun or self._doubt is not None
-        return not is_decided and _is_too_old(batch.ticks[0], self._age_limit_ms, self._clocks.wall())
+        return not self.is_begun and _is_too_old(batch.ticks[0], self._age_limit_ms, self._clocks.wall())
 
     def wait(self) -> float:
         """Return the seconds until the next request may go out."""
         left = self.now.not_before - self._clocks.monotonic()
-        if left <= 0 or (self.now.state is State.HELD and self._wire.changed()):
-            return 0.0
-        return left
+        return 0.0 if left <= 0 or (self.now.state is State.HELD and self._wire.changed()) else left
 
     def attempt(self, within: float | None = None) -> Step:
         """Make the next request: the chunk's, a check of its answer, or a probe. `within` bounds it (s).

@@ -113,10 +113,9 @@ class Sender:
 
     def finish(self, within: float) -> None:
         """Send the rest of a chunk that was begun, in so many seconds, so that nothing of it is sent again."""
-        until = self._clocks.monotonic() + within
-        while self._delivery.is_begun and self._delivery.now.state is State.IDLE:
-            if (left := until - self._clocks.monotonic()) <= 0:
-                break
+        delivery, clock = self._delivery, self._clocks.monotonic
+        until = clock() + within
+        while delivery.is_begun and delivery.now.state is State.IDLE and (left := until - clock()) > 0:
             self._attempt(left)
 
     def failed(self, error: str) -> None:

@@ -29,7 +29,7 @@ STILL_WRONG: set[str] = set()
 """What is still to be taken down; an entry that is no longer needed fails the test."""
 STILL_LONG: set[str] = set()
 LONGEST = 400
-LARGEST_CLASS = 204
+LARGEST_CLASS = 199
 
 
 def modules() -> dict[str, Path]:
