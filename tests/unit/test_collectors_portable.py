@@ -125,7 +125,7 @@ def test_platforms_without_statvfs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_times_of_a_platform_that_knows_little() -> None:
     times = portable.times_of({"user": 1.5, "system": 0.5, "idle": 10.0, "interrupt": 0.25, "dpc": 0.25})
     assert times == cpu.Times(user=150, system=50, idle=1000, iowait=None, busy=250)
-    assert [sample.name for sample in cpu.counters(times, 100)] == [
+    assert [sample.name for sample in cpu.counters(cpu.counted(times), 100)] == [
         "cpu_user_seconds_total",
         "cpu_system_seconds_total",
         "cpu_idle_seconds_total",
