@@ -112,8 +112,7 @@ class Cores:
     """What all cores have counted since boot: `total`, whose fields never fall, whatever the kernel's do.
 
     It begins with the kernel's sum, and grows by what each core counts between two runs in a row. So a core that is
-    taken away keeps its share, and one that is new or back adds what it counts from its second run on. A field that
-    falls adds nothing until it is higher than it was.
+    taken away keeps its share, and one that is new or back adds what it counts from its second run on.
     """
 
     def __init__(self, ticks_per_second: int) -> None:
@@ -121,7 +120,7 @@ class Cores:
         """In ticks, in the order of NAMES."""
         self._ticks_per_second, self._at = ticks_per_second, 0.0
         self._before: dict[bytes, Times] = {}
-        self._highest: dict[bytes, tuple[int, ...]] = {}
+        self._followed: dict[bytes, tuple[int, ...]] = {}
 
     def step(self, now: float, times: Mapping[bytes, Times]) -> tuple[dict[bytes, float], int]:
         """Return the usage in percent by core, where it is known, and how many cores leaped ahead of the clock."""
@@ -134,21 +133,16 @@ class Cores:
         usage: dict[bytes, float] = {}
         leaps, all_busy, all_idle = 0, 0, 0
         for core, ticks in cores.items():
-            before, latest = self._before.get(core), counted(ticks)
-            if before is None:
-                self._highest[core] = latest
+            before, followed = self._before.get(core), self._followed.get(core)
+            self._followed[core] = counted(ticks)
+            if before is None or followed is None:
                 continue
             busy, idle = ticks.busy - before.busy, idle_of(ticks) - idle_of(before)
             if min(busy, idle) < least or busy + idle > most:
                 leaps += busy + idle > most
-                self._highest[core] = latest
                 continue
-            highest = self._highest[core]
-            self._highest[core] = tuple(map(max, highest, latest))
-            self.total = [
-                total + new - old
-                for total, new, old in zip(self.total, self._highest[core], highest, strict=True)
-            ]
+            self._followed[core] = latest = follow(followed, ticks)
+            self.total = [t + new - old for t, new, old in zip(self.total, latest, followed, strict=True)]
             busy, idle = (0 if -ROUNDING <= grown < 0 else grown for grown in (busy, idle))
             if min(busy, idle) >= 0 and busy + idle > 0:
                 usage[core] = percent(busy, busy + idle)
@@ -163,6 +157,19 @@ def counted(ticks: Times) -> tuple[int, ...]:
     """Return the fields that are series of their own, in the order of NAMES."""
     fields = ticks.user, ticks.system, ticks.idle
     return fields if ticks.iowait is None else (*fields, ticks.iowait)
+
+
+def follow(before: tuple[int, ...], ticks: Times) -> tuple[int, ...]:
+    """Return the fields that are series, where `before` are those of the run before: none falls.
+
+    Idle and iowait grow together by what their sum grows, however the kernel divides it.
+    """
+    user, system, idle, *rest = before
+    iowait = sum(rest)
+    grown = max(0, idle_of(ticks) - idle - iowait)
+    waited = min(max(0, (ticks.iowait or 0) - iowait), grown)
+    fields = max(user, ticks.user), max(system, ticks.system), idle + grown - waited
+    return fields if ticks.iowait is None else (*fields, iowait + waited)
 
 
 def idle_of(ticks: Times) -> int:

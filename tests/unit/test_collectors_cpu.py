@@ -76,12 +76,19 @@ def test_iowait_that_falls_holds_the_counter() -> None:
     """The kernel moves a sleep from iowait to idle when its task wakes on another core: proc_stat(5)."""
     stats = [b"cpu 5 0 5 100 11 0 0 0", b"cpu 5 0 5 102 10 0 0 0", b"cpu 5 0 5 102 13 0 0 0"]
     assert counted(stats, "iowait") == [0.11, 0.11, 0.13]
-    assert counted(stats, "idle") == [1.0, 1.02, 1.02]
+    assert counted(stats, "idle") == [1.0, 1.01, 1.02]  # the two grow by what their sum grows
 
 
 def test_idle_that_falls_holds_the_counter() -> None:
     stats = [b"cpu 5 0 5 100 11", b"cpu 5 0 5 98 14", b"cpu 5 0 5 105 14"]
     assert counted(stats, "idle") == [1.0, 1.0, 1.05]
+    assert counted(stats, "iowait") == [0.11, 0.12, 0.14]
+
+
+def test_a_long_sleep_that_moves_between_the_fields_is_not_counted_in_one_interval() -> None:
+    stats = [b"cpu 5 0 5 90000 11", b"cpu 5 0 5 84011 7000", b"cpu 5 0 5 92000 11"]
+    assert counted(stats, "idle") == [900, 900, 910]
+    assert counted(stats, "iowait") == [0.11, 10.11, 10.11]
 
 
 TWO = b"cpu 200 0 60 90000 40 0 0 0\ncpu0 100 0 30 45000 20 0 0 0\ncpu1 100 0 30 45000 20 0 0 0\n"
