@@ -140,16 +140,16 @@ class Speeds:
 
     def usage(self, name: bytes, bytes_per_second: float) -> tuple[float | None, int | None]:
         """Return the usage in percent, where a speed is known, and the speed if this refutes it."""
-        for _ in range(2):
-            if name not in self._known:
-                self._known[name] = self._link_speed(name)
-            speed = self._known[name]
-            if speed is None or self._refuted.get(name) == speed:
-                return None, None
-            usage = share(bytes_per_second, speed * 1_000_000 / 8)
-            if usage is not None:
-                return usage, None
-            del self._known[name]  # it may have changed since it was read
+        is_fresh = name not in self._known
+        speed = self._known[name] = self._link_speed(name) if is_fresh else self._known[name]
+        if speed is None or self._refuted.get(name) == speed:
+            return None, None
+        usage = share(bytes_per_second, speed * 1_000_000 / 8)
+        if usage is not None:
+            return usage, None
+        if not is_fresh:  # it may have changed since it was read
+            del self._known[name]
+            return self.usage(name, bytes_per_second)
         self._refuted[name] = speed
         return None, speed
 

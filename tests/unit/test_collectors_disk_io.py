@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.collectors import COLLECTORS, HostPaths, Trouble
+from agent.collectors.base import ignore
 from agent.collectors.disk_io import is_partition
 from tests.support.hosts import Host, Values, labeled, of, values
 
@@ -142,7 +143,7 @@ def line(name: str, *, reads: int = 0, io_ms: int = 0, weighted_ms: int = 0) -> 
 def runs(folder: Path, *contents: str, told: list[Trouble] | None = None) -> list[Values]:
     """What the collector returns for these contents of /proc/diskstats, 10 s apart."""
     file = folder / "diskstats"
-    paths = HostPaths(str(folder), report=[].append if told is None else told.append)
+    paths = HostPaths(str(folder), report=ignore if told is None else told.append)
     collect, found = COLLECTORS["disk_io"].build(COLLECTORS["disk_io"].options(), paths), []
     for turn, content in enumerate(contents):
         file.write_text(content)
