@@ -57,7 +57,7 @@ never counted a packet (`docker0` without containers, `dummy0`, `ifb0`) has no s
 
 `network_drops_in_total` is the kernel's column `drop`, which mixes two things. `network_missed_in_total` is loss: the host or
 its card had no room. `network_unwanted_in_total` is mostly frames of protocols and VLANs that nobody listens to: switches
-send them all day, and nothing is wrong. The two need `/sys`, and are absent where drops cannot be told apart.
+send them all day, and nothing is wrong. The two need `/sys`, and are absent where it cannot be read.
 
 `network_connections` are numbers that the kernel keeps anyway (`/proc/net/sockstat`, `sockstat6`, `snmp`), so
 they cost the same with 50,000 sockets as with ten. The kernel does not keep every state by IP version:
