@@ -55,6 +55,8 @@ LEVELS = {Event.THINNED: "info", Event.UNSHELTERED: "info", Event.SHELTERED: "er
 """Of what the buffer does by itself, where it is not a warning."""
 HEALTH = "limpet"
 """The name of the collector of the agent's own series."""
+PRESENCE = "limpet/presence"
+"""The same, of the one that says that the host is alive."""
 QUARANTINE_SHARE = 8
 """The quarantine's own limit is this part of the buffer's."""
 
@@ -76,6 +78,7 @@ class Agent:
         self._mask = mask.load(config.data_dir, config.mask)
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(self.buffer, lambda: self.lanes.stats, lambda: self.schedule)
+        self._presence = health.Presence()
         self._labels = host_labels(config)
         plans = self._plans(config, self._labels, self._mask)
         self.schedule = Schedule(plans, self.buffer, boot_id(), logger, SystemClock())
@@ -85,17 +88,24 @@ class Agent:
         return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
-        own = Plan(
-            HEALTH,
-            self._health,
-            Columns(health.METRICS, labels),
-            config.collect.interval,
-            config.collect.timeout,
-            labels["hostname"],
-            identity=self._health,
-            view_identity=labels,
+        rows = (
+            (HEALTH, self._health, config.collect.own()),
+            (PRESENCE, self._presence, config.collect.interval),
         )
-        return [*configured(config, labels, self._log, masked), own]
+        own = [
+            Plan(
+                name,
+                collect,
+                Columns(health.METRICS, labels),
+                interval,
+                min(config.collect.timeout, interval),
+                labels["hostname"],
+                identity=collect,
+                view_identity=labels,
+            )
+            for name, collect, interval in rows
+        ]
+        return [*configured(config, labels, self._log, masked), *own]
 
     def run(self, load: Callable[[], Loaded]) -> int:
         """Run until a signal comes; return the exit status.  The caller has blocked the signals.

@@ -121,8 +121,9 @@ again.
 AGENT = """
 ## The agent's own series
 
-`limpet run` listens on nothing. It pushes its own state to every destination like any other series, at `collect.interval`,
-and keeps it in the buffer during an outage. So when a link comes back, the receiver also learns how the outage went. The
+`limpet run` listens on nothing. It pushes its own state to every destination like any other series, each minute
+(`collect.own_interval`), and keeps it in the buffer during an outage. `limpet_start_time_seconds` alone is sent at each
+`collect.interval`: by it the alerts see that the host is alive. So when a link comes back, the receiver also learns how the outage went. The
 state at this moment, on the host itself, is in `limpet buffer status`.
 
 """
