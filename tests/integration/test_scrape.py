@@ -237,7 +237,7 @@ def test_targets_that_hang_delay_nobody(tmp_path: Path) -> None:
             wait_for(lambda: len(times(agent.buffered(), "load_average_1m")) >= 8, 30, "some rounds")
             assert agent.stop() == 0
     found = agent.buffered()
-    for name, job in (("load_average_1m", None), ("limpet_build_info", None), ("b", "quick")):
+    for name, job in (("load_average_1m", None), ("limpet_start_time_seconds", None), ("b", "quick")):
         on_grid(times(found, name, job))
     # Each of them is reported as down, at its own time on the grid. The first round is stamped with a time that is
     # past, so that the second one can be due while the first scrape is under way.
