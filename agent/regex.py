@@ -75,7 +75,7 @@ class Regex:
         theirs, only_matching = _compiled(source), _compiled(source, groups=False)
         self._count = theirs.groups
         self._names = {name.decode(): index for name, index in theirs.groupindex.items()}
-        # The library cuts a group out of the text only where it is asked for: that takes longer than the match.
+        # The library cuts a group out of the text only for a rule that uses it: that takes longer than the match.
         self._group = lambda match, index: (match[index] or b"").decode()
         self.fullmatch = _remembering(lambda text: theirs.fullmatch(text.encode("utf-8", "backslashreplace")))
         self.matches = _remembering(
