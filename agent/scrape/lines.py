@@ -61,7 +61,8 @@ class Joiner:
         """Return the lines that end here; keep the beginning of one that does not. Raises ParseError."""
         whole = []
         for line in lines:
-            if not self._parts and b'"' not in line:
+            # What is open has an odd number of quotes, those that are escaped apart.
+            if not self._parts and line.count(b'"') % 2 == 0 and b"\\" not in line:
                 whole.append(line)
                 continue
             self._size += len(line) + 1
