@@ -41,6 +41,8 @@ MOST_KEYS = 8 << 20
 
 _EOF = b"# EOF"
 _IN_NUMBERS = b"0123456789.+-eEnNaAiIfFtTyY "
+_PERHAPS_NO_SAMPLE = frozenset((b"", b"#", b" ", b"\t"))
+"""How a comment or an empty line begins."""
 _SIGNED_NAN = re.compile(rb"[+-][nN]")
 
 
@@ -179,12 +181,12 @@ class Table:
         for line in lines:
             if so_far.room < 0:
                 break
-            if is_comment(line):
+            if line[:1] in _PERHAPS_NO_SAMPLE and is_comment(line):
                 so_far.digest.update(line + b"\n")
                 if self._openmetrics and line[:1] != b"#":
                     raise ParseError(f"not a sample: {shown(line)}")
                 continue
-            if not line.strip(b" \t"):
+            if line[:1] in _PERHAPS_NO_SAMPLE and not line.strip(b" \t"):
                 if self._openmetrics:
                     raise ParseError("an empty line")
                 continue
