@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from agent import __version__, health
@@ -236,11 +237,17 @@ class Agent:
 
     def _sync(self) -> None:
         try:
-            for item in self._quarantine.give_way():
-                self._log.warning(
-                    Event.QUARANTINE_FULL, destination=item.destination, item=item.id, samples=item.samples
-                )
-            self.buffer.sync()
+            with ExitStack() as last:
+                last.callback(
+                    self.buffer.sync
+                )  # whatever the quarantine raises: the sync repairs what it needs
+                for item in self._quarantine.give_way():
+                    self._log.warning(
+                        Event.QUARANTINE_FULL,
+                        destination=item.destination,
+                        item=item.id,
+                        samples=item.samples,
+                    )
             self._failing = False
         except OSError as error:
             (self._log.debug if self._failing else self._log.error)(Event.SYNC_FAILED, error=str(error))
