@@ -8,7 +8,8 @@ Promises:
 3. Of a series nothing is sent before all that is older of it is settled.
 4. `request` is the same, byte by byte, until `hear`, `halve`, `fit` or `doubt` has changed the question.
 5. What fails although the receiver answers probes does not stop the rest: `doubt` halves it, down to single series, and
-   sets these apart where as many samples of others were taken meanwhile. Where nothing is taken nothing is set apart.
+   sets these apart where as many samples of others were taken meanwhile. Where nothing is taken nothing is set apart,
+   but for a single sample that is too large for the receiver.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 from agent.destinations.base import APART, REJECTED, Destination, Outcome, Request, Verdict
 from agent.send.culprits import Culprits, Search
 from agent.send.parts import Piece, halves
+from agent.send.state import SMALLEST
 from buffer.model import Chunk, Tick
 
 APART_AFTER = 3
@@ -126,7 +128,7 @@ class Batch:
         self.was_doubted, self._doubts, part = True, 0, self._parts[0]
         if part.lone is None:
             self.halve()
-        elif part.samples <= self._taken and self._failures.get(part.lone, 0) >= APART_AFTER - 1:
+        elif self._is_proven(part, outcome) and self._failures.get(part.lone, 0) >= APART_AFTER - 1:
             self._set_apart(part.lone, outcome)
         elif self._passed < len(self._parts) - 1:
             self._passed += 1
@@ -138,6 +140,11 @@ class Batch:
             self._failures[part.lone] = self._failures.get(part.lone, 0) + 1
             if part.samples > self._taken:
                 self.halve()
+
+    def _is_proven(self, part: Piece, outcome: Outcome) -> bool:
+        """Return whether it is this part that fails: others of its size were taken, or it is too large as a single sample."""
+        too_large = outcome.verdict is Verdict.TOO_LARGE and len(self.request.body) > SMALLEST
+        return part.samples <= self._taken or too_large
 
     def _set_apart(self, lone: bytes, outcome: Outcome) -> None:
         for part in self._take(lone):
