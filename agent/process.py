@@ -241,13 +241,7 @@ class Agent:
                 last.callback(
                     self.buffer.sync
                 )  # whatever the quarantine raises: the sync repairs what it needs
-                for item in self._quarantine.give_way():
-                    self._log.warning(
-                        Event.QUARANTINE_FULL,
-                        destination=item.destination,
-                        item=item.id,
-                        samples=item.samples,
-                    )
+                give_way(self._quarantine, self._log)
             self._failing = False
         except OSError as error:
             (self._log.debug if self._failing else self._log.error)(Event.SYNC_FAILED, error=str(error))
@@ -272,6 +266,14 @@ def next_signal(seconds: float) -> signal.Signals | None:
         if info is not None and info.si_signo in SIGNALS:
             return signal.Signals(info.si_signo)
     return None
+
+
+def give_way(quarantine: Quarantine, logger: Any) -> None:
+    """Have the quarantine remove what the segments need room for.  Raises OSError."""
+    for item in quarantine.give_way():
+        logger.warning(
+            Event.QUARANTINE_FULL, destination=item.destination, item=item.id, samples=item.samples
+        )
 
 
 def may_restart(buffer: Buffer) -> bool:
