@@ -177,3 +177,28 @@ def test_what_waited_apart_is_sent_in_order_when_it_is_taken_again(restart: bool
     assert one.ledger == (len(one.appended) * 20, {})
     assert one.script.stored == one.everything()  # which checks the order of each series
     assert not one.items()
+
+
+def test_what_waited_apart_for_long_returns_in_requests_that_fit() -> None:
+    bad = True
+    one = rig(
+        lambda write, _: (
+            RETRY
+            if write.samples > 60
+            or (bad and any(dict(s.labels)["__name__"] == "m00003" for s in write.series))
+            else None
+        )
+    )
+    for _ in range(40):
+        one.collect(3, many(20))
+        one.drain()
+    assert one.ledger == (120 * 19, {"apart": 120})
+    [item] = one.quarantine.items()  # one for all of them
+    assert item.samples == 120
+    bad = False
+    for _ in range(12):
+        one.now += 3600
+        one.step()
+    assert one.ledger == (120 * 20, {})
+    assert one.script.stored == one.everything()
+    assert not one.items()
