@@ -14,7 +14,7 @@ from agent.http.failures import Cause, Failure
 from agent.send.state import PATIENCE, State
 from buffer.model import Series
 from tests.support import wire
-from tests.support.scripted import NO_ANSWER, RETRY, Rig, Script
+from tests.support.scripted import DELIVERED, NO_ANSWER, RETRY, Rig, Script
 
 QUEUE = QueueConfig(max_samples_per_send=10_000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=60.0)
 TIMEOUT = Failure(Cause.TIMEOUT, "timeout: no answer within 30 s")
@@ -202,3 +202,27 @@ def test_what_waited_apart_for_long_returns_in_requests_that_fit() -> None:
     assert one.ledger == (120 * 20, {})
     assert one.script.stored == one.everything()
     assert not one.items()
+
+
+def test_what_a_search_has_settled_is_not_sent_again_when_the_rest_of_it_fails() -> None:
+    refused, held = Answer(400, {}, b"label value too long"), Answer(404, {}, b"")
+    answers = [
+        refused,
+        DELIVERED,
+        held,
+        DELIVERED,
+        held,
+        DELIVERED,
+        RETRY,
+        DELIVERED,
+        DELIVERED,
+        RETRY,
+        DELIVERED,
+        RETRY,
+    ]
+    one = Rig(answers)
+    one.collect(40)
+    one.drain()
+    delivered, dropped = one.ledger
+    assert delivered == sum(map(len, one.script.stored.values()))
+    assert delivered + sum(dropped.values()) == 80
