@@ -109,6 +109,14 @@ def test_the_cause_of_a_failure_survives_and_no_secret_does(
     assert CANARY not in str(found)
 
 
+def saying(raw: bytes) -> Callable[[socket.socket], None]:
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(raw)
+
+    return serve
+
+
 MOVED, END = b"HTTP/1.1 307 Temporary Redirect\r\n", b"\r\nContent-Length: 0\r\n\r\n"
 REDIRECTS = {
     "to a bracket": MOVED + b"Location: http://[::1/x" + END,
@@ -130,7 +138,7 @@ REDIRECTS = {
 @pytest.mark.parametrize("raw", REDIRECTS.values(), ids=REDIRECTS)
 def test_a_redirect_is_one_wherever_it_leads(tmp_path: Path, raw: bytes) -> None:
     """A malformed Location once made it a failure that was retried for ever; nobody saw that the URL is wrong."""
-    with serving(lambda connection: read_request(connection) and connection.sendall(raw))(tmp_path) as keys:
+    with serving(saying(raw))(tmp_path) as keys:
         found = got(Endpoint(name="there", **keys), method="POST")
     assert isinstance(found, Answer)
     outcome = classify(*found, now=0.0)
@@ -156,7 +164,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("raw", MALFORMED.values(), ids=MALFORMED)
 def test_what_is_no_http_is_a_failure_that_is_tried_again(tmp_path: Path, raw: bytes) -> None:
-    with serving(lambda connection: read_request(connection) and connection.sendall(raw))(tmp_path) as keys:
+    with serving(saying(raw))(tmp_path) as keys:
         found = got(Endpoint(name="there", **keys), method="POST")
     assert isinstance(found, Failure)
     assert (found.cause, found.holds) == (Cause.PROTOCOL, False)
