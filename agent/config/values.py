@@ -180,7 +180,7 @@ SCRAPE_PROTOCOLS = (
     "PrometheusText1.0.0",
     "PrometheusText0.0.4",
 )
-"""The formats that a target may be asked for, in Prometheus's order."""
+"""The formats that a target may be requested to send, in Prometheus's order."""
 PROTOBUF = "PrometheusProto"
 
 
