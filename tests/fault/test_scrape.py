@@ -102,8 +102,10 @@ def test_the_formats_that_are_asked_for_are_configured(exporter: Exporter) -> No
         )
     ]
     assert asked == [
-        ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
-        "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
+            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+        ),
         "text/plain;version=0.0.4;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,*/*;q=0.4",
         "text/plain;version=1.0.0;escaping=underscores;q=0.6,*/*;q=0.5",
         "application/openmetrics-text;version=1.0.0;escaping=dots;q=0.6,*/*;q=0.5",
