@@ -22,8 +22,8 @@ from agent.collectors.base import Metric
 from agent.config import Target
 from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
 from agent.scrape.lines import ParseError
-from agent.scrape.naming import Naming, Relabel
-from agent.scrape.table import Table
+from agent.scrape.naming import Limits, Naming, Relabel
+from agent.scrape.table import Read, Table
 from agent.system.events import Event, Logger
 from buffer.model import Series
 
@@ -56,12 +56,19 @@ class Scrape(Collector):
         self._log, self._words = log, words
         self._fetch = fetch or Fetcher(target, timeout, __version__).get
         self._job, self._instance = target.job, target.instance
-        ours = {**host, "job": target.job, "instance": target.instance}
+        ours = {**host, **target.labels, "job": target.job, "instance": target.instance}
         labels = tuple(sorted((name, value) for name, value in ours.items() if value))
         self._reports = tuple(Series(m.name, labels, m.type, m.unit, m.help) for m in METRICS)
         taken = {series[:2] for series in self._reports}
-        self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel)
-        self._table = Table(self._naming, target.sample_limit)
+        limits = Limits(
+            target.label_limit,
+            target.label_name_length_limit,
+            target.label_value_length_limit,
+            target.metric_name_validation_scheme == "legacy",
+        )
+        self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel, limits=limits)
+        self._most = target.sample_limit
+        self._table = Table(self._naming, self._most)
         self._exposed: tuple[Series, ...] = ()
         self._series = self._reports
         self._duplicates = 0
@@ -85,14 +92,23 @@ class Scrape(Collector):
         values += (1.0, round(time.perf_counter() - begun, DIGITS), float(scraped))
         return self._series, values
 
-    def _scrape(self) -> tuple[list[float], int]:
-        body, openmetrics = self._fetch()
+    def _read(self) -> Read:
+        exposition = self._fetch()
         try:
-            read = self._table.read(body, openmetrics=openmetrics)
+            return self._table.read(exposition.body, openmetrics=exposition.openmetrics)
         finally:
             self._naming.rest()
+            if exposition.leave is not None:
+                exposition.leave()
+
+    def _scrape(self) -> tuple[list[float], int]:
+        read = self._read()
         if read.series is not self._exposed:
-            check_size(read.series)
+            try:
+                check_size(read.series)
+            except TooLarge:
+                self._table = Table(self._naming, self._most)  # nothing is kept of what cannot be stored
+                raise
             self._exposed, self._series = read.series, read.series + self._reports
             found, before = self._table.duplicates, self._duplicates
             self._duplicates = found
