@@ -2,8 +2,8 @@
 
 Cheap: a few attributes and two reads of /proc per run.  Durations are rounded to the millisecond.
 
-`Presence` says that the host is alive, and runs at each `collect.interval`, because the alerts ask for that within two
-minutes. `Health` is all the rest, which changes slowly or is asked about in windows of minutes: `collect.own_interval`.
+`Presence` says that the host is alive, and runs at each `collect.interval`, because the alerts need that within two
+minutes. `Health` is all the rest, which changes slowly or is used in windows of minutes: `collect.own_interval`.
 """
 
 from __future__ import annotations
