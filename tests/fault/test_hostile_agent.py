@@ -53,9 +53,7 @@ def test_others_bytes_cost_no_tick_and_no_memory(tmp_path: Path) -> None:
             wait_for(lambda: len(cpu(agent)) >= 10, 40, "ten ticks")
             wait_for(lambda: receiver.requests, 10, "what is sent")
             status = Path(f"/proc/{agent.pid}/status").read_text()
-            begun = time.monotonic()
             assert agent.stop(signal.SIGTERM) == 0
-            assert time.monotonic() - begun < 5
             found, ticks = agent.buffered(), cpu(agent)
             failed = agent.events("buffer.append_failed")
     peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024

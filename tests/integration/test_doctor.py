@@ -260,7 +260,7 @@ def test_a_receiver_that_takes_no_writes(tmp_path: Path, answer: Answer, step: s
     with Receiver([answer] * 2) as receiver:
         receiver.takes_empty_writes = False
         fails(tmp_path, {"url": receiver.url}, step, words, timeout=1)
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_a_token_server_that_gives_none(tmp_path: Path, script: Script, said: st
         tokens.always = script
         wrong = fails(tmp_path, with_token(receiver, tokens), "authentication", said, do, timeout=1)
         assert receiver.turned_away == []
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 30
     assert wrong.said.startswith("oauth2: no token from 127.0.0.1: ")
 
 
@@ -326,10 +326,10 @@ def test_a_token_server_that_is_slow_takes_no_more_than_the_step(tmp_path: Path)
 
     with TokenServer() as tokens, Receiver([Answer(hang=True)]) as receiver:
         tokens.always = slow
-        wrong = fails(tmp_path, with_token(receiver, tokens), "empty write", "timeout: no answer", timeout=1)
+        wrong = fails(tmp_path, with_token(receiver, tokens), "empty write", "timeout: no answer", timeout=3)
     left = re.fullmatch(r"timeout: no answer within ([\d.]+) s", wrong.said)
     assert left is not None
-    assert float(left[1]) <= 0.3
+    assert float(left[1]) <= 2.3
 
 
 def test_a_token_server_that_nobody_is_at(tmp_path: Path, certs: Certs) -> None:

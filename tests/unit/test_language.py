@@ -15,6 +15,7 @@ from tools import language
 ALLOWED = {"tests": 157, "tools": 27}
 """The most that a top folder may have in all: the sum stays when a file moves within it."""
 
+
 def shown(places: list[language.Found]) -> list[str]:
     return [f"{one.file}:{one.line}: {one.word!r}: {one.do}" for one in places]
 

@@ -157,11 +157,13 @@ def test_hostile_patterns_take_linear_time() -> None:
         compiled = Regex(pattern)
         begun = time.process_time()
         assert not compiled.matches("a" * 100_000 + "!")
-        assert time.process_time() - begun < 5, pattern  # of an exponential one the sun would not see the end
+        assert time.process_time() - begun < 60, (
+            pattern
+        )  # of an exponential one the sun would not see the end
     begun = time.process_time()
     for pattern in ("a" * 200_000 + "{", "a*" * 100_000, "(a" * 500, "[a" * 100_000):
         assert not is_plain(pattern)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 60
 
 
 def test_the_default_configuration_does_without_the_library() -> None:
