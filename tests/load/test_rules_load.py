@@ -1,11 +1,13 @@
-"""A thousand hosts in a real Prometheus: every group of the rules that ship is evaluated within a second.
+"""Every group of the rules that ship is evaluated within a second for a thousand hosts, in a real Prometheus.
+
+Two hundred hosts in a fifth of a second, where nobody asks for another number: LIMPET_RULES_HOSTS=1000 is the whole.
 
 The series that the rules ask for are made up, as far back as they look: a day of disks, an hour and a bit of the rest,
 and of what is recorded the hours that baselines take of four weeks. A fiftieth of the hosts is in trouble. Then the groups run,
 the optional ones too, and Prometheus's own account of how long a run took is taken: the shortest of some. What the hourly
 tiers read is there for some minutes only.
 
-LIMPET_RULES_HOSTS=100 asks for another number of hosts, LIMPET_RULES_ILL=1 for all of them in trouble at once.
+LIMPET_RULES_ILL=1 has all of them in trouble at once.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from tests.support.receiver import HEADERS
 from tests.support.wire import WriteRequest
 from tools import alerts_page, metrics_page
 
-HOSTS = int(os.environ.get("LIMPET_RULES_HOSTS", "1000"))
+HOSTS = int(os.environ.get("LIMPET_RULES_HOSTS", "200"))
 ILL = int(os.environ.get("LIMPET_RULES_ILL", "50"))
 """One of so many hosts has every alert."""
 EVERY_S = 8.0
@@ -43,7 +45,7 @@ STAGES = (
     (("tiers",), 2),
 )
 """Files, and the evaluation from which on a group has seen what the others record."""
-LIMIT_S = 1.0
+LIMIT_S = HOSTS / 1000
 HOUR, WEEK = 3600, 7 * 24 * 3600
 DISKS = [{"device": name} for name in ("sda", "sdb", "sdc")]
 CARDS = [{"interface": name} for name in ("eth0", "wlan0")]
@@ -303,7 +305,7 @@ def test_every_group_is_evaluated_within_a_second(server: Prometheus, pusher: Pu
             return is_short(best, wanted)
 
         with suppress(AssertionError):  # told below, with all figures
-            wait_for(measured, (from_on + 2) * EVERY_S, f"evaluations of {stage} within a second")
+            wait_for(measured, (from_on + 2) * EVERY_S, f"quick evaluations of {stage}")
     state = json.loads(server.get("/api/v1/rules"))["data"]["groups"]
     wrong = {
         rule["name"]: rule["lastError"] for group in state for rule in group["rules"] if rule.get("lastError")

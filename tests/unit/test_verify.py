@@ -383,7 +383,7 @@ def test_while_a_writer_appends_thins_and_drops_there_is_no_false_alarm(tmp_path
     levels: set[int] = set()
     try:
         looks = 0
-        while looks < 150 or number < 4000:
+        while looks < 40 or number < 1500 or not {0, 1} <= levels:
             report = verify(str(tmp_path))
             assert report.ok, [one for one in report.segments if one.damage] or report
             levels |= {one.level for one in report.segments}
@@ -393,7 +393,6 @@ def test_while_a_writer_appends_thins_and_drops_there_is_no_false_alarm(tmp_path
         stop.set()
         writer.join()
         buffer.close()
-    assert {0, 1} <= levels
     assert verify(str(tmp_path), deep=True).ok
 
 
