@@ -22,7 +22,7 @@ import trustme
 from agent.ops.doctor import destination
 from tests.support.agent import Agent
 from tests.support.certs import Certs
-from tests.support.limpet import Done, limpet
+from tests.support.limpet import Done, called, limpet
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
 from tests.support.proxy import Proxy
@@ -355,7 +355,8 @@ def test_a_client_secret_file_that_is_gone_by_then(tmp_path: Path) -> None:
 
 def no_secret_is_printed(folder: Path, file: Path, secrets: Iterable[str], *, hides: bool) -> None:
     """Nothing of the secrets is printed, neither as a table nor as JSON; where something `hides`, it says so."""
-    for done in (doctor(folder, file), doctor(folder, file, "--json")):
+    for form in ((), ("--json",)):
+        done = called(folder, "doctor --config", file, *form)
         assert [one for one in (*secrets, "canary") if one in done.out + done.err] == []
         assert ("<secret>" in done.out) is hides
 
