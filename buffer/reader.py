@@ -21,7 +21,7 @@ from buffer import segment
 from buffer.codec import CodecError, Decoder
 from buffer.fs import Fs
 from buffer.model import Tick
-from buffer.segment import Damaged, Header, Record
+from buffer.segment import Damaged, Header, Record, Torn
 
 WINDOW = 64 << 10
 PATIENCE = 16
@@ -104,6 +104,9 @@ class File:
 
     def _search(self) -> Record | Damaged | None:
         start, torn, why = self.offset, -1, ""
+        # The whole record first: to look for others in a part of a long one would exhaust the patience.
+        while self._is_cut() and self._more():
+            pass
         while True:
             patience = PATIENCE * (1 << 22) + PATIENCE * self.offset - self._checked
             found = segment.decode(self._data, self._at, self.header.first_seq, max(0, patience))
@@ -125,6 +128,11 @@ class File:
             # Read a torn tail again next time: the writer may have cut it off by then.
             self._data, self._base, self._at = b"", end, 0
             return Damaged(start, end, why) if end > start else None
+
+    def _is_cut(self) -> bool:
+        """Return whether the window ends before the record at hand does."""
+        found = segment.decode(self._data, self._at, self.header.first_seq, 0)
+        return found is None or isinstance(found, Torn)
 
     def _found(self, record: Record, start: int, why: str) -> Record | Damaged:
         if self.offset > start:

@@ -47,15 +47,18 @@ def recover(fs: Fs, folder: str) -> Recovered:
             if (remembered := _remembered(fs, folder, key)) is not None:
                 return Recovered(sizes, thinned, end, *remembered)
         elif not is_reached and first not in thinned:
-            # Now, before anybody reads it and waits for what follows it.  Where it cannot be moved, the
-            # numbering continues after it.
+            # Now, before anybody reads it and waits for what follows it.  The numbering continues after it where it
+            # cannot be moved, or may hold records that cannot be read.
             try:
                 set_aside(fs, folder, first)
                 del sizes[first]
+                is_gone = is_readable
             except OSError:
                 if not is_readable:
                     raise
-            end = max(end, first + 1)
+                is_gone = False
+            if not is_gone:
+                end = max(end, first + 1)
     return Recovered(sizes, thinned, end, 0, {})
 
 

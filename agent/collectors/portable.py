@@ -16,10 +16,11 @@ from agent.collectors import cpu, disk_io, disk_usage, network
 from agent.collectors.base import Collect, HostPaths, Sample
 from agent.collectors.cpu import Times
 from agent.collectors.disk_io import Disk
-from agent.collectors.disk_usage import Place, Space, labels_of, statvfs
+from agent.collectors.disk_usage import Space, statvfs
 from agent.collectors.host import host_info
 from agent.collectors.kernel import Names
 from agent.collectors.memory import memory_samples
+from agent.collectors.mounts import Place, labels_of
 from agent.collectors.network import Interface
 from agent.collectors.options import DiskUsageOptions
 
@@ -93,9 +94,9 @@ def interfaces(names: Names) -> dict[bytes, Interface]:
     return found
 
 
-def link_speed(interface: str) -> int | None:
+def link_speed(interface: bytes) -> int | None:
     """Return the speed in Mbit/s, or None where it is unknown."""
-    stats = psutil.net_if_stats().get(interface)
+    stats = psutil.net_if_stats().get(os.fsdecode(interface))
     return stats.speed or None if stats else None
 
 
@@ -110,7 +111,10 @@ def places(options: DiskUsageOptions) -> list[Place]:
                 part.fstype.encode(),
                 os.fsencode(part.mountpoint),
             )
-            found.setdefault(part.device, Place(path, labels_of(device, fstype, path), device))
+            place = Place(
+                path, labels_of(device, fstype, path), device, is_readonly="ro" in part.opts.split(",")
+            )
+            found.setdefault(part.device, place)
     return list(found.values())
 
 

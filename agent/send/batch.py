@@ -8,7 +8,8 @@ Promises:
 3. Of a series nothing is sent before all that is older of it is settled.
 4. `request` is the same, byte by byte, until `hear`, `halve`, `fit` or `doubt` has changed the question.
 5. What fails although the receiver answers probes does not stop the rest: `doubt` halves it, down to single series, and
-   sets these apart where as many samples of others were taken meanwhile. Where nothing is taken nothing is set apart.
+   sets these apart where as many samples of others were taken meanwhile. Where nothing is taken nothing is set apart,
+   but for a single sample that is too large for the receiver.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 from agent.destinations.base import APART, REJECTED, Destination, Outcome, Request, Verdict
 from agent.send.culprits import Culprits, Search
 from agent.send.parts import Piece, halves
+from agent.send.state import SMALLEST
 from buffer.model import Chunk, Tick
 
 APART_AFTER = 3
@@ -104,12 +106,25 @@ class Batch:
                     return
 
     def halve(self) -> bool:
-        """Cut the part at hand in two; False where it is a single sample. A search for culprits in it starts again."""
+        """Cut the part at hand in two, or what a search has left of it; False where that is a single sample."""
+        self._leave_search()
         part = self._parts.popleft()
         found = halves(part.ticks, self._speaks.carries)
         self._parts.extendleft(reversed(found))
-        self._request, self._search = None, None
+        self._request = None
         return len(found) > 1
+
+    def _leave_search(self) -> None:
+        """Let what the search for culprits has not settled be the part at hand."""
+        if self._search is not None:
+            search, self._search = self._search, None
+            self._parts[0] = search.rest
+            self._note(search)
+
+    def _note(self, search: Search) -> None:
+        self._delivered += search.delivered
+        for one in search.culprits():
+            self._keep(one)
 
     def failed(self, outcome: Outcome) -> None:
         """Take an answer that settles nothing."""
@@ -123,10 +138,11 @@ class Batch:
         self._doubts += 1
         if self._doubts == 1 and not self.was_doubted:
             return
+        self._leave_search()
         self.was_doubted, self._doubts, part = True, 0, self._parts[0]
         if part.lone is None:
             self.halve()
-        elif part.samples <= self._taken and self._failures.get(part.lone, 0) >= APART_AFTER - 1:
+        elif self._is_proven(part, outcome) and self._failures.get(part.lone, 0) >= APART_AFTER - 1:
             self._set_apart(part.lone, outcome)
         elif self._passed < len(self._parts) - 1:
             self._passed += 1
@@ -138,6 +154,11 @@ class Batch:
             self._failures[part.lone] = self._failures.get(part.lone, 0) + 1
             if part.samples > self._taken:
                 self.halve()
+
+    def _is_proven(self, part: Piece, outcome: Outcome) -> bool:
+        """Return whether it is this part that fails: others of its size were taken, or it is too large as a single sample."""
+        too_large = outcome.verdict is Verdict.TOO_LARGE and len(self.request.body) > SMALLEST
+        return part.samples <= self._taken or too_large
 
     def _set_apart(self, lone: bytes, outcome: Outcome) -> None:
         for part in self._take(lone):
@@ -153,7 +174,7 @@ class Batch:
         """Take all parts of a series off the queue: they stay in their order."""
         found = [part for part in self._parts if part.lone == lone]
         self._parts = deque(part for part in self._parts if part.lone != lone)
-        self._request, self._search = None, None
+        self._request = None
         return found
 
     def hear(self, outcome: Outcome, suspects: frozenset[bytes]) -> frozenset[bytes]:
@@ -174,10 +195,8 @@ class Batch:
             self._request = self._speaks.encode(ticks, True).request
             return suspects
         search, self._search = self._search, None
-        self._delivered += search.delivered
+        self._note(search)
         self._parts.popleft()
-        for one in search.culprits():
-            self._keep(one)
         return search.suspects()
 
     def _keep(self, one: Culprits) -> None:

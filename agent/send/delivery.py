@@ -249,7 +249,7 @@ class Delivery:
     def _counted(self, batch: Batch, asked: _Asked, outcome: Outcome, *, is_heard: bool = False) -> Step:
         """Draw the consequences of an answer for the chunk. `is_heard`: the batch knows it."""
         step, verdict = self._step(asked, Sent.BATCH, outcome, batch), outcome.verdict
-        if verdict in (Verdict.RETRY, Verdict.HELD):
+        if step.after.state in (State.WAITING, State.HELD):
             batch.failed(step.outcome)
             return step
         self._batch = None  # a defect below costs no more than to send the chunk again, as a whole

@@ -74,13 +74,13 @@ class Agent:
         """Stop it with a signal, and return its exit status. Raises TimeoutExpired if it does not end."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     def kill(self) -> None:
         """Kill it with SIGKILL."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
 
     def __enter__(self) -> Self:
         self.start()

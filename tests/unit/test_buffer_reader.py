@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from buffer.fs import Fs, RealFs
 from buffer.inspect.status import segments, status
 from buffer.limits import Limits
 from buffer.log import Log
-from buffer.model import Tick
+from buffer.model import Series, Tick
 from buffer.reader import WINDOW, File, Reader
 from buffer.segment import HEADER
 from tests.support.buffers import expected, fill, filled_log
@@ -413,3 +414,18 @@ def test_the_file_class_says_where_it_is() -> None:
     found = file.next()
     assert isinstance(found, segment.Record)
     assert found.seq == 9
+
+
+def test_a_long_record_whose_bytes_look_like_others_is_read() -> None:
+    """2.4 MB of labels that hardly compress, read from the beginning and from its middle."""
+    noise = random.Random(5)
+    labels = [noise.randbytes(1500).hex() for _ in range(800)]
+    series = tuple(Series(f"m{i}", (("label", label),)) for i, label in enumerate(labels))
+    fs, log = open_log()
+    at = tick(0).at
+    log.append([Tick(at, "all", series, [float(i) for i in range(800)])])
+    log.append([tick(1)])
+    for reader in (Reader(fs, FOLDER), Reader(fs, FOLDER, 1)):
+        found = rest(reader)
+        assert [len(one.series) for one in found] == [800, len(tick(1).series)]
+        assert reader.damaged == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,3 +144,42 @@ def test_a_culprit_in_a_part_costs_itself() -> None:
     assert rig.ledger == (192, {"rejected": 8})
     assert sum(map(len, rig.kept().values())) == 8
     assert rig.lane.state is State.IDLE
+
+
+def noise(size: int, seed: int) -> str:
+    """So many bytes of a text that does not compress to less than half."""
+    return random.Random(seed).randbytes(size // 2).hex()
+
+
+@pytest.mark.parametrize("size", [LARGEST, 16_000])
+def test_a_record_of_megabytes_of_labels_drains(size: int) -> None:
+    rig = Rig(queue=QueueConfig(), script=takes(size=size))
+    rig.collect(1, tuple(Series(f"m{i}", (("l", noise(3000, i)),)) for i in range(800)))
+    rig.drain()
+    assert rig.ledger == (800, {})
+
+
+@pytest.mark.parametrize("others", [0, 20])
+def test_a_single_sample_that_is_too_large_waits_apart(others: int) -> None:
+    """It blocks nobody, and comes back when the limit is raised."""
+    script = takes(size=2000)
+    rig = Rig(queue=QueueConfig(), script=script)
+    giant = Series("giant", (("l", noise(8000, 1)),))
+    rig.collect(2, (*many(others), giant))
+    rig.drain()
+    assert rig.ledger == (2 * others, {"apart": 2})
+    assert "wait apart, because of: HTTP 413" in str(rig.lane.error)
+    requests = len(script.bodies)
+    assert requests < 30
+    rig.collect(2, (*many(others), giant))
+    rig.drain()
+    assert len(script.bodies) <= requests + 2
+    script.refuse = lambda _: None
+    rig.now += 3600
+    rig.collect(1, (*many(others), giant))
+    rig.now += 30
+    while rig.items():
+        rig.step()
+    rig.drain()
+    assert rig.ledger == (5 * (others + 1), {})
+    assert script.stored == rig.everything()
