@@ -292,15 +292,15 @@ def test_while_the_process_is_stopped_nobody_runs_out_of_time() -> None:
         "import time\nfrom agent.crew import call\n"
         "def job():\n"
         "    print('begun', flush=True)\n"
-        "    while time.thread_time() < 0.3: pass\n"
+        "    while time.thread_time() < 0.15: pass\n"
         "    return 'done'\n"
-        "print(call(job, 2))\n"
+        "print(call(job, 5))\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGSTOP)
-        time.sleep(2.5)
+        time.sleep(5.5)
         process.send_signal(signal.SIGCONT)
         assert process.stdout.read() == "done\n"
 
