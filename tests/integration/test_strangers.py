@@ -44,10 +44,9 @@ def stored(server: VictoriaMetrics) -> int:
 
 
 def await_stored(server: VictoriaMetrics, count: int) -> None:
-    seen: list[int] = []
     with suppress(AssertionError):
-        wait_for(lambda: seen.append(stored(server)) or seen[-1] == count, 60, "the samples in the receiver")
-    assert seen[-1] == count
+        wait_for(lambda: stored(server) == count, 60, "the samples in the receiver")
+    assert stored(server) == count
 
 
 @contextmanager

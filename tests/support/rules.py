@@ -95,7 +95,7 @@ def apart(
 
 def _needed(tests: list[Any], groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return of the groups the rules that the tests name, and those that they name in turn."""
-    named, before = set(WORD.findall(json.dumps(tests))), 0
+    named, before, kept = set(WORD.findall(json.dumps(tests))), 0, groups
     while len(named) > before:
         before = len(named)
         kept = [
