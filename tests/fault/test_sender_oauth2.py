@@ -246,7 +246,7 @@ PASSING: dict[str, tuple[Script, str]] = {
 @pytest.mark.parametrize(("script", "text"), PASSING.values(), ids=PASSING)
 def test_what_passes_is_waited_for(tmp_path: Path, script: Script, text: str) -> None:
     tokens = TokenServer(script, script)
-    with guarded(tmp_path, tokens, 0.3) as (one, receiver):
+    with guarded(tmp_path, tokens, 1.0) as (one, receiver):
         one.settled()
         first = one.logged(Event.RETRY)[0]
         assert str(first["error"]).startswith(f"oauth2: no token from 127.0.0.1: {text}")
