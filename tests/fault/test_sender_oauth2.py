@@ -236,7 +236,7 @@ PASSING: dict[str, tuple[Script, str]] = {
     "no HTTP": (b"SSH-2.0-OpenSSH\r\n\r\n", "no valid answer from 127.0.0.1: "),
     "closed": (refuse, "no valid answer from 127.0.0.1: "),
     "cut": (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", "HTTP 200, but no access_token in it"),
-    "hanging": (hang, "timeout: no answer within 0.3 s"),
+    "hanging": (hang, "timeout: no answer within 1 s"),
     "hanging in the answer": (late, "HTTP 200, but no access_token in it"),
     "dripping": (drip, "timeout: no "),
     "endless": (endless, "HTTP 200, but no access_token in it"),
