@@ -82,11 +82,13 @@ def test_what_is_unplugged_is_gone_at_once_and_the_others_stay(
         wait_for(
             lambda: not any(prometheus.query(one) for one in unplugged), 60, "them to be gone"
         )  # and not 300
-        assert set(prometheus.query(ALL)) == before - gone
+        left = set(prometheus.query(ALL))
+        assert left >= before - gone
+        assert not left & gone
         assert set(agent.ended()) == gone
         # Plugged in again, they are simply there again.
         host.show("first")
-        wait_for(lambda: set(prometheus.query(ALL)) == before, 15, "them to be back")
+        wait_for(lambda: set(prometheus.query(ALL)) >= before, 15, "them to be back")
         assert agent.stop() == 0  # for a restart, which ends nothing
         stored = prometheus.raw_samples(ALL, 0, int(time.time() * 1000))
     assert stored == agent.buffered()

@@ -264,7 +264,7 @@ def test_no_mountinfo_is_an_error(tmp_path: Path) -> None:
 
 
 DEADLINE = 10.0
-PATIENCE = 0.4
+PATIENCE = 1.0
 
 
 class Mounts:

@@ -83,7 +83,7 @@ def test_what_only_looks_like_a_byte_is_taken(pattern: str) -> None:
     Regex(pattern)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.text(alphabet=st.sampled_from("ab()[]{}*+?|\\^$.:<>Pn=!-,12dwpLQEsimUC é\n"), max_size=12), st.text()
 )
@@ -154,7 +154,7 @@ PATTERNS = st.lists(
 NEAR = st.text(alphabet="abcé.-\\$ \n_/", max_size=6)
 
 
-@settings(max_examples=500)
+@settings(max_examples=100)
 @given(PATTERNS, NEAR | st.text(max_size=4))
 def test_a_plain_pattern_means_the_same_as_in_re2(pattern: str, text: str) -> None:
     assert is_plain(pattern)

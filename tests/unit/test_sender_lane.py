@@ -54,7 +54,7 @@ LATER = tuple(Series(name, (("hostname", "a"),)) for name in ("cpu", "disk", "me
 ALL_REJECTED = [REJECTED] * 3  # the batch, and each of its two series
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     st.lists(st.sampled_from([DELIVERED, RETRY, NO_ANSWER, HELD, TOO_LARGE]), max_size=25),
     st.lists(st.tuples(st.integers(1, 9), st.sampled_from([SERIES, LATER])), min_size=1, max_size=5),

@@ -324,7 +324,7 @@ def test_one_percent_of_the_bytes_flipped(tmp_path: Path, stretch: int) -> None:
     assert len(raw) // 100 <= report.segments[0].damaged_bytes < len(raw)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_whatever_happens_to_the_bytes_verify_agrees_with_the_reader(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, choose: st.DataObject
