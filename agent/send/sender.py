@@ -182,7 +182,11 @@ class Sender:
     def _attempt(self, within: float | None = None) -> Pause:
         self._is_asking()
         step = self._delivery.attempt(within)
-        if self.is_stopping and step.outcome.verdict is Verdict.RETRY and not step.outcome.status:
+        if (
+            self.is_stopping
+            and step.outcome.verdict in (Verdict.RETRY, Verdict.TOO_LARGE)
+            and not step.outcome.status
+        ):
             self._delivery.now = step.before._replace(state=State.WAITING)
             return NOW
         self._charge(step)

@@ -179,8 +179,7 @@ def after(
     verdict = outcome.verdict
     if verdict is Verdict.TOO_LARGE and sent is Sent.BATCH:
         if request.samples > 1:
-            # Each half has symbols and labels of its own: it is larger than half of the whole.
-            was = shrunk(was, request.samples // 2, len(request.body) * 3 // 4)
+            was = shrunk(was, *_smaller(request, outcome.went))
         else:  # which only the receiver's limit can help
             verdict = Verdict.HELD
     row = _ROWS[sent, verdict]
@@ -199,6 +198,19 @@ def after(
         return found._replace(probes=probes, not_before=now + wait)
     keeps_error = sent is not Sent.BATCH or verdict in (Verdict.REWRITE, Verdict.UNPROVEN)
     return found._replace(error=was.error) if keeps_error else found
+
+
+def _smaller(request: Request, went: int | None) -> tuple[int, int]:
+    """Return the samples and bytes to try after a request that was too large.
+
+    `went`: so many bytes went in its time, and the next one is to have as much time again for its answer.
+    """
+    size, samples = len(request.body), request.samples
+    if went is None:
+        # Each half has symbols and labels of its own: it is larger than half of the whole.
+        return samples // 2, size * 3 // 4
+    size = min(went, len(request.body)) // 2
+    return samples * size // len(request.body), size
 
 
 def shrunk(was: Situation, samples: int, size: int) -> Situation:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent.config import QueueConfig
 from agent.http.answer import Answer
+from agent.http.failures import Cause, Failure
 from agent.send.state import LARGEST, State
 from buffer.model import Series, Tick
 from tests.support import wire
@@ -144,6 +145,44 @@ def test_a_culprit_in_a_part_costs_itself() -> None:
     assert rig.ledger == (192, {"rejected": 8})
     assert sum(map(len, rig.kept().values())) == 8
     assert rig.lane.state is State.IDLE
+
+
+def slow(room: int) -> Script:
+    """A link over which so many bytes go in the time of a request."""
+    script = Script()
+    script.refuse = lambda _: (  # type: ignore[assignment, return-value]
+        Failure(Cause.TIMEOUT, "timeout: too slow", went=room) if len(script.bodies[-1]) > room else None
+    )
+    return script
+
+
+def test_a_link_that_is_too_slow_for_a_request_is_asked_once() -> None:
+    """And the next request needs half of the time."""
+    rig = Rig(queue=QueueConfig(), script=slow(1000))
+    rig.collect(10, many(100))
+    rig.drain()
+    assert rig.ledger == (1000, {})
+    assert rig.script.stored == rig.everything()
+    first, *others = [len(body) for body in rig.script.bodies]
+    assert first > 1000
+    assert max(others) <= 500
+
+
+def test_a_single_sample_for_which_the_link_is_too_slow_waits_apart_from_what_goes() -> None:
+    rig = Rig(queue=QueueConfig(), script=slow(1000))
+    rig.collect(2, (*many(20), Series("giant", (("l", noise(8000, 1)),))))
+    rig.drain()
+    assert rig.ledger == (40, {"apart": 2})
+
+
+def test_a_stop_that_cuts_a_request_short_teaches_nothing() -> None:
+    rig = Rig(queue=QueueConfig(), script=slow(100))
+    rig.collect(1, many(100))
+    before = rig.lane.sender._delivery.now.largest
+    rig.lane.sender.is_stopping = True
+    rig.lane.sender.last_try(1.0)
+    assert rig.script.bodies
+    assert rig.lane.sender._delivery.now.largest == before
 
 
 def noise(size: int, seed: int) -> str:

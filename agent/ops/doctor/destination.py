@@ -106,8 +106,9 @@ def _no_token(found: Failure) -> Finding:
 
 def _empty_write(client: Client, spoken: Protocol, within: float) -> tuple[Outcome, str | None]:
     """Send an empty write; return what it means, and the answer's Date."""
-    answer = client.exchange(formats.probe(spoken), within=within)
-    outcome = formats.classify(answer, time.time())
+    request = formats.probe(spoken)
+    answer = client.exchange(request, within=within)
+    outcome = formats.classify(request, answer, time.time())
     date = answer.headers.get("date") if isinstance(answer, Answer) else None
     return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
 
