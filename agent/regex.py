@@ -3,9 +3,10 @@ r"""Regular expressions: the one policy of relabeling rules, include and exclude
 1. A pattern means what it means in Prometheus: it is RE2's (github.com/google/re2/wiki/Syntax), it must match the
    whole text, and its dot matches any character, a line end too: `^(?s:pattern)$`.
 2. Matching takes time linear in the text, whatever the pattern is.
-3. A plain pattern costs no library: literals, dots and simple classes, with one repetition in each alternative, such
-   as `lo`, `veth.*`, `sr[0-9]+|fd.*` or `disk_(.*)_total`. Python's `re` takes linear time for these and agrees with
-   RE2, groups included (a test compares the two). For every other pattern google-re2 is imported.
+3. A plain pattern costs no library, and little time: literals, dots, simple classes and groups of alternatives, with one
+   repetition in each alternative and a `.*` or `.+` at its end, such as `lo`, `veth.*`, `sr[0-9]+|fd.*`, `(.+);(.+)` or
+   `(.*)_(bytes|seconds)_total`. Python's `re` takes linear time for these and agrees with RE2, groups included (a test
+   compares the two). For every other pattern google-re2 is imported.
 
 Differences from Go's regexp remain at the edges: docs/decisions/0031-google-re2.md lists them.
 """
@@ -14,22 +15,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeVar
 
 from buffer.errors import LimpetError
 
-Groups = tuple[str | None, ...]
-"""The text of each group of a match, the whole match first; None: the group took no part."""
+T = TypeVar("T")
+Match = Any
+"""A match, for `Template.expand`."""
 
 _ATOM = (
     r"(?:[^\\.+*?()\[\]{}|^$]|\.|\\[-./:+*?()\[\]{}^$\\]|\[\^?(?:[a-zA-Z0-9](?:-[a-zA-Z0-9])?|[_.:/ ])+\])"
 )
 _ONCE = rf"(?:{_ATOM}(?![+*?]))*+"  # possessive: this pattern takes linear time, too
+_FIXED = rf"(?:{_ATOM}(?![+*?])|\({_ONCE}(?:\|{_ONCE})*+\))*+"
 _REPEATED = rf"{_ATOM}[+*?](?![+*?])"
-_PLAIN = re.compile(rf"{_ONCE}(?:{_REPEATED}|\({_ONCE}(?:{_REPEATED})?{_ONCE}\))?{_ONCE}")
-"""An alternative of a plain pattern."""
+_REST = r"(?:\.[+*]|\(\.[+*]\))"  # takes all that is left of the text, so it is never tried in another length
+_ALTERNATIVE = rf"{_FIXED}(?:(?:{_REPEATED}|\({_ONCE}{_REPEATED}{_ONCE}\)){_FIXED})?+(?:{_REST}(?=\||\Z))?+"
+_PLAIN = re.compile(rf"{_ALTERNATIVE}(?:\|{_ALTERNATIVE})*+")
+_GROUP = re.compile(r"\(([^()]*)\)|(\|)")  # or the end of an alternative
+_MOST_WAYS = 4
+"""Ways through the groups of an alternative: each may be tried at each character of a text."""
+_REMEMBERED, _SHORT = 128, 200
+"""Texts of a pattern of google-re2 whose matches are kept, and the characters of such a text at most."""
 _GROUP_NAME = re.compile(r"\(\?P?<(\w+)>")
 _ESCAPE = re.compile(r"\\Q.*?(?:\\E|$)|\\(.)", re.DOTALL)
 _LOOKAROUND = ("(?=", "(?!", "(?<=", "(?<!")
@@ -43,43 +52,45 @@ class Regex:
     """A compiled pattern.
 
     Attributes:
-        fullmatch: returns the groups of a text that matches, else None. The text must be valid Unicode.
-        matches: returns whether a text matches.
+        fullmatch: returns the match of a text, for a template of this pattern; None where it does not match.
+        matches: returns whether a text matches, in less time.
 
     Raises RegexError.
     """
 
-    __slots__ = ("_count", "_names", "fullmatch", "matches")
+    __slots__ = ("_count", "_group", "_names", "fullmatch", "matches")
 
-    fullmatch: Callable[[str], Groups | None]
+    fullmatch: Callable[[str], Match | None]
     matches: Callable[[str], bool]
 
     def __init__(self, source: str) -> None:
         self._names: Mapping[str, int] = {}
         if is_plain(source):
             compiled = re.compile(source, re.DOTALL)
-            find, self._count = compiled.fullmatch, compiled.groups
-            self.fullmatch = lambda text: (found[0], *found.groups()) if (found := find(text)) else None
+            find = self.fullmatch = compiled.fullmatch
+            self._count = compiled.groups
+            self._group: Callable[[Match, int], str] = lambda match, index: match[index] or ""
             self.matches = lambda text: find(text) is not None
             return
-        theirs = _compiled(source)
+        theirs, only_matching = _compiled(source), _compiled(source, groups=False)
         self._count = theirs.groups
         self._names = {name.decode(): index for name, index in theirs.groupindex.items()}
-
-        def search(text: str) -> Any:
-            return theirs.fullmatch(text.encode("utf-8", "backslashreplace"))
-
-        def fullmatch(text: str) -> Groups | None:
-            if (found := search(text)) is None:
-                return None
-            return tuple([None if one is None else one.decode() for one in (found[0], *found.groups())])
-
-        self.fullmatch = fullmatch
-        self.matches = lambda text: search(text) is not None
+        # The library cuts a group out of the text only for a rule that uses it: that takes longer than the match.
+        self._group = lambda match, index: (match[index] or b"").decode()
+        self.fullmatch = _remembering(lambda text: theirs.fullmatch(text.encode("utf-8", "backslashreplace")))
+        self.matches = _remembering(
+            lambda text: bool(only_matching.fullmatch(text.encode("utf-8", "backslashreplace")))
+        )
 
     def template(self, text: str) -> Template:
         """Return a text with references to the groups of this pattern."""
-        return Template(text, self._names, self._count)
+        return Template(text, self._names, self._count, self._group)
+
+
+def _remembering(find: Callable[[str], T]) -> Callable[[str], T]:
+    """Return the same function, which knows the answers for its last texts: many series have a text in common."""
+    known = lru_cache(_REMEMBERED)(find)
+    return lambda text: known(text) if len(text) <= _SHORT else find(text)
 
 
 def any_of(sources: Iterable[str]) -> Callable[[str], bool]:
@@ -93,8 +104,13 @@ def any_of(sources: Iterable[str]) -> Callable[[str], bool]:
 
 def is_plain(source: str) -> bool:
     """Return whether a pattern is matched by Python's `re`, because it means the same there in linear time."""
-    if not all(_PLAIN.fullmatch(alternative) for alternative in source.split("|")):
+    if not _PLAIN.fullmatch(source):
         return False
+    ways = 1
+    for group, ends in _GROUP.findall(_ESCAPE.sub("", source)):
+        ways = 1 if ends else ways * (group.count("|") + 1)
+        if ways > _MOST_WAYS:
+            return False
     try:
         re.compile(source)
         source.encode()
@@ -104,16 +120,17 @@ def is_plain(source: str) -> bool:
 
 
 @cache
-def _library() -> tuple[Any, Any]:
-    """Return the module of google-re2 and the options of all patterns. Raises ImportError."""
+def _library() -> tuple[Any, dict[bool, Any]]:
+    """Return the module of google-re2 and the options of patterns with and without groups. Raises ImportError."""
     import re2  # 3 MB: only for those who need it
 
-    options = re2.Options()
-    options.dot_nl, options.log_errors = True, False
+    options = {True: re2.Options(), False: re2.Options()}
+    for groups, one in options.items():
+        one.dot_nl, one.log_errors, one.never_capture = True, False, not groups
     return re2, options
 
 
-def _compiled(source: str) -> Any:
+def _compiled(source: str, *, groups: bool = True) -> Any:
     try:
         re2, options = _library()
     except ImportError as error:
@@ -126,7 +143,7 @@ def _compiled(source: str) -> Any:
     if len(set(names)) < len(names):
         raise _error(source, "two groups have one name")
     try:
-        return re2.compile(source.encode(), options)
+        return re2.compile(source.encode(), options[groups])
     except UnicodeEncodeError:
         raise _error(source, "it is not valid Unicode") from None
     except re2.error as error:
@@ -152,9 +169,12 @@ class Template:
     `unknown` are the references to groups that the pattern does not have, as they were written.
     """
 
-    __slots__ = ("_parts", "unknown")
+    __slots__ = ("_get", "_parts", "unknown")
 
-    def __init__(self, text: str, names: Mapping[str, int], count: int) -> None:
+    def __init__(
+        self, text: str, names: Mapping[str, int], count: int, get: Callable[[Match, int], str]
+    ) -> None:
+        self._get = get
         self._parts: list[str | int] = []
         self.unknown: list[str] = []
         at = 0
@@ -174,11 +194,14 @@ class Template:
                     self.unknown.append(f"${written}")
             else:
                 self._parts.append("$")
-        self._parts.append(text[at:])
+        self._parts = [part for part in (*self._parts, text[at:]) if part != ""] or [""]
 
-    def expand(self, groups: Groups) -> str:
+    def expand(self, match: Match) -> str:
         """Return the text for this match."""
-        return "".join([part if isinstance(part, str) else groups[part] or "" for part in self._parts])
+        get, parts = self._get, self._parts
+        if len(parts) == 1:  # as most are
+            return part if isinstance(part := parts[0], str) else get(match, part)
+        return "".join([part if isinstance(part, str) else get(match, part) for part in parts])
 
 
 def _reference(text: str, at: int) -> str:

@@ -43,7 +43,10 @@ def compile_rules(configs: Sequence[RelabelConfig]) -> Relabel | None:
 
     def relabel(labels: Mapping[str, str]) -> dict[str, str] | None:
         state = _Labels(labels)
-        return dict(sorted(state.items())) if all(rule(state) for rule in rules) else None
+        for rule in rules:
+            if not rule(state):
+                return None
+        return dict(sorted(state.items()))
 
     return relabel if rules else None
 
@@ -58,7 +61,9 @@ class _Labels:
     __slots__ = ("_base", "_set")
 
     def __init__(self, labels: Mapping[str, str]) -> None:
-        self._base = {_sent(name): _sent(value) for name, value in sorted(labels.items()) if value}
+        if not ("".join(labels) + "".join(labels.values())).isascii():  # one look at all of them
+            labels = {_sent(name): _sent(value) for name, value in labels.items()}
+        self._base = {name: value for name, value in sorted(labels.items()) if value}
         self._set: dict[str, str] = {}
 
     def get(self, name: str) -> str:
@@ -82,7 +87,8 @@ def _compiled(config: RelabelConfig) -> _Rule:
     sources, separator, target = config.source_labels, config.separator, config.target_label
 
     def text(labels: _Labels) -> str:
-        return separator.join([labels.get(name) for name in sources])
+        get = labels.get
+        return get(sources[0]) if len(sources) == 1 else separator.join([get(name) for name in sources])
 
     match config.action:
         case "keep" | "drop" as action:
@@ -128,8 +134,8 @@ def _replace(config: RelabelConfig, text: Callable[[_Labels], str]) -> _Rule:
     target, replacement = regex.template(config.target_label), regex.template(config.replacement)
 
     def rule(labels: _Labels) -> bool:
-        if (groups := regex.fullmatch(text(labels))) and (name := target.expand(groups)):
-            labels.set(name, replacement.expand(groups))
+        if (match := regex.fullmatch(text(labels))) and (name := target.expand(match)):
+            labels.set(name, replacement.expand(match))
         return True
 
     return rule
@@ -141,7 +147,7 @@ def _labelmap(config: RelabelConfig) -> _Rule:
 
     def rule(labels: _Labels) -> bool:
         for name, value in labels.items():
-            if (groups := regex.fullmatch(name)) and (mapped := replacement.expand(groups)):
+            if (match := regex.fullmatch(name)) and (mapped := replacement.expand(match)):
                 labels.set(mapped, value)
         return True
 
@@ -172,4 +178,4 @@ def _capital(char: str) -> str:
 
 def _sent(text: str) -> str:
     """Return the text as the encoders send it."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -3,33 +3,52 @@
     data_dir/quarantine/<destination>-<position>/about.json       what `Item` has
     data_dir/quarantine/<destination>-<position>/*.seg            the ticks, as in the log
 
-Promises: an item is there whole or not at all (its folder gets its name when all is in it), and
-putting the same one twice leaves one.  All items together take at most `max_size` bytes of the disk, in whole blocks, and
-are at most MAX_ITEMS, of FILES inodes each: beyond that the oldest ones go, and `put` says which.  A `put` reads only what
-it has not seen.  Below `min_free` and a RESERVE nothing is put, and the oldest items go (`give_way`), so that segments keep
-the room.  Any process may read and drop items while the agent runs.
+What a destination refuses in the same words goes into the same item, until that has a part of 1 in SHARE of the room. So
+few files hold what is refused for weeks. Where there are FEW items, what is refused in new words shares an item, too.
+
+Promises: what is put is there whole or not at all: about.json, which is replaced, says how much of the segment counts.
+Putting the same once more after a kill leaves one.  All items together take at most `max_size` bytes of the disk, in whole
+blocks, and are at most MAX_ITEMS, of FILES inodes each: beyond that items go, those of the reason LEAST and then the oldest
+first, and `put` says which.  A `put` reads only what it has not seen.  Below `min_free` and a RESERVE nothing is put, and
+items go (`give_way`), so that segments keep the room.  Any process may read items while the agent runs, and drop what it
+has read: what was added meanwhile stays.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
+import threading
+import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from buffer import segment
 from buffer.codec import Encoder
-from buffer.fs import Fs, RealFs, names, read_all, write_new
+from buffer.fs import Fs, RealFs, names, read_all, write_all, write_atomic, write_new
 from buffer.model import Tick
-from buffer.reader import Entry, entries_of
+from buffer.reader import Entry, File, entries_of
 from buffer.segment import Header, Record
 
 ABOUT = "about.json"
 MAX_ABOUT = 64 << 10
-MAX_ITEMS = 500
+MAX_ITEMS = 128
+SHARE = 16
+"""An item that is larger than one part in so many of the room grows no more."""
+FEW = 64
+"""Items, from which on what is refused in new words shares one for each destination and reason."""
+SEVERAL = "several answers, the last one: "
+LEAST = "duplicate"
+"""The reason whose items go first: the receiver has other samples for the same times."""
+IN_ORDER = "apart"
+"""The reason whose items are sent again in their order: each is full before the next one begins, whatever the words."""
+PATIENCE = 5.0
+"""Seconds that `drop` waits for a process that adds to the item."""
 FILES, BLOCK = 3, 4096
 """What an item takes of the disk: inodes (its folder and two files), and the unit in which each takes space."""
 RESERVE = 16 << 20
@@ -74,6 +93,8 @@ class Quarantine:
         self._fs, self._data_dir = fs or RealFs(data_dir), data_dir
         self._folder = f"{data_dir}/quarantine"
         self._seen: dict[str, Item] = {}
+        self._grew: set[str] = set()  # to which this process has added
+        self._lock = threading.Lock()
         self.limit(max_size, min_free)
 
     def limit(self, max_size: int, min_free: Callable[[int], int] | None = None) -> None:
@@ -81,14 +102,15 @@ class Quarantine:
         self._max_size, self._min_free = max_size, min_free
 
     def give_way(self) -> list[Item]:
-        """Remove the oldest items as long as the volume has too little room; return them.  Raises OSError."""
+        """Remove items as long as the volume has too little room; return them.  Raises OSError."""
         gone: list[Item] = []
-        items = self._known("") if self._lacks_room(0) else []
-        for item in items:
-            if not self._lacks_room(0):
-                break
-            self._remove(f"{self._folder}/{item.id}")
-            gone.append(item)
+        with self._lock:
+            items = self._known(names(self._fs, self._folder)) if self._lacks_room(0) else []
+            for item in items:
+                if not self._lacks_room(0):
+                    break
+                self._remove(f"{self._folder}/{item.id}")
+                gone.append(item)
         return gone
 
     def _lacks_room(self, size: int) -> bool:
@@ -111,26 +133,67 @@ class Quarantine:
 
         Raises OSError where it cannot be written, and ValueError for no ticks.
         """
-        data = _segment(ticks)
+        data = b"".join([segment.encode_header(Header(0)), *_records(ticks, 0)])
         times = [tick.at.wall_ms for tick in ticks]
         samples = sum(len(tick.values) for tick in ticks)
         name = f"{destination}-{position:020d}"
         item = Item(
             name, destination, now_ms, reason, code, message, samples, len(data), min(times), max(times)
         )
-        if self._lacks_room(_used(len(data))):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        gone = self._make_room(len(data), name)
-        folder, building = f"{self._folder}/{name}", f"{self._folder}/.{name}"
+        with self._lock:
+            if self._lacks_room(_used(len(data))):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            taken = names(self._fs, self._folder)
+            known = self._known(taken)
+            if len(known) >= FEW and all(_key(one) != _key(item) for one in known):
+                item = item._replace(message=SEVERAL + message)
+            gone = self._make_room(known, item)
+            if any(self._grow(one, item, ticks) for one in reversed(known[len(gone) :])):
+                return gone
+            while item.id in taken:  # what was put there is something else
+                position += 1
+                item = item._replace(id=f"{destination}-{position:020d}")
+            self._write(item, data)
+            return gone
+
+    def _write(self, item: Item, data: bytes) -> None:
+        folder, building = f"{self._folder}/{item.id}", f"{self._folder}/.{item.id}"
         self._remove(building)
         self._fs.make_folder(building)
-        write_new(self._fs, f"{building}/{segment.name(0)}", data)
+        write_new(self._fs, _segment(building), data)
         write_new(self._fs, f"{building}/{ABOUT}", json.dumps(item.document()).encode())
         self._fs.sync_folder(building)
-        self._remove(folder)
         self._fs.rename(building, folder)
         self._fs.sync_folder(self._folder)
-        return gone
+        self._seen[item.id] = item
+        self._grew.add(item.id)
+
+    def _grow(self, one: Item, more: Item, ticks: Sequence[Tick]) -> bool:
+        """Add to an item; False where it is for others, large, gone, damaged, or being dropped."""
+        folder = f"{self._folder}/{one.id}"
+        if _key(one) != _key(more):
+            return False
+        with suppress(FileNotFoundError), self._locked(one) as fd:
+            if fd < 0 or self.get(one.id) != one or self._fs.size(_segment(folder)) < one.bytes:
+                return False
+            # What was put before this process began may be put once more: the cursor was behind when it was killed.
+            if one.id not in self._grew and _has(self._fs, folder, one, ticks):
+                return True
+            if one.bytes + more.bytes > self._max_size // SHARE:
+                return False
+            self._seen[one.id] = _append(self._fs, fd, folder, one, more, ticks)
+            self._grew.add(one.id)
+            return True
+        return False
+
+    @contextmanager
+    def _locked(self, item: Item) -> Iterator[int]:
+        """Open and lock the segment of an item; -1 where another process has it. Raises OSError."""
+        fd = self._fs.modify(_segment(f"{self._folder}/{item.id}"))
+        try:
+            yield fd if _taken(fd) else -1
+        finally:
+            self._fs.close(fd)
 
     def items(self) -> list[Item]:
         """Return the items, oldest refusal first; what is not an item is left out."""
@@ -153,35 +216,52 @@ class Quarantine:
         """Yield the entries of an item.  Raises FileNotFoundError where there is none of this id."""
         if not _ID.fullmatch(name):
             raise FileNotFoundError(name)
-        return entries_of(self._fs, f"{self._folder}/{name}", 0)
+        if (item := self.get(name)) is None:
+            raise FileNotFoundError(name)
+        return (
+            entry
+            for entry in entries_of(self._fs, f"{self._folder}/{name}", 0)
+            if entry.seq < item.samples  # what follows was not acknowledged
+        )
 
-    def drop(self, name: str) -> bool:
-        """Remove an item; False where there is none of this id.  Raises OSError."""
-        if self.get(name) is None:
+    def drop(self, name: str, as_read: Item | None = None) -> bool:
+        """Remove an item; False where there is none of this id, or it is not as it was read.  Raises OSError."""
+        if (found := self.get(name)) is None or as_read not in (None, found):
             return False
-        self._remove(f"{self._folder}/{name}")
+        with suppress(FileNotFoundError):
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                with self._locked(found) as fd:
+                    if fd >= 0:
+                        if as_read not in (None, self.get(name)):
+                            return False
+                        self._remove(f"{self._folder}/{name}")
+                        return True
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EAGAIN, "another process is writing to it")
+                time.sleep(0.01)
+        self._remove(f"{self._folder}/{name}")  # it has no segment
         return True
 
-    def _make_room(self, size: int, name: str) -> list[Item]:
-        items = self._known(name)
-        total, gone = sum(_used(item.bytes) for item in items) + _used(size), list[Item]()
-        for item in items:
-            if total <= self._max_size and len(items) - len(gone) < MAX_ITEMS:
+    def _make_room(self, known: Sequence[Item], item: Item) -> list[Item]:
+        """Remove the first of these until there is room for one more."""
+        total, gone = sum(_used(one.bytes) for one in known) + _used(item.bytes), list[Item]()
+        for one in known:
+            if total <= self._max_size and len(known) - len(gone) < MAX_ITEMS:
                 break
-            self._remove(f"{self._folder}/{item.id}")
-            total -= _used(item.bytes)
-            gone.append(item)
+            self._remove(f"{self._folder}/{one.id}")
+            total -= _used(one.bytes)
+            gone.append(one)
         return gone
 
-    def _known(self, but: str) -> list[Item]:
-        """Return what `items` does, without that one; only new items are read."""
+    def _known(self, listed: Sequence[str]) -> list[Item]:
+        """Return the items of these names in the order in which they go; only new ones are read."""
         found = {
-            name: item
-            for name in names(self._fs, self._folder)
-            if name != but and (item := self._seen.get(name) or self.get(name)) is not None
+            name: item for name in listed if (item := self._seen.get(name) or self.get(name)) is not None
         }
         self._seen = found
-        return sorted(found.values(), key=lambda item: (item.refused_at_ms, item.id))
+        self._grew &= found.keys()
+        return sorted(found.values(), key=lambda item: (item.reason != LEAST, item.refused_at_ms, item.id))
 
     def _remove(self, folder: str) -> None:
         with suppress(FileNotFoundError):
@@ -190,19 +270,72 @@ class Quarantine:
             self._fs.remove_folder(folder)
 
 
+def _key(item: Item) -> tuple[str, str, str]:
+    """Return what items have in common that go together."""
+    words = SEVERAL if item.message.startswith(SEVERAL) else item.message
+    return item.destination, item.reason, "" if item.reason == IN_ORDER else words
+
+
+def _taken(fd: int) -> bool:
+    """Lock a file until it is closed, and return whether that was possible."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _used(size: int) -> int:
     """Return the bytes of the disk that an item takes whose ticks take `size`."""
     return (FILES - 1) * BLOCK + -(-size // BLOCK) * BLOCK
 
 
-def _segment(ticks: Sequence[Tick]) -> bytes:
-    encoder, seq = Encoder(), 0
-    parts = [segment.encode_header(Header(0))]
+def _segment(folder: str) -> str:
+    return f"{folder}/{segment.name(0)}"
+
+
+def _append(fs: Fs, fd: int, folder: str, one: Item, more: Item, ticks: Sequence[Tick]) -> Item:
+    """Add ticks to the segment of an item, and then to its about.json; return it as it is now. Raises OSError."""
+    data = b"".join(_records(ticks, one.samples))
+    grown = one._replace(
+        code=more.code,
+        message=more.message,
+        samples=one.samples + more.samples,
+        bytes=one.bytes + len(data),
+        oldest_timestamp_ms=min(one.oldest_timestamp_ms, more.oldest_timestamp_ms),
+        newest_timestamp_ms=max(one.newest_timestamp_ms, more.newest_timestamp_ms),
+    )
+    fs.truncate(fd, one.bytes)  # what a kill has left there
+    write_all(fs, fd, data, one.bytes)
+    fs.sync(fd)
+    write_atomic(fs, f"{folder}/{ABOUT}", json.dumps(grown.document()).encode())
+    fs.sync_folder(folder)
+    return grown
+
+
+def _has(fs: Fs, folder: str, one: Item, ticks: Sequence[Tick]) -> bool:
+    """Return whether the same ticks were put into an item before. Raises OSError."""
+    with closing(File(fs, folder, 0)) as file:
+        records = [found for found in file if isinstance(found, Record) and found.seq < one.samples]
+    found = [zlib.crc32(record.body) for record in records]
+    wanted = [zlib.crc32(body) for body in _bodies(ticks)]
+    starts = range(len(found) - len(wanted) + 1)
+    return any(found[at] == wanted[0] and found[at : at + len(wanted)] == wanted for at in starts)
+
+
+def _bodies(ticks: Sequence[Tick]) -> Iterator[bytes]:
+    encoder = Encoder()
+    for tick in ticks:
+        yield encoder.encode([tick], 0)[0]
+
+
+def _records(ticks: Sequence[Tick], seq: int) -> Iterator[bytes]:
+    """Yield the records of ticks, which begin with a key frame. Raises ValueError where there is none."""
+    encoder, first = Encoder(), seq
     for tick in ticks:
         body, key = encoder.encode([tick], 0)
         end = seq + len(tick.values)
-        parts.append(segment.encode(0, Record(seq, end, tick.at.wall_ms, end - seq, key, body)))
+        yield segment.encode(0, Record(seq, end, tick.at.wall_ms, end - seq, key, body))
         seq = end
-    if not seq:
+    if seq == first:
         raise ValueError("there is nothing to keep")
-    return b"".join(parts)

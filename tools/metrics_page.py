@@ -47,10 +47,17 @@ count them twice. Device mapper (`dm-0`) and md devices are whole disks next to 
 r_await, w_await and await (without discards, or the weekly trim would look like a slow disk); the utilization is
 iostat's %util, the queue its aqu-sz. Options: `include_devices`, `exclude_devices`, and `partitions`, which adds
 partitions under the same label. A partition is a name that begins with a disk's name; a Xen guest's `xvda1` without an
-`xvda` is a disk.""",
+`xvda` is a disk. A device that has never completed a request (15 of the 16 `nbd`, say) has no series before it does.""",
     "network": """From `/proc/net/dev`, and the link's speed from `/sys/class/net/*/speed`, read again every minute.
-Without a known speed there is no `network_bandwidth_usage_percent`. Options: `include_interfaces`,
+Without a known speed there is no `network_bandwidth_usage_percent`, and a speed is known only where something measured
+it: on a cable, or on bonds, teams and VLANs of cables. The speeds of tunnels, bridges, containers' interfaces and other
+virtual ones are the kernel's invention; Wi-Fi and modems say what the air seldom gives. An interface that is down and has
+never counted a packet (`docker0` without containers, `dummy0`, `ifb0`) has no series. Options: `include_interfaces`,
 `exclude_interfaces`.
+
+`network_drops_in_total` is the kernel's column `drop`, which mixes two things. `network_missed_in_total` is loss: the host or
+its card had no room. `network_unwanted_in_total` is mostly frames of protocols and VLANs that nobody listens to: switches
+send them all day, and nothing is wrong. The two need `/sys`, and are absent where it cannot be read.
 
 `network_connections` are numbers that the kernel keeps anyway (`/proc/net/sockstat`, `sockstat6`, `snmp`), so
 they cost the same with 50,000 sockets as with ten. The kernel does not keep every state by IP version:

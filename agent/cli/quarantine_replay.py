@@ -94,7 +94,10 @@ def _send(quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Bar, give_up
 
 def _remove(quarantine: Quarantine, item: Item) -> bool:
     try:
-        return quarantine.drop(item.id)
+        if quarantine.drop(item.id, item) or quarantine.get(item.id) is None:
+            return True
+        print(f"{item.id}: delivered, but more was refused meanwhile: replay it again", file=sys.stderr)
+        return False
     except OSError as error:
         print(f"{item.id}: delivered, but it cannot be removed: {error}", file=sys.stderr)
         return False

@@ -6,14 +6,16 @@ disks below them.
 
 A time per request is over reads and writes that completed in the interval; discards and flushes do not count,
 or the weekly trim would look like a slow disk.
+
+A device that has never completed a request has no series before it does: the 16 nbd devices that the module makes, say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 
-from agent.collectors.base import Collect, HostPaths, Labels, Metric, Sample
-from agent.collectors.kernel import Growth, KernelFile, Names, mean, numbers, percent, rate
+from agent.collectors.base import Collect, HostPaths, Labels, Metric, Report, Sample, Trouble, ignore
+from agent.collectors.kernel import Growth, KernelFile, Names, mean, numbers, rate, share
 from agent.collectors.options import DiskIoOptions
 
 METRICS = (
@@ -44,7 +46,9 @@ def build(options: DiskIoOptions, paths: HostPaths) -> Collect:
     """Build the collector. A run reads one file; it raises OSError if it cannot."""
     diskstats = KernelFile(f"{paths.proc}/diskstats", paths.report)
     return disk_io(
-        names_of(options), lambda names: diskstats.checked(parse_diskstats(diskstats.read(), names))
+        names_of(options),
+        lambda names: diskstats.checked(parse_diskstats(diskstats.read(), names)),
+        paths.report,
     )
 
 
@@ -53,27 +57,29 @@ def names_of(options: DiskIoOptions) -> Names:
     return Names("device", options.devices(), None if options.partitions else is_partition)
 
 
-def disk_io(names: Names, read_disks: Callable[[Names], dict[bytes, Disk]]) -> Collect:
+def disk_io(names: Names, read_disks: Callable[[Names], dict[bytes, Disk]], tell: Report = ignore) -> Collect:
     """Build the collector from a reader that returns the devices which `names` does not leave out."""
     growth = Growth()
 
     def collect(now: float) -> list[Sample]:
         names.begin()
-        disks = read_disks(names)
-        seconds, grown = growth.step(now, disks)
+        seconds, grown, disks = growth.step(now, read_disks(names))
         samples: list[Sample] = []
         for name, disk in disks.items():
             labels = names[name]
-            if labels is not None:
+            if labels is not None and any(disk):
                 samples += counters(disk, labels)
                 if name in grown:
-                    samples += rates(grown[name], seconds, labels)
+                    found, impossible = rates(grown[name], seconds, labels)
+                    samples += found
+                    if impossible:
+                        tell(Trouble("device", labels[0][1], impossible))
         return samples
 
     return collect
 
 
-def counters(disk: Disk, labels: Labels) -> list[Sample]:
+def counters(disk: Sequence[int], labels: Labels) -> list[Sample]:
     """Return the cumulative series of one device."""
     samples = [
         Sample("disk_read_bytes_total", float(disk[1]), labels),
@@ -86,8 +92,11 @@ def counters(disk: Disk, labels: Labels) -> list[Sample]:
     return samples
 
 
-def rates(grown: Sequence[int], seconds: float, labels: Labels) -> list[Sample]:
-    """Return the series of one device over an interval of `seconds` > 0 in which its counters grew by `grown`."""
+def rates(grown: Sequence[int], seconds: float, labels: Labels) -> tuple[list[Sample], str]:
+    """Return the series of one device over an interval of `seconds` > 0 in which its counters grew by `grown`.
+
+    Then what is impossible in it, and so left out; or nothing.
+    """
     reads, read_bytes, read_ms, writes, written_bytes, write_ms = grown[:6]
     samples = [
         Sample("disk_read_bytes_per_sec", rate(read_bytes, seconds, 0), labels),
@@ -98,14 +107,33 @@ def rates(grown: Sequence[int], seconds: float, labels: Labels) -> list[Sample]:
         Sample("disk_write_time_ms", mean(write_ms, writes), labels),
         Sample("disk_await_time_ms", mean(read_ms + write_ms, reads + writes), labels),
     ]
-    if len(grown) > 6:
-        samples.append(Sample("disk_io_util_percent", percent(grown[6], seconds * 1000), labels))
-        samples.append(Sample("disk_queue_length", rate(grown[7] / 1000, seconds, 2), labels))
-    return samples
+    if len(grown) <= 6:
+        return samples, ""
+    samples.append(Sample("disk_queue_length", rate(grown[7] / 1000, seconds, 2), labels))
+    util = share(grown[6], seconds * 1000)
+    if util is None:
+        return samples, "it was busy for longer than the interval"
+    return [*samples, Sample("disk_io_util_percent", util, labels)], ""
 
 
 def parse_diskstats(content: bytes, names: Names) -> tuple[dict[bytes, Disk], int]:
-    """Return the devices of /proc/diskstats that `names` does not leave out, and how many lines are malformed."""
+    """Return the devices of /proc/diskstats that `names` does not leave out, and how many lines are malformed.
+
+    What the kernel promises (Documentation/admin-guide/iostats.rst; diskstats_show() in block/genhd.c):
+
+    - disk_read_bytes_total, disk_written_bytes_total, disk_reads_completed_total, disk_writes_completed_total: rise since the
+      device was attached. 32 bits where the kernel has 32: requests are then followed over a wrap, while bytes wrap with
+      their sectors, at 2 TiB, and begin again.
+    - disk_io_time_seconds_total, disk_io_util_percent: 32 bits of milliseconds on every kernel, so it wraps after 50 busy
+      days, and is followed. Sampled by the clock tick since Linux 5.0. Some kernels count more of it than there was
+      time: such a utilization is absent.
+    - disk_read_time_ms, disk_write_time_ms, disk_await_time_ms: from 32 bits of milliseconds, followed over a wrap. A
+      request counts when it completes, with all the time that it took.
+    - disk_queue_length: from 32 bits of milliseconds, followed over a wrap. Before Linux 5.0 it comes from the
+      number of requests in flight.
+    - disk_read_bytes_per_sec, disk_write_bytes_per_sec, disk_read_ops_per_sec, disk_write_ops_per_sec: from the counters; absent
+      for an interval in which one of the device's counters fell.
+    """
     disks: dict[bytes, Disk] = {}
     wrong = 0
     for line in content.splitlines():

@@ -135,13 +135,24 @@ class Names(dict[bytes, Labels | None]):
         return found
 
 
-def deltas(before: Sequence[int], now: Sequence[int]) -> list[int] | None:
-    """Return by how much each counter of a device grew.
+WRAP = 2**32
+"""What a 32-bit kernel counts to, and every kernel for the milliseconds of disks."""
 
-    None if any of them went backwards: after a wrap or a re-plug the others cannot be trusted either.
+
+def deltas(before: Sequence[int], now: Sequence[int]) -> list[int] | None:
+    """Return by how much each counter of a device grew. One that fell from the upper half of 32 bits to the lower has wrapped.
+
+    None if any other fell, or the device counts something else now: it was plugged in again, and the others cannot be
+    trusted either.
     """
+    if len(before) != len(now):
+        return None
     grown = [b - a for a, b in zip(before, now, strict=True)]
-    return None if min(grown, default=0) < 0 else grown
+    if min(grown, default=0) >= 0:
+        return grown
+    if any(g < 0 and (a >= WRAP or g + WRAP >= WRAP // 2) for a, g in zip(before, grown, strict=True)):
+        return None
+    return [g + WRAP if g < 0 else g for g in grown]
 
 
 def rate(grown: float, seconds: float, digits: int) -> float:
@@ -162,24 +173,40 @@ def percent(part: float, whole: float) -> float:
     return min(100.0, round(100.0 * part / whole, 2))
 
 
+LATE = 1.5
+"""How much more than an interval's length a run can measure in it: it may read that late."""
+
+
+def share(part: float, whole: float) -> float | None:
+    """Return the percentage of an interval's `whole` that was `part`; None if it is more than a late reading explains."""
+    return None if part > LATE * whole else percent(part, whole)
+
+
 class Growth:
     """The growth of each device's counters since the run before, which it remembers."""
 
     def __init__(self) -> None:
         self._before: Mapping[bytes, Sequence[int]] = {}
+        self._whole: dict[bytes, Sequence[int]] = {}
         self._at = 0.0
 
     def step(
         self, now: float, counters: Mapping[bytes, Sequence[int]]
-    ) -> tuple[float, dict[bytes, list[int]]]:
-        """Return the seconds since the run before, and the growth by device.
+    ) -> tuple[float, dict[bytes, list[int]], Mapping[bytes, Sequence[int]]]:
+        """Return the seconds since the run before, the growth by device, and the counters as if they had never wrapped.
 
-        A device is left out if the run before did not have it or one of its counters went backwards; all are
-        left out if no time passed. So seconds > 0 wherever there is a growth.
+        The growth leaves out a device that the run before did not have, or one of whose counters fell; it leaves out
+        all if no time passed. So seconds > 0 wherever there is a growth.
         """
         before, seconds = self._before, now - self._at
-        self._before, self._at = counters, now
-        if seconds <= 0:
-            return seconds, {}
-        grown = {name: deltas(before[name], values) for name, values in counters.items() if name in before}
-        return seconds, {name: delta for name, delta in grown.items() if delta is not None}
+        grown: dict[bytes, list[int]] = {}
+        whole: dict[bytes, Sequence[int]] = {}
+        for name, values in counters.items():
+            delta = deltas(before[name], values) if name in before else None
+            if delta is None:
+                whole[name] = values
+            else:
+                grown[name] = delta
+                whole[name] = [total + more for total, more in zip(self._whole[name], delta, strict=True)]
+        self._before, self._whole, self._at = counters, whole, now
+        return seconds, grown if seconds > 0 else {}, whole

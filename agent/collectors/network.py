@@ -1,8 +1,8 @@
 """What the network interfaces did, and how many sockets there are.
 
-Interfaces from /proc/net/dev, whose received drops are what sysfs calls rx_dropped and rx_missed_errors. Link
-speeds from /sys/class/net/*/speed, read again every minute. Sockets from the kernel's own counters in
-/proc/net/sockstat, sockstat6 and snmp: a number each, read in the same time with ten sockets and 50,000.
+Interfaces from /proc/net/dev, link speeds and what a drop was from `agent.collectors.links`; speeds are read again
+every minute. An interface that is down and has never counted anything has no series. Sockets from the kernel's own
+counters in /proc/net/sockstat, sockstat6 and snmp: a number each, read in the same time with ten sockets and 50,000.
 
 /proc/net shows the network namespace of the process that reads it. From inside a container the host's is seen in
 the folder of the process that the host began with, /proc/1/net, if the container shows it.
@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.collectors.base import Collect, HostPaths, Labels, Metric, Sample
-from agent.collectors.kernel import Growth, KernelFile, Names, number, numbers, rate, read_or_none
+from agent.collectors.base import Collect, HostPaths, Labels, Metric, Report, Sample, Trouble, ignore
+from agent.collectors.kernel import Growth, KernelFile, Names, number, numbers, rate, share
+from agent.collectors.links import Links
 from agent.collectors.options import NetworkOptions
 
 METRICS = (
@@ -24,7 +25,9 @@ METRICS = (
     Metric("network_received_packets_total", "counter", "packets", "Packets received."),
     Metric("network_errors_in_total", "counter", "", "Packets received with an error."),
     Metric("network_errors_out_total", "counter", "", "Packets not sent for an error."),
-    Metric("network_drops_in_total", "counter", "", "Packets received and dropped for want of room."),
+    Metric("network_drops_in_total", "counter", "", "Packets received and not taken: missed and unwanted ones."),
+    Metric("network_missed_in_total", "counter", "", "Packets lost because the host or its card had no room."),
+    Metric("network_unwanted_in_total", "counter", "", "Packets that nobody listens to, and those without memory."),
     Metric("network_drops_out_total", "counter", "", "Packets dropped instead of sent."),
     Metric("network_bytes_sent_per_sec", "gauge", "bytes_per_sec", "Sent in the interval."),
     Metric("network_bytes_recv_per_sec", "gauge", "bytes_per_sec", "Received in the interval."),
@@ -40,13 +43,14 @@ METRICS = (
 REFRESH_SECONDS = 60.0
 
 Interface = tuple[int, ...]
-"""Counters of one interface: received bytes, packets, errors, drops, and the same four of sent."""
+"""Counters of one interface: received bytes, packets, errors, drops, and the same four of sent; then, where they are
+known, the drops that were missed and those that were unwanted."""
 
 
 def build(options: NetworkOptions, paths: HostPaths) -> Collect:
     """Build the collector. A run reads four files, and once a minute the speeds; it raises OSError if it got nothing."""
     names = Names("interface", options.interfaces())
-    net, sys_net = net_of(paths), f"{paths.sys}/class/net"
+    net = net_of(paths)
     dev = KernelFile(f"{net}/dev", paths.report)
     sources = [
         (KernelFile(f"{net}/{name}", paths.report, optional=True), parse, wanted)
@@ -65,16 +69,13 @@ def build(options: NetworkOptions, paths: HostPaths) -> Collect:
                 found += source.checked(socket_samples(parse(content), wanted))
         return found
 
+    links = Links(f"{paths.sys}/class/net")
+
     def interfaces(names: Names) -> dict[bytes, Interface] | None:
         content = dev.read_or_none()
-        return None if content is None else dev.checked(parse_dev(content, names))
+        return None if content is None else dev.checked(parse_dev(content, names, links))
 
-    def link_speed(interface: str) -> int | None:
-        if "/" in interface or "\0" in interface:
-            return None
-        return parse_speed(read_or_none(f"{sys_net}/{interface}/speed") or b"")
-
-    return network(names, interfaces, link_speed, sockets)
+    return network(names, interfaces, links.speed, sockets, paths.report)
 
 
 def net_of(paths: HostPaths) -> str:
@@ -86,43 +87,77 @@ def net_of(paths: HostPaths) -> str:
 def network(
     names: Names,
     read_interfaces: Callable[[Names], dict[bytes, Interface] | None],
-    link_speed: Callable[[str], int | None],
+    link_speed: Callable[[bytes], int | None],
     sockets: Callable[[], list[Sample]],
+    tell: Report = ignore,
 ) -> Collect:
     """Build the collector from its readers. `read_interfaces` returns None if it cannot; speeds are in Mbit/s."""
-    growth = Growth()
-    speeds: dict[bytes, int | None] = {}
-    speeds_at = float("-inf")
+    growth, speeds = Growth(), Speeds(link_speed)
 
     def collect(now: float) -> list[Sample]:
-        nonlocal speeds_at
         names.begin()
-        samples, interfaces = sockets(), read_interfaces(names)
-        if interfaces is None:
+        samples, read = sockets(), read_interfaces(names)
+        if read is None:
             if not samples:
                 raise OSError("neither the interfaces nor the sockets can be read")
             return samples
-        if not 0 <= now - speeds_at < REFRESH_SECONDS:
-            speeds.clear()
-            speeds_at = now
-        seconds, grown = growth.step(now, interfaces)
+        speeds.begin(now)
+        seconds, grown, interfaces = growth.step(now, read)
         for name, interface in interfaces.items():
             labels = names[name]
             if labels is not None:
                 samples += counters(interface, labels)
                 if name in grown:
-                    if name not in speeds:
-                        speeds[name] = link_speed(os.fsdecode(name))
-                    samples += rates(grown[name], seconds, speeds[name], labels)
+                    samples += rates(grown[name], seconds, labels)
+                    usage, refuted = speeds.usage(name, max(grown[name][0], grown[name][4]) / seconds)
+                    if usage is not None:
+                        samples.append(Sample("network_bandwidth_usage_percent", usage, labels))
+                    if refuted:
+                        why = (
+                            f"more passes than its speed of {refuted} Mbit/s allows, so that is not believed"
+                        )
+                        tell(Trouble("interface", labels[0][1], why))
         return samples
 
     return collect
 
 
-def counters(interface: Interface, labels: Labels) -> list[Sample]:
+class Speeds:
+    """The links' speeds, read again every minute. One that was exceeded is not believed until it changes."""
+
+    def __init__(self, link_speed: Callable[[bytes], int | None]) -> None:
+        self._link_speed = link_speed
+        self._known: dict[bytes, int | None] = {}
+        self._refuted: dict[bytes, int] = {}
+        self._at = float("-inf")
+
+    def begin(self, now: float) -> None:
+        """Begin a run: forget speeds that are a minute old, and what was refuted of interfaces that are gone."""
+        if not 0 <= now - self._at < REFRESH_SECONDS:
+            self._refuted = {name: speed for name, speed in self._refuted.items() if name in self._known}
+            self._known.clear()
+            self._at = now
+
+    def usage(self, name: bytes, bytes_per_second: float) -> tuple[float | None, int | None]:
+        """Return the usage in percent, where a speed is known, and the speed if this refutes it."""
+        is_fresh = name not in self._known
+        speed = self._known[name] = self._link_speed(name) if is_fresh else self._known[name]
+        if speed is None or self._refuted.get(name) == speed:
+            return None, None
+        usage = share(bytes_per_second, speed * 1_000_000 / 8)
+        if usage is not None:
+            return usage, None
+        if not is_fresh:  # it may have changed since it was read
+            del self._known[name]
+            return self.usage(name, bytes_per_second)
+        self._refuted[name] = speed
+        return None, speed
+
+
+def counters(interface: Sequence[int], labels: Labels) -> list[Sample]:
     """Return the cumulative series of one interface."""
-    in_bytes, in_packets, in_errors, in_drops, out_bytes, out_packets, out_errors, out_drops = interface
-    return [
+    in_bytes, in_packets, in_errors, in_drops, out_bytes, out_packets, out_errors, out_drops = interface[:8]
+    samples = [
         Sample("network_sent_bytes_total", float(out_bytes), labels),
         Sample("network_received_bytes_total", float(in_bytes), labels),
         Sample("network_sent_packets_total", float(out_packets), labels),
@@ -132,26 +167,41 @@ def counters(interface: Interface, labels: Labels) -> list[Sample]:
         Sample("network_drops_in_total", float(in_drops), labels),
         Sample("network_drops_out_total", float(out_drops), labels),
     ]
+    if len(interface) > 8:
+        samples.append(Sample("network_missed_in_total", float(interface[8]), labels))
+        samples.append(Sample("network_unwanted_in_total", float(interface[9]), labels))
+    return samples
 
 
-def rates(grown: Sequence[int], seconds: float, megabits: int | None, labels: Labels) -> list[Sample]:
+def rates(grown: Sequence[int], seconds: float, labels: Labels) -> list[Sample]:
     """Return the series of one interface over an interval of `seconds` > 0 in which its counters grew by `grown`."""
-    in_bytes, in_packets, _, _, out_bytes, out_packets, _, _ = grown
-    samples = [
+    in_bytes, in_packets, _, _, out_bytes, out_packets = grown[:6]
+    return [
         Sample("network_bytes_sent_per_sec", rate(out_bytes, seconds, 0), labels),
         Sample("network_bytes_recv_per_sec", rate(in_bytes, seconds, 0), labels),
         Sample("network_packets_sent_per_sec", rate(out_packets, seconds, 2), labels),
         Sample("network_packets_recv_per_sec", rate(in_packets, seconds, 2), labels),
     ]
-    if megabits:
-        full = megabits * 1_000_000 / 8 / 100  # bytes a second that are one percent
-        usage = rate(max(in_bytes, out_bytes) / full, seconds, 2)
-        samples.append(Sample("network_bandwidth_usage_percent", usage, labels))
-    return samples
 
 
-def parse_dev(content: bytes, names: Names) -> tuple[dict[bytes, Interface], int]:
-    """Return the interfaces of /proc/net/dev that `names` does not leave out, and how many lines are malformed."""
+def parse_dev(content: bytes, names: Names, links: Links) -> tuple[dict[bytes, Interface], int]:
+    """Return the interfaces of /proc/net/dev with something to report, and how many lines are malformed.
+
+    `names` leaves some out; so does having counted nothing while it is down (`links`): docker0 without containers, say.
+
+    What the kernel promises (proc_pid_net(5); dev_seq_printf_stats() in net/core/net-procfs.c):
+
+    - network_sent_bytes_total, network_received_bytes_total, network_sent_packets_total, network_received_packets_total: rise
+      since the interface was made or its driver was loaded; 64 bits, but 32 in some drivers where the kernel has
+      32. Followed over a wrap of 32 bits. The bytes are the driver's, mostly without preamble and checksum.
+    - network_errors_in_total, network_errors_out_total: the driver's sum of all its errors; 32 bits in some.
+    - network_drops_in_total: rx_dropped and rx_missed_errors in one number, so mostly frames that nobody wanted.
+    - network_drops_out_total: tx_dropped. What a queueing discipline drops is not in it.
+    - network_bytes_sent_per_sec, network_bytes_recv_per_sec, network_packets_sent_per_sec, network_packets_recv_per_sec: from the
+      counters; absent for an interval in which one of the interface's counters fell.
+    - network_bandwidth_usage_percent: against a speed that something measured (agent.collectors.links), from 0 to 100. Where
+      more passes than the speed allows, the speed is wrong: logged once, and not used until it changes.
+    """
     interfaces: dict[bytes, Interface] = {}
     wrong = 0
     for line in content.splitlines():
@@ -166,15 +216,10 @@ def parse_dev(content: bytes, names: Names) -> tuple[dict[bytes, Interface], int
         if counted is None or len(counted) < 16:
             wrong += 1
             continue
-        interfaces[name] = (*counted[0:4], *counted[8:12])
+        if any(counted) or not links.is_down(name):
+            losses = links.losses(name, drops=counted[3], frame=counted[5], fifo=counted[4]) or ()
+            interfaces[name] = (*counted[0:4], *counted[8:12], *losses)
     return interfaces, wrong
-
-
-def parse_speed(content: bytes) -> int | None:
-    """Mbit/s, or None where the driver does not know (it says -1, 0, 2^32 - 1, or fails)."""
-    number = content.strip()
-    speed = int(number) if number.isdigit() else 0
-    return speed if 0 < speed < 2**32 - 1 else None
 
 
 Wanted = Mapping[bytes, tuple[tuple[bytes, Labels], ...]]

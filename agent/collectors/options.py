@@ -22,7 +22,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A collector without options of its own: cpu, memory, host."""
 
 
-DEVICES = ("loop.*", "ram.*", "zram.*", "sr[0-9]+", "fd[0-9]+")
+DEVICES = (
+    "loop.*", "ram.*", "zram.*", "sr[0-9]+", "fd[0-9]+",
+    "nvme[0-9]c.*", "nvme[0-9][0-9]c.*", "mmcblk[0-9]boot[0-9]", "mmcblk[0-9]rpmb",
+)  # fmt: skip
+"""What is no disk, the paths of an NVMe multipath to a disk that is listed too, and the areas of an eMMC for boot loaders."""
 
 
 class DiskIoOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):

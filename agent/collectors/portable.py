@@ -93,9 +93,9 @@ def interfaces(names: Names) -> dict[bytes, Interface]:
     return found
 
 
-def link_speed(interface: str) -> int | None:
+def link_speed(interface: bytes) -> int | None:
     """Return the speed in Mbit/s, or None where it is unknown."""
-    stats = psutil.net_if_stats().get(interface)
+    stats = psutil.net_if_stats().get(os.fsdecode(interface))
     return stats.speed or None if stats else None
 
 

@@ -10,7 +10,7 @@ Promises:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from agent.destinations.base import APART
 from agent.send.batch import Settled
@@ -54,9 +54,9 @@ class Account:
         items = self._quarantine.items()
         return [item for item in items if item.destination == self._name and item.reason == APART]
 
-    def ticks(self, item: Item) -> list[Tick]:
-        """Return what is in an item. Raises OSError."""
-        return [tick for entry in self._quarantine.entries(item.id) for tick in entry.ticks]
+    def ticks(self, item: Item) -> Iterator[Tick]:
+        """Yield what is in an item. Raises OSError."""
+        return (tick for entry in self._quarantine.entries(item.id) for tick in entry.ticks)
 
     def returned(self, item: Item) -> None:
         """Write down that what waited apart was delivered."""

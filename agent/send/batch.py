@@ -106,12 +106,25 @@ class Batch:
                     return
 
     def halve(self) -> bool:
-        """Cut the part at hand in two; False where it is a single sample. A search for culprits in it starts again."""
+        """Cut the part at hand in two, or what a search has left of it; False where that is a single sample."""
+        self._leave_search()
         part = self._parts.popleft()
         found = halves(part.ticks, self._speaks.carries)
         self._parts.extendleft(reversed(found))
-        self._request, self._search = None, None
+        self._request = None
         return len(found) > 1
+
+    def _leave_search(self) -> None:
+        """Let what the search for culprits has not settled be the part at hand."""
+        if self._search is not None:
+            search, self._search = self._search, None
+            self._parts[0] = search.rest
+            self._note(search)
+
+    def _note(self, search: Search) -> None:
+        self._delivered += search.delivered
+        for one in search.culprits():
+            self._keep(one)
 
     def failed(self, outcome: Outcome) -> None:
         """Take an answer that settles nothing."""
@@ -125,6 +138,7 @@ class Batch:
         self._doubts += 1
         if self._doubts == 1 and not self.was_doubted:
             return
+        self._leave_search()
         self.was_doubted, self._doubts, part = True, 0, self._parts[0]
         if part.lone is None:
             self.halve()
@@ -160,7 +174,7 @@ class Batch:
         """Take all parts of a series off the queue: they stay in their order."""
         found = [part for part in self._parts if part.lone == lone]
         self._parts = deque(part for part in self._parts if part.lone != lone)
-        self._request, self._search = None, None
+        self._request = None
         return found
 
     def hear(self, outcome: Outcome, suspects: frozenset[bytes]) -> frozenset[bytes]:
@@ -181,10 +195,8 @@ class Batch:
             self._request = self._speaks.encode(ticks, True).request
             return suspects
         search, self._search = self._search, None
-        self._delivered += search.delivered
+        self._note(search)
         self._parts.popleft()
-        for one in search.culprits():
-            self._keep(one)
         return search.suspects()
 
     def _keep(self, one: Culprits) -> None:

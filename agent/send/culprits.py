@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from agent.destinations.base import AGED, REJECTED, Age, Outcome, Verdict
-from agent.send.parts import columns_of, ticks_of
+from agent.send.parts import Piece, columns_of, piece, ticks_of
 from buffer.model import Series, Tick
 
 FEW = 8
@@ -93,6 +93,11 @@ class Bisection:
         self._search: _TimeSearch | None = None
         self._stored: _Stored | None = None
         self._advance()
+
+    @property
+    def rest(self) -> list[Cells]:
+        """What is not settled."""
+        return self._left(Part(0, len(self._columns)))
 
     def hear(self, outcome: Outcome) -> None:
         """Take the answer to what was sent."""
@@ -293,6 +298,11 @@ class Search:
     def ask(self) -> list[Tick]:
         """Return what to send next, no instant twice; empty: all is settled."""
         return ticks_of((self._columns[at], start, end) for at, start, end in self._bisection.ask)
+
+    @property
+    def rest(self) -> Piece:
+        """What is not settled."""
+        return piece([(self._columns[at], start, end) for at, start, end in self._bisection.rest])
 
     def culprits(self) -> list[Culprits]:
         """Return what was refused, by the receiver's words, as the ticks in which it came."""

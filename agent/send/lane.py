@@ -55,7 +55,7 @@ class Lane:
     ) -> None:
         self.name, self.stats = to.name, stats or SendStats()
         self._buffer, self._wire, clocks = buffer, wire, clocks or Clocks()
-        self._pulse, lane_log = Pulse(clocks.monotonic), LaneLog(to.name, log)
+        self._pulse, lane_log = Pulse(clocks.monotonic), LaneLog(to.name, log, clocks.monotonic)
         delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks)
         cursor, order = buffer.cursors[to.name], Order(to.drain_order, labels or {})
         self._account = Account(to.name, cursor, quarantine, lane_log, clocks.wall)

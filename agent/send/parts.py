@@ -77,14 +77,13 @@ def halves(ticks: Iterable[Tick], key: Key) -> list[Piece]:
             half += len(columns[cut].stamps)
             cut += 1
         spans = [[(one, 0, len(one.stamps)) for one in part] for part in (columns[:cut], columns[cut:])]
-    return [
-        Piece(
-            ticks_of(part),
-            sum(end - start for _, start, end in part),
-            part[0][0].key if len(part) == 1 else None,
-        )
-        for part in spans
-    ]
+    return [piece(part) for part in spans]
+
+
+def piece(spans: Sequence[tuple[Column, int, int]]) -> Piece:
+    """Return the piece that holds these samples, `start` up to `end` of each column."""
+    samples = sum(end - start for _, start, end in spans)
+    return Piece(ticks_of(spans), samples, spans[0][0].key if len(spans) == 1 else None)
 
 
 def split(ticks: Iterable[Tick], key: Key, keys: Collection[bytes]) -> tuple[list[Tick], list[Tick]]:

@@ -24,6 +24,7 @@ from agent.send.delivery import Clocks, Delivery, Step
 from agent.send.log import LaneLog
 from agent.send.order import Order, Work
 from agent.send.pace import Pace
+from agent.send.returning import Returning, Tried
 from agent.send.state import State
 from agent.system.pulse import Pulse
 from buffer.cursor import Cursor
@@ -67,6 +68,7 @@ class Sender:
         """Whether a request without an answer was cut by us, perhaps: no reason to raise an alarm."""
         self._to, self._cursor, self._delivery, self._account = to, cursor, delivery, account
         self._log, self._order, self._pulse, self._clocks = log, order, pulse, clocks
+        self._returning = Returning(account, delivery)
         self._pace = Pace()
         self._due = clocks.monotonic()  # when a chunk that is not full may go out
         self._away = True  # nothing got through lately, or yet
@@ -220,16 +222,8 @@ class Sender:
 
     def _retry(self) -> Pause:
         """Send the oldest of what waits apart once more, and the next at once where it is taken."""
-        if not (items := self._account.apart()):
-            self._delivery.apart.clear()
-            return NOW
         self._is_asking()
-        before = self._delivery.now
-        step = self._delivery.trial(self._account.ticks(items[0]))
-        self._delivery.now = before  # that it is refused again is nothing new
-        if step is None or step.outcome.verdict is Verdict.DELIVERED:
-            self._account.returned(items[0])
-        else:
+        if self._returning.attempt() is Tried.REFUSED:
             self._retry_at = self._clocks.monotonic() + APART_EVERY
         return NOW
 

@@ -88,11 +88,13 @@ class Event(StrEnum):
     RESUMED = "sender.resumed"
     """info: a destination that was held or waiting takes samples again."""
     REJECTED = "sender.rejected"
+    """The receiver refused samples for good; they are in the ledger as rejected. Error for the first in an hour with the
+    same words, debug for the others."""
     APART = "sender.apart"
-    """error: the receiver refused samples for good; they are in the ledger as rejected."""
+    """A series makes the receiver fail, and waits apart; warning for the first in an hour with the same words."""
     AGED = "sender.aged"
     """The receiver refused samples for their age; they are in the ledger as aged, and `do` says what setting
-    of the receiver to change. Error for the first of a row of batches, debug for the others."""
+    of the receiver to change. Error for the first in an hour with the same words, debug for the others."""
     QUARANTINED = "sender.quarantined"
     """info: refused samples are kept in the quarantine, from where they can be replayed."""
     QUARANTINE_FAILED = "sender.quarantine_failed"

@@ -44,6 +44,7 @@ def measure(server: Server, quick: bool) -> Iterator[Figure]:
         yield parts.on_disk(folder, recording)
         yield parts.appending(folder, recording, 200, 2_000 if quick else 20_000)
         yield from parts.encoding(recording, 50_000 if quick else 500_000)
+        yield from parts.relabeling(5_000)
         if not quick:
             yield from parts.opening(folder, recording)
         yield from drain.all_figures(

@@ -19,9 +19,11 @@ import snappy
 from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
 from agent.collectors import COLLECTORS, HostPaths
+from agent.config import RelabelConfig
 from agent.destinations.remote_write.encode import Encoded, Encoder
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
+from agent.relabel import compile_rules
 from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
@@ -132,6 +134,46 @@ def _encoded(encoder: Encoder, batches: Sequence[Sequence[Tick]]) -> tuple[float
     begun = time.process_time()
     found = [encoder.encode(ticks) for ticks in batches]
     return time.process_time() - begun, found
+
+
+RULES = {
+    "plain rules": [
+        RelabelConfig(source_labels=("__name__",), regex="go_.*", action="drop"),
+        RelabelConfig(source_labels=("instance",), regex="(.*):9100", target_label="where"),
+        RelabelConfig(regex="core|zone", action="labeldrop"),
+    ],
+    "rules with groups": [
+        RelabelConfig(source_labels=("__name__",), regex="(.*)_(bytes|seconds)_(total)", target_label="unit"),
+        RelabelConfig(source_labels=("instance", "job"), regex="(.*):([0-9]+);(.*)", target_label="where"),
+        RelabelConfig(source_labels=("device",), regex="/dev/(sd|nvme)([a-z0-9]+)", target_label="disk"),
+    ],
+}
+
+
+def relabeling(series: int) -> Iterator[Figure]:
+    """CPU of three rules for one of so many series, as a target exposes them."""
+    exposed = [
+        {
+            "__name__": f"node_disk_{('read', 'written', 'time')[i % 3]}_{('bytes', 'seconds')[i % 2]}_total",
+            "device": f"/dev/sd{i % 500}",
+            "hostname": "web-01",
+            "instance": "localhost:9100",
+            "job": "app",
+            "zone": str(i % 80),
+        }
+        for i in range(series)
+    ]
+    for name, rules in RULES.items():
+        relabel = compile_rules(rules)
+        assert relabel is not None
+        spent = []
+        for _ in range(RUNS):
+            begun = time.process_time()
+            for labels in exposed:
+                relabel(labels)
+            spent.append(time.process_time() - begun)
+        how = f"of a series; {series} of them, best of {RUNS}"
+        yield Figure(f"CPU of three {name}", min(spent) / series * 1e6, "us", None, how)
 
 
 def opening(folder: Path, recording: replay.Recording) -> list[Figure]:

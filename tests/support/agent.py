@@ -58,7 +58,7 @@ class Agent:
         with self.log.open("ab") as log:
             before = log.tell()
             self._process = subprocess.Popen(tied(command), stdout=log, stderr=log, env=self.environment)
-        started = wait_for(lambda: self._started(before), 15, "the agent")
+        started = wait_for(lambda: self._started(before), 60, "the agent")
         return datetime.fromisoformat(started[0]["timestamp"]).timestamp()
 
     def reload(self, event: str = "agent.reloaded", **config: Any) -> dict[str, Any]:
@@ -67,19 +67,19 @@ class Agent:
         self.config_file.write_text(yaml.safe_dump(self.config))
         before = self.log.stat().st_size
         os.kill(self.pid, signal.SIGHUP)
-        return wait_for(lambda: self.events(event, before), 10, event)[0]
+        return wait_for(lambda: self.events(event, before), 60, event)[0]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it with a signal, and return its exit status."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(10)
+        return self._process.wait(60)
 
     def kill(self) -> None:
         """Kill it with SIGKILL."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
 
     def __enter__(self) -> Self:
         self.start()

@@ -260,9 +260,11 @@ class Failing:
         passed_on = getattr(self._inner, name)
 
         def call(*args: Any) -> Any:
-            if self._dead:  # what stands in a `finally` does not happen either
+            if (
+                self._dead
+            ):  # what stands in a `finally` does not happen either, but that a process lets go of its files
                 if name == "close":
-                    return None
+                    return passed_on(*args)
                 raise PowerLost
             if self._only and name not in self._only:
                 return passed_on(*args)
@@ -273,6 +275,8 @@ class Failing:
                     return self._fault(self._inner, name, args)
                 except PowerLost:
                     self._dead = True
+                    if name == "close":
+                        passed_on(*args)
                     raise
             return passed_on(*args)
 

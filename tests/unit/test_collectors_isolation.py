@@ -37,7 +37,8 @@ FILES = [
                                 "memory_buffers", "memory_usage", "swap_")),
     ("memory", "proc/vmstat", ("memory_oom",)),
     ("network", "proc/net/dev", ("network_bytes", "network_packets", "network_sent", "network_received",
-                                 "network_errors", "network_drops", "network_bandwidth")),
+                                 "network_errors", "network_drops", "network_missed", "network_unwanted",
+                                 "network_bandwidth")),
     ("host", "proc/stat", ("host_boot",)),
 ]  # fmt: skip
 SOCKET_FILES = {

@@ -11,6 +11,7 @@ import pytest
 
 from agent.collectors import COLLECTORS, Collect, HostPaths, Options, cpu, disk_io, memory, network, portable
 from agent.collectors.kernel import Names, read
+from agent.collectors.links import Links
 from tests.support.hosts import Values, of, values
 
 ONLY_LINUX = {
@@ -19,6 +20,8 @@ ONLY_LINUX = {
     "disk_io_util_percent",
     "disk_queue_length",
     "network_connections",
+    "network_missed_in_total",
+    "network_unwanted_in_total",
 }
 STEADY = (
     "disk_total_bytes",
@@ -69,7 +72,8 @@ def test_interfaces_and_disks_are_those_that_linux_tells() -> None:
 
     def files() -> dict[bytes, tuple[int, ...]]:
         devices, _ = disk_io.parse_diskstats(read("/proc/diskstats"), disks)
-        return network.parse_dev(read("/proc/net/dev"), nics)[0] | {
+        interfaces, _ = network.parse_dev(read("/proc/net/dev"), nics, Links("/sys/class/net"))
+        return {name: interface[:8] for name, interface in interfaces.items()} | {
             name: disk[:6] for name, disk in devices.items()
         }
 
@@ -125,7 +129,7 @@ def test_platforms_without_statvfs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_times_of_a_platform_that_knows_little() -> None:
     times = portable.times_of({"user": 1.5, "system": 0.5, "idle": 10.0, "interrupt": 0.25, "dpc": 0.25})
     assert times == cpu.Times(user=150, system=50, idle=1000, iowait=None, busy=250)
-    assert [sample.name for sample in cpu.counters(times, 100)] == [
+    assert [sample.name for sample in cpu.counters(cpu.counted(times), 100)] == [
         "cpu_user_seconds_total",
         "cpu_system_seconds_total",
         "cpu_idle_seconds_total",

@@ -1,57 +1,53 @@
-"""A test that is to be alone is alone, and is not kept out by others that keep coming."""
+"""What may happen often is bounded by the hour."""
 
 from __future__ import annotations
 
-import fcntl
-import multiprocessing
-from multiprocessing.synchronize import Event
-from pathlib import Path
-
-from tests.support.net import wait_for
-from tests.support.quiet import share
-
-DEADLINE = 30
+from agent.send.quiet import LINES, Budget, Quiet, kind
 
 
-def hold(folder: Path, alone: bool, inside: Event, go: Event) -> None:
-    with share(folder, alone=alone):
-        inside.set()
-        assert go.wait(DEADLINE)
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def is_shut(folder: Path) -> bool:
-    with (folder / "gate").open("w") as gate:
-        try:
-            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+def test_a_budget_is_so_many_at_once_and_so_many_in_an_hour() -> None:
+    clock = Clock()
+    budget = Budget(5, 10, clock)
+    granted = []
+    for _ in range(36_000):
+        granted.append(budget.take())
+        clock.now += 1
+    assert granted[:5] == [True] * 5
+    assert sum(granted) in (5 + 99, 5 + 100)
+    clock.now += 1e9
+    assert [budget.take() for _ in range(6)] == [True] * 5 + [False]
+    clock.now -= 1e6
+    assert not budget.take(2)
 
 
-def test_one_is_alone_and_the_others_are_together(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    inside, go = [spawn.Event() for _ in range(4)], [spawn.Event() for _ in range(4)]
-    processes = [
-        spawn.Process(target=hold, args=(tmp_path, n == 2, inside[n], go[n]), daemon=True) for n in range(4)
-    ]
-    first, second, alone, later = processes
-    first.start()
-    second.start()
-    assert inside[0].wait(DEADLINE)
-    assert inside[1].wait(DEADLINE)
-    alone.start()
-    go[0].set()
-    first.join(DEADLINE)
-    wait_for(lambda: is_shut(tmp_path), DEADLINE, "the one that is to be alone")
-    assert not inside[2].wait(0.2)  # the second one is still there
-    later.start()
-    assert not inside[3].wait(0.5)  # and nobody comes in before the one that waits
-    go[1].set()
-    assert inside[2].wait(DEADLINE)
-    assert not inside[3].is_set()
-    go[2].set()
-    assert inside[3].wait(DEADLINE)
-    go[3].set()
-    for process in processes:
-        process.join(DEADLINE)
-        assert process.exitcode == 0
+def test_the_same_words_are_news_once_in_an_hour() -> None:
+    clock = Clock()
+    quiet = Quiet(clock)
+    said = []
+    for n in range(7200):
+        said.append(quiet.is_news("refused", f"series m{n} at 12:0{n % 10} is too long"))
+        clock.now += 1
+    assert [n for n, yes in enumerate(said) if yes] == [0, 3600]
+    assert quiet.is_news("refused", "other words")
+
+
+def test_other_words_each_time_are_a_bounded_number_of_lines() -> None:
+    clock = Clock()
+    quiet = Quiet(clock)
+    lines = 0
+    for n in range(10 * 3600):
+        words = "".join(chr(ord("a") + int(digit)) for digit in str(n))
+        lines += quiet.is_news("refused", words)
+        clock.now += 1
+    assert lines <= 11 * LINES
+
+
+def test_what_differs_from_answer_to_answer_is_not_part_of_the_words() -> None:
+    assert kind("request 7f3a-41 of m037: no") == kind("request 90bb-2 of m001: no") == "request 0 of 0: no"

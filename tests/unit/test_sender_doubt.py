@@ -14,7 +14,7 @@ from agent.http.failures import Cause, Failure
 from agent.send.state import PATIENCE, State
 from buffer.model import Series
 from tests.support import wire
-from tests.support.scripted import NO_ANSWER, RETRY, Rig, Script
+from tests.support.scripted import DELIVERED, NO_ANSWER, RETRY, Rig, Script
 
 QUEUE = QueueConfig(max_samples_per_send=10_000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=60.0)
 TIMEOUT = Failure(Cause.TIMEOUT, "timeout: no answer within 30 s")
@@ -177,3 +177,52 @@ def test_what_waited_apart_is_sent_in_order_when_it_is_taken_again(restart: bool
     assert one.ledger == (len(one.appended) * 20, {})
     assert one.script.stored == one.everything()  # which checks the order of each series
     assert not one.items()
+
+
+def test_what_waited_apart_for_long_returns_in_requests_that_fit() -> None:
+    bad = True
+    one = rig(
+        lambda write, _: (
+            RETRY
+            if write.samples > 60
+            or (bad and any(dict(s.labels)["__name__"] == "m00003" for s in write.series))
+            else None
+        )
+    )
+    for _ in range(40):
+        one.collect(3, many(20))
+        one.drain()
+    assert one.ledger == (120 * 19, {"apart": 120})
+    [item] = one.quarantine.items()  # one for all of them
+    assert item.samples == 120
+    bad = False
+    for _ in range(12):
+        one.now += 3600
+        one.step()
+    assert one.ledger == (120 * 20, {})
+    assert one.script.stored == one.everything()
+    assert not one.items()
+
+
+def test_what_a_search_has_settled_is_not_sent_again_when_the_rest_of_it_fails() -> None:
+    refused, held = Answer(400, {}, b"label value too long"), Answer(404, {}, b"")
+    answers = [
+        refused,
+        DELIVERED,
+        held,
+        DELIVERED,
+        held,
+        DELIVERED,
+        RETRY,
+        DELIVERED,
+        DELIVERED,
+        RETRY,
+        DELIVERED,
+        RETRY,
+    ]
+    one = Rig(answers)
+    one.collect(40)
+    one.drain()
+    delivered, dropped = one.ledger
+    assert delivered == sum(map(len, one.script.stored.values()))
+    assert delivered + sum(dropped.values()) == 80

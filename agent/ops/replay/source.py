@@ -101,6 +101,8 @@ class ItemHistory:
         read = 0
         try:
             for entry in self._quarantine.entries(self._item.id):
+                if entry.seq >= self._item.samples:  # added since it was listed
+                    break
                 read += entry.samples
                 if entry.end > position:
                     yield Piece(entry.ticks, entry.end, entry.samples, entry.end)
