@@ -23,7 +23,7 @@ from contextlib import ExitStack, suppress
 
 from buffer.feed import Feeds
 from buffer.fs import Fs
-from buffer.ledger import MAX_ERROR, MAX_STRETCHES, Ledger, LedgerFile
+from buffer.ledger import MAX_ERROR, MAX_STRETCHES, Ledger, LedgerFile, Size, load_size
 from buffer.log import Log
 from buffer.model import Chunk
 from buffer.reader import Reader
@@ -48,6 +48,8 @@ class Cursor:
         self.name, self.ledger = name, start
         self.log, self._clock = log, clock
         self._file = LedgerFile(fs, data_dir, name)
+        self.size = load_size(fs, self._file.path)
+        """The largest request that goes out, if that was noted."""
         self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge))
         self._lock = threading.Lock()
         self._dirty, self._persisted = True, -PERSIST_EVERY
@@ -171,19 +173,20 @@ class Cursor:
         with self._lock:
             self._change(self.ledger.returned(reason, samples))
 
-    def note(self, state: str, error: str | None) -> None:
-        """Keep the destination's state and last error for `limpet buffer status`; cheap when unchanged.
+    def note(self, state: str, error: str | None, size: Size | None = None) -> None:
+        """Keep the destination's state and last error for `limpet buffer status`, and `size`; cheap when unchanged.
 
-        Trouble, and its end, is written at once.  That it sends and has sent is not worth a write of
+        Trouble, its end, and a size are written at once.  That it sends and has sent is not worth a write of
         its own: the next sync has it.
         """
         error = error and error[:MAX_ERROR]
         with self._lock:
             before = self.ledger.state, self.ledger.error
-            if before == (state, error):
+            is_same_size, self.size = self.size == size, size
+            if before == (state, error) and is_same_size:
                 return
             self._change(self.ledger._replace(state=state, error=error))
-        if before[1] != error or not {before[0], state} <= {"sending", "idle"}:
+        if not is_same_size or before[1] != error or not {before[0], state} <= {"sending", "idle"}:
             self._persist_soon()
 
     def removed(self, now_ms: int | None) -> None:
@@ -209,7 +212,7 @@ class Cursor:
             if self.ledger.reach > self.log.synced:
                 self.log.sync()
             if self._dirty and not self._forgotten:
-                self._file.write(self.ledger)
+                self._file.write(self.ledger, self.size)
                 self._dirty, self._persisted = False, self._clock()
 
     def close(self) -> None:

@@ -73,6 +73,7 @@ class Sender:
         self._due = clocks.monotonic()  # when a chunk that is not full may go out
         self._away = True  # nothing got through lately, or yet
         self._retry_at = clocks.monotonic() + APART_EVERY
+        delivery.recall(cursor.size)
         for item in account.apart():
             delivery.apart.keep(account.ticks(item), Outcome(Verdict.RETRY, item.code, item.message))
 
@@ -129,7 +130,7 @@ class Sender:
     def note(self, state: State) -> None:
         """Show a state, with the last error."""
         self.state, self.error = state, self._delivery.now.error
-        self._account.note(state, self.error)
+        self._account.note(state, self.error, self._delivery.size)
 
     def _is_due(self) -> bool:
         return self._clocks.monotonic() >= self._due

@@ -222,3 +222,25 @@ def test_a_single_sample_that_is_too_large_waits_apart(others: int) -> None:
     rig.drain()
     assert rig.ledger == (5 * (others + 1), {})
     assert script.stored == rig.everything()
+
+
+@pytest.mark.parametrize("script", [takes(size=2000), takes(samples=30), slow(1000)])
+def test_the_size_that_goes_is_known_after_a_restart(script: Script) -> None:
+    """And it still grows when there is room again."""
+    rig = Rig(queue=QueueConfig(), script=script)
+    rig.collect(10, many(100))
+    rig.drain()
+    rig.start_again()
+    before = len(script.bodies)
+    rig.collect(10, many(100))
+    rig.drain()
+    refused = [body for body in script.bodies[before:] if script.refuse(wire.decode(body))]
+    assert len(refused) <= 3  # one that was tried after 16 of them, not ten times the size
+    assert max(map(len, script.bodies[before:])) < 4100
+    small = max(script.sizes[before:])
+    script.refuse = lambda _: None
+    rig.start_again()
+    rig.collect(100, many(100))
+    rig.drain()
+    assert max(script.sizes[-3:]) > 2 * small
+    assert script.stored == rig.everything()
