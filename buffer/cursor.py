@@ -10,6 +10,8 @@ second.  What was settled since then is sent again after a kill, the same sample
 receivers accept as one.  A file without a valid slot means: start at the oldest record.  Sending twice is
 better than losing.
 
+`size` is the largest request that goes out, where that was noted; it is kept in the same file.
+
 Glossary: a *stretch* is a span of positions that was settled before its turn; a *gap* is an unsettled span before or
 between stretches; *ahead* is everything about stretches and what follows the last one.
 """
@@ -49,7 +51,6 @@ class Cursor:
         self.log, self._clock = log, clock
         self._file = LedgerFile(fs, data_dir, name)
         self.size = load_size(fs, self._file.path)
-        """The largest request that goes out, if that was noted."""
         self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge))
         self._lock = threading.Lock()
         self._dirty, self._persisted = True, -PERSIST_EVERY
@@ -196,10 +197,7 @@ class Cursor:
                 self._change(self.ledger._replace(removed_ms=now_ms))
 
     def forget(self) -> None:
-        """Remove the cursor file: nobody waits for this destination any more.  Raises OSError.
-
-        Reading and committing is harmless afterwards: nothing is written any more.
-        """
+        """Remove the cursor file, for good: what is read and settled afterwards changes no file.  Raises OSError."""
         with self._lock:
             self._file.remove()
             self._forgotten = True
@@ -230,8 +228,7 @@ class Cursor:
         return ledger
 
     def _persist_soon(self) -> None:
-        # Not for the sake of a tick that is not durable itself: that would be a sync of the log for each
-        # request.  The next sync of the buffer does both.
+        # A tick that is not durable itself would cost a sync of the log: the next sync of the buffer does both.
         durable = self.ledger.reach <= self.log.synced
         if self._dirty and durable and self._clock() - self._persisted >= PERSIST_EVERY:
             self.persist()

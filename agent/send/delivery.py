@@ -36,9 +36,8 @@ from agent.http.failures import Failure
 from agent.send.apart import Apart
 from agent.send.batch import Batch, Settled, error_of
 from agent.send.probe import Probe
-from agent.send.state import GROW, LARGEST, Rules, Sent, Situation, State, after, grown, shrunk
+from agent.send.state import Rules, Sent, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
-from buffer.ledger import Size
 from buffer.model import Chunk, Tick
 
 
@@ -136,17 +135,6 @@ class Delivery:
     def limit(self) -> int:
         """The most samples for the next chunk."""
         return min(self.now.limit, self._speaks().max_samples or self.now.limit)
-
-    @property
-    def size(self) -> Size | None:
-        """The largest request that goes out, where less goes than is configured: to be kept over a restart."""
-        limit, largest = self.now.limit, self.now.largest
-        return Size(limit, largest) if limit < self._most or largest < LARGEST else None
-
-    def recall(self, size: Size | None) -> None:
-        """Begin with the size that went out before a restart."""
-        if size is not None:
-            self.now = shrunk(self.now, *size)._replace(grow=GROW)
 
     @property
     def has_chunk(self) -> bool:

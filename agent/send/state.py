@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.send.pace import FIRST_PAUSE
+from buffer.ledger import Size
 
 LONGEST_WISH = 900.0
 """Seconds of a Retry-After that are honored: beyond that, asking again costs less than a wrong header."""
@@ -228,6 +229,16 @@ def grown(was: Situation, request: Request, most: int) -> Situation:
     if was.full + 1 < was.grow:
         return was._replace(full=was.full + 1)
     return was._replace(limit=min(2 * was.limit, most), largest=min(2 * was.largest, LARGEST), full=0)
+
+
+def kept(now: Situation, most: int) -> Size | None:
+    """Return the largest request that goes out, to be kept over a restart; None where it is what is configured."""
+    return Size(now.limit, now.largest) if now.limit < most or now.largest < LARGEST else None
+
+
+def recalled(was: Situation, size: Size | None) -> Situation:
+    """Return the situation after a restart, with what was kept."""
+    return was if size is None else shrunk(was, *size)._replace(grow=GROW)
 
 
 def backoff(attempt: int, least: float, most: float, random: float) -> float:

@@ -150,7 +150,7 @@ def test_a_culprit_in_a_part_costs_itself() -> None:
 def slow(room: int) -> Script:
     """A link over which so many bytes go in the time of a request."""
     script = Script()
-    script.refuse = lambda _: (  # type: ignore[assignment, return-value]
+    script.refuse = lambda _: (
         Failure(Cause.TIMEOUT, "timeout: too slow", went=room) if len(script.bodies[-1]) > room else None
     )
     return script
