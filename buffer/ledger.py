@@ -295,7 +295,7 @@ class LedgerFile:
     def __init__(self, fs: Fs, data_dir: str, name: str) -> None:
         self._fs, self._folder = fs, f"{data_dir}/cursors"
         self.path = f"{self._folder}/{name}{SUFFIX}"
-        self._fd, self._generation = -1, 0
+        self._fd, self._generation, self._is_hinted = -1, 0, False
         self.written = 0
 
     def write(self, ledger: Ledger, size: Size | None = None) -> None:
@@ -308,7 +308,9 @@ class LedgerFile:
         if self._fd < 0:
             found = self._open(ledger)
             self._generation = found[0] if found else 0
-        slot = (encode(ledger, self._generation + 1) + _hint(size))[:SLOT]
+        self._is_hinted = self._is_hinted or size is not None  # else nothing has to be ended
+        slot = encode(ledger, self._generation + 1) + (_hint(size) if self._is_hinted else b"")
+        slot = slot[:SLOT]
         at = SLOT * ((self._generation + 1) % 2)
         self.written += write_all(self._fs, self._fd, slot, at)
         self._fs.sync(self._fd)
@@ -322,6 +324,7 @@ class LedgerFile:
         data = b""
         try:
             data = read_all(self._fs, self.path, 2 * SLOT)
+            self._is_hinted = b'"samples"' in data
             self._fd = self._fs.modify(self.path)
         except FileNotFoundError:
             self._fs.make_folder(self._folder)
