@@ -25,7 +25,7 @@ from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
-from agent.ops.doctor import certificate, receiver
+from agent.ops.doctor import canary, certificate, receiver
 from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, unknown, warning, wrong
 from agent.send.client import Client
 from buffer.errors import LimpetError
@@ -136,6 +136,7 @@ class _Visit:
             ("protocol", self._protocol),
             ("clock", self._clock),
             ("window", self._window),
+            ("canary", self._canary),
         )
 
     def _name(self) -> Finding:
@@ -262,7 +263,7 @@ class _Visit:
         elif outcome.verdict is Verdict.TOO_LARGE:
             do = "Raise the largest request that the receiver, or a proxy before it, takes."
         else:
-            do = f"{path} Batches that are answered so go into the quarantine."
+            do = f"{path} Nothing is sent until an empty write or a part of the samples is taken."
         return wrong(outcome.error or "no answer", do)
 
     def _protocol(self) -> Finding:
@@ -288,3 +289,7 @@ class _Visit:
         url = receiver.config_url(self._to.url)
         answer = url and self.client.get(url, receiver.LARGEST_CONFIG, self._timeout)
         return receiver.window(answer or b"")
+
+    def _canary(self) -> Finding:
+        """Write a sample, and read it back."""
+        return canary.canary(self._to, self.client, self._timeout)
