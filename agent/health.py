@@ -16,6 +16,7 @@ from agent.collect.schedule import Clock, Schedule, SystemClock
 from agent.collectors.base import Labels, Metric, Sample
 from agent.send.stats import SendStats
 from buffer.buffer import Buffer
+from buffer.sheltered import STATES
 
 TABLE = """\
 limpet_build_info                             |          | Always 1; the labels say which version runs on which Python.
@@ -28,6 +29,8 @@ limpet_buffer_appended_samples_total          | samples  | Samples appended sinc
 limpet_buffer_missed_samples_total            | samples  | Samples that could not be collected, estimated from the grid.
 limpet_buffer_append_failures_total           | appends  | Appends that failed since the start.
 limpet_buffer_written_bytes_total             | bytes    | Bytes written to segments and cursors since the start.
+limpet_buffer_state                           |          | 1 for the state of the buffer's disk: ok, full, readonly or failing; memory: 1 while the buffer is in memory.
+limpet_buffer_unbuffered_samples_total        | samples  | Samples that were appended in memory, because the disk was ill, since the start.
 limpet_collector_duration_seconds             | seconds  | How long the collector's last run took.
 limpet_collector_failures_total               | runs     | Runs of the collector that raised an error.
 limpet_collector_timeouts_total               | runs     | Runs of the collector that were left behind.
@@ -97,6 +100,11 @@ class Health(Collector):
             Sample("limpet_buffer_missed_samples_total", float(log.missed)),
             Sample("limpet_buffer_append_failures_total", float(schedule.append_failures)),
             Sample("limpet_buffer_written_bytes_total", float(buffer.written)),
+            Sample("limpet_buffer_unbuffered_samples_total", float(buffer.unbuffered)),
+        ]
+        is_so = {state: state == buffer.state for state in STATES} | {"memory": buffer.is_in_memory}
+        samples += [
+            Sample("limpet_buffer_state", float(so), (("state", state),)) for state, so in is_so.items()
         ]
         for plan in schedule.plans:
             samples += _plan(plan, now_mono)

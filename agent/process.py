@@ -20,6 +20,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +41,7 @@ from agent.send.lanes import Lanes
 from agent.send.stats import SendStats
 from agent.system import log, systemd
 from agent.system.events import Event
-from buffer import Buffer, Limits, LimpetError, Listener, Quarantine
+from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
@@ -50,6 +51,8 @@ LAST_ROUND = 1.0
 """Seconds that a stop waits for the round that has begun."""
 LOOK_EVERY = 0.05
 """Seconds between two looks at what is changing."""
+LEVELS = {Event.THINNED: "info", Event.UNSHELTERED: "info", Event.SHELTERED: "error"}
+"""Of what the buffer does by itself, where it is not a warning."""
 HEALTH = "limpet"
 """The name of the collector of the agent's own series."""
 QUARANTINE_SHARE = 8
@@ -59,15 +62,17 @@ QUARANTINE_SHARE = 8
 class Agent:
     """Everything that runs, put together from a configuration.
 
-    Raises LimpetError where the buffer is in use, of a newer format, or cannot be opened.
+    Raises LimpetError where the buffer is in use, or of a newer format.
     """
 
     def __init__(self, config: Config, logger: Any, notify: systemd.Notify) -> None:
         self._config, self._log, self._notify = config, logger, notify
-        self._died = self._failing = self._is_changing = False
+        self._died = self._failing = self._is_changing = self.restarts = False
         self._on_terminal = os.isatty(2)
         self.buffer = open_buffer(config, self._log_buffer)
-        self._quarantine = Quarantine(config.data_dir, _quarantine_size(config))
+        self._quarantine = Quarantine(
+            config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
+        )
         self._mask = mask.load(config.data_dir, config.mask)
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(self.buffer, lambda: self.lanes.stats, lambda: self.schedule)
@@ -104,7 +109,7 @@ class Agent:
         number = self._wait(load)
         begun = time.monotonic()
         self._notify.stopping()
-        series_end = not self._died and systemd.series_end()
+        series_end = not self._died and number in STOP_SIGNALS and systemd.series_end()
         self._log.info(Event.STOPPING, signal=number.name, series_end=series_end)
         self.schedule.stop(LAST_ROUND, series_end=series_end)
         self._sync()
@@ -136,6 +141,10 @@ class Agent:
                 self._sync()
                 self._follow_name()
                 sync_at = time.monotonic() + self._config.buffer.sync_interval
+                if may_restart(self.buffer):
+                    self._log.warning(Event.RESTARTING)
+                    self.restarts = True
+                    return signal.SIGHUP
             if not is_ready and self.schedule.is_ready:
                 is_ready = True
                 self._notify.ready(status_line(self.buffer, self.lanes.names))
@@ -181,7 +190,7 @@ class Agent:
         # From here on nothing can fail.
         if config.log != was.log:
             log.configure(config.log.level, config.log.format)
-        self._quarantine.limit(_quarantine_size(config))
+        self._quarantine.limit(_quarantine_size(config), _limits(config).min_free)
         self._config, self._mask = config, masked
         self._adopt(plans, labels)
         changed = {key for key in config.__struct_fields__ if getattr(config, key) != getattr(was, key)}
@@ -223,10 +232,14 @@ class Agent:
 
     def _log_buffer(self, what: str, **fields: object) -> None:
         event = Event(f"buffer.{what}")
-        (self._log.info if event is Event.THINNED else self._log.warning)(event, **fields)
+        getattr(self._log, LEVELS.get(event, "warning"))(event, **fields)
 
     def _sync(self) -> None:
         try:
+            for item in self._quarantine.give_way():
+                self._log.warning(
+                    Event.QUARANTINE_FULL, destination=item.destination, item=item.id, samples=item.samples
+                )
             self.buffer.sync()
             self._failing = False
         except OSError as error:
@@ -254,12 +267,20 @@ def next_signal(seconds: float) -> signal.Signals | None:
     return None
 
 
+def may_restart(buffer: Buffer) -> bool:
+    """Whether to start again, for a log in `data_dir` that can be read by now; not before the rest can be sent."""
+    states = {cursor.ledger.state for cursor in buffer.cursors.values()}
+    return buffer.must_restart and states <= {"idle", "sending"}
+
+
 def status_line(buffer: Buffer, destinations: Iterable[str]) -> str:
     """Return one line for `systemctl status`."""
     parts = []
     for name in destinations:
         cursor = buffer.cursors[name]
         parts.append(f"{name} {cursor.ledger.state}, {cursor.pending()} samples wait")
+    if buffer.is_in_memory:
+        parts.insert(0, f"the disk of data_dir is {buffer.state}, samples are kept in memory")
     return "; ".join(parts) or "collecting, without a destination"
 
 
@@ -288,14 +309,11 @@ def _unusable(config: Config, error: OSError) -> LimpetError:
     )
 
 
-def open_buffer(config: Config, report: Listener) -> Buffer:
-    """Open the configured buffer for writing.  Raises LimpetError."""
-    try:
-        return Buffer(
-            config.data_dir, _limits(config), _names(config), start_now=_start_now(config), report=report
-        )
-    except OSError as error:
-        raise _unusable(config, error) from None
+def open_buffer(config: Config, report: Listener) -> ShelteredBuffer:
+    """Open the configured buffer for writing, whatever its disk is like.  Raises LimpetError."""
+    return ShelteredBuffer(
+        config.data_dir, _limits(config), _names(config), start_now=_start_now(config), report=report
+    )
 
 
 def boot_id() -> str:
@@ -329,4 +347,7 @@ def run(loaded: Loaded, load: Callable[[], Loaded]) -> int:
         logger.warning(Event.CONFIG_WARNING, text=warning)
     agent = Agent(config, logger, systemd.Notify())
     settle_memory()
-    return agent.run(load)
+    status = agent.run(load)
+    if agent.restarts and not status:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+    return status

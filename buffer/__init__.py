@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from buffer.limits import Limits
     from buffer.model import Chunk, Instant, Series, Tick
     from buffer.quarantine import Quarantine
+    from buffer.sheltered import ShelteredBuffer
 
 __all__ = [
     "Buffer",
@@ -31,6 +32,7 @@ __all__ = [
     "NewerFormat",
     "Quarantine",
     "Series",
+    "ShelteredBuffer",
     "Tick",
 ]
 _HOME = {
@@ -39,6 +41,7 @@ _HOME = {
     "Cursor": "cursor",
     "Limits": "limits",
     "Quarantine": "quarantine",
+    "ShelteredBuffer": "sheltered",
 }
 
 

@@ -19,8 +19,8 @@ from contextlib import ExitStack
 from buffer import requests
 from buffer.cursor import Cursor
 from buffer.cursors import Cursors, Listener, Place
-from buffer.fs import Fs, RealFs
-from buffer.ledger import load_each
+from buffer.fs import Fs, RealFs, make_way
+from buffer.ledger import Ledger, load_each
 from buffer.limits import DEFAULTS, Limits
 from buffer.lock import Lock
 from buffer.log import Log
@@ -28,13 +28,20 @@ from buffer.model import Tick
 from buffer.room import Room
 from buffer.versions import refuse_newer
 
+FOLDERS = ("segments", "cursors", requests.FOLDER)
 
-def _ignore(what: str, **fields: object) -> None:
+
+def ignore(what: str, **fields: object) -> None:
     """Nobody listens."""
 
 
 class Buffer:
     """The writer's side.  Raises BufferInUse, NewerFormat and OSError when it is opened."""
+
+    state = "ok"
+    """What is wrong with the disk; see `buffer.sheltered`, as for the others."""
+    unbuffered = 0
+    must_restart = False
 
     def __init__(
         self,
@@ -43,7 +50,7 @@ class Buffer:
         destinations: Iterable[str] | None = (),
         *,
         start_now: Collection[str] = (),
-        report: Listener = _ignore,
+        report: Listener = ignore,
         fs: Fs | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -51,22 +58,38 @@ class Buffer:
         self._fs = fs = fs or RealFs(data_dir)
         self._dir = data_dir
         refuse_newer(fs, data_dir)
-        for folder in ("", "/segments", "/cursors", f"/{requests.FOLDER}"):
-            fs.make_folder(data_dir + folder)
-        self._lock = Lock(f"{data_dir}/lock")
+        self._lock: Lock | None = None
+        self._take()
         self._arrived = threading.Condition()
         self._waiting: dict[object, int] = {}
         try:
-            known = load_each(fs, data_dir)
+            known = self._known()
             furthest = max((ledger.reach for ledger in known.values() if ledger), default=0)
             place = Place(fs, data_dir, clock, wall, report)
-            self.log = Log(fs, f"{data_dir}/segments", limits.sealed_at, furthest)
+            self.log = self._open_log(limits.sealed_at, furthest)
             self._cursors = Cursors(place, self.log, known, destinations, start_now)
             self._cursors.forget(limits.forget_after)
             self._room = Room(place, self.log, self._cursors, limits)
         except BaseException:
-            self._lock.close()
+            self._release()
             raise
+
+    def _take(self) -> None:
+        """Make the folders, and take the lock.  Raises BufferInUse, OSError."""
+        self._fs.make_folder(self._dir)
+        for folder in FOLDERS:
+            make_way(self._fs, f"{self._dir}/{folder}")
+        self._lock = self._lock or Lock(f"{self._dir}/lock")
+
+    def _known(self) -> dict[str, Ledger | None]:
+        return load_each(self._fs, self._dir)
+
+    def _open_log(self, segment_size: int, numbered_from: int) -> Log:
+        return Log(self._fs, f"{self._dir}/segments", segment_size, numbered_from)
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
     @property
     def limits(self) -> Limits:
@@ -77,6 +100,11 @@ class Buffer:
     def cursors(self) -> Mapping[str, Cursor]:
         """The cursors by the names of their destinations."""
         return self._cursors.by_name
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether what is appended now is only in memory."""
+        return self.log.in_memory_from is not None
 
     @property
     def written(self) -> int:
@@ -102,6 +130,9 @@ class Buffer:
         Raises OSError or BufferFull where they could not be written.
         """
         self._room.make()
+        return self._append(ticks, missed)
+
+    def _append(self, ticks: Sequence[Tick], missed: int) -> int:
         end = self.log.append(ticks, missed)
         with self._arrived:
             # Wake nobody for less than it waits for: a wake-up costs more than the append.
@@ -155,7 +186,7 @@ class Buffer:
     def close(self) -> None:
         """Sync, close and release the lock; all are closed even where the sync raises OSError."""
         with ExitStack() as stack:
-            stack.callback(self._lock.close)
+            stack.callback(self._release)
             for cursor in self._cursors:
                 stack.callback(cursor.close)
                 stack.callback(cursor.persist)

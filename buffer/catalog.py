@@ -40,7 +40,10 @@ class Catalog:
         """Remove the oldest segment file, which must not be the newest.  Raises OSError."""
         if self.second() is None:
             raise ValueError("the newest segment is never dropped")
-        first = self.first
+        self.drop(self.first)
+
+    def drop(self, first: int) -> None:
+        """Remove one segment file, which must not be the newest.  Raises OSError."""
         with suppress(FileNotFoundError):
             self._fs.unlink(self._path(first))
         with self._lock:

@@ -43,6 +43,8 @@ MAX_SAMPLES = 1 << 17
 MAX_TABLES = 64
 FLUSHED = b"\x00\x00\xff\xff"
 """What ends every part of a flushed deflate stream, and is not stored."""
+_MOST_OF_SAMPLE = 24
+"""Bytes that a sample takes at most, next to its definition's text. A tick's own numbers take no more, a record's no more than two."""
 KEY_COST = 8
 """A key frame is due when the records since the last one take this many times its own size."""
 
@@ -103,19 +105,44 @@ class Encoder:
     def encode(self, ticks: Sequence[Tick], missed: int) -> tuple[bytes, bool]:
         """Return the body for these ticks of one instant, and whether it is a key frame.
 
-        Raises ValueError where the ticks do not belong together or do not fit in one record.
+        Raises ValueError where the ticks do not belong together or cannot be stored; nothing has changed then.
         """
         if len({tick.at for tick in ticks}) != 1:
             raise ValueError("a record holds the ticks of one instant")
-        at = ticks[0].at
-        base = at.wall_ms - at.mono_ms
-        if sum(1 + len(tick.series) for tick in ticks) > MAX_SAMPLES:
-            raise ValueError(f"more than {MAX_SAMPLES} samples of one instant do not fit in one record")
         key = (
-            at.boot_id != self._boot
+            ticks[0].at.boot_id != self._boot
             or self._since_key > KEY_COST * self._key_size
             or self._defined > MAX_SAMPLES
         )
+        texts = self._checked(ticks, key)
+        try:
+            return self._encode(ticks, missed, key, texts), key
+        except BaseException:
+            self.reset()
+            raise
+
+    def _checked(self, ticks: Sequence[Tick], key: bool) -> list[bytes | None]:
+        """Return the definition that each tick needs, or None. Raises ValueError for what cannot be stored."""
+        known = {} if key else {name: group.series for name, group in self._groups.items()}
+        texts: list[bytes | None] = []
+        samples = 0
+        for tick in ticks:
+            samples += 1 + len(tick.series)
+            if samples > MAX_SAMPLES:
+                raise ValueError(f"more than {MAX_SAMPLES} samples of one instant do not fit in one record")
+            if len(tick.values) != len(tick.series):
+                raise ValueError(f"{len(tick.values)} values for {len(tick.series)} series")
+            before = known.get(tick.group)
+            is_known = before is tick.series or before == tick.series
+            texts.append(None if is_known else _text(tick))
+            known[tick.group] = tick.series
+        if sum(len(text) for text in texts if text) + _MOST_OF_SAMPLE * (samples + 2) > MAX_PLAIN:
+            raise ValueError(f"the {len(ticks)} ticks of one instant do not fit in one record")
+        return texts
+
+    def _encode(self, ticks: Sequence[Tick], missed: int, key: bool, texts: Sequence[bytes | None]) -> bytes:
+        at = ticks[0].at
+        base = at.wall_ms - at.mono_ms
         if key:
             self.reset()
             self._boot = at.boot_id
@@ -124,24 +151,21 @@ class Encoder:
             head = varint(zigzag(base - self._base)) + varint(missed - self._missed)
         self._base, self._missed = base, missed
         definitions, columns = [], []
-        for tick in ticks:
-            group = self._groups.get(tick.group)
-            if group is None or (group.series is not tick.series and group.series != tick.series):
-                group = self._define(tick)
-                definitions.append(_definition(group))
-            columns.append(self._column(group, tick.values))
+        for tick, text in zip(ticks, texts, strict=True):
+            if text is not None:
+                modes = self._define(tick).modes
+                definitions.append(varint(len(modes)) + modes + varint(len(text)) + text)
+            columns.append(self._column(self._groups[tick.group], tick.values))
         parts = head, varint(len(definitions)), *definitions, varint(len(columns)), *columns
-        plain = b"".join(parts)
-        if len(plain) > MAX_PLAIN:
-            raise ValueError(f"the {len(ticks)} ticks of one instant do not fit in one record")
         if key:
             self._stream = zlib.compressobj(6, zlib.DEFLATED, -15)
-        body = (self._stream.compress(plain) + self._stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(FLUSHED)
+        plain = self._stream.compress(b"".join(parts))
+        body = (plain + self._stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(FLUSHED)
         if key:
             self._key_size = len(body)
         else:
             self._since_key += len(body)
-        return body, key
+        return body
 
     def _define(self, tick: Tick) -> _Group:
         # A scale that earlier ticks needed will be needed again: better said now than cell by cell.
@@ -251,10 +275,10 @@ class Decoder:
         self._groups.append(_Group(len(self._groups), *known, modes))
 
 
-def _definition(group: _Group) -> bytes:
-    rows = [[s.name, s.type, s.unit, s.help, dict(s.labels)] for s in group.series]
-    text = json.dumps([group.name, rows], separators=(",", ":"), ensure_ascii=False).encode()
-    return varint(len(group.modes)) + group.modes + varint(len(text)) + text
+def _text(tick: Tick) -> bytes:
+    """Return the definition of a tick's group. Raises ValueError where a text is not valid Unicode."""
+    rows = [[s.name, s.type, s.unit, s.help, dict(s.labels)] for s in tick.series]
+    return json.dumps([tick.group, rows], separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _table(text: bytes) -> tuple[str, tuple[Series, ...]]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from buffer.feed import Feeds
 from buffer.fs import Fs
@@ -89,13 +89,19 @@ class Cursor:
     def read(self, max_samples: int) -> Chunk:
         """Return the records from the position on, up to `max_samples`, but at least one.
 
-        It ends where something after it is settled already.  Empty where there is nothing new.  Neither the position
+        It ends where something after it is settled already.  What an ill disk does not return stays a gap: then the
+        chunk is of the records that are in memory.  Empty where there is nothing new.  Neither the position
         nor what a later call returns is changed.  Raises OSError.
         """
         ledger = self._tidy()
         until = ledger.ahead[0][0] if ledger.ahead else MAX_POSITION
         self._read_at = self._clock()
-        return self._feeds.main(ledger.position).chunk(ledger.position, max_samples, until)
+        try:
+            return self._feeds.main(ledger.position).chunk(ledger.position, max_samples, until)
+        except OSError:
+            if (at := _in_memory(self.log, ledger)) is None:
+                raise
+        return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
 
     def go_ahead(self, samples: int) -> bool:
         """Leave a gap, so that `read_ahead` continues at the newest records: those of the last `samples`.
@@ -107,6 +113,8 @@ class Cursor:
         ledger, ahead = self._tidy(), self.ahead
         at, wanted = ahead or ledger.position, self.log.end - max(1, samples)
         if wanted <= at or len(ledger.ahead) >= MAX_STRETCHES:
+            return False
+        if self.log.in_memory_from is not None:  # what a gap begins with need not be readable
             return False
         feed = self._feeds.main(at) if ahead is None else self._feeds.ahead(at)
         if (entry := feed.first()) is not None and entry.end > wanted:
@@ -122,9 +130,14 @@ class Cursor:
         if at is None:
             return Chunk([], ledger.position, ledger.position, 0)
         self._read_at = self._clock()
-        # The first record of the gap, so that its age is known; it has to be read anyway.
-        self._feeds.main(ledger.position).first()
-        return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
+        try:
+            # The first record of the gap, so that its age is known; it has to be read anyway.
+            self._feeds.main(ledger.position).first()
+            return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
+        except OSError:
+            if (begins := _in_memory(self.log, ledger)) is None:
+                raise
+        return self._feeds.ahead(max(at, begins)).chunk(max(at, begins), max_samples, MAX_POSITION)
 
     def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         """Settle the positions of a chunk: `dropped` by reason, the rest of what was read delivered.
@@ -135,13 +148,7 @@ class Cursor:
         """
         with self._lock:
             if left := self.ledger.unsettled(start, end):
-                # A batch whose front was evicted, or settled before it became part of a thinned record,
-                # has more samples than there are positions left: they count once.
-                reasons: dict[str, int] = {}
-                for reason, count in dropped.items():
-                    reasons[reason] = min(count, left)
-                    left -= reasons[reason]
-                left -= min(delivered, left)
+                reasons, left = _reasons(left, delivered, dropped)
                 if left:
                     reasons["thinned"] = min(max(0, self._feeds.holes(self.ledger, start, end)), left)
                     reasons["corrupt"] = left - reasons["thinned"]
@@ -156,11 +163,11 @@ class Cursor:
         self._tidy()
         self._persist_soon()
 
-    def skip(self, to: int, reason: str) -> None:
-        """Give up everything before `to` that is not settled, for this reason."""
-        with self._lock:
+    def skip(self, to: int, reason: str, start: int = 0) -> None:
+        """Give up everything from `start` to before `to` that is not settled, for this reason."""
+        with self._lock, suppress(ValueError):  # a stretch too many: it is found missing, and is corrupt then
             if to > self.ledger.position:
-                self._change(self.ledger.settle(self.ledger.position, to, {}, reason))
+                self._change(self.ledger.settle(max(start, self.ledger.position), to, {}, reason))
 
     def note(self, state: str, error: str | None) -> None:
         """Keep the destination's state and last error for `limpet buffer status`; cheap when unchanged.
@@ -223,3 +230,24 @@ class Cursor:
         durable = self.ledger.reach <= self.log.synced
         if self._dirty and durable and self._clock() - self._persisted >= PERSIST_EVERY:
             self.persist()
+
+
+def _reasons(left: int, delivered: int, dropped: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    """Return how many of the positions left were dropped for each reason, and how many nobody has explained.
+
+    A batch whose front was evicted, or settled before it became part of a thinned record, has more samples than there
+    are positions left: they count once.
+    """
+    reasons: dict[str, int] = {}
+    for reason, count in dropped.items():
+        reasons[reason] = min(count, left)
+        left -= reasons[reason]
+    return reasons, left - min(delivered, left)
+
+
+def _in_memory(log: Log, ledger: Ledger) -> int | None:
+    """Return where to continue in memory while the disk is ill; None where that is not possible."""
+    begins = log.in_memory_from
+    if begins is None or (begins > ledger.reach and len(ledger.ahead) >= MAX_STRETCHES):
+        return None
+    return max(begins, ledger.reach)

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from buffer.ledger import Ledger
-from buffer.model import Chunk, Tick
+from buffer.model import Chunk, Series, Tick
 from buffer.reader import Entry, Reader
+
+MAX_TEXT = 8 << 20
+"""Characters of names and labels in a chunk.  Series that change with each tick take far more of them than samples."""
 
 
 class Feed:
@@ -17,6 +20,8 @@ class Feed:
     def __init__(self, reader: Reader, upto: int) -> None:
         self.reader, self.upto = reader, upto
         self.entries: deque[Entry] = deque()
+        self._texts: deque[list[tuple[int, int]]] = deque()
+        self._known: dict[str, tuple[tuple[Series, ...], int]] = {}
 
     def first(self) -> Entry | None:
         """Return the first entry that is not settled; None where there is nothing new."""
@@ -27,27 +32,46 @@ class Feed:
         while (entry := self.reader.next()) is not None:
             if entry.end > self.upto:
                 self.entries.append(entry)
+                self._texts.append([(id(tick.series), self._text(tick)) for tick in entry.ticks])
                 self.upto = entry.end
                 return True
         return False
 
     def chunk(self, start: int, max_samples: int, until: int) -> Chunk:
-        """Return the whole records from `start` on: up to `max_samples`, but at least one, none from `until` on."""
-        stored = sum(entry.samples for entry in self.entries)
-        while stored < max_samples and self.upto < until and self.next():
+        """Return the whole records from `start` on, but none from `until` on.
+
+        They are as many as fit in `max_samples` and in MAX_TEXT, but at least one.
+        """
+        stored, held = sum(entry.samples for entry in self.entries), _Text()
+        for texts in self._texts:
+            held.add(texts)
+        while stored < max_samples and held.size < MAX_TEXT and self.upto < until and self.next():
             stored += self.entries[-1].samples
+            held.add(self._texts[-1])
         ticks: list[Tick] = []
-        samples, end = 0, start
-        for entry in self.entries:
+        samples, end, text = 0, start, _Text()
+        for entry, texts in zip(self.entries, self._texts, strict=True):
             if entry.seq >= until:
                 break
-            if ticks and samples + entry.samples > max_samples:
+            text.add(texts)
+            if ticks and (samples + entry.samples > max_samples or text.size > MAX_TEXT):
                 return Chunk(ticks, start, end, samples)
             ticks += entry.ticks
             samples, end = samples + entry.samples, entry.end
         if self.upto >= until:  # that was all that can be read before it
             end = max(end, until)
         return Chunk(ticks, start, end, samples)
+
+    def _text(self, tick: Tick) -> int:
+        """Return the characters of the series of a tick, which mostly are those of the one before."""
+        known = self._known.get(tick.group)
+        if known is None or known[0] is not tick.series:
+            size = sum(
+                len(one.name) + len(one.help) + sum(len(key) + len(value) for key, value in one.labels)
+                for one in tick.series
+            )
+            known = self._known[tick.group] = tick.series, size
+        return known[1]
 
     def drop_settled(self, ledger: Ledger) -> None:
         """Let go of the first entries as far as they are settled."""
@@ -56,6 +80,20 @@ class Feed:
             or (ledger.ahead and not ledger.unsettled(*self.entries[0][:2]))
         ):
             self.entries.popleft()
+            self._texts.popleft()
+
+
+class _Text:
+    """The characters of the sets of series that were added, each set once."""
+
+    def __init__(self) -> None:
+        self.size, self._seen = 0, set[int]()
+
+    def add(self, texts: list[tuple[int, int]]) -> None:
+        for identity, size in texts:
+            if identity not in self._seen:
+                self._seen.add(identity)
+                self.size += size
 
 
 class Feeds:

@@ -203,6 +203,20 @@ def _below(root: str, path: str) -> list[str] | None:
     return [name for name in path[len(root) :].split("/") if name]
 
 
+def make_way(fs: Fs, folder: str) -> None:
+    """Make a folder; what has its place and is no folder is renamed, and kept for a person to see.  Raises OSError."""
+    try:
+        fs.make_folder(folder)
+    except (FileExistsError, NotADirectoryError):
+        set_apart(fs, folder)
+        fs.make_folder(folder)
+
+
+def set_apart(fs: Fs, path: str) -> None:
+    """Rename what has the place of a file or folder.  Raises OSError."""
+    fs.rename(path, path.rstrip("/") + ".damaged")
+
+
 def write_atomic(fs: Fs, path: str, data: bytes) -> None:
     """Replace the file's contents: after a power cut it holds the old ones or the new ones, whole."""
     temporary = path + TEMPORARY

@@ -31,6 +31,7 @@ Position, stretches and sums are one write: after a kill at any moment they agre
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import zlib
@@ -39,7 +40,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from buffer.fs import Fs, names, read_all, write_all, write_atomic
+from buffer.fs import Fs, names, read_all, set_apart, write_all, write_atomic
 from buffer.segment import MAX_POSITION
 
 PLAIN_VERSION = 1
@@ -48,6 +49,17 @@ AHEAD_VERSION = 2
 MAX_STRETCHES = 16
 """Far fewer than would fit in a slot: each is a link that came and went while a backlog drained."""
 SLOT = 4096
+_BLOCKED = (
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.EMLINK,
+    errno.EFBIG,
+)
+"""What it means that something else, or an unreadable file, has the place of a cursor file."""
 MAX_ERROR = 250
 """Characters of an error that are kept: they and the rest fit in a slot."""
 SUFFIX = ".json"
@@ -254,6 +266,11 @@ class LedgerFile:
 
     def write(self, ledger: Ledger) -> None:
         """Write a ledger over the older slot, and make it durable.  Raises OSError."""
+        if self._fd >= 0:
+            try:
+                self._fs.size(self._path)
+            except FileNotFoundError:  # somebody removed it: nobody could read what is written to it
+                self.close()
         if self._fd < 0:
             found = self._open(ledger)
             self._generation = found[0] if found else 0
@@ -264,17 +281,28 @@ class LedgerFile:
         self._generation += 1
 
     def _open(self, ledger: Ledger) -> tuple[int, Ledger] | None:
-        """Open the file, or a new one if there is none, and return its newest slot."""
+        """Open the file, or a new one if there is none, and return its newest slot.
+
+        What has its place and cannot be read is set apart.
+        """
+        data = b""
         try:
             data = read_all(self._fs, self._path, 2 * SLOT)
+            self._fd = self._fs.modify(self._path)
         except FileNotFoundError:
+            self._fs.make_folder(self._folder)
+        except OSError as error:
+            if error.errno not in _BLOCKED:
+                raise
+            set_apart(self._fs, self._path)
             data = b""
         if len(data) < 2 * SLOT:
             # A new file is valid from the first moment on: one that a kill left blank would be a reset.
             data = (data or encode(ledger)).ljust(2 * SLOT)
             write_atomic(self._fs, self._path, data)
             self._fs.sync_folder(self._folder)
-        self._fd = self._fs.modify(self._path)
+            self.close()
+            self._fd = self._fs.modify(self._path)
         return newest(data)
 
     def remove(self) -> None:

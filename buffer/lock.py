@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import time
+from contextlib import suppress
 
 from buffer.errors import BufferInUse
 from buffer.fs import RealFs
@@ -21,7 +22,13 @@ class Lock:
     """Held from construction to `close`.  Raises BufferInUse where another process holds it, and OSError."""
 
     def __init__(self, path: str) -> None:
-        self._fd = _open(path)
+        try:
+            self._fd, is_writable = _open(path), True
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            # It locks all the same, but names nobody.
+            self._fd, is_writable = RealFs(os.path.dirname(path)).open(path), False
         deadline = time.monotonic() + _PATIENCE
         while not _take(self._fd, fcntl.LOCK_EX):
             # `holder` takes a shared lock for an instant: wait for that.
@@ -34,8 +41,15 @@ class Lock:
                     "Stop that process, or set another data_dir.",
                 )
             time.sleep(0.02)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        if is_writable:
+            with suppress(OSError):  # a full disk: the lock holds without a name
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file has not been removed: else another process could take the same lock."""
+        return os.fstat(self._fd).st_nlink > 0
 
     def close(self) -> None:
         """Release the lock."""

@@ -17,8 +17,10 @@ that the log is the only account of it.
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from buffer import segment
@@ -47,6 +49,8 @@ class Log(Catalog):
         self._fd, self._first = -1, -1
         self._sealed: list[int] = []
         self._new_names = False
+        self.in_memory_from: int | None = None
+        """The position of the first record that was appended while the disk was ill (`leave`)."""
         self.missed, self.last, self.synced = found.missed, found.last, self.end
 
     def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
@@ -54,7 +58,7 @@ class Log(Catalog):
 
         `missed` is the number of samples that could not be collected since the last append.
         Raises OSError where the record could not be written, and ValueError where the ticks do not
-        belong together; the log is then as it was.
+        belong together or cannot be stored; the log is then as it was, and so is what later records refer to.
         """
         with self._lock:
             count = sum(len(tick.values) for tick in ticks)
@@ -65,8 +69,8 @@ class Log(Catalog):
                 self._seal()
             if self._fd < 0:
                 self._encoder.reset()
+            body, key = self._encoder.encode(ticks, self.missed + missed)
             try:
-                body, key = self._encoder.encode(ticks, self.missed + missed)
                 self._write(Record(self.end, self.end + count, ticks[0].at.wall_ms, count, key, body))
             except BaseException:
                 self._encoder.reset()
@@ -123,11 +127,28 @@ class Log(Catalog):
 
         What is appended to the active segment could not be read either, so the next append starts a new one.
         """
+        if self.in_memory_from is not None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), self._folder)
         self.sync()
         self._fs.sync_folder(self._folder)
         with self._lock:
             if self._fd >= 0 and first == self._first:
                 self._seal()
+
+    def leave(self, then: Callable[[], None], *, in_memory: bool) -> None:
+        """Have the next append start a new segment: in memory, or on the disk again.  `then` makes that so."""
+        with suppress(OSError):
+            self.sync()
+        with self._sync_lock, self._lock:
+            if self._fd >= 0:
+                self._seal()
+            self._close_sealed(list(self._sealed))
+            self._new_names, self.synced = False, self.end
+            if not in_memory:
+                self.in_memory_from = None
+            elif self.in_memory_from is None:
+                self.in_memory_from = self.end
+            then()
 
     def close(self) -> None:
         """Sync and close.  Raises OSError where the sync fails; the files are closed all the same."""
@@ -145,7 +166,7 @@ class Log(Catalog):
         if fresh:
             data = segment.encode_header(Header(self.end)) + data
             self._fd, self._first = _create(self._fs, self._folder, self.end), self.end
-            self._new_names, self.sizes[self._first] = True, 0
+            self._new_names, self.sizes[self._first] = self.in_memory_from is None, 0
         try:
             self.written += write_all(self._fs, self._fd, data, self.sizes[self._first])
         except OSError:

@@ -4,15 +4,19 @@
     data_dir/quarantine/<destination>-<position>/*.seg            the ticks, as in the log
 
 Promises: an item is there whole or not at all (its folder gets its name when all is in it), and
-putting the same one twice leaves one.  All items together take at most `max_size` bytes: beyond
-that the oldest ones go, and `put` says which.  Any process may read and drop items while the agent runs.
+putting the same one twice leaves one.  All items together take at most `max_size` bytes of the disk, in whole blocks, and
+are at most MAX_ITEMS, of FILES inodes each: beyond that the oldest ones go, and `put` says which.  A `put` reads only what
+it has not seen.  Below `min_free` and a RESERVE nothing is put, and the oldest items go (`give_way`), so that segments keep
+the room.  Any process may read and drop items while the agent runs.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -25,6 +29,11 @@ from buffer.segment import Header, Record
 
 ABOUT = "about.json"
 MAX_ABOUT = 64 << 10
+MAX_ITEMS = 500
+FILES, BLOCK = 3, 4096
+"""What an item takes of the disk: inodes (its folder and two files), and the unit in which each takes space."""
+RESERVE = 16 << 20
+"""Bytes above `min_free`: segments are removed for want of space only below that."""
 ABOUT_VERSION = 1
 """Of about.json, which says it in a field "version" from 2 on."""
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}-[0-9]{20}")  # a dot first: it is being built
@@ -55,13 +64,38 @@ _LIKE = Item("", "", 0, "", 0, "", 0, 0, 0, 0)
 class Quarantine:
     """The refused batches of one data directory."""
 
-    def __init__(self, data_dir: str, max_size: int = 32 << 20, fs: Fs | None = None) -> None:
-        self._fs, self._max_size = fs or RealFs(data_dir), max_size
+    def __init__(
+        self,
+        data_dir: str,
+        max_size: int = 32 << 20,
+        fs: Fs | None = None,
+        min_free: Callable[[int], int] | None = None,
+    ) -> None:
+        self._fs, self._data_dir = fs or RealFs(data_dir), data_dir
         self._folder = f"{data_dir}/quarantine"
+        self._seen: dict[str, Item] = {}
+        self.limit(max_size, min_free)
 
-    def limit(self, max_size: int) -> None:
-        """Take at most so many bytes from the next `put` on."""
-        self._max_size = max_size
+    def limit(self, max_size: int, min_free: Callable[[int], int] | None = None) -> None:
+        """Take at most so many bytes from the next `put` on, and leave so many free on a volume of a size."""
+        self._max_size, self._min_free = max_size, min_free
+
+    def give_way(self) -> list[Item]:
+        """Remove the oldest items as long as the volume has too little room; return them.  Raises OSError."""
+        gone: list[Item] = []
+        items = self._known("") if self._lacks_room(0) else []
+        for item in items:
+            if not self._lacks_room(0):
+                break
+            self._remove(f"{self._folder}/{item.id}")
+            gone.append(item)
+        return gone
+
+    def _lacks_room(self, size: int) -> bool:
+        if self._min_free is None:
+            return False
+        free, volume = self._fs.free(self._data_dir)
+        return free - size < self._min_free(volume) + RESERVE
 
     def put(
         self,
@@ -84,6 +118,8 @@ class Quarantine:
         item = Item(
             name, destination, now_ms, reason, code, message, samples, len(data), min(times), max(times)
         )
+        if self._lacks_room(_used(len(data))):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         gone = self._make_room(len(data), name)
         folder, building = f"{self._folder}/{name}", f"{self._folder}/.{name}"
         self._remove(building)
@@ -127,21 +163,36 @@ class Quarantine:
         return True
 
     def _make_room(self, size: int, name: str) -> list[Item]:
-        items = [item for item in self.items() if item.id != name]
-        total, gone = sum(item.bytes for item in items) + size, []
+        items = self._known(name)
+        total, gone = sum(_used(item.bytes) for item in items) + _used(size), list[Item]()
         for item in items:
-            if total <= self._max_size:
+            if total <= self._max_size and len(items) - len(gone) < MAX_ITEMS:
                 break
             self._remove(f"{self._folder}/{item.id}")
-            total -= item.bytes
+            total -= _used(item.bytes)
             gone.append(item)
         return gone
+
+    def _known(self, but: str) -> list[Item]:
+        """Return what `items` does, without that one; only new items are read."""
+        found = {
+            name: item
+            for name in names(self._fs, self._folder)
+            if name != but and (item := self._seen.get(name) or self.get(name)) is not None
+        }
+        self._seen = found
+        return sorted(found.values(), key=lambda item: (item.refused_at_ms, item.id))
 
     def _remove(self, folder: str) -> None:
         with suppress(FileNotFoundError):
             for name in self._fs.list(folder):
                 self._fs.unlink(f"{folder}/{name}")
             self._fs.remove_folder(folder)
+
+
+def _used(size: int) -> int:
+    """Return the bytes of the disk that an item takes whose ticks take `size`."""
+    return (FILES - 1) * BLOCK + -(-size // BLOCK) * BLOCK
 
 
 def _segment(ticks: Sequence[Tick]) -> bytes:

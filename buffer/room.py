@@ -63,7 +63,7 @@ class Room:
             if self.limits.on_full != "drop_newest":
                 if self._thin() or self.drop("evicted"):
                     continue
-                if self._is_above_floor():
+                if self.is_above_floor():
                     return  # the only file is over the limit: this record starts the one that replaces it
             raise BufferFull(
                 self._place.data_dir,
@@ -129,8 +129,9 @@ class Room:
 
     def _fits(self, more: int = 0) -> bool:
         """Whether a record may be appended, and `more` bytes."""
-        return self._log.size + self._reserve + more < self._allowed and self._is_above_floor()
+        return self._log.size + self._reserve + more < self._allowed and self.is_above_floor()
 
-    def _is_above_floor(self) -> bool:
+    def is_above_floor(self) -> bool:
+        """Whether the volume has as much free space as shall be left.  Raises OSError."""
         free, volume = self._place.fs.free(self._place.data_dir)
         return free >= self.limits.min_free(volume)

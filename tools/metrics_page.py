@@ -27,6 +27,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "scrape_": ("instance", "job"),
     "node_textfile_mtime_": ("file",),
     "limpet_build_info": ("python", "version"),
+    "limpet_buffer_state": ("state",),
     "limpet_collector_": ("collector",),
     "limpet_collector_stuck_": ("collector", "mountpoint"),
     "limpet_destination_": ("destination",),

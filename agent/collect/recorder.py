@@ -7,6 +7,7 @@ Promises:
 - Grid times without a tick are counted as missed when the collector's next tick is appended, including those at which
   no agent was running (the buffer's last tick is the other end of the gap).  A clock that is set while the agent
   runs makes no gap: the monotonic clock says how much time passed.
+- A tick that cannot be stored costs itself alone. It is logged once in a row, and counted as missed.
 - No error of the disk gets out.  It is counted, and logged once in a row.
 """
 
@@ -42,6 +43,7 @@ class Recorder:
     def __init__(self, sink: Sink, log: Logger) -> None:
         self._sink, self._log = sink, log
         self._failing = False
+        self._refused: set[str] = set()  # groups whose last tick could not be stored
         self.append_failures = 0
 
     def last(self, group: str, before_ms: int) -> int:
@@ -65,7 +67,7 @@ class Recorder:
 
         A tick without series says that its collector has none any more.
         """
-        missed = sum(self.missed(plan, tick.at) for plan, tick in ticks)
+        missed = {plan.name: self.missed(plan, tick.at) for plan, tick in ticks}
         everything: list[Tick] = []
         for plan, tick in ticks:
             everything.append(tick)
@@ -74,7 +76,6 @@ class Recorder:
         plans = {plan.name: plan for plan, _ in ticks}
         for record in records(everything):
             self._store(record, missed, plans)
-            missed = 0
 
     def end(self, plans: Collection[Plan], others: Collection[Plan], now: Instant) -> None:
         """Store a marker for every series of these plans: now, but behind their last ticks and off everybody's grid."""
@@ -90,30 +91,42 @@ class Recorder:
                 ticks.setdefault(at_ms, []).append(markers(at, plan.name, plan.live))
         for each in ticks.values():
             for record in records(each):
-                self._store(record, 0, {})
+                self._store(record, {}, {})
 
-    def _store(self, ticks: Sequence[Tick], missed: int, plans: Mapping[str, Plan]) -> None:
+    def _store(self, ticks: Sequence[Tick], missed: Mapping[str, int], plans: Mapping[str, Plan]) -> None:
         filled = [tick for tick in ticks if tick.series]
         try:
             if filled:
-                self._sink.append(filled, missed)
-        except (OSError, BufferFull, ValueError) as error:  # ValueError: it is too large for a record
-            if isinstance(error, ValueError) and len(ticks) > 1:
-                for part in (ticks[: len(ticks) // 2], ticks[len(ticks) // 2 :]):
-                    self._store(part, missed, plans)
-                    missed = 0
+                self._sink.append(filled, sum(missed.get(tick.group, 0) for tick in ticks))
+        except ValueError as error:
+            if len(ticks) == 1:
+                self._refuse(ticks[0], error)
                 return
+            for part in (ticks[: len(ticks) // 2], ticks[len(ticks) // 2 :]):
+                self._store(part, missed, plans)
+        except (OSError, BufferFull) as error:
             self.append_failures += 1
             say = self._log.debug if self._failing else self._log.error
             say(Event.APPEND_FAILED, error=str(error), samples=sum(len(t.values) for t in ticks))
             self._failing = True
         else:
+            recovered = bool(filled) and self._failing
+            self._failing = self._failing and not filled
             for tick in ticks:
                 if tick.group in plans:  # else they are markers
                     plans[tick.group].keep(tick.at, tick.series)
-            if filled and self._failing:
-                self._failing = False
+                if tick.group in self._refused:
+                    self._refused.discard(tick.group)
+                    self._log.info(Event.APPEND_RECOVERED, collector=tick.group)
+            if recovered:
                 self._log.info(Event.APPEND_RECOVERED)
+
+    def _refuse(self, tick: Tick, error: ValueError) -> None:
+        """Leave out a tick that cannot be stored. The next one that can be counts it as missed."""
+        self.append_failures += 1
+        say = self._log.debug if tick.group in self._refused else self._log.error
+        say(Event.APPEND_FAILED, collector=tick.group, error=str(error), samples=len(tick.values))
+        self._refused.add(tick.group)
 
 
 def records(ticks: Sequence[Tick]) -> Iterator[Sequence[Tick]]:

@@ -7,6 +7,7 @@ their own: in the collector's own group, a marker would turn the series' scale i
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,11 @@ Collected = tuple[tuple[Series, ...], Sequence[float]]
 
 MAX_TICK_BYTES = 6 << 20
 """Bytes of names, labels and metadata in one tick: a record that defines them holds 8 MiB (`buffer.codec`)."""
+LONGEST_TEXT = 1 << 16
+"""Characters of a name or of a label's value."""
 MAX_TICK_SERIES = 100_000
 """Series in one tick."""
+_PIECE = 100
 _LABEL = re.compile("(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -95,6 +99,8 @@ class CheckedColumns(Columns):
             if not (isinstance(key, str) and _LABEL.fullmatch(key) and isinstance(value, str)):
                 raise ValueError(f"it returned {name} with the label {key!r}={value!r}")
             value.encode()  # raises ValueError where no receiver could read it
+            if max(len(key), len(value)) > LONGEST_TEXT:
+                raise ValueError(f"it returned {name} with a label of more than {LONGEST_TEXT} characters")
         return super()._of(name, labels)
 
 
@@ -102,11 +108,18 @@ def check_size(series: Sequence[Series]) -> None:
     """Raise TooLarge where a record cannot hold the definition of these series."""
     if len(series) > MAX_TICK_SERIES:
         raise TooLarge(f"{len(series)} series at once, more than {MAX_TICK_SERIES}")
-    # As in JSON: quotes, commas and braces for each label and each series.
-    texts = [text for s in series for text in (s.name, s.help, *(part for pair in s.labels for part in pair))]
-    size = len("".join(texts).encode(errors="replace")) + 3 * len(texts) + 40 * len(series)
-    if size > MAX_TICK_BYTES:
-        raise TooLarge(f"the labels of the series take {size} bytes, more than {MAX_TICK_BYTES}")
+    if size_of(series) > MAX_TICK_BYTES:
+        raise TooLarge(f"the labels of the series take more than {MAX_TICK_BYTES} bytes")
+
+
+def size_of(series: Sequence[Series]) -> int:
+    """Return the bytes of the definition of these series in a record, where a control character takes six."""
+    size = 0
+    for begun in range(0, len(series), _PIECE):  # few in memory at once
+        some = series[begun : begun + _PIECE]
+        rows = [[s.name, s.type, s.unit, s.help, *(part for pair in s.labels for part in pair)] for s in some]
+        size += len(json.dumps(rows, ensure_ascii=False).encode(errors="replace"))
+    return size
 
 
 def markers(at: Instant, collector: str, series: tuple[Series, ...]) -> Tick:

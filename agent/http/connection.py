@@ -41,6 +41,10 @@ _PIECE = 16 << 10
 STOPPED = 0.5
 """Seconds behind the deadline of an exchange at which none of its waits has ended."""
 
+LARGEST_HEAD = 192 << 10
+"""Bytes that may come before the body of an answer: its headers (100 KiB at most, by h11), interim answers (1xx) before
+them, and what one read brings of the body. A flood of interim answers would cost a core until the deadline."""
+
 _TCP_INFO = struct.Struct("<128xQII56xQ")
 """Of struct tcp_info: bytes received, segments out and in, bytes sent (with those sent again), Linux 4.19."""
 _PACKET_HEAD = {socket.AF_INET: 52, socket.AF_INET6: 72}
@@ -84,9 +88,11 @@ class Connection(httpx.BaseTransport):
         if self._http is None or not (self.is_kept and self._http.can_handle_request(to.origin)):
             self.close()
             self._http = self._open(to.origin)
+        self.sockets.head_room = LARGEST_HEAD
         answer = self._http.handle_request(
             httpcore.Request(request.method, to, headers=headers, content=request.stream)
         )
+        self.sockets.head_room = None
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
 
     def _open(self, origin: httpcore.Origin) -> httpcore.HTTP11Connection:
@@ -135,19 +141,29 @@ class _Body(httpx.SyncByteStream):
 class Sockets:
     """The socket in use and those before it: the deadline, the cut, and what they have cost.
 
-    `heard`: a byte has come back in this exchange.
+    `heard`: a byte has come back in this exchange. `head_room`: bytes that may still come before the headers of the answer
+    are over; None: they are over.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._step = self._whole = self._end = 0.0
         self._is_cut, self.heard = False, False
+        self.head_room: int | None = None
         self._socket: socket.socket | None = None
         self._counted = 0  # of connections that are closed
 
     def begin(self, step: float, whole: float) -> None:
         """Start the clock of the next exchange."""
         self._step, self._whole, self._end, self.heard = step, whole, self._clock() + whole, False
+
+    def silent(self, patience: float) -> TimeoutError:
+        """Return the error of a read that took longer than its patience: which limit it was, and of what."""
+        if not self.heard:
+            return TimeoutError(f"no answer within {patience:.3g} s")
+        if patience < self._step:
+            return TimeoutError(f"no whole answer within {self._whole:.3g} s")
+        return TimeoutError(f"no more of the answer for {patience:.3g} s")
 
     def patience(self, share: int = 1) -> float:
         """Return the seconds that the next step may take, when `share` steps have to do with what is left."""
@@ -160,6 +176,15 @@ class Sockets:
         """Start the clock again if the process was stopped: no wait of its own ends so late."""
         if self._clock() > self._end + STOPPED:
             self._end = self._clock() + self._whole
+
+    def count_head(self, size: int) -> None:
+        """Count bytes that came. Raises httpcore.RemoteProtocolError where the headers do not end."""
+        if self.head_room is not None:
+            self.head_room -= size
+            if self.head_room < 0:
+                raise httpcore.RemoteProtocolError(
+                    f"more than {LARGEST_HEAD} bytes of headers and interim answers"
+                )
 
     def wire_bytes(self) -> int:
         """Return the bytes on the wire of all connections so far."""
@@ -241,8 +266,9 @@ class _Stream(httpcore.NetworkStream):
         try:
             found = self._socket.recv(max_bytes)
         except TimeoutError:
-            raise TimeoutError(f"no answer within {patience:.3g} s") from None
+            raise self._sockets.silent(patience) from None
         self._sockets.heard = self._sockets.heard or bool(found)
+        self._sockets.count_head(len(found))
         return found
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:

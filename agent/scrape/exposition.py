@@ -7,6 +7,8 @@ r"""Lines of Prometheus's text format 0.0.4 and of OpenMetrics 1.0, one at a tim
 Promises:
 - What Prometheus's own parser takes is read with the same names, labels and values; `le` of a histogram and
   `quantile` of a summary are written as it has written them since version 3: `0.5`, `1.0`, `1e+06`.
+- Reading a line takes time linear in its length, whatever it is. Lines are cut by `lines_of`, which refuses one that
+  is longer than LONGEST_LINE, and more than MOST_LINES.
 - A malformed line is a ParseError that names the line: the exposition as a whole is refused, as Prometheus does.
 - Timestamps and exemplars are read over: a tick has one time for all its samples. An empty label is no label.
 
@@ -20,7 +22,7 @@ source model/textparse (promlex.l, openmetricslex.l, normalizeFloatsInLabelValue
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from sys import intern
 from typing import NamedTuple
 
@@ -36,17 +38,27 @@ TYPES = {b"unknown": "unknown"} | {
 SUFFIXES = ("_total", "_bucket", "_count", "_sum", "_created", "_info", "_gcount", "_gsum")
 """Endings of series names that the name of their family does not have."""
 
+LONGEST_LINE = 1 << 16
+"""Bytes of a line, and so of a name and of a label's value."""
+MOST_LINES = 300_000
+"""Lines of an exposition, comments and empty ones included: the most samples, with HELP and TYPE for each."""
+MOST_FAMILIES = 20_000
+"""Metrics that an exposition may describe with HELP, TYPE and UNIT."""
+MOST_METADATA = 4 << 20
+"""Bytes of these descriptions together."""
+
+# Every repetition is possessive: none is tried again in another length, so the time is linear in the line.
 _NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*+"
-_PAIRS = rb'(?:\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?+'
+_PAIRS = rb'(?:\{((?:[^"}\n]++|"(?:[^"\\\n]++|\\.)*+")*+)\})?+'
 _TEXT_LINE = re.compile(
-    rb"[ \t]*(" + _NAME + rb")[ \t]*" + _PAIRS + rb"[ \t]*([^ \t{]+)([ \t]+[0-9]+)?[ \t]*"
+    rb"[ \t]*+(" + _NAME + rb")[ \t]*+" + _PAIRS + rb"[ \t]*+([^ \t{]++)([ \t]++[0-9]++)?+[ \t]*+"
 )
-_OPEN_LINE = re.compile(rb"(" + _NAME + rb")" + _PAIRS + rb" ([^ ]+)( [^ #]+)?( # \{.*)?")
-_PAIR = re.compile(rb'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*,?[ \t]*')
-_OPEN_PAIR = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"(?:,|$)')
-_META = re.compile(rb"[ \t]*#[ \t]+(HELP|TYPE)[ \t]+(" + _NAME + rb")(?:[^a-zA-Z0-9_:](.*))?")
-_OPEN_META = re.compile(rb"# (HELP|TYPE|UNIT) (" + _NAME + rb")(?: (.*))?")
-_LIKE_META = re.compile(rb"[ \t]*#[ \t]+(?:HELP|TYPE)[ \t]")
+_OPEN_LINE = re.compile(rb"(" + _NAME + rb")" + _PAIRS + rb" ([^ ]++)( [^ #]++)?+( # \{.*+)?+")
+_PAIR = re.compile(rb'[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]++|\\.)*+)"[ \t]*+,?+[ \t]*+')
+_OPEN_PAIR = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*+)="((?:[^"\\]++|\\.)*+)"(?:,|$)')
+_META = re.compile(rb"[ \t]*+#[ \t]++(HELP|TYPE)[ \t]++(" + _NAME + rb")(?:[^a-zA-Z0-9_:](.*+))?+")
+_OPEN_META = re.compile(rb"# (HELP|TYPE|UNIT) (" + _NAME + rb")(?: (.*+))?+")
+_LIKE_META = re.compile(rb"[ \t]*+#[ \t]++(?:HELP|TYPE)[ \t]")
 _ESCAPE = re.compile(rb'\\([\\"n])')
 _HELP_ESCAPE = re.compile(rb"\\([\\n])")
 _UNESCAPED = {b"\\": b"\\", b'"': b'"', b"n": b"\n"}
@@ -80,6 +92,23 @@ class Line(NamedTuple):
 
 
 NO_FAMILY = Family()
+
+
+def lines_of(body: bytes, end: int) -> Iterator[list[bytes]]:
+    """Yield the lines before `end`, in pieces of LONGEST_LINE bytes at most, so that few are in memory. Raises ParseError."""
+    at, count = 0, 0
+    while at < end:
+        stop = end if end - at <= LONGEST_LINE else body.rfind(b"\n", at, at + LONGEST_LINE + 1)
+        if stop < 0:
+            raise ParseError(
+                f"a line of more than {LONGEST_LINE} bytes: {shown(body[at : at + LONGEST_LINE])}"
+            )
+        lines = body[at:stop].split(b"\n")
+        count += len(lines)
+        if count > MOST_LINES:
+            raise ParseError(f"more than {MOST_LINES} lines")
+        yield lines
+        at = stop + 1
 
 
 def sample(line: bytes, families: Mapping[str, Family], *, openmetrics: bool) -> Line:
@@ -137,6 +166,7 @@ def metadata(comments: Iterable[bytes], *, openmetrics: bool) -> dict[str, Famil
     """Return what the lines that begin with # say of each metric. Raises ParseError."""
     families: dict[str, Family] = {}
     pattern, kinds = (_OPEN_META, TYPES) if openmetrics else (_META, TEXT_TYPES)
+    size = 0
     for line in comments:
         match = pattern.fullmatch(line)
         if match is None:
@@ -145,6 +175,11 @@ def metadata(comments: Iterable[bytes], *, openmetrics: bool) -> dict[str, Famil
             continue
         word, raw, text = match.group(1, 2, 3)
         name, text = raw.decode(), text or b""
+        size += len(line)
+        if size > MOST_METADATA or len(families) > MOST_FAMILIES:
+            raise ParseError(
+                f"the descriptions of more than {MOST_FAMILIES} metrics, or more than {MOST_METADATA} bytes of them"
+            )
         known = families.get(name, NO_FAMILY)
         if word == b"TYPE":
             if text not in kinds:
@@ -180,7 +215,7 @@ def family(name: str, families: Mapping[str, Family]) -> Family:
 
 def shown(line: bytes) -> str:
     """Return the beginning of a line, for a message."""
-    text = line.decode("utf-8", "replace")
+    text = line[: 4 * _LONGEST_SHOWN].decode("utf-8", "replace")
     return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from typing import NamedTuple
 
 import httpx
@@ -80,13 +81,12 @@ class Fetcher:
 
 def bounded(parts: Iterable[bytes], limit: int) -> bytes:
     """Return all of it. Raises ScrapeFailed as soon as it is more than `limit` bytes."""
-    found, size = [], 0
+    found = BytesIO()  # not a list: it would have to be joined, and then there are two
     for part in parts:
-        size += len(part)
-        if size > limit:
+        if found.tell() + len(part) > limit:
             raise ScrapeFailed(f"the exposition is larger than body_size_limit ({limit} bytes)")
-        found.append(part)
-    return b"".join(found)
+        found.write(part)
+    return found.getvalue()
 
 
 def gunzip(parts: Iterable[bytes], piece: int = 1 << 16) -> Iterator[bytes]:

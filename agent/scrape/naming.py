@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from agent.collect.series import LONGEST_TEXT
 from agent.collectors.base import Labels
 from agent.scrape.exposition import Family, ParseError
 from buffer.model import Series
@@ -39,7 +40,10 @@ class Naming:
         self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
 
     def __call__(self, name: str, labels: Labels, family: Family) -> Series | None:
-        """Return the series of a sample; None if it is dropped. Raises ParseError if relabeling leaves it without a name."""
+        """Return the series of a sample; None if it is dropped.
+
+        Raises ParseError if relabeling leaves it without a name, or with a name or value of more than LONGEST_TEXT.
+        """
         found = self._merged(dict(labels))
         if self._relabel is not None:
             relabeled = self._relabel({NAME: name, **found})
@@ -49,6 +53,8 @@ class Naming:
             name = found.pop(NAME, "")
             if not name:
                 raise ParseError("metric_relabel_configs leave a series without a name")
+            if any(len(text) > LONGEST_TEXT for text in (name, *found, *found.values())):
+                raise ParseError(f"metric_relabel_configs make a text of more than {LONGEST_TEXT} characters")
         # One object for the labels that many series share.
         pairs = tuple([self._pairs.setdefault(pair, pair) for pair in sorted(found.items())])
         if (name, pairs) in self._taken:

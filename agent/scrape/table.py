@@ -9,22 +9,30 @@ Promises:
 - The series are the same object for as long as the set of them is the same, in whatever order they come.
 - A series that occurs twice counts once, with its first value, and is counted in `duplicates`.
 - An exposition that cannot be read as a whole gives nothing: it raises ParseError, and the next one starts from scratch.
-- Memory is for the series of the last exposition, and at most twice as many. More than `most` samples after
-  relabeling are TooMany, and cost no more than `most`.
+- Memory is for the series of the last exposition, and at most twice as many. An exposition is read piece by piece, and
+  what is kept of it is counted before: MOST_EXPOSED and MOST_KEYS limit it before relabeling. More than
+  `most` samples after relabeling are TooMany, and cost no more than `most`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from agent.collectors.base import Labels
-from agent.scrape.exposition import Family, ParseError, family, metadata, sample, shown
+from agent.scrape.exposition import Family, ParseError, family, lines_of, metadata, sample, shown
 from buffer.model import Series
 
 Name = Callable[[str, Labels, Family], Series | None]
 """The series of a sample that is exposed with this name, these labels and this metadata; None: it is left out."""
 
+MOST_EXPOSED = 100_000
+"""Samples of an exposition, those that relabeling drops included."""
+MOST_KEYS = 8 << 20
+"""Bytes of the names and labels in the lines of an exposition, each series once, those that relabeling drops included."""
+
+_EOF = b"# EOF"
 _IN_NUMBERS = b"0123456789.+-eEnNaAiIfFtTyY \t"
 
 
@@ -54,9 +62,10 @@ class Table:
 
     def _forget(self) -> None:
         self._openmetrics = False
-        self._comments: list[bytes] = []
+        self._comments: bytes | None = None  # a digest; None: not read yet
         self._families: dict[str, Family] = {}
         self._known: dict[bytes, Series | None] = {}
+        self._size = 0  # of the keys that this exposition brought
         self._keys: list[bytes] = []
         self._series: tuple[Series, ...] = ()
         self._kept: list[int] | None = None  # of the keys; None: all of them
@@ -72,33 +81,66 @@ class Table:
             raise
 
     def _read(self, body: bytes, openmetrics: bool) -> Read:
-        lines = body.split(b"\n")
-        if openmetrics:
-            _cut_end(lines)
-        comments = [line for line in lines if line[:1] == b"#"]
-        if comments != self._comments or openmetrics != self._openmetrics:
-            families = metadata(comments, openmetrics=openmetrics)
-            if families != self._families or openmetrics != self._openmetrics:
-                self._forget()
-            self._comments, self._families, self._openmetrics = comments, families, openmetrics
-        parts = [line.rpartition(b" ") for line in lines if line and line[:1] != b"#"]
-        keys, texts = [part[0] for part in parts], [part[2] for part in parts]
-        timestamps = False
+        end = _end(body, openmetrics)
+        if self._comments is None or openmetrics != self._openmetrics:
+            self._describe(body, end, openmetrics)
+        keys, values, timestamps, comments = self._columns(body, end)
+        if comments != self._comments and self._describe(body, end, openmetrics):
+            keys, values, timestamps, _ = self._columns(body, end)
         if keys != self._keys:
-            keys, texts, timestamps = self._looked_up(parts)
-            if keys != self._keys:
-                keys, texts = self._ordered(keys, texts)
-        values = _numbers(texts)
+            keys, values = self._ordered(keys, values)
+        scraped = len(values)
         if self._kept is not None:
             values = [values[i] for i in self._kept]
-        return Read(self._series, values, len(texts), timestamps)
+        return Read(self._series, values, scraped, timestamps)
+
+    def _describe(self, body: bytes, end: int, openmetrics: bool) -> bool:
+        """Read the comments, and return whether they say anything else than before."""
+        digest = blake2b()
+        families = metadata(_comments(body, end, digest), openmetrics=openmetrics)
+        changed = families != self._families or openmetrics != self._openmetrics
+        if changed:
+            self._forget()
+        self._comments, self._families, self._openmetrics = digest.digest(), families, openmetrics
+        return changed
+
+    def _columns(self, body: bytes, end: int) -> tuple[list[bytes], list[float], bool, bytes]:
+        """Return the keys, the values, whether there are timestamps, and a digest of the comments."""
+        keys: list[bytes] = []
+        values: list[float] = []
+        timestamps, digest = False, blake2b()
+        room: int | None = None  # None: all is as it was
+        self._size = 0
+        for lines in lines_of(body, end):
+            if self._openmetrics and b"" in lines:
+                raise ParseError("an empty line")
+            digest.update(b"".join([line + b"\n" for line in lines if line[:1] == b"#"]))
+            parts = [line.rpartition(b" ") for line in lines if line and line[:1] != b"#"]
+            found, texts = [part[0] for part in parts], [part[2] for part in parts]
+            before = self._keys[len(keys) : len(keys) + len(found)]
+            if room is None and found == before:
+                found = before  # the objects that are kept
+            else:
+                if room is None:
+                    room = self._most - sum(self._known[key] is not None for key in keys)
+                found, texts, stamped, room = self._looked_up(parts, room)
+                timestamps = timestamps or stamped
+            keys += found
+            if room is not None and room < 0:
+                self._prune(keys)
+                raise TooMany(f"more than sample_limit ({self._most}) samples")
+            values += _numbers(texts)
+            if len(keys) > MOST_EXPOSED:
+                raise ParseError(f"more than {MOST_EXPOSED} samples, those that relabeling drops included")
+        return keys, values, timestamps, digest.digest()
 
     def _looked_up(
-        self, parts: Sequence[tuple[bytes, bytes, bytes]]
-    ) -> tuple[list[bytes], list[bytes], bool]:
-        """Return the key and the value of each line; parse what is not known yet."""
-        known, keys, texts, timestamps = self._known, [], [], False
-        room = self._most
+        self, parts: Sequence[tuple[bytes, bytes, bytes]], room: int
+    ) -> tuple[list[bytes], list[bytes], bool, int]:
+        """Return the key and the value of each line, and how many more samples there may be; parse what is not known yet."""
+        known, timestamps = self._known, False
+        keys: list[bytes] = []
+        texts: list[bytes] = []
         for key, space, text in parts:
             if room < 0:
                 break
@@ -118,23 +160,23 @@ class Table:
             if not found.last or found.value != text or len(key) < len(found.key):
                 key = found.key
             if key not in known:
+                self._size += len(key)
+                if self._size > MOST_KEYS:
+                    raise ParseError(f"names and labels of more than {MOST_KEYS} bytes")
                 known[key] = self._name(found.name, found.labels, family(found.name, self._families))
             room -= known[key] is not None
             keys.append(key)
             texts.append(found.value)
-        if room < 0:
-            self._prune(keys)
-            raise TooMany(f"more than sample_limit ({self._most}) samples")
-        return keys, texts, timestamps
+        return keys, texts, timestamps, room
 
-    def _ordered(self, keys: list[bytes], texts: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def _ordered(self, keys: list[bytes], values: list[float]) -> tuple[list[bytes], list[float]]:
         """Return the same in the order of the exposition before, if it has the same keys; if not, make a new table."""
         if len(keys) == len(self._keys) and not self.duplicates:  # of those, which comes first may change
-            found = dict(zip(keys, texts, strict=True))
+            found = dict(zip(keys, values, strict=True))
             if found.keys() == set(self._keys):
                 return self._keys, [found[key] for key in self._keys]
         self._renew(keys)
-        return keys, texts
+        return keys, values
 
     def _renew(self, keys: list[bytes]) -> None:
         self._prune(keys)
@@ -162,14 +204,28 @@ class Table:
             self._known = {key: self._known[key] for key in keys}
 
 
-def _cut_end(lines: list[bytes]) -> None:
-    """Remove the end that OpenMetrics requires. Raises ParseError if it is missing."""
-    if lines[-1] == b"":
-        lines.pop()
-    if not lines or lines.pop() != b"# EOF":
-        raise ParseError("the exposition does not end with # EOF")
-    if b"" in lines:
-        raise ParseError("an empty line")
+def _end(body: bytes, openmetrics: bool) -> int:
+    """Return where the lines end: before the last line break, and before the end that OpenMetrics requires."""
+    end = len(body) - body.endswith(b"\n")
+    if openmetrics:
+        if body[end - len(_EOF) : end] != _EOF or body[end - len(_EOF) - 1 : end - len(_EOF)] not in (
+            b"",
+            b"\n",
+        ):
+            raise ParseError("the exposition does not end with # EOF")
+        if body.startswith(b"\n"):
+            raise ParseError("an empty line")
+        end = max(0, end - len(_EOF) - 1)
+    return end
+
+
+def _comments(body: bytes, end: int, digest: blake2b) -> Iterator[bytes]:
+    """Yield the lines that are comments, and add them to the digest."""
+    for lines in lines_of(body, end):
+        for line in lines:
+            if line[:1] == b"#":
+                digest.update(line + b"\n")
+                yield line
 
 
 def _numbers(texts: list[bytes]) -> list[float]:

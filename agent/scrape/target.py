@@ -87,8 +87,10 @@ class Scrape(Collector):
 
     def _scrape(self) -> tuple[list[float], int]:
         body, openmetrics = self._fetch()
-        read = self._table.read(body, openmetrics=openmetrics)
-        self._naming.rest()
+        try:
+            read = self._table.read(body, openmetrics=openmetrics)
+        finally:
+            self._naming.rest()
         if read.series is not self._exposed:
             check_size(read.series)
             self._exposed, self._series = read.series, read.series + self._reports

@@ -5,6 +5,8 @@ Promises:
   LARGEST_FILE or cannot be read is left out as a whole: logged once, counted, and `node_textfile_scrape_error` is 1.
   The other files are not touched by it.
 - A file is opened only when it has changed. Nothing that lies in the folder can make a run wait: no pipe is read.
+- What is left out for its size is the largest file, so that no file keeps out a smaller one. Of others no more is in
+  memory than a record holds. A name that is not valid Unicode is shown with escapes.
 - Nothing outside the folder is read, even if any user may write to it: a link is left out, symbolic or hard. What a line holds
   that does not parse is shown only if the file belongs to the user that reads it.
 - A series that is in several files counts in the first of them by name; that too is an error.
@@ -17,11 +19,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agent.collect.plan import Collector
-from agent.collect.series import MAX_TICK_SERIES, Collected, Columns, check_size
+from agent.collect.series import MAX_TICK_BYTES, MAX_TICK_SERIES, Collected, Columns, check_size, size_of
 from agent.collectors.base import Labels, Metric, Sample
 from agent.scrape.exposition import ParseError
 from agent.scrape.naming import Naming
@@ -38,6 +40,12 @@ METRICS = (
     Metric("limpet_textfile_left_out", "gauge", "", "Files that are left out at this moment."),
 )
 LARGEST_FILE = 16 << 20
+MOST_FILES = 1000
+"""Files of the folder that are read: the first by name."""
+MOST_TEXT = MAX_TICK_BYTES - (1 << 20)
+"""Bytes of the names, labels and help texts of all files together, as they are stored."""
+CROWDED_OUT = f"all files together have more than {MOST_TEXT} bytes of labels, and this is the largest"
+_ROW = MOST_TEXT // (MAX_TICK_SERIES - 2 * MOST_FILES) + 1  # so that no more series fit than a tick may have
 UNSHOWN = "a line does not parse; only the owner of the file is shown which"
 
 _Stamp = tuple[int, int, int]
@@ -55,6 +63,13 @@ class _Content(NamedTuple):
     series: tuple[Series, ...] = ()
     values: tuple[float, ...] = ()
     error: str | None = None
+    size: int = 0
+    """What it would take of a record."""
+
+    @property
+    def stored(self) -> int:
+        """What it takes of the record."""
+        return self.size if self.error is None else 0
 
 
 class Textfile(Collector):
@@ -78,7 +93,7 @@ class Textfile(Collector):
         """What was wrong at the last run; None: nothing."""
 
     def __call__(self, _now: float, /) -> Collected:
-        """Read what has changed. Raises TooLarge where all files together are more than a record holds."""
+        """Read what has changed."""
         found, errors = self._look()
         self._contents = found
         self._tables = {name: table for name, table in self._tables.items() if name in found}
@@ -101,15 +116,36 @@ class Textfile(Collector):
         return self._series, [*values, *own]
 
     def _look(self) -> tuple[dict[str, _Content], dict[str, str]]:
+        found: dict[str, _Content] = {}
         try:
             folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 names = sorted(name for name in os.listdir(folder) if name.endswith(".prom"))
-                return {name: found for name in names if (found := self._file(folder, name)) is not None}, {}
+                self._let_in(names[:MOST_FILES])
+                for name in names[:MOST_FILES]:
+                    if (one := self._file(folder, name)) is not None:
+                        found[name] = one
+                        self._crowd_out(found)
             finally:
                 os.close(folder)
         except OSError as error:
             return {}, {"": f"the folder cannot be read: {_reason(error)}"}
+        return found, {} if len(names) <= MOST_FILES else {"": f"it has more than {MOST_FILES} files"}
+
+    def _crowd_out(self, found: dict[str, _Content]) -> None:
+        while not _fits(found.values()):
+            largest = max(found, key=lambda name: found[name].stored)
+            found[largest] = found[largest]._replace(series=(), values=(), error=CROWDED_OUT)
+            self._tables.pop(largest, None)
+
+    def _let_in(self, names: Sequence[str]) -> None:
+        """Forget of the files that were left out for their size those that fit now, so that they are read again."""
+        known = {name: self._contents[name] for name in names if name in self._contents}
+        fitting = [one for one in known.values() if one.error is None]
+        for name, one in sorted(known.items(), key=lambda item: item[1].size):
+            if one.error == CROWDED_OUT and _fits([*fitting, one._replace(error=None)]):
+                fitting.append(one._replace(error=None))
+                del self._contents[name]
 
     def _file(self, folder: int, name: str) -> _Content | None:
         """Return the content of a file; None if it is gone by now."""
@@ -131,7 +167,7 @@ class Textfile(Collector):
             return None
         except OSError as error:
             return _Content(None, 0.0, error=f"it cannot be read: {_reason(error)}")
-        return _Content(stamp, mtime, series, values)
+        return _Content(stamp, mtime, series, values, size=max(size_of(series), _ROW * len(series)))
 
     def _parse(self, name: str, content: bytes) -> tuple[tuple[Series, ...], tuple[float, ...]]:
         if content and not content.endswith(b"\n"):
@@ -168,7 +204,12 @@ class Textfile(Collector):
         self.error = "; ".join(f"{self._called(name)}: {error}" for name, error in errors.items()) or None
 
     def _called(self, name: str) -> str:
-        return os.path.join(self._folder, name) if name.strip() else self._folder
+        path = os.path.join(self._folder, name) if name.strip() else self._folder
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _fits(contents: Iterable[_Content]) -> bool:
+    return sum(one.stored for one in contents) <= MOST_TEXT
 
 
 def _stamp(found: os.stat_result) -> tuple[_Stamp, float, bool]:

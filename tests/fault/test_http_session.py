@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -174,3 +175,59 @@ def test_an_interrupt_ends_a_handshake_and_all_that_follows(certs: Certs) -> Non
             assert found.cause in (Cause.CUT, Cause.TLS)
         stop.join()
         session.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "step", "words"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX:", 0.9, "timeout: no whole answer within 0.9 s"),
+        (b"HTTP/1.1 200 OK\r\nX:", 0.2, "timeout: no more of the answer for 0.2 s"),
+        (b"HTTP/1.1 102 Processing\r\n\r\n", 0.9, "timeout: no whole answer within 0.9 s"),
+        (b"", 0.2, "timeout: no answer within 0.2 s"),
+    ],
+)
+def test_the_time_of_an_answer_that_is_cut(said: bytes, step: float, words: str) -> None:
+    over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        over.wait(0.1)
+        connection.sendall(said)
+        over.wait(5)
+
+    with listener(serve) as url:
+        to = Endpoint(url, "127.0.0.1")
+        found = Session(to, "0").exchange("GET", url, {}, step=step, whole=0.9)
+        over.set()
+    assert isinstance(found, Failure)
+    assert found.text == words
+
+
+@pytest.mark.parametrize("flood", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 E\r\nLink: </x>\r\n\r\n"])
+def test_a_flood_of_interim_answers_is_cut(flood: bytes) -> None:
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        for _ in range(5000):
+            connection.sendall(100 * flood)
+
+    with listener(serve) as url:
+        begun = time.monotonic()
+        found = got(Endpoint(url, "127.0.0.1"), within=60)
+        assert time.monotonic() - begun < 30
+    assert isinstance(found, Failure)
+    assert (found.cause, found.text) == (
+        Cause.PROTOCOL,
+        "no valid answer from 127.0.0.1: more than 196608 bytes of headers and interim answers",
+    )
+
+
+def test_a_few_interim_answers_are_read_over() -> None:
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        few = 1000 * b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+        connection.sendall(few + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with listener(serve) as url:
+        found = got(Endpoint(url, "127.0.0.1"))
+    assert isinstance(found, Answer)
+    assert found.body == b"ok"

@@ -52,7 +52,7 @@ def kill(buffer: Buffer, fs: MemoryFs | None = None) -> None:
     """Release what the kernel releases when the buffer's process is killed; nothing more is written."""
     if fs is not None:
         fs.kill()
-    buffer._lock.close()
+    buffer._release()
 
 
 # Reading.

@@ -462,20 +462,32 @@ def test_a_disk_that_fails_while_destinations_change_leaves_all_as_it_was(tmp_pa
     buffer.close()
 
 
-def test_a_cursor_file_that_cannot_be_written_keeps_no_other_back(tmp_path: Path) -> None:
-    (tmp_path / "cursors" / "a.json").mkdir(parents=True)
+def test_what_has_the_place_of_a_cursor_file_is_kept_aside(tmp_path: Path) -> None:
+    (tmp_path / "cursors" / "a.json" / "mine").mkdir(parents=True)
     buffer = Buffer(str(tmp_path), Limits(), ["a", "b"], clock=lambda: 0.0)
     buffer.append([tick(1)])
-    with pytest.raises(IsADirectoryError):
+    buffer.sync()
+    found = {name: deliver(buffer, name) for name in "ab"}
+    buffer.close()
+    assert {one.name: one.ledger.delivered for one in status(str(tmp_path)).destinations} == found
+    assert (tmp_path / "cursors" / "a.json.damaged" / "mine").exists()
+
+
+def test_a_cursor_file_that_cannot_be_written_keeps_no_other_back(tmp_path: Path) -> None:
+    for name in ("a.json", "a.json.damaged"):
+        (tmp_path / "cursors" / name / "mine").mkdir(parents=True)
+    buffer = Buffer(str(tmp_path), Limits(), ["a", "b"], clock=lambda: 0.0)
+    buffer.append([tick(1)])
+    with pytest.raises(OSError):
         buffer.sync()
     found = deliver(buffer, "b")  # the first delivery is written at once
     buffer.append([tick(2)])
     found += deliver(buffer, "b")
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(OSError):
         buffer.sync()
     (b,) = status(str(tmp_path)).destinations
     assert (b.name, b.ledger.delivered) == ("b", found)
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(OSError):
         buffer.close()
 
 

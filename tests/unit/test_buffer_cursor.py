@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from buffer.inspect.status import status
 from buffer.ledger import SLOT, Ledger, decode, encode, load
 from buffer.limits import Limits
 from buffer.log import Log
+from buffer.model import Series, Tick
 from tests.support.buffers import NEW, assert_balance, drain, expected, filled_log, settle
 from tests.support.faults import Failing, MemoryFs, Switch, eio
 from tests.support.ticks import exactly, tick
@@ -374,3 +376,25 @@ def test_a_long_error_does_not_make_the_file_unreadable() -> None:
     assert cursor.ledger.error is not None
     cursor.persist()
     assert fs.size("d/cursors/a.json") == 2 * SLOT
+
+
+def test_a_chunk_is_bounded_by_its_labels_too(tmp_path: Path) -> None:
+    """Long labels that change are small on disk and large in memory: here 64 MB of them in a chunk of 6,400 samples."""
+    buffer = Buffer(str(tmp_path), destinations=["a"])
+    for number in range(64):
+        names = [f"{number:03d}-{i:03d}-" + "x" * 10_000 for i in range(100)]
+        series = tuple(Series("some", (("path", name),)) for name in names)
+        buffer.append([Tick(tick(number).at, "changing", series, [1.0] * 100)])
+    cursor, seen, most = buffer.cursors["a"], 0, 8 << 20
+    tracemalloc.start()
+    try:
+        while (chunk := cursor.read(10_000)).ticks:
+            assert sum(len(one.labels[0][1]) for each in chunk.ticks for one in each.series) <= most
+            assert len(chunk.ticks) > 1 or chunk.end == buffer.log.end
+            seen += chunk.samples
+            cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+        assert tracemalloc.get_traced_memory()[1] < 4 * most
+    finally:
+        tracemalloc.stop()
+    assert seen == 6400
+    buffer.close()

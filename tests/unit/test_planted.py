@@ -7,13 +7,14 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from agent.cli.main import main
+from agent.collectors import COLLECTORS
 from buffer.buffer import Buffer
 from buffer.errors import LimpetError
 from buffer.limits import Limits
@@ -199,6 +200,48 @@ def test_the_agent_s_buffer_opens_and_keeps_what_comes(
         except OSError:
             pass
     assert untouched(place)
+
+
+@pytest.mark.parametrize("where", ["lock", "newest", "cursor", "about", "key", "segments", "quarantine"])
+@pytest.mark.parametrize("command", ["doctor", "collect"])
+def test_the_commands_that_look_at_the_host_do_not_wait_either(
+    place: Place, template: Path, command: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = place.data_dir.with_name("limpet.yaml")
+    off = ", ".join(f"{name}: {{enabled: false}}" for name in COLLECTORS if name != "load")
+    config.write_text(
+        f"data_dir: {place.data_dir}\nmask: [device]\nremote_write: []\ncollect: {{collectors: {{{off}}}}}\n"
+    )
+    more = {"doctor": ["--timeout", "1s"], "collect": ["--interval", "100ms", "--json"]}[command]
+    for kind in KINDS:
+        shutil.rmtree(place.data_dir)
+        shutil.copytree(template, place.data_dir)
+        plant(place, where, kind)
+        with in_time():
+            status = main([command, "--config", str(config), *more])
+        out, err = capsys.readouterr()
+        assert status in (0, 1, 2), (kind, err)
+        assert len(err.splitlines()) <= 1, (kind, err)
+        assert CANARY not in out + err, kind
+        assert untouched(place), kind
+
+
+def test_an_item_that_is_a_link_is_not_entered(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the worst moment of a race the item, or the quarantine itself, leads to a folder that looks like one."""
+    item, before = WHERE["item"](place), set[str]()
+    for path in (item, item.parent):
+        target = place.outside / path.name
+        shutil.move(path, target)
+        path.symlink_to(target)
+        before |= {str(one) for one in place.outside.rglob("*")}
+        assert Quarantine(str(place.data_dir)).get(ITEM) is None
+        main(["buffer", "quarantine", "drop", "--all", "--yes", "--data-dir", str(place.data_dir)])
+        with suppress(OSError):
+            Quarantine(str(place.data_dir)).put("there", 0, [tick(2)], "rejected", 400, "no", 2000)
+        if path == item:
+            assert path.is_symlink()
+    assert {str(one) for one in place.outside.rglob("*")} == before
+    assert len(capsys.readouterr().err.splitlines()) <= 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may make devices")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from buffer.fs import RealFs
 from buffer.model import Instant, Series, Tick
-from buffer.quarantine import Item, Quarantine
+from buffer.quarantine import FILES, MAX_ITEMS, Item, Quarantine
 from tests.support.faults import Failing, Fault, PowerLost, died, died_in_write, disk_full, eio, short_write
 from tests.support.ticks import exactly, tick
 
@@ -81,7 +81,7 @@ def test_the_oldest_go_when_there_is_no_room_and_are_named(tmp_path: Path) -> No
     ticks = [tick(n, width=20) for n in range(30)]
     trial = Quarantine(str(tmp_path / "trial"))
     put(trial, 0, ticks)
-    size = trial.items()[0].bytes
+    size = sum(path.stat().st_blocks for path in (tmp_path / "trial" / "quarantine").rglob("*")) * 512
     quarantine = Quarantine(str(tmp_path / "real"), max_size=3 * size)
     gone = [put(quarantine, n, ticks, at_ms=n) for n in range(5)]
     assert [[item.refused_at_ms for item in one] for one in gone] == [[], [], [], [0], [1]]
@@ -217,3 +217,48 @@ def test_two_that_put_at_once_and_one_that_drops(tmp_path: Path) -> None:
     for item in quarantine.items():
         assert sum(len(one.values) for one in kept(quarantine, item.id)) == item.samples
         json.loads((tmp_path / "quarantine" / item.id / "about.json").read_text())
+
+
+class Counting(RealFs):
+    """Counts the files that are opened; the volume has as much room as the test says."""
+
+    opened, room = 0, 1 << 30
+
+    def open(self, path: str) -> int:
+        self.opened += 1
+        return super().open(path)
+
+    def free(self, folder: str) -> tuple[int, int]:
+        return self.room, 1 << 40
+
+
+def test_many_small_items_are_bounded_in_blocks_and_inodes(tmp_path: Path) -> None:
+    """A receiver that refuses each batch in other words: what counts is what the disk counts."""
+    fs = Counting(str(tmp_path))
+    quarantine = Quarantine(str(tmp_path), max_size=1 << 20, fs=fs)
+    gone = sum(len(put(quarantine, n, [tick(n)], n)) for n in range(120))
+    inside = list((tmp_path / "quarantine").rglob("*"))
+    assert sum(path.stat().st_blocks for path in inside) * 512 <= 1 << 20
+    assert gone == 120 - len(quarantine.items()) > 20
+    before = fs.opened
+    put(quarantine, 999, [tick(1)], 999)
+    assert fs.opened - before <= 2  # however many there are
+    quarantine.limit(1 << 40)
+    for n in range(1000, 1000 + MAX_ITEMS):
+        put(quarantine, n, [tick(n)], n)
+    assert len(list((tmp_path / "quarantine").rglob("*"))) <= MAX_ITEMS * FILES
+
+
+def test_segments_keep_the_room_that_the_volume_has_left(tmp_path: Path) -> None:
+    fs = Counting(str(tmp_path))
+    quarantine = Quarantine(str(tmp_path), fs=fs, min_free=lambda volume: volume // 1000)
+    for n in range(3):
+        fs.room = 2 << 30
+        put(quarantine, n, [tick(n)], n)
+    assert quarantine.give_way() == []
+    fs.room = (1 << 40) // 1000
+    with pytest.raises(OSError, match="No space left"):
+        put(quarantine, 9, [tick(9)], 9)
+    assert len(quarantine.items()) == 3  # nothing goes for what is not kept
+    assert len(quarantine.give_way()) == 3
+    assert quarantine.items() == []

@@ -174,7 +174,7 @@ def test_nothing_in_the_folder_makes_a_run_wait_or_takes_its_memory(
         "folder.prom": "it is not a regular file",
         **dict.fromkeys(("device.prom", "nowhere.prom", "loop.prom"), LINK),
         "large.prom": "it is larger than 1000 bytes",
-        "\udce9.prom": "not a sample: 'bad'",
+        "\\xe9.prom": "not a sample: 'bad'",
     }
 
 

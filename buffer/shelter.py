@@ -1,0 +1,131 @@
+"""The file system of a buffer whose disk can be ill: the disk, and new segments in memory while it is.
+
+Promises: a segment is in one of the two, and is found under its name wherever it is.  While `active`, new segments are
+created in memory; everything else is still attempted on the disk.  While `blind`, nothing is: nobody could find out
+what is on it, so nothing of it may be changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from buffer.fs import TEMPORARY, Fs, write_new
+from buffer.memory import FIRST_DESCRIPTOR, MemoryFs
+from buffer.segment import SUFFIX
+
+
+class Shelter:
+    """See above."""
+
+    # ruff: noqa: D102
+    def __init__(self, disk: Fs, capacity: int) -> None:
+        self.real, self.memory = disk, MemoryFs(capacity)
+        self.active = self.blind = False
+        self._known: set[str] = set()
+        """The paths of segments that are on the disk."""
+
+    @property
+    def _disk(self) -> Fs:
+        if self.blind:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self.real
+
+    def create(self, path: str) -> int:
+        if self.active and path.endswith(SUFFIX):
+            return self.memory.create(path)
+        fd = self._disk.create(path)
+        self._known.add(path)
+        return fd
+
+    def open(self, path: str) -> int:
+        return self.memory.open(path) if path in self.memory.files else self._disk.open(path)
+
+    def modify(self, path: str) -> int:
+        return self._disk.modify(path)
+
+    def write(self, fd: int, data: bytes, at: int) -> int:
+        return self.memory.write(fd, data, at) if fd >= FIRST_DESCRIPTOR else self._disk.write(fd, data, at)
+
+    def truncate(self, fd: int, size: int) -> None:
+        (self.memory if fd >= FIRST_DESCRIPTOR else self._disk).truncate(fd, size)
+
+    def read(self, fd: int, size: int, at: int) -> bytes:
+        return self.memory.read(fd, size, at) if fd >= FIRST_DESCRIPTOR else self._disk.read(fd, size, at)
+
+    def size(self, path: str) -> int:
+        data = self.memory.files.get(path)
+        return self._disk.size(path) if data is None else len(data)
+
+    def sync(self, fd: int) -> None:
+        if fd < FIRST_DESCRIPTOR:
+            self._disk.sync(fd)
+
+    def close(self, fd: int) -> None:
+        if fd >= FIRST_DESCRIPTOR:
+            self.memory.close(fd)
+        else:
+            self.real.close(fd)
+
+    def rename(self, old: str, new: str) -> None:
+        self._disk.rename(old, new)
+        self.memory.files.pop(new, None)
+
+    def unlink(self, path: str) -> None:
+        if path in self.memory.files:
+            self.memory.unlink(path)
+        else:
+            self._disk.unlink(path)
+            self._known.discard(path)
+
+    def list(self, folder: str) -> list[str]:
+        """Return the names; none where the folder is missing.
+
+        What is on a disk that cannot be listed is not gone: while `active`, it is what was there the last time.
+        """
+        try:
+            found = self._disk.list(folder)
+        except OSError as error:
+            if not self.active and not isinstance(error, FileNotFoundError):
+                raise
+            missing = self.blind or isinstance(error, FileNotFoundError)
+            found = (
+                [] if missing else [p.rpartition("/")[2] for p in self._known if p.startswith(f"{folder}/")]
+            )
+        self._known |= {f"{folder}/{name}" for name in found if name.endswith(SUFFIX)}
+        return list({*found, *self.memory.list(folder)})
+
+    def make_folder(self, folder: str) -> None:
+        self._disk.make_folder(folder)
+
+    def remove_folder(self, folder: str) -> None:
+        self._disk.remove_folder(folder)
+
+    def sync_folder(self, folder: str) -> None:
+        self._disk.sync_folder(folder)
+
+    def free(self, folder: str) -> tuple[int, int]:
+        return self._disk.free(folder)
+
+    def probe(self, folder: str) -> None:
+        """Write a small file, make it durable, and remove it.  Raises OSError where the disk does not take it."""
+        path = f"{folder}/probe{TEMPORARY}"
+        try:
+            write_new(self.real, path, bytes(4096))
+        finally:
+            try:
+                self.real.unlink(path)
+            except FileNotFoundError:
+                pass
+
+    def settle_down(self) -> None:
+        """Move everything that is in memory to the disk, oldest first.  Raises OSError; the rest is still in memory."""
+        for path in sorted(self.memory.files):
+            temporary = path + TEMPORARY
+            try:
+                self.real.unlink(temporary)
+            except FileNotFoundError:
+                pass
+            write_new(self.real, temporary, bytes(self.memory.files[path]))
+            self.rename(temporary, path)
+            self.real.sync_folder(path.rpartition("/")[0])

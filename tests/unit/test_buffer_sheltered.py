@@ -1,0 +1,331 @@
+"""An ill disk silences nobody: the buffer opens, continues in memory, and takes up the disk again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buffer.buffer import Buffer
+from buffer.errors import BufferFull, BufferInUse
+from buffer.fs import Fs, RealFs
+from buffer.inspect.status import status
+from buffer.ledger import load
+from buffer.limits import Limits
+from buffer.sheltered import STATES, ShelteredBuffer
+from tests.support.buffers import assert_balances, drain, entries, fill, numbers
+from tests.support.faults import Failing, Switch, eio
+
+LIMITS = Limits(segment_size=4096)
+CALLS = ("create", "write", "sync", "rename", "sync_folder", "make_folder", "unlink", "truncate", "modify")
+
+
+class Ill:
+    """A disk on which the calls that write fail, or all calls."""
+
+    def __init__(self, code: int, *, everything: bool = False) -> None:
+        self._inner, self._code, self._everything = RealFs(), code, everything
+
+    def __getattr__(self, name: str) -> Any:
+        if self._everything or name in CALLS:
+            return self._fail
+        return getattr(self._inner, name)
+
+    def close(self, fd: int) -> None:
+        self._inner.close(fd)
+
+    def _fail(self, *_: Any) -> Any:
+        raise OSError(self._code, os.strerror(self._code))
+
+
+DISKS = [(errno.ENOSPC, "full"), (errno.EROFS, "readonly"), (errno.EIO, "failing")]
+
+
+class Rig:
+    """A buffer on a disk that a test exchanges, and what it reported."""
+
+    def __init__(
+        self, folder: Path, disk: Fs | None = None, *, memory: int = 1 << 20, limits: Limits = LIMITS
+    ) -> None:
+        self.folder, self.said = folder, list[tuple[str, Any]]()
+        self.disk = Switch(disk or RealFs())
+        self.buffer = ShelteredBuffer(
+            str(folder), limits, ["a"], report=self._report, fs=self.disk, memory=memory
+        )
+        self.cursor = self.buffer.cursors["a"]
+
+    def _report(self, what: str, **fields: Any) -> None:
+        self.said.append((what, fields.get("state")))
+
+    def sync(self) -> bool:
+        try:
+            self.buffer.sync()
+        except OSError:
+            return False
+        return True
+
+    def drain(self) -> list[int]:
+        """Read and settle everything; a cursor file that cannot be written delays nothing."""
+        found = list[int]()
+        with suppress(OSError):
+            while (chunk := self.cursor.read(30)).end > chunk.start:
+                found += numbers(chunk.ticks)
+                with suppress(OSError):
+                    self.cursor.commit(chunk.start, chunk.end, chunk.samples, {})
+                assert_balances(self.buffer)
+        return found
+
+    def stored(self) -> list[int]:
+        return [n for entry in entries(RealFs(), self.folder / "segments") for n in numbers(entry.ticks)]
+
+
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize(("code", "state"), DISKS)
+def test_a_disk_that_becomes_ill_while_running_costs_nothing(
+    tmp_path: Path, code: int, state: str, everything: bool
+) -> None:
+    rig = Rig(tmp_path)
+    fill(rig.buffer, 0, 5)
+    assert rig.drain() == [0, 1, 2, 3, 4]
+    assert rig.sync()
+    rig.disk.to = Ill(code, everything=everything)
+    for n in range(5, 105):
+        fill(rig.buffer, n, n + 1)
+        assert rig.drain() == [n]
+        rig.sync()
+    assert rig.buffer.state == state
+    assert rig.buffer.is_in_memory
+    assert rig.buffer.unbuffered == 300
+    rig.disk.to = RealFs()
+    assert rig.sync()
+    assert (rig.buffer.state, rig.buffer.is_in_memory) == ("ok", False)
+    fill(rig.buffer, 105, 110)
+    assert rig.drain() == list(range(105, 110))
+    assert rig.sync()
+    assert rig.buffer.unbuffered == 300
+    assert rig.buffer.log.missed == 0
+    assert rig.said == [("sheltered", state), ("unsheltered", None)]
+    assert rig.cursor.ledger.delivered == 330
+    assert rig.cursor.ledger.dropped == {}
+    rig.buffer.close()
+    assert load(RealFs(), f"{tmp_path}/cursors/a.json") == rig.cursor.ledger
+
+
+@pytest.mark.parametrize(("code", "state"), DISKS)
+def test_a_backlog_in_memory_is_written_down_when_the_disk_is_well(
+    tmp_path: Path, code: int, state: str
+) -> None:
+    rig = Rig(tmp_path)
+    fill(rig.buffer, 0, 5)
+    rig.disk.to = Ill(code)
+    fill(rig.buffer, 5, 50)
+    rig.sync()
+    rig.disk.to = RealFs()
+    assert rig.sync()
+    fill(rig.buffer, 50, 55)
+    assert rig.stored() == list(range(55))
+    assert rig.drain() == list(range(55))
+    rig.buffer.close()
+    shown = status(str(tmp_path))
+    assert shown.damaged_records == 0
+    assert shown.destinations[0].ledger.delivered == 165
+    again = Buffer(str(tmp_path), LIMITS, ["a"])
+    assert again.log.end == 165
+    again.close()
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize(("code", "state"), DISKS)
+def test_it_opens_on_an_ill_disk_and_delivers(
+    tmp_path: Path, code: int, state: str, everything: bool, fresh: bool
+) -> None:
+    if not fresh:
+        before = Buffer(str(tmp_path / "data"), LIMITS, ["a"])
+        fill(before, 0, 5)
+        before.close()
+    rig = Rig(tmp_path / "data", Ill(code, everything=everything))
+    assert rig.buffer.state == state or not fresh
+    fill(rig.buffer, 5, 10)
+    assert rig.buffer.state == state
+    assert rig.drain()[-5:] == [5, 6, 7, 8, 9]
+    assert rig.buffer.unbuffered == 15
+    rig.sync()
+    rig.disk.to = RealFs()
+    rig.sync()
+    if everything and not fresh:  # the log that is there has a numbering of its own
+        assert rig.buffer.must_restart
+        assert rig.buffer.is_in_memory
+        fill(rig.buffer, 10, 12)
+        assert rig.drain() == [10, 11]
+        with suppress(OSError):
+            rig.buffer.close()
+        again = Buffer(str(tmp_path / "data"), LIMITS, ["a"])
+        assert drain(again.cursors["a"]) == [0, 1, 2, 3, 4]
+        again.close()
+        return
+    assert rig.buffer.state == "ok"
+    fill(rig.buffer, 10, 12)
+    assert rig.drain() == [10, 11]
+    rig.buffer.close()
+    assert load(RealFs(), f"{tmp_path}/data/cursors/a.json") == rig.cursor.ledger
+    assert rig.cursor.ledger.dropped == {}
+
+
+def test_each_call_of_the_disk_may_fail_at_any_time_for_good_and_the_newest_is_sent(tmp_path: Path) -> None:
+    calls = 200
+    for n in range(1, calls, 3):
+        folder = tmp_path / str(n)
+        failing = Failing(RealFs(), n, eio, lasting=True)
+        rig = Rig(folder, failing)
+        seen = []
+        for number in range(30):
+            fill(rig.buffer, number, number + 1)
+            seen += rig.drain()  # nothing where it fails just now: the next append finds out
+            assert number in seen or number - 1 in seen or not number
+            if number % 4 == 0:
+                rig.sync()
+        assert len(seen) >= 29
+        rig.disk.to = RealFs()
+        rig.sync()
+        seen += rig.drain()
+        assert sorted(seen) == list(range(30))
+        if not rig.buffer.must_restart:
+            assert (rig.buffer.state, rig.buffer.is_in_memory) == ("ok", False)
+            fill(rig.buffer, 30, 32)
+            assert rig.drain() == [30, 31]
+            assert rig.cursor.ledger.delivered == 96
+        assert rig.cursor.ledger.dropped == {}
+        rig.buffer.close()
+
+
+def test_each_single_call_of_the_disk_may_fail_and_nothing_is_lost(tmp_path: Path) -> None:
+    for n in range(1, 120, 2):
+        folder = tmp_path / str(n)
+        rig = Rig(folder, Failing(RealFs(), n, eio))
+        seen = []
+        for number in range(20):
+            fill(rig.buffer, number, number + 1)
+            seen += rig.drain()
+            if number % 4 == 0:
+                rig.sync()
+        rig.sync()
+        seen += rig.drain()
+        assert sorted(seen) == list(range(20))
+        assert rig.cursor.ledger.dropped == {}
+        assert rig.buffer.state == "ok"
+        rig.buffer.close()
+
+
+def test_memory_is_bounded_and_its_oldest_is_evicted(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, memory=64 << 10)
+    fill(rig.buffer, 0, 5)
+    rig.disk.to = Ill(errno.EROFS)
+    number = 5
+    while not (evicted := rig.cursor.ledger.dropped.get("evicted", 0)) or number < 6000:
+        fill(rig.buffer, number, number + 1, 30)
+        number += 1
+        assert number < 20_000
+    assert sum(map(len, rig.buffer._shelter.memory.files.values())) <= 64 << 10
+    assert_balances(rig.buffer)
+    found = rig.drain()
+    assert found[:5] == [0, 1, 2, 3, 4]
+    assert found[-1] == number - 1
+    assert rig.cursor.ledger.dropped == {"evicted": rig.cursor.ledger.dropped["evicted"]}
+    assert evicted == (number - len(found)) * 30
+    rig.disk.to = RealFs()
+    rig.buffer.close()
+
+
+def test_a_volume_below_the_floor_is_full_and_what_is_collected_is_sent(tmp_path: Path) -> None:
+    free = [1000]
+
+    class Volume(RealFs):
+        def free(self, folder: str) -> tuple[int, int]:
+            return free[0], 1000
+
+    rig = Rig(tmp_path, Volume(), limits=LIMITS._replace(min_free=lambda size: size // 20))
+    fill(rig.buffer, 0, 5)
+    free[0] = 40
+    fill(rig.buffer, 5, 10)
+    assert rig.buffer.state == "full"
+    assert rig.drain() == list(range(10))
+    rig.sync()
+    assert rig.buffer.is_in_memory
+    free[0] = 60
+    assert rig.sync()
+    assert rig.buffer.state == "ok"
+    rig.buffer.close()
+    assert rig.stored() == list(range(5, 10)) or rig.stored() == list(range(10))
+
+
+def test_drop_newest_at_max_size_is_a_refusal_and_no_illness(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, limits=Limits(max_size=4000, segment_size=400, on_full="drop_newest"))
+    with pytest.raises(BufferFull):
+        fill(rig.buffer, 0, 5000)
+    assert rig.buffer.state == "ok"
+    rig.buffer.close()
+
+
+def test_a_removed_data_dir_is_made_again_and_locked(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    rig = Rig(folder)
+    fill(rig.buffer, 0, 5)
+    assert rig.drain() == [0, 1, 2, 3, 4]
+    assert rig.sync()
+    shutil.rmtree(folder)
+    for n in range(5, 10):
+        fill(rig.buffer, n, n + 1)
+        assert rig.drain() == [n]
+        rig.sync()
+    fill(rig.buffer, 10, 12)
+    assert rig.drain() == [10, 11]
+    assert rig.sync()
+    assert rig.buffer.state == "ok"
+    with pytest.raises(BufferInUse):
+        Buffer(str(folder), LIMITS, ["a"])
+    rig.buffer.close()
+    assert load(RealFs(), f"{folder}/cursors/a.json") == rig.cursor.ledger
+    assert rig.cursor.ledger.delivered == 36
+
+
+def test_a_data_dir_that_is_a_file_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.write_text("mine")
+    rig = Rig(folder)
+    fill(rig.buffer, 0, 5)
+    assert rig.drain() == [0, 1, 2, 3, 4]
+    assert not rig.sync()
+    assert folder.read_text() == "mine"
+    folder.unlink()
+    assert rig.sync()
+    assert rig.buffer.state == "ok"
+    rig.buffer.close()
+    assert rig.cursor.ledger.delivered == 15
+
+
+@pytest.mark.parametrize("name", ["segments", "cursors", "requests"])
+def test_a_file_in_the_place_of_a_folder_is_kept_aside(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    rig = Rig(tmp_path, RealFs(str(tmp_path)))
+    fill(rig.buffer, 0, 5)
+    assert rig.sync()
+    assert rig.buffer.state == "ok"
+    assert (tmp_path / f"{name}.damaged").read_text() == "mine"
+    rig.buffer.close()
+
+
+def test_a_data_dir_in_use_is_refused(tmp_path: Path) -> None:
+    first = Rig(tmp_path)
+    with pytest.raises(BufferInUse):
+        ShelteredBuffer(str(tmp_path), LIMITS, ["a"])
+    first.buffer.close()
+
+
+def test_the_states_have_names() -> None:
+    assert STATES == ("ok", "full", "readonly", "failing")
