@@ -64,9 +64,9 @@ def test_all_is_well(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> No
 
 
 def test_through_a_proxy(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
-    with Proxy(login="me:proxy-goldfinch") as proxy:
+    with Proxy(login="me:proxy-canary") as proxy:
         url, without = (
-            proxy.url.replace("//", "//me:proxy-goldfinch@"),
+            proxy.url.replace("//", "//me:proxy-canary@"),
             to_prometheus(prometheus, certs, proxy_url=proxy.url),
         )
         found = fine(tmp_path, without | {"proxy_url": url}, "TLS")
@@ -75,7 +75,7 @@ def test_through_a_proxy(tmp_path: Path, prometheus: Prometheus, certs: Certs) -
         assert (found["TLS"].ok, "tunnel" in found["TLS"].said, found["TLS"].do) == (None, True, None)
         assert any(line.startswith("CONNECT ") for line, _ in proxy.asked)
         wrong = fails(tmp_path, without, "authentication", "407")
-    assert "goldfinch" not in str(found) + str(wrong)
+    assert "canary" not in str(found) + str(wrong)
 
 
 @pytest.mark.parametrize("message", ["auto", "io.prometheus.write.v2.Request"])
@@ -356,7 +356,7 @@ def test_a_client_secret_file_that_is_gone_by_then(tmp_path: Path) -> None:
 def no_secret_is_printed(folder: Path, file: Path, secrets: Iterable[str], *, hides: bool) -> None:
     """Nothing of the secrets is printed, neither as a table nor as JSON; where something `hides`, it says so."""
     for done in (doctor(folder, file), doctor(folder, file, "--json")):
-        assert [one for one in (*secrets, "goldfinch") if one in done.out + done.err] == []
+        assert [one for one in (*secrets, "canary") if one in done.out + done.err] == []
         assert ("<secret>" in done.out) is hides
 
 
@@ -364,12 +364,7 @@ def no_secret_is_printed(folder: Path, file: Path, secrets: Iterable[str], *, hi
 @pytest.mark.parametrize("whose", ["token server", "receiver"])
 def test_no_secret_of_oauth2_is_printed(tmp_path: Path, whose: str, status: int) -> None:
     """Not even where the token server, or the receiver, sends back all that it was sent."""
-    known = (
-        SECRET,
-        "limpet+host%2F1:s3cret%3A+%2B%26%25%C3%A9%2Fgoldfinch",
-        "goldfinch-query",
-        "goldfinch-parameter",
-    )
+    known = (SECRET, "limpet+host%2F1:s3cret%3A+%2B%26%25%C3%A9%2Fcanary", "canary-query", "canary-parameter")
     basic = b64encode(known[1].encode()).decode()
     echo = " ".join((*known, basic))
     with TokenServer() as tokens, Guarded(tokens) as receiver:
@@ -378,14 +373,11 @@ def test_no_secret_of_oauth2_is_printed(tmp_path: Path, whose: str, status: int)
             receiver.refuse = lambda _: Answer(status, body=f"{echo} {list(tokens.granted)[-1]}".encode())
         elif status != 204:
             tokens.always = answer(status, {"error": "invalid_request", "error_description": echo})
-        settings = {
-            "token_url": f"{tokens.url}?k=goldfinch-query",
-            "endpoint_params": {"a": "goldfinch-parameter"},
-        }
+        settings = {"token_url": f"{tokens.url}?k=canary-query", "endpoint_params": {"a": "canary-parameter"}}
         file = configured(tmp_path, with_token(receiver, tokens, **settings))
         no_secret_is_printed(tmp_path, file, (basic, "s3cret"), hides=status != 204)
-        assert tokens.asked[0].path.endswith("?k=goldfinch-query")
-        assert tokens.asked[0].form["a"] == "goldfinch-parameter"
+        assert tokens.asked[0].path.endswith("?k=canary-query")
+        assert tokens.asked[0].form["a"] == "canary-parameter"
         assert tokens.asked[0].headers["authorization"] == f"Basic {basic}"
 
 
@@ -461,12 +453,9 @@ def test_beside_an_agent_that_is_held(tmp_path: Path) -> None:
 
 
 # What is secret in each way to log in, and in the URL and the headers too.
-BASIC, BEARER = (
-    ("goldfinch-password", "u:goldfinch-password", "dTpjYW5hcnktcGFzc3dvcmQ="),
-    ("goldfinch-bearer",),
-)
+BASIC, BEARER = ("canary-password", "u:canary-password", "dTpjYW5hcnktcGFzc3dvcmQ="), ("canary-bearer",)
 LOGINS = {"password": BASIC, "password_file": BASIC, "credentials": BEARER, "credentials_file": BEARER}
-BESIDE = ("goldfinch-header", "goldfinch-query", "goldfinch%2Fquoted", "goldfinch/quoted")
+BESIDE = ("canary-header", "canary-query", "canary%2Fquoted", "canary/quoted")
 
 
 @pytest.mark.parametrize("status", [204, 401, 400, 503])
@@ -485,16 +474,16 @@ def test_no_secret_is_printed(tmp_path: Path, where: str, status: int) -> None:
             False,
         )
         to = {
-            "url": f"{receiver.url}?token=goldfinch-query&more=goldfinch%2Fquoted",
+            "url": f"{receiver.url}?token=canary-query&more=canary%2Fquoted",
             "name": "r",
-            "headers": {"X-Api-Key": "goldfinch-header"},
+            "headers": {"X-Api-Key": "canary-header"},
             **auth,
         }
         file = configured(tmp_path, to)
         no_secret_is_printed(tmp_path, file, secrets, hides=status != 204)
         # An agent of another test may still try the port that this receiver has now.
-        sent = next(one for one in receiver.requests if one.path.endswith("goldfinch%2Fquoted"))
-    assert sent.headers["x-api-key"] == "goldfinch-header"
+        sent = next(one for one in receiver.requests if one.path.endswith("canary%2Fquoted"))
+    assert sent.headers["x-api-key"] == "canary-header"
     assert sent.headers["authorization"].endswith(secrets[-1])
 
 

@@ -248,20 +248,20 @@ def test_a_receiver_that_refuses_empty_writes_and_takes_samples(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("message", MESSAGES)
-def test_the_doctor_writes_its_canary(tmp_path: Path, victoria: VictoriaMetrics, message: str) -> None:
+def test_the_doctor_writes_a_sample(tmp_path: Path, victoria: VictoriaMetrics, message: str) -> None:
     to = {"url": victoria.write_url, "protobuf_message": message}
-    good = walked(tmp_path, to)["canary"]  # which it may show later than the doctor waits
-    assert (good.ok is not False, "limpet_doctor_canary was" in good.said) == (True, True)
+    good = walked(tmp_path, to, timeout=2)["sample"]  # which it may show later than the doctor waits
+    assert (good.ok is not False, "limpet_doctor_sample was" in good.said) == (True, True)
     for path in ("/api/v1/import", "/health", "/metrics"):
-        found = walked(tmp_path, {**to, "url": victoria.url + path})["canary"]
+        found = walked(tmp_path, {**to, "url": victoria.url + path})["sample"]
         assert (found.ok, "a body that nobody can read" in found.said) == (False, True)
 
 
-def test_the_doctor_reads_its_canary_back_from_prometheus(tmp_path: Path, prometheus_program: Path) -> None:
+def test_the_doctor_reads_its_sample_back_from_prometheus(tmp_path: Path, prometheus_program: Path) -> None:
     with Prometheus(prometheus_program, tmp_path / "prometheus") as server:
-        found = walked(tmp_path, {"url": server.write_url})["canary"]
+        found = walked(tmp_path, {"url": server.write_url})["sample"]
     assert (found.ok, found.do, found.said) == (
         True,
         None,
-        "a sample of limpet_doctor_canary was written, and read back",
+        "a sample of limpet_doctor_sample was written, and read back",
     )

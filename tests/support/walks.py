@@ -20,7 +20,7 @@ STEPS = [
     "protocol",
     "clock",
     "window",
-    "canary",
+    "sample",
 ]
 Settings = dict[str, Any]
 

@@ -25,7 +25,7 @@ from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
-from agent.ops.doctor import canary, certificate, receiver
+from agent.ops.doctor import certificate, receiver, sample
 from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, unknown, warning, wrong
 from agent.send.client import Client
 from buffer.errors import LimpetError
@@ -137,7 +137,7 @@ class _Visit:
             ("protocol", self._protocol),
             ("clock", self._clock),
             ("window", self._window),
-            ("canary", self._canary),
+            ("sample", self._sample),
         )
 
     def _name(self) -> Finding:
@@ -291,6 +291,6 @@ class _Visit:
         answer = url and self.client.get(url, receiver.LARGEST_CONFIG, self._timeout)
         return receiver.window(answer or b"")
 
-    def _canary(self) -> Finding:
+    def _sample(self) -> Finding:
         """Write a sample, and read it back."""
-        return canary.canary(self._to, self.client, self._timeout)
+        return sample.check(self._to, self.client, self._timeout)

@@ -21,15 +21,20 @@ from agent.ops.doctor.step import Finding, fine, unknown, wrong
 from agent.send.client import Client
 from buffer.model import Instant, Series, Tick
 
-SERIES = "limpet_doctor_canary"
+SERIES = "limpet_doctor_sample"
 QUERY = "/api/v1/query"
 LARGEST = 1 << 20
+_DO = {
+    Verdict.REJECTED: "Look at the receiver's words, and at this host's clock: such samples go into the quarantine.",
+    Verdict.RETRY: "Look at the receiver, and at the proxies before it; the agent tries again by itself.",
+}
+_ELSE = "Correct the url: what answers there does not take samples in remote write."
 _POLL = 0.25
 _MOST_REQUESTS = 4
 """The sample in both formats, and a check of each."""
 
 
-def canary(to: RemoteWrite, client: Client, timeout: float) -> Finding:
+def check(to: RemoteWrite, client: Client, timeout: float) -> Finding:
     """Write the sample, and look for it until `timeout` seconds have passed."""
     end, now_ms = time.monotonic() + timeout, int(time.time() * 1000)
     series = Series(SERIES, (("hostname", socket.gethostname()),), "gauge")
@@ -38,8 +43,9 @@ def canary(to: RemoteWrite, client: Client, timeout: float) -> Finding:
     if outcome is None:
         return unknown(f"write_relabel_configs drop {SERIES}, so it was not sent")
     if outcome.verdict is not Verdict.DELIVERED:
-        do = "Correct the url: what answers there does not take samples in remote write."
-        return wrong(client.hidden(outcome.error or f"HTTP {outcome.status}"), do)
+        return wrong(
+            client.hidden(outcome.error or f"HTTP {outcome.status}"), _DO.get(outcome.verdict, _ELSE)
+        )
     url, found = query_url(to.url), None
     while url is not None and (left := end - time.monotonic()) > 0:
         found = contains(client.get(url, LARGEST, left) or b"", now_ms)
@@ -90,5 +96,5 @@ def contains(answer: bytes, value: int) -> bool | None:
         if found["status"] != "success":
             return None
         return any(float(series["value"][1]) == value for series in found["data"]["result"])
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
