@@ -25,7 +25,7 @@ from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
-from agent.ops.doctor import certificate, receiver
+from agent.ops.doctor import certificate, receiver, sample
 from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, unknown, warning, wrong
 from agent.send.client import Client
 from buffer.errors import LimpetError
@@ -137,6 +137,7 @@ class _Visit:
             ("protocol", self._protocol),
             ("clock", self._clock),
             ("window", self._window),
+            ("sample", self._sample),
         )
 
     def _name(self) -> Finding:
@@ -289,3 +290,7 @@ class _Visit:
         url = receiver.config_url(self._to.url)
         answer = url and self.client.get(url, receiver.LARGEST_CONFIG, self._timeout)
         return receiver.window(answer or b"")
+
+    def _sample(self) -> Finding:
+        """Write a sample, and read it back."""
+        return sample.check(self._to, self.client, self._timeout)
