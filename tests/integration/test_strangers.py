@@ -24,6 +24,7 @@ from tests.support.receiver import Answer, Receiver
 from tests.support.sending import Host, destination, host
 from tests.support.tcp import WebServer
 from tests.support.victoria import VictoriaMetrics
+from tests.support.walks import walked
 
 TICKS = 60
 SAMPLES = 2 * TICKS
@@ -248,3 +249,26 @@ def test_a_receiver_that_refuses_empty_writes_and_takes_samples(tmp_path: Path) 
             one.settled()
             assert {dict(labels)["__name__"] for labels in one.kept()} == {"memory"}
             one.accounted(receiver, repeated=True)
+
+
+# The doctor says so before the agent does.
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_doctor_writes_a_sample(tmp_path: Path, victoria: VictoriaMetrics, message: str) -> None:
+    to = {"url": victoria.write_url, "protobuf_message": message}
+    good = walked(tmp_path, to, timeout=2)["sample"]  # which it may show later than the doctor waits
+    assert (good.ok is not False, "limpet_doctor_sample was" in good.said) == (True, True)
+    for path in ("/api/v1/import", "/health", "/metrics"):
+        found = walked(tmp_path, {**to, "url": victoria.url + path})["sample"]
+        assert (found.ok, "a body that nobody can read" in found.said) == (False, True)
+
+
+def test_the_doctor_reads_its_sample_back_from_prometheus(tmp_path: Path, prometheus_program: Path) -> None:
+    with Prometheus(prometheus_program, tmp_path / "prometheus") as server:
+        found = walked(tmp_path, {"url": server.write_url})["sample"]
+    assert (found.ok, found.do, found.said) == (
+        True,
+        None,
+        "a sample of limpet_doctor_sample was written, and read back",
+    )
