@@ -29,7 +29,7 @@ from typing import Any
 
 from agent import __version__, health
 from agent.collect import mask
-from agent.collect.plan import Plan
+from agent.collect.plan import Collector, Plan
 from agent.collect.plans import plans as configured
 from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns, host_labels
@@ -89,23 +89,11 @@ class Agent:
         return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
-        rows = (
-            (HEALTH, self._health, config.collect.own()),
-            (PRESENCE, self._presence, config.collect.interval),
+        collect = config.collect
+        own = (
+            _own_plan(HEALTH, self._health, collect.own(), collect.timeout, labels),
+            _own_plan(PRESENCE, self._presence, collect.interval, collect.timeout, labels),
         )
-        own = [
-            Plan(
-                name,
-                collect,
-                Columns(health.METRICS, labels),
-                interval,
-                min(config.collect.timeout, interval),
-                labels["hostname"],
-                identity=collect,
-                view_identity=labels,
-            )
-            for name, collect, interval in rows
-        ]
         return [*configured(config, labels, self._log, masked), *own]
 
     def run(self, load: Callable[[], Loaded]) -> int:
@@ -301,6 +289,15 @@ def status_line(buffer: Buffer, destinations: Iterable[str]) -> str:
     if buffer.is_in_memory:
         parts.insert(0, f"the disk of data_dir is {buffer.state}, samples are kept in memory")
     return "; ".join(parts) or "collecting, without a destination"
+
+
+def _own_plan(
+    name: str, collect: Collector, interval: float, timeout: float, labels: Mapping[str, str]
+) -> Plan:
+    """Return the plan of series of the agent's own: a reload keeps the collector."""
+    columns, timeout = Columns(health.METRICS, labels), min(timeout, interval)
+    host = labels["hostname"]
+    return Plan(name, collect, columns, interval, timeout, host, identity=collect, view_identity=labels)
 
 
 def _quarantine_size(config: Config) -> int:
