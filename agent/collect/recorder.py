@@ -77,6 +77,11 @@ class Recorder:
         for record in records(everything):
             self._store(record, missed, plans)
 
+    def append_stamped(self, ticks: Sequence[Tick]) -> None:
+        """Store ticks of other instants. They say nothing about what has ended, and none of them can be missed."""
+        for tick in ticks:
+            self._store([tick], {}, {})
+
     def end(self, plans: Collection[Plan], others: Collection[Plan], now: Instant) -> None:
         """Store a marker for every series of these plans: now, but behind their last ticks and off everybody's grid."""
         grids = [(plan.interval_ms, plan.offset_ms) for plan in (*plans, *others)]

@@ -6,6 +6,7 @@ Promises:
   of the target end there (the schedule stores their markers).
 - A failed scrape gives nothing of the target, never a part: an exposition that is malformed anywhere, larger than
   `body_size_limit`, or of more samples than `sample_limit` after relabeling fails as a whole, as in Prometheus.
+- With `honor_timestamps` samples that have timestamps are in `stamped`, and keep them.
 - The series are the same object from run to run for as long as the set of them is the same.
 - The first failure of a row is logged, and the recovery.
 """
@@ -13,16 +14,17 @@ Promises:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from agent import __version__
 from agent.collect.plan import Collector
-from agent.collect.series import Collected, TooLarge, check_size
+from agent.collect.series import Collected, Row, TooLarge, check_size
 from agent.collectors.base import Metric
 from agent.config import Target
 from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
 from agent.scrape.lines import ParseError
 from agent.scrape.naming import Limits, Naming, Relabel
+from agent.scrape.stamped import Stamps
 from agent.scrape.table import Table
 from agent.system.events import Event, Logger
 from buffer.model import Series
@@ -52,6 +54,7 @@ class Scrape(Collector):
         relabel: Relabel | None = None,
         fetch: Callable[[], Exposition] | None = None,
         words: Callable[[Exception], str] = str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._log, self._words = log, words
         self._fetch = fetch or Fetcher(target, timeout, __version__).get
@@ -67,7 +70,10 @@ class Scrape(Collector):
             target.metric_name_validation_scheme == "legacy",
         )
         self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel, limits=limits)
-        self._table = Table(self._naming, target.sample_limit)
+        self._table = Table(self._naming, target.sample_limit, honor=target.honor_timestamps)
+        self._stamps, self._clock = Stamps(), clock
+        self.stamped: Sequence[Row] = ()
+        """What the last scrape found that has timestamps of its own."""
         self._exposed: tuple[Series, ...] = ()
         self._series = self._reports
         self._duplicates = 0
@@ -76,7 +82,7 @@ class Scrape(Collector):
 
     def __call__(self, _now: float, /) -> Collected:
         """Scrape once."""
-        begun = time.perf_counter()
+        begun, self.stamped = time.perf_counter(), ()
         try:
             values, scraped = self._scrape()
         except (ScrapeFailed, ParseError, TooLarge) as error:
@@ -106,4 +112,5 @@ class Scrape(Collector):
                 self._log.warning(
                     Event.SCRAPE_DUPLICATES, job=self._job, instance=self._instance, duplicates=found
                 )
+        self.stamped = self._stamps(read.stamped, int(self._clock() * 1000))
         return read.values, read.scraped
