@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from agent import __version__
 from agent.collect.plan import Collector
@@ -25,7 +26,7 @@ from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
 from agent.scrape.lines import ParseError
 from agent.scrape.naming import Limits, Naming, Relabel
 from agent.scrape.stamped import Stamps
-from agent.scrape.table import Table
+from agent.scrape.table import Read, Table
 from agent.system.events import Event, Logger
 from buffer.model import Series
 
@@ -70,7 +71,10 @@ class Scrape(Collector):
             target.metric_name_validation_scheme == "legacy",
         )
         self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel, limits=limits)
-        self._table = Table(self._naming, target.sample_limit, honor=target.honor_timestamps)
+        self._new_table = partial(
+            Table, self._naming, target.sample_limit, honor=target.honor_timestamps
+        )
+        self._table = self._new_table()
         self._stamps, self._clock = Stamps(), clock
         self.stamped: Sequence[Row] = ()
         """What the last scrape found that has timestamps of its own."""
@@ -97,14 +101,23 @@ class Scrape(Collector):
         values += (1.0, round(time.perf_counter() - begun, DIGITS), float(scraped))
         return self._series, values
 
-    def _scrape(self) -> tuple[list[float], int]:
-        body, openmetrics = self._fetch()
+    def _read(self) -> Read:
+        exposition = self._fetch()
         try:
-            read = self._table.read(body, openmetrics=openmetrics)
+            return self._table.read(exposition.body, openmetrics=exposition.openmetrics)
         finally:
             self._naming.rest()
+            if exposition.leave is not None:
+                exposition.leave()
+
+    def _scrape(self) -> tuple[list[float], int]:
+        read = self._read()
         if read.series is not self._exposed:
-            check_size(read.series)
+            try:
+                check_size(read.series)
+            except TooLarge:
+                self._table = self._new_table()  # nothing is kept of what cannot be stored
+                raise
             self._exposed, self._series = read.series, read.series + self._reports
             found, before = self._table.duplicates, self._duplicates
             self._duplicates = found
