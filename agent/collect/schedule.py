@@ -226,7 +226,6 @@ class Schedule:
     def _settle(self, ended: Sequence[Done[Collected]]) -> None:
         """Store what the jobs collected, the ticks of one instant together."""
         ticks: dict[Instant, list[tuple[Plan, Tick]]] = {}
-        stamped: list[Tick] = []
         for done in ended:
             plan = self._plans[done.key]
             assert plan.running is not None  # a job is started with it
@@ -246,10 +245,8 @@ class Schedule:
                     self._log.info(Event.COLLECTOR_RECOVERED, collector=plan.name)
                 assert done.result is not None  # nothing was raised
                 ticks.setdefault(instant, []).append((plan, Tick(instant, plan.name, *done.result)))
-                stamped += plan.stamped(instant)
         for each in ticks.values():
             self._recorder.append(each)
-        self._recorder.append_stamped(stamped)
 
     def _take_over(self) -> None:
         """Put what was adopted in place, as far as what it replaces is not running."""

@@ -71,9 +71,7 @@ class Scrape(Collector):
             target.metric_name_validation_scheme == "legacy",
         )
         self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel, limits=limits)
-        self._new_table = partial(
-            Table, self._naming, target.sample_limit, honor=target.honor_timestamps
-        )
+        self._new_table = partial(Table, self._naming, target.sample_limit, honor=target.honor_timestamps)
         self._table = self._new_table()
         self._stamps, self._clock = Stamps(), clock
         self.stamped: Sequence[Row] = ()
