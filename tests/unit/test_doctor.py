@@ -396,7 +396,7 @@ def test_a_target_that_is_down_and_a_text_file_that_is_left_out(data_dir: Path, 
     down, textfile = found[f"collector scrape/app/127.0.0.1:{port}"], found["collector textfile"]
     check(down, "wrong", "no connection with 127.0.0.1: connection refused", "See that the program runs")
     off = "collect.collectors.textfile.enabled: false"
-    check(textfile, "wrong", f"{tmp_path}/a.prom: not a sample: 'bad'", off)
+    check(textfile, "wrong", f"{tmp_path}/a.prom: 1 line left out; not a sample: 'bad'", off)
 
 
 def test_the_mask(data_dir: Path) -> None:
