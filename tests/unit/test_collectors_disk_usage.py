@@ -165,9 +165,12 @@ def test_memory_is_reported_when_it_is_nearly_full(space: Space, series: int) ->
     assert len(disk_usage(lambda: [place], Asker(lambda _: space, 2.0))(0.0)) == series
 
 
-def test_memory_of_another_user_is_not_worth_a_word() -> None:
+@pytest.mark.parametrize("error", [errno.EACCES, errno.ENODEV])
+def test_memory_that_cannot_be_reached_is_not_worth_a_word(error: int) -> None:
+    """Volumes of Kubernetes, and what is not passed on to a container."""
+
     def ask(place: Place) -> Space:
-        raise PermissionError(errno.EACCES, "Permission denied")
+        raise OSError(error, os.strerror(error))
 
     told: list[Trouble] = []
     place = Place(b"/var/lib/kubelet/pods/1/token", SHARE, only_from=FULL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -9,7 +10,7 @@ import time
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from rich.console import Console
@@ -421,6 +422,18 @@ def test_what_a_collector_cannot_read_is_a_warning(data_dir: Path, tmp_path: Pat
     found = look(configured(data_dir, text), paths=recorded.paths)["collector disk_usage"]
     said = f"but not all: file {recorded.root}/proc/self/mountinfo: it has 2 lines"
     check(found, "warning", said)
+
+
+def test_what_belongs_to_another_user_is_not_worth_a_warning(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def statvfs(path: bytes) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("agent.collectors.disk_usage.statvfs", statvfs)
+    found = look(configured(data_dir), paths=Host("raspberrypi", tmp_path).paths)["collector disk_usage"]
+    assert found.ok is True
+    assert "without what its user may not read: mountpoint /: permission denied" in found.said
 
 
 # The view.
