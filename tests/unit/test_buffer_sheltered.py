@@ -203,7 +203,7 @@ NEVER = 1 << 30
 def live(folder: Path, disk: MemoryFs, first: int, fail_at: int, *, lasting: bool) -> int:
     """Live with a disk whose call of this number fails, and with all later ones if `lasting`; return how many it had.
 
-    Ticks from `first` to 9 are on it.  The newest sample arrives each time, each one once, and what the buffer says of itself is right to the sample.
+    Ticks from `first` to 9 are on it.  The newest sample arrives each time, each one once, and what the buffer reports is right to the sample.
     """
     failing = Failing(disk, fail_at, eio, lasting=lasting)
     rig = Rig(folder, failing, limits=LIMITS._replace(segment_size=200))
@@ -268,7 +268,7 @@ def test_what_was_sent_from_memory_is_not_missed_after_a_kill(tmp_path: Path, lo
     volume.capacity = 1 << 30
     rig = Rig(tmp_path, volume)
     assert rig.buffer.last("probe") == (tick(4).at.wall_ms, 3)
-    rig.buffer.append([tick(25)], 20 * 3)  # which is what the grid says of 5 to 24
+    rig.buffer.append([tick(25)], 20 * 3)  # which is what the grid expects between 5 and 24
     assert rig.buffer.log.missed == 5 * 3
     rig.buffer.append([tick(28)], 2 * 3)
     assert rig.buffer.log.missed == 7 * 3
