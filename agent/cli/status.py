@@ -94,7 +94,11 @@ def not_fresh(found: Status, within: float, now: float) -> str | None:
     age = now - found.newest_timestamp_ms / 1000
     if age <= within:
         return None
-    ill = "" if found.disk_state == OK else f": the disk is {found.disk_state}, and newer ones are in memory"
+    ill = (
+        ""
+        if found.disk_state in (None, OK)
+        else f": the disk is {found.disk_state}, and newer ones are in memory"
+    )
     return f"the newest sample is {age:.0f} s old{ill}"
 
 
