@@ -79,8 +79,11 @@ inode_total device mountpoint fstype
 inode_used device mountpoint fstype
 inode_free device mountpoint fstype
 inode_usage_percent device mountpoint fstype
+disk_readonly device mountpoint fstype
 host_boot_time_seconds
 host_info kernel_release machine os
+network_missed_in_total interface
+network_unwanted_in_total interface
 """
 NAMES = {line.split()[0]: set(line.split()[1:]) for line in TABLE.strip().splitlines()}
 
