@@ -16,7 +16,7 @@ from agent.collect.schedule import Clock, Schedule, SystemClock
 from agent.collectors.base import Labels, Metric, Sample
 from agent.send.stats import SendStats
 from buffer.buffer import Buffer
-from buffer.sheltered import STATES
+from buffer.lock import STATES
 
 TABLE = """\
 limpet_build_info                             |          | Always 1; the labels say which version runs on which Python.

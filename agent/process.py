@@ -54,6 +54,8 @@ LOOK_EVERY = 0.05
 """Seconds between two looks at what is changing."""
 LEVELS = {Event.THINNED: "info", Event.UNSHELTERED: "info", Event.SHELTERED: "error"}
 """Of what the buffer does by itself, where it is not a warning."""
+COLLECTED = "LIMPET_COLLECTED"
+"""The environment variable with the number of samples that an agent has sent before it replaced itself."""
 HEALTH = "limpet"
 """The name of the collector of the agent's own series."""
 QUARANTINE_SHARE = 8
@@ -184,11 +186,8 @@ class Agent:
         labels = host_labels(config)
         masked = self._mask if config.mask == was.mask else mask.load(was.data_dir, config.mask)
         plans = self._plans(config, labels, masked)
-        try:
-            self.buffer.configure(_limits(config), _names(config), start_now=_start_now(config))
-        except OSError as error:
-            raise _unusable(config, error) from None
         # From here on nothing can fail.
+        self.buffer.configure(_limits(config), _names(config), start_now=_start_now(config))
         if config.log != was.log:
             log.configure(config.log.level, config.log.format)
         self._quarantine.limit(_quarantine_size(config), _limits(config).min_free)
@@ -237,10 +236,8 @@ class Agent:
 
     def _sync(self) -> None:
         try:
-            with ExitStack() as last:
-                last.callback(
-                    self.buffer.sync
-                )  # whatever the quarantine raises: the sync repairs what it needs
+            with ExitStack() as last:  # whatever the quarantine raises: the sync repairs what it needs
+                last.callback(self.buffer.sync)
                 give_way(self._quarantine, self._log)
             self._failing = False
         except OSError as error:
@@ -310,19 +307,13 @@ def _start_now(config: Config) -> list[str]:
     return [to.name for to in config.remote_write if to.start == "now"]
 
 
-def _unusable(config: Config, error: OSError) -> LimpetError:
-    return LimpetError(
-        "data_dir",
-        f"{config.data_dir} cannot be used: {(error.strerror or str(error)).lower()}",
-        "Check that the folder can be written by this user, and that the volume has room.",
-    )
-
-
 def open_buffer(config: Config, report: Listener) -> ShelteredBuffer:
     """Open the configured buffer for writing, whatever its disk is like.  Raises LimpetError."""
-    return ShelteredBuffer(
+    buffer = ShelteredBuffer(
         config.data_dir, _limits(config), _names(config), start_now=_start_now(config), report=report
     )
+    buffer.log.collected += int(os.environ.pop(COLLECTED, "0"))
+    return buffer
 
 
 def boot_id() -> str:
@@ -359,5 +350,8 @@ def run(loaded: Loaded, load: Callable[[], Loaded]) -> int:
     settle_memory()
     status = agent.run(load)
     if agent.restarts and not status:
+        os.environ[COLLECTED] = str(
+            max((each.ledger.reach for each in agent.buffer.cursors.values()), default=0)
+        )
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     return status
