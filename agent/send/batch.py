@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from agent.destinations.base import APART, REJECTED, Destination, Outcome, Request, Verdict
 from agent.send.culprits import Culprits, Search
-from agent.send.parts import Piece, halves
+from agent.send.known import QUESTIONS, Known
+from agent.send.parts import Column, Piece, columns_of, halves, split
 from agent.send.state import SMALLEST
 from buffer.model import Chunk, Tick
 
@@ -43,16 +44,27 @@ class Batch:
     """The parts of a chunk. `ticks` are the chunk's to be sent, `dropped` counts the others, by reason."""
 
     def __init__(
-        self, chunk: Chunk, ticks: Sequence[Tick], speaks: Destination, dropped: Mapping[str, int] = {}
+        self,
+        chunk: Chunk,
+        ticks: Sequence[Tick],
+        speaks: Destination,
+        known: Known,
+        dropped: Mapping[str, int] = {},
     ) -> None:
         request, left_out = speaks.encode(ticks, False)
         self.chunk, self.format, self.is_begun = chunk, request.format, False
         self.dropped = {**left_out, **dropped}
         self.repeated = left_out.get(REJECTED, 0)
-        self._speaks, self._delivered = speaks, 0
-        self._culprits: dict[tuple[str, Outcome], Culprits] = {}
-        self._parts = deque([Piece(ticks, request.samples)] if request.samples else [])
+        self._speaks, self._delivered, self._known = speaks, 0, known
+        self._culprits: dict[tuple[str, Outcome, bool], Culprits] = {}
+        self._waiting: Sequence[Tick] = ()  # of series that were refused before
+        self._questions, self._asked, self._learned = 0, set[bytes](), set[bytes]()
+        self._is_question = False  # the parts are about these
         self._request: Request | None = request
+        if known.series:
+            ticks, self._waiting = split(ticks, speaks.carries, known.series)
+            self._request = request = speaks.encode(ticks, False).request
+        self._parts = deque([Piece(ticks, request.samples)] if request.samples else [])
         self._search: Search | None = None
         self._failure: Outcome | None = None  # of the part at hand
         self._failures: dict[bytes, int] = {}  # of single series, while probes were answered
@@ -78,8 +90,8 @@ class Batch:
 
     @property
     def is_searching(self) -> bool:
-        """Whether the request asks about culprits of a part that was refused."""
-        return self._search is not None
+        """Whether the request asks about what was refused, in this batch or before."""
+        return self._search is not None or self._is_question
 
     @property
     def request(self) -> Request:
@@ -96,6 +108,7 @@ class Batch:
         dropped = dict(self.dropped)
         for one in self._culprits.values():
             dropped[one.reason] = dropped.get(one.reason, 0) + one.samples
+        assert not self._waiting
         return Settled(self.chunk, self._delivered, dropped, self.repeated, list(self._culprits.values()))
 
     def fit(self, samples: int, largest: int) -> None:
@@ -123,6 +136,7 @@ class Batch:
 
     def _note(self, search: Search) -> None:
         self._delivered += search.delivered
+        self._known.spent(search.spent)
         for one in search.culprits():
             self._keep(one)
 
@@ -177,8 +191,8 @@ class Batch:
         self._request = None
         return found
 
-    def hear(self, outcome: Outcome, suspects: frozenset[bytes]) -> frozenset[bytes]:
-        """Take the answer to the request: delivered or refused for good. Return the suspects from now on."""
+    def hear(self, outcome: Outcome) -> None:
+        """Take the answer to the request: delivered or refused for good."""
         self.is_begun, part, self._request = True, self._parts[0], None
         self._failure, self._doubts = None, 0
         if self.was_doubted and outcome.verdict is Verdict.DELIVERED and self._search is None:
@@ -186,29 +200,72 @@ class Batch:
         if self._search is None and outcome.verdict is Verdict.DELIVERED:
             self._delivered += part.samples
             self._parts.popleft()
-            return suspects
+            if self._is_question:
+                self._known.taken(self._series(part.ticks))
+            return
+        if self._search is None and self._is_question:
+            self._parts.popleft()
+            series = self._series(part.ticks)
+            if self._known.refused(series, outcome):
+                self._asked.update(series)
+            self._waiting = [*self._waiting, *part.ticks]
+            return
         if self._search is None:
-            self._search = Search(part.ticks, self._speaks.carries, outcome, suspects)
+            self._search = Search(part.ticks, self._speaks.carries, outcome, self._known.requests)
         else:
             self._search.hear(outcome)
         if ticks := self._search.ask():
             self._request = self._speaks.encode(ticks, True).request
-            return suspects
+            return
         search, self._search = self._search, None
         self._note(search)
+        bad, unproven = search.learned()
+        self._known.learn(bad, unproven)
+        self._learned |= {*bad, *unproven}
         self._parts.popleft()
-        return search.suspects()
+
+    def unlearn(self) -> None:
+        """Take it that the refusals of this batch were not the receiver's own."""
+        self._known.forget(self._learned)
+
+    def ask(self) -> None:
+        """Find the next question about series that were refused before, where nothing else is left to be sent."""
+        while self._waiting and not self._parts:
+            columns = columns_of(self._waiting, self._speaks.carries)
+            keys = [column.key for column in columns]
+            asked = self._known.question(keys, self._asked) if self._questions < QUESTIONS else []
+            if not asked:
+                self._give_up(columns)
+                return
+            self._waiting, ticks = split(self._waiting, self._speaks.carries, set(asked))
+            samples = sum(len(column.stamps) for column in columns if column.key in set(asked))
+            self._parts.append(Piece(ticks, samples, asked[0] if len(asked) == 1 else None))
+            self._questions, self._is_question, self._request = self._questions + 1, True, None
+
+    def _give_up(self, columns: Sequence[Column]) -> None:
+        """Settle what waits as it was answered before."""
+        found: dict[Outcome, dict[bytes, int]] = {}
+        for column in columns:
+            found.setdefault(self._known.why(column.key), {})[column.key] = len(column.stamps)
+        for why, counts in found.items():
+            _, ticks = split(self._waiting, self._speaks.carries, counts)
+            self._keep(Culprits(why.reason, why, sum(counts.values()), ticks))
+        self._waiting = ()
+
+    def _series(self, ticks: Sequence[Tick]) -> list[bytes]:
+        return [column.key for column in columns_of(ticks, self._speaks.carries)]
 
     def _keep(self, one: Culprits) -> None:
-        was = self._culprits.get((one.reason, one.outcome))
+        place = one.reason, one.outcome, one.is_there
+        was = self._culprits.get(place)
         if was is not None:
             one = one._replace(samples=was.samples + one.samples, ticks=[*was.ticks, *one.ticks])
-        self._culprits[one.reason, one.outcome] = one
+        self._culprits[place] = one
 
 
 def error_of(culprits: Culprits) -> str | None:
     """Return what a status shows for these."""
-    reason, outcome, samples, ticks = culprits
+    reason, outcome, samples, ticks, _ = culprits
     if reason != APART:
         return outcome.error
     names = sorted({series.name for tick in ticks for series in tick.series})

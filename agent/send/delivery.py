@@ -35,6 +35,7 @@ from agent.http.answer import Answer
 from agent.http.failures import Failure
 from agent.send.apart import Apart
 from agent.send.batch import Batch, Settled, error_of
+from agent.send.known import Known
 from agent.send.probe import Probe
 from agent.send.state import Rules, Sent, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
@@ -121,6 +122,7 @@ class Delivery:
         rules: Rules | None = None,
         stats: SendStats | None = None,
         clocks: Clocks | None = None,
+        known: Known | None = None,
     ) -> None:
         self.now, self._most = Situation(queue.max_samples_per_send), queue.max_samples_per_send
         self.rules, self.stats = rules or Rules(queue.min_backoff, queue.max_backoff), stats or SendStats()
@@ -129,7 +131,7 @@ class Delivery:
         self._batch: Batch | None = None
         self._doubt: _Doubt | None = None
         self.apart, self._probe = Apart(speaks), Probe(speaks)
-        self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last chunk that had any
+        self._known = known or Known(self._clocks.monotonic)
 
     @property
     def limit(self) -> int:
@@ -163,7 +165,7 @@ class Delivery:
         ticks: Sequence[Tick] = [tick for tick in chunk.ticks if not _is_too_old(tick, limit_ms, wall)]
         aged = _samples(chunk.ticks) - _samples(ticks)
         ticks, kept, why = self.apart.split(ticks)
-        batch = Batch(chunk, ticks, self._speaks(), {AGED: aged} if aged else {})
+        batch = Batch(chunk, ticks, self._speaks(), self._known, {AGED: aged} if aged else {})
         if kept and why is not None:
             batch.keep_apart(kept, why)
         return self._continue(batch)
@@ -236,6 +238,7 @@ class Delivery:
             verdict = Verdict.DELIVERED if check else Verdict.REJECTED
             counts = doubt.outcome._replace(verdict=verdict, check=None)
             return self._counted(batch, asked._replace(request=doubt.request), counts, is_heard=doubt.is_last)
+        batch.unlearn()
         step = self._step(asked, Sent.CHECK, heard, batch)
         # What was refused of a chunk since something was taken is not known: all of it is sent again.
         return step._replace(settled=self.offer(batch.chunk)) if batch.is_begun else step
@@ -259,13 +262,14 @@ class Delivery:
             batch.halve()
         elif outcome.settles:
             if not is_heard:
-                self._suspects = batch.hear(outcome, self._suspects)
+                batch.hear(outcome)
             if verdict is Verdict.DELIVERED:
                 self.now = grown(self.now, step.request, self._most)
         return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
     def _continue(self, batch: Batch) -> Settled | None:
         """Continue with the next part, or return the chunk settled."""
+        batch.ask()
         self.now = self.now._replace(doubted=batch.was_doubted)
         self._batch = batch if (settled := batch.settled) is None else None
         if settled is None:
