@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from agent import __version__, health
@@ -236,11 +237,11 @@ class Agent:
 
     def _sync(self) -> None:
         try:
-            for item in self._quarantine.give_way():
-                self._log.warning(
-                    Event.QUARANTINE_FULL, destination=item.destination, item=item.id, samples=item.samples
-                )
-            self.buffer.sync()
+            with ExitStack() as last:
+                last.callback(
+                    self.buffer.sync
+                )  # whatever the quarantine raises: the sync repairs what it needs
+                give_way(self._quarantine, self._log)
             self._failing = False
         except OSError as error:
             (self._log.debug if self._failing else self._log.error)(Event.SYNC_FAILED, error=str(error))
@@ -265,6 +266,14 @@ def next_signal(seconds: float) -> signal.Signals | None:
         if info is not None and info.si_signo in SIGNALS:
             return signal.Signals(info.si_signo)
     return None
+
+
+def give_way(quarantine: Quarantine, logger: Any) -> None:
+    """Have the quarantine remove what the segments need room for.  Raises OSError."""
+    for item in quarantine.give_way():
+        logger.warning(
+            Event.QUARANTINE_FULL, destination=item.destination, item=item.id, samples=item.samples
+        )
 
 
 def may_restart(buffer: Buffer) -> bool:

@@ -163,14 +163,16 @@ class Buffer:
 
         A requested trim comes first: it may be what makes room for the rest.
         """
-        if (before := requests.trim(self._fs, self._dir)) is not None:
-            self.trim(before)
-            requests.done(self._fs, self._dir)
         try:
-            self.log.sync()
-            self._cursors.persist()
+            if (before := requests.trim(self._fs, self._dir)) is not None:
+                self.trim(before)
+                requests.done(self._fs, self._dir)
         finally:
-            self._room.release()  # also where the disk is full: this may be the room that the next sync needs
+            try:
+                self.log.sync()
+                self._cursors.persist()
+            finally:
+                self._room.release()  # also where the disk is full: this may be the room that the next sync needs
         self._cursors.forget(self.limits.forget_after)
         self._room.make_ahead()
 

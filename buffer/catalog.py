@@ -21,12 +21,14 @@ class Catalog:
         self._fs, self._folder = fs, folder
         self._lock = threading.Lock()
         self.sizes, self.thinned, self.end = sizes, thinned, end
+        self._stuck: dict[int, int] = {}
+        """The sizes of files that count no more and could not be removed: they still take room."""
         self.written = 0
 
     @property
     def size(self) -> int:
         """The size of all segment files."""
-        return sum(self.sizes.values())
+        return sum(self.sizes.values()) + sum(self._stuck.values())
 
     @property
     def first(self) -> int:
@@ -46,6 +48,21 @@ class Catalog:
         """Remove one segment file, which must not be the newest.  Raises OSError."""
         with suppress(FileNotFoundError):
             self._fs.unlink(self._path(first))
+        self._discount(first)
+
+    def give_up(self, first: int) -> None:
+        """Leave a segment file that cannot be removed: nothing in it counts any more, but its size does."""
+        self._stuck[first] = self.sizes[first]
+        self._discount(first)
+
+    def sweep(self) -> None:
+        """Try again to remove the files that could not be removed."""
+        for first in tuple(self._stuck):
+            with suppress(OSError):
+                self._fs.unlink(self._path(first))
+                del self._stuck[first]
+
+    def _discount(self, first: int) -> None:
         with self._lock:
             del self.sizes[first]
             self.thinned.pop(first, None)

@@ -31,6 +31,9 @@ from buffer.model import Tick
 from buffer.recovery import recover, set_aside
 from buffer.segment import Header, Record
 
+_VOLUME = (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT)
+"""What is wrong with a volume, and not with one file of it."""
+
 
 class Log(Catalog):
     """The segment files of one folder, and their only writer.
@@ -134,6 +137,16 @@ class Log(Catalog):
         with self._lock:
             if self._fd >= 0 and first == self._first:
                 self._seal()
+
+    def drop(self, first: int) -> None:
+        """Remove a segment as `Catalog.drop` does, or give it up where the disk works.  Raises OSError."""
+        try:
+            super().drop(first)
+        except OSError as error:
+            if error.errno in _VOLUME:
+                raise
+            self.judge(first)
+            self.give_up(first)
 
     def leave(self, then: Callable[[], None], *, in_memory: bool) -> None:
         """Have the next append start a new segment: in memory, or on the disk again.  `then` makes that so."""

@@ -84,6 +84,7 @@ class Room:
     def release(self) -> None:
         """Remove what every destination has settled.  Without destinations everything is kept.  Raises OSError."""
         with self.lock:
+            self._log.sweep()
             settled = self._cursors.settled
             if (second := self._log.second()) is None or second > settled:
                 return

@@ -10,7 +10,7 @@ from typing import Any
 
 from dashboards import kit, levels, selectors
 from dashboards.panels import Column, Query, graph, number, rows
-from dashboards.selectors import ID, all_of
+from dashboards.selectors import ID, all_of, fullness
 
 SEEN = all_of("limpet_start_time_seconds")
 LAST = f"timestamp({SEEN}) or {all_of(selectors.LAST_SEEN)}"
@@ -87,7 +87,7 @@ def make() -> dict[str, Any]:
                     "Fullest disk",
                     f"The fullest file system of any host. {WORST}",
                     levels.DISK,
-                    Query(f"max({all_of('disk_usage_percent')})"),
+                    Query(f"max({fullness('disk_usage_percent')})"),
                 ),
                 number(
                     "Oldest backlog",
@@ -110,7 +110,7 @@ def make() -> dict[str, Any]:
                         Column(f"max by ({ID}) ({cpu})", "CPU", levels.CPU),
                         Column(f"max by ({ID}) ({all_of('memory_usage_percent')})", "Memory", levels.MEMORY),
                         Column(
-                            f"max by ({ID}) ({all_of('disk_usage_percent')})", "Fullest disk", levels.DISK
+                            f"max by ({ID}) ({fullness('disk_usage_percent')})", "Fullest disk", levels.DISK
                         ),
                         Column(
                             f"max by ({ID}) ({all_of('disk_io_util_percent')})", "Busiest disk", levels.BUSY
@@ -156,9 +156,9 @@ def make() -> dict[str, Any]:
                 ),
                 graph(
                     "Fullest disk of each host",
-                    "The same for the fullest file system of each host.",
+                    "The same for the fullest file system of each host, without read-only ones.",
                     levels.DISK,
-                    *spread(all_of("disk_usage_percent")),
+                    *spread(fullness("disk_usage_percent")),
                 ),
                 graph(
                     "Backlog",

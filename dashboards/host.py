@@ -163,12 +163,13 @@ def memory() -> list[PanelBuilder]:
         ),
         narrow(
             "Memory by use",
-            "Where it is. Cached and buffers are given back when programs need room; used is not.",
+            "Where it is. Cached, buffers and most of the ZFS cache are given back when programs need room; used is not.",
             "bytes",
             *(
                 Query(mean(one_of(f"memory_{part}_bytes")), part)
                 for part in ("used", "cached", "buffers", "free")
             ),
+            Query(mean(one_of("memory_zfs_arc_bytes")), "ZFS cache"),
             stacked=True,
         ),
         narrow(
@@ -245,7 +246,8 @@ def disk_usage() -> list[PanelBuilder]:
         rows(
             "File systems",
             "How full each file system is, with its inodes, and when it will be full if the last day "
-            "continues. Called at 80 % and 90 %, or when it will be full within 7 days.",
+            "continues. Called at 80 % and 90 %, or when it will be full within 7 days, unless it is read-only (1); called "
+            "when it turns read-only.",
             OF_A_FILE_SYSTEM,
             [
                 Column(f"max by ({labels}) ({one_of('disk_usage_percent')})", "Used", levels.DISK, 1),
@@ -255,6 +257,7 @@ def disk_usage() -> list[PanelBuilder]:
                 Column(
                     f"min by ({labels}) ({one_of(selectors.DISK_FULL)}) / 86400", "Full in days", levels.DAYS
                 ),
+                Column(f"max by ({labels}) ({one_of('disk_readonly')})", "Read-only", levels.NONE_WANTED),
             ],
             sort="Used",
             width=12,

@@ -32,3 +32,8 @@ def all_of(metric: str, *more: str) -> str:
 def one_of(metric: str, *more: str) -> str:
     """Return the series of a metric of the one host that is shown, with further matchers."""
     return f"{metric}{{{', '.join((ONE, *more))}}}"
+
+
+def fullness(metric: str) -> str:
+    """Return a percentage of the chosen hosts' file systems without read-only ones, which are full by nature."""
+    return f"({all_of(metric)} unless {all_of('disk_readonly')} > 0)"

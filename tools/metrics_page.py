@@ -19,6 +19,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "disk_used_": ("device", "fstype", "mountpoint"),
     "disk_free_": ("device", "fstype", "mountpoint"),
     "disk_usage_": ("device", "fstype", "mountpoint"),
+    "disk_readonly": ("device", "fstype", "mountpoint"),
     "inode_": ("device", "fstype", "mountpoint"),
     "network_": ("interface",),
     "network_connections": ("family", "state"),
@@ -40,7 +41,11 @@ ABOUT = {
 hypervisor gave to others (steal) counts as busy. The four counters are the kernel's fields of that name over all
 cores, so they include no niced, interrupt or stolen time.""",
     "memory": """From `/proc/meminfo` and `/proc/vmstat`. Used is total minus available, as in `free` since procps 4.
-Cached is the page cache and the reclaimable slab, like the cache column of `free -w`.""",
+Cached is the page cache and the reclaimable slab, like the cache column of `free -w`.
+
+The cache of ZFS (ARC, from `/proc/spl/kstat/zfs/arcstats`) is memory in use for the kernel, but it shrinks to its minimum
+(`zfs_arc_min`) when programs need memory. So what it has beyond that counts as available, and not as used; its size is
+`memory_zfs_arc_bytes`. A container with a `meminfo` of its own (LXC) leaves its host's ARC out.""",
     "disk_io": """From `/proc/diskstats`. Whole disks only: a disk's numbers include its partitions, and a sum would
 count them twice. Device mapper (`dm-0`) and md devices are whole disks next to the disks below them, so select by
 `device` before you sum. The times are means over the reads and writes that completed in the interval, like iostat's
@@ -81,6 +86,21 @@ A file system is one device number in mountinfo (st_dev); the source is only its
 and the subvolumes of a btrfs count once, two tmpfs are two, and each data set of a ZFS pool appears with the
 room that they share, as in `df`. File systems that store nothing (proc, sysfs, cgroup, ...) never appear. Options:
 `include_fstypes`, `exclude_fstypes`, `include_mountpoints`, `exclude_mountpoints`.
+
+- **Read-only** (`disk_readonly`) is a file system that takes no writes: an image, one mounted so, and one that the kernel turned
+  after an error (`errors=remount-ro`). What only the agent sees read-only (systemd's `ProtectSystem=strict`, a
+  container's `ro` volume) does not count. ext4 does not show it on Linux 6.12 to 6.14, nor on older kernels with the same
+  change; look at `dmesg` there. A network share that is mounted read-only may show 0.
+- **tmpfs** is reported while at least 85 % of its room or of its inodes are in use: then `/run`, `/tmp` or the `/var/log` of
+  log2ram is a disk that is full. Name `tmpfs` in `include_fstypes` to report each always, or in your own
+  `exclude_fstypes` to report none.
+- **Automounts** are left out: a question counts as use, and would keep them mounted without limit. This is what lies below an autofs
+  with a timeout (systemd's automount units, `automount`), snapshots below `.zfs/snapshot`, and what NFS mounts by itself
+  below a share. An automount without a timeout is reported while it is mounted.
+- **A disk that sleeps is not woken**: a file system is queried again only when its disk has done something since the last
+  answer (`/proc/diskstats`); else its values are the last ones.
+- **A mount that the agent's user may not reach** (`/media/USER`, FUSE, volumes of Kubernetes) is logged once
+  (`collector.denied`) and counted in `limpet_collector_denied`. No alert fires for it.
 
 A mount that does not answer is left behind within the run, and named in the log and in `limpet_collector_stuck_seconds`
 ([below](#reading-the-agents-own-series)).""",
@@ -157,6 +177,9 @@ failed run: its `up` is 0.
   collected. `limpet_collector_unreadable_total` counts them, one for each name and run; the log names each when it
   begins (`collector.unreadable`) and when it is over (`collector.readable`). A file that a kernel simply does
   not have is not counted.
+- **What may the agent not read?** `limpet_collector_denied` is the number of mount points that its user may not reach,
+  which `limpet_collector_unreadable_total` does not count. The log names each once (`collector.denied`). To see one, give the
+  agent's user the right to walk there; to leave it out, use `exclude_mountpoints`.
 - **Which mount hangs?** `limpet_collector_stuck_seconds` names it for as long as it hangs, and the log names it once
   (`collector.stuck`). The mount keeps one thread in the kernel, however long it hangs. Until that thread returns, neither
   this mount nor other mounts of the same server are read again; all others stay in the same tick. The first run

@@ -3,6 +3,7 @@
 Promises:
 - Each file, device, interface and mount point that a run could not read is counted, once a run. It is logged
   when that begins and when it is over, and not in between.
+- What the agent's user may not read is logged in the same way and counted apart: it is no error.
 - What hangs is reported with the time since when, for as long as it hangs.
 - Nothing that comes out of here (samples, logs, errors) holds a name that is to be masked.
 - Whatever a run raises is an Exception: a collector that ends its thread, or the process, fails like any other.
@@ -35,6 +36,7 @@ class LocalCollector(Collector):
     ) -> None:
         self.name = name
         self.unreadable: int = 0
+        self.denied = 0
         self.troubles: Mapping[Named, Trouble] = {}
         self.stuck: Mapping[Named, float] = {}
         self._mask, self._log = mask, log
@@ -60,15 +62,20 @@ class LocalCollector(Collector):
 
     def _settle(self, now: float) -> None:
         before, reported = self.troubles, self._reported
-        self.unreadable += len(reported)
+        self.denied = sum(one.denied for one in reported.values())
+        self.unreadable += len(reported) - self.denied
         self.stuck = {named: self.stuck.get(named, now) for named, one in reported.items() if one.stuck}
         self.troubles = reported
         if self._log is None or before.keys() == reported.keys():
             return
         for named, trouble in reported.items():
             if named not in before:
-                event = Event.COLLECTOR_STUCK if trouble.stuck else Event.COLLECTOR_UNREADABLE
-                self._log.warning(event, **self._fields(trouble), error=trouble.why)
+                fields = {**self._fields(trouble), "error": trouble.why}
+                if trouble.denied:
+                    self._log.info(Event.COLLECTOR_DENIED, **fields)
+                else:
+                    event = Event.COLLECTOR_STUCK if trouble.stuck else Event.COLLECTOR_UNREADABLE
+                    self._log.warning(event, **fields)
         for named, trouble in before.items():
             if named not in reported:
                 self._log.info(Event.COLLECTOR_READABLE, **self._fields(trouble))

@@ -38,6 +38,8 @@ class Collector(Protocol):
     """Since when, by the clock of the runs, something has not answered."""
     unreadable: int | None = None
     """How often something could not be read, since the start. None: that is not counted."""
+    denied: int = 0
+    """How many things the agent's user may not read, which `unreadable` does not count."""
 
     def __call__(self, now: float, /) -> Any:
         """Run once; `now` is monotonic seconds."""

@@ -49,13 +49,14 @@ class Trouble(NamedTuple):
     """What a run could not read: a file of the kernel, or what a label of that kind names.
 
     `why` is shown and logged, so it repeats no name. `stuck`: the name is not asked again before the call that
-    hangs has returned.
+    hangs has returned. `denied`: the agent's user may not read it, which is usual for what belongs to other users.
     """
 
     kind: Literal["file", "device", "interface", "mountpoint"]
     name: str
     why: str
     stuck: bool = False
+    denied: bool = False
 
 
 Report = Callable[[Trouble], None]

@@ -1,9 +1,4 @@
-"""How full the file systems are, as `df` and `df -i` show it.
-
-One series per file system, which is what has a device number of its own in mountinfo, however often it is
-mounted and whatever its source is called: its root is preferred to a bind mount of a part of it, then the
-shortest mount point. A mount point that another mount hides is left out, because asking there would answer for
-the other file system.
+"""How full the file systems are, as `df` and `df -i` show it, and which are read-only.
 
     used = blocks - free blocks,  free = what users may still take,  percent = 100 x used / (used + free)
 
@@ -13,23 +8,22 @@ leaves out what is reserved for root, so used + free is less than the total on e
 Asking a dead network mount blocks in the kernel. `Asker` asks each on a thread, so that one which hangs
 costs its own series, and those of the same server.
 
-From inside a container the host's mounts are those of the process that the host began with, and they are reached
-below the host's root. If mountinfo is of this process's own mount namespace, what lies below that root is
-reported as the host sees it, and nothing else.
+No disk is woken: a file system is queried again only if its disk has done something since (`Resting`). A tmpfs
+costs no disk either: each is queried, and those that the options want only when full are reported from then on.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from agent.collectors.base import Collect, HostPaths, Labels, Metric, Report, Sample, Trouble, ignore
-from agent.collectors.kernel import KernelFile, label, number, percent, read_or_none, reason
+from agent.collectors.kernel import KernelFile, percent, read_or_none, reason
+from agent.collectors.mounts import Place, choose, mountinfo_of, of_host, parse_mountinfo
 from agent.collectors.options import DiskUsageOptions
 from agent.crew import Crew, Job
 
@@ -42,47 +36,19 @@ METRICS = (
     Metric("inode_used", "gauge", "", "Inodes in use."),
     Metric("inode_free", "gauge", "", "Inodes not in use."),
     Metric("inode_usage_percent", "gauge", "percent", "100 x used / total inodes."),
+    Metric(
+        "disk_readonly",
+        "gauge",
+        "",
+        "1 where the file system takes no writes, whatever mount they come by; else 0.",
+    ),
 )
-
-STORES_NOTHING = frozenset(
-    (
-        "autofs", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
-        "devtmpfs", "efivarfs", "fuse.gvfsd-fuse", "fuse.lxcfs", "fuse.portal", "fusectl", "hugetlbfs",
-        "mqueue", "nfsd", "none", "nsfs", "proc", "pstore", "ramfs", "rootfs", "rpc_pipefs",
-        "securityfs", "selinuxfs", "smackfs", "sysfs", "tracefs"
-    )
-)  # fmt: skip
-"""File systems of the kernel and of desktops that hold no files of anybody's; never reported."""
 
 NEXT_AFTER = 0.05
 """Seconds without an answer after which another thread asks the next server."""
 
-SUBVOLUMES = frozenset((b"btrfs", b"bcachefs"))
-"""File systems whose files have another device number than mountinfo says."""
-
-
-class Mount(NamedTuple):
-    """A line of mountinfo: proc_pid_mountinfo(5). `root` is the part of the file system that is mounted."""
-
-    id: int
-    parent: int
-    device_number: bytes
-    root: bytes
-    path: bytes
-    fstype: bytes
-    device: bytes
-
-
-class Place(NamedTuple):
-    """A file system to ask: its mount point, the labels of its series, and the server whose other file systems hang if it does.
-
-    `device` is the device number that a file there has, or None where that is not known.
-    """
-
-    path: bytes
-    labels: Labels
-    server: bytes = b""
-    device: int | None = None
+HAS_NO_SIZE = frozenset((errno.ENOSYS, errno.EOPNOTSUPP))
+"""Answers of file systems of FUSE that have no statfs: they have no size, which is no error."""
 
 
 class Space(NamedTuple):
@@ -121,24 +87,8 @@ def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
             )
         return statvfs(root + place.path)
 
-    return disk_usage(places, Asker(ask, paths.patience), paths.report)
-
-
-def mountinfo_of(paths: HostPaths) -> str:
-    """Return the file with this process's own mounts, or with the host's from inside a container."""
-    host = f"{paths.proc}/1/mountinfo"
-    return host if paths.foreign and os.access(host, os.R_OK) else f"{paths.proc}/self/mountinfo"
-
-
-def of_host(mounts: Sequence[Mount], root: bytes, own: Container[int]) -> list[Mount]:
-    """Return the host's mounts as the host sees them; `own` are the ids in this process's mount namespace.
-
-    An id belongs to one mount of one namespace, so one of ours shows that these are the container's mounts.
-    """
-    if not any(mount.id in own for mount in mounts):
-        return list(mounts)
-    below = [mount for mount in mounts if mount.path == root or mount.path.startswith(root + b"/")]
-    return [mount._replace(path=mount.path[len(root) :] or b"/") for mount in below]
+    resting = Resting(lambda: counters_of(read_or_none(f"{paths.proc}/diskstats") or b""))
+    return disk_usage(places, Asker(ask, paths.patience), paths.report, resting)
 
 
 class Asker:
@@ -182,36 +132,95 @@ class Asker:
         return answers.copy(), {self._asked[server] for server in stuck if server in self._asked}
 
 
-def disk_usage(places: Callable[[], list[Place]], ask: Asker, tell: Report = ignore) -> Collect:
+class Resting:
+    """Remembers answers, so that no file system whose disk rests is queried.
+
+    Promise: an answer is given again only while the counters of its disk (`read`, by device number) are the same as right
+    after it. What statvfs(2) of a file system reads, and whether it reads anything, does not matter then.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[bytes, bytes]]) -> None:
+        self._read = read
+        self._known: dict[Place, tuple[Space, bytes]] = {}
+
+    def known(self, places: Sequence[Place]) -> dict[Place, Space]:
+        """Return the answers that still hold; others are forgotten."""
+        counters = self._read() if self._known else {}
+        known = {place: self._known[place] for place in places if place in self._known}
+        self._known = {place: one for place, one in known.items() if counters.get(place.number) == one[1]}
+        return {place: space for place, (space, _) in self._known.items()}
+
+    def remember(self, answers: Mapping[Place, Space | Exception]) -> None:
+        """Remember the answers of file systems on disks, right after they came."""
+        counters = self._read() if answers else {}
+        for place, answer in answers.items():
+            if isinstance(answer, Space) and place.number in counters:
+                self._known[place] = answer, counters[place.number]
+
+
+def counters_of(content: bytes) -> dict[bytes, bytes]:
+    """Return the counters in /proc/diskstats by device number, as the kernel wrote them."""
+    lines = (line.split(None, 3) for line in content.splitlines())
+    return {b"%b:%b" % (line[0], line[1]): line[3] for line in lines if len(line) == 4}
+
+
+def disk_usage(
+    places: Callable[[], list[Place]], ask: Asker, tell: Report = ignore, resting: Resting | None = None
+) -> Collect:
     """Build the collector from the file systems to ask and the one who asks them."""
+    rest = resting or Resting(dict)
 
     def collect(now: float) -> list[Sample]:
         wanted = places()
-        answers, hanging = ask(wanted)
+        known = rest.known(wanted)
+        answers, hanging = ask([place for place in wanted if place not in known])
+        rest.remember(answers)
         latest = places()
         mounted = wanted if latest is wanted else set(latest)
+        answers.update(known)
         samples: list[Sample] = []
+        silent = 0
         for place in wanted:
             answer = answers.get(place)
-            if isinstance(answer, Space):
-                if (
-                    place in mounted
-                ):  # else it was unmounted meanwhile, and what is below it may have answered
-                    samples += space_samples(answer, place.labels)
-            elif answer is not None:
-                why = reason(answer) if isinstance(answer, OSError) else type(answer).__name__
-                tell(Trouble("mountpoint", mountpoint(place), why))
-            elif place in hanging:
-                tell(Trouble("mountpoint", mountpoint(place), "it does not answer", stuck=True))
-            else:
-                tell(
-                    Trouble("mountpoint", mountpoint(place), "it is not asked, because others do not answer")
-                )
-        if wanted and not any(isinstance(answer, Space) for answer in answers.values()):
-            raise OSError(f"none of {len(wanted)} file systems answers")
+            if not isinstance(answer, Space):
+                trouble = trouble_with(place, answer, place in hanging)
+                if trouble is not None:
+                    tell(trouble)
+                    silent += not trouble.denied
+            elif place in mounted:  # else it was unmounted meanwhile, and what is below it may have answered
+                samples += samples_of(place, answer)
+        if silent and not any(isinstance(answer, Space) for answer in answers.values()):
+            raise OSError(f"none of {silent} file systems answers")
         return samples
 
     return collect
+
+
+def trouble_with(place: Place, answer: Exception | None, hangs: bool) -> Trouble | None:
+    """Return what to report of a file system that gave no numbers; None: nothing, it is the usual case for it."""
+    name = mountpoint(place)
+    if isinstance(answer, OSError):
+        denied = isinstance(answer, PermissionError)
+        if answer.errno in HAS_NO_SIZE or (denied and place.only_from):
+            return None
+        return Trouble("mountpoint", name, reason(answer), denied=denied)
+    if answer is not None:
+        return Trouble("mountpoint", name, type(answer).__name__)
+    if hangs:
+        return Trouble("mountpoint", name, "it does not answer", stuck=True)
+    return Trouble("mountpoint", name, "it is not asked, because others do not answer")
+
+
+def samples_of(place: Place, space: Space) -> list[Sample]:
+    """Return the series of one file system; none if it has no size, or if it is less full than the place asks for."""
+    samples = space_samples(space, place.labels)
+    if samples:
+        samples.append(Sample("disk_readonly", float(place.is_readonly), place.labels))
+    if place.only_from and not any(
+        sample.value >= place.only_from for sample in samples if sample.name.endswith("_usage_percent")
+    ):
+        return []
+    return samples
 
 
 def mountpoint(place: Place) -> str:
@@ -244,91 +253,3 @@ def space_samples(of: Space, labels: Labels) -> list[Sample]:
         samples.append(Sample("inode_free", float(of.ffree), labels))
         samples.append(Sample("inode_usage_percent", percent(used, of.files), labels))
     return samples
-
-
-def parse_mountinfo(content: bytes) -> tuple[list[Mount], int]:
-    """Return the lines of mountinfo in their order, and how many are malformed."""
-    mounts, wrong = [], 0
-    for line in content.split(b"\n"):  # splitlines would also split at a carriage return in a path
-        before, _, after = line.partition(b" - ")
-        fields, source = before.split(b" "), after.split(b" ")
-        if len(fields) >= 6 and len(source) >= 2:
-            mount, parent = number(fields[0]), number(fields[1])
-            root, path = unescape(fields[3]), unescape(fields[4])
-            if mount is not None and parent is not None and path.startswith(b"/") and b"\0" not in path:
-                mounts.append(Mount(mount, parent, fields[2], root, path, source[0], unescape(source[1])))
-                continue
-        wrong += line != b""
-    return mounts, wrong
-
-
-def unescape(field: bytes) -> bytes:
-    """Decode space, tab, newline, backslash and #, which the kernel writes as a backslash and three octal digits."""
-    return OCTAL.sub(lambda match: bytes((int(match[1], 8),)), field) if b"\\" in field else field
-
-
-OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
-
-
-def choose(mounts: Sequence[Mount], options: DiskUsageOptions) -> list[Place]:
-    """Return one mount for each file system that is wanted and can be reached by its path."""
-    fstypes, mountpoints = options.fstypes(), options.mountpoints()
-    by_id = {mount.id: mount for mount in mounts}
-    on_top = {mount.path: mount for mount in mounts}  # of mounts on the same path the last one is seen
-    best: dict[bytes, Mount] = {}
-    for mount in on_top.values():
-        fstype = label(mount.fstype)
-        if fstype in STORES_NOTHING or not (fstypes(fstype) and mountpoints(label(mount.path))):
-            continue
-        rival = best.get(mount.device_number)
-        if (rival is None or rank(mount) < rank(rival)) and is_reachable(mount, by_id, on_top):
-            best[mount.device_number] = mount
-    return [
-        Place(
-            mount.path,
-            labels_of(mount.device, mount.fstype, mount.path),
-            server_of(mount),
-            None if mount.fstype in SUBVOLUMES else device_of(mount.device_number),
-        )
-        for mount in best.values()
-    ]
-
-
-def server_of(mount: Mount) -> bytes:
-    """Return the host of a network file system (`host:/path`, `//host/path`), else the file system itself."""
-    host, found, _ = mount.device.partition(b":/")
-    if mount.device.startswith(b"//"):
-        return mount.device[2:].partition(b"/")[0] or mount.device
-    return host if found and host and b"/" not in host else mount.device_number
-
-
-def device_of(device_number: bytes) -> int | None:
-    """Return the device number that stat(2) would return."""
-    major, minor = (number(part) for part in device_number.partition(b":")[::2])
-    if major is None or minor is None or max(major, minor) >= 1 << 31:
-        return None
-    return os.makedev(major, minor)
-
-
-def rank(mount: Mount) -> tuple[bool, int, bytes]:
-    """Return a sort key, smaller is better: the whole file system, then the shortest path, then the first by name."""
-    return mount.root != b"/", len(mount.path), mount.path
-
-
-def is_reachable(mount: Mount, by_id: Mapping[int, Mount], on_top: Mapping[bytes, Mount]) -> bool:
-    """Return whether walking down to its path meets only mounts that it is mounted on, so that none hides it."""
-    ancestors, at = {mount.id}, mount
-    while at.parent in by_id and at.parent not in ancestors:
-        at = by_id[at.parent]
-        ancestors.add(at.id)
-    path = mount.path
-    while path not in (b"/", b""):
-        path = path.rpartition(b"/")[0] or b"/"
-        if path in on_top and on_top[path].id not in ancestors:
-            return False
-    return True
-
-
-def labels_of(device: bytes, fstype: bytes, path: bytes) -> Labels:
-    """Return the labels of a file system, sorted."""
-    return ("device", label(device)), ("fstype", label(fstype)), ("mountpoint", label(path))

@@ -61,15 +61,19 @@ class NetworkOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=T
         return selected("interfaces", self.include_interfaces, self.exclude_interfaces, INTERFACES)
 
 
-FSTYPES = ("tmpfs", "overlay", "squashfs", "fuse.snapfuse", "erofs", "iso9660")
+FSTYPES = (
+    "tmpfs", "overlay", "squashfs", "erofs", "cramfs", "romfs", "iso9660", "udf",
+    "fuse.snapfuse", "fuse.squashfuse.*", "fuse.erofsfuse", "fuse.dwarfs", "fuse.fuseiso", "fuse.archivemount",
+    r"fuse\..*\.[aA]pp[iI]mage",
+)  # fmt: skip
 
 
 class DiskUsageOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """File systems by their type and by their mount point; one has to be wanted for both.
 
-    The default leaves out what is memory (tmpfs), what is another file system seen twice (overlay) and
-    read-only images, which are always full. File systems of the kernel that store nothing (proc, sysfs,
-    cgroup, ...) are left out whatever is set here.
+    The default leaves out what is another file system seen twice (overlay) and images, which are always full, and it
+    reports what is memory (tmpfs) only when it is nearly full. File systems of the kernel that store nothing (proc,
+    sysfs, cgroup, ...) are left out whatever is set here.
     """
 
     include_fstypes: Patterns = ()
@@ -84,6 +88,11 @@ class DiskUsageOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only
     def fstypes(self) -> Callable[[str], bool]:
         """Return a function that says whether a file system of this type is wanted."""
         return selected("fstypes", self.include_fstypes, self.exclude_fstypes, FSTYPES)
+
+    def when_full(self) -> Callable[[str], bool]:
+        """Return a function that says whether a file system of this type is wanted only when it is nearly full."""
+        by_default = self.exclude_fstypes == FSTYPES and not self.include_fstypes
+        return lambda name: by_default and name == "tmpfs"
 
     def mountpoints(self) -> Callable[[str], bool]:
         """Return a function that says whether a file system at this mount point is wanted."""

@@ -16,10 +16,11 @@ from agent.collectors import cpu, disk_io, disk_usage, network
 from agent.collectors.base import Collect, HostPaths, Sample
 from agent.collectors.cpu import Times
 from agent.collectors.disk_io import Disk
-from agent.collectors.disk_usage import Place, Space, labels_of, statvfs
+from agent.collectors.disk_usage import Space, statvfs
 from agent.collectors.host import host_info
 from agent.collectors.kernel import Names
 from agent.collectors.memory import memory_samples
+from agent.collectors.mounts import Place, labels_of
 from agent.collectors.network import Interface
 from agent.collectors.options import DiskUsageOptions
 
@@ -110,7 +111,10 @@ def places(options: DiskUsageOptions) -> list[Place]:
                 part.fstype.encode(),
                 os.fsencode(part.mountpoint),
             )
-            found.setdefault(part.device, Place(path, labels_of(device, fstype, path), device))
+            place = Place(
+                path, labels_of(device, fstype, path), device, is_readonly="ro" in part.opts.split(",")
+            )
+            found.setdefault(part.device, place)
     return list(found.values())
 
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Mapping
 
 from agent.collect.series import LONGEST_TEXT
 from agent.collectors.base import Labels
-from agent.scrape.exposition import Family, ParseError
+from agent.scrape.families import Family
+from agent.scrape.lines import ParseError
 from buffer.model import Series
 
 Relabel = Callable[[Mapping[str, str]], dict[str, str] | None]

@@ -9,6 +9,9 @@ Promises:
 - The series are the same object for as long as the set of them is the same, in whatever order they come.
 - A series that occurs twice counts once, with its first value, and is counted in `duplicates`.
 - An exposition that cannot be read as a whole gives nothing: it raises ParseError, and the next one starts from scratch.
+- With `honor` a sample that has a timestamp is in `stamped`, and not in the columns; without it the timestamp is read over.
+- With `lenient` a line that cannot be read is left out alone, and so is one with a timestamp: `left_out` counts them, and
+  `wrong` is what was wrong with the first. The limits hold for the whole all the same.
 - Memory is for the series of the last exposition, and at most twice as many. An exposition is read piece by piece, and
   what is kept of it is counted before: MOST_EXPOSED and MOST_KEYS limit it before relabeling. More than
   `most` samples after relabeling are TooMany, and cost no more than `most`.
@@ -16,12 +19,16 @@ Promises:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
+from math import inf
 from typing import NamedTuple
 
 from agent.collectors.base import Labels
-from agent.scrape.exposition import Family, ParseError, family, lines_of, metadata, sample, shown
+from agent.scrape.exposition import Line, number, sample
+from agent.scrape.families import Family, family, metadata
+from agent.scrape.lines import Joiner, ParseError, is_comment, lines_of, shown
 from buffer.model import Series
 
 Name = Callable[[str, Labels, Family], Series | None]
@@ -33,31 +40,58 @@ MOST_KEYS = 8 << 20
 """Bytes of the names and labels in the lines of an exposition, each series once, those that relabeling drops included."""
 
 _EOF = b"# EOF"
-_IN_NUMBERS = b"0123456789.+-eEnNaAiIfFtTyY \t"
+_IN_NUMBERS = b"0123456789.+-eEnNaAiIfFtTyY "
+_PERHAPS_NO_SAMPLE = frozenset((b"", b"#", b" ", b"\t"))
+"""How a comment or an empty line begins."""
+_SIGNED_NAN = re.compile(rb"[+-][nN]")
 
 
 class TooMany(ParseError):
     """There are more samples than the limit allows."""
 
 
-class Read(NamedTuple):
-    """An exposition: its series and their values, in one order, and the number of its samples.
+class _LeftOut(ValueError):
+    """A line is left out alone."""
 
-    `timestamps`: some sample had one of its own, which was read over.
-    """
+
+class Stamped(NamedTuple):
+    """A sample that has a timestamp of its own, in ms."""
+
+    at_ms: int
+    series: Series
+    value: float
+
+
+class Read(NamedTuple):
+    """An exposition: its series and their values, in one order; the number of its samples; those with a timestamp."""
 
     series: tuple[Series, ...]
     values: list[float]
     scraped: int
-    timestamps: bool
+    stamped: list[Stamped]
+
+
+class _Columns:
+    """What one exposition says so far: keys and values in its order, and a digest of its comments."""
+
+    def __init__(self, room: int) -> None:
+        self.keys: list[bytes] = []
+        self.values: list[float] = []
+        self.stamped: list[Stamped] = []
+        self.stamped_keys: list[bytes] = []
+        self.room = room
+        """How many samples there may be, those included that are as they were; negative: there are too many."""
+        self.digest = blake2b()
 
 
 class Table:
     """Reads the expositions of one target. It calls `name` once for each key, for as long as the key exists."""
 
-    def __init__(self, name: Name, most: int) -> None:
-        self._name, self._most = name, most
+    def __init__(self, name: Name, most: int, *, honor: bool = False, lenient: bool = False) -> None:
+        self._name, self._most, self._honor, self._lenient = name, most, honor, lenient
         self.duplicates = 0
+        self.left_out, self.wrong = 0, ""
+        self._undescribed: list[str] = []
         self._forget()
 
     def _forget(self) -> None:
@@ -84,102 +118,140 @@ class Table:
         end = _end(body, openmetrics)
         if self._comments is None or openmetrics != self._openmetrics:
             self._describe(body, end, openmetrics)
-        keys, values, timestamps, comments = self._columns(body, end)
-        if comments != self._comments and self._describe(body, end, openmetrics):
-            keys, values, timestamps, _ = self._columns(body, end)
+        found = self._columns(body, end)
+        if found.digest.digest() != self._comments and self._describe(body, end, openmetrics):
+            found = self._columns(body, end)
+        keys, values = found.keys, found.values
+        if self._undescribed:
+            self.wrong = self.wrong if self.left_out else self._undescribed[0]
+            self.left_out += len(self._undescribed)
         if keys != self._keys:
-            keys, values = self._ordered(keys, values)
-        scraped = len(values)
+            keys, values = self._ordered(keys, values, found.stamped_keys)
+        scraped = len(values) + len(found.stamped_keys)
         if self._kept is not None:
             values = [values[i] for i in self._kept]
-        return Read(self._series, values, scraped, timestamps)
+        return Read(self._series, values, scraped, found.stamped)
 
     def _describe(self, body: bytes, end: int, openmetrics: bool) -> bool:
         """Read the comments, and return whether they say anything else than before."""
         digest = blake2b()
-        families = metadata(_comments(body, end, digest), openmetrics=openmetrics)
+        comments = _comments(body, end, digest, None if self._lenient else Joiner(openmetrics=openmetrics))
+        self._undescribed = []
+        families = metadata(
+            comments, openmetrics=openmetrics, wrong=self._undescribed if self._lenient else None
+        )
         changed = families != self._families or openmetrics != self._openmetrics
         if changed:
             self._forget()
         self._comments, self._families, self._openmetrics = digest.digest(), families, openmetrics
         return changed
 
-    def _columns(self, body: bytes, end: int) -> tuple[list[bytes], list[float], bool, bytes]:
-        """Return the keys, the values, whether there are timestamps, and a digest of the comments."""
-        keys: list[bytes] = []
-        values: list[float] = []
-        timestamps, digest = False, blake2b()
-        room: int | None = None  # None: all is as it was
-        self._size = 0
+    def _columns(self, body: bytes, end: int) -> _Columns:
+        so_far, join, same = _Columns(self._most), Joiner(openmetrics=self._openmetrics), not self._lenient
+        self._size = self.left_out = 0
         for lines in lines_of(body, end):
-            if self._openmetrics and b"" in lines:
-                raise ParseError("an empty line")
-            digest.update(b"".join([line + b"\n" for line in lines if line[:1] == b"#"]))
-            parts = [line.rpartition(b" ") for line in lines if line and line[:1] != b"#"]
-            found, texts = [part[0] for part in parts], [part[2] for part in parts]
-            before = self._keys[len(keys) : len(keys) + len(found)]
-            if room is None and found == before:
-                found = before  # the objects that are kept
-            else:
-                if room is None:
-                    room = self._most - sum(self._known[key] is not None for key in keys)
-                found, texts, stamped, room = self._looked_up(parts, room)
-                timestamps = timestamps or stamped
-            keys += found
-            if room is not None and room < 0:
-                self._prune(keys)
-                raise TooMany(f"more than sample_limit ({self._most}) samples")
-            values += _numbers(texts)
-            if len(keys) > MOST_EXPOSED:
-                raise ParseError(f"more than {MOST_EXPOSED} samples, those that relabeling drops included")
-        return keys, values, timestamps, digest.digest()
+            if same:
+                same = self._as_before(lines, so_far)
+            if not same:
+                self._add(lines if self._lenient else join(lines), so_far)
+        self._add(join.rest(), so_far)
+        return so_far
 
-    def _looked_up(
-        self, parts: Sequence[tuple[bytes, bytes, bytes]], room: int
-    ) -> tuple[list[bytes], list[bytes], bool, int]:
-        """Return the key and the value of each line, and how many more samples there may be; parse what is not known yet."""
-        known, timestamps = self._known, False
-        keys: list[bytes] = []
+    def _as_before(self, lines: Sequence[bytes], so_far: _Columns) -> bool:
+        """Add lines that differ in nothing but values and comments from those before; return False where others do."""
+        parts = [line.rpartition(b" ") for line in lines if line and line[:1] != b"#"]
+        begun = len(so_far.keys)
+        before = self._keys[begun : begun + len(parts)]
+        texts = [part[2] for part in parts]
+        if (
+            [part[0] for part in parts] != before
+            or (self._openmetrics and b"" in lines)
+            or b"\t" in b" ".join(texts)
+        ):
+            so_far.room -= sum(self._known[key] is not None for key in so_far.keys)
+            return False
+        so_far.digest.update(b"".join([line + b"\n" for line in lines if line[:1] == b"#"]))
+        so_far.keys += before  # the objects that are kept
+        so_far.values += _numbers(texts)
+        return True
+
+    def _add(self, lines: Sequence[bytes], so_far: _Columns) -> None:
+        """Look up each line, and parse what is not known yet."""
         texts: list[bytes] = []
-        for key, space, text in parts:
-            if room < 0:
+        for line in lines:
+            if so_far.room < 0:
                 break
-            if key in known:
-                room -= known[key] is not None
-                keys.append(key)
-                texts.append(text)
-                continue
-            line = key + space + text
-            if not line.strip(b" \t") or line.lstrip(b" \t")[:1] == b"#":
-                if self._openmetrics:
+            if line[:1] in _PERHAPS_NO_SAMPLE and is_comment(line):
+                so_far.digest.update(line + b"\n")
+                if self._openmetrics and line[:1] != b"#":
                     raise ParseError(f"not a sample: {shown(line)}")
-                continue  # blanks, or a comment behind some
-            found = sample(line, self._families, openmetrics=self._openmetrics)
-            timestamps = timestamps or found.timestamp
-            # Where nothing is behind the value, the key is what is before it, and is seen at once next time.
-            if not found.last or found.value != text or len(key) < len(found.key):
-                key = found.key
-            if key not in known:
-                self._size += len(key)
-                if self._size > MOST_KEYS:
-                    raise ParseError(f"names and labels of more than {MOST_KEYS} bytes")
-                known[key] = self._name(found.name, found.labels, family(found.name, self._families))
-            room -= known[key] is not None
-            keys.append(key)
-            texts.append(found.value)
-        return keys, texts, timestamps, room
+                continue
+            if line[:1] in _PERHAPS_NO_SAMPLE and not line.strip(b" \t"):
+                if self._openmetrics:
+                    raise ParseError("an empty line")
+                continue
+            key, _, text = line.rpartition(b" ")
+            if key not in self._known or b"\t" in text or self._lenient:
+                try:
+                    key, text = self._parsed(line, key, text, so_far)
+                except _LeftOut as error:
+                    self.left_out += 1
+                    self.wrong = self.wrong if self.left_out > 1 else str(error)
+                    continue
+            so_far.room -= self._known[key] is not None
+            if text:
+                so_far.keys.append(key)
+                texts.append(text)
+        if so_far.room < 0:
+            self._prune([*so_far.keys, *so_far.stamped_keys])
+            raise TooMany(f"more than sample_limit ({self._most}) samples")
+        so_far.values += _numbers(texts)
+        if len(so_far.keys) + len(so_far.stamped_keys) > MOST_EXPOSED:
+            raise ParseError(f"more than {MOST_EXPOSED} samples, those that relabeling drops included")
 
-    def _ordered(self, keys: list[bytes], values: list[float]) -> tuple[list[bytes], list[float]]:
+    def _parsed(self, line: bytes, key: bytes, text: bytes, so_far: _Columns) -> tuple[bytes, bytes]:
+        """Return the key and the value of a line that was not known; no value, if it has a timestamp that counts."""
+        found = self._sample(line)
+        # Where nothing is behind the value, the key is what is before it, and is seen at once next time.
+        if not found.last or found.value != text or len(key) < len(found.key):
+            key = found.key
+        if key not in self._known:
+            self._size += len(key)
+            if self._size > MOST_KEYS:
+                raise ParseError(f"names and labels of more than {MOST_KEYS} bytes")
+            self._known[key] = self._name(found.name, found.labels, family(found.name, self._families))
+        if found.timestamp is None or not self._honor:
+            return key, found.value
+        so_far.stamped_keys.append(key)
+        (value,), series = _numbers([found.value]), self._known[key]
+        if series is not None:
+            so_far.stamped.append(Stamped(found.timestamp, series, value))
+        return key, b""
+
+    def _sample(self, line: bytes) -> Line:
+        try:
+            found = sample(line, self._families, openmetrics=self._openmetrics)
+            if self._lenient and number(found.value) is None:
+                raise ParseError(f"not a value: {shown(found.value)}")
+        except ParseError as error:
+            raise (_LeftOut(str(error)) if self._lenient else error) from None
+        if self._lenient and found.timestamp is not None:
+            raise _LeftOut("a sample has a timestamp, which is not read here")
+        return found
+
+    def _ordered(
+        self, keys: list[bytes], values: list[float], stamped: Sequence[bytes]
+    ) -> tuple[list[bytes], list[float]]:
         """Return the same in the order of the exposition before, if it has the same keys; if not, make a new table."""
         if len(keys) == len(self._keys) and not self.duplicates:  # of those, which comes first may change
             found = dict(zip(keys, values, strict=True))
             if found.keys() == set(self._keys):
                 return self._keys, [found[key] for key in self._keys]
+        self._prune([*keys, *stamped])
         self._renew(keys)
         return keys, values
 
     def _renew(self, keys: list[bytes]) -> None:
-        self._prune(keys)
         kept: dict[Series, int] = {}
         seen: set[tuple[str, Labels]] = set()
         named = 0
@@ -199,7 +271,7 @@ class Table:
         else:
             self._series = tuple(kept)
 
-    def _prune(self, keys: list[bytes]) -> None:
+    def _prune(self, keys: Sequence[bytes]) -> None:
         if len(self._known) > 2 * len(keys) + 100:
             self._known = {key: self._known[key] for key in keys}
 
@@ -219,23 +291,29 @@ def _end(body: bytes, openmetrics: bool) -> int:
     return end
 
 
-def _comments(body: bytes, end: int, digest: blake2b) -> Iterator[bytes]:
+def _comments(body: bytes, end: int, digest: blake2b, join: Joiner | None) -> Iterator[bytes]:
     """Yield the lines that are comments, and add them to the digest."""
     for lines in lines_of(body, end):
-        for line in lines:
-            if line[:1] == b"#":
+        for line in join(lines) if join else lines:
+            if is_comment(line):
                 digest.update(line + b"\n")
                 yield line
+    yield from filter(is_comment, join.rest() if join else ())  # it is malformed
 
 
 def _numbers(texts: list[bytes]) -> list[float]:
-    # float() takes more than the format has: underscores, and white space of any kind.
-    if b" ".join(texts).translate(None, _IN_NUMBERS):
-        raise ParseError(f"not a value: {shown(next(t for t in texts if t.translate(None, _IN_NUMBERS)))}")
+    # float() takes more than the format has: underscores, white space of any kind, a NaN with a sign.
+    together = b" ".join(texts)
+    if together.translate(None, _IN_NUMBERS) or _SIGNED_NAN.search(together):
+        raise ParseError(f"not a value: {shown(next(text for text in texts if number(text) is None))}")
     try:
-        return list(map(float, texts))
+        values = list(map(float, texts))
     except ValueError:
-        if len(texts) > 1:  # which of them?
-            for text in texts:
-                _numbers([text])
-        raise ParseError(f"not a value: {shown(texts[0])}") from None
+        raise ParseError(
+            f"not a value: {shown(next(text for text in texts if number(text) is None))}"
+        ) from None
+    if inf in values or -inf in values:
+        for text in texts:
+            if number(text) is None:
+                raise ParseError(f"more than a number can be: {shown(text)}")
+    return values

@@ -20,8 +20,8 @@ from agent.collect.plan import Collector
 from agent.collect.series import Collected, TooLarge, check_size
 from agent.collectors.base import Metric
 from agent.config import Target
-from agent.scrape.exposition import ParseError
 from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
+from agent.scrape.lines import ParseError
 from agent.scrape.naming import Naming, Relabel
 from agent.scrape.table import Table
 from agent.system.events import Event, Logger

@@ -1,9 +1,10 @@
 """The `*.prom` files of a folder, as node_exporter's textfile collector reads them (its collector/textfile.go).
 
 Promises:
-- A file that does not parse, holds timestamps, does not end with a line break, is no regular file, is larger than
-  LARGEST_FILE or cannot be read is left out as a whole: logged once, counted, and `node_textfile_scrape_error` is 1.
-  The other files are not touched by it.
+- What node_exporter takes is taken. A line that cannot be read, has a timestamp, repeats a series or has no line break at
+  its end (it may be half-written) is left out alone: `node_textfile_scrape_error` is 1, and the first one is logged.
+- A file that is no regular file, is larger than LARGEST_FILE, exceeds the limits of `agent.scrape.table` or cannot be read is
+  left out as a whole: logged once, counted, and `node_textfile_scrape_error` is 1. The other files are not touched by it.
 - A file is opened only when it has changed. Nothing that lies in the folder can make a run wait: no pipe is read.
 - What is left out for its size is the largest file, so that no file keeps out a smaller one. Of others no more is in
   memory than a record holds. A name that is not valid Unicode is shown with escapes.
@@ -25,10 +26,11 @@ from typing import NamedTuple
 from agent.collect.plan import Collector
 from agent.collect.series import MAX_TICK_BYTES, MAX_TICK_SERIES, Collected, Columns, check_size, size_of
 from agent.collectors.base import Labels, Metric, Sample
-from agent.scrape.exposition import ParseError
+from agent.scrape.lines import ParseError
 from agent.scrape.naming import Naming
 from agent.scrape.table import Table
 from agent.system.events import Event, Logger
+from agent.text.human import plural
 from buffer.fs import open_foreign
 from buffer.model import Series
 
@@ -37,7 +39,9 @@ METRICS = (
     Metric(
         "node_textfile_scrape_error", "gauge", "", "1 if a file, a series or the folder is left out, else 0."
     ),
-    Metric("limpet_textfile_left_out", "gauge", "", "Files that are left out at this moment."),
+    Metric(
+        "limpet_textfile_left_out", "gauge", "", "Files that are left out at this moment, whole or in part."
+    ),
 )
 LARGEST_FILE = 16 << 20
 MOST_FILES = 1000
@@ -46,7 +50,6 @@ MOST_TEXT = MAX_TICK_BYTES - (1 << 20)
 """Bytes of the names, labels and help texts of all files together, as they are stored."""
 CROWDED_OUT = f"all files together have more than {MOST_TEXT} bytes of labels, and this is the largest"
 _ROW = MOST_TEXT // (MAX_TICK_SERIES - 2 * MOST_FILES) + 1  # so that no more series fit than a tick may have
-UNSHOWN = "a line does not parse; only the owner of the file is shown which"
 
 _Stamp = tuple[int, int, int]
 
@@ -56,13 +59,14 @@ class _Refused(Exception):
 
 
 class _Content(NamedTuple):
-    """The content of a file, as of `stamp`; or why it is left out."""
+    """The content of a file, as of `stamp`; why it is left out; or what of it is."""
 
     stamp: _Stamp | None
     mtime: float
     series: tuple[Series, ...] = ()
     values: tuple[float, ...] = ()
     error: str | None = None
+    partial: str | None = None
     size: int = 0
     """What it would take of a record."""
 
@@ -98,7 +102,7 @@ class Textfile(Collector):
         self._contents = found
         self._tables = {name: table for name, table in self._tables.items() if name in found}
         good = {name: one for name, one in sorted(found.items()) if one.error is None}
-        errors |= {name: one.error for name, one in found.items() if one.error is not None}
+        errors |= {name: why for name, one in found.items() if (why := one.error or one.partial) is not None}
         left_out = len(errors) - ("" in errors)
         self._join([one.series for one in good.values()])
         values = [value for one in good.values() for value in one.values]
@@ -156,31 +160,40 @@ class Textfile(Collector):
             if before is not None and before.stamp == stamp:
                 return before
             content, stamp, mtime, is_mine = _read(folder, name)
-            series, values = self._parse(name, content)
+            series, values, wrong, line = self._parse(name, content)
+            wrong += [self._words(ParseError(line))] if line and is_mine else []
         except _Refused as refused:
             return _Content(None, 0.0, error=str(refused))
         except ParseError as error:
-            # After a colon it repeats what it did not understand.
-            is_shown = is_mine or ": " not in str(error)
-            return _Content(stamp, mtime, error=self._words(error) if is_shown else UNSHOWN)
+            text = self._words(error)  # after a colon it repeats what it did not understand
+            return _Content(stamp, mtime, error=text if is_mine else text.partition(": ")[0])
         except FileNotFoundError:
             return None
         except OSError as error:
             return _Content(None, 0.0, error=f"it cannot be read: {_reason(error)}")
-        return _Content(stamp, mtime, series, values, size=max(size_of(series), _ROW * len(series)))
+        size = max(size_of(series), _ROW * len(series))
+        return _Content(stamp, mtime, series, values, partial="; ".join(wrong) or None, size=size)
 
-    def _parse(self, name: str, content: bytes) -> tuple[tuple[Series, ...], tuple[float, ...]]:
-        if content and not content.endswith(b"\n"):
-            raise ParseError("it does not end with a line break: is it written while it is read?")
+    def _parse(
+        self, name: str, content: bytes
+    ) -> tuple[tuple[Series, ...], tuple[float, ...], list[str], str]:
+        """Return the series of a file, their values, what of it is left out, and what is wrong with its first such line.
+
+        Raises ParseError.
+        """
         table = self._tables.get(name)
         if table is None:
-            table = self._tables[name] = Table(Naming(self._host), MAX_TICK_SERIES)
-        read = table.read(content, openmetrics=False)
-        if read.timestamps:
-            raise ParseError("it holds timestamps, which are not read here")
+            table = self._tables[name] = Table(Naming(self._host), MAX_TICK_SERIES, lenient=True)
+        whole = content.rfind(b"\n") + 1
+        read = table.read(content[:whole], openmetrics=False)
+        wrong = []
+        if whole < len(content):
+            wrong.append("its last line has no line break, and may be half-written")
         if table.duplicates:
-            raise ParseError(f"{table.duplicates} series occur twice")
-        return read.series, tuple(read.values)
+            wrong.append(f"{plural(table.duplicates, 'series', 'series')} left out as duplicates")
+        if table.left_out:
+            wrong.append(f"{plural(table.left_out, 'line')} left out")
+        return read.series, tuple(read.values), wrong, table.wrong if table.left_out else ""
 
     def _join(self, sets: Sequence[tuple[Series, ...]]) -> None:
         """Put the series of all files together, unless they are the same objects as before."""
@@ -198,7 +211,7 @@ class Textfile(Collector):
             if self._logged.get(name) != error:
                 self._log.warning(Event.TEXTFILE_FAILED, file=self._called(name), error=error)
         for name in self._logged.keys() - errors.keys():
-            if name not in self._contents or self._contents[name].error is None:
+            if name not in self._contents or not (self._contents[name].error or self._contents[name].partial):
                 self._log.info(Event.TEXTFILE_RECOVERED, file=self._called(name))
         self._logged = dict(errors)
         self.error = "; ".join(f"{self._called(name)}: {error}" for name, error in errors.items()) or None

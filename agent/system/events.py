@@ -38,6 +38,8 @@ class Event(StrEnum):
     """warning: a run took longer than its timeout and is left behind; said once."""
     COLLECTOR_UNREADABLE = "collector.unreadable"
     """warning: a run could not read a file, device, interface or mount point; said when that begins."""
+    COLLECTOR_DENIED = "collector.denied"
+    """info: the agent's user may not read a file, device or mount point; said when that begins."""
     COLLECTOR_STUCK = "collector.stuck"
     """warning: a mount point does not answer, and is not asked again before it does; said when that begins."""
     COLLECTOR_READABLE = "collector.readable"

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,15 @@ MASKED = ("mountpoint", "device", "interface")
 DEADLINE = 30.0
 DIGITS = re.compile("[0-9a-f]{12}")
 # Tmpfs too, so that a host of containers has something to mask.
-USAGE = {"interval": "1s", "include_fstypes": [".*"]}
+EVERY_TYPE = (".*",)
 
 
-def real_names() -> dict[str, set[str]]:
-    """The names on this machine, by label."""
+def real_names(mountpoints: tuple[str, ...] = ()) -> dict[str, set[str]]:
+    """The names on this machine, by label; of these mount points alone, if there are any."""
     found: dict[str, set[str]] = {label: set() for label in MASKED}
     for name, kind in COLLECTORS.items():
-        options = kind.options(include_fstypes=(".*",)) if name == "disk_usage" else kind.options()
+        wanted = {"include_fstypes": EVERY_TYPE, "include_mountpoints": mountpoints}
+        options = kind.options(**wanted) if name == "disk_usage" else kind.options()
         for sample in kind.build(options, HostPaths())(0.0):
             for label, value in sample.labels:
                 if label in found:
@@ -44,8 +46,16 @@ def told(text: str, names: dict[str, set[str]]) -> list[str]:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Agent:
-    collect = {"interval": "1s", "collectors": {"disk_usage": USAGE}}
+def mountpoints() -> tuple[str, ...]:
+    """Mount points that stay: other tests mount and unmount below the temporary folder meanwhile."""
+    passing = f"{tempfile.gettempdir()}/"
+    return tuple(re.escape(one) for one in real_names()["mountpoint"] if not one.startswith(passing))
+
+
+@pytest.fixture
+def agent(tmp_path: Path, mountpoints: tuple[str, ...]) -> Agent:
+    usage = {"interval": "1s", "include_fstypes": EVERY_TYPE, "include_mountpoints": mountpoints}
+    collect = {"interval": "1s", "collectors": {"disk_usage": usage}}
     return Agent(tmp_path / "agent", [], collect=collect, mask=list(MASKED))
 
 
@@ -63,8 +73,8 @@ def limpet(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_nothing_that_leaves_the_agent_holds_a_name(agent: Agent) -> None:
-    names = real_names()
+def test_nothing_that_leaves_the_agent_holds_a_name(agent: Agent, mountpoints: tuple[str, ...]) -> None:
+    names = real_names(mountpoints)
     assert names["interface"] or names["device"]
     with agent:
         wait_for(lambda: len(labels_of(agent)["mountpoint"]) == len(names["mountpoint"]), DEADLINE, "ticks")
@@ -100,8 +110,10 @@ def test_nothing_that_leaves_the_agent_holds_a_name(agent: Agent) -> None:
     assert key.stat().st_uid == os.geteuid()
 
 
-def test_collecting_without_the_key_masks_all_the_same_and_says_so(agent: Agent) -> None:
-    names = real_names()
+def test_collecting_without_the_key_masks_all_the_same_and_says_so(
+    agent: Agent, mountpoints: tuple[str, ...]
+) -> None:
+    names = real_names(mountpoints)
     agent.config_file.write_text(json.dumps(agent.config))
     done = limpet("collect", "--json", "--config", agent.config_file)
     assert done.returncode == 0

@@ -109,6 +109,40 @@ def without_gate(rule: dict[str, Any]) -> None:
     rule["expr"] = rule["expr"].replace("and on (hostname) limpet:live:bool", "")
 
 
+def test_a_disk_that_stays_read_only_is_meant_to_be_so_after_a_week(
+    tmp_path: Path, promtool_program: Path
+) -> None:
+    """With an hour for the week and all that it needs from other files given: a week of evaluations takes a minute."""
+
+    def sooner(rule: dict[str, Any]) -> None:
+        rule["expr"] = rule["expr"].replace("offset 1w", "offset 1h")
+
+    folder = rules.changed(tmp_path, sooner)
+    firing = 'count(ALERTS{alertname="HostDiskReadOnly", alertstate="firing"}) or vector(0)'
+    series = {
+        'limpet:live:bool{hostname="a"}': "1x120",
+        'disk_readonly{hostname="a", mountpoint="/"}': "0x19 1x100",
+    }
+    test = {
+        "rule_files": ["../rules/hosts.rules.yml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "name": "ends",
+                "interval": "1m",
+                "input_series": [{"series": one, "values": values} for one, values in series.items()],
+                "promql_expr_test": [
+                    {"expr": firing, "eval_time": at, "exp_samples": [{"value": value}]}
+                    for at, value in (("1h19m", 1), ("1h30m", 0), ("2h", 0))
+                ],
+            }
+        ],
+    }
+    path = folder / "week.test.yml"
+    path.write_text(yaml.safe_dump(test))
+    assert rules.run(promtool_program, [path]) == {"ends": ""}
+
+
 SILENT = {"LimpetHostSilent critical"}  # its level is in a recorded series
 EVENTS = {"HostOomKill critical", "LimpetCollectorFailing warning stuck"}  # they have no `for`
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, set[str]]] = {

@@ -27,6 +27,7 @@ HOUR, STEP = 3600, 30
 ENDED = 20 * 60
 """How many seconds ago all was well again: later than any alert looks back for an event (15 minutes)."""
 DISK = {"device": "/dev/sda1", "fstype": "ext4", "mountpoint": "/"}
+CARD_DISK = {"device": "/dev/mmcblk0p2", "fstype": "ext4", "mountpoint": "/data"}
 LINK, CARD, ALL = {"destination": "central"}, {"interface": "eth0"}, {"core": "all"}
 
 # name: labels, what a well host has, what it has in trouble; a list: per second. A mount that answers has no series.
@@ -44,6 +45,7 @@ SERIES: list[tuple[str, dict[str, str], float | list[float], float | list[float]
     ("network_drops_out_total", CARD, [0.0], [0.0]),
     ("disk_usage_percent", DISK, 40.0, 95.0),
     ("inode_usage_percent", DISK, 10.0, 95.0),
+    ("disk_readonly", CARD_DISK, 0.0, 1.0),
     ("limpet_destination_held", LINK, 0.0, 1.0),
     ("limpet_destination_clock_skew_seconds", LINK, 0.0, -100.0),
     ("limpet_destination_appended_samples_total", LINK, [10.0], [10.0]),
@@ -168,10 +170,13 @@ def test_a_backlog_in_which_everything_was_wrong_raises_nothing(server: Promethe
     # What would have raised them, had it been now: a host that is in trouble still.
     ill = Host("ill", int(time.time()) - 7 * HOUR, time.time() + HOUR)
     push(server, ill, range(int(ill.begin) - HOUR, int(time.time()), STEP))
+    turned = Host("turned", int(time.time()) - HOUR // 4, time.time() + HOUR, {"disk_readonly"})
+    push(server, turned, range(int(turned.begin) - HOUR, int(time.time()), STEP))
     evaluated(server, 3)
     expected = {rule["alert"] for rule in rules.alerts().values()}
     never = {"LimpetHostSilent", "LimpetFleetSilent", "LimpetLossBudgetSpent", "AnomalyHigh", "AnomalyLow"}
-    assert alerts(server) == {(name, "ill") for name in expected - never}
+    never.add("HostDiskReadOnly")  # that of "ill" was read-only for most of the day
+    assert alerts(server) == {*((name, "ill") for name in expected - never), ("HostDiskReadOnly", "turned")}
     told = json.loads(server.get("/api/v1/alerts"))["data"]["alerts"]
     texts = [text for one in told for text in one["annotations"].values()]
     assert len(texts) > 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,15 @@ import pytest
 import yaml
 
 from agent.collect import grid
-from agent.config import Target
-from agent.scrape.fetch import Fetcher
-from agent.scrape.target import METRICS, Scrape
-from agent.system.log import Silent
+from agent.scrape.target import METRICS
 from buffer.model import is_stale
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.exporter import OPENMETRICS, RECORDED, Exporter, Page, recorded
 from tests.support.net import free_port, wait_for
 from tests.support.node_exporter import NodeExporter
 from tests.support.prometheus import Prometheus
+from tests.support.scraped import REPORTS, scraped
 from tests.support.server import Samples
-
-REPORTS = {metric.name for metric in METRICS}
-
 
 # --- what Prometheus itself makes of an exposition ------------------------------------------------------------------
 
@@ -128,19 +123,6 @@ def scraping(program: Path, folder: Path, url: str, paths: list[str], **more: An
         yield prometheus
 
 
-def ours(url: str, path: str, **more: Any) -> dict[tuple[tuple[str, str], ...], float]:
-    target = Target(url=url + path, job=path.strip("/"), **more)
-    with closing(Fetcher(target, 10, "test")) as fetcher:
-        scrape = Scrape(target, {"hostname": HOSTNAME}, 10, Silent(), fetch=fetcher.get)
-        scrape(0.0)
-        series, values = scrape(1.0)  # which finds nearly all of it known
-    found = {}
-    for one, value in zip(series, values, strict=True):
-        if one.name not in REPORTS or one.name == "up":
-            found[tuple(sorted([*one.labels, ("__name__", one.name)]))] = value
-    return found
-
-
 @pytest.mark.parametrize("honor", [False, True], ids=["ours", "honored"])
 def test_it_is_what_prometheus_itself_would_have_stored(
     tmp_path: Path, prometheus_program: Path, honor: bool
@@ -160,7 +142,7 @@ def test_it_is_what_prometheus_itself_would_have_stored(
                 for labels, v in theirs.items()
                 if not dict(labels)["__name__"].startswith("scrape_")
             }
-            assert ours(exporter.url, path, honor_labels=honor) == pytest.approx(
+            assert scraped(exporter.url, path, honor_labels=honor) == pytest.approx(
                 theirs, rel=0, abs=0, nan_ok=True
             )
 
@@ -173,7 +155,7 @@ def test_what_prometheus_refuses_is_refused(tmp_path: Path, prometheus_program: 
     ):
         wait_for(lambda: len(prometheus.query("up")) == len(pages), 20, "all to be scraped")
         theirs = {dict(labels)["job"]: value for labels, value in prometheus.query("up").items()}
-        found = {path.strip("/"): ours(exporter.url, path) for path in pages}
+        found = {path.strip("/"): scraped(exporter.url, path) for path in pages}
     up = {job: one[labels] for job, one in found.items() for labels in one if ("__name__", "up") in labels}
     assert up == theirs
     assert [job for job, value in up.items() if value] == ["good"]
@@ -273,7 +255,7 @@ def test_text_files_arrive_and_end(tmp_path: Path, prometheus_program: Path) -> 
         (folder / "new").rename(folder / name)
 
     write("backup.prom", "# TYPE backup_last_success_seconds gauge\nbackup_last_success_seconds 1700000000\n")
-    write("broken.prom", "broken\n")
+    write("broken.prom", "broken\nbackup_age_seconds 5\n")
     with Prometheus(prometheus_program, tmp_path / "prometheus") as prometheus:
         agent = agent_with(tmp_path / "agent", prometheus.write_url, {"textfile": {"directory": str(folder)}})
         with agent:
@@ -283,8 +265,9 @@ def test_text_files_arrive_and_end(tmp_path: Path, prometheus_program: Path) -> 
             assert list(found.values()) == [1_700_000_000]
             assert list(prometheus.query("node_textfile_scrape_error").values()) == [1]
             assert list(prometheus.query("limpet_textfile_left_out").values()) == [1]
+            assert list(prometheus.query("backup_age_seconds").values()) == [5]
             assert {dict(labels)["file"] for labels in prometheus.query("node_textfile_mtime_seconds")} == {
-                str(folder / "backup.prom")
+                str(folder / name) for name in ("backup.prom", "broken.prom")
             }
             (folder / "backup.prom").unlink()
             write("broken.prom", "repaired 1\n")

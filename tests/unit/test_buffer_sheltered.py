@@ -17,6 +17,7 @@ from buffer.fs import Fs, RealFs
 from buffer.inspect.status import status
 from buffer.ledger import load
 from buffer.limits import Limits
+from buffer.requests import ask_trim, trim
 from buffer.sheltered import STATES, ShelteredBuffer
 from tests.support.buffers import assert_balances, drain, entries, fill, numbers
 from tests.support.faults import Failing, Switch, eio
@@ -269,6 +270,55 @@ def test_drop_newest_at_max_size_is_a_refusal_and_no_illness(tmp_path: Path) -> 
     with pytest.raises(BufferFull):
         fill(rig.buffer, 0, 5000)
     assert rig.buffer.state == "ok"
+    rig.buffer.close()
+
+
+class OneBadFile(RealFs):
+    """A disk on which one file can be neither read nor moved nor removed: its inode is damaged."""
+
+    bad: str | None = None
+
+    def _parent(self, path: str) -> Any:
+        if self.bad is not None and path.endswith(self.bad):
+            raise OSError(errno.EUCLEAN, os.strerror(errno.EUCLEAN), path)
+        return super()._parent(path)
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_a_file_that_cannot_be_removed_costs_itself_and_no_bound(tmp_path: Path, delivers: bool) -> None:
+    disk = OneBadFile()
+    rig = Rig(tmp_path, disk, limits=Limits(max_size=8000, segment_size=500, on_full="drop_oldest"))
+    fill(rig.buffer, 0, 100)
+    oldest = disk.bad = min(os.listdir(tmp_path / "segments"))
+    for n in range(100, 1500):
+        fill(rig.buffer, n, n + 1)
+        if n % 20 == 0:
+            assert not delivers or rig.drain()
+            assert rig.sync()
+    assert {what for what, _ in rig.said} == (set() if delivers else {"evicted"})
+    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(tmp_path / "segments")}
+    assert sum(sizes.values()) == rig.buffer.log.size <= 8000 + 500
+    assert_balances(rig.buffer)
+    disk.bad = None
+    assert rig.sync()
+    assert not (tmp_path / "segments" / oldest).exists()
+    rig.buffer.close()
+
+
+@pytest.mark.parametrize("ticks", [5, 500])
+def test_a_trim_that_fails_keeps_no_sync_back(tmp_path: Path, ticks: int) -> None:
+    rig = Rig(tmp_path)
+    fill(rig.buffer, 0, ticks)
+    ask_trim(RealFs(), str(tmp_path), rig.buffer.log.end)
+    rig.disk.to = Failing(RealFs(), 1, eio, lasting=True, only=["unlink"])
+    assert not rig.sync()
+    assert rig.buffer.log.synced == rig.buffer.log.end
+    rig.disk.to = RealFs()
+    assert rig.sync()
+    assert trim(RealFs(), str(tmp_path)) is None
+    assert rig.sync()
+    assert len(os.listdir(tmp_path / "segments")) == len(rig.buffer.log.sizes) == 1
+    assert_balances(rig.buffer)
     rig.buffer.close()
 
 

@@ -52,7 +52,7 @@ MORE = {
     "disk_reads_completed_total", "disk_writes_completed_total", "disk_io_time_seconds_total",
     "network_sent_bytes_total", "network_received_bytes_total", "network_sent_packets_total",
     "network_received_packets_total", "network_missed_in_total", "network_unwanted_in_total",
-    "host_boot_time_seconds", "host_info",
+    "host_boot_time_seconds", "host_info", "disk_readonly", "memory_zfs_arc_bytes",
 }  # fmt: skip
 COUNTERS = {name for name in MORE if name.endswith("_total")} | {
     SPECIFIED[name]

@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.collectors import Labels, Trouble
-from agent.collectors.disk_usage import (
-    Asker,
-    Place,
-    Space,
-    choose,
-    disk_usage,
-    parse_mountinfo,
-    space_samples,
-)
+from agent.collectors.disk_usage import Asker, Resting, Space, counters_of, disk_usage, space_samples
+from agent.collectors.mounts import FULL, Place, choose, parse_mountinfo
 from agent.collectors.options import DiskUsageOptions
 from tests.support.hosts import HOSTS, Host, of, values
 from tests.support.net import wait_for
@@ -31,7 +24,9 @@ DEFAULT = DiskUsageOptions()
 def places(options: DiskUsageOptions = DEFAULT) -> dict[str, str]:
     """Device by mount point."""
     return {
-        dict(place.labels)["mountpoint"]: dict(place.labels)["device"] for place in choose(SERVER, options)
+        dict(place.labels)["mountpoint"]: dict(place.labels)["device"]
+        for place in choose(SERVER, options)
+        if not place.only_from
     }
 
 
@@ -123,6 +118,117 @@ def test_one_that_does_not_answer_costs_its_own_series() -> None:
     with pytest.raises(OSError, match="none of 1 file systems"):
         disk_usage(lambda: both[:1], asker)(0.0)
     assert disk_usage(list, asker)(0.0) == []
+
+
+SHARE: Labels = (("device", "nas"), ("fstype", "fuse"), ("mountpoint", "/share"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        # Below /run/user/1000, /var/lib/kubelet: path_resolution(7). A LSM, a FUSE of another user in a container.
+        (errno.EACCES, Trouble("mountpoint", "/share", "permission denied", denied=True)),
+        (errno.EPERM, Trouble("mountpoint", "/share", "operation not permitted", denied=True)),
+        # A FUSE without statfs: it has no size.
+        (errno.ENOSYS, None),
+        (errno.EOPNOTSUPP, None),
+        # A FUSE whose server has died stays until somebody unmounts it: an error.
+        (errno.ENOTCONN, Trouble("mountpoint", "/share", "transport endpoint is not connected")),
+    ],
+)
+def test_what_is_usual_for_a_mount_is_no_error(error: int, expected: Trouble | None) -> None:
+    def ask(place: Place) -> Space:
+        raise OSError(error, os.strerror(error))
+
+    told: list[Trouble] = []
+    collect = disk_usage(lambda: [Place(b"/share", SHARE)], Asker(ask, 2.0), told.append)
+    if expected and not expected.denied:
+        with pytest.raises(OSError, match="none of 1 file systems"):
+            collect(0.0)
+    else:
+        assert collect(0.0) == []
+    assert told == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("space", "series"),
+    [
+        (Space(4096, 1000, 151, 151, 400, 399), 0),  # 84.9 % full: log2ram, most of the day
+        (Space(4096, 1000, 150, 150, 400, 399), 9),
+        (Space(4096, 1000, 999, 999, 400, 60), 9),  # /run without inodes: 85 % of them
+        (Space(4096, 1000, 999, 999, 0, 0), 0),
+        (Space(4096, 0, 0, 0, 0, 0), 0),  # size=0: no limit
+    ],
+)
+def test_memory_is_reported_when_it_is_nearly_full(space: Space, series: int) -> None:
+    place = Place(b"/var/log", SHARE, only_from=FULL)
+    assert len(disk_usage(lambda: [place], Asker(lambda _: space, 2.0))(0.0)) == series
+
+
+def test_memory_of_another_user_is_not_worth_a_word() -> None:
+    def ask(place: Place) -> Space:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    told: list[Trouble] = []
+    place = Place(b"/var/lib/kubelet/pods/1/token", SHARE, only_from=FULL)
+    assert disk_usage(lambda: [place], Asker(ask, 2.0), told.append)(0.0) == []
+    assert told == []
+
+
+DISKSTATS = (
+    "   8       1 sda1 {} 0 80 5 7 0 56 6 0 9 11 0 0 0 0 0 0\n   8      17 sdb1 {} 0 80 5 7 0 56 6 0 9 11\n"
+)
+
+
+def test_a_disk_that_sleeps_is_not_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks only file systems whose disk has done something since their last answer, and those on no disk."""
+    host, asked = Host("vm", tmp_path), list[str]()
+    host.file("proc/self/mountinfo").write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:17 / /nas rw - vfat /dev/sdb1 rw\n3 1 0:40 / /net rw - nfs4 n:/ rw\n"
+    )
+
+    def statvfs(path: bytes) -> Space:
+        asked.append(path.decode())
+        if path == b"/nas":  # FAT counts its free clusters: its own I/O wakes nothing a second time
+            stats(int(host.file("proc/diskstats").read_text().split()[3]), 500 + len(asked))
+        return Space(4096, 100, 50 - len(asked), 50, 10, 5)
+
+    def stats(sda: int, sdb: int) -> None:
+        host.file("proc/diskstats").write_text(DISKSTATS.format(sda, sdb))
+
+    def run(now: float) -> tuple[set[str], dict[str, float]]:
+        asked.clear()
+        used = {
+            dict(one.labels)["mountpoint"]: one.value for one in collect(now) if one.name == "disk_used_bytes"
+        }
+        return set(asked), used
+
+    monkeypatch.setattr("agent.collectors.disk_usage.statvfs", statvfs)
+    stats(1, 1)
+    collect = host.collector("disk_usage")
+    first, before = run(0.0)
+    assert first == before.keys() == {"/", "/nas", "/net"}
+    second, again = run(60.0)
+    assert (second, again.keys()) == ({"/net"}, before.keys())
+    assert (again["/"], again["/nas"]) == (before["/"], before["/nas"])
+    stats(2, 502)  # the root writes; the other sleeps
+    assert run(120.0)[0] == {"/", "/net"}
+    stats(2, 503)  # somebody woke it
+    assert run(180.0)[0] == {"/nas", "/net"}
+    host.file("proc/diskstats").unlink()  # nobody knows
+    assert run(240.0)[0] == {"/", "/nas", "/net"}
+
+
+def test_the_counters_of_disks_are_compared_as_they_are_written() -> None:
+    found = counters_of(DISKSTATS.format(3, 4).encode() + b"garbage\n")
+    assert found.keys() == {b"8:1", b"8:17"}
+    assert found[b"8:17"].startswith(b"4 ")
+    rest, place = Resting(lambda: found), Place(b"/", ROOT, number=b"8:1")
+    space = Space(4096, 100, 50, 50, 10, 5)
+    rest.remember({place: space})
+    assert rest.known([place]) == {place: space}
+    assert rest.known([]) == {}  # unmounted
+    assert rest.known([place]) == {}
 
 
 def test_mounts_are_asked_where_they_are_and_read_again_when_they_change(tmp_path: Path) -> None:

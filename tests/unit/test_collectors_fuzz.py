@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.collectors import COLLECTORS, Sample, Trouble, disk_usage
-from agent.collectors.disk_usage import Space, choose, parse_mountinfo, space_samples, unescape
+from agent.collectors.disk_usage import Space, space_samples
 from agent.collectors.kernel import number, numbers
 from agent.collectors.links import parse_speed
+from agent.collectors.mounts import choose, parse_mountinfo, unescape
 from agent.collectors.options import DiskUsageOptions
 from tests.support.hosts import Host
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,18 @@ def test_every_series_of_both_instants(name: str, tmp_path: Path, monkeypatch: p
     for at, now in (("first", 0.0), ("second", SECONDS)):
         host.show(at)
         answers = json.loads((HOSTS / name / at / "statvfs.json").read_text())
-        monkeypatch.setattr(disk_usage, "statvfs", lambda path, known=answers: Space(*known[path.decode()]))
+        monkeypatch.setattr(disk_usage, "statvfs", lambda path, known=answers: answer(known[path.decode()]))
         found: Values = {}
         for collect in collects:
             found |= values(sample for sample in collect(now) if sample.name != "host_info")
         compare(found, expected(name, at))
     assert told == []
+
+
+def answer(numbers: list[int] | None) -> Space:
+    if numbers is None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return Space(*numbers)
 
 
 def compare(found: Values, wanted: Values) -> None:

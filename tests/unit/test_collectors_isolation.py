@@ -14,16 +14,8 @@ import agent.system.log
 from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
 from agent.collectors import COLLECTORS, Labels, Sample, Trouble, disk_usage
-from agent.collectors.disk_usage import (
-    Asker,
-    Mount,
-    Place,
-    Space,
-    choose,
-    of_host,
-    parse_mountinfo,
-    server_of,
-)
+from agent.collectors.disk_usage import Asker, Space
+from agent.collectors.mounts import Mount, Place, choose, of_host, parse_mountinfo, server_of
 from agent.collectors.options import DiskUsageOptions
 from tests.support.hosts import Host, labeled, of, values
 
@@ -172,10 +164,12 @@ def test_a_mount_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with capture_logs() as logs:
         assert labeled(values(collect(0.0)), "mountpoint") == {"/", "/boot", "/boot/efi"}
         collect(60.0)
-    assert [(line["mountpoint"], line["error"]) for line in logs] == [
-        ("/home/anna/nas", os.strerror(error).lower())
+    denied = error == errno.EACCES
+    event = "collector.denied" if denied else "collector.unreadable"
+    assert [(line["event"], line["mountpoint"], line["error"]) for line in logs] == [
+        (event, "/home/anna/nas", os.strerror(error).lower())
     ]
-    assert collect.unreadable == 2
+    assert (collect.unreadable, collect.denied) == ((0, 1) if denied else (2, 0))
 
 
 def test_a_mount_that_goes_while_it_is_asked_is_not_answered_for_by_what_is_below(tmp_path: Path) -> None:

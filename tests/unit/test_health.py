@@ -66,6 +66,7 @@ class Rig:
 
         def collect(now: float) -> list[Sample]:
             paths.report(Trouble("mountpoint", "/net", "it does not answer", stuck=True))
+            paths.report(Trouble("mountpoint", "/media/anna", "permission denied", denied=True))
             return []
 
         return collect
@@ -188,6 +189,7 @@ def test_what_a_collector_cannot_read(rig: Rig) -> None:
 
     stuck = {"collector": "disk_usage", "mountpoint": "/net"}
     assert unreadable() == 1
+    assert rig.value("limpet_collector_denied", collector="disk_usage") == 1
     assert rig.value("limpet_collector_stuck_seconds", **stuck) == 60
     rig.watched(-10.0)
     assert unreadable() == 2
@@ -195,7 +197,8 @@ def test_what_a_collector_cannot_read(rig: Rig) -> None:
     rig.watched._collect = lambda now: []
     rig.watched(-5.0)
     assert unreadable() == 2
-    assert "limpet_collector_stuck_seconds" not in {sample.name for sample in rig.samples()}
+    gone = {"limpet_collector_stuck_seconds", "limpet_collector_denied"}
+    assert not gone & {sample.name for sample in rig.samples()}
 
 
 def test_what_was_delivered(rig: Rig) -> None:

@@ -17,7 +17,9 @@ from agent.http.answer import date, retry_after, words
 from agent.http.secrets import hidden
 from agent.regex import Regex, any_of, is_plain
 from agent.relabel import compile_rules
-from agent.scrape.exposition import LONGEST_LINE, MOST_LINES, ParseError, metadata, sample
+from agent.scrape.exposition import sample
+from agent.scrape.families import metadata
+from agent.scrape.lines import LONGEST_LINE, MOST_LINES, ParseError
 from agent.scrape.naming import Naming
 from agent.scrape.table import MOST_EXPOSED, MOST_KEYS, Table
 from agent.scrape.textfile import CROWDED_OUT, Textfile

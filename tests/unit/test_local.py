@@ -92,6 +92,26 @@ def test_a_trouble_is_counted_each_time_and_said_when_it_begins_and_ends(probe: 
     assert (watched.unreadable, watched.troubles) == (4, {})
 
 
+def test_what_the_user_may_not_read_is_said_once_and_counted_apart(probe: Probe) -> None:
+    """As for a stick of another user: nobody has anything to fix."""
+    watched = probe.watched()
+    private = Trouble("mountpoint", "/media/anna/stick", "permission denied", denied=True)
+    probe.troubles = [private, GONE]
+    assert logged(lambda: watched(0.0)) == [
+        (Event.COLLECTOR_DENIED, "info", "/media/anna/stick"),
+        (Event.COLLECTOR_UNREADABLE, "warning", "/srv/acme"),
+    ]
+    assert (watched.unreadable, watched.denied) == (1, 1)
+    probe.troubles = [private]
+    assert logged(lambda: watched(1.0)) == [(Event.COLLECTOR_READABLE, "info", "/srv/acme")]
+    for _ in range(10):
+        assert logged(lambda: watched(2.0)) == []
+    assert (watched.unreadable, watched.denied) == (1, 1)
+    probe.troubles = []
+    assert logged(lambda: watched(3.0)) == [(Event.COLLECTOR_READABLE, "info", "/media/anna/stick")]
+    assert watched.denied == 0
+
+
 def test_what_hangs_is_told_with_the_time_since_when(probe: Probe) -> None:
     watched = probe.watched()
     probe.troubles = [HANGS]

@@ -23,7 +23,7 @@ EVENTS = {
     "agent": "reload_refused reloaded renamed started stopped stopping thread_died thread_stuck",
     "buffer": "append_failed append_recovered cursor_reset evicted forgotten restarting sheltered sync_failed "
     "thinned trimmed unsheltered",
-    "collector": "failed readable recovered stuck timed_out unreadable",
+    "collector": "denied failed readable recovered stuck timed_out unreadable",
     "config": "warning",
     "schedule": "clock_stepped",
     "scrape": "duplicates failed recovered",

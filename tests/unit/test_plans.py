@@ -56,8 +56,8 @@ def test_text_files_are_one_plan(tmp_path: Path) -> None:
     assert isinstance(plan.collect, Textfile)
     (tmp_path / "a.prom").write_text("bad\n")
     series, values = plan.run(0.0)
-    assert len(series) == len(values) == 2
-    assert plan.collect.error == f"{tmp_path}/a.prom: not a sample: 'bad'"
+    assert len(series) == len(values) == 3
+    assert plan.collect.error == f"{tmp_path}/a.prom: 1 line left out; not a sample: 'bad'"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_names_are_masked_whoever_tells_them(tmp_path: Path) -> None:
 
     good.write_text('smart_ok{device="/dev/acme",device="b"} 1\n')
     textfile.run(2.0)
-    assert textfile.collect.error == f"{good}: the label device occurs twice"
+    assert textfile.collect.error == f"{good}: 1 line left out; the label device occurs twice"
     assert isinstance(scrape.collect, Scrape)
     for body in (b'up{device="/dev/acme"} 1\n', b'up{device="/dev/acme} 1\n'):
         scrape.collect._fetch = lambda body=body: Exposition(body, False)  # type: ignore[misc]

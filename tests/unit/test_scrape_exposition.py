@@ -4,43 +4,53 @@ from __future__ import annotations
 
 import pytest
 
-from agent.scrape.exposition import NO_FAMILY, Family, Line, ParseError, family, go_float, metadata, sample
+from agent.scrape.exposition import Line, go_float, sample
+from agent.scrape.families import NO_FAMILY, Family, family, metadata
+from agent.scrape.lines import ParseError
 
 GOOD_TEXT = {
-    b"a 1": ("a", (), b"1", False),
-    b"a\t1": ("a", (), b"1", False),
-    b" \ta 1 ": ("a", (), b"1", False),
-    b"a:b_9 +Inf": ("a:b_9", (), b"+Inf", False),
-    b"a{} 1": ("a", (), b"1", False),
-    b"a{ } 1": ("a", (), b"1", False),
-    b'a{b="c"}1': ("a", (("b", "c"),), b"1", False),
-    b'a {b="c"} 1': ("a", (("b", "c"),), b"1", False),
-    b'a{b="c",} 1': ("a", (("b", "c"),), b"1", False),
-    b'a{ b = "c" , d="e" } 1': ("a", (("b", "c"), ("d", "e")), b"1", False),
-    b'a{b="c" d="e"} 1': ("a", (("b", "c"), ("d", "e")), b"1", False),  # Prometheus takes it
-    b'a{b="} 5 {\\"",d="e"} 1': ("a", (("b", '} 5 {"'), ("d", "e")), b"1", False),
-    b'a{b="\\\\\\n\\"\\x"} 1': ("a", (("b", '\\\n"\\x'),), b"1", False),
-    'a{b="grün"} 1'.encode(): ("a", (("b", "grün"),), b"1", False),
-    b'a{b="",c="d"} 1': ("a", (("c", "d"),), b"1", False),
-    b"a 1 1700000000000": ("a", (), b"1", True),
-    b'a{b="c"}  1\t1700000000000 ': ("a", (("b", "c"),), b"1", True),
-    b'a{b=" # {x"} 1': ("a", (("b", " # {x"),), b"1", False),
-    b"a1.5": ("a1", (), b".5", False),  # as odd as Prometheus's own lexer
+    b"a 1": ("a", (), b"1", None),
+    b"a\t1": ("a", (), b"1", None),
+    b" \ta 1 ": ("a", (), b"1", None),
+    b"a:b_9 +Inf": ("a:b_9", (), b"+Inf", None),
+    b"a{} 1": ("a", (), b"1", None),
+    b"a{ } 1": ("a", (), b"1", None),
+    b'a{b="c"}1': ("a", (("b", "c"),), b"1", None),
+    b'a {b="c"} 1': ("a", (("b", "c"),), b"1", None),
+    b'a{b="c",} 1': ("a", (("b", "c"),), b"1", None),
+    b'a{ b = "c" , d="e" } 1': ("a", (("b", "c"), ("d", "e")), b"1", None),
+    b'a{b="c" d="e"} 1': ("a", (("b", "c"), ("d", "e")), b"1", None),  # Prometheus takes it
+    b'a{b="} 5 {\\"",d="e"} 1': ("a", (("b", '} 5 {"'), ("d", "e")), b"1", None),
+    b'a{b="\\\\\\n\\"\\x"} 1': ("a", (("b", '\\\n"\\x'),), b"1", None),
+    'a{b="grün"} 1'.encode(): ("a", (("b", "grün"),), b"1", None),
+    b'a{b="",c="d"} 1': ("a", (("c", "d"),), b"1", None),
+    b"a 1 1700000000000": ("a", (), b"1", 1700000000000),
+    b'a{b="c"}  1\t1700000000000 ': ("a", (("b", "c"),), b"1", 1700000000000),
+    b'a{b=" # {x"} 1': ("a", (("b", " # {x"),), b"1", None),
+    b"a1.5": ("a1", (), b".5", None),  # as odd as Prometheus's own lexer
+    b'{"a"} 1': ("a", (), b"1", None),  # names in quotes, which client libraries send unasked
+    b'{"m.n", b="c"} 1 7': ("m.n", (("b", "c"),), b"1", 7),
+    b'{ b="c" , "m n" } 1': ("m n", (("b", "c"),), b"1", None),
+    '{"\\"\\\\\\n","ü.b"="c"} 1'.encode(): ('"\\\n', (("ü.b", "c"),), b"1", None),
+    b'a{"b"="c","d e"="f"} 1': ("a", (("b", "c"), ("d e", "f")), b"1", None),
+    b'a{b="c\nd"} 1': ("a", (("b", "c\nd"),), b"1", None),  # a line break in a label
+    b'a{b="",b="c"} 1': ("a", (), b"1", None),
 }
 BAD_TEXT = [
     b"a", b"a ", b"1a 1", b"foo1", b"a{b} 1", b"a{b=c} 1", b'a{b="c} 1', b'a{b="c"', b'a{b="c"}',
     b'a{,b="c"} 1', b'a{b="c",,} 1', b'a{1b="c"} 1', b'a{b="c",b="d"} 1', b'a{__name__="c"} 1',
-    b'{"a"} 1', b'a{"b"="c"} 1', b'a{b="\xff"} 1', b"a 1 2 3", b"a 1 -5", b"a 1 x", b'a 1 # {b="c"} 1',
+    b'{a} 1', b'{"a","b"} 1', b'a{"b"} 1', b'{""} 1', b'a{""="b"} 1', b'{b="c"} 1', b"{} 1", b'{"a" b="c"} 1', b'{"\xff"} 1',
+    b'{"a\0"} 1', b"a 1 99999999999999999999", b"a 1 9223372036854775808", b'a{b="c\\\nd"} 1', b"5", b'a{b="\xff"} 1', b"a 1 2 3", b"a 1 -5", b"a 1 x", b'a 1 # {b="c"} 1',
     b"a{b='c'} 1",
 ]  # fmt: skip
 GOOD_OPEN = {
-    b"a 1": ("a", (), b"1", False),
-    b'a{b="c"} 1': ("a", (("b", "c"),), b"1", False),
-    b'a{b="c",} 1': ("a", (("b", "c"),), b"1", False),
-    b"a 1 1700000000.123": ("a", (), b"1", True),
-    b'a 1 # {b="c"} 0.5 1700000000': ("a", (), b"1", False),
-    b'a{b="c"} 1 17 # {} 0.5': ("a", (("b", "c"),), b"1", True),
-    b'a{b=" # {\\""} 1 # {b="}"} 1': ("a", (("b", ' # {"'),), b"1", False),
+    b"a 1": ("a", (), b"1", None),
+    b'a{b="c"} 1': ("a", (("b", "c"),), b"1", None),
+    b'a{b="c",} 1': ("a", (("b", "c"),), b"1", None),
+    b"a 1 1700000000.123": ("a", (), b"1", 1700000000123),
+    b'a 1 # {b="c"} 0.5 1700000000': ("a", (), b"1", None),
+    b'a{b="c"} 1 17 # {} 0.5': ("a", (("b", "c"),), b"1", 17000),
+    b'a{b=" # {\\""} 1 # {b="}"} 1': ("a", (("b", ' # {"'),), b"1", None),
 }
 BAD_OPEN = [
     b" a 1", b"a  1", b"a\t1", b"a 1 ", b'a{b="c"}1', b'a{ b="c"} 1', b'a{b="c" ,d="e"} 1',

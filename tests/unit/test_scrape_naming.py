@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from agent.collectors.base import Labels
-from agent.scrape.exposition import Family, ParseError
+from agent.scrape.families import Family
+from agent.scrape.lines import ParseError
 from agent.scrape.naming import Naming
 from buffer.model import Series
 

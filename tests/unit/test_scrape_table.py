@@ -16,7 +16,9 @@ from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families as library_text
 
 from agent.collectors.base import Labels
-from agent.scrape.exposition import Family, ParseError, go_float
+from agent.scrape.exposition import go_float
+from agent.scrape.families import Family
+from agent.scrape.lines import ParseError
 from agent.scrape.table import Read, Table, TooMany
 from buffer.model import Series
 from tests.support.exporter import RECORDED, Load, recorded
@@ -234,7 +236,7 @@ def test_what_differs_in_nothing_but_values_is_one_set_of_series(case: str) -> N
     assert len(asked) == (len(found[0].series) if case != "other blanks" else 4)  # of the keys with blanks
     assert [one.values for one in found] == values
     assert all(one.series is found[0].series for one in found)
-    assert found[0].timestamps is ("timestamp" in case)
+    assert found[0].stamped == []
 
 
 def test_a_series_that_comes_or_goes_makes_another_set_and_only_what_is_new_is_parsed() -> None:
@@ -368,3 +370,68 @@ def test_whatever_comes_before_an_exposition_is_read_as_if_it_were_the_first(see
         assert found.scraped == fresh.scraped
     sizes = {len(table.get(body.decode()).series) for body in (Load(120)(), Load(120)())}
     assert sizes == {120}
+
+
+# --- line breaks within quotes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('a{b="c\nd"} 1\ne 2\n', {("a", (("b", "c\nd"),)): 1.0, ("e", ()): 2.0}),
+        ('a{b="\n# TYPE a counter\n\n",c="\n"} 1\n', {("a", (("b", "\n# TYPE a counter\n\n"), ("c", "\n"))): 1.0}),
+        ('{"a\nb"} 1\n', {("a\nb", ()): 1.0}),
+        ('a{b="\\"\nc"} 1\n', {("a", (("b", '"\nc'),)): 1.0}),
+        ('# HELP "a\nb" c "\ne 2\n', {("e", ()): 2.0}),
+        ('# UNIT "a\ne 2\n', {("e", ()): 2.0}),
+        ('# HELP a "\ne 2\n', {("e", ()): 2.0}),
+        (f'a{{b="{40_000 * "x"}\n{20_000 * "y"}"}} 1\ne 2\n', None),
+    ],
+)  # fmt: skip
+def test_a_line_break_within_quotes_is_no_end(text: str, expected: Found | None) -> None:
+    table = Counting()
+    table.get(text)
+    for found in (table.get(text), table.get(text)):
+        assert expected is None or same(ours(found), expected)
+        assert found.scraped == text.endswith("e 2\n") + (not text.startswith("#"))
+        assert all(series.type == "unknown" for series in found.series)
+    later = table.get(text + "f 3\n")  # what follows is seen, too
+    assert len(later.series) == len(found.series) + 1
+
+
+@pytest.mark.parametrize(
+    "text", ['a{b="c\n', 'a{b="c\n"\n', '# HELP "a\n', 'a{b="c\\\nd"} 1\n', 'a 1 "\nb 2\n']
+)
+def test_quotes_that_do_not_end_are_malformed(text: str) -> None:
+    with pytest.raises(ParseError):
+        read(text)
+
+
+def test_a_line_over_many_lines_has_the_same_limit_and_takes_linear_time() -> None:
+    with pytest.raises(ParseError, match="a line of more than 65536 bytes"):
+        read('a{b="' + 70_000 * "\n" + '"} 1\n')
+    assert read('a{b="' + 60_000 * "\n" + '"} 1\n').values == [1.0]
+
+
+def test_a_timestamp_behind_a_tab_is_seen_again() -> None:
+    table = Counting()
+    for _ in range(3):
+        assert table.get("a 1\t1700000000000\nb 2 \t5\nc 3\t\n").values == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("value", ["-nan", "+NaN", "1e400", "-1e400", "1e999999", f"1{400 * '0'}"])
+def test_what_go_does_not_take_for_a_number_is_none(value: str) -> None:
+    for text in (f"a {value}\n", f"a 1\nb {value}\n"):
+        table = Counting()
+        table.get("a 1\nb 1\n")
+        with pytest.raises(ParseError):
+            table.get(text)
+
+
+@pytest.mark.parametrize(
+    "end", ["x", "NaN", "+Inf", "1_0", "1 1 # {} 1", ' # {a="b"}', " # {} x", ' # {"a"} 1', ' # {a=b} 1', " # {} 1 NaN",
+            ' # {a="\xff"} 1', " # {} -nan"]
+)  # fmt: skip
+def test_timestamps_and_exemplars_are_checked(end: str) -> None:
+    with pytest.raises(ParseError):
+        read(f"a_total 1 {end.strip()}\n# EOF\n".encode("latin-1"), openmetrics=True)

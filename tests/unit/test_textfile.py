@@ -120,23 +120,48 @@ def test_what_does_not_change_is_not_opened_and_gives_the_same_series(
 
 
 @pytest.mark.parametrize(
-    ("text", "error"),
+    ("text", "kind"),
     [
-        ("bad\n", "not a sample: 'bad'"),
-        ("b x\n", "not a value: 'x'"),
-        ("b 1", "it does not end with a line break: is it written while it is read?"),
-        ("b 1 1700000000000\n", "it holds timestamps, which are not read here"),
-        ("b 1\nb 2\n", "1 series occur twice"),
-        ("# TYPE b thing\nb 1\n", "not a type: '# TYPE b thing'"),
+        ("# TYPE b GAUGE\nb 1\n", "gauge"),  # from here on: node_exporter takes it, Prometheus does not
+        ("# TYPE b\nb 1\n", "unknown"),
+        ("# TYPE\n# HELP\nb 1\n", "unknown"),
+        ("#TYPE b counter\nb 1\n", "counter"),
+        ("# TYPE b  counter \nb 1\n", "counter"),
+        ("# HELP b \udcff\udcfe\n# TYPE b Untyped\nb 1\n", "unknown"),
     ],
 )
-def test_a_file_that_is_malformed_is_left_out_told_once_and_counted(
+def test_what_node_exporter_takes_is_taken(folder: Folder, text: str, kind: str) -> None:
+    (folder.path / "b.prom").write_bytes(text.encode(errors="surrogateescape"))
+    assert good(values := folder.values())
+    assert values["b"] == 1
+    series, _ = folder.run()
+    assert series[0].type == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("bad\n", "1 line left out; not a sample: 'bad'"),
+        ("c x\n", "1 line left out; not a value: 'x'"),
+        ("c -nan\n", "1 line left out; not a value: '-nan'"),
+        ("c 1e999\n", "1 line left out; not a value: '1e999'"),
+        ("c 12", "its last line has no line break, and may be half-written"),
+        ("c 1 1700000000000\n", "1 line left out; a sample has a timestamp, which is not read here"),
+        ("b 2\n", "1 series left out as duplicates"),
+        ("# TYPE b thing\n", "1 line left out; not a type: '# TYPE b thing'"),
+        ("bad\nworse\nb 3\nb 4", ("its last line has no line break, and may be half-written; "
+         "1 series left out as duplicates; 2 lines left out; not a sample: 'bad'")),
+        ('c{d="\n"} 1\n', "2 lines left out; not a sample: 'c{d=\"'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_costs_itself_is_told_once_and_counted(
     folder: Folder, text: str, error: str
 ) -> None:
     folder.write("a.prom", "a 1\n", 1000)
-    folder.write("b.prom", text)
+    folder.write("b.prom", f"b 1\n{text}", 1000)
+    times = {f"node_textfile_mtime_seconds:{name}.prom": 1000.0 for name in "ab"}
     for _ in range(3):
-        assert folder.values() == {"a": 1, "node_textfile_mtime_seconds:a.prom": 1000} | dict.fromkeys(OWN, 1)
+        assert folder.values() == {"a": 1, "b": 1} | times | dict.fromkeys(OWN, 1)
     assert folder.told(Event.TEXTFILE_FAILED) == [("b.prom", error)]
     assert folder.textfile.error == f"{folder.path}/b.prom: {error}"
     folder.write("b.prom", "b 2\n")
@@ -145,12 +170,19 @@ def test_a_file_that_is_malformed_is_left_out_told_once_and_counted(
     assert folder.told(Event.TEXTFILE_RECOVERED) == [("b.prom", "")]
 
 
+def test_what_is_wrong_is_wrong_until_it_is_corrected_even_if_another_line_changes(folder: Folder) -> None:
+    folder.write("b.prom", "# TYPE b thing\nb 1\n", 1000)
+    folder.run()
+    folder.write("b.prom", "# TYPE b thing\nb 2\n", 2000)
+    assert folder.values()["node_textfile_scrape_error"] == 1
+
+
 def test_an_error_that_changes_is_told_again_and_a_file_that_goes_is_no_error(folder: Folder) -> None:
     path = folder.write("b.prom", "bad\n")
     folder.run()
     folder.write("b.prom", "worse\n")
     folder.run()
-    told = [("b.prom", f"not a sample: '{text}'") for text in ("bad", "worse")]
+    told = [("b.prom", f"1 line left out; not a sample: '{text}'") for text in ("bad", "worse")]
     assert folder.told(Event.TEXTFILE_FAILED) == told
     path.unlink()
     assert good(folder.values())
@@ -174,7 +206,7 @@ def test_nothing_in_the_folder_makes_a_run_wait_or_takes_its_memory(
         "folder.prom": "it is not a regular file",
         **dict.fromkeys(("device.prom", "nowhere.prom", "loop.prom"), LINK),
         "large.prom": "it is larger than 1000 bytes",
-        "\\xe9.prom": "not a sample: 'bad'",
+        "\\xe9.prom": "1 line left out; not a sample: 'bad'",
     }
 
 
@@ -215,7 +247,7 @@ def test_a_link_out_of_the_folder_is_not_read(
 def test_a_line_of_another_user_s_file_is_not_shown(folder: Folder, text: str) -> None:
     os.chown(folder.write("a.prom", text), 65534, 65534)
     folder.run()
-    assert folder.told(Event.TEXTFILE_FAILED) == [("a.prom", textfile.UNSHOWN)]
+    assert folder.told(Event.TEXTFILE_FAILED) == [("a.prom", "1 line left out")]
 
 
 def test_a_file_that_may_not_be_read(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
