@@ -72,7 +72,7 @@ def _targets(
 ) -> Iterator[Plan]:
     from agent.scrape.target import Scrape
 
-    for target in options.targets:
+    for target in options.each():
         relabel = None
         if target.metric_relabel_configs:
             from agent.relabel import compile_rules

@@ -159,7 +159,7 @@ class Config(Section, frozen=True, kw_only=True):
     elsewhere = {
         "global": "Write labels for external_labels, and collect.interval for scrape_interval.",
         "scrape": "Write it below collect.collectors.",
-        "scrape_configs": "Write collect: {collectors: {scrape: {targets: [{url: ..., job: ...}]}}}.",
+        "scrape_configs": "Write collect: {collectors: {scrape: {targets: ...}}}, with these as its elements.",
         "textfile": "Write it below collect.collectors.",
     }
 

@@ -174,6 +174,26 @@ _RESERVED_HEADERS = (
 )
 _NAME = "[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # a token of RFC 9110, 5.6.2
 
+SCRAPE_PROTOCOLS = (
+    "OpenMetricsText1.0.0",
+    "OpenMetricsText0.0.1",
+    "PrometheusText1.0.0",
+    "PrometheusText0.0.4",
+)
+"""The formats that a target may be requested to send, in Prometheus's order."""
+PROTOBUF = "PrometheusProto"
+
+
+def _is_address(text: str) -> bool:
+    parts = split_url(f"http://{text}/")
+    return (
+        parts is not None
+        and parts.path == "/"
+        and "@" not in parts.netloc
+        and not (parts.query or parts.fragment)
+    )
+
+
 # --- the table: what a text must be, what is reported otherwise, what to do, how it is read -----------------------------
 # fmt: off
 
@@ -199,6 +219,15 @@ SampleLimit = Annotated[int, Text(
     lambda text: bool(re.fullmatch("[0-9]{1,9}", text)) and int(text) <= MOST_SAMPLES,
     f"expected a whole number up to {MOST_SAMPLES}", "A scrape with more is one for a server.",
     lambda text: int(text) or MOST_SAMPLES)]  # 0 is no limit in Prometheus
+NoOrLimit = Annotated[int, Text("[0-9]{1,9}", "expected a whole number", "Write digits only; 0 is no limit.", int)]
+Address = Annotated[str, Text(
+    _is_address, "expected a host, with a port behind a colon", "Write it like localhost:9100, without http:// and path.")]
+Scheme = Annotated[str, choice(("http", "https"))]
+UrlPath = Annotated[str, Text(r"/[^\s?#]*", "expected a path that begins with /", "Write what follows a ? into params.")]
+ScrapeProtocol = Annotated[str, choice((*SCRAPE_PROTOCOLS, PROTOBUF))]
+TextProtocol = Annotated[str, choice(SCRAPE_PROTOCOLS)]
+ValidationScheme = Annotated[str, choice(("utf8", "legacy"))]
+EscapingScheme = Annotated[str, choice(("allow-utf-8", "underscores", "dots", "values"))]
 Flag = Annotated[bool, Text(
     "(?i)true|yes|on|false|no|off", "expected true or false", "Write one of the two.",
     lambda text: text.lower() in ("true", "yes", "on"))]
@@ -227,6 +256,11 @@ ProxyUrl = Annotated[Secret, Text(
 File = Annotated[str, Text(*_PATH, kind="file")]
 Folder = Annotated[str, Text(*_PATH, kind="folder")]
 Root = Annotated[str, Text(*_PATH, lambda text: text.rstrip("/") or "/", kind="root")]
+TargetLabel = Annotated[str, Text(
+    "(?!__)[a-zA-Z_][a-zA-Z0-9_]*", "expected a label name: letters, digits and _, not a digit first, not __ first",
+    "Choose another name.", also=(
+        ("(?!hostname$).*", "every series has this label already", "Set `hostname` at the top of the file instead."),
+        ("(?!(?:job|instance)$).*", "every target has this label already", "Give the target another `job`, or a `url` with another host.")))]
 LabelName = Annotated[str, Text(
     "(?!__)[a-zA-Z_][a-zA-Z0-9_]*", "expected a label name: letters, digits and _, not a digit first, not __ first",
     "Choose another name.", also=(

@@ -22,11 +22,13 @@ from agent.http.answer import words
 from agent.http.failures import Failure, Unusable
 from agent.http.session import Session
 
-ACCEPT = (
-    b"application/openmetrics-text;version=1.0.0;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
-    b"text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
-)
-"""The formats in the order in which Prometheus prefers them, without those that are not read here."""
+_FORMATS = {
+    "OpenMetricsText1.0.0": ("application/openmetrics-text;version=1.0.0", True),
+    "OpenMetricsText0.0.1": ("application/openmetrics-text;version=0.0.1", False),
+    "PrometheusText1.0.0": ("text/plain;version=1.0.0", True),
+    "PrometheusText0.0.4": ("text/plain;version=0.0.4", False),
+}
+"""By its name in the configuration what a format is called in HTTP, and whether it can have names in UTF-8."""
 
 
 class ScrapeFailed(Unusable):
@@ -47,8 +49,9 @@ class Fetcher:
         to = endpoint.of_target(target)
         self._url, self._limit, self._timeout = to.url, target.body_size_limit, timeout
         self._session = Session(to, version)
+        self._openmetrics_unless_said = target.fallback_scrape_protocol.startswith("OpenMetrics")
         self._headers = {
-            "Accept": ACCEPT,
+            "Accept": accept(target),
             "Accept-Encoding": b"identity" if is_loopback(to.host) else b"gzip",
             "X-Prometheus-Scrape-Timeout-Seconds": f"{timeout:g}".encode(),
         }
@@ -72,11 +75,27 @@ class Fetcher:
         parts: Iterable[bytes] = answer.iter_raw()
         body = bounded(gunzip(parts) if encoding == "gzip" else parts, self._limit)
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-        return Exposition(body, kind == "application/openmetrics-text")
+        if kind == "application/vnd.google.protobuf":
+            raise ScrapeFailed("the target sends Prometheus's protobuf format, which is not read here")
+        openmetrics = self._openmetrics_unless_said if kind != "text/plain" else False
+        return Exposition(body, openmetrics or kind == "application/openmetrics-text")
 
     def close(self) -> None:
         """Close the connection; the next `get` opens another."""
         self._session.close()
+
+
+def accept(target: Target) -> bytes:
+    """Return the Accept header: the formats in the order of `scrape_protocols`, written as Prometheus writes them."""
+    scheme = target.metric_name_escaping_scheme
+    if scheme is None:
+        scheme = "underscores" if target.metric_name_validation_scheme == "legacy" else "allow-utf-8"
+    weight, formats = len(_FORMATS) + 2, []  # Prometheus knows one more format
+    for name in target.scrape_protocols:
+        kind, is_utf8 = _FORMATS[name]
+        formats.append(f"{kind}{f';escaping={scheme}' if is_utf8 else ''};q=0.{weight}")
+        weight -= 1
+    return ",".join([*formats, f"*/*;q=0.{weight}"]).encode()
 
 
 def bounded(parts: Iterable[bytes], limit: int) -> bytes:

@@ -22,7 +22,7 @@ from agent.collectors.base import Metric
 from agent.config import Target
 from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
 from agent.scrape.lines import ParseError
-from agent.scrape.naming import Naming, Relabel
+from agent.scrape.naming import Limits, Naming, Relabel
 from agent.scrape.table import Table
 from agent.system.events import Event, Logger
 from buffer.model import Series
@@ -56,11 +56,17 @@ class Scrape(Collector):
         self._log, self._words = log, words
         self._fetch = fetch or Fetcher(target, timeout, __version__).get
         self._job, self._instance = target.job, target.instance
-        ours = {**host, "job": target.job, "instance": target.instance}
+        ours = {**host, **target.labels, "job": target.job, "instance": target.instance}
         labels = tuple(sorted((name, value) for name, value in ours.items() if value))
         self._reports = tuple(Series(m.name, labels, m.type, m.unit, m.help) for m in METRICS)
         taken = {series[:2] for series in self._reports}
-        self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel)
+        limits = Limits(
+            target.label_limit,
+            target.label_name_length_limit,
+            target.label_value_length_limit,
+            target.metric_name_validation_scheme == "legacy",
+        )
+        self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel, limits=limits)
         self._table = Table(self._naming, target.sample_limit)
         self._exposed: tuple[Series, ...] = ()
         self._series = self._reports

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent.config import Authorization, BasicAuth, Secret, Target, TlsConfig
-from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed, gunzip
+from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed, accept, gunzip
 from tests.support.certs import Certs
 from tests.support.exporter import OPENMETRICS, Exporter, Page
 from tests.support.net import free_port
@@ -89,6 +89,32 @@ def test_the_format_is_what_the_target_says(exporter: Exporter) -> None:
     exporter.pages |= {f"/{i}": GOOD._replace(content_type=kind) for i, kind in enumerate(kinds)}
     found = [fetcher(f"{exporter.url}/{i}").get().openmetrics for i in range(len(kinds))]
     assert found == [True, True, False, False, False]
+
+
+def test_the_formats_that_are_asked_for_are_configured(exporter: Exporter) -> None:
+    asked = [
+        accept(Target(url=exporter.url, job="app", **more)).decode()
+        for more in (
+            {},
+            {"scrape_protocols": ("PrometheusText0.0.4", "OpenMetricsText1.0.0")},
+            {"metric_name_validation_scheme": "legacy", "scrape_protocols": ("PrometheusText1.0.0",)},
+            {"metric_name_escaping_scheme": "dots", "scrape_protocols": ("OpenMetricsText1.0.0",)},
+        )
+    ]
+    assert asked == [
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
+            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+        ),
+        "text/plain;version=0.0.4;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,*/*;q=0.4",
+        "text/plain;version=1.0.0;escaping=underscores;q=0.6,*/*;q=0.5",
+        "application/openmetrics-text;version=1.0.0;escaping=dots;q=0.6,*/*;q=0.5",
+    ]
+    exporter.pages["/metrics"] = GOOD._replace(content_type="text/html")
+    other = fetcher(f"{exporter.url}/metrics", fallback_scrape_protocol="OpenMetricsText1.0.0")
+    assert other.get().openmetrics is True
+    exporter.pages["/metrics"] = GOOD._replace(content_type="application/vnd.google.protobuf; proto=x")
+    assert "protobuf format, which is not read" in failure(other)
 
 
 @pytest.mark.parametrize(

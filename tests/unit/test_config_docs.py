@@ -13,7 +13,7 @@ from agent.config.document import parse
 from agent.config.keys import default, fields, keys
 from agent.config.reader import Reader
 from agent.config.schema import OPTIONS, Collector
-from agent.config.scrape import Target
+from agent.config.scrape import StaticConfig, Target
 from agent.config.section import Section
 
 EXAMPLE = Path("config/limpet.yaml")
@@ -78,6 +78,7 @@ def test_what_is_commented_out_would_be_right_but_for_what_excludes_each_other()
         for key in (
             *("username_file", "password_file", "credentials_file", "client_secret_file"),
             *("ca_file", "cert_file", "key_file", "oauth2", "authorization"),
+            *("static_configs", "scheme", "metrics_path", "params"),
         )
     }
 
@@ -164,6 +165,7 @@ def test_the_page_has_the_defaults_of_the_code() -> None:
                 assert written is None or name == "enabled" or written[1] == f"collect.{name}"
                 continue
             kind: Any = Target if key[0] == "targets[]" else OPTIONS[name]
+            kind = StaticConfig if "static_configs[]" in key else kind
             field = fields(kind)[key[-1]]
         else:
             field = default_of(Config, path)

@@ -168,3 +168,81 @@ def test_names_are_masked_whoever_tells_them(tmp_path: Path) -> None:
         told = scrape.run(3.0)
         assert "acme" not in f"{told} {scrape.collect.error}"
     assert scrape.collect.error == "not a sample"
+
+
+PASTED = """
+job_name: "node"
+scrape_interval: 15s
+scrape_timeout: 10s
+honor_labels: true
+honor_timestamps: true
+track_timestamps_staleness: false
+scrape_protocols: [PrometheusProto, OpenMetricsText1.0.0, OpenMetricsText0.0.1, PrometheusText1.0.0, PrometheusText0.0.4]
+fallback_scrape_protocol: PrometheusText0.0.4
+metrics_path: /probe
+scheme: https
+params: {module: [http_2xx], target: ["http://a b/?c"], many: [x, y]}
+sample_limit: 1000
+label_limit: 30
+label_name_length_limit: 200
+label_value_length_limit: 200
+body_size_limit: 10MB
+target_limit: 0
+keep_dropped_targets: 0
+metric_name_validation_scheme: utf8
+metric_name_escaping_scheme: allow-utf-8
+native_histogram_bucket_limit: 0
+native_histogram_min_bucket_factor: 0
+always_scrape_classic_histograms: false
+convert_classic_histograms_to_nhcb: false
+scrape_failure_log_file: ""
+enable_compression: true
+follow_redirects: true
+enable_http2: true
+basic_auth: {username: u, password: p}
+tls_config: {insecure_skip_verify: true}
+static_configs:
+  - targets: ["localhost:9115", "[::1]:9115"]
+    labels: {room: cellar}
+  - targets: ["example.com"]
+metric_relabel_configs:
+  - {source_labels: [__name__], regex: "go_.*", action: drop}
+"""
+"""An element of scrape_configs with every key of Prometheus 3.5 that needs nothing else."""
+
+
+def test_a_pasted_scrape_config_works() -> None:
+    block = PASTED.strip().replace("\n", "\n        ")
+    head = "remote_write: []\ncollect:\n  collectors:\n    scrape:\n      targets:\n      - "
+    loaded = load(f"{head}{block}\n", "f.yaml")
+    found = plans(loaded.config, HOST, Log(), Mask())
+    targets = [plan for plan in found if plan.name.startswith("scrape/")]
+    assert [plan.name for plan in targets] == [
+        "scrape/node/localhost:9115", "scrape/node/[::1]:9115", "scrape/node/example.com:443"
+    ]  # fmt: skip
+    assert [plan.interval_ms for plan in targets] == [15_000] * 3
+    options = loaded.config.collect.plan()[-1].options
+    first, second, third = options.each()  # type: ignore[attr-defined]
+    query = "module=http_2xx&target=http%3A%2F%2Fa+b%2F%3Fc&many=x&many=y"
+    assert first.url == f"https://localhost:9115/probe?{query}"
+    assert (first.labels, second.labels, third.labels) == ({"room": "cellar"}, {"room": "cellar"}, {})
+    # Each key that does nothing says why.
+    ignored = {
+        "honor_timestamps", "track_timestamps_staleness", "target_limit", "keep_dropped_targets",
+        "native_histogram_bucket_limit", "native_histogram_min_bucket_factor", "always_scrape_classic_histograms",
+        "convert_classic_histograms_to_nhcb", "scrape_failure_log_file", "enable_compression", "follow_redirects",
+        "enable_http2",
+    }  # fmt: skip
+    text = "\n".join(loaded.warnings)
+    assert all(f"targets[0].{key} is ignored: " in text for key in ignored)
+    assert "targets[0].scrape_protocols: PrometheusProto is left out" in text
+
+
+def test_labels_of_a_target_are_on_its_series() -> None:
+    text = "scrape: {targets: [{url: 'http://x', job: a, labels: {room: cellar}}]}"
+    plan = plans(config(text), HOST, Log(), Mask())[-1]
+    assert isinstance(plan.collect, Scrape)
+    plan.collect._fetch = lambda: Exposition(b'b{room="x"} 1\n', openmetrics=False)
+    series, _ = plan.run(0.0)
+    assert {dict(one.labels)["room"] for one in series} == {"cellar"}
+    assert dict(series[0].labels)["exported_room"] == "x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from agent.collectors.base import Labels
 from agent.scrape.families import Family
 from agent.scrape.lines import ParseError
-from agent.scrape.naming import Naming
+from agent.scrape.naming import Limits, Naming
 from buffer.model import Series
 
 OURS = {"hostname": "web-01", "job": "app", "instance": "localhost:9100"}
@@ -78,3 +79,26 @@ def test_labels_that_series_share_are_one_object() -> None:
     assert all(a is b for a, b in zip(one.labels, other.labels, strict=True))
     naming.rest()
     assert naming("b", (("x", "1" * 40),), GAUGE) == other
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        # With the name, as Prometheus counts; lengths are bytes.
+        (Limits(labels=5), "a series has 6 labels, more than label_limit: 'm'"),
+        (Limits(name_length=7), "longer than label_name_length_limit: '__name__'"),
+        (Limits(value_length=14), "longer than label_value_length_limit: b='üüüüüüüü'"),
+        (Limits(legacy=True), "a label's name is no legacy one: 'a.a'"),
+    ],
+)
+def test_a_series_beyond_a_limit_fails_the_scrape(limits: Limits, text: str) -> None:
+    labels = (("a.a", "1"), ("b", 8 * "ü"))
+    with pytest.raises(ParseError, match=re.escape(text)):
+        Naming(OURS, limits=limits)("m", labels, GAUGE)
+    assert Naming(OURS, limits=Limits(6, 8, 16))("m", labels, GAUGE) is not None
+
+
+def test_with_legacy_names_a_name_in_utf8_fails_the_scrape() -> None:
+    with pytest.raises(ParseError, match=r"a name is no legacy one: 'm\.n'"):
+        Naming(OURS, limits=Limits(legacy=True))("m.n", (), GAUGE)
+    assert Naming(OURS, limits=Limits(legacy=True))("m:n", (), GAUGE) is not None
