@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 from agent.destinations.base import APART, REJECTED, Destination, Outcome, Request, Verdict
 from agent.send.culprits import Culprits, Search
-from agent.send.known import QUESTIONS, Known
-from agent.send.parts import Column, Piece, columns_of, halves, split
+from agent.send.known import Known
+from agent.send.parts import Piece, halves, split
 from agent.send.state import SMALLEST
+from agent.send.suspects import Suspects
 from buffer.model import Chunk, Tick
 
 APART_AFTER = 3
@@ -57,26 +58,21 @@ class Batch:
         self.repeated = left_out.get(REJECTED, 0)
         self._speaks, self._delivered, self._known = speaks, 0, known
         self._culprits: dict[tuple[str, Outcome, bool], Culprits] = {}
-        self._waiting: Sequence[Tick] = ()  # of series that were refused before
-        self._questions, self._asked, self._learned = 0, set[bytes](), set[bytes]()
-        self._is_question = False  # the parts are about these
+        self._suspects: Suspects | None = None
+        self._learned = set[bytes]()
         self._request: Request | None = request
         if known.series:
-            ticks, self._waiting = split(ticks, speaks.carries, known.series)
+            ticks, waiting = split(ticks, speaks.carries, known.series)
+            self._suspects = Suspects(waiting, speaks.carries, known)
             self._request = request = speaks.encode(ticks, False).request
         self._parts = deque([Piece(ticks, request.samples)] if request.samples else [])
         self._search: Search | None = None
         self._failure: Outcome | None = None  # of the part at hand
         self._failures: dict[bytes, int] = {}  # of single series, while probes were answered
-        self._doubts = self._passed = self._taken = 0
+        self._doubts = self._passed = self.largest_taken = 0  # the last one since a request was doubted
         self.apart: frozenset[bytes] = frozenset()
         """Series that were set apart."""
         self.was_doubted = False
-
-    @property
-    def largest_taken(self) -> int:
-        """The most samples of a request that were taken since one was doubted."""
-        return self._taken
 
     @property
     def ticks(self) -> Sequence[Tick]:
@@ -91,7 +87,7 @@ class Batch:
     @property
     def is_searching(self) -> bool:
         """Whether the request asks about what was refused, in this batch or before."""
-        return self._search is not None or self._is_question
+        return self._search is not None or (self._suspects is not None and self._suspects.is_asked)
 
     @property
     def request(self) -> Request:
@@ -108,7 +104,6 @@ class Batch:
         dropped = dict(self.dropped)
         for one in self._culprits.values():
             dropped[one.reason] = dropped.get(one.reason, 0) + one.samples
-        assert not self._waiting
         return Settled(self.chunk, self._delivered, dropped, self.repeated, list(self._culprits.values()))
 
     def fit(self, samples: int, largest: int) -> None:
@@ -166,21 +161,23 @@ class Batch:
         else:
             self._passed = 0
             self._failures[part.lone] = self._failures.get(part.lone, 0) + 1
-            if part.samples > self._taken:
+            if part.samples > self.largest_taken:
                 self.halve()
 
     def _is_proven(self, part: Piece, outcome: Outcome) -> bool:
         """Return whether it is this part that fails: others of its size were taken, or it is too large as a single sample."""
         too_large = outcome.verdict is Verdict.TOO_LARGE and len(self.request.body) > SMALLEST
-        return part.samples <= self._taken or too_large
+        return part.samples <= self.largest_taken or too_large
 
     def _set_apart(self, lone: bytes, outcome: Outcome) -> None:
         for part in self._take(lone):
             self.keep_apart(part.ticks, outcome)
         self.apart |= {lone}
 
-    def keep_apart(self, ticks: Sequence[Tick], outcome: Outcome) -> None:
-        """Count these ticks as apart, for the reason of this outcome."""
+    def keep_apart(self, ticks: Sequence[Tick], outcome: Outcome | None) -> None:
+        """Count these ticks as apart, for the reason of this outcome; None: there are none."""
+        if outcome is None or not ticks:
+            return
         same = outcome._replace(after=None, written=None, date=None, found=None)
         self._keep(Culprits(APART, same, sum(len(tick.values) for tick in ticks), list(ticks)))
 
@@ -196,19 +193,16 @@ class Batch:
         self.is_begun, part, self._request = True, self._parts[0], None
         self._failure, self._doubts = None, 0
         if self.was_doubted and outcome.verdict is Verdict.DELIVERED and self._search is None:
-            self._taken, self._passed = max(self._taken, part.samples), 0
+            self.largest_taken, self._passed = max(self.largest_taken, part.samples), 0
         if self._search is None and outcome.verdict is Verdict.DELIVERED:
             self._delivered += part.samples
             self._parts.popleft()
-            if self._is_question:
-                self._known.taken(self._series(part.ticks))
+            if self._suspects is not None and self._suspects.is_asked:
+                self._suspects.hear(part.ticks, outcome)
             return
-        if self._search is None and self._is_question:
+        if self._search is None and self._suspects is not None and self._suspects.is_asked:
             self._parts.popleft()
-            series = self._series(part.ticks)
-            if self._known.refused(series, outcome):
-                self._asked.update(series)
-            self._waiting = [*self._waiting, *part.ticks]
+            self._suspects.hear(part.ticks, outcome)
             return
         if self._search is None:
             self._search = Search(part.ticks, self._speaks.carries, outcome, self._known.requests)
@@ -229,31 +223,15 @@ class Batch:
         self._known.forget(self._learned)
 
     def ask(self) -> None:
-        """Find the next question about series that were refused before, where nothing else is left to be sent."""
-        while self._waiting and not self._parts:
-            columns = columns_of(self._waiting, self._speaks.carries)
-            keys = [column.key for column in columns]
-            asked = self._known.question(keys, self._asked) if self._questions < QUESTIONS else []
-            if not asked:
-                self._give_up(columns)
-                return
-            self._waiting, ticks = split(self._waiting, self._speaks.carries, set(asked))
-            samples = sum(len(column.stamps) for column in columns if column.key in set(asked))
-            self._parts.append(Piece(ticks, samples, asked[0] if len(asked) == 1 else None))
-            self._questions, self._is_question, self._request = self._questions + 1, True, None
-
-    def _give_up(self, columns: Sequence[Column]) -> None:
-        """Settle what waits as it was answered before."""
-        found: dict[Outcome, dict[bytes, int]] = {}
-        for column in columns:
-            found.setdefault(self._known.why(column.key), {})[column.key] = len(column.stamps)
-        for why, counts in found.items():
-            _, ticks = split(self._waiting, self._speaks.carries, counts)
-            self._keep(Culprits(why.reason, why, sum(counts.values()), ticks))
-        self._waiting = ()
-
-    def _series(self, ticks: Sequence[Tick]) -> list[bytes]:
-        return [column.key for column in columns_of(ticks, self._speaks.carries)]
+        """Find what to send next of what was refused before, where nothing else is left to be sent."""
+        if self._parts or self._suspects is None:
+            return
+        if (part := self._suspects.ask()) is not None:
+            self._parts.append(part)
+            self._request = None
+            return
+        for one in self._suspects.give_up():
+            self._keep(one)
 
     def _keep(self, one: Culprits) -> None:
         place = one.reason, one.outcome, one.is_there

@@ -122,7 +122,6 @@ class Delivery:
         rules: Rules | None = None,
         stats: SendStats | None = None,
         clocks: Clocks | None = None,
-        known: Known | None = None,
     ) -> None:
         self.now, self._most = Situation(queue.max_samples_per_send), queue.max_samples_per_send
         self.rules, self.stats = rules or Rules(queue.min_backoff, queue.max_backoff), stats or SendStats()
@@ -131,7 +130,7 @@ class Delivery:
         self._batch: Batch | None = None
         self._doubt: _Doubt | None = None
         self.apart, self._probe = Apart(speaks), Probe(speaks)
-        self._known = known or Known(self._clocks.monotonic)
+        self.known = Known(self._clocks.monotonic)
 
     @property
     def limit(self) -> int:
@@ -165,9 +164,8 @@ class Delivery:
         ticks: Sequence[Tick] = [tick for tick in chunk.ticks if not _is_too_old(tick, limit_ms, wall)]
         aged = _samples(chunk.ticks) - _samples(ticks)
         ticks, kept, why = self.apart.split(ticks)
-        batch = Batch(chunk, ticks, self._speaks(), self._known, {AGED: aged} if aged else {})
-        if kept and why is not None:
-            batch.keep_apart(kept, why)
+        batch = Batch(chunk, ticks, self._speaks(), self.known, {AGED: aged} if aged else {})
+        batch.keep_apart(kept, why)
         return self._continue(batch)
 
     def is_outdated(self) -> bool:
@@ -260,11 +258,10 @@ class Delivery:
             return step
         if verdict is Verdict.TOO_LARGE:
             batch.halve()
-        elif outcome.settles:
-            if not is_heard:
-                batch.hear(outcome)
-            if verdict is Verdict.DELIVERED:
-                self.now = grown(self.now, step.request, self._most)
+        elif not is_heard:
+            batch.hear(outcome)
+        if verdict is Verdict.DELIVERED:
+            self.now = grown(self.now, step.request, self._most)
         return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
     def _continue(self, batch: Batch) -> Settled | None:
@@ -299,8 +296,7 @@ class Delivery:
         body = len(request.body) * (1 + repeats)
         cost = wire.wire_bytes() - before or body
         outcome = self._speaks().classify(request, answer)
-        if outcome.error:
-            outcome = outcome._replace(error=self._wire.hidden(outcome.error))
+        outcome = outcome._replace(error=outcome.error and wire.hidden(outcome.error))
         ended = clock()
         self.stats.count(outcome, ended - began, body, cost, 1 + repeats, repeats + (attempt > 0))
         return _Asked(request, outcome, began, ended, cost)

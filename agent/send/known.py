@@ -2,13 +2,13 @@
 
     a series -> refused with others -> asked about -> good, or bad -> asked about again, now and then -> good
 
-Series are named by the identity that a destination gives them. What is unknown or good goes out as ever; bad and unproven series
+Series are named by the identity that a destination gives them. What is unknown or good goes out as before; bad and unproven series
 are kept apart from it, so that they do not make a request fail. Promises:
 
-1. Nothing is asked twice in the same state: the innocent among n series that were refused together flow after n requests at
-   most. They are asked about in twos: of two that are refused, one alone says what both are, or that one is bad.
+1. No question is repeated in the same state: the innocent among n series that were refused together flow after n requests at
+   most. They are sent in twos: of two that are refused, one alone says what both are, or that one is bad.
 2. All searches, and questions about what is known already, are at most BURST requests at once and HOURLY in an hour.
-3. Bad series are asked about again, all together. When that is taken, they are good.
+3. Bad series are sent again, all together. When that is taken, they are good.
 4. At most MOST series are remembered.
 """
 
@@ -21,7 +21,7 @@ from agent.send.quiet import Budget
 
 BURST, HOURLY = 64, 10
 RESERVE = 32
-"""Requests that are left for searches, when bad series are asked about again."""
+"""Requests that are left for searches, when bad series are sent again."""
 QUESTIONS = 50
 """About unproven series, in one batch."""
 MOST = 50_000

@@ -105,7 +105,9 @@ def replay(
     most = min(queue.max_backoff, LONGEST_BACKOFF)
     rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES)
     stats, speaks = SendStats(), remote_write(to, frozenset(COLLECTORS))
-    delivery = Delivery(speaks, wire, queue, rules, stats, known=known) if wire is not None else None
+    delivery = Delivery(speaks, wire, queue, rules, stats) if wire is not None else None
+    if delivery is not None and known is not None:
+        delivery.known = known
     cursor = ReplayCursor(history, selection, start or Tally(), save, stats)
     console = _Console(watcher.say)
     error = None
