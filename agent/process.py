@@ -40,7 +40,7 @@ from agent.send.client import Client
 from agent.send.lane import Lane
 from agent.send.lanes import Lanes
 from agent.send.stats import SendStats
-from agent.system import log, systemd
+from agent.system import log, memory, systemd
 from agent.system.events import Event
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
 
@@ -348,6 +348,7 @@ def run(loaded: Loaded, load: Callable[[], Loaded]) -> int:
     `load` reads the configuration again.  Raises LimpetError.
     """
     config = loaded.config
+    memory.give_back_large()
     # Before any thread starts: they inherit the mask, so that only `sigtimedwait` sees the signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     log.configure(config.log.level, config.log.format)

@@ -200,10 +200,9 @@ def trouble_with(place: Place, answer: Exception | None, hangs: bool) -> Trouble
     """Return what to report of a file system that gave no numbers; None: nothing, it is the usual case for it."""
     name = mountpoint(place)
     if isinstance(answer, OSError):
-        denied = isinstance(answer, PermissionError)
-        if answer.errno in HAS_NO_SIZE or (denied and place.only_from):
+        if answer.errno in HAS_NO_SIZE or place.only_from:  # the latter nobody has chosen to see
             return None
-        return Trouble("mountpoint", name, reason(answer), denied=denied)
+        return Trouble("mountpoint", name, reason(answer), denied=isinstance(answer, PermissionError))
     if answer is not None:
         return Trouble("mountpoint", name, type(answer).__name__)
     if hangs:

@@ -1,15 +1,19 @@
 """One target over HTTP: an exposition comes back, or a ScrapeFailed that says why not.
 
-Of an answer no more than `body_size_limit` bytes are kept in memory, whatever they were compressed to. What else is
-promised of an exchange, says `agent.http.session`. No proxy leads to a target.
+Of an answer no more than `body_size_limit` bytes are kept in memory, whatever they were compressed to, and of all targets
+no more than AT_ONCE expositions above LARGE. What else is promised of an exchange, says `agent.http.session`. No proxy
+leads to a target.
 
 gzip is requested from other hosts only: on loopback it would cost both sides more than it saves.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from typing import NamedTuple
 
@@ -31,15 +35,42 @@ _FORMATS = {
 """By its name in the configuration what a format is called in HTTP, and whether it can have names in UTF-8."""
 
 
+LARGE = 1 << 20
+"""Bytes of a large exposition: one of some 10,000 series."""
+AT_ONCE = 2
+"""Large expositions that are in memory at once. Another one waits within its timeout, while its target is not read from."""
+_ROOM = threading.BoundedSemaphore(AT_ONCE)
+
+
 class ScrapeFailed(Unusable):
     """A target gave nothing that can be used. The message is a phrase, without secrets."""
 
 
 class Exposition(NamedTuple):
-    """The body of a target's answer, and in which of the two formats it is."""
+    """The body of a target's answer, and in which of the two formats it is. Call `leave` when it was read."""
 
     body: bytes
     openmetrics: bool
+    leave: Callable[[], None] | None = None
+
+
+class _Place:
+    """A place among the large expositions, which is taken when the first of them grows large."""
+
+    def __init__(self, timeout: float) -> None:
+        self._end, self.is_taken = time.monotonic() + timeout, False
+
+    def take(self) -> None:
+        """Wait for a place. Raises ScrapeFailed if there is none in time."""
+        if not self.is_taken:
+            self.is_taken = _ROOM.acquire(timeout=max(0.0, self._end - time.monotonic()))
+            if not self.is_taken:
+                raise ScrapeFailed(f"other expositions of more than {LARGE} bytes were read all the time")
+
+    def leave(self) -> None:
+        if self.is_taken:
+            self.is_taken = False
+            _ROOM.release()
 
 
 class Fetcher:
@@ -58,27 +89,34 @@ class Fetcher:
 
     def get(self) -> Exposition:
         """Fetch, within the timeout but for the time that looking up a name takes. Raises ScrapeFailed."""
-        within = self._timeout
-        found = self._session.stream(
-            "GET", self._url, self._headers, b"", self._read, step=within, whole=within
-        )
+        within, place = self._timeout, _Place(self._timeout)
+        read = partial(self._read, place)
+        try:
+            found = self._session.stream(
+                "GET", self._url, self._headers, b"", read, step=within, whole=within
+            )
+        except BaseException:
+            place.leave()
+            raise
         if isinstance(found, Failure):
+            place.leave()
             raise ScrapeFailed(found.text)
         return found
 
-    def _read(self, answer: httpx.Response) -> Exposition:
+    def _read(self, place: _Place, answer: httpx.Response) -> Exposition:
         if answer.status_code != 200:
             raise ScrapeFailed(f"HTTP {answer.status_code} {words(answer.reason_phrase.encode())}".rstrip())
         encoding = answer.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip", ""):
             raise ScrapeFailed(f"a Content-Encoding that nobody asked for: {words(encoding.encode())}")
         parts: Iterable[bytes] = answer.iter_raw()
-        body = bounded(gunzip(parts) if encoding == "gzip" else parts, self._limit)
+        body = bounded(gunzip(parts) if encoding == "gzip" else parts, self._limit, place.take)
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/vnd.google.protobuf":
             raise ScrapeFailed("the target sends Prometheus's protobuf format, which is not read here")
         openmetrics = self._openmetrics_unless_said if kind != "text/plain" else False
-        return Exposition(body, openmetrics or kind == "application/openmetrics-text")
+        is_open = openmetrics or kind == "application/openmetrics-text"
+        return Exposition(body, is_open, place.leave if place.is_taken else None)
 
     def close(self) -> None:
         """Close the connection; the next `get` opens another."""
@@ -98,12 +136,15 @@ def accept(target: Target) -> bytes:
     return ",".join([*formats, f"*/*;q=0.{weight}"]).encode()
 
 
-def bounded(parts: Iterable[bytes], limit: int) -> bytes:
-    """Return all of it. Raises ScrapeFailed as soon as it is more than `limit` bytes."""
+def bounded(parts: Iterable[bytes], limit: int, enlarge: Callable[[], None]) -> bytes:
+    """Return all of it; call `enlarge` before it is large. Raises ScrapeFailed as soon as it is more than `limit` bytes."""
     found = BytesIO()  # not a list: it would have to be joined, and then there are two
     for part in parts:
-        if found.tell() + len(part) > limit:
+        size = found.tell() + len(part)
+        if size > limit:
             raise ScrapeFailed(f"the exposition is larger than body_size_limit ({limit} bytes)")
+        if size > LARGE:
+            enlarge()
         found.write(part)
     return found.getvalue()
 

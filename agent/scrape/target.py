@@ -23,7 +23,7 @@ from agent.config import Target
 from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
 from agent.scrape.lines import ParseError
 from agent.scrape.naming import Limits, Naming, Relabel
-from agent.scrape.table import Table
+from agent.scrape.table import Read, Table
 from agent.system.events import Event, Logger
 from buffer.model import Series
 
@@ -67,7 +67,8 @@ class Scrape(Collector):
             target.metric_name_validation_scheme == "legacy",
         )
         self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel, limits=limits)
-        self._table = Table(self._naming, target.sample_limit)
+        self._most = target.sample_limit
+        self._table = Table(self._naming, self._most)
         self._exposed: tuple[Series, ...] = ()
         self._series = self._reports
         self._duplicates = 0
@@ -91,14 +92,23 @@ class Scrape(Collector):
         values += (1.0, round(time.perf_counter() - begun, DIGITS), float(scraped))
         return self._series, values
 
-    def _scrape(self) -> tuple[list[float], int]:
-        body, openmetrics = self._fetch()
+    def _read(self) -> Read:
+        exposition = self._fetch()
         try:
-            read = self._table.read(body, openmetrics=openmetrics)
+            return self._table.read(exposition.body, openmetrics=exposition.openmetrics)
         finally:
             self._naming.rest()
+            if exposition.leave is not None:
+                exposition.leave()
+
+    def _scrape(self) -> tuple[list[float], int]:
+        read = self._read()
         if read.series is not self._exposed:
-            check_size(read.series)
+            try:
+                check_size(read.series)
+            except TooLarge:
+                self._table = Table(self._naming, self._most)  # nothing is kept of what cannot be stored
+                raise
             self._exposed, self._series = read.series, read.series + self._reports
             found, before = self._table.duplicates, self._duplicates
             self._duplicates = found

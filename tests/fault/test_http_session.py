@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 from agent.config import Authorization, OAuth2, Secret, TlsConfig
+from agent.destinations.base import Verdict
+from agent.destinations.remote_write.outcome import classify
 from agent.http.answer import Answer
 from agent.http.endpoint import Endpoint
 from agent.http.failures import Cause, Failure, Unusable
@@ -105,6 +107,69 @@ def test_the_cause_of_a_failure_survives_and_no_secret_does(
     assert (found.cause, found.holds) == (cause, holds)
     assert found.text
     assert CANARY not in str(found)
+
+
+def saying(raw: bytes) -> Callable[[socket.socket], None]:
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(raw)
+
+    return serve
+
+
+MOVED, END = b"HTTP/1.1 307 Temporary Redirect\r\n", b"\r\nContent-Length: 0\r\n\r\n"
+REDIRECTS = {
+    "to a bracket": MOVED + b"Location: http://[::1/x" + END,
+    "to no port": MOVED + b"Location: http://a:99999999/" + END,
+    "to no text": MOVED + b"Location: http://\xff\x01\xfe/" + END,
+    "to no end": MOVED + b"Location: http://" + 60_000 * b"a" + END,
+    "to a user": MOVED + b"Location: //u:p@[x/" + END,
+    "to two places": MOVED + b"Location: a\r\nLocation: b" + END,
+    "on two lines": MOVED + b"Location: http://a\r\n b" + END,
+    "to nowhere": MOVED + b"Location:" + END,
+    "that is cut": MOVED + b"Location: [\r\nContent-Length: 9\r\n\r\nabc",
+    "with no chunk": MOVED + b"Location: [\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "without a reason": b"HTTP/1.1 307\r\nLocation: [" + END,
+    "with bare line feeds": b"HTTP/1.1 307 X\nLocation: http://[\n\n",
+    "of HTTP 1.0": b"HTTP/1.0 307 X\r\nLocation: [\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", REDIRECTS.values(), ids=REDIRECTS)
+def test_a_redirect_is_one_wherever_it_leads(tmp_path: Path, raw: bytes) -> None:
+    """A malformed Location once made it a failure that was retried for ever; nobody saw that the URL is wrong."""
+    with serving(saying(raw))(tmp_path) as keys:
+        found = got(Endpoint(name="there", **keys), method="POST")
+    assert isinstance(found, Answer)
+    outcome = classify(*found, now=0.0)
+    assert (outcome.verdict, outcome.status) == (Verdict.HELD, 307)
+    assert re.search("a redirect.*which is not followed: correct the url", outcome.error or "")
+    assert len(outcome.error or "") < 300
+    assert "u:p" not in str(outcome)
+
+
+MALFORMED = {
+    "a zero in a header": MOVED + b"Location: http://a\0b/" + END,
+    "a header without a name": MOVED + b": x" + END,
+    "a name with a blank": MOVED + b"Loc ation: x" + END,
+    "a length that is none": b"HTTP/1.1 204 No\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "a coding that nobody knows": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\n",
+    "a status of two digits": b"HTTP/1.1 30 X" + END,
+    "headers without end": b"HTTP/1.1 200 OK\r\n"
+    + 4_000 * b"X: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
+    "HTTP 2": b"HTTP/2 200\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", MALFORMED.values(), ids=MALFORMED)
+def test_what_is_no_http_is_a_failure_that_is_tried_again(tmp_path: Path, raw: bytes) -> None:
+    with serving(saying(raw))(tmp_path) as keys:
+        found = got(Endpoint(name="there", **keys), method="POST")
+    assert isinstance(found, Failure)
+    assert (found.cause, found.holds) == (Cause.PROTOCOL, False)
+    assert found.text.isprintable()
+    assert len(found.text) < 300
 
 
 def test_what_is_made_of_an_answer_may_fail_like_the_way_there() -> None:

@@ -51,7 +51,11 @@ PLACES = {
 }
 STORIES = {
     "edge-01": Story(
-        disks={"/": Disk(32, 46, 0.05), "/var": Disk(120, 83, 1.6), "/srv": Disk(64, 22, 0.1, inodes=86)},
+        disks={
+            "/": Disk(32, 46, 0.05),
+            "/var": Disk(120, 83, 1.6),
+            "/srv": Disk(64, 22, 0.1, inodes=86, readonly=((90 * 60, 70 * 60),)),
+        },
         busy=((105 * 60, 40 * 60),),
         full_link=((40 * 60, 25 * 60),),
         freed=((100 * 60, 15 * 60),),

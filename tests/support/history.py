@@ -43,12 +43,13 @@ class Count(Protocol):
 
 
 class Disk(NamedTuple):
-    """A file system: GiB, percent in use at the end, what that grows by in a day, and its inodes in use."""
+    """A file system: GiB, percent in use at the end, what that grows by in a day, its inodes in use, and when it was read-only."""
 
     gib: float
     percent: float
     growth: float
     inodes: float = 12.0
+    readonly: Stretches = ()
 
 
 Stretches = tuple[tuple[float, float], ...]
@@ -188,6 +189,7 @@ class History:
         for part, value in parts.items():
             put(f"memory_{part}_bytes", value // 4096 * 4096)
         put("memory_usage_percent", percent)
+        put("memory_zfs_arc_bytes", total * 0.02 // 4096 * 4096)
         swap, swapped = 2 * GIB, 2 * GIB * max(0.0, percent - 60) / 100
         put("swap_total_bytes", swap)
         put("swap_used_bytes", swapped // 4096 * 4096)
@@ -229,6 +231,7 @@ class History:
             put("inode_used", inodes * disk.inodes // 100, **where)
             put("inode_free", inodes * (100 - disk.inodes) // 100, **where)
             put("inode_usage_percent", disk.inodes, **where)
+            put("disk_readonly", self._in(disk.readonly, at) is not None, **where)
 
     def _network(self, at: float, passed: float, day: float, put: Put, count: Count) -> None:
         on = {"interface": "eth0"}

@@ -872,13 +872,13 @@ def loads_or_tells(text: str) -> None:
         assert config.buffer.segment_size * MIN_SEGMENTS <= config.buffer.max_size
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TREES)
 def test_any_tree_is_loaded_or_told(tree: dict[str, object]) -> None:
     loads_or_tells(yaml.safe_dump(tree, allow_unicode=True))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_damage_to_the_example_is_loaded_or_told(data: st.DataObject) -> None:
     text = re.sub(r"(?m)^( *)#(?=[a-z ]+:)", r"\1", EXAMPLE)

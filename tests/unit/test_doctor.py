@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -9,7 +10,7 @@ import time
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from rich.console import Console
@@ -21,7 +22,7 @@ from agent.collectors import HostPaths
 from agent.config import Config, load
 from agent.http.endpoint import of_destination
 from agent.http.secrets import hidden, secrets
-from agent.ops.doctor import certificate, host, receiver
+from agent.ops.doctor import certificate, host, receiver, sample
 from agent.ops.doctor.step import Finding, Step, fine, needing, step, unknown, warning, wrong
 from buffer.buffer import Buffer
 from buffer.limits import Limits
@@ -395,7 +396,7 @@ def test_a_target_that_is_down_and_a_text_file_that_is_left_out(data_dir: Path, 
     down, textfile = found[f"collector scrape/app/127.0.0.1:{port}"], found["collector textfile"]
     check(down, "wrong", "no connection with 127.0.0.1: connection refused", "See that the program runs")
     off = "collect.collectors.textfile.enabled: false"
-    check(textfile, "wrong", f"{tmp_path}/a.prom: not a sample: 'bad'", off)
+    check(textfile, "wrong", f"{tmp_path}/a.prom: 1 line left out; not a sample: 'bad'", off)
 
 
 def test_the_mask(data_dir: Path) -> None:
@@ -421,6 +422,18 @@ def test_what_a_collector_cannot_read_is_a_warning(data_dir: Path, tmp_path: Pat
     found = look(configured(data_dir, text), paths=recorded.paths)["collector disk_usage"]
     said = f"but not all: file {recorded.root}/proc/self/mountinfo: it has 2 lines"
     check(found, "warning", said)
+
+
+def test_what_belongs_to_another_user_is_not_worth_a_warning(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def statvfs(path: bytes) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("agent.collectors.disk_usage.statvfs", statvfs)
+    found = look(configured(data_dir), paths=Host("raspberrypi", tmp_path).paths)["collector disk_usage"]
+    assert found.ok is True
+    assert "without what its user may not read: mountpoint /: permission denied" in found.said
 
 
 # The view.
@@ -457,3 +470,33 @@ def test_a_buffer_of_a_later_version_is_reported(tmp_path: Path) -> None:
     later_segment(path := max((tmp_path / "segments").iterdir()))
     found = look(configured(tmp_path))["buffer"]
     check(found, "wrong", f"{path}: it is of format version 2", "Run the version of Limpet that wrote it")
+
+
+# The sample that is read back.
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (b'{"status": "success", "data": {"result": [{"value": [1, "7"]}]}}', True),
+        (b'{"status": "success", "data": {"result": [{"value": [1, "6"]}]}}', False),
+        (b'{"status": "success", "data": {"result": []}}', False),
+        (b'{"status": "error"}', None),
+        (b'{"status": "success", "data": {"result": [7]}}', None),
+        (b'{"status": "success", "data": {"result": [{"value": [1, "x"]}]}}', None),
+        (b'{"status": "success"}', None),
+        (b"[]", None),
+        (b"<html>", None),
+        (b"", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_what_the_answer_to_a_query_shows(answer: bytes, found: bool | None) -> None:
+    assert sample.contains(answer, 7) is found
+
+
+def test_where_a_receiver_is_queried() -> None:
+    url = sample.query_url("https://there:9/prefix/api/v1/write?x=1")
+    assert url is not None
+    assert url.startswith("https://there:9/prefix/api/v1/query?query=limpet_doctor_sample")
+    assert sample.query_url("https://there/api/v1/push") is None

@@ -154,7 +154,7 @@ def test_the_process(rig: Rig) -> None:
     assert rig.value("limpet_start_time_seconds") == NOW
     rig.world.step(86400)  # the box got its time
     assert rig.value("limpet_start_time_seconds") == NOW + 86400.5
-    assert rig.value("limpet_cpu_seconds_total") == pytest.approx(time.process_time(), abs=0.1)
+    assert rig.value("limpet_cpu_seconds_total") == pytest.approx(time.process_time(), abs=5)
     status = Path("/proc/self/status").read_text()
     resident = 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     assert rig.value("limpet_resident_memory_bytes") == pytest.approx(resident, rel=0.05)

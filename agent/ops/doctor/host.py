@@ -236,9 +236,10 @@ def _collector(plan: Plan) -> Finding:
     if (problem := plan.collect.error) is not None:
         return wrong(problem, off)
     said = f"{len(values)} samples in {took * 1000:.1f} ms"
-    if unread := plan.unread():
-        return warning(f"{said}, but not all: {'; '.join(unread)}", "Fix it, or leave it out (exclude_*).")
-    return fine(said)
+    unread = "; ".join(plan.unread())
+    if any(not one.denied for one in plan.collect.troubles.values()):
+        return warning(f"{said}, but not all: {unread}", "Fix it, or leave it out (exclude_*).")
+    return fine(f"{said}, without what its user may not read: {unread}" if unread else said)
 
 
 def _existing(path: str) -> str:
