@@ -80,7 +80,7 @@ class Hostile(Script):
     def __init__(self, given: Given, chance: random.Random) -> None:
         super().__init__()
         self.requests = 0
-        self.refuse = lambda write: given(write, chance) if write.series else None  # type: ignore[assignment, return-value]
+        self.refuse = lambda write: given(write, chance) if write.series else None
 
     def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
         self.requests += 1
