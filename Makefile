@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 SOURCES := agent buffer dashboards limpet tests tools
+unexport PYTHONDONTWRITEBYTECODE # else each of some thousand processes compiles all that it imports
 .PHONY: help run test check lint fmt bench dashboards pages dist deb image sbom audit lock clean
 
 help: ## list the targets

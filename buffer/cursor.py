@@ -10,6 +10,8 @@ second.  What was settled since then is sent again after a kill, the same sample
 receivers accept as one.  A file without a valid slot means: start at the oldest record.  Sending twice is
 better than losing.
 
+`size` is the largest request that goes out, where that was noted; it is kept in the same file.
+
 Glossary: a *stretch* is a span of positions that was settled before its turn; a *gap* is an unsettled span before or
 between stretches; *ahead* is everything about stretches and what follows the last one.
 """
@@ -23,7 +25,7 @@ from contextlib import ExitStack, suppress
 
 from buffer.feed import Feeds
 from buffer.fs import Fs
-from buffer.ledger import MAX_ERROR, MAX_STRETCHES, Ledger, LedgerFile
+from buffer.ledger import MAX_ERROR, MAX_STRETCHES, Ledger, LedgerFile, Size, load_size
 from buffer.log import Log
 from buffer.model import Chunk
 from buffer.reader import Reader
@@ -48,6 +50,7 @@ class Cursor:
         self.name, self.ledger = name, start
         self.log, self._clock = log, clock
         self._file = LedgerFile(fs, data_dir, name)
+        self.size = load_size(fs, self._file.path)
         self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge))
         self._lock = threading.Lock()
         self._dirty, self._persisted = True, -PERSIST_EVERY
@@ -171,19 +174,20 @@ class Cursor:
         with self._lock:
             self._change(self.ledger.returned(reason, samples))
 
-    def note(self, state: str, error: str | None) -> None:
-        """Keep the destination's state and last error for `limpet buffer status`; cheap when unchanged.
+    def note(self, state: str, error: str | None, size: Size | None = None) -> None:
+        """Keep the destination's state and last error for `limpet buffer status`, and `size`; cheap when unchanged.
 
-        Trouble, and its end, is written at once.  That it sends and has sent is not worth a write of
+        Trouble, its end, and a size are written at once.  That it sends and has sent is not worth a write of
         its own: the next sync has it.
         """
         error = error and error[:MAX_ERROR]
         with self._lock:
             before = self.ledger.state, self.ledger.error
-            if before == (state, error):
+            is_same_size, self.size = self.size == size, size
+            if before == (state, error) and is_same_size:
                 return
             self._change(self.ledger._replace(state=state, error=error))
-        if before[1] != error or not {before[0], state} <= {"sending", "idle"}:
+        if not is_same_size or before[1] != error or not {before[0], state} <= {"sending", "idle"}:
             self._persist_soon()
 
     def removed(self, now_ms: int | None) -> None:
@@ -193,10 +197,7 @@ class Cursor:
                 self._change(self.ledger._replace(removed_ms=now_ms))
 
     def forget(self) -> None:
-        """Remove the cursor file: nobody waits for this destination any more.  Raises OSError.
-
-        Reading and committing is harmless afterwards: nothing is written any more.
-        """
+        """Remove the cursor file, for good: what is read and settled afterwards changes no file.  Raises OSError."""
         with self._lock:
             self._file.remove()
             self._forgotten = True
@@ -209,7 +210,7 @@ class Cursor:
             if self.ledger.reach > self.log.synced:
                 self.log.sync()
             if self._dirty and not self._forgotten:
-                self._file.write(self.ledger)
+                self._file.write(self.ledger, self.size)
                 self._dirty, self._persisted = False, self._clock()
 
     def close(self) -> None:
@@ -227,8 +228,7 @@ class Cursor:
         return ledger
 
     def _persist_soon(self) -> None:
-        # Not for the sake of a tick that is not durable itself: that would be a sync of the log for each
-        # request.  The next sync of the buffer does both.
+        # A tick that is not durable itself would cost a sync of the log: the next sync of the buffer does both.
         durable = self.ledger.reach <= self.log.synced
         if self._dirty and durable and self._clock() - self._persisted >= PERSIST_EVERY:
             self.persist()

@@ -1,7 +1,9 @@
 """The ledger of a destination: what is settled, what became of every settled sample, and its file.
 
 The file, `cursors/<name>.json`, has two slots of 4096 bytes.  A slot is one line of JSON and the CRC-32
-of that line; what follows them means nothing:
+of that line.  A second such pair may follow, {"samples": .., "bytes": ..}: the largest request that goes out, where
+less goes than is configured.  It is a hint, and no part of the ledger: a program that does not know it passes over it, and
+one that is damaged is none.  What else follows means nothing.
 
     {"version": 1, "generation": .., "position": .., "start": .., "delivered": .., "dropped": {reason: ..},
      "missed_before": .., "damaged": .., "state": .., "error": .., "rate": .., "removed_ms": ..}
@@ -170,6 +172,32 @@ def encode(ledger: Ledger, generation: int = 0) -> bytes:
     return slot if len(slot) <= SLOT else encode(ledger._replace(error=None), generation)
 
 
+class Size(NamedTuple):
+    """The largest request that goes out, in samples and bytes."""
+
+    samples: int
+    bytes: int
+
+
+def _hint(size: Size | None) -> bytes:
+    """Return what follows a ledger in its slot: never what an earlier one had there."""
+    line = json.dumps(size._asdict()).encode() if size else b""
+    return line + b"\n%08x\n" % zlib.crc32(line)
+
+
+def load_size(fs: Fs, path: str) -> Size | None:
+    """Read the hint of a cursor file; None where there is none."""
+    try:
+        data = read_all(fs, path, 2 * SLOT)
+        slots = [data[at : at + SLOT] for at in (0, SLOT)]
+        _, slot = max((found[0], slot) for slot in slots if (found := _slot(slot)))
+        fields = json.loads(_line(slot[slot.index(b"\n") + 10 :]))
+        size = Size(int(fields["samples"]), int(fields["bytes"]))
+        return size if min(size) > 0 else None
+    except (OSError, ValueError, TypeError, LookupError, RecursionError, OverflowError):
+        return None
+
+
 def decode(data: bytes) -> Ledger | None:
     """Return what a cursor file holds; None where no slot is valid."""
     found = newest(data)
@@ -262,25 +290,27 @@ def load_all(fs: Fs, data_dir: str) -> dict[str, Ledger]:
 
 
 class LedgerFile:
-    """The cursor file of one destination.  It is opened when it is first written.  Not thread-safe."""
+    """The cursor file of one destination, at `path`.  It is opened when it is first written.  Not thread-safe."""
 
     def __init__(self, fs: Fs, data_dir: str, name: str) -> None:
         self._fs, self._folder = fs, f"{data_dir}/cursors"
-        self._path = f"{self._folder}/{name}{SUFFIX}"
-        self._fd, self._generation = -1, 0
+        self.path = f"{self._folder}/{name}{SUFFIX}"
+        self._fd, self._generation, self._is_hinted = -1, 0, False
         self.written = 0
 
-    def write(self, ledger: Ledger) -> None:
-        """Write a ledger over the older slot, and make it durable.  Raises OSError."""
+    def write(self, ledger: Ledger, size: Size | None = None) -> None:
+        """Write a ledger and a hint over the older slot, and make them durable.  Raises OSError."""
         if self._fd >= 0:
             try:
-                self._fs.size(self._path)
+                self._fs.size(self.path)
             except FileNotFoundError:  # somebody removed it: nobody could read what is written to it
                 self.close()
         if self._fd < 0:
             found = self._open(ledger)
             self._generation = found[0] if found else 0
-        slot = encode(ledger, self._generation + 1)
+        self._is_hinted = self._is_hinted or size is not None  # else nothing has to be ended
+        slot = encode(ledger, self._generation + 1) + (_hint(size) if self._is_hinted else b"")
+        slot = slot[:SLOT]
         at = SLOT * ((self._generation + 1) % 2)
         self.written += write_all(self._fs, self._fd, slot, at)
         self._fs.sync(self._fd)
@@ -293,28 +323,29 @@ class LedgerFile:
         """
         data = b""
         try:
-            data = read_all(self._fs, self._path, 2 * SLOT)
-            self._fd = self._fs.modify(self._path)
+            data = read_all(self._fs, self.path, 2 * SLOT)
+            self._is_hinted = b'"samples"' in data
+            self._fd = self._fs.modify(self.path)
         except FileNotFoundError:
             self._fs.make_folder(self._folder)
         except OSError as error:
             if error.errno not in _BLOCKED:
                 raise
-            set_apart(self._fs, self._path)
+            set_apart(self._fs, self.path)
             data = b""
         if len(data) < 2 * SLOT:
             # A new file is valid from the first moment on: one that a kill left blank would be a reset.
             data = (data or encode(ledger)).ljust(2 * SLOT)
-            write_atomic(self._fs, self._path, data)
+            write_atomic(self._fs, self.path, data)
             self._fs.sync_folder(self._folder)
             self.close()
-            self._fd = self._fs.modify(self._path)
+            self._fd = self._fs.modify(self.path)
         return newest(data)
 
     def remove(self) -> None:
         """Remove the file.  Raises OSError."""
         with suppress(FileNotFoundError):
-            self._fs.unlink(self._path)
+            self._fs.unlink(self.path)
 
     def close(self) -> None:
         """Close the file; it can still be written."""

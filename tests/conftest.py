@@ -25,6 +25,19 @@ if os.environ.get("CI"):
 
 LOCKS = FOLDER.parent / ".cache" / "tests"
 MARKED = ("integration", "fault", "load")  # a test is marked as its folder is named
+LONG = {  # files of a minute or more: `pytest --durations=100` shows them
+    "fault/test_buffer_crash.py",
+    "fault/test_kills.py",
+    "integration/test_dashboards.py",
+    "integration/test_deb.py",
+    "integration/test_doctor.py",
+    "integration/test_image.py",
+    "integration/test_receivers.py",
+    "integration/test_reload.py",
+    "integration/test_replay.py",
+    "integration/test_rules.py",
+    "integration/test_service.py",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,8 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         part = _folder(item)
         if part in MARKED:
             item.add_marker(part)
-    # The order is random (pytest-randomly), but the unit tests come last: they are short, and fill up the end of a run.
-    items.sort(key=lambda item: _folder(item) not in MARKED)
+    items.sort(key=_turn)
     _keep_stories(items)
 
 
@@ -47,6 +59,19 @@ def _keep_stories(items: list[pytest.Item]) -> None:
         steps = sorted((items[place] for place in places), key=lambda item: item.reportinfo()[1] or 0)
         for place, item in zip(places, steps, strict=True):
             items[place] = item
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return when a test has its turn: the order is random (pytest-randomly) among those of the same number.
+
+    What has the machine for itself comes first, when there is nothing yet that it must wait for. What is long and begins
+    late leaves processes without work at the end; what is short, the unit tests, fills it up.
+    """
+    if item.get_closest_marker("quiet"):
+        return 0
+    if item.path.relative_to(FOLDER).as_posix() in LONG:
+        return 1
+    return 2 if _folder(item) in MARKED else 3
 
 
 def _folder(item: pytest.Item) -> str:

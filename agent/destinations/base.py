@@ -65,6 +65,8 @@ class Outcome(NamedTuple):
     """What was wrong, for the log and the status: on one line, cut, without secrets."""
     after: float | None = None
     """Seconds for which the receiver wants to be left alone."""
+    went: int | None = None
+    """Bytes of the request that arrived in its time, where the link was too slow for it."""
     written: int | None = None
     """How many samples the receiver says that it stored; None where it says nothing."""
     date: float | None = None
@@ -125,7 +127,9 @@ Speaks = Callable[[], Destination]
 """Says how a destination is sent to now. Where several formats are possible (remote write 2.0, then 1.0) that changes."""
 
 
-def failed(failure: Failure) -> Outcome:
+def failed(request: Request, failure: Failure) -> Outcome:
     """Return the outcome of a request that got no answer: nothing that happens on the way settles samples."""
     verdict = Verdict.HELD if failure.holds else Verdict.RETRY
-    return Outcome(verdict, failure.status, failure.text, failure.after)
+    if failure.went is not None and request.samples > 1:
+        verdict = Verdict.TOO_LARGE
+    return Outcome(verdict, failure.status, failure.text, failure.after, went=failure.went)

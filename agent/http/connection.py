@@ -5,13 +5,15 @@ HTTP/1.1 itself is httpcore's; here are the sockets below it. What is promised f
 1. It ends within `whole` seconds, and no step of it (a connect, a handshake, a write, a read) is waited for longer
    than `step`. A server that sends a byte now and then gains nothing by it. The one exception is looking up a name,
    for which the system has its own limits. After a time in which the process was stopped, the clock starts again.
+   A step begins again when the other side acknowledges more of what was sent: no answer comes before all has arrived.
+   A request that arrives in the second half of the time, or not at all before it is up, is TooSlow.
 2. `cut()`, from any thread, ends the exchange at hand and all later ones with an OSError.
 3. Errors arrive as what they are (OSError, TimeoutError, ssl.SSLError), not wrapped; what a proxy has against a
    tunnel is a ProxyAnswer, and what is no answer of one a httpcore.ProxyError.
 4. Through a proxy, an https:// request goes through a tunnel (CONNECT), in which TLS is done with the server
    itself; an http:// request is given to the proxy with its whole URL. The proxy's credentials go to the proxy
    alone. The exchange with it has no time of its own.
-5. `wire_bytes` is what the connections have cost so far, as a link is paid for: IP packets, both ways, repeated ones
+5. When an exchange ends, nothing of it is sent any more. `wire_bytes` is what the connections have cost so far, as a link is paid for: IP packets, both ways, repeated ones
    included, from the kernel's own counters (struct tcp_info of linux/tcp.h); 0 where there are none.
 6. What was said before a request began is no answer to it: a connection on which there is more than one answer
    is closed.
@@ -27,13 +29,12 @@ No environment variable is looked at, no cookie is kept, and no redirect is foll
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 import ssl
-import struct
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpcore
@@ -41,30 +42,13 @@ import httpx
 
 from agent.http.failures import ProxyAnswer
 from agent.http.proxy import Proxy
+from agent.http.sockets import LARGEST_HEAD, Sockets
 
 OLDEST = 1800.0
 LONGEST_IDLE = 90.0
 """Seconds: three times the default `batch_send_deadline`, and less than the shortest patience of mobile networks (2 min)."""
-UNACKNOWLEDGED = 10.0
-
 _PIECE = 16 << 10
 """Bytes of a write, the most of a TLS record: with TLS, `send` comes back when all that it was given is taken."""
-
-STOPPED = 0.5
-"""Seconds behind the deadline of an exchange at which none of its waits has ended."""
-
-LARGEST_HEAD = 192 << 10
-"""Bytes that may come before the body of an answer: its headers (100 KiB at most, by h11), interim answers (1xx) before
-them, and what one read brings of the body. A flood of interim answers would cost a core until the deadline."""
-
-_TCP_INFO = struct.Struct("<128xQII56xQ")
-"""Of struct tcp_info: bytes received, segments out and in, bytes sent (with those sent again), Linux 4.19."""
-_PACKET_HEAD = {socket.AF_INET: 52, socket.AF_INET6: 72}
-"""Bytes of the IP and TCP heads of a packet, with TCP's timestamps."""
-
-
-class Unacknowledged(TimeoutError):
-    """Data were sent over and over, and nobody acknowledged them: the way is broken."""
 
 
 def clock() -> float:
@@ -166,132 +150,6 @@ class _Body(httpx.SyncByteStream):
         return self._answer.iter_stream()
 
 
-class Sockets:
-    """The socket in use and those before it: the deadline, the cut, and what they have cost.
-
-    `heard`: a byte has come back in this exchange. `active`: when a byte came or went last, by the clock. `head_room`:
-    bytes that may still come before the headers of the answer are over; None: they are over.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock, self.active = clock, 0.0
-        self._step = self._whole = self._end = 0.0
-        self._is_cut, self.heard = False, False
-        self.head_room: int | None = None
-        self._socket: socket.socket | None = None
-        self._counted = 0  # of connections that are closed
-
-    def begin(self, step: float, whole: float) -> None:
-        """Start the clock of the next exchange."""
-        self._step, self._whole, self._end, self.heard = step, whole, self._clock() + whole, False
-
-    def silent(self, patience: float) -> TimeoutError:
-        """Return the error of a read that took longer than its patience: which limit it was, and of what."""
-        if not self.heard:
-            return TimeoutError(f"no answer within {patience:.3g} s")
-        if patience < self._step:
-            return TimeoutError(f"no whole answer within {self._whole:.3g} s")
-        return TimeoutError(f"no more of the answer for {patience:.3g} s")
-
-    def patience(self, share: int = 1) -> float:
-        """Return the seconds that the next step may take, when `share` steps have to do with what is left."""
-        left = self._end - self._clock()
-        if left <= 0:
-            raise TimeoutError(f"no whole answer within {self._whole:.3g} s")
-        return min(self._step, left / share)
-
-    def spoke(self, *, heard: bool = False) -> None:
-        """Note that bytes went, or came (`heard`)."""
-        self.active, self.heard = self._clock(), self.heard or heard
-
-    def resume(self) -> None:
-        """Start the clock again if the process was stopped: no wait of its own ends so late."""
-        if self._clock() > self._end + STOPPED:
-            self._end = self._clock() + self._whole
-
-    def count_head(self, size: int) -> None:
-        """Count bytes that came. Raises httpcore.RemoteProtocolError where the headers do not end."""
-        if self.head_room is not None:
-            self.head_room -= size
-            if self.head_room < 0:
-                raise httpcore.RemoteProtocolError(
-                    f"more than {LARGEST_HEAD} bytes of headers and interim answers"
-                )
-
-    def wire_bytes(self) -> int:
-        """Return the bytes on the wire of all connections so far."""
-        return self._counted + (_tcp_bytes(self._socket) if self._socket is not None else 0)
-
-    def connect(self, host: str, port: int) -> socket.socket:
-        """Return a connected socket, by the first address of the host that answers."""
-        self._check()
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for i, (family, kind, protocol, _, address) in enumerate(found):
-            sock = socket.socket(family, kind, protocol)
-            try:
-                self._use(sock)
-                sock.settimeout(self.patience(share=len(found) - i))
-                sock.connect(address)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as error:
-                self.leave(sock)
-                if self._is_cut or i == len(found) - 1:
-                    if isinstance(error, TimeoutError):
-                        raise TimeoutError("no connection in time") from None
-                    raise
-            else:
-                return sock
-        raise OSError("the name has no address")
-
-    def expect_acknowledgments(self) -> None:
-        """Let the exchange at hand fail soon where nobody acknowledges what is sent."""
-        option, sock = getattr(socket, "TCP_USER_TIMEOUT", None), self._socket
-        if option is not None and sock is not None:
-            seconds = min(UNACKNOWLEDGED, self.patience() / 2)
-            sock.setsockopt(socket.IPPROTO_TCP, option, max(1, int(1000 * seconds)))
-
-    def secure(self, sock: socket.socket, tls: ssl.SSLContext, name: str) -> ssl.SSLSocket:
-        """Return the socket with TLS on it. The one given is closed where that fails."""
-        inner = tls.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
-        try:
-            self._use(inner)
-            inner.settimeout(self.patience())
-            inner.do_handshake()
-        except BaseException as error:
-            self.leave(inner)
-            if isinstance(error, TimeoutError):
-                raise TimeoutError("no TLS handshake in time") from None
-            raise
-        return inner
-
-    def _use(self, sock: socket.socket) -> None:
-        """Make this the socket that `cut` has to end."""
-        self._socket = sock
-        self._check()
-
-    def _check(self) -> None:
-        if self._is_cut:  # set before `cut` looked for a socket: one of the two threads sees the other's
-            self.cut()
-            raise ConnectionAbortedError("stopping")
-
-    def leave(self, sock: socket.socket) -> None:
-        """Close a connection, and keep what it has cost."""
-        if sock is self._socket:
-            self._counted += _tcp_bytes(sock)
-            self._socket = None
-        sock.close()
-
-    def cut(self) -> None:
-        """End the exchange at hand; nothing goes out any more. Safe from any thread, at any time."""
-        self._is_cut = True
-        sock = self._socket  # the other thread may be about to leave it
-        if sock is not None:
-            try:
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which drops its state
-            except OSError:
-                pass  # not connected, or closed already
-
-
 class _Stream(httpcore.NetworkStream):
     """A connected socket, as httpcore wants it."""
 
@@ -300,31 +158,24 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self._sockets.resume()  # what has come meanwhile is an answer in time
-        patience = self._sockets.patience()
-        self._socket.settimeout(patience)
-        try:
-            found = self._socket.recv(max_bytes)
-        except TimeoutError as error:
-            raise _unacknowledged(error) or self._sockets.silent(patience) from None
-        self._sockets.spoke(heard=bool(found))
-        self._sockets.count_head(len(found))
+        found = self._sockets.wait(lambda: self._socket.recv(max_bytes), self._sockets.silent)
+        self._sockets.heard_from(found)
         return found
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._sockets.resume()
         view = memoryview(buffer)
         while view:
-            patience = self._sockets.patience()
-            self._socket.settimeout(patience)
+            piece = view[:_PIECE]
             try:
-                view = view[self._socket.send(view[:_PIECE]) :]
-            except TimeoutError as error:
-                late = TimeoutError(f"the receiver took nothing for {patience:.3g} s")
-                raise _unacknowledged(error) or late from None
+                sent = self._sockets.wait(partial(self._socket.send, piece), _stuck)
+            except TimeoutError:
+                raise
             except OSError as error:
                 # It may have answered before it had read everything (413, say): httpcore then looks.
                 raise httpcore.WriteError(error) from error
-        self._sockets.spoke()
+            view = view[sent:]
+            self._sockets.wrote(sent)
 
     def close(self) -> None:
         self._sockets.leave(self._socket)
@@ -337,9 +188,8 @@ class _Stream(httpcore.NetworkStream):
         return None
 
 
-def _unacknowledged(error: TimeoutError) -> Unacknowledged | None:
-    """Return what the kernel's timeout means, which has a number; None: it is the socket's own."""
-    return Unacknowledged("nobody acknowledged what was sent") if error.errno == errno.ETIMEDOUT else None
+def _stuck(seconds: float) -> TimeoutError:
+    return TimeoutError(f"the receiver took nothing for {seconds:.3g} s")
 
 
 def _open_tunnel(stream: _Stream, proxy: Proxy, origin: httpcore.Origin) -> None:
@@ -359,13 +209,3 @@ def _open_tunnel(stream: _Stream, proxy: Proxy, origin: httpcore.Origin) -> None
         raise ProxyAnswer(repr(proxy), answer.status, httpx.Headers(answer.headers))
     if _has_surplus(http):  # the server says nothing before it is spoken to
         raise httpcore.ProxyError(f"the proxy {proxy!r} sent more than an answer to CONNECT")
-
-
-def _tcp_bytes(sock: socket.socket) -> int:
-    """Return what a connection has cost on the wire; 0 where that is not known."""
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-        received, segments_out, segments_in, sent = _TCP_INFO.unpack(info)
-    except (AttributeError, OSError, struct.error):  # not Linux, an old kernel, or closed already
-        return 0
-    return int(received + sent + (segments_out + segments_in) * _PACKET_HEAD.get(sock.family, 52))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import httpcore
 
 from agent.http.answer import is_temporary, retry_after, words
+from agent.http.sockets import TooSlow
 from buffer.errors import LimpetError
 
 
@@ -38,7 +39,7 @@ class Failure(NamedTuple):
 
     `holds`: it fails until an operator has corrected something. `status` is a proxy's to CONNECT, or the server's to a
     token; 0 without either. `after`: seconds that it asks to be left alone. `verify_code`: OpenSSL's, where a certificate
-    was not accepted.
+    was not accepted. `went`: where the link was too slow for the request, the bytes of it that went through in its time.
     """
 
     cause: Cause
@@ -47,6 +48,7 @@ class Failure(NamedTuple):
     status: int = 0
     after: float | None = None
     verify_code: int = 0
+    went: int | None = None
 
 
 class Unusable(Exception):
@@ -100,7 +102,8 @@ def failure(error: Exception, host: str, now: float = 0.0) -> Failure:
     if isinstance(error, ssl.SSLError):
         return _tls(error, host)
     if isinstance(error, TimeoutError):
-        return Failure(Cause.TIMEOUT, f"timeout: {error}" if str(error) else "timeout")
+        went = error.arrived if isinstance(error, TooSlow) else None
+        return Failure(Cause.TIMEOUT, f"timeout: {error}" if str(error) else "timeout", went=went)
     if isinstance(error, socket.gaierror):
         return Failure(Cause.ADDRESS, f"the name {host} cannot be resolved: {error.strerror}")
     if isinstance(error, OSError):

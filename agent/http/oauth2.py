@@ -273,7 +273,9 @@ class Tokens:
         failure = found.failure
         if failure.cause is Cause.FILE:
             return failure
-        return failure._replace(status=0, text=f"oauth2: no token from {self._host}: {failure.text}")
+        return failure._replace(
+            status=0, went=None, text=f"oauth2: no token from {self._host}: {failure.text}"
+        )
 
     def _ask(self, secret: str, step: float, end: float, *, in_body: bool) -> Token | Refusal:
         settings, login = self._settings, basic(self._settings.client_id, secret)

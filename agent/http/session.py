@@ -31,11 +31,12 @@ import httpx
 
 from agent.http import endpoint
 from agent.http.answer import LARGEST_ANSWER, Answer
-from agent.http.connection import Connection, Unacknowledged, clock
+from agent.http.connection import Connection, clock
 from agent.http.endpoint import Endpoint
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import hidden, secrets, without_token
+from agent.http.sockets import Unacknowledged
 
 if TYPE_CHECKING:
     from agent.http.oauth2 import Tokens

@@ -29,7 +29,9 @@ _META = re.compile(
     rb"[ \t]*+#[ \t]++(HELP|TYPE)[ \t]++(" + NAME + rb"|" + QUOTED + rb")(?:[^a-zA-Z0-9_:](.*+))?+"
 )
 _OPEN_META = re.compile(rb"# (HELP|TYPE|UNIT) (" + NAME + rb"|" + QUOTED + rb") (.*+)")
-_FILE_META = re.compile(rb"[ \t]*+#[ \t]*+(HELP|TYPE)(?:[ \t]++(" + NAME + rb")(?:[ \t]++(.*+))?+)?+[ \t]*+")
+_FILE_META = re.compile(
+    rb"[ \t]*+#[ \t]*+(HELP|TYPE)(?:[ \t]++(" + NAME + rb"|" + QUOTED + rb")(?:[ \t]++(.*+))?+)?+[ \t]*+"
+)
 _LIKE_META = re.compile(rb"[ \t]*+#[ \t]++(?:HELP|TYPE)[ \t]")
 _HELP_ESCAPE = re.compile(rb"\\([\\n])")
 

@@ -17,6 +17,7 @@ from agent.send.batch import Settled
 from agent.send.culprits import Culprits
 from agent.send.log import LaneLog
 from buffer.cursor import Cursor
+from buffer.ledger import Size
 from buffer.model import Tick
 from buffer.quarantine import Item, Quarantine
 
@@ -45,9 +46,9 @@ class Account:
         self._log.settled(settled)
         self._touch(lambda: self._cursor.commit(chunk.start, chunk.end, settled.delivered, settled.dropped))
 
-    def note(self, state: str, error: str | None) -> None:
-        """Keep the state and the last error with the cursor."""
-        self._touch(lambda: self._cursor.note(state, error))
+    def note(self, state: str, error: str | None, size: Size | None) -> None:
+        """Keep the state, the last error and the largest request with the cursor."""
+        self._touch(lambda: self._cursor.note(state, error, size))
 
     def apart(self) -> list[Item]:
         """Return the items of what waits apart, the oldest first."""

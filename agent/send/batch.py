@@ -9,7 +9,7 @@ Promises:
 4. `request` is the same, byte by byte, until `hear`, `halve`, `fit` or `doubt` has changed the question.
 5. What fails although the receiver answers probes does not stop the rest: `doubt` halves it, down to single series, and
    sets these apart where as many samples of others were taken meanwhile. Where nothing is taken nothing is set apart,
-   but for a single sample that is too large for the receiver.
+   but for a single sample that is too large for the receiver or the link.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ class Batch:
 
     def _is_proven(self, part: Piece, outcome: Outcome) -> bool:
         """Return whether it is this part that fails: others of its size were taken, or it is too large as a single sample."""
-        too_large = outcome.verdict is Verdict.TOO_LARGE and len(self.request.body) > SMALLEST
-        return part.samples <= self._taken or too_large
+        is_size = outcome.verdict is Verdict.TOO_LARGE or outcome.went is not None
+        return part.samples <= self._taken or (is_size and len(self.request.body) > SMALLEST)
 
     def _set_apart(self, lone: bytes, outcome: Outcome) -> None:
         for part in self._take(lone):
@@ -167,7 +167,7 @@ class Batch:
 
     def keep_apart(self, ticks: Sequence[Tick], outcome: Outcome) -> None:
         """Count these ticks as apart, for the reason of this outcome."""
-        same = outcome._replace(after=None, written=None, date=None, found=None)
+        same = outcome._replace(after=None, went=None, written=None, date=None, found=None)
         self._keep(Culprits(APART, same, sum(len(tick.values) for tick in ticks), list(ticks)))
 
     def _take(self, lone: bytes) -> list[Piece]:

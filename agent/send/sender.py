@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from agent.config import RemoteWrite
-from agent.destinations.base import Outcome, Verdict
+from agent.destinations.base import Verdict
 from agent.send import pace
 from agent.send.account import Account
 from agent.send.delivery import Clocks, Delivery, Step
@@ -25,7 +25,7 @@ from agent.send.log import LaneLog
 from agent.send.order import Order, Work
 from agent.send.pace import Pace
 from agent.send.returning import Returning, Tried
-from agent.send.state import State
+from agent.send.state import State, kept, recalled
 from agent.system.pulse import Pulse
 from buffer.cursor import Cursor
 
@@ -73,8 +73,8 @@ class Sender:
         self._due = clocks.monotonic()  # when a chunk that is not full may go out
         self._away = True  # nothing got through lately, or yet
         self._retry_at = clocks.monotonic() + APART_EVERY
-        for item in account.apart():
-            delivery.apart.keep(account.ticks(item), Outcome(Verdict.RETRY, item.code, item.message))
+        delivery.now = recalled(delivery.now, cursor.size)
+        self._returning.recall()
 
     def step(self) -> Pause:
         """Do what is due, and return how long to wait before the next step."""
@@ -129,7 +129,9 @@ class Sender:
     def note(self, state: State) -> None:
         """Show a state, with the last error."""
         self.state, self.error = state, self._delivery.now.error
-        self._account.note(state, self.error)
+        self._account.note(
+            state, self.error, kept(self._delivery.now, self._to.queue_config.max_samples_per_send)
+        )
 
     def _is_due(self) -> bool:
         return self._clocks.monotonic() >= self._due
@@ -184,7 +186,11 @@ class Sender:
     def _attempt(self, within: float | None = None) -> Pause:
         self._is_asking()
         step = self._delivery.attempt(within)
-        if self.is_stopping and step.outcome.verdict is Verdict.RETRY and not step.outcome.status:
+        if (
+            self.is_stopping
+            and step.outcome.verdict in (Verdict.RETRY, Verdict.TOO_LARGE)
+            and not step.outcome.status
+        ):
             self._delivery.now = step.before._replace(state=State.WAITING)
             return NOW
         self._charge(step)

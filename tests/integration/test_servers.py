@@ -297,4 +297,4 @@ def test_waiting_ends_with_the_value_or_with_what_was_seen() -> None:
     values = iter([0, 0, 7])
     assert wait_for(lambda: next(values), 5, "a number") == 7
     with pytest.raises(AssertionError, match=r"0\.05 s in vain for the sun; last seen: \[\]"):
-        wait_for(list, 0.05, "the sun")
+        wait_for(list, 0.05, "the sun", least_s=0)

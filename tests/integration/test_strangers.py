@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.support.receiver import Answer, Receiver
 from tests.support.sending import Host, destination, host
 from tests.support.tcp import WebServer
 from tests.support.victoria import VictoriaMetrics
+from tests.support.walks import walked
 
 TICKS = 60
 SAMPLES = 2 * TICKS
@@ -39,7 +40,14 @@ def victoria(victoria_program: Path, tmp_path: Path) -> Iterator[VictoriaMetrics
 
 
 def stored(server: VictoriaMetrics) -> int:
-    return sum(len(found) for found in server.raw_samples('{hostname="a"}', *AT).values())
+    """How many samples it has. One that came twice, since an answer did not come in time, counts once."""
+    return sum(len(set(found)) for found in server.raw_samples('{hostname="a"}', *AT).values())
+
+
+def await_stored(server: VictoriaMetrics, count: int) -> None:
+    with suppress(AssertionError):
+        wait_for(lambda: stored(server) == count, 60, "the samples in the receiver")
+    assert stored(server) == count
 
 
 @contextmanager
@@ -61,7 +69,7 @@ def arrives(folder: Path, to: RemoteWrite, server: VictoriaMetrics) -> None:
     with host(folder, to) as one:
         one.settled()
         assert (one.cursor.ledger.delivered, one.kept()) == (SAMPLES, {})
-    wait_for(lambda: stored(server) == SAMPLES, 20, "the samples in the receiver")
+    await_stored(server, SAMPLES)
 
 
 # Refusals that judge nothing.
@@ -133,7 +141,7 @@ def test_vmauth_that_loses_a_route_and_gets_it_back(
             front.reload("/api/v1/.*")
             one.settled()
             assert (one.cursor.ledger.delivered, one.kept()) == (2 * SAMPLES, {})
-        wait_for(lambda: stored(victoria) == 2 * SAMPLES, 20, "the samples in the receiver")
+        await_stored(victoria, 2 * SAMPLES)
 
 
 def test_prometheus_without_its_path(tmp_path: Path, prometheus_program: Path) -> None:
@@ -241,3 +249,26 @@ def test_a_receiver_that_refuses_empty_writes_and_takes_samples(tmp_path: Path) 
             one.settled()
             assert {dict(labels)["__name__"] for labels in one.kept()} == {"memory"}
             one.accounted(receiver, repeated=True)
+
+
+# The doctor says so before the agent does.
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_doctor_writes_a_sample(tmp_path: Path, victoria: VictoriaMetrics, message: str) -> None:
+    to = {"url": victoria.write_url, "protobuf_message": message}
+    good = walked(tmp_path, to, timeout=2)["sample"]  # which it may show later than the doctor waits
+    assert (good.ok is not False, "limpet_doctor_sample was" in good.said) == (True, True)
+    for path in ("/api/v1/import", "/health", "/metrics"):
+        found = walked(tmp_path, {**to, "url": victoria.url + path})["sample"]
+        assert (found.ok, "a body that nobody can read" in found.said) == (False, True)
+
+
+def test_the_doctor_reads_its_sample_back_from_prometheus(tmp_path: Path, prometheus_program: Path) -> None:
+    with Prometheus(prometheus_program, tmp_path / "prometheus") as server:
+        found = walked(tmp_path, {"url": server.write_url})["sample"]
+    assert (found.ok, found.do, found.said) == (
+        True,
+        None,
+        "a sample of limpet_doctor_sample was written, and read back",
+    )

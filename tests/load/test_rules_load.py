@@ -1,11 +1,13 @@
-"""A thousand hosts in a real Prometheus: every group of the rules that ship is evaluated within a second.
+"""Every group of the rules that ship is evaluated within a second for a thousand hosts, in a real Prometheus.
+
+Two hundred hosts in a quarter of a second, where nobody asks for another number: LIMPET_RULES_HOSTS=1000 is the whole.
 
 The series that the rules ask for are made up, as far back as they look: a day of disks, an hour and a bit of the rest,
 and of what is recorded the hours that baselines take of four weeks. A fiftieth of the hosts is in trouble. Then the groups run,
 the optional ones too, and Prometheus's own account of how long a run took is taken: the shortest of some. What the hourly
 tiers read is there for some minutes only.
 
-LIMPET_RULES_HOSTS=100 asks for another number of hosts, LIMPET_RULES_ILL=1 for all of them in trouble at once.
+LIMPET_RULES_ILL=1 has all of them in trouble at once.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ from tests.support.receiver import HEADERS
 from tests.support.wire import WriteRequest
 from tools import alerts_page, metrics_page
 
-HOSTS = int(os.environ.get("LIMPET_RULES_HOSTS", "1000"))
+HOSTS = int(os.environ.get("LIMPET_RULES_HOSTS", "200"))
 ILL = int(os.environ.get("LIMPET_RULES_ILL", "50"))
 """One of so many hosts has every alert."""
-EVERY_S = 8.0
+EVERY_S = max(2.0, HOSTS / 125)
 """How often a group is evaluated here: all of them twice within the test."""
 STAGES = (
     (("fleet", "hosts"), 2),
@@ -43,7 +45,7 @@ STAGES = (
     (("tiers",), 2),
 )
 """Files, and the evaluation from which on a group has seen what the others record."""
-LIMIT_S = 1.0
+LIMIT_S = 0.1 + 0.9 * HOSTS / 1000
 HOUR, WEEK = 3600, 7 * 24 * 3600
 DISKS = [{"device": name} for name in ("sda", "sdb", "sdc")]
 CARDS = [{"interface": name} for name in ("eth0", "wlan0")]
@@ -76,7 +78,7 @@ COUNTERS: dict[str, tuple[list[dict[str, str]], float, float]] = {
     "memory_oom_kills_total": ([{}], 0, 0.1),
     "network_received_packets_total": (CARDS, 100, 100),
     "network_sent_packets_total": (CARDS, 100, 100),
-    "network_drops_in_total": (CARDS, 0, 50),
+    "network_missed_in_total": (CARDS, 0, 50),
     "network_drops_out_total": (CARDS, 0, 0),
     "limpet_destination_appended_samples_total": (LINK, 14, 14),
     "limpet_destination_pending_samples": (LINK, 0, 14),
@@ -298,12 +300,12 @@ def test_every_group_is_evaluated_within_a_second(server: Prometheus, pusher: Pu
         def measured(wanted: set[str] = wanted, from_on: int = from_on) -> bool:
             found = groups(server)
             for name in wanted & found.keys():
-                if found[name]["iterations_total"] >= from_on:
-                    best[name] = min(best.get(name, 1e9), found[name]["last_duration_seconds"])
+                if found[name].get("iterations_total", 0) >= from_on:
+                    best[name] = min(best.get(name, 1e9), found[name].get("last_duration_seconds", 1e9))
             return is_short(best, wanted)
 
         with suppress(AssertionError):  # told below, with all figures
-            wait_for(measured, (from_on + 2) * EVERY_S, f"evaluations of {stage} within a second")
+            wait_for(measured, (from_on + 2) * EVERY_S, f"quick evaluations of {stage}", least_s=0)
     state = json.loads(server.get("/api/v1/rules"))["data"]["groups"]
     wrong = {
         rule["name"]: rule["lastError"] for group in state for rule in group["rules"] if rule.get("lastError")

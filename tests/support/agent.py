@@ -20,6 +20,7 @@ from tests.support import ticks
 from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
 from tests.support.server import Samples, tied
+from tests.support.ticks import Sample
 
 HOSTNAME = "test-host"
 
@@ -53,7 +54,7 @@ class Agent:
 
     def start(self) -> float:
         """Start it, and return the time at which it said that it has begun."""
-        self.config_file.write_text(yaml.safe_dump(self.config))
+        self._configure()
         command = [*self.inside, *map(str, self.program), "run", "--config", str(self.config_file)]
         with self.log.open("ab") as log:
             before = log.tell()
@@ -61,16 +62,21 @@ class Agent:
         started = wait_for(lambda: self._started(before), 60, "the agent")
         return datetime.fromisoformat(started[0]["timestamp"]).timestamp()
 
+    def _configure(self) -> None:
+        """Write the configuration, in which the agent's own series come as often as the others, unless it says more."""
+        collect = {"own_interval": self.config["collect"].get("interval", "10s")} | self.config["collect"]
+        self.config_file.write_text(yaml.safe_dump(self.config | {"collect": collect}))
+
     def reload(self, event: str = "agent.reloaded", **config: Any) -> dict[str, Any]:
         """Change the configuration, have it read again by a SIGHUP, and return what was logged of that."""
         self.config |= config
-        self.config_file.write_text(yaml.safe_dump(self.config))
+        self._configure()
         before = self.log.stat().st_size
         os.kill(self.pid, signal.SIGHUP)
         return wait_for(lambda: self.events(event, before), 60, event)[0]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Stop it with a signal, and return its exit status."""
+        """Stop it with a signal, and return its exit status. Raises TimeoutExpired if it does not end."""
         assert self._process is not None
         self._process.send_signal(number)
         return self._process.wait(60)
@@ -109,6 +115,19 @@ class Agent:
         Without the markers of series that ended, since Prometheus shows them to nobody: see `ended`.
         """
         return ticks.values(self._everything())
+
+    def lost(self, received: Samples) -> dict[Labels, tuple[list[Sample], list[Sample]]]:
+        """Return each series that was not received as it is in the buffer's files: what was, and what should have been.
+
+        What is newer than all that was received may be missing: a stop on a busy machine leaves it to the next start.
+        """
+        newest = max(at for of in received.values() for at, _ in of)
+        appended, wrong = self.buffered(), {}
+        for labels in appended.keys() | received.keys():
+            got, wanted = sorted(received.get(labels, [])), appended.get(labels, [])
+            if got != wanted[: len(got)] or any(at < newest for at, _ in wanted[len(got) :]):
+                wrong[labels] = got, wanted
+        return wrong
 
     def ended(self) -> dict[Labels, list[int]]:
         """Return when each series ended, by the markers in the buffer's files."""

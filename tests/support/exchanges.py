@@ -27,7 +27,7 @@ class Poster(Client):
     def post(self, body: bytes = EMPTY, within: float | None = None) -> Outcome:
         """Send a body as remote write 1.0."""
         request = formats.probe(Protocol.V1)._replace(body=body)
-        found = formats.classify(self.exchange(request, within=within), time.time())
+        found = formats.classify(request, self.exchange(request, within=within), time.time())
         return found._replace(error=found.error and self.hidden(found.error))
 
 

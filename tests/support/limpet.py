@@ -1,4 +1,4 @@
-"""The command as a process: what it prints, and its exit status.
+"""The command, as a process or in this one: what it prints, and its exit status.
 
 `make test` runs the command of the wheel, in an environment that has the wheel and what is locked for it: INSTALLED names
 its folder. Without INSTALLED it is the command of this environment, which is this tree's code.
@@ -6,13 +6,17 @@ its folder. Without INSTALLED it is the command of this environment, which is th
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
+from agent.cli.main import main
 from tests.support.server import tied
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,3 +66,12 @@ def limpet(home: Path, *arguments: str | Path, **options: Any) -> Done:
         **options,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def called(home: Path, *arguments: str | Path) -> Done:
+    """Run a command to its end in this process: where the process is not the matter, its start is time lost."""
+    first, *more = map(str, arguments)
+    out, err = io.StringIO(), io.StringIO()
+    with patch.dict(os.environ, environment(home), clear=True), redirect_stdout(out), redirect_stderr(err):
+        status = main([*first.split(), *more])
+    return Done(status, out.getvalue(), err.getvalue())

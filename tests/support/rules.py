@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -18,6 +19,7 @@ from tests.support.prometheus import CONFIG
 RULES, TESTS = CONFIG.parent / "rules", CONFIG.parent / "tests"
 NAME = re.compile(r"(?P<alert>(?:Host|Limpet|Anomaly)\w+ (?:warning|critical)(?: \w+)?): (?P<kinds>.+)")
 """The name of a test of an alert: its name, severity and perhaps trouble, and what is tested, with commas."""
+WORD = re.compile(r"[\w:]+")
 
 
 def key(rule: dict[str, Any]) -> str:
@@ -57,6 +59,52 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
                     change(rule)
         (folder / "rules" / path.name).write_text(yaml.safe_dump(file, sort_keys=False))
     return folder / "tests"
+
+
+def apart(
+    folder: Path, kinds: str = "", change: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[Path]:
+    """Write for each alert a file with its tests of these kinds, and one with its rules, changed, and what they need.
+
+    A test costs the evaluation of every rule that is loaded, hundreds of times: here it is a few rules, not all.
+    """
+    groups = [
+        group for path in RULES.glob("*.rules.yml") for group in yaml.safe_load(path.read_text())["groups"]
+    ]
+    for rule in (rule for group in groups for rule in group["rules"] if "alert" in rule):
+        change(rule)
+    written = []
+    for path in sorted(TESTS.glob("*.test.yml")):
+        file, tests = yaml.safe_load(path.read_text()), dict[str, list[Any]]()
+        for test in file["tests"]:
+            if (match := NAME.fullmatch(test["name"])) and re.search(kinds, match["kinds"]):
+                tests.setdefault(match["alert"], []).append(test)
+        for alert, some in tests.items():
+            needed = _needed(some, groups)
+            place = folder / f"{path.stem} {alert}.yml"
+            loaded = place.with_suffix(".rules")
+            loaded.write_text(json.dumps({"groups": needed}))
+            there = {group["name"] for group in needed}
+            order = [name for name in file["group_eval_order"] if name in there]
+            place.write_text(
+                json.dumps(file | {"rule_files": [loaded.name], "group_eval_order": order, "tests": some})
+            )
+            written.append(place)
+    return written
+
+
+def _needed(tests: list[Any], groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return of the groups the rules that the tests name, and those that they name in turn."""
+    named, before, kept = set(WORD.findall(json.dumps(tests))), 0, groups
+    while len(named) > before:
+        before = len(named)
+        kept = [
+            group
+            | {"rules": [rule for rule in group["rules"] if {rule.get("alert"), rule.get("record")} & named]}
+            for group in groups
+        ]
+        named |= set(WORD.findall(json.dumps(kept)))
+    return [group for group in kept if group["rules"]]
 
 
 def run(promtool: Path, files: Iterable[Path], only: str = "") -> dict[str, str]:

@@ -66,7 +66,7 @@ class Script:
         lost: bool = False,
     ) -> None:
         self.answers, self.rest, self.lost = list(answers), rest, lost
-        self.refuse: Callable[[wire.Write], Answer | None] = lambda _: None
+        self.refuse: Callable[[wire.Write], Answer | Failure | None] = lambda _: None
         self.bodies: list[bytes] = []
         self.attempts: list[int] = []
         self.within: list[float | None] = []

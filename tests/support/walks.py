@@ -11,7 +11,17 @@ from agent.config import load_file
 from agent.ops.doctor.destination import Resolve, walk
 from agent.ops.doctor.step import NOT_TRIED, Finding, Step
 
-STEPS = ["name", "connection", "TLS", "authentication", "empty write", "protocol", "clock", "window"]
+STEPS = [
+    "name",
+    "connection",
+    "TLS",
+    "authentication",
+    "empty write",
+    "protocol",
+    "clock",
+    "window",
+    "sample",
+]
 Settings = dict[str, Any]
 
 

@@ -62,7 +62,7 @@ def sealed(**fields: Any) -> bytes:
 # The ledger.
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12), st.integers(0, 3)), max_size=25))
 def test_a_ledger_is_a_set_of_positions(steps: list[tuple[int, int, int]]) -> None:
     ledger, settled, sums = NEW, set[int](), {"delivered": 0, "rejected": 0}
@@ -192,7 +192,7 @@ def test_stretches_that_cannot_be_are_no_cursor_file(data: bytes) -> None:
     assert decode(data) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(100, 250) | st.floats() | st.text(max_size=2), st.lists

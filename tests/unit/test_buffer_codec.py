@@ -20,7 +20,7 @@ from buffer.model import Instant, Series, Tick
 from buffer.varint import Bytes, unzigzag, varint, zigzag
 from tests.support.ticks import BOOT, bits, exactly, table, tick
 
-AGAIN = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+AGAIN = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def double(number: int) -> float:
@@ -376,7 +376,7 @@ def harmless(body: bytes, key: bool, decoder: Decoder) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_any_plain_text_is_decoded_or_a_codec_error(plain: bytes, key: bool) -> None:
     decoder = Decoder()
@@ -384,7 +384,7 @@ def test_any_plain_text_is_decoded_or_a_codec_error(plain: bytes, key: bool) -> 
     harmless(plain, key, decoder)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_body_with_changed_bytes_is_decoded_or_a_codec_error(data: st.DataObject) -> None:
     bodies = write([[tick(n, 9), tick(n, 2, "other")] for n in range(3)])
@@ -403,7 +403,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(json_values, st.lists(json_values, min_size=2, max_size=2)), st.integers(0, 3))
 def test_any_json_as_a_table_is_decoded_or_a_codec_error(thing: object, width: int) -> None:
     harmless(body_with(json.dumps(thing).encode(), bytes(width)), True, Decoder())

@@ -872,13 +872,13 @@ def loads_or_tells(text: str) -> None:
         assert config.buffer.segment_size * MIN_SEGMENTS <= config.buffer.max_size
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TREES)
 def test_any_tree_is_loaded_or_told(tree: dict[str, object]) -> None:
     loads_or_tells(yaml.safe_dump(tree, allow_unicode=True))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_damage_to_the_example_is_loaded_or_told(data: st.DataObject) -> None:
     text = re.sub(r"(?m)^( *)#(?=[a-z ]+:)", r"\1", EXAMPLE)
@@ -887,3 +887,16 @@ def test_any_damage_to_the_example_is_loaded_or_told(data: st.DataObject) -> Non
         length = data.draw(st.integers(0, 20))
         text = text[:start] + data.draw(st.text(max_size=6)) + text[start + length :]
     loads_or_tells(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("{}", 60), ("{interval: 1s}", 6), ("{interval: 10s}", 60), ("{interval: 30s}", 60), ("{interval: 5m}", 300),
+        ("{interval: 1s, own_interval: 20s}", 20), ("{own_interval: 10s}", 10),
+    ],
+)  # fmt: skip
+def test_the_agents_own_series_come_each_minute(text: str, seconds: float) -> None:
+    url = "https://prometheus.example.com/api/v1/write"
+    config, _ = load(f"collect: {text}\nremote_write: [{{url: {url}}}]", "f.yaml")
+    assert config.collect.own() == seconds

@@ -119,7 +119,7 @@ def test_every_duplicate_is_told_with_its_path() -> None:
     assert [problem.path for problem in problems] == ["a", "b[0].c", "b[0].c"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters() | st.sampled_from("{}[]:,-&*!|>'\"%@#? \n\t<~"), max_size=60))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     node, problems = parse(text)

@@ -22,7 +22,7 @@ from agent.collectors import HostPaths
 from agent.config import Config, load
 from agent.http.endpoint import of_destination
 from agent.http.secrets import hidden, secrets
-from agent.ops.doctor import certificate, host, receiver
+from agent.ops.doctor import certificate, host, receiver, sample
 from agent.ops.doctor.step import Finding, Step, fine, needing, step, unknown, warning, wrong
 from buffer.buffer import Buffer
 from buffer.limits import Limits
@@ -470,3 +470,33 @@ def test_a_buffer_of_a_later_version_is_reported(tmp_path: Path) -> None:
     later_segment(path := max((tmp_path / "segments").iterdir()))
     found = look(configured(tmp_path))["buffer"]
     check(found, "wrong", f"{path}: it is of format version 2", "Run the version of Limpet that wrote it")
+
+
+# The sample that is read back.
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (b'{"status": "success", "data": {"result": [{"value": [1, "7"]}]}}', True),
+        (b'{"status": "success", "data": {"result": [{"value": [1, "6"]}]}}', False),
+        (b'{"status": "success", "data": {"result": []}}', False),
+        (b'{"status": "error"}', None),
+        (b'{"status": "success", "data": {"result": [7]}}', None),
+        (b'{"status": "success", "data": {"result": [{"value": [1, "x"]}]}}', None),
+        (b'{"status": "success"}', None),
+        (b"[]", None),
+        (b"<html>", None),
+        (b"", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_what_the_answer_to_a_query_shows(answer: bytes, found: bool | None) -> None:
+    assert sample.contains(answer, 7) is found
+
+
+def test_where_a_receiver_is_queried() -> None:
+    url = sample.query_url("https://there:9/prefix/api/v1/write?x=1")
+    assert url is not None
+    assert url.startswith("https://there:9/prefix/api/v1/query?query=limpet_doctor_sample")
+    assert sample.query_url("https://there/api/v1/push") is None

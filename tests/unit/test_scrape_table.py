@@ -165,7 +165,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(st.lists(PIECES, max_size=25).map("".join), st.text(max_size=40)), st.booleans())
 @example("a 1\r", False)
 @example("a{b='c'} 1", False)

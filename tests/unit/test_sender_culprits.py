@@ -82,7 +82,7 @@ def block(series: int, instants: int) -> list[list[int]]:
 ragged = st.lists(st.sets(st.integers(0, 60), min_size=1).map(sorted), min_size=1, max_size=40)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(ragged, st.lists(st.sampled_from([DELIVERED, LABEL, OLD, ORDER]), max_size=80), st.integers(0, 40))
 def test_whatever_is_answered_every_sample_is_settled_once_and_in_order(
     columns: list[list[int]], answers: list[Outcome], cut: int
@@ -93,7 +93,7 @@ def test_whatever_is_answered_every_sample_is_settled_once_and_in_order(
     Run(columns, lambda _: left.pop(0) if left else LABEL, cut)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(ragged, st.data())
 def test_no_culprit_is_delivered_and_few_are_found_exactly(
     columns: list[list[int]], data: st.DataObject
@@ -106,7 +106,7 @@ def test_no_culprit_is_delivered_and_few_are_found_exactly(
         assert {i for i, cells in enumerate(run.refused) if cells} == poison
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(ragged, st.integers(1, 61), st.sampled_from([OLD, ORDER]))
 def test_nothing_too_old_is_delivered_and_nothing_else_is_missing_but_what_the_search_costs(
     columns: list[list[int]], time: int, words: Outcome

@@ -27,7 +27,7 @@ def many(count: int) -> tuple[Series, ...]:
 def rig(refuse: Callable[[wire.Write, int], Answer | Failure | None], lost: bool = False) -> Rig:
     """A host whose receiver answers as `refuse` says, given what is in a request and its bytes."""
     script = Script(lost=lost)
-    script.refuse = lambda write: refuse(write, len(script.bodies[-1])) if write.series else None  # type: ignore[return-value, assignment]
+    script.refuse = lambda write: refuse(write, len(script.bodies[-1])) if write.series else None
     return Rig(queue=QUEUE, script=script)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.destinations.base import Outcome, Verdict, failed
+from agent.destinations.base import Outcome, Request, Verdict, failed
 from agent.destinations.remote_write.outcome import classify
 from agent.http.answer import WORDS, retry_after, words
 from agent.http.failures import Cause, ProxyAnswer, Unusable, failure
@@ -128,14 +128,19 @@ FAILURES: dict[str, tuple[Exception, Cause, bool, str]] = {
 }  # fmt: skip
 
 
+PROBE = Request(b"", 0, "1.0")
+
+
 @pytest.mark.parametrize(("error", "cause", "holds", "text"), FAILURES.values(), ids=FAILURES)
 def test_what_the_lack_of_an_answer_means(error: Exception, cause: Cause, holds: bool, text: str) -> None:
     found = failure(error, "h")
     assert found[:3] == (cause, text, holds)
-    assert failed(found) == Outcome(Verdict.HELD if holds else Verdict.RETRY, found.status, text)
+    assert failed(PROBE, found) == Outcome(Verdict.HELD if holds else Verdict.RETRY, found.status, text)
 
 
 def test_what_a_proxy_asks_for_is_kept() -> None:
     found = ProxyAnswer("p:1", 429, {"retry-after": "7"}).failure(NOW)
-    assert failed(found) == Outcome(Verdict.RETRY, 429, "the proxy p:1 answered CONNECT with HTTP 429", 7.0)
+    assert failed(PROBE, found) == Outcome(
+        Verdict.RETRY, 429, "the proxy p:1 answered CONNECT with HTTP 429", 7.0
+    )
     assert ProxyAnswer("p:1", 400, {"retry-after": "7"}).failure(NOW).after is None

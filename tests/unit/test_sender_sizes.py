@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent.config import QueueConfig
 from agent.http.answer import Answer
+from agent.http.failures import Cause, Failure
 from agent.send.state import LARGEST, State
 from buffer.model import Series, Tick
 from tests.support import wire
@@ -146,6 +147,44 @@ def test_a_culprit_in_a_part_costs_itself() -> None:
     assert rig.lane.state is State.IDLE
 
 
+def slow(room: int) -> Script:
+    """A link over which so many bytes go in the time of a request."""
+    script = Script()
+    script.refuse = lambda _: (
+        Failure(Cause.TIMEOUT, "timeout: too slow", went=room) if len(script.bodies[-1]) > room else None
+    )
+    return script
+
+
+def test_a_link_that_is_too_slow_for_a_request_is_asked_once() -> None:
+    """And the next request needs half of the time."""
+    rig = Rig(queue=QueueConfig(), script=slow(1000))
+    rig.collect(10, many(100))
+    rig.drain()
+    assert rig.ledger == (1000, {})
+    assert rig.script.stored == rig.everything()
+    first, *others = [len(body) for body in rig.script.bodies]
+    assert first > 1000
+    assert max(others) <= 500
+
+
+def test_a_single_sample_for_which_the_link_is_too_slow_waits_apart_from_what_goes() -> None:
+    rig = Rig(queue=QueueConfig(), script=slow(1000))
+    rig.collect(2, (*many(20), Series("giant", (("l", noise(8000, 1)),))))
+    rig.drain()
+    assert rig.ledger == (40, {"apart": 2})
+
+
+def test_a_stop_that_cuts_a_request_short_teaches_nothing() -> None:
+    rig = Rig(queue=QueueConfig(), script=slow(100))
+    rig.collect(1, many(100))
+    before = rig.lane.sender._delivery.now.largest
+    rig.lane.sender.is_stopping = True
+    rig.lane.sender.last_try(1.0)
+    assert rig.script.bodies
+    assert rig.lane.sender._delivery.now.largest == before
+
+
 def noise(size: int, seed: int) -> str:
     """So many bytes of a text that does not compress to less than half."""
     return random.Random(seed).randbytes(size // 2).hex()
@@ -182,4 +221,26 @@ def test_a_single_sample_that_is_too_large_waits_apart(others: int) -> None:
         rig.step()
     rig.drain()
     assert rig.ledger == (5 * (others + 1), {})
+    assert script.stored == rig.everything()
+
+
+@pytest.mark.parametrize("script", [takes(size=2000), takes(samples=30), slow(1000)])
+def test_the_size_that_goes_is_known_after_a_restart(script: Script) -> None:
+    """And it still grows when there is room again."""
+    rig = Rig(queue=QueueConfig(), script=script)
+    rig.collect(10, many(100))
+    rig.drain()
+    rig.start_again()
+    before = len(script.bodies)
+    rig.collect(10, many(100))
+    rig.drain()
+    refused = [body for body in script.bodies[before:] if script.refuse(wire.decode(body))]
+    assert len(refused) <= 3  # one that was tried after 16 of them, not ten times the size
+    assert max(map(len, script.bodies[before:])) < 4100
+    small = max(script.sizes[before:])
+    script.refuse = lambda _: None
+    rig.start_again()
+    rig.collect(100, many(100))
+    rig.drain()
+    assert max(script.sizes[-3:]) > 2 * small
     assert script.stored == rig.everything()

@@ -224,7 +224,7 @@ def test_one_that_does_not_answer_is_not_waited_for_and_nothing_ends(
     put_systemctl(tmp_path, monkeypatch, "exec sleep 60")
     began = time.monotonic()
     assert series_end(UNDER_SYSTEMD, cgroup) is False
-    assert JOBS_WITHIN <= time.monotonic() - began < JOBS_WITHIN + 2
+    assert JOBS_WITHIN <= time.monotonic() - began < JOBS_WITHIN + 20  # it sleeps for 60
 
 
 def test_where_there_is_none_nothing_ends(

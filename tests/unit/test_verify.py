@@ -324,7 +324,7 @@ def test_one_percent_of_the_bytes_flipped(tmp_path: Path, stretch: int) -> None:
     assert len(raw) // 100 <= report.segments[0].damaged_bytes < len(raw)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_whatever_happens_to_the_bytes_verify_agrees_with_the_reader(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, choose: st.DataObject
@@ -383,7 +383,7 @@ def test_while_a_writer_appends_thins_and_drops_there_is_no_false_alarm(tmp_path
     levels: set[int] = set()
     try:
         looks = 0
-        while looks < 150 or number < 4000:
+        while looks < 40 or number < 1500 or not {0, 1} <= levels:
             report = verify(str(tmp_path))
             assert report.ok, [one for one in report.segments if one.damage] or report
             levels |= {one.level for one in report.segments}
@@ -393,7 +393,6 @@ def test_while_a_writer_appends_thins_and_drops_there_is_no_false_alarm(tmp_path
         stop.set()
         writer.join()
         buffer.close()
-    assert {0, 1} <= levels
     assert verify(str(tmp_path), deep=True).ok
 
 

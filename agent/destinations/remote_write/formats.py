@@ -64,7 +64,7 @@ def version1(encoder: Encoder1, described: Described, wall: Callable[[], float] 
         return encoded._replace(request=encoded.request._replace(note=families))
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
-        found = classify(answer, wall())
+        found = classify(request, answer, wall())
         if request.body == UNREADABLE:
             return proof.hear(request, found)
         if found.verdict is Verdict.DELIVERED and isinstance(request.note, Collection):
@@ -87,7 +87,7 @@ def version2(encoder: Encoder, wall: Callable[[], float] = time.time) -> Destina
         return _compressed(Protocol.V2, encoder.encode(ticks))
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
-        return classify(answer, wall())
+        return classify(request, answer, wall())
 
     return Destination("2.0", write, judge, lambda: probe(Protocol.V2), encoder.labels)
 
@@ -151,10 +151,10 @@ def _compressed(spoken: Protocol, encoded: encode.Encoded) -> Encoded:
     return Encoded(request, {reason: count for reason, count in counts.items() if count})
 
 
-def classify(answer: Answer | Failure, now: float) -> Outcome:
+def classify(request: Request, answer: Answer | Failure, now: float) -> Outcome:
     """Return what an answer, or a failure, means. `now` is Unix time in seconds."""
     if isinstance(answer, Failure):
-        return failed(answer)
+        return failed(request, answer)
     return outcome.classify(answer.status, answer.headers, answer.body, now)
 
 

@@ -25,7 +25,7 @@ from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
-from agent.ops.doctor import certificate, receiver
+from agent.ops.doctor import certificate, receiver, sample
 from agent.ops.doctor.step import NOT_TRIED, Finding, Step, fine, step, unknown, warning, wrong
 from agent.send.client import Client
 from buffer.errors import LimpetError
@@ -106,8 +106,9 @@ def _no_token(found: Failure) -> Finding:
 
 def _empty_write(client: Client, spoken: Protocol, within: float) -> tuple[Outcome, str | None]:
     """Send an empty write; return what it means, and the answer's Date."""
-    answer = client.exchange(formats.probe(spoken), within=within)
-    outcome = formats.classify(answer, time.time())
+    request = formats.probe(spoken)
+    answer = client.exchange(request, within=within)
+    outcome = formats.classify(request, answer, time.time())
     date = answer.headers.get("date") if isinstance(answer, Answer) else None
     return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
 
@@ -136,6 +137,7 @@ class _Visit:
             ("protocol", self._protocol),
             ("clock", self._clock),
             ("window", self._window),
+            ("sample", self._sample),
         )
 
     def _name(self) -> Finding:
@@ -288,3 +290,7 @@ class _Visit:
         url = receiver.config_url(self._to.url)
         answer = url and self.client.get(url, receiver.LARGEST_CONFIG, self._timeout)
         return receiver.window(answer or b"")
+
+    def _sample(self) -> Finding:
+        """Write a sample, and read it back."""
+        return sample.check(self._to, self.client, self._timeout)
