@@ -117,7 +117,7 @@ def test_what_is_mended_is_taken_again_by_itself() -> None:
     bad.clear()
     before = host.ledger[1]
     host.batch(series)
-    for _ in range(12):  # six minutes: then it is asked again
+    for _ in range(12):  # six minutes: then the agent tries it again
         host.batch(series)
     assert sum(host.ledger[1].values()) - sum(before.values()) <= 2 * 12
     dropped = host.ledger[1]
