@@ -55,7 +55,7 @@ RUNS = max(1, TIMES // 20)
 
 
 class Place(NamedTuple):
-    """`base` is the user's; `outside` is root's, and holds what nobody may touch."""
+    """What is in `base` is the user's; `outside` is root's, and holds what nobody may touch."""
 
     base: Path
     outside: Path
@@ -87,7 +87,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         (made.base / "seeds").mkdir()
         # As where the kernel lets a user link files that are not his own (fs.protected_hardlinks=0).
         (made.base / "seeds" / "hard").hardlink_to(made.outside / "secret")
-        for path in (made.base, *made.base.rglob("*")):
+        for path in made.base.rglob("*"):
             if path.name != "hard":
                 os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         for path in (made.outside, *made.outside.rglob("*")):
@@ -134,7 +134,10 @@ def attack(place: Place, seed: int) -> None:
         with suppress(OSError, shutil.Error):
             signal.setitimer(signal.ITIMER_REAL, 0.5)
             if turn % 12 == 0:  # what commands and traps have removed comes back
-                shutil.rmtree(data, ignore_errors=True)
+                for name in os.listdir(data):
+                    shutil.rmtree(data / name, ignore_errors=True)
+                    with suppress(OSError):
+                        os.unlink(data / name)
                 shutil.copytree(template, data, dirs_exist_ok=True)
             path = data / rng.choice(known)
             if rng.random() < 0.2:
