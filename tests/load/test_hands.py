@@ -130,10 +130,12 @@ def attack(place: Place, seed: int) -> None:
         lambda path: path.write_bytes(rng.randbytes(200)),
         huge,
     ]
-    for turn in range(1 << 60):
+    turn, parent = 0, os.getppid()
+    while os.getppid() == parent:  # and no longer, however it ends
         with suppress(OSError, shutil.Error):
             signal.setitimer(signal.ITIMER_REAL, 0.5)
-            if turn % 12 == 0:  # what commands and traps have removed comes back
+            turn += 1
+            if turn % 12 == 1:  # what commands and traps have removed comes back
                 for name in os.listdir(data):
                     shutil.rmtree(data / name, ignore_errors=True)
                     with suppress(OSError):
