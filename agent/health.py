@@ -1,6 +1,9 @@
 """What the agent reports of itself: the `limpet_*` series, collected and pushed like everything else.
 
 Cheap: a few attributes and two reads of /proc per run.  Durations are rounded to the millisecond.
+
+`Presence` says that the host is alive, and runs at each `collect.interval`, because the alerts need that within two
+minutes. `Health` is all the rest, which changes slowly or is used in windows of minutes: `collect.own_interval`.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from agent.collect.schedule import Clock, Schedule, SystemClock
 from agent.collectors.base import Labels, Metric, Sample
 from agent.send.stats import SendStats
 from buffer.buffer import Buffer
-from buffer.sheltered import STATES
+from buffer.lock import STATES
 
 TABLE = """\
 limpet_build_info                             |          | Always 1; the labels say which version runs on which Python.
@@ -66,8 +69,25 @@ CLOCK_WAS_SET = 1.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+class Presence(Collector):
+    """The collector of limpet_start_time_seconds."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._began, self._started = self._clock.monotonic(), round(self._clock.wall(), 2)
+
+    def __call__(self, now_mono: float, /) -> list[Sample]:
+        """Return the time at which the agent started, by the wall clock of now."""
+        started = self._clock.wall() - (self._clock.monotonic() - self._began)
+        if (
+            abs(started - self._started) > CLOCK_WAS_SET
+        ):  # as on a box that got its time after the agent's start
+            self._started = round(started, 2)
+        return [Sample("limpet_start_time_seconds", self._started)]
+
+
 class Health(Collector):
-    """The collector. Each run asks for the destinations, which can change, and for the schedule, which runs it."""
+    """The collector of the rest. Each run asks for the destinations, which can change, and for the schedule, which runs it."""
 
     def __init__(
         self,
@@ -79,20 +99,13 @@ class Health(Collector):
         self._buffer, self._destinations, self._schedule = buffer, destinations, schedule
         self._clock = clock or SystemClock()
         self._info: Labels = (("python", platform.python_version()), ("version", __version__))
-        self._began, self._started = self._clock.monotonic(), round(self._clock.wall(), 2)
 
     def __call__(self, now_mono: float, /) -> list[Sample]:
         """Return the agent's own samples."""
         buffer, schedule = self._buffer, self._schedule()
         log, now = buffer.log, self._clock.wall()
-        started = now - (self._clock.monotonic() - self._began)
-        if (
-            abs(started - self._started) > CLOCK_WAS_SET
-        ):  # as on a box that got its time after the agent's start
-            self._started = round(started, 2)
         samples = [
             Sample("limpet_build_info", 1.0, self._info),
-            Sample("limpet_start_time_seconds", self._started),
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),
@@ -108,7 +121,8 @@ class Health(Collector):
             Sample("limpet_buffer_state", float(so), (("state", state),)) for state, so in is_so.items()
         ]
         for plan in schedule.plans:
-            samples += _plan(plan, now_mono)
+            if not isinstance(plan.collect, Presence):
+                samples += _plan(plan, now_mono)
         for name, stats in self._destinations().items():
             samples += _destination(buffer, name, stats, now)
         return samples

@@ -29,7 +29,7 @@ from typing import Any
 
 from agent import __version__, health
 from agent.collect import mask
-from agent.collect.plan import Plan
+from agent.collect.plan import Collector, Plan
 from agent.collect.plans import plans as configured
 from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns, host_labels
@@ -54,8 +54,12 @@ LOOK_EVERY = 0.05
 """Seconds between two looks at what is changing."""
 LEVELS = {Event.THINNED: "info", Event.UNSHELTERED: "info", Event.SHELTERED: "error"}
 """Of what the buffer does by itself, where it is not a warning."""
+COLLECTED = "LIMPET_COLLECTED"
+"""The environment variable with the number of samples that an agent has sent before it replaced itself."""
 HEALTH = "limpet"
 """The name of the collector of the agent's own series."""
+PRESENCE = "limpet/presence"
+"""The same, of the one that says that the host is alive."""
 QUARANTINE_SHARE = 8
 """The quarantine's own limit is this part of the buffer's."""
 
@@ -77,6 +81,7 @@ class Agent:
         self._mask = mask.load(config.data_dir, config.mask)
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(self.buffer, lambda: self.lanes.stats, lambda: self.schedule)
+        self._presence = health.Presence()
         self._labels = host_labels(config)
         plans = self._plans(config, self._labels, self._mask)
         self.schedule = Schedule(plans, self.buffer, boot_id(), logger, SystemClock())
@@ -86,17 +91,12 @@ class Agent:
         return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
-        own = Plan(
-            HEALTH,
-            self._health,
-            Columns(health.METRICS, labels),
-            config.collect.interval,
-            config.collect.timeout,
-            labels["hostname"],
-            identity=self._health,
-            view_identity=labels,
+        collect = config.collect
+        own = (
+            _own_plan(HEALTH, self._health, collect.own(), collect.timeout, labels),
+            _own_plan(PRESENCE, self._presence, collect.interval, collect.timeout, labels),
         )
-        return [*configured(config, labels, self._log, masked), own]
+        return [*configured(config, labels, self._log, masked), *own]
 
     def run(self, load: Callable[[], Loaded]) -> int:
         """Run until a signal comes; return the exit status.  The caller has blocked the signals.
@@ -184,11 +184,8 @@ class Agent:
         labels = host_labels(config)
         masked = self._mask if config.mask == was.mask else mask.load(was.data_dir, config.mask)
         plans = self._plans(config, labels, masked)
-        try:
-            self.buffer.configure(_limits(config), _names(config), start_now=_start_now(config))
-        except OSError as error:
-            raise _unusable(config, error) from None
         # From here on nothing can fail.
+        self.buffer.configure(_limits(config), _names(config), start_now=_start_now(config))
         if config.log != was.log:
             log.configure(config.log.level, config.log.format)
         self._quarantine.limit(_quarantine_size(config), _limits(config).min_free)
@@ -237,10 +234,8 @@ class Agent:
 
     def _sync(self) -> None:
         try:
-            with ExitStack() as last:
-                last.callback(
-                    self.buffer.sync
-                )  # whatever the quarantine raises: the sync repairs what it needs
+            with ExitStack() as last:  # whatever the quarantine raises: the sync repairs what it needs
+                last.callback(self.buffer.sync)
                 give_way(self._quarantine, self._log)
             self._failing = False
         except OSError as error:
@@ -293,6 +288,15 @@ def status_line(buffer: Buffer, destinations: Iterable[str]) -> str:
     return "; ".join(parts) or "collecting, without a destination"
 
 
+def _own_plan(
+    name: str, collect: Collector, interval: float, timeout: float, labels: Mapping[str, str]
+) -> Plan:
+    """Return the plan of series of the agent's own: a reload keeps the collector."""
+    columns, timeout = Columns(health.METRICS, labels), min(timeout, interval)
+    host = labels["hostname"]
+    return Plan(name, collect, columns, interval, timeout, host, identity=collect, view_identity=labels)
+
+
 def _quarantine_size(config: Config) -> int:
     return config.buffer.max_size // QUARANTINE_SHARE
 
@@ -310,19 +314,13 @@ def _start_now(config: Config) -> list[str]:
     return [to.name for to in config.remote_write if to.start == "now"]
 
 
-def _unusable(config: Config, error: OSError) -> LimpetError:
-    return LimpetError(
-        "data_dir",
-        f"{config.data_dir} cannot be used: {(error.strerror or str(error)).lower()}",
-        "Check that the folder can be written by this user, and that the volume has room.",
-    )
-
-
 def open_buffer(config: Config, report: Listener) -> ShelteredBuffer:
     """Open the configured buffer for writing, whatever its disk is like.  Raises LimpetError."""
-    return ShelteredBuffer(
+    buffer = ShelteredBuffer(
         config.data_dir, _limits(config), _names(config), start_now=_start_now(config), report=report
     )
+    buffer.log.collected += int(os.environ.pop(COLLECTED, "0"))
+    return buffer
 
 
 def boot_id() -> str:
@@ -359,5 +357,8 @@ def run(loaded: Loaded, load: Callable[[], Loaded]) -> int:
     settle_memory()
     status = agent.run(load)
     if agent.restarts and not status:
+        os.environ[COLLECTED] = str(
+            max((each.ledger.reach for each in agent.buffer.cursors.values()), default=0)
+        )
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     return status

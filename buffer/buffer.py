@@ -55,14 +55,14 @@ class Buffer:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._fs = fs = fs or RealFs(data_dir)
-        self._dir = data_dir
+        self._fs = fs = self._over(fs or RealFs(data_dir))
+        self._dir, self._report = data_dir, report
         refuse_newer(fs, data_dir)
         self._lock: Lock | None = None
-        self._take()
         self._arrived = threading.Condition()
         self._waiting: dict[object, int] = {}
         try:
+            self._take()
             known = self._known()
             furthest = max((ledger.reach for ledger in known.values() if ledger), default=0)
             place = Place(fs, data_dir, clock, wall, report)
@@ -74,12 +74,16 @@ class Buffer:
             self._release()
             raise
 
+    def _over(self, disk: Fs) -> Fs:
+        """Return the file system to use."""
+        return disk
+
     def _take(self) -> None:
-        """Make the folders, and take the lock.  Raises BufferInUse, OSError."""
+        """Take the lock, and make the folders.  Raises BufferInUse, OSError."""
         self._fs.make_folder(self._dir)
+        self._lock = self._lock or Lock(f"{self._dir}/lock")
         for folder in FOLDERS:
             make_way(self._fs, f"{self._dir}/{folder}")
-        self._lock = self._lock or Lock(f"{self._dir}/lock")
 
     def _known(self) -> dict[str, Ledger | None]:
         return load_each(self._fs, self._dir)
@@ -117,8 +121,7 @@ class Buffer:
         """Have these limits and destinations from now on, while the buffer is in use.
 
         A destination that is new, or comes back, is as at the start of the process; one that was removed is kept for
-        `forget_after`, from the next sync on.  The limits apply as `Room.configure` says.  Raises OSError, and then
-        all is as it was.
+        `forget_after`, from the next sync on.  The limits apply as `Room.configure` says.
         """
         with self._room.lock:  # nothing may go that a new cursor is about to start at
             self._cursors.configure(destinations, start_now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 
 from buffer import segment
 from buffer.fs import Fs
@@ -21,6 +22,8 @@ class Catalog:
         self._fs, self._folder = fs, folder
         self._lock = threading.Lock()
         self.sizes, self.thinned, self.end = sizes, thinned, end
+        self.in_memory_from: int | None = None
+        """The position of the first record that was appended while the disk was ill (`Log.leave`)."""
         self._stuck: dict[int, int] = {}
         """The sizes of files that count no more and could not be removed: they still take room."""
         self.written = 0
@@ -39,10 +42,10 @@ class Catalog:
         return f"{self._folder}/{segment.name(first)}"
 
     def drop_oldest(self) -> None:
-        """Remove the oldest segment file, which must not be the newest.  Raises OSError."""
-        if self.second() is None:
+        """Remove the oldest segment file that may go (`oldest`).  Raises OSError."""
+        if (found := self.oldest()) is None:
             raise ValueError("the newest segment is never dropped")
-        self.drop(self.first)
+        self.drop(found[0])
 
     def drop(self, first: int) -> None:
         """Remove one segment file, which must not be the newest.  Raises OSError."""
@@ -97,7 +100,18 @@ class Catalog:
             with suppress(OSError):
                 self._fs.unlink(self._path(each.first_seq))
 
-    def second(self) -> int | None:
-        """Return the first position after the oldest file, or None where there is only one."""
+    def oldest(self) -> tuple[int, int] | None:
+        """Return where the oldest file begins that may go, and where the next one does; None where none may.
+
+        The newest one may not, and while the disk is ill neither may the newest one on it: they carry the numbering.
+        """
         with self._lock:
-            return sorted(self.sizes)[1] if len(self.sizes) > 1 else None
+            for first, after in pairwise(sorted(self.sizes)):
+                if self.in_memory_from is None or not first < self.in_memory_from <= after:
+                    return first, after
+            return None
+
+    def second(self) -> int | None:
+        """Return the first position after the oldest file that may go, or None where none may."""
+        found = self.oldest()
+        return found[1] if found is not None else None

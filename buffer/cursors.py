@@ -55,7 +55,7 @@ class Cursors:
         return iter(self.by_name.values())
 
     def configure(self, names: Iterable[str], start_now: Collection[str]) -> None:
-        """Have these destinations from now on.  Raises OSError, and then all is as it was."""
+        """Have these destinations from now on."""
         names = list(dict.fromkeys(names))
         new = {name: self._cursor(name, {}, start_now) for name in names if name not in self.by_name}
         self._names, self.by_name = names, {**self.by_name, **new}
@@ -66,19 +66,20 @@ class Cursors:
 
     def _ledger(self, name: str, known: Mapping[str, Ledger | None], start_now: Collection[str]) -> Ledger:
         """Bring a cursor's ledger in line with the log, or start one."""
-        first, ledger = self._log.first, known.get(name)
+        place, first, ledger = self._place, self._log.first, known.get(name)
         if ledger is not None:
             return ledger.not_before(first)
         if name in known:
-            self._place.report("cursor_reset", destination=name, position=first)
+            place.report("cursor_reset", destination=name, position=first)
         elif name in start_now:
             return Ledger.starting(*self._log.here())
-        with closing(Reader(self._place.fs, f"{self._place.data_dir}/segments", first)) as reader:
-            entry = reader.next()
-        return Ledger.starting(first, entry.missed if entry else self._log.missed)
+        missed = self._log.missed
+        with suppress(OSError), closing(Reader(place.fs, f"{place.data_dir}/segments", first)) as reader:
+            missed = entry.missed if (entry := reader.next()) else missed
+        return Ledger.starting(first, missed)
 
     def forget(self, after: float) -> None:
-        """Forget destinations that have not been configured for so many seconds.  Raises OSError."""
+        """Forget destinations that have not been configured for so many seconds, if their files can be removed."""
         if self._names is None:
             return
         now_ms = int(self._place.wall() * 1000)
@@ -89,9 +90,10 @@ class Cursors:
             elif since is None:
                 cursor.removed(now_ms)
             elif now_ms - since > after * 1000:
-                cursor.forget()
-                self.by_name = {known: each for known, each in self.by_name.items() if known != name}
-                self._place.report("forgotten", destination=name, pending_samples=cursor.pending())
+                with suppress(OSError):
+                    cursor.forget()
+                    self.by_name = {known: each for known, each in self.by_name.items() if known != name}
+                    self._place.report("forgotten", destination=name, pending_samples=cursor.pending())
 
     def persist(self) -> None:
         """Write every cursor; one that cannot be written keeps none of the others back.  Raises OSError."""

@@ -2,6 +2,9 @@
 
 The kernel releases it when the process ends, however it ends; a stale pid in the file means nothing.  What has the
 name of the lock and is no regular file is moved out of the way, since nobody can hold it.
+
+The holder shows how its disk is by a second lock on the same file (`Lock.show`): the range of bytes that is locked is
+what is to be said.  The kernel keeps it, so that it can be said and read where nothing can be written.
 """
 
 from __future__ import annotations
@@ -9,13 +12,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 from buffer.errors import BufferInUse
 from buffer.fs import RealFs
 
+STATES = ("ok", "full", "readonly", "failing")
+"""What a disk can be."""
 _PATIENCE = 1.0
+_RANGE = struct.Struct("@hhqqi0q")
+"""The kernel's struct flock: type, whence, first byte, bytes, pid."""
 
 
 class Lock:
@@ -45,11 +54,19 @@ class Lock:
             with suppress(OSError):  # a full disk: the lock holds without a name
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        self.show()
 
     @property
     def is_there(self) -> bool:
         """Whether the file has not been removed: else another process could take the same lock."""
         return os.fstat(self._fd).st_nlink > 0
+
+    def show(self, state: str = STATES[0], unbuffered: int = 0) -> None:
+        """Show everybody how the disk is, and how many samples were appended in memory."""
+        first = len(STATES) * os.getpid() + STATES.index(state)
+        with suppress(OSError, AttributeError):  # only Linux has such locks, and not on every file system
+            for kind, *span in (fcntl.F_UNLCK, 0, 0), (fcntl.F_RDLCK, first, unbuffered + 1):
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _RANGE.pack(kind, os.SEEK_SET, *span, 0))
 
     def close(self) -> None:
         """Release the lock."""
@@ -58,16 +75,40 @@ class Lock:
             self._fd = -1
 
 
-def holder(path: str) -> int | None:
-    """Return the pid of the process that holds the lock, or None.  Changes nothing."""
+class Holder(NamedTuple):
+    """The process that holds a lock, how its disk is, and how many samples it has appended in memory."""
+
+    pid: int | None
+    state: str = STATES[0]
+    unbuffered: int = 0
+
+
+def look(path: str) -> Holder | None:
+    """Return who holds the lock, or None.  Changes nothing."""
     try:
         fd = RealFs(os.path.dirname(path)).open(path)
     except OSError:
         return None
     try:
-        return None if _take(fd, fcntl.LOCK_SH) else _pid(fd)
+        return None if _take(fd, fcntl.LOCK_SH) else _shown(fd) or Holder(_pid(fd))
     finally:
         os.close(fd)
+
+
+def holder(path: str) -> int | None:
+    """Return the pid of the process that holds the lock, or None.  Changes nothing."""
+    found = look(path)
+    return found.pid if found is not None else None
+
+
+def _shown(fd: int) -> Holder | None:
+    """Return what `Lock.show` shows; None where that is nothing."""
+    with suppress(OSError, AttributeError):
+        asked = _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, first, count, _ = _RANGE.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
+        if kind == fcntl.F_RDLCK and first and count:
+            return Holder(first // len(STATES), STATES[first % len(STATES)], count - 1)
+    return None
 
 
 def _open(path: str) -> int:

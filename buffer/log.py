@@ -12,7 +12,8 @@ Promises:
 - The newest segment is never dropped, because it carries the numbering.
 
 `missed` is the running total of samples that could not be collected.  It travels in every record, so
-that the log is the only account of it.
+that the log is the only account of it.  What an earlier process collected and could not write (`collected`) is not
+missed: each group's first append is corrected by that.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from buffer.segment import Header, Record
 _VOLUME = (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT)
 """What is wrong with a volume, and not with one file of it."""
 
+MOST_STUCK = 4
+"""So many files may be damaged in a way that they cannot be removed: half of a full buffer.  More is the volume."""
+
 
 class Log(Catalog):
     """The segment files of one folder, and their only writer.
@@ -52,14 +56,15 @@ class Log(Catalog):
         self._fd, self._first = -1, -1
         self._sealed: list[int] = []
         self._new_names = False
-        self.in_memory_from: int | None = None
-        """The position of the first record that was appended while the disk was ill (`leave`)."""
         self.missed, self.last, self.synced = found.missed, found.last, self.end
+        self.collected = max(0, numbered_from - found.end)
+        """Samples that were appended after the last record that can be read, and are not missed yet."""
+        self._begun: set[str] = set()
 
     def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
         """Append the ticks of one instant as one record, and return the position after it.
 
-        `missed` is the number of samples that could not be collected since the last append.
+        `missed` is the number of samples that were not collected since the last append, or since the last record.
         Raises OSError where the record could not be written, and ValueError where the ticks do not
         belong together or cannot be stored; the log is then as it was, and so is what later records refer to.
         """
@@ -72,6 +77,8 @@ class Log(Catalog):
                 self._seal()
             if self._fd < 0:
                 self._encoder.reset()
+            known = self._known(ticks, missed)
+            missed -= known
             body, key = self._encoder.encode(ticks, self.missed + missed)
             try:
                 self._write(Record(self.end, self.end + count, ticks[0].at.wall_ms, count, key, body))
@@ -80,9 +87,17 @@ class Log(Catalog):
                 raise
             self.end += count
             self.missed += missed
+            self.collected -= known
             for tick in ticks:
                 self.last[tick.group] = tick.at.wall_ms, len(tick.values)
+                self._begun.add(tick.group)
             return self.end
+
+    def _known(self, ticks: Sequence[Tick], missed: int) -> int:
+        """Return how many samples before these ticks an earlier process has collected."""
+        if not self.collected or self._begun.issuperset(tick.group for tick in ticks):
+            return 0
+        return min(missed, self.collected)
 
     def here(self) -> tuple[int, int]:
         """Return the position after the last record, and what was missed up to it."""
@@ -143,7 +158,7 @@ class Log(Catalog):
         try:
             super().drop(first)
         except OSError as error:
-            if error.errno in _VOLUME:
+            if error.errno in _VOLUME or len(self._stuck) >= MOST_STUCK:
                 raise
             self.judge(first)
             self.give_up(first)

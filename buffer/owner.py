@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from buffer.errors import LimpetError
 
@@ -45,9 +45,12 @@ def acting_in(folder: str | int) -> Iterator[None]:
 def become(folder: str) -> None:
     """Become the owner of the folder for good, on the same conditions as `acting_in`.
 
-    Raises OSError, and LimpetError where the owner may not read this program, which loads parts of itself later.
+    Where the disk does not even say who that is, root stays root, and acts as the owner when it does.  Raises
+    OSError, and LimpetError where the owner may not read this program, which loads parts of itself later.
     """
-    owner = _owner(folder) if os.geteuid() == 0 else None
+    owner = None
+    with suppress(OSError):
+        owner = _owner(folder) if os.geteuid() == 0 else None
     if owner is None:
         return
     user, group = owner

@@ -95,11 +95,11 @@ class Room:
     def drop(self, why: str) -> bool:
         """Drop the oldest segment, settled or not; False where it is the only one.  Raises OSError."""
         with self.lock:
-            second = self._log.second()
-            if second is None:
+            if (found := self._log.oldest()) is None:
                 return False
+            first, second = found
             for cursor in self._cursors:
-                cursor.skip(second, "evicted")
+                cursor.skip(second, "evicted", first)
             self._cursors.try_to_persist()
             self._log.drop_oldest()
         self._place.report(why, upto=second)

@@ -10,10 +10,14 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
+from typing import Any
 
 from buffer.fs import TEMPORARY, Fs, write_new
 from buffer.memory import FIRST_DESCRIPTOR, MemoryFs
 from buffer.segment import SUFFIX
+
+BLOCK = 4096
+"""Bytes that a file takes of a disk at least."""
 
 
 class Shelter:
@@ -32,8 +36,14 @@ class Shelter:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return self.real
 
+    def __getattr__(self, name: str) -> Any:
+        """Return a call that concerns the disk alone."""
+        return getattr(self._disk, name)
+
     def create(self, path: str) -> int:
-        if self.active and path.endswith(SUFFIX):
+        if not path.endswith(SUFFIX):
+            return self._disk.create(path)
+        if self.active:
             return self.memory.create(path)
         fd = self._disk.create(path)
         self._known.add(path)
@@ -42,17 +52,17 @@ class Shelter:
     def open(self, path: str) -> int:
         return self.memory.open(path) if path in self.memory.files else self._disk.open(path)
 
-    def modify(self, path: str) -> int:
-        return self._disk.modify(path)
+    def _with(self, fd: int) -> Fs | MemoryFs:
+        return self.memory if fd >= FIRST_DESCRIPTOR else self._disk
 
     def write(self, fd: int, data: bytes, at: int) -> int:
-        return self.memory.write(fd, data, at) if fd >= FIRST_DESCRIPTOR else self._disk.write(fd, data, at)
+        return self._with(fd).write(fd, data, at)
 
     def truncate(self, fd: int, size: int) -> None:
-        (self.memory if fd >= FIRST_DESCRIPTOR else self._disk).truncate(fd, size)
+        self._with(fd).truncate(fd, size)
 
     def read(self, fd: int, size: int, at: int) -> bytes:
-        return self.memory.read(fd, size, at) if fd >= FIRST_DESCRIPTOR else self._disk.read(fd, size, at)
+        return self._with(fd).read(fd, size, at)
 
     def size(self, path: str) -> int:
         data = self.memory.files.get(path)
@@ -90,23 +100,10 @@ class Shelter:
             if not self.active and not isinstance(error, FileNotFoundError):
                 raise
             missing = self.blind or isinstance(error, FileNotFoundError)
-            found = (
-                [] if missing else [p.rpartition("/")[2] for p in self._known if p.startswith(f"{folder}/")]
-            )
+            known = () if missing else self._known
+            found = [path.rpartition("/")[2] for path in known if path.startswith(f"{folder}/")]
         self._known |= {f"{folder}/{name}" for name in found if name.endswith(SUFFIX)}
         return list({*found, *self.memory.list(folder)})
-
-    def make_folder(self, folder: str) -> None:
-        self._disk.make_folder(folder)
-
-    def remove_folder(self, folder: str) -> None:
-        self._disk.remove_folder(folder)
-
-    def sync_folder(self, folder: str) -> None:
-        self._disk.sync_folder(folder)
-
-    def free(self, folder: str) -> tuple[int, int]:
-        return self._disk.free(folder)
 
     def probe(self, folder: str) -> None:
         """Write the files that are needed next, make them durable, and remove them.  Raises OSError.
@@ -116,7 +113,7 @@ class Shelter:
         paths = [f"{folder}/probe{i}{TEMPORARY}" for i in range(len(self.memory.files) + 1)]
         try:
             for path in paths:
-                write_new(self.real, path, bytes(4096))
+                write_new(self.real, path, bytes(BLOCK))
         finally:
             for path in paths:
                 with suppress(FileNotFoundError):

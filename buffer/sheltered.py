@@ -3,9 +3,10 @@
 Promises:
 - It opens whatever state the disk is in; only another process that uses the data directory, and a newer format, raise.
 - While the disk is full, read-only or failing, the log continues in memory, with the same numbering and the same cursors,
-  in at most MEMORY bytes: beyond that the oldest of it is evicted.  What was appended there counts as `unbuffered`.
+  in at most `memory` bytes: beyond that the oldest of it is evicted.  What was appended there counts as `unbuffered`.
 - Each sync tries the disk again.  When it is well, what is in memory is written to it, and the log continues there.
-- `state` says what is wrong, and the listener is called when that changes: "sheltered" and "unsheltered".
+- `state` says what is wrong, and the listener is called when that changes: "sheltered" and "unsheltered".  Other
+  processes see it in the lock (`buffer.lock`), since nothing can be written.
 - Where the directory cannot even be read, it is left alone (`buffer.shelter`).  If it turns out later that a log is in
   it, `must_restart` is set, because that log has a numbering of its own.
 """
@@ -13,25 +14,22 @@ Promises:
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from time import monotonic, time
 
 from buffer import segment
-from buffer.buffer import Buffer, ignore
-from buffer.cursors import Listener
+from buffer.buffer import Buffer
 from buffer.errors import BufferFull, BufferInUse
-from buffer.fs import Fs, RealFs, names
+from buffer.fs import Fs, names
 from buffer.ledger import SUFFIX, Ledger
-from buffer.limits import DEFAULTS, Limits
+from buffer.lock import STATES
 from buffer.log import Log
 from buffer.model import Tick
-from buffer.shelter import Shelter
+from buffer.shelter import BLOCK, Shelter
 
-MEMORY = 8 << 20
 SEGMENTS = 16
 """So many segments share the memory, so that evicting one is a small loss."""
-OK, FULL, READONLY, FAILING = STATES = ("ok", "full", "readonly", "failing")
+OK, FULL, READONLY, FAILING = STATES
 _STATE = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
@@ -44,39 +42,14 @@ _STATE = {
 class ShelteredBuffer(Buffer):
     """See above.  Raises BufferInUse and NewerFormat when it is opened."""
 
-    def __init__(
-        self,
-        data_dir: str,
-        limits: Limits = DEFAULTS,
-        destinations: Iterable[str] | None = (),
-        *,
-        start_now: Collection[str] = (),
-        report: Listener = ignore,
-        fs: Fs | None = None,
-        clock: Callable[[], float] = monotonic,
-        wall: Callable[[], float] = time,
-        memory: int = MEMORY,
-    ) -> None:
-        self._shelter = Shelter(fs or RealFs(data_dir), memory)
-        self._report, self._ill = report, False
-        self.state, self.error = OK, ""
-        self.unbuffered = 0
-        """Samples that were appended in memory, since the start."""
-        self.must_restart = False
-        super().__init__(
-            data_dir,
-            limits,
-            destinations,
-            start_now=start_now,
-            report=report,
-            fs=self._shelter,
-            clock=clock,
-            wall=wall,
-        )
-        if self._shelter.active:
-            self._settle_in()
+    memory = 8 << 20
+    """Bytes that the log may take in memory."""
 
     # Opening.
+
+    def _over(self, disk: Fs) -> Fs:
+        self._shelter = Shelter(disk, self.memory)
+        return self._shelter
 
     def _take(self) -> None:
         try:
@@ -99,10 +72,10 @@ class ShelteredBuffer(Buffer):
             self._be_blind(error)
         if not self._shelter.blind:
             try:
-                return super()._open_log(segment_size, numbered_from)
+                return self._settled_in(super()._open_log(segment_size, numbered_from))
             except OSError as error:
                 self._be_blind(error)
-        return super()._open_log(segment_size, 0)
+        return self._settled_in(super()._open_log(segment_size, 0))
 
     def _be_blind(self, error: OSError) -> dict[str, Ledger | None]:
         self._begin(error)
@@ -126,10 +99,11 @@ class ShelteredBuffer(Buffer):
                     if self._room.is_above_floor():
                         raise
                 self._begin(OSError(errno.ENOSPC, "less than buffer.min_free_space is free"))
-            self._settle_in()
+            self._settled_in(self.log)
         self._make_room_in_memory()
         end = self._append(ticks, missed)
         self.unbuffered += sum(len(tick.values) for tick in ticks)
+        self._show()
         return end
 
     def sync(self) -> None:
@@ -138,23 +112,29 @@ class ShelteredBuffer(Buffer):
             self._release()
             self._lock = None
             self._begin(OSError(errno.ENOENT, "the data directory was removed", self._dir))
-            self._settle_in()
+            self._settled_in(self.log)
         if self._shelter.active:
             self._try_disk()
+            self._show()
         super().sync()
+
+    def _show(self) -> None:
+        if self._lock is not None:
+            self._lock.show(self.state, self.unbuffered)
 
     def _begin(self, error: OSError) -> None:
         """Have new segments in memory from now on."""
         self._shelter.active = True
         state = _STATE.get(error.errno or 0, FAILING)
-        self.error = (error.strerror or str(error)).lower()
         if state != self.state:
             self.state = state
             self._report("sheltered", state=state, error=str(error))
 
-    def _settle_in(self) -> None:
-        self.log.segment_size = min(self.limits.sealed_at, self._shelter.memory.capacity // SEGMENTS)
-        self.log.leave(lambda: setattr(self._shelter, "active", True), in_memory=True)
+    def _settled_in(self, log: Log) -> Log:
+        """Have the log's next segment in memory, if the disk is ill."""
+        if self._shelter.active:
+            log.leave(lambda: setattr(self._shelter, "active", True), in_memory=True)
+        return log
 
     def _try_disk(self) -> None:
         """Continue on the disk, if it is well."""
@@ -162,6 +142,7 @@ class ShelteredBuffer(Buffer):
             self._take_again()
             if self._shelter.blind:
                 return
+            self._release_last()
             if not self._room.is_above_floor():
                 raise OSError(errno.ENOSPC, "less than buffer.min_free_space is free")
             self._shelter.probe(f"{self._dir}/segments")
@@ -170,9 +151,9 @@ class ShelteredBuffer(Buffer):
             self._shelter.settle_down()
         except (OSError, BufferInUse) as error:
             self._begin(error if isinstance(error, OSError) else OSError(errno.EBUSY, str(error)))
-            self._settle_in()
+            self._settled_in(self.log)
         else:
-            self.state, self.error = OK, ""
+            self.state = OK
             self._report("unsheltered", samples=self.unbuffered)
 
     def _take_again(self) -> None:
@@ -187,9 +168,22 @@ class ShelteredBuffer(Buffer):
         finally:
             self._shelter.blind = was_blind
 
+    def _release_last(self) -> None:
+        """Remove the newest segment on the disk, if everybody has it and its room is what the disk lacks."""
+        with self._room.lock:
+            begins, memory = self.log.in_memory_from or 0, self._shelter.memory
+            last = max((first for first in self.log.sizes if first < begins), default=None)
+            if last is None or min((each.position for each in self.cursors.values()), default=0) < begins:
+                return
+            free, volume = self._shelter.free(self._dir)
+            needed = self.limits.min_free(volume) + memory.used + BLOCK * (len(memory.files) + 2)
+            if free < needed <= free + self.log.sizes[last]:
+                self.log.drop(last)
+
     def _make_room_in_memory(self) -> None:
         """Evict the oldest segments in memory, except the newest one, until the next record fits."""
         memory = self._shelter.memory
+        self.log.segment_size = min(self.limits.sealed_at, memory.capacity // SEGMENTS)
         while memory.used > memory.capacity - 2 * self.log.segment_size and len(memory.files) > 1:
             with self._room.lock:
                 first = int(min(memory.files).rpartition("/")[2].removesuffix(segment.SUFFIX))

@@ -305,7 +305,7 @@ def network() -> list[PanelBuilder]:
         ),
         graph(
             "Drops",
-            "Share of packets that this host dropped, in or out, for want of room, over 5 minutes. Called at 1 %.",
+            "Share of packets that this host lost, in or out, for want of room, over 5 minutes. Called at 1 % of 1,000 packets.",
             levels.DROPS,
             Query(one_of("network_drops:ratio_rate5m"), "{{interface}}"),
         ),

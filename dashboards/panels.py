@@ -54,6 +54,8 @@ def targets(queries: Sequence[Query], *, instant: bool, as_table: bool = False) 
         one = one.instant() if instant else one.range()
         if query.legend and not as_table:
             one.legend_format(query.legend)
+        if "limpet_" in query.expr and "$__rate_interval" in query.expr:
+            one.interval("1m")  # the agents' own series come so often, and a rate needs several samples
         one.format(PromQueryFormat.TABLE if as_table else PromQueryFormat.TIME_SERIES)
         found.append(one)
     return found

@@ -5,7 +5,10 @@ A test compares the page with the tables, and the labels below with what the col
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator
 
 from agent import health
 from agent.collectors import COLLECTORS, CollectorKind, Metric
@@ -141,8 +144,9 @@ again.
 AGENT = """
 ## The agent's own series
 
-`limpet run` listens on nothing. It pushes its own state to every destination like any other series, at `collect.interval`,
-and keeps it in the buffer during an outage. So when a link comes back, the receiver also learns how the outage went. The
+`limpet run` listens on nothing. It pushes its own state to every destination like any other series, each minute
+(`collect.own_interval`), and keeps it in the buffer during an outage. `limpet_start_time_seconds` alone is sent at each
+`collect.interval`: by it the alerts see that the host is alive. So when a link comes back, the receiver also learns how the outage went. The
 state at this moment, on the host itself, is in `limpet buffer status`.
 
 """
@@ -211,7 +215,45 @@ def section(name: str, kind: CollectorKind) -> str:
         for key in kind.options.__struct_fields__
         if getattr(defaults, key)
     )
-    return f"\n## {name}\n\n{ABOUT[name]}\n\n{options}{rows(kind.metrics)}"
+    promised = "".join(
+        f"\nWhat the kernel promises ({source}):\n\n"
+        + "".join(f"- {', '.join(f'`{one}`' for one in names)}: {text}\n" for names, text in said)
+        for source, said in promises(name)
+    )
+    return f"\n## {name}\n\n{ABOUT[name]}\n\n{options}{rows(kind.metrics)}{promised}"
+
+
+Promises = tuple[str, list[tuple[list[str], str]]]
+"""The source, and what it says about which series."""
+
+READERS = {"network": ("network", "links")}
+"""The modules of a collector's readers, where they are more than one."""
+
+
+def promises(collector: str) -> Iterator[Promises]:
+    """Return what the kernel promises about a collector's series: what the docstrings of its readers say."""
+    for module in READERS.get(collector, (collector,)):
+        for doc in docstrings(sys.modules[f"agent.collectors.{module}"]):
+            _, found, said = doc.partition("What the kernel promises (")
+            if found:
+                source, _, items = said.partition("):\n")
+                flat = (" ".join(item.split()) for item in re.split(r"^- ", items, flags=re.MULTILINE)[1:])
+                pairs = (item.partition(": ")[::2] for item in flat)
+                yield " ".join(source.split()), [(names.split(", "), text) for names, text in pairs]
+
+
+def docstrings(module: object) -> Iterator[str]:
+    """Return the docstrings of a module's own functions and methods, in their order."""
+    for one in vars(module).values():
+        if getattr(one, "__module__", None) == getattr(module, "__name__", ""):
+            if inspect.isfunction(one):
+                yield inspect.getdoc(one) or ""
+            elif inspect.isclass(one):
+                yield from (
+                    inspect.getdoc(method) or ""
+                    for method in vars(one).values()
+                    if inspect.isfunction(method)
+                )
 
 
 def rows(metrics: Iterable[Metric]) -> str:

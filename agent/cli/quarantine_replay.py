@@ -7,6 +7,7 @@ is missing or could not be sent, 130 after Ctrl-C.
 from __future__ import annotations
 
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from agent.cli.progress import Bar
     from agent.config import RemoteWrite
     from agent.ops.replay.run import Replayed
+    from agent.send.known import Known
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -41,6 +43,7 @@ def run(args: Namespace) -> int:
     from agent.cli import sending
     from agent.cli.progress import Bar
     from agent.ops.replay.run import Ended
+    from agent.send.known import Known
 
     place = common.place(args)
     if place.config is None and args.to is None:
@@ -49,6 +52,7 @@ def run(args: Namespace) -> int:
     quarantine = Quarantine(place.data_dir)
     items, status = chosen(quarantine, args)
     unreachable: dict[str, str] = {}
+    known: dict[str, Known] = {}
     done: list[dict[str, Any]] = []
     for item in items:
         wanted = args.to or item.destination
@@ -59,7 +63,8 @@ def run(args: Namespace) -> int:
         try:
             to = sending.destination(wanted, place.config)
             with Bar(item.samples) as bar:
-                report = _send(quarantine, item, to, bar, args.give_up_after)
+                found = known.setdefault(wanted, Known(time.monotonic))
+                report = _send(quarantine, item, to, bar, args.give_up_after, found)
         except LimpetError as error:
             print(f"{item.id}: kept: {error}", file=sys.stderr)
             status = 1
@@ -80,7 +85,9 @@ def run(args: Namespace) -> int:
     return status
 
 
-def _send(quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Bar, give_up_after: float) -> Replayed:
+def _send(
+    quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Bar, give_up_after: float, known: Known
+) -> Replayed:
     from agent import __version__
     from agent.cli import sending
     from agent.ops.replay.run import replay
@@ -89,7 +96,8 @@ def _send(quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Bar, give_up
     from agent.send.client import Client
 
     source, wire = ItemHistory(quarantine, item), Client(to, __version__)
-    return replay(source, Selection(), to, wire, sending.watcher(bar), give_up_after=give_up_after)
+    watcher = sending.watcher(bar)
+    return replay(source, Selection(), to, wire, watcher, give_up_after=give_up_after, known=known)
 
 
 def _remove(quarantine: Quarantine, item: Item) -> bool:

@@ -16,6 +16,7 @@ from agent.cli import arguments as common
 from agent.cli import output
 from agent.cli.view import BREAK, DANGER, DIM, GOOD, WARNING, Cell, Styled, Table, View, properties
 from agent.text import human
+from buffer.lock import STATES as DISK_STATES
 
 if TYPE_CHECKING:
     from buffer.inspect.status import DestinationStatus, Status
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 2.0
 BUDGET = 0.001
 """The share of samples that may be lost."""
+OK = DISK_STATES[0]
 STATES = {"sending": GOOD, "idle": GOOD, "waiting": WARNING, "held": DANGER, "stopped": DIM}
 
 
@@ -90,7 +92,14 @@ def not_fresh(found: Status, within: float, now: float) -> str | None:
     if found.newest_timestamp_ms is None:
         return "it has no samples"
     age = now - found.newest_timestamp_ms / 1000
-    return f"the newest sample is {age:.0f} s old" if age > within else None
+    if age <= within:
+        return None
+    ill = (
+        ""
+        if found.disk_state in (None, OK)
+        else f": the disk is {found.disk_state}, and newer ones are in memory"
+    )
+    return f"the newest sample is {age:.0f} s old{ill}"
 
 
 def show(found: Status, now: float, columns: int) -> View:
@@ -140,6 +149,11 @@ def _header(found: Status, now: float) -> Table:
         ("newest", _age(found.newest_timestamp_ms, now)),
         ("writer", Styled("not running", WARNING) if pid is None else f"process {pid}"),
     ]
+    if found.disk_state not in (None, OK) or found.unbuffered_samples:
+        ill = (
+            f"{found.disk_state}, {human.count(found.unbuffered_samples)} samples were kept in memory so far"
+        )
+        rows.append(("disk", Styled(ill, WARNING if found.disk_state == OK else DANGER)))
     if cap:
         rows.append(("full in", "-" if full is None else f"{human.duration(full)}, at the present pace"))
     if found.damaged_records:

@@ -11,13 +11,13 @@ A plan that takes the place of another leaves no gap and makes no series blink:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from agent.collect import grid
-from agent.collect.series import Collected
+from agent.collect.series import Collected, Row
 from agent.collectors import Trouble
-from buffer.model import Instant, Series
+from buffer.model import Instant, Series, Tick
 
 CREWS = {"local": 0.05, "remote": 0.0}
 """The crews (`agent.crew`) and their hedges: `local` plans read this host, one after another on one thread; `remote`
@@ -36,6 +36,8 @@ class Collector(Protocol):
     """What of many it could not read."""
     stuck: Mapping[Named, float] = {}
     """Since when, by the clock of the runs, something has not answered."""
+    stamped: Sequence[Row] = ()
+    """What the last run found that has times of its own."""
     unreadable: int | None = None
     """How often something could not be read, since the start. None: that is not counted."""
     denied: int = 0
@@ -89,6 +91,17 @@ class Plan:
     def run(self, now: float) -> Collected:
         """Collect: the whole of a run, so that nothing it returns can raise anywhere else."""
         return self.columns(self.collect(now))
+
+    def stamped(self, at: Instant) -> list[Tick]:
+        """Return what the last run, that of this instant, found of other times."""
+        return [
+            Tick(
+                at._replace(wall_ms=row.at_ms, mono_ms=at.mono_ms + row.at_ms - at.wall_ms),
+                self.name + row.group,
+                *self.columns((row.series, row.values)),
+            )
+            for row in self.collect.stamped
+        ]
 
     def unread(self) -> tuple[str, ...]:
         """Return what the last run could not read of many, each with the reason."""

@@ -76,6 +76,9 @@ class Recorder:
         plans = {plan.name: plan for plan, _ in ticks}
         for record in records(everything):
             self._store(record, missed, plans)
+        for plan, tick in ticks:
+            for stamped in plan.stamped(tick.at):  # says nothing about what has ended, and cannot be missed
+                self._store([stamped], {}, {})
 
     def end(self, plans: Collection[Plan], others: Collection[Plan], now: Instant) -> None:
         """Store a marker for every series of these plans: now, but behind their last ticks and off everybody's grid."""

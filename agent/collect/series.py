@@ -11,7 +11,7 @@ import json
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.collectors.base import Labels, Metric, Sample
 from buffer.model import ENDED, STALE, Instant, Series, Tick
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 Collected = tuple[tuple[Series, ...], Sequence[float]]
 """What one run is stored as: the series, and their values in the same order."""
+
+
+class Row(NamedTuple):
+    """What a run found of another time than its own: UTC in ms, the end of the group's name, series and values."""
+
+    at_ms: int
+    group: str
+    series: tuple[Series, ...]
+    values: Sequence[float]
+
 
 MAX_TICK_BYTES = 6 << 20
 """Bytes of names, labels and metadata in one tick: a record that defines them holds 8 MiB (`buffer.codec`)."""

@@ -213,7 +213,13 @@ def parse_stat(content: bytes) -> tuple[dict[bytes, Times], int]:
 
 
 def parse_loadavg(content: bytes) -> tuple[tuple[float, ...], int]:
-    """Return the three averages, and 0; or nothing and 1, if the line is malformed."""
+    """Return the three averages, and 0; or nothing and 1, if the line is malformed.
+
+    What the kernel promises (proc_loadavg(5); kernel/sched/loadavg.c):
+
+    - load_average_1m, load_average_5m, load_average_15m: sampled every 5 s, with 2 decimals, never below 0. They count tasks
+      of all cores, those that wait for a disk or a dead network mount included. In a container they are the host's.
+    """
     try:
         one, five, fifteen = map(float, content.split()[:3])
     except ValueError:

@@ -228,7 +228,18 @@ def mountpoint(place: Place) -> str:
 
 
 def statvfs(path: bytes) -> Space:
-    """Ask the kernel. Raises OSError."""
+    """Ask the kernel. Raises OSError.
+
+    What the kernel promises (statvfs(3); each file system has a statfs of its own):
+
+    - disk_total_bytes: changes when the file system grows or shrinks; of btrfs and ZFS with what they share.
+    - disk_used_bytes, disk_free_bytes: as `df`. Delayed allocation is counted when it is written. A file system of FUSE or of the
+      network says what its server says, more free than there is included: used is then 0.
+    - disk_usage_percent, inode_usage_percent: computed here, from 0 to 100.
+    - inode_total, inode_used, inode_free: absent where the file system makes inodes as needed (0, as in btrfs and FAT). XFS
+      computes the total from the free room, so that it changes.
+    - disk_readonly: the flag of the file system in mountinfo, which the kernel sets when it turns read-only after an error.
+    """
     vfs = os.statvfs(path)
     return Space(
         vfs.f_frsize or vfs.f_bsize, vfs.f_blocks, vfs.f_bfree, vfs.f_bavail, vfs.f_files, vfs.f_ffree

@@ -23,7 +23,13 @@ REFRESH_SECONDS = 60.0
 
 
 def build(options: Options, paths: HostPaths) -> Collect:
-    """Build the collector. A run returns host_info always and the boot time where the kernel reports it; it never raises."""
+    """Build the collector. A run returns host_info always and the boot time where the kernel reports it; it never raises.
+
+    What the kernel promises (proc_stat(5), uname(2)):
+
+    - host_boot_time_seconds: the wall clock less the time since boot, so it moves by as much as the clock is set.
+    - host_info: constant from boot to boot.
+    """
     uname = os.uname()
     info = host_info(kernel_release=uname.release, machine=uname.machine, os=uname.sysname)
     stat = KernelFile(f"{paths.proc}/stat", paths.report)

@@ -77,7 +77,16 @@ def build(options: Options, paths: HostPaths) -> Collect:
 
 
 def parse_meminfo(content: bytes) -> tuple[dict[bytes, int], int]:
-    """Return the lines of FIELDS in bytes (the kernel's kB are KiB), and how many of them are not `Name: number`."""
+    """Return the lines of FIELDS in bytes (the kernel's kB are KiB), and how many of them are not `Name: number`.
+
+    What the kernel promises (Documentation/filesystems/proc.rst; fs/proc/meminfo.c):
+
+    - memory_total_bytes, swap_total_bytes: change when memory or swap is added or taken away.
+    - memory_free_bytes, memory_buffers_bytes, memory_cached_bytes, swap_free_bytes: sums over cores that are read while they
+      change, so they can miss the truth by some pages; cut at 0.
+    - memory_available_bytes: an estimate, since Linux 3.14. In some containers it is the host's, and more than the total.
+    - memory_used_bytes, memory_usage_percent, swap_used_bytes, swap_usage_percent: computed here, from 0 to the total.
+    """
     found, wrong = {}, 0
     for line in content.splitlines():
         name, _, rest = line.partition(b":")
@@ -106,7 +115,12 @@ def is_same_host(meminfo: str, arcstats: str) -> bool:
 
 
 def parse_arcstats(content: bytes) -> tuple[Arc | None, int]:
-    """Return the lines `size` and `c_min` (name, type, value), or None and 1 if one of them is not such a line."""
+    """Return the lines `size` and `c_min` (name, type, value), or None and 1 if one of them is not such a line.
+
+    What the kernel promises (module/zfs/arc.c of OpenZFS):
+
+    - memory_zfs_arc_bytes: changes at any time, and is not part of the page cache.
+    """
     rows = (line.split() for line in content.splitlines())
     field = {row[0]: number(row[2]) for row in rows if len(row) == 3 and row[0] in (b"size", b"c_min")}
     size, minimum = field.get(b"size"), field.get(b"c_min")
@@ -150,7 +164,12 @@ def memory_samples(field: dict[bytes, int], arc: Arc | None = None) -> list[Samp
 
 
 def oom_samples(vmstat: bytes) -> tuple[list[Sample], int]:
-    """`oom_kill` of /proc/vmstat, which kernels have since 4.13, and whether its line is not right."""
+    """Return `oom_kill` of /proc/vmstat, which kernels have since 4.13, and whether its line is not right.
+
+    What the kernel promises (mm/oom_kill.c, mm/vmstat.c):
+
+    - memory_oom_kills_total: rises since boot; kills within the limit of a cgroup count too. An `unsigned long`.
+    """
     kills = number_after(b"oom_kill", vmstat)
     if kills is None:
         return [], int(b"\noom_kill " in vmstat)

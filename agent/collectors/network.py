@@ -263,7 +263,13 @@ def parse_snmp(content: bytes) -> Counts:
 
 
 def socket_samples(lines: Counts, wanted: Wanted) -> tuple[list[Sample], int]:
-    """Return the socket counts in these lines, and how many of them are missing or malformed."""
+    """Return the socket counts in these lines, and how many of them are missing or malformed.
+
+    What the kernel promises (net/ipv4/proc.c; tcpCurrEstab in RFC 4022):
+
+    - network_connections: sums over cores that are read while they change. The kernel cuts most of them at 0; one that would be
+      negative is malformed here, and absent.
+    """
     samples, wrong = [], 0
     for name, numbers_of in wanted.items():
         for key, labels in numbers_of:

@@ -18,6 +18,7 @@ from agent.config.section import Given, Problem, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
 DISK_USAGE_INTERVAL = 60.0
+OWN_INTERVAL = 60.0
 
 OPTIONS: Mapping[str, type[Options]] = {name: kind.options for name, kind in COLLECTORS.items()} | {
     "scrape": ScrapeOptions,
@@ -61,6 +62,7 @@ class CollectSection(Section, frozen=True, kw_only=True):
     elsewhere = {"mask": "Write it at the top of the file."}
 
     interval: v.Interval = 10.0
+    own_interval: v.Interval | None = None
     timeout: v.Duration = 5.0
     host_root: v.Root = "/"
     procfs: v.Root | None = None
@@ -77,6 +79,13 @@ class CollectSection(Section, frozen=True, kw_only=True):
                 timeout = one.timeout or min(self.timeout, interval)
                 planned.append(PlanSpec(name, interval, timeout, one.options))
         return tuple(planned)
+
+    def own(self) -> float:
+        """Return the seconds between two runs of the agent's own series, but for the one that says that the host is alive.
+
+        Where it is not set: six intervals, but not more than a minute, unless the interval is longer.
+        """
+        return self.own_interval or max(self.interval, min(OWN_INTERVAL, 6 * self.interval))
 
     def paths(self) -> HostPaths:
         """Return where the collectors find the host."""

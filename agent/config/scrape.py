@@ -71,14 +71,13 @@ class Target(Section, frozen=True, kw_only=True):
         "enable_compression": "gzip is requested from other hosts, and not on loopback",
         "enable_http2": "HTTP/1.1 is spoken",
         "follow_redirects": "a redirect is never followed; the scrape fails until the url is corrected",
-        "honor_timestamps": "all samples of a scrape have the time of the scrape",
         "keep_dropped_targets": "no target is dropped",
         "native_histogram_bucket_limit": _NATIVE,
         "native_histogram_min_bucket_factor": _NATIVE,
         "scrape_failure_log_file": "failures are in the agent's log",
         "scrape_native_histograms": _NATIVE,
         "target_limit": "the targets are written out",
-        "track_timestamps_staleness": "all samples of a scrape have the time of the scrape",
+        "track_timestamps_staleness": "a series with timestamps of its own gets no stale markers",
     }
 
     url: v.TargetUrl = ""
@@ -99,6 +98,7 @@ class Target(Section, frozen=True, kw_only=True):
     metric_name_validation_scheme: v.ValidationScheme = "utf8"
     metric_name_escaping_scheme: v.EscapingScheme | None = None
     honor_labels: v.Flag = False
+    honor_timestamps: v.Flag = True
     metric_relabel_configs: tuple[RelabelConfig, ...] = ()
     sample_limit: v.SampleLimit = 20_000
     label_limit: v.NoOrLimit = 0

@@ -28,7 +28,7 @@ from agent.http.answer import Answer
 from agent.http.failures import Failure
 from buffer.model import Series, Tick
 
-AGED, REJECTED, RELABELED, APART = "aged", "rejected", "relabeled", "apart"
+AGED, DUPLICATE, REJECTED, RELABELED, APART = "aged", "duplicate", "rejected", "relabeled", "apart"
 """Reasons of the ledger for which a sample is not delivered. What is apart is tried again."""
 
 
@@ -53,6 +53,8 @@ class Age(Enum):
     """Older than the receiver takes from anybody: true of everything of that time."""
     ORDER = "order"
     """Not newer than what the receiver has of that series: true of the series, perhaps of all."""
+    DUPLICATE = "duplicate"
+    """The receiver has another value of that series for the same time: true of the series, perhaps of all."""
 
 
 class Outcome(NamedTuple):
@@ -79,6 +81,11 @@ class Outcome(NamedTuple):
     """The version of the format that the receiver was just found to understand."""
     check: Request | None = None
     """With UNPROVEN: what has to be sent, and its outcome be DELIVERED, before the samples count as delivered."""
+
+    @property
+    def reason(self) -> str:
+        """The ledger's reason for samples that were refused with this."""
+        return DUPLICATE if self.age is Age.DUPLICATE else AGED if self.age else REJECTED
 
     @property
     def settles(self) -> bool:

@@ -17,6 +17,7 @@ from agent.config import Config
 from agent.crew import Crew, Done, Job
 from agent.system.log import Silent
 from agent.text.exposition import Reading
+from buffer.model import Instant
 
 
 class Group(NamedTuple):
@@ -57,4 +58,6 @@ class Collectors:
         if done.result is None:
             return Group(name, [], f"it cannot be read: {done.error}")
         plan = self._plans[name]
-        return Group(name, list(zip(*done.result, strict=True)), plan.collect.error, plan.unread())
+        columns = [done.result, *((tick.series, tick.values) for tick in plan.stamped(Instant(0, 0, "")))]
+        readings = [reading for column in columns for reading in zip(*column, strict=True)]
+        return Group(name, readings, plan.collect.error, plan.unread())

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from typing import IO, NamedTuple
 
 from agent.ops import jsonl
-from agent.text.exposition import number, selector
+from agent.text.exposition import number, quoted_name, selector
 from buffer.model import ENDED, Labels, Series, Tick, is_stale
 
 SAMPLES = 1 << 18
@@ -201,11 +201,11 @@ def _store(ticks: Iterable[Tick], scratch: IO[bytes]) -> Iterable[_Stored]:
 
 
 def _head(found: Family, series: Series) -> str:
-    lines = [f"# TYPE {found.name} {found.type}"]
+    lines = [f"# TYPE {quoted_name(found.name)} {found.type}"]
     if series.unit and found.name.endswith(f"_{series.unit}"):
-        lines.append(f"# UNIT {found.name} {series.unit}")
+        lines.append(f"# UNIT {quoted_name(found.name)} {series.unit}")
     if series.help:
-        lines.append(f"# HELP {found.name} {series.help.translate(_IN_HELP)}")
+        lines.append(f"# HELP {quoted_name(found.name)} {series.help.translate(_IN_HELP)}")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -6,6 +6,7 @@ Promises:
   of the target end there (the schedule stores their markers).
 - A failed scrape gives nothing of the target, never a part: an exposition that is malformed anywhere, larger than
   `body_size_limit`, or of more samples than `sample_limit` after relabeling fails as a whole, as in Prometheus.
+- With `honor_timestamps` samples that have timestamps are in `stamped`, and keep them.
 - The series are the same object from run to run for as long as the set of them is the same.
 - The first failure of a row is logged, and the recovery.
 """
@@ -13,16 +14,18 @@ Promises:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from agent import __version__
 from agent.collect.plan import Collector
-from agent.collect.series import Collected, TooLarge, check_size
+from agent.collect.series import Collected, Row, TooLarge, check_size
 from agent.collectors.base import Metric
 from agent.config import Target
 from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
 from agent.scrape.lines import ParseError
 from agent.scrape.naming import Limits, Naming, Relabel
+from agent.scrape.stamped import Stamps
 from agent.scrape.table import Read, Table
 from agent.system.events import Event, Logger
 from buffer.model import Series
@@ -52,6 +55,7 @@ class Scrape(Collector):
         relabel: Relabel | None = None,
         fetch: Callable[[], Exposition] | None = None,
         words: Callable[[Exception], str] = str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._log, self._words = log, words
         self._fetch = fetch or Fetcher(target, timeout, __version__).get
@@ -67,8 +71,11 @@ class Scrape(Collector):
             target.metric_name_validation_scheme == "legacy",
         )
         self._naming = Naming(ours, taken, honor=target.honor_labels, relabel=relabel, limits=limits)
-        self._most = target.sample_limit
-        self._table = Table(self._naming, self._most)
+        self._new_table = partial(Table, self._naming, target.sample_limit, honor=target.honor_timestamps)
+        self._table = self._new_table()
+        self._stamps, self._clock = Stamps(), clock
+        self.stamped: Sequence[Row] = ()
+        """What the last scrape found that has timestamps of its own."""
         self._exposed: tuple[Series, ...] = ()
         self._series = self._reports
         self._duplicates = 0
@@ -77,7 +84,7 @@ class Scrape(Collector):
 
     def __call__(self, _now: float, /) -> Collected:
         """Scrape once."""
-        begun = time.perf_counter()
+        begun, self.stamped = time.perf_counter(), ()
         try:
             values, scraped = self._scrape()
         except (ScrapeFailed, ParseError, TooLarge) as error:
@@ -107,7 +114,7 @@ class Scrape(Collector):
             try:
                 check_size(read.series)
             except TooLarge:
-                self._table = Table(self._naming, self._most)  # nothing is kept of what cannot be stored
+                self._table = self._new_table()  # nothing is kept of what cannot be stored
                 raise
             self._exposed, self._series = read.series, read.series + self._reports
             found, before = self._table.duplicates, self._duplicates
@@ -116,4 +123,5 @@ class Scrape(Collector):
                 self._log.warning(
                     Event.SCRAPE_DUPLICATES, job=self._job, instance=self._instance, duplicates=found
                 )
+        self.stamped = self._stamps(read.stamped, int(self._clock() * 1000))
         return read.values, read.scraped

@@ -68,9 +68,11 @@ class Account:
         self._touch(lambda: self._cursor.returned(item.reason, item.samples))
 
     def _keep(self, position: int, culprits: Culprits) -> None:
-        reason, outcome, samples, ticks = culprits
+        reason, outcome, samples, ticks, is_there = culprits
         words, now_ms = outcome.error or "", int(self._wall() * 1000)
         self._log.culprits(culprits)
+        if is_there:
+            return
         with self._hands_on:
             if self._left:
                 return

@@ -20,8 +20,10 @@ from typing import NamedTuple
 
 from agent.destinations.base import APART, REJECTED, Destination, Outcome, Request, Verdict
 from agent.send.culprits import Culprits, Search
-from agent.send.parts import Piece, halves
+from agent.send.known import Known
+from agent.send.parts import Piece, halves, split
 from agent.send.state import SMALLEST
+from agent.send.suspects import Suspects
 from buffer.model import Chunk, Tick
 
 APART_AFTER = 3
@@ -43,28 +45,34 @@ class Batch:
     """The parts of a chunk. `ticks` are the chunk's to be sent, `dropped` counts the others, by reason."""
 
     def __init__(
-        self, chunk: Chunk, ticks: Sequence[Tick], speaks: Destination, dropped: Mapping[str, int] = {}
+        self,
+        chunk: Chunk,
+        ticks: Sequence[Tick],
+        speaks: Destination,
+        known: Known,
+        dropped: Mapping[str, int] = {},
     ) -> None:
         request, left_out = speaks.encode(ticks, False)
         self.chunk, self.format, self.is_begun = chunk, request.format, False
         self.dropped = {**left_out, **dropped}
         self.repeated = left_out.get(REJECTED, 0)
-        self._speaks, self._delivered = speaks, 0
-        self._culprits: dict[tuple[str, Outcome], Culprits] = {}
-        self._parts = deque([Piece(ticks, request.samples)] if request.samples else [])
+        self._speaks, self._delivered, self._known = speaks, 0, known
+        self._culprits: dict[tuple[str, Outcome, bool], Culprits] = {}
+        self._suspects: Suspects | None = None
+        self._learned = set[bytes]()
         self._request: Request | None = request
+        if known.series:
+            ticks, waiting = split(ticks, speaks.carries, known.series)
+            self._suspects = Suspects(waiting, speaks.carries, known)
+            self._request = request = speaks.encode(ticks, False).request
+        self._parts = deque([Piece(ticks, request.samples)] if request.samples else [])
         self._search: Search | None = None
         self._failure: Outcome | None = None  # of the part at hand
         self._failures: dict[bytes, int] = {}  # of single series, while probes were answered
-        self._doubts = self._passed = self._taken = 0
+        self._doubts = self._passed = self.largest_taken = 0  # the last one since a request was doubted
         self.apart: frozenset[bytes] = frozenset()
         """Series that were set apart."""
         self.was_doubted = False
-
-    @property
-    def largest_taken(self) -> int:
-        """The most samples of a request that were taken since one was doubted."""
-        return self._taken
 
     @property
     def ticks(self) -> Sequence[Tick]:
@@ -78,8 +86,8 @@ class Batch:
 
     @property
     def is_searching(self) -> bool:
-        """Whether the request asks about culprits of a part that was refused."""
-        return self._search is not None
+        """Whether the request asks about what was refused, in this batch or before."""
+        return self._search is not None or (self._suspects is not None and self._suspects.is_asked)
 
     @property
     def request(self) -> Request:
@@ -123,6 +131,7 @@ class Batch:
 
     def _note(self, search: Search) -> None:
         self._delivered += search.delivered
+        self._known.spent(search.spent)
         for one in search.culprits():
             self._keep(one)
 
@@ -152,21 +161,23 @@ class Batch:
         else:
             self._passed = 0
             self._failures[part.lone] = self._failures.get(part.lone, 0) + 1
-            if part.samples > self._taken:
+            if part.samples > self.largest_taken:
                 self.halve()
 
     def _is_proven(self, part: Piece, outcome: Outcome) -> bool:
         """Return whether it is this part that fails: others of its size were taken, or it is too large as a single sample."""
         is_size = outcome.verdict is Verdict.TOO_LARGE or outcome.went is not None
-        return part.samples <= self._taken or (is_size and len(self.request.body) > SMALLEST)
+        return part.samples <= self.largest_taken or (is_size and len(self.request.body) > SMALLEST)
 
     def _set_apart(self, lone: bytes, outcome: Outcome) -> None:
         for part in self._take(lone):
             self.keep_apart(part.ticks, outcome)
         self.apart |= {lone}
 
-    def keep_apart(self, ticks: Sequence[Tick], outcome: Outcome) -> None:
-        """Count these ticks as apart, for the reason of this outcome."""
+    def keep_apart(self, ticks: Sequence[Tick], outcome: Outcome | None) -> None:
+        """Count these ticks as apart, for the reason of this outcome; None: there are none."""
+        if outcome is None or not ticks:
+            return
         same = outcome._replace(after=None, went=None, written=None, date=None, found=None)
         self._keep(Culprits(APART, same, sum(len(tick.values) for tick in ticks), list(ticks)))
 
@@ -177,38 +188,62 @@ class Batch:
         self._request = None
         return found
 
-    def hear(self, outcome: Outcome, suspects: frozenset[bytes]) -> frozenset[bytes]:
-        """Take the answer to the request: delivered or refused for good. Return the suspects from now on."""
+    def hear(self, outcome: Outcome) -> None:
+        """Take the answer to the request: delivered or refused for good."""
         self.is_begun, part, self._request = True, self._parts[0], None
         self._failure, self._doubts = None, 0
         if self.was_doubted and outcome.verdict is Verdict.DELIVERED and self._search is None:
-            self._taken, self._passed = max(self._taken, part.samples), 0
+            self.largest_taken, self._passed = max(self.largest_taken, part.samples), 0
         if self._search is None and outcome.verdict is Verdict.DELIVERED:
             self._delivered += part.samples
             self._parts.popleft()
-            return suspects
+            if self._suspects is not None and self._suspects.is_asked:
+                self._suspects.hear(part.ticks, outcome)
+            return
+        if self._search is None and self._suspects is not None and self._suspects.is_asked:
+            self._parts.popleft()
+            self._suspects.hear(part.ticks, outcome)
+            return
         if self._search is None:
-            self._search = Search(part.ticks, self._speaks.carries, outcome, suspects)
+            self._search = Search(part.ticks, self._speaks.carries, outcome, self._known.requests)
         else:
             self._search.hear(outcome)
         if ticks := self._search.ask():
             self._request = self._speaks.encode(ticks, True).request
-            return suspects
+            return
         search, self._search = self._search, None
         self._note(search)
+        bad, unproven = search.learned()
+        self._known.learn(bad, unproven)
+        self._learned |= {*bad, *unproven}
         self._parts.popleft()
-        return search.suspects()
+
+    def unlearn(self) -> None:
+        """Take it that the refusals of this batch were not the receiver's own."""
+        self._known.forget(self._learned)
+
+    def ask(self) -> None:
+        """Find what to send next of what was refused before, where nothing else is left to be sent."""
+        if self._parts or self._suspects is None:
+            return
+        if (part := self._suspects.ask()) is not None:
+            self._parts.append(part)
+            self._request = None
+            return
+        for one in self._suspects.give_up():
+            self._keep(one)
 
     def _keep(self, one: Culprits) -> None:
-        was = self._culprits.get((one.reason, one.outcome))
+        place = one.reason, one.outcome, one.is_there
+        was = self._culprits.get(place)
         if was is not None:
             one = one._replace(samples=was.samples + one.samples, ticks=[*was.ticks, *one.ticks])
-        self._culprits[one.reason, one.outcome] = one
+        self._culprits[place] = one
 
 
 def error_of(culprits: Culprits) -> str | None:
     """Return what a status shows for these."""
-    reason, outcome, samples, ticks = culprits
+    reason, outcome, samples, ticks, _ = culprits
     if reason != APART:
         return outcome.error
     names = sorted({series.name for tick in ticks for series in tick.series})

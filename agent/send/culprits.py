@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from agent.destinations.base import AGED, REJECTED, Age, Outcome, Verdict
+from agent.destinations.base import DUPLICATE, Age, Outcome, Verdict
 from agent.send.parts import Piece, columns_of, piece, ticks_of
 from buffer.model import Series, Tick
 
@@ -73,19 +73,20 @@ class _Stored(NamedTuple):
 class Bisection:
     """Finds the culprits of a request that was refused with `whole`. There is one sample at least.
 
-    The series from `cut` on are suspects: they are sent apart from the others first.
+    It takes `most` requests at most, where that is less than the budget.
     """
 
-    def __init__(self, columns: Sequence[Sequence[int]], whole: Outcome, cut: int = 0) -> None:
+    def __init__(self, columns: Sequence[Sequence[int]], whole: Outcome, most: int = 1 << 30) -> None:
         self.ask: list[Cells] = []
         """What to send next; empty: all is settled."""
         self.refused: list[tuple[Cells, Outcome]] = []
         self.delivered = 0
-        self.budget = 4 * (sum(map(len, columns)) - 1).bit_length()
+        self.alone = {0} if len(columns) == 1 else set[int]()
+        """Series that were refused when they were sent without others."""
+        self.budget = min(most, 4 * (sum(map(len, columns)) - 1).bit_length())
         self.spent = 0
         self._columns = columns
         self._settled = [0] * len(columns)  # of each series, how many samples
-        self._cut = cut if 0 < cut < len(columns) else (len(columns) + 1) // 2
         self._queue: deque[Part] = deque()  # to be sent
         self._level: list[tuple[Part, Outcome]] = [(Part(0, len(columns)), whole)]  # refused in this round
         self._due: deque[tuple[Part, Outcome]] = deque()  # refused in the last one
@@ -103,6 +104,8 @@ class Bisection:
         """Take the answer to what was sent."""
         self.spent += 1
         taken = outcome.verdict is Verdict.DELIVERED
+        if not taken and len(self.ask) == 1:
+            self.alone.add(self.ask[0].series)
         if self._stored is not None:
             self._confirm(self._stored, taken=taken)
             self._advance()
@@ -156,12 +159,12 @@ class Bisection:
         age, is_one = outcome.age, part.high - part.low == 1
         if age is Age.WINDOW and (since := self._since(part, outcome.written or 0)) is not None:
             self._stored = _Stored(part, since, outcome)
-        elif age is Age.WINDOW or (age is Age.ORDER and is_one):
+        elif age is Age.WINDOW or (age and is_one):
             self._find_time(part, outcome)
         elif is_one or self._affordable() < 2:
             self._refuse(part, outcome)
         else:
-            middle = self._cut if self._rounds == 1 else (part.low + part.high + 1) // 2
+            middle = (part.low + part.high + 1) // 2
             halves = Part(part.low, middle), Part(middle, part.high)
             self._queue += [half for half in halves if self._left(half)]
 
@@ -264,13 +267,15 @@ class Culprits(NamedTuple):
     outcome: Outcome
     samples: int
     ticks: list[Tick]
+    is_there: bool = False
+    """The receiver has shown of each that it has a sample of that series for that time: there is nothing to be kept."""
 
 
 class Search:
     """The search for the culprits of a request with these ticks that was refused with `whole`.
 
-    `key` is the identity of a series; those in `suspects` are sent apart from the others first. Series without one
-    were not in the request: they are neither sent nor among the culprits.
+    `key` is the identity of a series. Series without one were not in the request: they are neither sent nor among the
+    culprits. The search takes `most` requests at most.
     """
 
     def __init__(
@@ -278,13 +283,11 @@ class Search:
         ticks: Sequence[Tick],
         key: Callable[[Series], bytes | None],
         whole: Outcome,
-        suspects: frozenset[bytes] = frozenset(),
+        most: int = 1 << 30,
     ) -> None:
         self._ticks, self._key = ticks, key
-        columns = columns_of(ticks, key)
-        self._columns = sorted(columns, key=lambda column: column.key in suspects)
-        cut = sum(column.key not in suspects for column in columns)
-        self._bisection = Bisection([column.stamps for column in self._columns], whole, cut)
+        self._columns = columns_of(ticks, key)
+        self._bisection = Bisection([column.stamps for column in self._columns], whole, most)
 
     @property
     def delivered(self) -> int:
@@ -306,24 +309,36 @@ class Search:
 
     def culprits(self) -> list[Culprits]:
         """Return what was refused, by the receiver's words, as the ticks in which it came."""
-        found: dict[Outcome, list[Cells]] = {}
+        found: dict[tuple[Outcome, bool], list[Cells]] = {}
         for cells, outcome in self._bisection.refused:
             same = outcome._replace(after=None, written=None, date=None, found=None)
-            found.setdefault(same, []).append(cells)
+            is_single = cells.end - cells.start == 1 and cells.series in self._bisection.alone
+            found.setdefault((same, is_single and same.reason == DUPLICATE), []).append(cells)
         return [
             Culprits(
-                AGED if outcome.age else REJECTED,
+                outcome.reason,
                 outcome,
                 sum(end - start for _, start, end in cells),
                 self._of(cells),
+                is_there,
             )
-            for outcome, cells in found.items()
+            for (outcome, is_there), cells in found.items()
         ]
 
-    def suspects(self) -> frozenset[bytes]:
-        """Return the series that were refused for another reason than their age."""
-        refused = self._bisection.refused
-        return frozenset(self._columns[cells.series].key for cells, one in refused if not one.age)
+    @property
+    def spent(self) -> int:
+        """Requests that it took."""
+        return self._bisection.spent
+
+    def learned(self) -> tuple[dict[bytes, Outcome], dict[bytes, Outcome]]:
+        """Return the series of which nothing was taken: refused alone, and with others. Age up to a time is not theirs."""
+        bad, unproven, counts = dict[bytes, Outcome](), dict[bytes, Outcome](), dict[int, int]()
+        for (at, start, end), outcome in self._bisection.refused:
+            counts[at] = counts.get(at, 0) + end - start
+            column = self._columns[at]
+            if counts[at] == len(column.stamps) and outcome.age is not Age.WINDOW:
+                (bad if at in self._bisection.alone else unproven)[column.key] = outcome
+        return bad, unproven
 
     def _of(self, cells: Iterable[Cells]) -> list[Tick]:
         """Return the ticks of the request, cut down to these samples and what repeats their instants."""

@@ -35,6 +35,7 @@ from agent.http.answer import Answer
 from agent.http.failures import Failure
 from agent.send.apart import Apart
 from agent.send.batch import Batch, Settled, error_of
+from agent.send.known import Known
 from agent.send.probe import Probe
 from agent.send.state import Rules, Sent, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
@@ -129,7 +130,7 @@ class Delivery:
         self._batch: Batch | None = None
         self._doubt: _Doubt | None = None
         self.apart, self._probe = Apart(speaks), Probe(speaks)
-        self._suspects: frozenset[bytes] = frozenset()  # the culprits of the last chunk that had any
+        self.known = Known(self._clocks.monotonic)
 
     @property
     def limit(self) -> int:
@@ -163,9 +164,8 @@ class Delivery:
         ticks: Sequence[Tick] = [tick for tick in chunk.ticks if not _is_too_old(tick, limit_ms, wall)]
         aged = _samples(chunk.ticks) - _samples(ticks)
         ticks, kept, why = self.apart.split(ticks)
-        batch = Batch(chunk, ticks, self._speaks(), {AGED: aged} if aged else {})
-        if kept and why is not None:
-            batch.keep_apart(kept, why)
+        batch = Batch(chunk, ticks, self._speaks(), self.known, {AGED: aged} if aged else {})
+        batch.keep_apart(kept, why)
         return self._continue(batch)
 
     def is_outdated(self) -> bool:
@@ -236,6 +236,7 @@ class Delivery:
             verdict = Verdict.DELIVERED if check else Verdict.REJECTED
             counts = doubt.outcome._replace(verdict=verdict, check=None)
             return self._counted(batch, asked._replace(request=doubt.request), counts, is_heard=doubt.is_last)
+        batch.unlearn()
         step = self._step(asked, Sent.CHECK, heard, batch)
         # What was refused of a chunk since something was taken is not known: all of it is sent again.
         return step._replace(settled=self.offer(batch.chunk)) if batch.is_begun else step
@@ -257,15 +258,15 @@ class Delivery:
             return step
         if verdict is Verdict.TOO_LARGE:
             batch.halve()
-        elif outcome.settles:
-            if not is_heard:
-                self._suspects = batch.hear(outcome, self._suspects)
-            if verdict is Verdict.DELIVERED:
-                self.now = grown(self.now, step.request, self._most)
+        elif not is_heard:
+            batch.hear(outcome)
+        if verdict is Verdict.DELIVERED:
+            self.now = grown(self.now, step.request, self._most)
         return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
     def _continue(self, batch: Batch) -> Settled | None:
         """Continue with the next part, or return the chunk settled."""
+        batch.ask()
         self.now = self.now._replace(doubted=batch.was_doubted)
         self._batch = batch if (settled := batch.settled) is None else None
         if settled is None:
@@ -295,8 +296,7 @@ class Delivery:
         body = len(request.body) * (1 + repeats)
         cost = wire.wire_bytes() - before or body
         outcome = self._speaks().classify(request, answer)
-        if outcome.error:
-            outcome = outcome._replace(error=self._wire.hidden(outcome.error))
+        outcome = outcome._replace(error=outcome.error and wire.hidden(outcome.error))
         ended = clock()
         self.stats.count(outcome, ended - began, body, cost, 1 + repeats, repeats + (attempt > 0))
         return _Asked(request, outcome, began, ended, cost)

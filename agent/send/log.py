@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agent.destinations.base import AGED, APART, Outcome, Verdict
+from agent.destinations.base import AGED, APART, DUPLICATE, Outcome, Verdict
 from agent.send.batch import Settled, error_of
 from agent.send.culprits import Culprits
 from agent.send.delivery import Step
@@ -77,11 +77,11 @@ class LaneLog:
 
     def culprits(self, culprits: Culprits) -> None:
         """Log that these samples were refused for good."""
-        reason, outcome, samples, _ = culprits
+        reason, outcome, samples, *_ = culprits
         words = outcome.error or ""
         if reason == APART:
             self._say(self._log.warning, Event.APART, words, samples=samples, error=error_of(culprits))
-        elif reason == AGED:
+        elif reason in (AGED, DUPLICATE):
             self._say(self._log.error, Event.AGED, words, samples=samples, error=words, do=outcome.advice)
         else:
             self._say(self._log.error, Event.REJECTED, words, samples=samples, error=words)

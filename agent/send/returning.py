@@ -5,10 +5,11 @@ A part that is refused is half as large at the next try, and twice as large afte
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum
 from itertools import islice
 
-from agent.destinations.base import Verdict
+from agent.destinations.base import Outcome, Verdict
 from agent.send.account import Account
 from agent.send.delivery import Delivery
 from buffer.model import Tick
@@ -29,6 +30,14 @@ class Returning:
         self._account, self._delivery = account, delivery
         self._taken = "", 0  # of which item how many ticks were taken
         self._most = delivery.limit
+
+    def recall(self) -> None:
+        """Remember what waits apart since an earlier process; what an ill disk does not return is found out again."""
+        with suppress(OSError):
+            for item in self._account.apart():
+                outcome = Outcome(Verdict.RETRY, item.code, item.message)
+                with suppress(OSError):
+                    self._delivery.apart.keep(self._account.ticks(item), outcome)
 
     def attempt(self) -> Tried:
         """Make one request at most. An item whose end was taken is removed from the quarantine. Raises OSError."""

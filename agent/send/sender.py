@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from agent.config import RemoteWrite
-from agent.destinations.base import Outcome, Verdict
+from agent.destinations.base import Verdict
 from agent.send import pace
 from agent.send.account import Account
 from agent.send.delivery import Clocks, Delivery, Step
@@ -74,8 +74,7 @@ class Sender:
         self._away = True  # nothing got through lately, or yet
         self._retry_at = clocks.monotonic() + APART_EVERY
         delivery.now = recalled(delivery.now, cursor.size)
-        for item in account.apart():
-            delivery.apart.keep(account.ticks(item), Outcome(Verdict.RETRY, item.code, item.message))
+        self._returning.recall()
 
     def step(self) -> Pause:
         """Do what is due, and return how long to wait before the next step."""

@@ -6,6 +6,7 @@ Source: "Text-based format" of Prometheus's documentation (instrumenting/exposit
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from buffer.model import Labels, Series
 
 Reading = tuple[Series, float]
 
+_NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 _IN_LABEL = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
@@ -26,15 +29,30 @@ def exposition(readings: Iterable[Reading]) -> str:
     for name, group in by_name.items():
         first = group[0][0]
         kind = first.type if first.type in ("gauge", "counter") else "untyped"  # of a whole histogram, say
-        lines += [f"# HELP {name} {first.help.translate(_IN_HELP)}", f"# TYPE {name} {kind}"]
+        plain = quoted_name(name)
+        lines += [f"# HELP {plain} {first.help.translate(_IN_HELP)}", f"# TYPE {plain} {kind}"]
         lines += [f"{selector(name, series.labels)} {number(value)}" for series, value in group]
     return "".join(f"{line}\n" for line in lines)
 
 
 def selector(name: str, labels: Labels) -> str:
-    """Return a series as `name{label="value"}`."""
-    inside = ",".join(f'{key}="{value.translate(_IN_LABEL)}"' for key, value in labels)
-    return f"{name}{{{inside}}}" if inside else name
+    """Return a series as `name{label="value"}`, or as `{"name","label"="value"}` where names are not plain."""
+    pairs = [
+        f'{key if _LABEL.fullmatch(key) else _quoted(key)}="{value.translate(_IN_LABEL)}"'
+        for key, value in labels
+    ]
+    if not _NAME.fullmatch(name):
+        return f"{{{','.join([_quoted(name), *pairs])}}}"
+    return f"{name}{{{','.join(pairs)}}}" if pairs else name
+
+
+def quoted_name(name: str) -> str:
+    """Return a name as HELP and TYPE have it: in quotes where it is not plain."""
+    return name if _NAME.fullmatch(name) else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    return f'"{text.translate(_IN_LABEL)}"'
 
 
 def number(value: float) -> str:

@@ -89,6 +89,8 @@ class Status(NamedTuple):
     oldest_timestamp_ms: int | None
     newest_timestamp_ms: int | None
     writer_pid: int | None
+    disk_state: str | None
+    unbuffered_samples: int
     time_until_full_seconds: float | None
     damaged_records: int
     destinations: list[DestinationStatus]
@@ -123,7 +125,7 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
     `max_bytes` is the configured limit, None where the configuration is not known.
     """
     fs, now = RealFs(data_dir), time.time() if now is None else now
-    writer = lock.holder(f"{data_dir}/lock")
+    writer = lock.look(f"{data_dir}/lock")
     # The cursors first: what is appended and sent between the two reads is then pending, not negative.
     ledgers = load_all(fs, data_dir)
     files = _glance(fs, f"{data_dir}/segments")
@@ -147,7 +149,9 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
         bytes_per_sample=round(size / samples, 3) if samples else 0.0,
         oldest_timestamp_ms=oldest,
         newest_timestamp_ms=newest,
-        writer_pid=writer,
+        writer_pid=writer.pid if writer else None,
+        disk_state=writer.state if writer else None,
+        unbuffered_samples=writer.unbuffered if writer else 0,
         time_until_full_seconds=_until_full(max_bytes, size, (newest or 0) - (oldest or 0), destinations),
         damaged_records=max([sum(f.damaged for f in files), *(each.damaged for each in ledgers.values())]),
         destinations=destinations,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import QueueConfig
+from agent.config import QueueConfig, TlsConfig
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.destinations.remote_write import formats
-from agent.http.failures import Failure
 from agent.send.client import Client
 from agent.system.events import Event
 from buffer.model import Series
+from tests.support.certs import Certs
 from tests.support.net import wait_for
 from tests.support.protocols import V1
 from tests.support.receiver import Receiver
@@ -78,26 +78,34 @@ def test_the_size_that_a_link_takes_is_known_after_a_restart(tmp_path: Path) -> 
 # One exchange.
 
 
-def sent(link: SlowLink, size: int) -> Outcome:
+def sent(link: SlowLink, size: int, certs: Certs | None = None) -> Outcome:
     """Send so many bytes, as two samples, in 2 seconds; what became of them."""
-    client, request = Client(destination(link.url, remote_timeout=1.0), "0"), Request(b"x" * size, 2, "1.0")
+    tls = TlsConfig(ca_file=str(certs.ca)) if certs else TlsConfig()
+    url = link.url.replace("http:", "https:") if certs else link.url
+    client = Client(destination(url, remote_timeout=1.0, tls_config=tls), "0")
+    request = Request(b"x" * size, 2, "1.0")
     answer = client.exchange(request)
     client.close()
-    assert not isinstance(answer, Failure) or answer.status == 0
     return formats.classify(request, answer, 0.0)
 
 
-def test_the_timeout_does_not_run_while_the_request_is_on_its_way() -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_timeout_does_not_run_while_the_request_is_on_its_way(certs: Certs, tls: bool) -> None:
     """It takes longer than the timeout, and is answered."""
-    with Receiver() as receiver, SlowLink(receiver.port, RATE) as link:
-        assert sent(link, int(1.3 * RATE)).status == 400
+    given = certs if tls else None
+    with Receiver(certs=given) as receiver, SlowLink(receiver.port, RATE) as link:
+        assert sent(link, int(1.3 * RATE), given).status == 400
 
 
 @pytest.mark.parametrize("size", [40_000, 16_000_000])
-def test_a_request_that_is_too_slow_says_so_and_nothing_of_it_follows(size: int) -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_request_that_is_too_slow_says_so_and_nothing_of_it_follows(
+    certs: Certs, tls: bool, size: int
+) -> None:
     """Whether all of it fits into the kernel's memory, or not."""
-    with Receiver() as receiver, SlowLink(receiver.port, RATE) as link:
-        found = sent(link, size)
+    given = certs if tls else None
+    with Receiver(certs=given) as receiver, SlowLink(receiver.port, RATE) as link:
+        found = sent(link, size, given)
         assert found.verdict is Verdict.TOO_LARGE
         assert found.went is not None
         assert found.went <= 2 * RATE + 10_000  # what the relay holds besides

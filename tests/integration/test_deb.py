@@ -323,7 +323,7 @@ def versions(prometheus: Prometheus) -> set[str]:
 
 def newest(prometheus: Prometheus) -> set[str]:
     """The versions of which Prometheus had a sample in the last three seconds."""
-    found = prometheus.query(f'count_over_time(limpet_build_info{{hostname="{HOST}"}}[3s])')
+    found = prometheus.query(f'count_over_time(limpet_start_time_seconds{{hostname="{HOST}"}}[3s])')
     return {dict(labels)["version"] for labels in found}
 
 

@@ -22,7 +22,7 @@ GROUPS = {  # a series of each collector that runs every second
     "memory": "memory_total_bytes",
     "network": "network_connections",
     "host": "host_info",
-    "limpet": "limpet_build_info",
+    "limpet/presence": "limpet_start_time_seconds",
 }
 
 

@@ -41,7 +41,7 @@ SERIES: list[tuple[str, dict[str, str], float | list[float], float | list[float]
     ("network_bandwidth_usage_percent", CARD, 5.0, 99.0),
     ("network_received_packets_total", CARD, [100.0], [100.0]),
     ("network_sent_packets_total", CARD, [100.0], [100.0]),
-    ("network_drops_in_total", CARD, [0.0], [50.0]),
+    ("network_missed_in_total", CARD, [0.0], [50.0]),
     ("network_drops_out_total", CARD, [0.0], [0.0]),
     ("disk_usage_percent", DISK, 40.0, 95.0),
     ("inode_usage_percent", DISK, 10.0, 95.0),

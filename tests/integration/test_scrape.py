@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 import yaml
 
 from agent.collect import grid
-from agent.scrape.target import METRICS
+from agent.config import Target
+from agent.scrape.fetch import Exposition
+from agent.scrape.target import METRICS, Scrape
+from agent.system.log import Silent
 from buffer.model import is_stale
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.exporter import OPENMETRICS, RECORDED, Exporter, Page, recorded
@@ -147,6 +151,45 @@ def test_it_is_what_prometheus_itself_would_have_stored(
             )
 
 
+def test_timestamps_are_kept_as_prometheus_keeps_them(tmp_path: Path, prometheus_program: Path) -> None:
+    now = int(time.time() * 1000)
+    lines = [
+        f"a {now - 5000}",
+        f"a {now - 3000}",
+        f"b {now - 4000}",
+        f"c {now + 3_600_000}",
+        f"d {now - 7_200_000}",
+        "e",
+        f"f {now}",
+    ]
+    body = "".join(
+        f"{name} {i}{at}\n"
+        for i, (name, _, stamp) in enumerate(line.partition(" ") for line in lines)
+        for at in [f" {stamp}" * bool(stamp)]
+    )
+    with (
+        Exporter({"/kept": Page(body.encode())}) as exporter,
+        scraping(
+            prometheus_program, tmp_path / "prometheus", exporter.url, ["/kept"], honor_timestamps=True
+        ) as prometheus,
+    ):
+        wait_for(lambda: prometheus.query('up{job="kept"} == 1'), 30, "it to be scraped")
+        stored = prometheus.raw_samples('{job="kept",__name__=~"[a-f]"}', now - 10_000_000, now + 4_000_000)
+    theirs = {dict(labels)["__name__"]: [one for one in of if one[0] != 0] for labels, of in stored.items()}
+    target = Target(url=f"{exporter.url}/kept", job="kept")
+    fetched = Exposition(body.encode(), openmetrics=False)
+    scrape = Scrape(target, {"hostname": HOSTNAME}, 10, Silent(), fetch=lambda: fetched)
+    series, _ = scrape(0.0)
+    ours: dict[str, list[tuple[int, float]]] = {}
+    for row in scrape.stamped:
+        for one, value in zip(row.series, row.values, strict=True):
+            ours.setdefault(one.name, []).append((row.at_ms, value))
+    assert [one.name for one in series[: -len(METRICS)]] == ["e"]
+    del theirs["e"]
+    assert ours == theirs
+    assert set(ours) == {"a", "b", "f"}
+
+
 def test_what_prometheus_refuses_is_refused(tmp_path: Path, prometheus_program: Path) -> None:
     pages = {"/good": Page(b"a 1\n"), **{f"/bad{i}": page for i, page in enumerate(REFUSED)}}
     with (
@@ -207,7 +250,14 @@ def test_node_exporter_s_metrics_arrive_and_end_when_it_does(
 
 def test_targets_that_hang_delay_nobody(tmp_path: Path) -> None:
     slow = Page(b"a 1\n", delay_s=60)
-    with Exporter({f"/slow{i}": slow for i in range(8)} | {"/quick": Page(b"b 1\n")}) as exporter:
+    given: list[int] = []
+
+    def stamped() -> bytes:
+        given.append(int(time.time() * 1000) - 250)
+        return b"b 1\nc %d %d\n" % (len(given), given[-1])
+
+    pages = {f"/slow{i}": slow for i in range(8)} | {"/quick": Page(stamped)}
+    with Exporter(pages) as exporter:
         targets = [
             {"url": f"{exporter.url}/slow{i}", "job": f"slow{i}", "timeout": "500ms"} for i in range(8)
         ]
@@ -219,8 +269,12 @@ def test_targets_that_hang_delay_nobody(tmp_path: Path) -> None:
             wait_for(lambda: len(times(agent.buffered(), "load_average_1m")) >= 8, 30, "some rounds")
             assert agent.stop() == 0
     found = agent.buffered()
-    for name, job in (("load_average_1m", None), ("limpet_build_info", None), ("b", "quick")):
+    for name, job in (("load_average_1m", None), ("limpet_start_time_seconds", None), ("b", "quick")):
         on_grid(times(found, name, job))
+    # Timestamps of the target are kept, to the millisecond.
+    kept = times(found, "c", "quick")
+    assert len(kept) >= 5
+    assert kept == given[: len(kept)]
     # Each of them is reported as down, at its own time on the grid. The first round is stamped with a time that is
     # past, so that the second one can be due while the first scrape is under way.
     for i in range(8):

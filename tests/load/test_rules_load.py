@@ -78,7 +78,7 @@ COUNTERS: dict[str, tuple[list[dict[str, str]], float, float]] = {
     "memory_oom_kills_total": ([{}], 0, 0.1),
     "network_received_packets_total": (CARDS, 100, 100),
     "network_sent_packets_total": (CARDS, 100, 100),
-    "network_drops_in_total": (CARDS, 0, 50),
+    "network_missed_in_total": (CARDS, 0, 50),
     "network_drops_out_total": (CARDS, 0, 0),
     "limpet_destination_appended_samples_total": (LINK, 14, 14),
     "limpet_destination_pending_samples": (LINK, 0, 14),

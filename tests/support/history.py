@@ -249,6 +249,9 @@ class History:
             side = "out" if way == "sent" else "in"
             dropped = packets * (0.03 if full else 0.0004) * self._random.random() // 1
             count(f"network_drops_{side}_total", dropped, **on)
+            if side == "in":
+                count("network_missed_in_total", dropped, **on)
+                count("network_unwanted_in_total", 0, **on)
             count(f"network_errors_{side}_total", self._random.random() < 0.002, **on)
         put("network_bandwidth_usage_percent", max(rates.values()) / 1.25e6 * 100, **on)
         tcp = {"established": 44.0, "time_wait": 25.0, "orphan": 0.0, "allocated": 70.0}

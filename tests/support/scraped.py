@@ -16,8 +16,11 @@ REPORTS = {metric.name for metric in METRICS}
 
 
 def scraped(url: str, path: str, **more: Any) -> dict[Labels, float]:
-    """Return the samples of the second scrape of a page, in which nearly all is known; of the reports only `up`."""
-    target = Target(url=url + path, job=path.strip("/"), **more)
+    """Return the samples of the second scrape of a page, in which nearly all is known; of the reports only `up`.
+
+    Timestamps are read over.
+    """
+    target = Target(url=url + path, job=path.strip("/"), honor_timestamps=False, **more)
     with closing(Fetcher(target, 10, "test")) as fetcher:
         scrape = Scrape(target, {"hostname": HOSTNAME}, 10, Silent(), fetch=fetcher.get)
         scrape(0.0)

@@ -160,6 +160,7 @@ class Rig:
     ) -> None:
         folder, self.fs = tempfile.mkdtemp(prefix="limpet-"), MemoryFs()
         self.now, self.ticks = 1000.0, 0
+        self.folder = folder
         self.script = script or Script(*answers, lost=lost)
         self.buffer = Buffer(folder, Limits(), ["there"], fs=self.fs)
         self.quarantine = Quarantine(folder, fs=_Unsynced())

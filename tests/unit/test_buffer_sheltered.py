@@ -6,21 +6,25 @@ import errno
 import os
 import shutil
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from buffer import segment
 from buffer.buffer import Buffer
 from buffer.errors import BufferFull, BufferInUse
 from buffer.fs import Fs, RealFs
 from buffer.inspect.status import status
 from buffer.ledger import load
 from buffer.limits import Limits
+from buffer.lock import STATES
 from buffer.requests import ask_trim, trim
-from buffer.sheltered import STATES, ShelteredBuffer
-from tests.support.buffers import assert_balances, drain, entries, fill, numbers
-from tests.support.faults import Failing, Switch, eio
+from buffer.sheltered import ShelteredBuffer
+from tests.support.buffers import assert_balances, drain, entries, fill, kill, numbers
+from tests.support.faults import Failing, MemoryFs, Switch, eio
+from tests.support.ticks import tick
 
 LIMITS = Limits(segment_size=4096)
 CALLS = ("create", "write", "sync", "rename", "sync_folder", "make_folder", "unlink", "truncate", "modify")
@@ -55,9 +59,8 @@ class Rig:
     ) -> None:
         self.folder, self.said = folder, list[tuple[str, Any]]()
         self.disk = Switch(disk or RealFs())
-        self.buffer = ShelteredBuffer(
-            str(folder), limits, ["a"], report=self._report, fs=self.disk, memory=memory
-        )
+        small = type("Small", (ShelteredBuffer,), {"memory": memory})
+        self.buffer = small(str(folder), limits, ["a"], report=self._report, fs=self.disk)
         self.cursor = self.buffer.cursors["a"]
 
     def _report(self, what: str, **fields: Any) -> None:
@@ -178,49 +181,154 @@ def test_it_opens_on_an_ill_disk_and_delivers(
     assert rig.cursor.ledger.dropped == {}
 
 
-def test_each_call_of_the_disk_may_fail_at_any_time_for_good_and_the_newest_is_sent(tmp_path: Path) -> None:
-    calls = 200
-    for n in range(1, calls, 3):
-        folder = tmp_path / str(n)
-        failing = Failing(RealFs(), n, eio, lasting=True)
-        rig = Rig(folder, failing)
-        seen = []
-        for number in range(30):
-            fill(rig.buffer, number, number + 1)
-            seen += rig.drain()  # nothing where it fails just now: the next append finds out
-            assert number in seen or number - 1 in seen or not number
-            if number % 4 == 0:
-                rig.sync()
-        assert len(seen) >= 29
-        rig.disk.to = RealFs()
-        rig.sync()
-        seen += rig.drain()
-        assert sorted(seen) == list(range(30))
-        if not rig.buffer.must_restart:
-            assert (rig.buffer.state, rig.buffer.is_in_memory) == ("ok", False)
-            fill(rig.buffer, 30, 32)
-            assert rig.drain() == [30, 31]
-            assert rig.cursor.ledger.delivered == 96
-        assert rig.cursor.ledger.dropped == {}
-        rig.buffer.close()
+def test_a_cursor_file_that_cannot_be_removed_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    limits = LIMITS._replace(forget_after=-1.0)
+    before = Buffer(str(tmp_path), limits, ["a", "b"])
+    before.configure(limits, ["a"])
+    before.close()
+    ShelteredBuffer(str(tmp_path), limits, ["a"]).close()  # notices since when it is not configured
+    disk = Failing(RealFs(), 1, eio, lasting=True, only=["unlink"])
+    buffer = ShelteredBuffer(str(tmp_path), limits, ["a"], fs=disk)
+    assert "b" in buffer.cursors
+    buffer.close()
+    buffer = ShelteredBuffer(str(tmp_path), limits, ["a"])
+    assert list(buffer.cursors) == ["a"]
+    assert os.listdir(tmp_path / "cursors") == ["a.json"]
+    buffer.close()
 
 
-def test_each_single_call_of_the_disk_may_fail_and_nothing_is_lost(tmp_path: Path) -> None:
-    for n in range(1, 120, 2):
-        folder = tmp_path / str(n)
-        rig = Rig(folder, Failing(RealFs(), n, eio))
-        seen = []
-        for number in range(20):
-            fill(rig.buffer, number, number + 1)
-            seen += rig.drain()
-            if number % 4 == 0:
-                rig.sync()
-        rig.sync()
-        seen += rig.drain()
-        assert sorted(seen) == list(range(20))
-        assert rig.cursor.ledger.dropped == {}
-        assert rig.buffer.state == "ok"
+NEVER = 1 << 30
+
+
+def live(folder: Path, disk: MemoryFs, first: int, fail_at: int, *, lasting: bool) -> int:
+    """Live with a disk whose call of this number fails, and with all later ones if `lasting`; return how many it had.
+
+    Ticks from `first` to 9 are on it.  The newest sample arrives each time, each one once, and what the buffer reports is right to the sample.
+    """
+    failing = Failing(disk, fail_at, eio, lasting=lasting)
+    rig = Rig(folder, failing, limits=LIMITS._replace(segment_size=200))
+    seen, in_memory = list[int](), 0
+    for number in range(10, 16):
+        fill(rig.buffer, number, number + 1)
+        in_memory += rig.buffer.is_in_memory
+        seen += rig.drain()  # nothing where it fails just now: the next append finds out
+        assert {number, number - 1} & {*seen} or number == 10
+        if number % 3 == 0:
+            rig.sync()
+    calls, rig.disk.to = failing.calls, disk
+    rig.sync()
+    seen += rig.drain()
+    assert rig.buffer.unbuffered == 3 * in_memory
+    assert rig.buffer.must_restart or rig.buffer.state == "ok"
+    fill(rig.buffer, 16, 17)
+    seen += rig.drain()
+    assert (rig.buffer.log.missed, rig.cursor.ledger.dropped) == (0, {})
+    must_restart = rig.buffer.must_restart
+    with suppress(OSError):  # what could not be read at the start is left alone
         rig.buffer.close()
+    if must_restart:
+        rig = Rig(folder, disk)
+        seen += rig.drain()
+        rig.buffer.close()
+    assert sorted(seen) == list(range(first, 17))
+    return calls
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+@pytest.mark.parametrize("new", [True, False])
+def test_each_call_of_the_disk_may_fail_and_the_newest_sample_arrives(
+    tmp_path: Path, new: bool, lasting: bool
+) -> None:
+    disk = MemoryFs()
+    if not new:
+        before = Rig(tmp_path, disk, limits=LIMITS._replace(segment_size=200))
+        fill(before.buffer, 5, 10)
+        before.buffer.close()
+    first = 10 if new else 5
+    calls = live(tmp_path, deepcopy(disk), first, NEVER, lasting=lasting)
+    assert calls > 100
+    for number in range(1, calls + 1):
+        live(tmp_path, deepcopy(disk), first, number, lasting=lasting)
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_what_was_sent_from_memory_is_not_missed_after_a_kill(tmp_path: Path, lost: int) -> None:
+    volume = MemoryFs()
+    rig = Rig(tmp_path, volume)
+    fill(rig.buffer, 0, 5)
+    assert rig.drain() == list(range(5))
+    assert rig.sync()
+    volume.capacity = volume.used
+    fill(rig.buffer, 5, 20)
+    assert rig.drain() == list(range(5, 20))
+    rig.sync()
+    fill(rig.buffer, 20, 20 + lost)
+    assert rig.buffer.state == "full"
+    kill(rig.buffer, volume)
+    volume.capacity = 1 << 30
+    rig = Rig(tmp_path, volume)
+    assert rig.buffer.last("probe") == (tick(4).at.wall_ms, 3)
+    rig.buffer.append([tick(25)], 20 * 3)  # which is what the grid expects between 5 and 24
+    assert rig.buffer.log.missed == 5 * 3
+    rig.buffer.append([tick(28)], 2 * 3)
+    assert rig.buffer.log.missed == 7 * 3
+    assert rig.drain() == [25, 28]
+    assert rig.cursor.ledger.delivered == 22 * 3
+    rig.buffer.close()
+
+
+def test_a_settled_segment_gives_way_if_its_room_is_what_the_disk_lacks(tmp_path: Path) -> None:
+    volume = MemoryFs()
+    rig = Rig(tmp_path, volume, limits=Limits())
+    fill(rig.buffer, 0, 1000)
+    assert rig.sync()
+    [first] = rig.buffer.log.sizes
+    volume.capacity = volume.used
+    fill(rig.buffer, 1000, 1100)
+    rig.sync()
+    assert rig.buffer.state == "full"
+    assert first in rig.buffer.log.sizes  # somebody needs it
+    assert rig.drain()[-1] == 1099
+    assert rig.sync()
+    assert rig.buffer.state == "ok"
+    assert first not in rig.buffer.log.sizes
+    assert volume.list(f"{tmp_path}/segments") == [segment.name(3000)]
+    rig.buffer.close()
+
+
+def test_a_reload_while_the_disk_is_ill_costs_nothing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, memory=64 << 10)
+    rig.disk.to = Ill(errno.EROFS)
+    fill(rig.buffer, 0, 500)
+    rig.buffer.configure(Limits(), ["a"])
+    fill(rig.buffer, 500, 600)
+    assert rig.drain() == list(range(600))
+    rig.disk.to = RealFs()
+    assert rig.sync()
+    assert rig.buffer.log.segment_size == Limits().sealed_at
+    rig.buffer.close()
+
+
+def test_others_see_the_state_where_nothing_can_be_written(tmp_path: Path) -> None:
+    def shown() -> tuple[int | None, str | None, int]:
+        found = status(str(tmp_path))
+        return found.writer_pid, found.disk_state, found.unbuffered_samples
+
+    assert shown() == (None, None, 0)
+    rig = Rig(tmp_path)
+    assert shown() == (os.getpid(), "ok", 0)
+    for code, state, count in (errno.ENOSPC, "full", 15), (errno.EIO, "failing", 30):
+        rig.disk.to = Ill(code)
+        rig.sync()
+        fill(rig.buffer, count // 3 - 5, count // 3)
+        assert shown() == (os.getpid(), state, count)
+    (tmp_path / "lock").write_text("")  # as where the pid found no room either
+    assert shown() == (os.getpid(), "failing", 30)
+    rig.disk.to = RealFs()
+    assert rig.sync()
+    assert shown() == (os.getpid(), "ok", 30)
+    rig.buffer.close()
+    assert shown() == (None, None, 0)
 
 
 def test_memory_is_bounded_and_its_oldest_is_evicted(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_what_is_wrong_with_one_that_was_read_is_told_beside_what_it_says(
         assert cli.main(["collect", "--config", str(config), "--format", form]) == 1
         said = capsys.readouterr()
         assert f"scrape/app/127.0.0.1:{port}: no connection with 127.0.0.1: connection refused\n" in said.err
-        assert f"textfile: {tmp_path}/a.prom: not a sample: 'bad'\n" in said.err
+        assert f"textfile: {tmp_path}/a.prom: 1 line left out; not a sample: 'bad'\n" in said.err
         assert "node_textfile_scrape_error" in said.out
         assert "scrape_samples_scraped" in said.out
 

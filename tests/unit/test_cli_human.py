@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.scrape.table import Table
 from agent.text import human
 from agent.text.exposition import Reading, documents, exposition, selector
 from buffer.model import STALE, Series
@@ -132,6 +133,18 @@ def test_documents_are_strict_json() -> None:
         "unit": "",
         "help": "Counted.",
     }
+
+
+def test_names_in_utf8_are_in_quotes() -> None:
+    """What is written is read again with the same name: by Prometheus, by promtool, and here."""
+    odd = Series('m."n\\', (("a.b", "\n"), ("c", "ü")), "gauge", "", "Help.")
+    assert selector(*odd[:2]) == '{"m.\\"n\\\\","a.b"="\\n",c="ü"}'
+    text = exposition([(odd, 1.0), (Series("plain", (), "gauge"), 2.0)]).encode()
+    found = Table(lambda name, labels, family: Series(name, labels, *family), 10).read(
+        text, openmetrics=False
+    )
+    assert [one[:3] for one in found.series] == [odd[:3], ("plain", (), "gauge")]
+    assert found.series[0].help == "Help."
 
 
 def test_selector() -> None:

@@ -47,6 +47,8 @@ def found(*destinations: DestinationStatus, **changes: Any) -> Status:
         oldest_timestamp_ms=int((NOW - 7500) * 1000),
         newest_timestamp_ms=int((NOW - 3) * 1000),
         writer_pid=812,
+        disk_state="ok",
+        unbuffered_samples=0,
         time_until_full_seconds=90000.0,
         damaged_records=0,
         destinations=list(destinations),
@@ -65,6 +67,16 @@ def test_the_header() -> None:
     assert rows["full in"].startswith("1 d 1 h")
     assert "damage" not in rows
     assert "No destination" in lines[-1]
+
+
+def test_an_ill_disk_is_shown_and_its_end() -> None:
+    ill = text(status.show(found(disk_state="full", unbuffered_samples=300), NOW, 80), 80)
+    assert "disk     full, 300 samples were kept in memory so far" in ill
+    well = text(status.show(found(unbuffered_samples=300), NOW, 80), 80)
+    assert "disk     ok, 300 samples were kept in memory so far" in well
+    assert "disk  " not in text(status.show(found(), NOW, 80), 80)
+    why = status.not_fresh(found(disk_state="full"), 2, NOW)
+    assert why == "the newest sample is 3 s old: the disk is full, and newer ones are in memory"
 
 
 def test_the_header_of_an_empty_buffer() -> None:

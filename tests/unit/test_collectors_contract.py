@@ -156,3 +156,11 @@ def test_the_page_is_made_from_the_tables() -> None:
     assert page.read_text() == metrics_page.page(), (
         "make it again: python -m tools.metrics_page > docs/metrics.md"
     )
+
+
+@pytest.mark.parametrize("name", COLLECTORS)
+def test_a_reader_says_of_each_series_what_the_kernel_promises(name: str) -> None:
+    said = [one for _, items in metrics_page.promises(name) for names, _ in items for one in names]
+    assert sorted(said) == sorted(metric.name for metric in COLLECTORS[name].metrics)
+    for source, items in metrics_page.promises(name):
+        assert source and all(text.endswith(".") for _, text in items)

@@ -887,3 +887,16 @@ def test_any_damage_to_the_example_is_loaded_or_told(data: st.DataObject) -> Non
         length = data.draw(st.integers(0, 20))
         text = text[:start] + data.draw(st.text(max_size=6)) + text[start + length :]
     loads_or_tells(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("{}", 60), ("{interval: 1s}", 6), ("{interval: 10s}", 60), ("{interval: 30s}", 60), ("{interval: 5m}", 300),
+        ("{interval: 1s, own_interval: 20s}", 20), ("{own_interval: 10s}", 10),
+    ],
+)  # fmt: skip
+def test_the_agents_own_series_come_each_minute(text: str, seconds: float) -> None:
+    url = "https://prometheus.example.com/api/v1/write"
+    config, _ = load(f"collect: {text}\nremote_write: [{{url: {url}}}]", "f.yaml")
+    assert config.collect.own() == seconds

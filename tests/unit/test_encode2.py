@@ -163,3 +163,68 @@ def test_counters_and_gauges_of_one_tick_go_their_own_ways() -> None:
     assert found["sent_bytes_total"].starts == (BOOTED,) * 3
     assert found["free_bytes"].starts == ()
     assert found["free_bytes"].samples == ((NOW, 0.0), (NOW + 1, -1.0), (NOW + 2, -2.0))
+
+
+# As OpenMetrics says it (_created).
+
+BEGAN = 1_700_000_000.25
+PATH = ("path", "/a")
+
+
+def family(kind: str, *names: tuple[str, tuple[tuple[str, str], ...]]) -> tuple[Series, ...]:
+    return tuple(Series(name, labels, kind, "", "") for name, labels in names)
+
+
+def starts_of(series: tuple[Series, ...], *rows: tuple[float, ...]) -> dict[str, tuple[int, ...]]:
+    ticks = [tick(NOW + i, series, *row)._replace(group="scrape/app") for i, row in enumerate(rows)]
+    body = Encoder2(from_boot=frozenset({"net"})).encode(ticks).body
+    found = wire.decode_message(body, "2.0").series
+    return {dict(one.labels)["__name__"]: one.starts for one in found}
+
+
+def test_a_counter_began_when_its_created_series_says() -> None:
+    series = family(
+        "counter", ("a_total", (PATH,)), ("a_created", (PATH,)), ("a_total", ()), ("b_total", (PATH,))
+    )
+    found = starts_of(series[:2], (5, BEGAN), (6, BEGAN))
+    assert found == {"a_total": (int(BEGAN * 1000),) * 2, "a_created": ()}
+    assert starts_of((*series[1:],), (BEGAN, 1, 2)) == {"a_created": (), "a_total": (), "b_total": ()}
+    # It began again.
+    assert starts_of(series[:2], (5, BEGAN), (0, BEGAN + 1))["a_total"] == (
+        1_700_000_000_250,
+        1_700_000_001_250,
+    )
+
+
+def test_so_did_the_parts_of_histograms_and_summaries_that_count() -> None:
+    histogram = family(
+        "histogram",
+        ("h_bucket", (("le", "1.0"), PATH)),
+        ("h_count", (PATH,)),
+        ("h_sum", (PATH,)),
+        ("h_created", (PATH,)),
+    )
+    began = (int(BEGAN * 1000),)
+    assert starts_of(histogram, (1, 2, 3, BEGAN)) == {
+        "h_bucket": began, "h_count": began, "h_sum": began, "h_created": ()
+    }  # fmt: skip
+    summary = family(
+        "summary", ("s", (("quantile", "0.5"),)), ("s_count", ()), ("s_sum", ()), ("s_created", ())
+    )
+    assert starts_of(summary, (1, 2, 3, BEGAN)) == {
+        "s": (),
+        "s_count": began,
+        "s_sum": began,
+        "s_created": (),
+    }
+
+
+@pytest.mark.parametrize("began", [0, -1, float("nan"), float("inf"), NOW / 1000, 1e300, STALE])
+def test_a_start_that_cannot_be_is_none(began: float) -> None:
+    assert starts_of(family("counter", ("a_total", ()), ("a_created", ())), (5, began))["a_total"] == ()
+
+
+def test_a_marker_has_no_start_and_a_gauge_that_is_called_created_is_none() -> None:
+    series = family("counter", ("a_total", ()), ("a_created", ()))
+    assert starts_of(series, (5, BEGAN), (STALE, BEGAN))["a_total"] == (int(BEGAN * 1000), 0)
+    assert starts_of((series[0], series[1]._replace(type="gauge")), (5, BEGAN))["a_total"] == ()

@@ -53,11 +53,13 @@ class Rig:
         self.watched = LocalCollector("disk_usage", self._hanging, 5.0, HostPaths(), Mask())
         self.watched(-60.0)
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
-        self.schedule = Schedule([self.plan, other], self.buffer, "0" * 32, log, SystemClock())
+        alive = Plan("limpet/presence", health.Presence(), Columns((), {}), 10, 5, "web-01")
+        self.schedule = Schedule([self.plan, other, alive], self.buffer, "0" * 32, log, SystemClock())
         self.world = World(NOW)
         self._collect = health.Health(
             self.buffer, lambda: {"central": self.lane.stats}, lambda: self.schedule, self.world
         )
+        self._presence = health.Presence(self.world)
         self.lane.stats.clock_skew = 0.0
         self.ticks = 0
 
@@ -72,7 +74,7 @@ class Rig:
         return collect
 
     def samples(self) -> list[Sample]:
-        return self._collect(0.0)
+        return [*self._presence(0.0), *self._collect(0.0)]
 
     def read(self) -> Read:
         return {(sample.name, sample.labels): sample.value for sample in self.samples()}

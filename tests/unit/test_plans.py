@@ -228,7 +228,7 @@ def test_a_pasted_scrape_config_works() -> None:
     assert (first.labels, second.labels, third.labels) == ({"room": "cellar"}, {"room": "cellar"}, {})
     # Each key that does nothing says why.
     ignored = {
-        "honor_timestamps", "track_timestamps_staleness", "target_limit", "keep_dropped_targets",
+        "track_timestamps_staleness", "target_limit", "keep_dropped_targets",
         "native_histogram_bucket_limit", "native_histogram_min_bucket_factor", "always_scrape_classic_histograms",
         "convert_classic_histograms_to_nhcb", "scrape_failure_log_file", "enable_compression", "follow_redirects",
         "enable_http2",

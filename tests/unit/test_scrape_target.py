@@ -41,6 +41,13 @@ class Rig:
         assert all(isinstance(value, float) for value in values)
         return series, values
 
+    def stamped(self) -> dict[str, tuple[int, float]]:
+        return {
+            one.name: (row.at_ms, value)
+            for row in self.scrape.stamped
+            for one, value in zip(row.series, row.values, strict=True)
+        }
+
     def values(self, says: str) -> dict[str, float]:
         series, values = self.run(says)
         for one in series:
@@ -140,6 +147,47 @@ def test_series_that_are_there_twice_are_told_when_that_begins(rig: Rig) -> None
 
 def test_openmetrics(rig: Rig) -> None:
     rig.openmetrics = True
-    assert rig.values("a 1 1700000000 # {} 3\n# EOF\n")["a"] == 1
+    assert rig.values("a 1 # {} 3 1700000000\n# EOF\n")["a"] == 1
     assert rig.values("a 1\n")["up"] == 0
     assert rig.scrape.error == "the exposition does not end with # EOF"
+
+
+NOW = 1_750_000_000_000
+
+
+def test_timestamps_are_kept_unless_they_are_not_honored(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, plain = Rig(), Rig(honor_timestamps=False)
+    for each in (rig, plain):
+        monkeypatch.setattr(each.scrape, "_clock", lambda: NOW / 1000)
+    text = f"a 1 {NOW - 5}\nb 2\n"
+    for _ in range(2):
+        assert set(plain.values(text)) == {"a", "b", *OWN}
+        assert plain.stamped() == {}
+    found = rig.values(text)
+    assert (found["b"], found["scrape_samples_scraped"]) == (2.0, 2.0)
+    assert set(found) == {"b", *OWN}
+    assert rig.stamped() == {"a": (NOW - 5, 1.0)}
+    assert set(rig.values(text)) == {"b", *OWN}
+    assert rig.stamped() == {}  # it says nothing new
+    later = rig.run(f"a 3\t{NOW}\nb 2\n")[0]
+    assert rig.stamped() == {"a": (NOW, 3.0)}
+    assert rig.run(f"a 3\t{NOW}\nb 2\n")[0] is later
+    rig.run("down")
+    assert rig.stamped() == {}
+
+
+def test_a_stamped_sample_is_labeled_and_relabeled_and_counts_for_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def relabel(labels: Mapping[str, str]) -> dict[str, str] | None:
+        return None if labels["__name__"] == "drop" else {**labels, "new": "x"}
+
+    rig = Rig(relabel, sample_limit=1)
+    monkeypatch.setattr(rig.scrape, "_clock", lambda: NOW / 1000)
+    rig.run(f"drop 1 {NOW}\na 1 {NOW}\n")
+    (row,) = rig.scrape.stamped
+    assert dict(row.series[0].labels) == {**LABELS, "new": "x"}
+    assert rig.values(f"a 1 {NOW}\nb 1\n")["up"] == 0
+    assert rig.values(f"a 1 {NOW}\nb 1 {NOW}\n")["up"] == 0
+    assert rig.values(f"a x {NOW}\n")["up"] == 0
+    assert rig.values("a 1\n")["up"] == 1

@@ -16,7 +16,7 @@ TABLE = [
     ("out of order sample", Age.ORDER, "storage.tsdb.out_of_order_time_window"),
     (
         "duplicate sample for timestamp 1749978400000; overrides not allowed: existing 1, new value 2",
-        Age.ORDER,
+        Age.DUPLICATE,
         "another sender",
     ),
     # Mimir, its catalog of errors
@@ -28,7 +28,7 @@ TABLE = [
     ("(err-mimir-sample-out-of-bounds)", Age.WINDOW, "out_of_order_time_window of Mimir"),
     ("(err-mimir-too-far-in-past)", Age.WINDOW, "past_grace_period"),
     ("(err-mimir-sample-out-of-order)", Age.ORDER, "out_of_order_time_window of Mimir"),
-    ("(err-mimir-sample-duplicate-timestamp)", Age.ORDER, "another sender"),
+    ("(err-mimir-sample-duplicate-timestamp)", Age.DUPLICATE, "another sender"),
     # Cortex
     (f"user=1: err: out of bounds. timestamp=2026-01-01T00:00:00Z, series={SERIES}", Age.WINDOW, "Cortex"),
     (f"user=1: err: out of order sample. timestamp=.., series={SERIES}", Age.ORDER, "Cortex"),

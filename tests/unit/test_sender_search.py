@@ -101,7 +101,7 @@ def test_what_is_relabeled_away_is_neither_asked_about_nor_a_culprit(version: wi
     assert [one.series for one in culprits.ticks] == [(BAD,), (BAD,)]
     assert [one.values for one in culprits.ticks] == [[2.0], [12.0]]
     assert [one.at for one in culprits.ticks] == [one.at for one in ticks]
-    assert search.suspects() == {ENCODERS[version].labels(BAD)}
+    assert search.learned() == ({ENCODERS[version].labels(BAD): REFUSED}, {})
 
 
 @both

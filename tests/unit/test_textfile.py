@@ -126,6 +126,7 @@ def test_what_does_not_change_is_not_opened_and_gives_the_same_series(
         ("# TYPE b\nb 1\n", "unknown"),
         ("# TYPE\n# HELP\nb 1\n", "unknown"),
         ("#TYPE b counter\nb 1\n", "counter"),
+        ('# HELP "b" #\n# TYPE "b" Counter\nb 1\n', "counter"),
         ("# TYPE b  counter \nb 1\n", "counter"),
         ("# HELP b \udcff\udcfe\n# TYPE b Untyped\nb 1\n", "unknown"),
     ],

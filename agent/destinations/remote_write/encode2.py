@@ -11,13 +11,14 @@ The first symbol is empty; every other one is used, and is there once. Beyond th
    the tick's clocks have it, in whole seconds, the same for all ticks of a boot in a request. Where the clock was set
    by more than TOLERANCE_MS, ticks before and after it have their own. A start is never at or after its sample, and
    never at or before 1970. A staleness marker has none.
+3. A counter, histogram or summary that has a `_created` series next to it, as OpenMetrics has them, began when that says.
 
 A batch has mostly the same series as the one before: symbols and references are made once for these, and kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agent.destinations.columns import Stamps, Values, merge
@@ -33,13 +34,22 @@ from agent.destinations.remote_write.encode import (
     varint,
     writer,
 )
-from buffer.model import Series, Tick, is_stale
+from buffer.model import Labels, Series, Tick, is_stale
 
 TOLERANCE_MS = 10_000
 """A tick may be as late as its interval: then its clocks show an earlier boot. That is no other boot."""
 
 MAX_LAYOUTS = 2
 """A collector that runs less often is in every other batch."""
+
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_count", "_sum"),
+    "summary": ("_count", "_sum"),
+}
+"""By the type of a family the ends of the names of what counts in it."""
+
+_Counted = tuple[str, Labels]
 
 _SEPARATOR = b"\xff"  # no byte of UTF-8
 
@@ -79,8 +89,13 @@ class Encoder2(Encoder):
             starts = tuple([boots.start(row) if row.group in self._from_boot else 0 for row in block.rows])
             starts = starts if any(starts) else ()
             gauges, counters = [shared.setdefault((block.stamps, begun), []) for begun in ((), starts)]
+            created = _created(block.columns)
             for key, series, values in block.columns:
-                if not starts or series.type != "counter":
+                began = created.get(_counted(series)) if created else None
+                if began is not None:
+                    begun = _began(began, values, block.stamps)
+                    shared.setdefault((block.stamps, begun), []).append((*heads[key], values))
+                elif not starts or series.type != "counter":
                     gauges.append((*heads[key], values))
                 elif (begun := _without_markers(starts, values)) is starts:
                     counters.append((*heads[key], values))
@@ -155,6 +170,38 @@ class _Boots:
         wall_ms, mono_ms, boot_id = tick.at
         boot = self._boots[boot_id, wall_ms - mono_ms]
         return boot if boot_id and 0 < boot < wall_ms else 0
+
+
+def _created(columns: Sequence[tuple[bytes, Series, Values]]) -> dict[_Counted | None, Values]:
+    """Return what the `_created` series say, in seconds since 1970, by the name and the labels that they are about."""
+    return {
+        (series.name.removesuffix("_created"), series.labels): values
+        for _, series, values in columns
+        if series.name.endswith("_created") and series.type in _SUFFIXES
+    }
+
+
+def _counted(series: Series) -> _Counted | None:
+    """Return the name and the labels of what a series counts; None: it counts nothing."""
+    suffixes = _SUFFIXES.get(series.type, ())
+    suffix = next((one for one in suffixes if series.name.endswith(one)), None)
+    if suffix is None:
+        return None
+    labels = (
+        tuple(pair for pair in series.labels if pair[0] != "le") if suffix == "_bucket" else series.labels
+    )
+    return series.name.removesuffix(suffix), labels
+
+
+def _began(seconds: Values, values: Values, stamps: Stamps) -> Stamps:
+    """Return the start of each sample, 0 where there is none; nothing where none has one."""
+    starts = tuple(
+        [
+            int(start * 1000) if 0 < start * 1000 < stamp and not is_stale(value) else 0
+            for start, value, stamp in zip(seconds, values, stamps, strict=True)
+        ]
+    )
+    return starts if any(starts) else ()
 
 
 def _without_markers(starts: Stamps, values: Values) -> Stamps:

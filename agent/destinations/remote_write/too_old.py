@@ -6,8 +6,8 @@
 | err-mimir-sample-timestamp-too-old, err-mimir-sample-out-of-bounds | Mimir                          | WINDOW |
 | err-mimir-too-far-in-past                                          | Mimir, `past_grace_period`     | WINDOW |
 | timestamp too old                                                  | Cortex, `reject_old_samples`   | WINDOW |
-| out of order sample, duplicate sample for timestamp                | Prometheus, Cortex, Thanos     | ORDER  |
-| err-mimir-sample-out-of-order, err-mimir-sample-duplicate-timestamp | Mimir                         | ORDER  |
+| out of order sample, err-mimir-sample-out-of-order                 | Prometheus, Cortex, Thanos, Mimir | ORDER |
+| duplicate sample for timestamp, err-mimir-sample-duplicate-timestamp | the same                     | DUPLICATE |
 
 What lies too far in the future is not old, although Prometheus calls it out of bounds too. VictoriaMetrics has no
 words: it takes a request and drops what is older than its retention. Thanos' bare "conflict" may mean labels as well.
@@ -25,9 +25,9 @@ _WORDS = (
     ("err-mimir-sample-out-of-bounds", Age.WINDOW),
     ("err-mimir-too-far-in-past", Age.WINDOW),
     ("out of order sample", Age.ORDER),
-    ("duplicate sample for timestamp", Age.ORDER),
+    ("duplicate sample for timestamp", Age.DUPLICATE),
     ("err-mimir-sample-out-of-order", Age.ORDER),
-    ("err-mimir-sample-duplicate-timestamp", Age.ORDER),
+    ("err-mimir-sample-duplicate-timestamp", Age.DUPLICATE),
 )
 
 _DO = (

@@ -30,6 +30,7 @@ from agent.send import pace
 from agent.send.batch import Settled
 from agent.send.culprits import Culprits
 from agent.send.delivery import Delivery, Step, Wire
+from agent.send.known import Known
 from agent.send.pace import Pace
 from agent.send.state import Rules, State
 from agent.send.stats import SendStats
@@ -92,10 +93,12 @@ def replay(
     save: Callable[[Tally], None] = lambda _tally: None,
     give_up_after: float = 300.0,
     rules: Rules | None = None,
+    known: Known | None = None,
 ) -> Replayed:
     """Send what is selected of a history to a destination, until its end, Ctrl-C, or `give_up_after` seconds
     in which nothing got through. Without a wire everything is done but the sending, as if all were delivered.
-    `save` is given the tally about once a second and at the end; it raises nothing.
+    `save` is given the tally about once a second and at the end; it raises nothing. `known` is what earlier replays
+    to this destination have found of its refusals.
     """
     # What is replayed is old, and comes in its order; no probe for the order is sent.
     queue = msgspec.structs.replace(to.queue_config, sample_age_limit=0.0)
@@ -103,6 +106,8 @@ def replay(
     rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES)
     stats, speaks = SendStats(), remote_write(to, frozenset(COLLECTORS))
     delivery = Delivery(speaks, wire, queue, rules, stats) if wire is not None else None
+    if delivery is not None and known is not None:
+        delivery.known = known
     cursor = ReplayCursor(history, selection, start or Tally(), save, stats)
     console = _Console(watcher.say)
     error = None
