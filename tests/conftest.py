@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tools.servers import ServerError, ensure
 
 FOLDER = Path(__file__).parent
 
+# A shell has what it starts in the background ignore SIGINT, and so would every command that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers the terminal's width; commands would heed it
 
 # The same examples in every run of CI, so that a red one is about the change; new ones everywhere else.
