@@ -80,7 +80,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
         text = text.replace(secret, HIDDEN)
     words = text.removesuffix(")")  # some words are in brackets
     for secret in known:
-        for size in range(len(secret) - 1, SHORTEST - 1, -1):
+        for size in range(min(len(secret) - 1, len(words)), SHORTEST - 1, -1):
             if words.endswith(secret[:size]):
                 return words[:-size] + HIDDEN + text[len(words) :]
     return text

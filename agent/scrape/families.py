@@ -25,9 +25,7 @@ MOST_METADATA = 4 << 20
 
 
 # Every repetition is possessive, as in agent.scrape.lines: the time is linear in the line.
-_META = re.compile(
-    rb"[ \t]*+#[ \t]++(HELP|TYPE)[ \t]++(" + NAME + rb"|" + QUOTED + rb")(?:[^a-zA-Z0-9_:](.*+))?+"
-)
+_META = re.compile(rb"[ \t]*+#[ \t]++(HELP|TYPE)[ \t]++(" + NAME + rb"|" + QUOTED + rb")(?:.(.*+))?+")
 _OPEN_META = re.compile(rb"# (HELP|TYPE|UNIT) (" + NAME + rb"|" + QUOTED + rb") (.*+)")
 _FILE_META = re.compile(
     rb"[ \t]*+#[ \t]*+(HELP|TYPE)(?:[ \t]++(" + NAME + rb"|" + QUOTED + rb")(?:[ \t]++(.*+))?+)?+[ \t]*+"

@@ -18,6 +18,7 @@ from tests.support import rules
 from tests.support.prometheus import CONFIG
 from tests.support.run import output, run
 
+pytestmark = pytest.mark.timeout(900)
 ALERTS = rules.alerts()
 KINDS = {"fires", "not before", "not below", "clears", "sawtooth", "late"}
 ANNOTATIONS = {"summary", "description", "value", "threshold", "trend", "runbook_url"}

@@ -112,7 +112,7 @@ def run(promtool: Path, files: Iterable[Path], only: str = "") -> dict[str, str]
 
     def one(path: Path) -> dict[str, str]:
         command = (promtool, "test", "rules", f"--run={only}", "--junit=/dev/stdout", path)
-        done = programs.run(*command, timeout=280)
+        done = programs.run(*command, timeout=800)
         return _outcomes(path, done.stdout, done.stderr)
 
     with ThreadPoolExecutor(2) as pool:

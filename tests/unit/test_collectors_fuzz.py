@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from agent.collectors.kernel import number, numbers
 from agent.collectors.links import parse_speed
 from agent.collectors.mounts import choose, parse_mountinfo, unescape
 from agent.collectors.options import DiskUsageOptions
+from tests.support.hostile import seconds
 from tests.support.hosts import Host
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
@@ -159,3 +160,31 @@ def test_mounts_that_make_no_sense_together(lines: list[tuple[int, int, int, str
     places = choose(parsed, DiskUsageOptions())
     assert len({place.path for place in places}) == len(places)
     assert len({place.device for place in places}) == len(places)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "line"),
+    [
+        ("disk_usage", "proc/self/mountinfo", "{0} 0 8:{0} / /m/{0} rw - ext4 /dev/x{0} rw\n"),
+        ("disk_usage", "proc/self/mountinfo", "{0} {1} 8:{0} / /m rw - ext4 /dev/x{0} rw\n"),
+        ("disk_usage", "proc/self/mountinfo", "{0} {0} 8:1 /{0} /m/{0} rw - ext4 /dev/x rw\n"),
+        ("disk_io", "proc/diskstats", "8 {0} sd{0} 1 2 3 4 5 6 7 8 9 10 11\n"),
+        ("network", "proc/net/dev", "eth{0}: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n"),
+        ("cpu", "proc/stat", "cpu{0} 1 2 3 4 5 6 7 8 9 10\n"),
+        ("memory", "proc/meminfo", "A{0}: 1 kB\n"),
+    ],
+)
+def test_a_long_file_takes_time_linear_in_its_length(name: str, file: str, line: str, folder: Path) -> None:
+    host, took = Host("vm", folder), []
+    kind, original = COLLECTORS[name], host.file(file).read_bytes()
+    for lines in (200, 800):
+        host.file(file).write_text("".join(line.format(i, i - 1) for i in range(1, lines)))
+        collect = kind.build(kind.options(), host.paths)
+
+        def work(collect: Callable[[float], list[Sample]] = collect) -> None:
+            with suppress(OSError):
+                collect(0.0)
+
+        took.append(min(seconds(work) for _ in range(2)))
+    host.file(file).write_bytes(original)
+    assert took[1] < 9 * max(took[0], 0.004)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Annotated, get_origin
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config import RelabelConfig
+from agent.config import RelabelConfig, values
+from agent.config.values import Text
 from agent.http.answer import date, retry_after, words
 from agent.http.secrets import hidden
 from agent.regex import Regex, any_of, is_plain
@@ -192,6 +194,33 @@ def test_no_thread_is_late_for_the_headers_and_words_of_an_answer(text: str) -> 
     assert lateness(lambda: (date(text), retry_after(text, 0.0), words(text.encode()))) < LATE
     assert lateness(lambda: date("Sun, 06 Nov 1994 " + text)) < LATE
     assert lateness(lambda: hidden(text, {text[:5000], "secret"})) < LATE
+
+
+VALUES = {
+    name: text
+    for name, kind in vars(values).items()
+    if get_origin(kind) is Annotated
+    for text in kind.__metadata__
+    if isinstance(text, Text) and name != "Pattern"  # of patterns see test_regex
+}
+ROWS = (" ", "1", "a", "1h", ".", "/", "%", "(", "a ", "1.", "é", "@", "a:", "\n")
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_value_of_the_configuration_is_read_in_linear_time(kind: str) -> None:
+    def read(text: str) -> None:
+        VALUES[kind].value(text)
+
+    for row in ROWS:
+        for head in ("", "basic http://a"):
+            texts = (head + row * (size // len(row)) + "!" for size in (4_000, 16_000))
+            short, long = (seconds(partial(read, text)) for text in texts)
+            assert long < 9 * max(short, 0.002), (row, head)
+
+
+def test_a_long_secret_is_looked_for_in_linear_time() -> None:
+    short, long = (seconds(partial(hidden, 200 * "a", {size * "a" + "b"})) for size in (15_000, 60_000))
+    assert long < 9 * max(short, 0.002)
 
 
 class TestWhatCannotBeStored:

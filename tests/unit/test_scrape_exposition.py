@@ -106,8 +106,10 @@ def test_the_metadata_of_text() -> None:
         b"# UNIT a seconds",
         b"# TYPE e histogram",
         b"# EOF",
+        b'# HELP "m.n"Help.',  # the character behind the name is not looked at
     ]
     assert metadata(lines, openmetrics=False) == {
+        "m.n": Family("unknown", "", "elp."),
         "a": Family("counter", "", 'What it is: a \\ and\na \\" too.'),
         "b": Family("gauge"),
         "c": Family(),

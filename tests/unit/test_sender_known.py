@@ -109,7 +109,7 @@ def test_one_sample_that_the_receiver_has_is_a_duplicate_and_not_kept() -> None:
     assert sum(map(len, host.kept().values())) == 3
 
 
-def test_what_is_repaired_is_taken_again_by_itself() -> None:
+def test_what_is_mended_is_taken_again_by_itself() -> None:
     bad = {"m00001", "m00007"}
     host = Host(lambda write: refuses(bad)(write))
     series = many(40)
@@ -117,7 +117,7 @@ def test_what_is_repaired_is_taken_again_by_itself() -> None:
     bad.clear()
     before = host.ledger[1]
     host.batch(series)
-    for _ in range(12):  # six minutes: then it is tried again
+    for _ in range(12):  # six minutes: then the agent tries it again
         host.batch(series)
     assert sum(host.ledger[1].values()) - sum(before.values()) <= 2 * 12
     dropped = host.ledger[1]
