@@ -1,10 +1,6 @@
 """Hours of a hostile receiver: memory, files, log lines and requests stay within bounds that do not depend on time.
 
-<<<<<<< HEAD
-The sender is real, the clock is handed in, and the receiver answers as a script says. Here each lasts half an hour;
-=======
 The sender is real, the clock is handed in, and the receiver answers as a script says. Each lasts half an hour here;
->>>>>>> main
 LIMPET_FLAT_HOURS=10 makes it ten.
 """
 
