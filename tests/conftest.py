@@ -65,13 +65,11 @@ def _turn(item: pytest.Item) -> int:
     """Return when a test has its turn: the order is random (pytest-randomly) among those of the same number.
 
     What has the machine for itself comes first, when there is nothing yet that it must wait for. What is long and begins
-    late leaves processes without work at the end; what is short, the unit tests, fills it up.
+    late leaves processes without work at the end. The rest is mixed: while some tests wait, unit tests have the processor.
     """
     if item.get_closest_marker("quiet"):
         return 0
-    if item.path.relative_to(FOLDER).as_posix() in LONG:
-        return 1
-    return 2 if _folder(item) in MARKED else 3
+    return 1 if item.path.relative_to(FOLDER).as_posix() in LONG else 2
 
 
 def _folder(item: pytest.Item) -> str:
