@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import threading
@@ -13,6 +14,8 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 FIRST_PORT = 10240
+WORKERS = 16
+_given: set[int] = set()
 
 
 def free_port() -> int:
@@ -20,17 +23,24 @@ def free_port() -> int:
 
     It lies below the range from which the kernel takes source ports. A port from that range can be lost while
     its server is down: a client that tries it again and again may even be connected to itself.
+
+    No port is given out twice, nor by two processes of a suite: an agent that is left sending to a server which
+    is gone would reach the server of another test.
     """
     first_source_port = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for _ in range(1000):
-        port = random.randrange(FIRST_PORT, first_source_port)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+    share = (first_source_port - FIRST_PORT) // WORKERS
+    first = FIRST_PORT + share * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS)
+    # Where to begin is by chance: another suite may run on this machine.
+    for port in random.SystemRandom().sample(range(first, first + share), share):
+        if port not in _given:
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            _given.add(port)
             return port
-    raise RuntimeError("no free port was found in 1000 tries")
+    raise RuntimeError("no free port was found")
 
 
 def wait_for(condition: Callable[[], T | None], deadline_s: float, what: str, least_s: float = 60.0) -> T:
