@@ -102,6 +102,7 @@ def same_file_systems(found: Values, host: Values) -> None:
             assert value == pytest.approx(host[name, labels], abs=256 << 20)
 
 
+@pytest.mark.quiet  # other tests mount and unmount
 def test_with_the_hosts_root(collect: Collect) -> None:
     """Mount points, interfaces, sockets and all the rest are the host's, though the container has none of them."""
     before = of_the_host()
@@ -132,6 +133,7 @@ def test_sockets_of_the_host_are_seen(collect: Collect) -> None:
     assert of(found, **in_use)["network_connections"] >= 50
 
 
+@pytest.mark.quiet  # other tests mount and unmount
 def test_with_a_proc_of_its_own_mount_points_are_stripped(collect: Collect) -> None:
     """Where only the container's processes are seen, its mounts below /host are the host's; its network is its own."""
     before = of_the_host()

@@ -23,11 +23,13 @@ GIVEN = deque[int](maxlen=1000)
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on, and that no outgoing connection and no other test will be given.
+    """Return a loopback port that nobody listens on, and that no outgoing connection will be given.
 
     It lies below the range from which the kernel takes source ports. A port from that range can be lost while
-    its server is down: a client that tries it again and again may even be connected to itself. Each process of a suite
-    has ports of its own: what waits for a server that is down must not meet another test's.
+    its server is down: a client that tries it again and again may even be connected to itself.
+
+    No port is given out again soon, nor by two processes of a suite: an agent that is left sending to a server which
+    is gone would reach the server of another test.
     """
     first_source_port = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for _ in range(1000):
