@@ -55,7 +55,7 @@ RUNS = max(1, TIMES // 20)
 
 
 class Place(NamedTuple):
-    """`base` is the user's; `outside` is root's, and holds what nobody may touch."""
+    """What is in `base` is the user's; `outside` is root's, and holds what nobody may touch."""
 
     base: Path
     outside: Path
@@ -87,7 +87,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         (made.base / "seeds").mkdir()
         # As where the kernel lets a user link files that are not his own (fs.protected_hardlinks=0).
         (made.base / "seeds" / "hard").hardlink_to(made.outside / "secret")
-        for path in (made.base, *made.base.rglob("*")):
+        for path in made.base.rglob("*"):
             if path.name != "hard":
                 os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         for path in (made.outside, *made.outside.rglob("*")):
@@ -106,6 +106,11 @@ def huge(path: Path) -> None:
 
 def attack(place: Place, seed: int) -> None:
     """Exchange files, until the parent ends this process."""
+
+    def wake(_number: int, _frame: object) -> None:
+        raise InterruptedError  # from a pipe that the other one of these made
+
+    signal.signal(signal.SIGALRM, wake)
     rng = random.Random(seed)
     data, outside, template = place.data, place.outside, place.base / "template"
     known = [path.relative_to(template) for path in template.rglob("*")]
@@ -126,26 +131,34 @@ def attack(place: Place, seed: int) -> None:
         huge,
     ]
     for turn in range(1 << 60):
-        if turn % 12 == 0:  # what commands and traps have removed comes back
-            shutil.rmtree(data, ignore_errors=True)
-            with suppress(OSError):
+        with suppress(OSError, shutil.Error):
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            if turn % 12 == 0:  # what commands and traps have removed comes back
+                for name in os.listdir(data):
+                    shutil.rmtree(data / name, ignore_errors=True)
+                    with suppress(OSError):
+                        os.unlink(data / name)
                 shutil.copytree(template, data, dirs_exist_ok=True)
-        path = data / rng.choice(known)
-        if rng.random() < 0.2:
-            path = place.base / "text" / f"{rng.randrange(4)}.prom"
-        aside = place.base / "seeds" / f"aside-{seed}"
-        with suppress(OSError):
-            os.rename(path, aside)
-        with suppress(OSError):
-            rng.choice(traps)(path)
-        time.sleep(rng.choice((0, 0, 0.0005, 0.003)))
-        with suppress(OSError):
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        with suppress(OSError):
-            os.rename(aside, path)
-        shutil.rmtree(aside, ignore_errors=True)
-        with suppress(OSError):
-            aside.unlink()
+            path = data / rng.choice(known)
+            if rng.random() < 0.2:
+                path = place.base / "text" / f"{rng.randrange(4)}.prom"
+            exchange(path, place.base / "seeds" / f"aside-{seed}", rng.choice(traps), rng)
+
+
+def exchange(path: Path, aside: Path, trap: Callable[[Path], object], rng: random.Random) -> None:
+    """Let something else have a place for a moment."""
+    with suppress(OSError):
+        os.rename(path, aside)
+    with suppress(OSError):
+        trap(path)
+    time.sleep(rng.choice((0, 0, 0.0005, 0.003)))
+    with suppress(OSError):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    with suppress(OSError):
+        os.rename(aside, path)
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):
+        aside.unlink()
 
 
 @contextmanager
