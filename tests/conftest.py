@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -19,6 +23,26 @@ FOLDER = Path(__file__).parent
 
 # A shell has what it starts in the background ignore SIGINT, and so would every command that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Sys:
+    """`sys` as threads see it when they start: Python refuses a trace function while another thread installs its own,
+    and the thread would be gone; a moment later it takes it.
+    """
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sys, name)
+
+    def settrace(self, function: Any) -> None:
+        for _ in range(1000):
+            try:
+                return sys.settrace(function)
+            except RuntimeError:
+                time.sleep(0.001)
+        return sys.settrace(function)
+
+
+vars(threading)["_sys"] = _Sys()
 os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers the terminal's width; commands would heed it
 
 # The same examples in every run of CI, so that a red one is about the change; new ones everywhere else.
