@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,6 +21,28 @@ from tools.servers import ServerError, ensure
 
 FOLDER = Path(__file__).parent
 
+# A shell has what it starts in the background ignore SIGINT, and so would every command that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Sys:
+    """`sys` as threads see it when they start: Python refuses a trace function while another thread installs its own,
+    and the thread would be gone; a moment later it takes it.
+    """
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sys, name)
+
+    def settrace(self, function: Any) -> None:
+        for _ in range(1000):
+            try:
+                return sys.settrace(function)
+            except RuntimeError:
+                time.sleep(0.001)
+        return sys.settrace(function)
+
+
+vars(threading)["_sys"] = _Sys()
 os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers the terminal's width; commands would heed it
 
 # The same examples in every run of CI, so that a red one is about the change; new ones everywhere else.
@@ -65,13 +92,11 @@ def _turn(item: pytest.Item) -> int:
     """Return when a test has its turn: the order is random (pytest-randomly) among those of the same number.
 
     What has the machine for itself comes first, when there is nothing yet that it must wait for. What is long and begins
-    late leaves processes without work at the end; what is short, the unit tests, fills it up.
+    late leaves processes without work at the end. The rest is mixed: while some tests wait, unit tests have the processor.
     """
     if item.get_closest_marker("quiet"):
         return 0
-    if item.path.relative_to(FOLDER).as_posix() in LONG:
-        return 1
-    return 2 if _folder(item) in MARKED else 3
+    return 1 if item.path.relative_to(FOLDER).as_posix() in LONG else 2
 
 
 def _folder(item: pytest.Item) -> str:

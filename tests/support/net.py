@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self, TypeVar
@@ -13,6 +15,11 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 FIRST_PORT = 10240
+# pytest-randomly seeds `random` alike in all processes of a suite: they would all choose the same ports.
+DICE = random.SystemRandom()
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+GIVEN = deque[int](maxlen=1000)
 
 
 def free_port() -> int:
@@ -20,16 +27,22 @@ def free_port() -> int:
 
     It lies below the range from which the kernel takes source ports. A port from that range can be lost while
     its server is down: a client that tries it again and again may even be connected to itself.
+
+    No port is given out again soon, nor by two processes of a suite: an agent that is left sending to a server which
+    is gone would reach the server of another test.
     """
     first_source_port = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for _ in range(1000):
-        port = random.randrange(FIRST_PORT, first_source_port)
+        port = DICE.randrange(FIRST_PORT + WORKER, first_source_port, WORKERS)
+        if port in GIVEN:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        GIVEN.append(port)
+        return port
     raise RuntimeError("no free port was found in 1000 tries")
 
 

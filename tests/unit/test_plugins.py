@@ -84,7 +84,7 @@ def test_the_public_face_is_exactly_this() -> None:
         "HostPaths": ("proc", "sys", "root", "patience", "report"),
         "Metric": ("name", "type", "unit", "help"),
         "Sample": ("name", "value", "labels"),
-        "Trouble": ("kind", "name", "why", "stuck"),
+        "Trouble": ("kind", "name", "why", "stuck", "denied"),
     }
     page = (Path(__file__).parents[2] / "docs" / "own-collectors.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for name in limpet.collectors.__all__)
