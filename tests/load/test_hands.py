@@ -266,6 +266,9 @@ def test_nothing_outside_is_read_changed_or_deleted(place: Place, capsys: pytest
     (place.outside / "open").read_bytes()
     atime_tells = os.stat(place.outside / "open").st_atime != 1e9
     age(place)
+    witness = place.outside.with_name("witness")
+    witness.mkdir()
+    os.utime(witness, (1e9, 1.1e9))
     before, held = seen(place, paths), contents(paths)
     ended: Counter[str] = Counter()
     with attacked(place):
@@ -282,7 +285,10 @@ def test_nothing_outside_is_read_changed_or_deleted(place: Place, capsys: pytest
                 said = once(place, config, home)
                 assert CANARY not in said
                 assert "Traceback" not in said, said
-            assert seen(place, paths) == before
+            now = seen(place, paths)
+            assert {path: one for path, one in now.items() if one != before[path]} == {}, seen(
+                place, [witness]
+            )
     assert contents(paths) == held
     assert [place.outside, *sorted(place.outside.rglob("*"))] == paths
     assert (os.geteuid(), os.getegid()) == (0, 0)

@@ -226,6 +226,22 @@ def test_the_commands_that_look_at_the_host_do_not_wait_either(
         assert untouched(place), kind
 
 
+@pytest.mark.parametrize("where", ["segments", "cursors", "quarantine", "requests", "item"])
+@pytest.mark.parametrize("command", [*COMMANDS.values(), "doctor --timeout 1s"])
+def test_a_folder_that_a_link_leads_to_is_not_even_listed(place: Place, command: str, where: str) -> None:
+    plant(place, where, link_to_folder)
+    config = place.data_dir.with_name("limpet.yaml")
+    config.write_text(f"data_dir: {place.data_dir}\nremote_write: []\n")
+    arguments = (
+        ["--config", str(config)] if command.startswith("doctor") else ["--data-dir", str(place.data_dir)]
+    )
+    folders = [place.outside / "more", place.outside]
+    for folder in folders:
+        os.utime(folder, (1e9, 1.1e9))  # so that the next look at it shows, also with relatime
+    main([*command.split(), *arguments])
+    assert [os.stat(folder).st_atime for folder in folders] == [1e9, 1e9]
+
+
 def test_an_item_that_is_a_link_is_not_entered(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """At the worst moment of a race the item, or the quarantine itself, leads to a folder that looks like one."""
     item, before = WHERE["item"](place), set[str]()

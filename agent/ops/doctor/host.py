@@ -107,7 +107,7 @@ class _View:
             return unknown("nothing is there yet")
         top = os.stat(self._dir)
         owner = _user(top.st_uid)
-        foreign = [path for path in _below(self._dir) if os.lstat(path).st_uid != top.st_uid]
+        foreign = [path for path, found in _below(self._dir) if found.st_uid != top.st_uid]
         if foreign:
             said = f"{foreign[0]} does not belong to {owner}, as the folder does ({len(foreign)} in all)"
             return wrong(said, f"Give it back: chown -R {owner} {self._dir}")
@@ -132,8 +132,7 @@ class _View:
         return fine(f"{said}, the buffer may grow by {human.size(growth)}")
 
     def _size(self) -> int:
-        folder = f"{self._dir}/segments"
-        return sum(os.lstat(path).st_size for path in _below(folder)) if os.path.isdir(folder) else 0
+        return sum(found.st_size for _, found in _below(self._dir, "segments"))
 
     def lock(self) -> Finding:
         path = f"{self._dir}/lock"
@@ -250,14 +249,23 @@ def _existing(path: str) -> str:
     return path
 
 
-def _below(folder: str) -> list[str]:
-    """Return everything in a folder, at any depth; links are not followed. Raises OSError where it cannot be listed."""
+def _below(data_dir: str, folder: str = "") -> list[tuple[str, os.stat_result]]:
+    """Return everything in a folder of data_dir, at any depth. Raises OSError where it cannot be listed.
+
+    No link below data_dir is followed, even if folders are exchanged for links meanwhile. A missing folder is empty.
+    """
 
     def fail(error: OSError) -> None:
         raise error
 
-    walk = os.walk(folder, onerror=fail)
-    return [os.path.join(at, name) for at, folders, files in walk for name in (*folders, *files)]
+    top = os.path.join(os.path.realpath(data_dir), folder)
+    if not os.path.lexists(top):
+        return []
+    return [
+        (os.path.join(at, name), os.stat(name, dir_fd=fd, follow_symlinks=False))
+        for at, folders, files, fd in os.fwalk(top, onerror=fail, follow_symlinks=False)
+        for name in (*folders, *files)
+    ]
 
 
 def _user(uid: int) -> str:
