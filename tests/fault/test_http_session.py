@@ -117,6 +117,12 @@ def saying(raw: bytes) -> Callable[[socket.socket], None]:
     return serve
 
 
+def posted(folder: Path, raw: bytes) -> Answer | Failure:
+    """Return what comes of a POST to which this is said."""
+    with serving(saying(raw))(folder) as keys:
+        return got(Endpoint(name="there", **keys), method="POST")
+
+
 MOVED, END = b"HTTP/1.1 307 Temporary Redirect\r\n", b"\r\nContent-Length: 0\r\n\r\n"
 REDIRECTS = {
     "to a bracket": MOVED + b"Location: http://[::1/x" + END,
@@ -138,8 +144,7 @@ REDIRECTS = {
 @pytest.mark.parametrize("raw", REDIRECTS.values(), ids=REDIRECTS)
 def test_a_redirect_is_one_wherever_it_leads(tmp_path: Path, raw: bytes) -> None:
     """A malformed Location once made it a failure that was retried for ever; nobody saw that the URL is wrong."""
-    with serving(saying(raw))(tmp_path) as keys:
-        found = got(Endpoint(name="there", **keys), method="POST")
+    found = posted(tmp_path, raw)
     assert isinstance(found, Answer)
     outcome = classify(*found, now=0.0)
     assert (outcome.verdict, outcome.status) == (Verdict.HELD, 307)
@@ -164,8 +169,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("raw", MALFORMED.values(), ids=MALFORMED)
 def test_what_is_no_http_is_a_failure_that_is_tried_again(tmp_path: Path, raw: bytes) -> None:
-    with serving(saying(raw))(tmp_path) as keys:
-        found = got(Endpoint(name="there", **keys), method="POST")
+    found = posted(tmp_path, raw)
     assert isinstance(found, Failure)
     assert (found.cause, found.holds) == (Cause.PROTOCOL, False)
     assert found.text.isprintable()

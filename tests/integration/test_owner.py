@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import sysconfig
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,9 +15,8 @@ from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.quarantine import Quarantine
 from tests.support.buffers import fill
-from tests.support.limpet import ROOT, environment, limpet
+from tests.support.limpet import limpet, started_by_root
 from tests.support.net import wait_for
-from tests.support.server import tied
 from tests.support.ticks import tick
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
@@ -97,18 +93,7 @@ def test_run_by_root_is_the_owner_and_leaves_nothing_of_root_s(data_dir: Path, t
     os.unlink(data_dir / "lock")
     os.mkfifo(data_dir / "lock")
     give(data_dir)
-    # Not the Python of these tests, if it is one that only root may read.
-    python = next(
-        one for one in (sys.executable, "/usr/bin/python3") if "/root/" not in os.path.realpath(one)
-    )
-    where = {"PYTHONPATH": ":".join([str(ROOT), sysconfig.get_path("purelib")])}
-    agent = subprocess.Popen(
-        tied([python, "-m", "agent", "run", "--config", str(config)]),
-        env=environment(tmp_path) | where,
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    agent = started_by_root(tmp_path, config)
     try:
         before = len(list((data_dir / "segments").iterdir()))
         wait_for(

@@ -11,8 +11,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
 from collections import Counter
@@ -29,8 +27,7 @@ from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.quarantine import Quarantine
 from tests.support.buffers import fill
-from tests.support.limpet import ROOT, environment
-from tests.support.server import tied
+from tests.support.limpet import started_by_root
 from tests.support.ticks import tick
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
@@ -232,18 +229,7 @@ def in_time(what: str) -> Iterator[None]:
 
 def once(place: Place, config: Path, home: Path) -> str:
     """Run the agent for a moment, and return what it said."""
-    # Not the Python of these tests, if it is one that only root may read.
-    python = next(
-        one for one in (sys.executable, "/usr/bin/python3") if "/root/" not in os.path.realpath(one)
-    )
-    where = {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
-    agent = subprocess.Popen(
-        tied([python, "-m", "agent", "run", "--config", str(config)]),
-        env=environment(home) | where,
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    agent = started_by_root(home, config)
     with suppress(subprocess.TimeoutExpired):
         return agent.communicate(timeout=2)[1]
     agent.send_signal(signal.SIGTERM)

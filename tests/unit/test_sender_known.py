@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,22 +81,18 @@ def test_of_200_series_each_third_is_refused_and_the_others_flow_after_200_reque
     host.balances()
 
 
-def test_the_second_of_two_agents_with_one_hostname_asks_rarely_and_counts_duplicates() -> None:
-    host = Host(lambda write: DUPLICATE if write.series else None)
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(DUPLICATE, "duplicate"), (LATE, "aged")],
+    ids=["the second of two agents with one hostname", "late for each series"],
+)
+def test_what_is_refused_of_each_series_is_asked_about_rarely(answer: Answer, reason: str) -> None:
+    host = Host(lambda write: answer if write.series else None)
     series = many(20)
     host.hour(series)
     assert host.hour(series) <= 10
     delivered, dropped = host.ledger
-    assert (delivered, set(dropped)) == (0, {"duplicate"})
-    host.balances()
-
-
-def test_what_is_late_for_each_series_is_asked_about_rarely() -> None:
-    host = Host(lambda write: LATE if write.series else None)
-    series = many(20)
-    host.hour(series)
-    assert host.hour(series) <= 10
-    assert set(host.ledger[1]) == {"aged"}
+    assert (delivered, set(dropped)) == (0, {reason})
     host.balances()
 
 
