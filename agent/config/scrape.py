@@ -15,34 +15,10 @@ from agent.config.section import Given, Problem, Problems, Section
 from agent.config.urls import leaves_in_the_clear, split_url
 
 _DISCOVERY = (
-    *(
-        "azure",
-        "consul",
-        "digitalocean",
-        "dns",
-        "docker",
-        "dockerswarm",
-        "ec2",
-        "eureka",
-        "file",
-        "gce",
-        "hetzner",
-        "http",
-    ),
-    *(
-        "ionos",
-        "kubernetes",
-        "kuma",
-        "lightsail",
-        "linode",
-        "marathon",
-        "nerve",
-        "nomad",
-        "openstack",
-        "ovhcloud",
-    ),
-    *("puppetdb", "scaleway", "serverset", "stackit", "triton", "uyuni", "vultr"),
-)
+    "azure", "consul", "digitalocean", "dns", "docker", "dockerswarm", "ec2", "eureka", "file", "gce", "hetzner",
+    "http", "ionos", "kubernetes", "kuma", "lightsail", "linode", "marathon", "nerve", "nomad", "openstack",
+    "ovhcloud", "puppetdb", "scaleway", "serverset", "stackit", "triton", "uyuni", "vultr",
+)  # fmt: skip
 _NATIVE = "native histograms are not read, see docs/decisions/0044"
 
 

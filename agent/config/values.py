@@ -256,15 +256,17 @@ ProxyUrl = Annotated[Secret, Text(
 File = Annotated[str, Text(*_PATH, kind="file")]
 Folder = Annotated[str, Text(*_PATH, kind="folder")]
 Root = Annotated[str, Text(*_PATH, lambda text: text.rstrip("/") or "/", kind="root")]
-TargetLabel = Annotated[str, Text(
+_LABEL = (
     "(?!__)[a-zA-Z_][a-zA-Z0-9_]*", "expected a label name: letters, digits and _, not a digit first, not __ first",
-    "Choose another name.", also=(
-        ("(?!hostname$).*", "every series has this label already", "Set `hostname` at the top of the file instead."),
+    "Choose another name.")
+_NOT_HOSTNAME = ("(?!hostname$).*", "every series has this label already", "Set `hostname` at the top of the file instead.")
+TargetLabel = Annotated[str, Text(
+    *_LABEL, also=(
+        _NOT_HOSTNAME,
         ("(?!(?:job|instance)$).*", "every target has this label already", "Give the target another `job`, or a `url` with another host.")))]
 LabelName = Annotated[str, Text(
-    "(?!__)[a-zA-Z_][a-zA-Z0-9_]*", "expected a label name: letters, digits and _, not a digit first, not __ first",
-    "Choose another name.", also=(
-        ("(?!hostname$).*", "every series has this label already", "Set `hostname` at the top of the file instead."),
+    *_LABEL, also=(
+        _NOT_HOSTNAME,
         (lambda text: text not in TAKEN_LABELS, "some series have a label of this name already", "Choose another name.")))]
 SourceLabel = Annotated[str, Text("(?s).+", "expected the name of a label", "Remove it, or write the name.")]
 DestinationName = Annotated[str, Text(
