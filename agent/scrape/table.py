@@ -302,18 +302,16 @@ def _comments(body: bytes, end: int, digest: blake2b, join: Joiner | None) -> It
 
 
 def _numbers(texts: list[bytes]) -> list[float]:
+    wrong = (shown(text) for text in texts if number(text) is None)
     # float() takes more than the format has: underscores, white space of any kind, a NaN with a sign.
     together = b" ".join(texts)
     if together.translate(None, _IN_NUMBERS) or _SIGNED_NAN.search(together):
-        raise ParseError(f"not a value: {shown(next(text for text in texts if number(text) is None))}")
+        raise ParseError(f"not a value: {next(wrong)}")
     try:
         values = list(map(float, texts))
     except ValueError:
-        raise ParseError(
-            f"not a value: {shown(next(text for text in texts if number(text) is None))}"
-        ) from None
+        raise ParseError(f"not a value: {next(wrong)}") from None
     if inf in values or -inf in values:
-        for text in texts:
-            if number(text) is None:
-                raise ParseError(f"more than a number can be: {shown(text)}")
+        for text in wrong:
+            raise ParseError(f"more than a number can be: {text}")
     return values
