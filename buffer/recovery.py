@@ -52,13 +52,12 @@ def recover(fs: Fs, folder: str) -> Recovered:
             try:
                 set_aside(fs, folder, first)
                 del sizes[first]
-                is_gone = is_readable
+                if is_readable:
+                    continue
             except OSError:
                 if not is_readable:
                     raise
-                is_gone = False
-            if not is_gone:
-                end = max(end, first + 1)
+            end = max(end, first + 1)
     return Recovered(sizes, thinned, end, 0, {})
 
 
