@@ -88,6 +88,11 @@ class Outcome(NamedTuple):
         return DUPLICATE if self.age is Age.DUPLICATE else AGED if self.age else REJECTED
 
     @property
+    def lasting(self) -> Outcome:
+        """The outcome without what is different in each answer: equal for all samples that were refused with the same words."""
+        return self._replace(after=None, went=None, written=None, date=None, found=None)
+
+    @property
     def settles(self) -> bool:
         """Whether the request is done with, one way or the other."""
         return self.verdict in (Verdict.DELIVERED, Verdict.REJECTED)

@@ -87,7 +87,12 @@ class Batch:
     @property
     def is_searching(self) -> bool:
         """Whether the request asks about what was refused, in this batch or before."""
-        return self._search is not None or (self._suspects is not None and self._suspects.is_asked)
+        return self._search is not None or self._asked is not None
+
+    @property
+    def _asked(self) -> Suspects | None:
+        """What the request asks about of what was refused before; None: it asks about something else."""
+        return self._suspects if self._suspects is not None and self._suspects.is_asked else None
 
     @property
     def request(self) -> Request:
@@ -178,8 +183,7 @@ class Batch:
         """Count these ticks as apart, for the reason of this outcome; None: there are none."""
         if outcome is None or not ticks:
             return
-        same = outcome._replace(after=None, went=None, written=None, date=None, found=None)
-        self._keep(Culprits(APART, same, sum(len(tick.values) for tick in ticks), list(ticks)))
+        self._keep(Culprits(APART, outcome.lasting, sum(len(tick.values) for tick in ticks), list(ticks)))
 
     def _take(self, lone: bytes) -> list[Piece]:
         """Take all parts of a series off the queue: they stay in their order."""
@@ -194,15 +198,12 @@ class Batch:
         self._failure, self._doubts = None, 0
         if self.was_doubted and outcome.verdict is Verdict.DELIVERED and self._search is None:
             self.largest_taken, self._passed = max(self.largest_taken, part.samples), 0
-        if self._search is None and outcome.verdict is Verdict.DELIVERED:
-            self._delivered += part.samples
+        asked, is_delivered = self._asked, outcome.verdict is Verdict.DELIVERED
+        if self._search is None and (is_delivered or asked is not None):
             self._parts.popleft()
-            if self._suspects is not None and self._suspects.is_asked:
-                self._suspects.hear(part.ticks, outcome)
-            return
-        if self._search is None and self._suspects is not None and self._suspects.is_asked:
-            self._parts.popleft()
-            self._suspects.hear(part.ticks, outcome)
+            self._delivered += part.samples if is_delivered else 0
+            if asked is not None:
+                asked.hear(part.ticks, outcome)
             return
         if self._search is None:
             self._search = Search(part.ticks, self._speaks.carries, outcome, self._known.requests)

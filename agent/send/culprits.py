@@ -311,7 +311,7 @@ class Search:
         """Return what was refused, by the receiver's words, as the ticks in which it came."""
         found: dict[tuple[Outcome, bool], list[Cells]] = {}
         for cells, outcome in self._bisection.refused:
-            same = outcome._replace(after=None, written=None, date=None, found=None)
+            same = outcome.lasting
             is_single = cells.end - cells.start == 1 and cells.series in self._bisection.alone
             found.setdefault((same, is_single and same.reason == DUPLICATE), []).append(cells)
         return [

@@ -206,12 +206,12 @@ def _smaller(request: Request, went: int | None) -> tuple[int, int]:
 
     `went`: so many bytes went in its time, and the next one is to have as much time again for its answer.
     """
-    size, samples = len(request.body), request.samples
+    whole, samples = len(request.body), request.samples
     if went is None:
         # Each half has symbols and labels of its own: it is larger than half of the whole.
-        return samples // 2, size * 3 // 4
-    size = min(went, len(request.body)) // 2
-    return samples * size // len(request.body), size
+        return samples // 2, whole * 3 // 4
+    size = min(went, whole) // 2
+    return samples * size // whole, size
 
 
 def shrunk(was: Situation, samples: int, size: int) -> Situation:

@@ -51,7 +51,7 @@ class Suspects:
         found, ticks = dict[Outcome, dict[bytes, int]](), self._ticks
         self._ticks = ()
         for column in columns_of(ticks, self._key):
-            found.setdefault(self._known.why(column.key), {})[column.key] = len(column.stamps)
+            found.setdefault(self._known.why(column.key).lasting, {})[column.key] = len(column.stamps)
         return [
             Culprits(why.reason, why, sum(counts.values()), split(ticks, self._key, counts)[1])
             for why, counts in found.items()
