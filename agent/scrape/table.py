@@ -19,10 +19,8 @@ Promises:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
-from math import inf
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf, isfinite
 from typing import NamedTuple
 
 from agent.collectors.base import Labels
@@ -38,12 +36,17 @@ MOST_EXPOSED = 100_000
 """Samples of an exposition, those that relabeling drops included."""
 MOST_KEYS = 8 << 20
 """Bytes of the names and labels in the lines of an exposition, each series once, those that relabeling drops included."""
+MOST_COMMENTS = 1 << 20
+"""Bytes of comments that are kept. If an exposition has more of them, they are read anew each time."""
 
+_HASH = ord("#")
 _EOF = b"# EOF"
-_IN_NUMBERS = b"0123456789.+-eEnNaAiIfFtTyY "
+_IN_PLAIN_NUMBERS = b"0123456789.+-eE "
+_IN_WORDS = b"nNaAiIfFtTyY"
+"""The letters of NaN, Inf and Infinity."""
 _PERHAPS_NO_SAMPLE = frozenset((b"", b"#", b" ", b"\t"))
 """How a comment or an empty line begins."""
-_SIGNED_NAN = re.compile(rb"[+-][nN]")
+_SIGNED_NAN = (b"+n", b"-n", b"+N", b"-N")
 
 
 class TooMany(ParseError):
@@ -72,16 +75,26 @@ class Read(NamedTuple):
 
 
 class _Columns:
-    """What one exposition says so far: keys and values in its order, and a digest of its comments."""
+    """What one exposition says so far: keys and values in its order, and whether its comments are the known ones."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, comments: bytes | bytearray) -> None:
         self.keys: list[bytes] = []
         self.values: list[float] = []
         self.stamped: list[Stamped] = []
         self.stamped_keys: list[bytes] = []
         self.room = room
         """How many samples there may be, those included that are as they were; negative: there are too many."""
-        self.digest = blake2b()
+        self._comments, self._compared, self._differs = comments, 0, False
+
+    def compare(self, comments: Iterable[bytes]) -> None:
+        """Compare these comments with the known ones that follow."""
+        text = b"\n".join((*comments, b""))
+        begun, self._compared = self._compared, self._compared + len(text)
+        self._differs = self._differs or self._comments[begun : self._compared] != text
+
+    def are_described(self) -> bool:
+        """Return whether all comments were the known ones."""
+        return not self._differs and self._compared == len(self._comments)
 
 
 class Table:
@@ -96,7 +109,7 @@ class Table:
 
     def _forget(self) -> None:
         self._openmetrics = False
-        self._comments: bytes | None = None  # a digest; None: not read yet
+        self._comments: bytearray | None = None  # None: not read yet
         self._families: dict[str, Family] = {}
         self._known: dict[bytes, Series | None] = {}
         self._size = 0  # of the keys that this exposition brought
@@ -119,7 +132,7 @@ class Table:
         if self._comments is None or openmetrics != self._openmetrics:
             self._describe(body, end, openmetrics)
         found = self._columns(body, end)
-        if found.digest.digest() != self._comments and self._describe(body, end, openmetrics):
+        if not found.are_described() and self._describe(body, end, openmetrics):
             found = self._columns(body, end)
         keys, values = found.keys, found.values
         if self._undescribed:
@@ -134,8 +147,8 @@ class Table:
 
     def _describe(self, body: bytes, end: int, openmetrics: bool) -> bool:
         """Read the comments, and return whether they say anything else than before."""
-        digest = blake2b()
-        comments = _comments(body, end, digest, None if self._lenient else Joiner(openmetrics=openmetrics))
+        seen = bytearray()
+        comments = _comments(body, end, seen, None if self._lenient else Joiner(openmetrics=openmetrics))
         self._undescribed = []
         families = metadata(
             comments, openmetrics=openmetrics, wrong=self._undescribed if self._lenient else None
@@ -143,11 +156,12 @@ class Table:
         changed = families != self._families or openmetrics != self._openmetrics
         if changed:
             self._forget()
-        self._comments, self._families, self._openmetrics = digest.digest(), families, openmetrics
+        self._comments, self._families, self._openmetrics = seen, families, openmetrics
         return changed
 
     def _columns(self, body: bytes, end: int) -> _Columns:
-        so_far, join, same = _Columns(self._most), Joiner(openmetrics=self._openmetrics), not self._lenient
+        so_far = _Columns(self._most, self._comments or b"")
+        join, same = Joiner(openmetrics=self._openmetrics), not self._lenient
         self._size = self.left_out = 0
         for lines in lines_of(body, end):
             if same:
@@ -159,20 +173,19 @@ class Table:
 
     def _as_before(self, lines: Sequence[bytes], so_far: _Columns) -> bool:
         """Add lines that differ in nothing but values and comments from those before; return False where others do."""
-        parts = [line.rpartition(b" ") for line in lines if line and line[:1] != b"#"]
+        empty = not all(lines)
+        plain = [line for line in lines if line] if empty else lines
+        parts = [line.rpartition(b" ") for line in plain if line[0] != _HASH]
         begun = len(so_far.keys)
         before = self._keys[begun : begun + len(parts)]
         texts = [part[2] for part in parts]
-        if (
-            [part[0] for part in parts] != before
-            or (self._openmetrics and b"" in lines)
-            or b"\t" in b" ".join(texts)
-        ):
+        together = b" ".join(texts)
+        if [part[0] for part in parts] != before or (self._openmetrics and empty) or b"\t" in together:
             so_far.room -= sum(self._known[key] is not None for key in so_far.keys)
             return False
-        so_far.digest.update(b"".join([line + b"\n" for line in lines if line[:1] == b"#"]))
+        so_far.compare([line for line in plain if line[0] == _HASH])
         so_far.keys += before  # the objects that are kept
-        so_far.values += _numbers(texts)
+        so_far.values += _numbers(texts, together)
         return True
 
     def _add(self, lines: Sequence[bytes], so_far: _Columns) -> None:
@@ -182,7 +195,7 @@ class Table:
             if so_far.room < 0:
                 break
             if line[:1] in _PERHAPS_NO_SAMPLE and is_comment(line):
-                so_far.digest.update(line + b"\n")
+                so_far.compare((line,))
                 if self._openmetrics and line[:1] != b"#":
                     raise ParseError(f"not a sample: {shown(line)}")
                 continue
@@ -205,7 +218,7 @@ class Table:
         if so_far.room < 0:
             self._prune([*so_far.keys, *so_far.stamped_keys])
             raise TooMany(f"more than sample_limit ({self._most}) samples")
-        so_far.values += _numbers(texts)
+        so_far.values += _numbers(texts, b" ".join(texts))
         if len(so_far.keys) + len(so_far.stamped_keys) > MOST_EXPOSED:
             raise ParseError(f"more than {MOST_EXPOSED} samples, those that relabeling drops included")
 
@@ -223,7 +236,7 @@ class Table:
         if found.timestamp is None or not self._honor:
             return key, found.value
         so_far.stamped_keys.append(key)
-        (value,), series = _numbers([found.value]), self._known[key]
+        (value,), series = _numbers([found.value], found.value), self._known[key]
         if series is not None:
             so_far.stamped.append(Stamped(found.timestamp, series, value))
         return key, b""
@@ -291,27 +304,29 @@ def _end(body: bytes, openmetrics: bool) -> int:
     return end
 
 
-def _comments(body: bytes, end: int, digest: blake2b, join: Joiner | None) -> Iterator[bytes]:
-    """Yield the lines that are comments, and add them to the digest."""
+def _comments(body: bytes, end: int, seen: bytearray, join: Joiner | None) -> Iterator[bytes]:
+    """Yield the lines that are comments, and add them to `seen`, up to MOST_COMMENTS."""
     for lines in lines_of(body, end):
         for line in join(lines) if join else lines:
             if is_comment(line):
-                digest.update(line + b"\n")
+                if len(seen) < MOST_COMMENTS:
+                    seen += line + b"\n"
                 yield line
     yield from filter(is_comment, join.rest() if join else ())  # it is malformed
 
 
-def _numbers(texts: list[bytes]) -> list[float]:
+def _numbers(texts: list[bytes], together: bytes) -> list[float]:
+    """Return what the texts say, `together` with blanks between them. Raises ParseError."""
     wrong = (shown(text) for text in texts if number(text) is None)
     # float() takes more than the format has: underscores, white space of any kind, a NaN with a sign.
-    together = b" ".join(texts)
-    if together.translate(None, _IN_NUMBERS) or _SIGNED_NAN.search(together):
+    rest = together.translate(None, _IN_PLAIN_NUMBERS)
+    if rest and (rest.translate(None, _IN_WORDS) or any(sign in together for sign in _SIGNED_NAN)):
         raise ParseError(f"not a value: {next(wrong)}")
     try:
         values = list(map(float, texts))
     except ValueError:
         raise ParseError(f"not a value: {next(wrong)}") from None
-    if inf in values or -inf in values:
+    if not isfinite(sum(values)) and (inf in values or -inf in values):
         for text in wrong:
             raise ParseError(f"more than a number can be: {text}")
     return values
