@@ -23,6 +23,7 @@ from tests.support import wire
 from tests.support.prometheus import Prometheus
 from tests.support.protocols import PROTOCOLS, V1
 from tests.support.scripted import BOOT, Rig, Samples, Script
+from tests.support.sending import destination
 
 QUEUE = QueueConfig(batch_send_deadline=30.0, min_backoff=1.0, max_backoff=60.0)
 BEFORE_S = 3000
@@ -58,11 +59,10 @@ class Host(Rig):
 
     def __init__(self, server: Prometheus, protocol: str, first_ms: int) -> None:
         self.server = server
-        to = RemoteWrite(
-            url=server.write_url,
-            name="there",
-            queue_config=QUEUE,
+        to = destination(
+            server.write_url,
             protobuf_message=protocol,
+            queue_config=QUEUE,
             metadata_config=MetadataConfig(send=False),
         )
         self.first_ms = first_ms
