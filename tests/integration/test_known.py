@@ -1,4 +1,4 @@
-"""A refusal that lasts, and a real Prometheus: it is asked about rarely, and nobody else has to wait for it.
+"""A refusal that lasts, and a real Prometheus: the agent tries it again rarely, and nobody else has to wait for it.
 
 The requests and the answers are real; the clock of the sender is the test's, so hours take seconds. The samples are of the last hour,
 since that is what Prometheus takes.
