@@ -93,7 +93,7 @@ FOUND = sorted(set(printed()))
 def test_commands_are_found() -> None:
     page = "Text `limpet buffer tail -n 2`.\n\n    $ limpet doctor --json | jq .\n    limpet.yaml: fine\n\nEnd.\n"
     assert [*in_blocks(page), *SPAN.findall(page)] == ["doctor --json | jq .", "buffer tail -n 2"]
-    assert list(in_strings("x = 'See it: limpet buffer verify. It goes on.'")) == ["buffer verify"]
+    assert list(in_strings("x = 'See it: limpet buffer verify. It continues.'")) == ["buffer verify"]
     assert wrong_with("buffer tale") is not None
     assert wrong_with("doctor --verbose") is not None
     places = {place for place, _ in FOUND}
