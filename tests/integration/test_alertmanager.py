@@ -346,7 +346,7 @@ def test_an_outage_of_the_fleet_is_one_message_and_its_hosts_are_in_it(
         assert not told(channels, alertname="LimpetHostSilent", region=region)
 
 
-def test_the_end_of_an_outage_is_told_once_and_not_for_each_host(
+def test_the_end_of_an_outage_is_one_message_and_not_one_for_each_host(
     alertmanager: Alertmanager, channels: Channels
 ) -> None:
     """As the rules have it (`test_fleet_rules.py`): the region's alert begins before those of its hosts, and ends after."""

@@ -49,7 +49,7 @@ def played(promtool: Path, folder: Path, groups: list[dict[str, Any]], *tests: d
 
 
 def test_a_region_that_returns_raises_nothing_about_its_hosts(tmp_path: Path, promtool_program: Path) -> None:
-    """Three hundred hosts at once, and thirty one after the other: nobody is told of a host that is back.
+    """Three hundred hosts at once, and thirty one after the other: no message is about a host that is back.
 
     When each host was seen is given, since promtool has no room for the samples of so many.
     """
