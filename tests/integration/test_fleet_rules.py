@@ -75,7 +75,7 @@ def test_a_region_that_returns_raises_nothing_about_its_hosts(tmp_path: Path, pr
             at(firing("LimpetHostSilent"), "20m", 331),
             at(firing("LimpetFleetSilent"), "20m", 2),
             *(at(f"({alone}) unless on (hostname) limpet:silent:bool", f"{n}m", 0) for n in range(10, 120)),
-            # whoever did not return has an alert of its own when the region's is over
+            # a host that did not return has an alert of its own when the region's is over
             at(firing("LimpetFleetSilent"), "2h", 0),
             at(alone, "2h", 1),
         ],
