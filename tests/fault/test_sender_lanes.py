@@ -118,7 +118,7 @@ def test_one_that_hangs_is_cut_and_the_next_one_sends_the_same(rig: Rig) -> None
         wait_for(lambda: hanging.requests, 5, "a request that hangs")
         begun = time.monotonic()
         rig.lanes.want([destination(good.url)], {})
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < PATIENCE  # it does not wait for the one that hangs
         assert len(rig.opened) == 1
         rig.settled()
         assert PATIENCE <= time.monotonic() - begun < PATIENCE + 20  # the remote timeout is 60

@@ -104,9 +104,9 @@ def test_without_a_hedge_all_begin_at_once_and_the_threads_are_kept_for_the_next
 
 @BOTH
 def test_no_jobs_are_no_wait_and_no_thread(place: Place, hedge: float) -> None:
-    found, took = timed(lambda: place.run(place.crew(hedge), ""))
+    found, took = timed(lambda: place.run(place.crew(hedge), "", DEADLINE))
     assert (found, threads()) == ({}, 0)
-    assert took < WITHIN
+    assert took < DEADLINE / 2
 
 
 @BOTH
