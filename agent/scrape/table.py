@@ -37,7 +37,7 @@ MOST_EXPOSED = 100_000
 MOST_KEYS = 8 << 20
 """Bytes of the names and labels in the lines of an exposition, each series once, those that relabeling drops included."""
 MOST_COMMENTS = 1 << 20
-"""Bytes of comments that are kept. If an exposition has more of them, they are read anew each time."""
+"""Bytes of comments that are kept. If an exposition has more of them, they are read each time."""
 
 _HASH = ord("#")
 _EOF = b"# EOF"
