@@ -15,7 +15,7 @@
 - A wait is never shorter than the minimum and, but for what a receiver asks for, never longer than the maximum; what a
   receiver asks for is honored up to LONGEST_WISH. Hosts that failed at the same moment, or were given the same time, do
   not come back at the same moment (jitter; `random` is 0 <= r < 1).
-- While a receiver is not reached, which costs it nothing, tries are LONGEST_UNREACHED seconds apart at most, for ever; and
+- While a receiver is not reached, which costs it nothing, tries are LONGEST_UNREACHED seconds apart at most, without limit; and
   they say nothing about the request.
 """
 
