@@ -243,7 +243,7 @@ class Table:
 
     def _sample(self, line: bytes) -> Line:
         try:
-            found = sample(line, self._families, openmetrics=self._openmetrics)
+            found = sample(line, self._families, openmetrics=self._openmetrics, lenient=self._lenient)
             if self._lenient and number(found.value) is None:
                 raise ParseError(f"not a value: {shown(found.value)}")
         except ParseError as error:

@@ -196,6 +196,18 @@ def test_the_collectors(rig: Rig) -> None:
     assert rig.value("limpet_collector_timeouts_total", collector="cpu") == 2
 
 
+def test_a_collector_that_never_returns(rig: Rig) -> None:
+    rig.plan.running, rig.plan.timed_out = (Instant(0, -90_000, "0" * 32), 0.0), True
+    assert rig.value("limpet_collector_stuck_seconds", collector="cpu") == 90
+    rig.plan.running, rig.plan.timed_out = None, False
+    assert {"cpu"}.isdisjoint(
+        value
+        for name, labels in rig.read()
+        if name == "limpet_collector_stuck_seconds"
+        for _, value in labels
+    )
+
+
 def test_what_a_collector_cannot_read(rig: Rig) -> None:
     def unreadable() -> float:
         return rig.value("limpet_collector_unreadable_total", collector="disk_usage")
