@@ -5,13 +5,13 @@ was `ro` then; since commit d3476f3dad4a (6.12, also 5.15.168 and 6.1.113) it is
 late stable kernels of 6.14) its options say nothing. What any user may read on all of them:
 
 - `/sys/fs/ext4/NAME/errors_count`: errors since the last e2fsck, in mounts before this one too. ext4_handle_error() in
-  fs/ext4/super.c counts each, in memory at once, and lets the file system go on only with `errors=continue`. It never
+  fs/ext4/super.c counts each, in memory at once, and lets the file system take writes further only with `errors=continue`. It never
   falls while the file system is mounted.
 - `/proc/fs/ext4/NAME/options`: all options, those included that are as the superblock has them, which mountinfo leaves out.
-- The folder `/sys/fs/ext4/NAME` is made by each mount; the inode number of a new one is another (kernfs counts on).
+- The folder `/sys/fs/ext4/NAME` is made by each mount; a new one has another inode number (kernfs numbers its files in order).
 
 An error between two looks at the same mount is therefore one that turned it. It stays so until it is unmounted: the kernel
-refuses to remount it. An error before the first look cannot be told from one of an earlier mount, and counts as none.
+refuses to remount it. Whether an error before the first look is of this mount nobody can say: it counts as none.
 """
 
 from __future__ import annotations
