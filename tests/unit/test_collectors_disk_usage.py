@@ -299,7 +299,7 @@ def test_an_error_that_ext4_counts_turned_it_read_only(
 
     found = [run(count) for count in errors]
     assert found == expected
-    # Mounted anew, without e2fsck: the count is as it was, and it takes writes.
+    # Mounted again, without e2fsck: the count is as it was, and it takes writes.
     file.parent.rename(tmp_path / "before")
     file.parent.mkdir()
     assert run(errors[-1]) == 0
