@@ -38,7 +38,7 @@ EMPTY: dict[tuple[str, str], str] = {}
 
 EMPTY_RULES: dict[str, str] = {
     "LimpetFleetSilent": "one host of three is silent, which is no outage of a fleet",
-    "LimpetConfigReloadFailed": "no agent was asked to reload",
+    "LimpetConfigReloadFailed": "no agent reloads its configuration",
     "LimpetLossBudgetSpent": "what was missed before the rules knew a host is forgiven",
 }
 """Rules whose expression rightly gives nothing here, by name, and why."""

@@ -305,7 +305,7 @@ def test_every_group_is_evaluated_within_a_second(server: Prometheus, pusher: Pu
                     best[name] = min(best.get(name, 1e9), found[name].get("last_duration_seconds", 1e9))
             return is_short(best, wanted)
 
-        with suppress(AssertionError):  # told below, with all figures
+        with suppress(AssertionError):  # listed below, with all figures
             wait_for(measured, (from_on + 2) * EVERY_S, f"quick evaluations of {stage}", least_s=0)
     state = json.loads(server.get("/api/v1/rules"))["data"]["groups"]
     wrong = {
