@@ -42,6 +42,7 @@ from agent.send.lanes import Lanes
 from agent.send.stats import SendStats
 from agent.system import log, memory, systemd
 from agent.system.events import Event
+from agent.system.news import News
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
@@ -88,7 +89,17 @@ class Agent:
 
     def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks, wire = remote_write(to, frozenset(COLLECTORS)), Client(to, __version__)
-        return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
+        return Lane(
+            to,
+            speaks,
+            wire,
+            self.buffer,
+            self._quarantine,
+            self._log,
+            labels=labels,
+            stats=stats,
+            listen=News,
+        )
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
         collect = config.collect
