@@ -1,4 +1,4 @@
-"""The network goes and comes back under a real agent, in network namespaces: what the kernel says of it ends a wait.
+"""The network goes and comes back under a real agent, in network namespaces: what the kernel reports ends a wait.
 
 Two namespaces, joined by a link: the site, where a receiver listens at 192.0.2.1 and, beyond the default route, at 198.51.100.1;
 and the host with the agent. The agent waits for ten minutes after a failure, so that nothing else can bring it back.
