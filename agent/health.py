@@ -24,6 +24,7 @@ from buffer.lock import STATES
 TABLE = """\
 limpet_build_info                             |          | Always 1; the labels say which version runs on which Python.
 limpet_start_time_seconds                     | seconds  | When the agent started, UTC since 1970.
+limpet_config_reload_successful               |          | 1 if the configuration that was read last is the one that is applied; 0 after a reload that was refused.
 limpet_cpu_seconds_total                      | seconds  | CPU time the agent has used.
 limpet_resident_memory_bytes                  | bytes    | Memory the agent holds.
 limpet_buffer_bytes                           | bytes    | Size of the buffer's segment files.
@@ -94,9 +95,11 @@ class Health(Collector):
         buffer: Buffer,
         destinations: Callable[[], Mapping[str, SendStats]],
         schedule: Callable[[], Schedule],
+        is_reloaded: Callable[[], bool],
         clock: Clock | None = None,
     ) -> None:
         self._buffer, self._destinations, self._schedule = buffer, destinations, schedule
+        self._is_reloaded = is_reloaded
         self._clock = clock or SystemClock()
         self._info: Labels = (("python", platform.python_version()), ("version", __version__))
 
@@ -106,6 +109,7 @@ class Health(Collector):
         log, now = buffer.log, self._clock.wall()
         samples = [
             Sample("limpet_build_info", 1.0, self._info),
+            Sample("limpet_config_reload_successful", float(self._is_reloaded())),
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),

@@ -57,8 +57,13 @@ class Rig:
         self.schedule = Schedule([self.plan, other, alive], self.buffer, "0" * 32, log, SystemClock())
         self.world = World(NOW)
         self._collect = health.Health(
-            self.buffer, lambda: {"central": self.lane.stats}, lambda: self.schedule, self.world
+            self.buffer,
+            lambda: {"central": self.lane.stats},
+            lambda: self.schedule,
+            lambda: self.is_reloaded,
+            self.world,
         )
+        self.is_reloaded = True
         self._presence = health.Presence(self.world)
         self.lane.stats.clock_skew = 0.0
         self.ticks = 0
@@ -107,6 +112,12 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         if not rig.lane.has_ended:
             rig.lane.stop(DEADLINE)
         rig.buffer.close()
+
+
+def test_a_reload_that_was_refused_shows(rig: Rig) -> None:
+    assert rig.value("limpet_config_reload_successful") == 1
+    rig.is_reloaded = False
+    assert rig.value("limpet_config_reload_successful") == 0
 
 
 def by_name() -> dict[str, Metric]:
