@@ -95,17 +95,8 @@ class Agent:
 
     def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks, wire = remote_write(to, frozenset(COLLECTORS)), Client(to, __version__)
-        return Lane(
-            to,
-            speaks,
-            wire,
-            self.buffer,
-            self._quarantine,
-            self._log,
-            labels=labels,
-            stats=stats,
-            listen=News,
-        )
+        parts = to, speaks, wire, self.buffer, self._quarantine, self._log
+        return Lane(*parts, labels=labels, stats=stats, listen=News)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
         collect = config.collect
