@@ -43,6 +43,7 @@ from agent.send.stats import SendStats
 from agent.system import log, memory, systemd
 from agent.system.events import Event
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
+from buffer.exemplars import Exemplars
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
@@ -80,6 +81,7 @@ class Agent:
             config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
         )
         self._mask = mask.load(config.data_dir, config.mask)
+        self._exemplars = Exemplars()
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(
             self.buffer,
@@ -93,7 +95,8 @@ class Agent:
         self.schedule = Schedule(plans, self.buffer, self._note.note.boot_id, logger, SystemClock())
 
     def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
-        speaks, wire = remote_write(to, frozenset(COLLECTORS)), Client(to, __version__)
+        speaks = remote_write(to, frozenset(COLLECTORS), exemplars=self._exemplars)
+        wire = Client(to, __version__)
         return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
@@ -102,7 +105,7 @@ class Agent:
             _own_plan(HEALTH, self._health, collect.own(), collect.timeout, labels),
             _own_plan(PRESENCE, self._presence, collect.interval, collect.timeout, labels),
         )
-        return [*configured(config, labels, self._log, masked), *own]
+        return [*configured(config, labels, self._log, masked, exemplars=self._exemplars), *own]
 
     def run(self, load: Callable[[], Loaded]) -> int:
         """Run until a signal comes; return the exit status.  The caller has blocked the signals.
