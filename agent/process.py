@@ -44,6 +44,7 @@ from agent.system import log, memory, systemd
 from agent.system.events import Event
 from agent.system.news import News
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
+from buffer.exemplars import Exemplars
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
@@ -81,6 +82,7 @@ class Agent:
             config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
         )
         self._mask = mask.load(config.data_dir, config.mask)
+        self._exemplars = Exemplars()
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(
             self.buffer,
@@ -94,8 +96,8 @@ class Agent:
         self.schedule = Schedule(plans, self.buffer, self._note.note.boot_id, logger, SystemClock())
 
     def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
-        speaks, wire = remote_write(to, frozenset(COLLECTORS)), Client(to, __version__)
-        parts = to, speaks, wire, self.buffer, self._quarantine, self._log
+        speaks = remote_write(to, frozenset(COLLECTORS), exemplars=self._exemplars)
+        parts = to, speaks, Client(to, __version__), self.buffer, self._quarantine, self._log
         return Lane(*parts, labels=labels, stats=stats, listen=News)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
@@ -104,7 +106,7 @@ class Agent:
             _own_plan(HEALTH, self._health, collect.own(), collect.timeout, labels),
             _own_plan(PRESENCE, self._presence, collect.interval, collect.timeout, labels),
         )
-        return [*configured(config, labels, self._log, masked), *own]
+        return [*configured(config, labels, self._log, masked, exemplars=self._exemplars), *own]
 
     def run(self, load: Callable[[], Loaded]) -> int:
         """Run until a signal comes; return the exit status.  The caller has blocked the signals.
