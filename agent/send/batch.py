@@ -61,6 +61,8 @@ class Batch:
         self._suspects: Suspects | None = None
         self._learned = set[bytes]()
         self._request: Request | None = request
+        if speaks.storable is not None:
+            ticks = speaks.storable(ticks)
         if known.series:
             ticks, waiting = split(ticks, speaks.carries, known.series)
             self._suspects = Suspects(waiting, speaks.carries, known)

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from agent.config import RemoteWrite
+from agent.config import DestinationConfig, RemoteWrite
 from agent.destinations.base import Request
 from agent.destinations.remote_write.formats import remote_write
 from agent.http.answer import Answer as HttpAnswer
@@ -39,7 +39,7 @@ class Rig:
         self.opened: list[Lane] = []
         self.ticks = 0
 
-    def _open(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
+    def _open(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks, wire, kept = remote_write(to), self.wire(to), Quarantine(str(self.folder))
         log = structlog.get_logger()
         lane = Lane(to, speaks, wire, self.buffer, kept, log, labels=labels, stats=stats, rules=QUICK)

@@ -1,0 +1,26 @@
+"""The destination types by their sections of the configuration. A type is imported where it is used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from agent.config import DestinationConfig, InfluxDB, RemoteWrite
+from agent.destinations.base import Speaks
+
+
+def speaks(
+    to: DestinationConfig,
+    from_boot: frozenset[str] = frozenset(),
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> Speaks:
+    """Return what says how to send to a destination now. `from_boot` are the groups that count from the host's boot."""
+    if isinstance(to, InfluxDB):
+        from agent.destinations.influxdb.destination import influxdb
+
+        return influxdb(to, wall)
+    assert isinstance(to, RemoteWrite)
+    from agent.destinations.remote_write.formats import remote_write
+
+    return remote_write(to, from_boot, clock, wall)
