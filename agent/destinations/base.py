@@ -121,6 +121,11 @@ class Encoded(NamedTuple):
     dropped: Mapping[str, int]
 
 
+def every(ticks: Sequence[Tick]) -> Sequence[Tick]:
+    """Return the ticks: any number can be stored."""
+    return ticks
+
+
 class Destination(NamedTuple):
     """A destination type, ready to send with: its name and its functions.
 
@@ -135,8 +140,8 @@ class Destination(NamedTuple):
     carries: Callable[[Series], bytes | None]
     max_samples: int | None = None
     """The most samples that are worth a request, where that is less than what is configured."""
-    storable: Callable[[Sequence[Tick]], Sequence[Tick]] | None = None
-    """Returns ticks without the samples that the type cannot store, which `encode` counts; None: it stores any number."""
+    storable: Callable[[Sequence[Tick]], Sequence[Tick]] = every
+    """Returns ticks without the samples that the type cannot store; `encode` counts these."""
 
 
 Speaks = Callable[[], Destination]

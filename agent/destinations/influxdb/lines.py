@@ -11,9 +11,9 @@ What is promised, for any ticks:
 | text                                         | is written as                                            |
 |----------------------------------------------|----------------------------------------------------------|
 | space, comma; `=` but in a measurement       | with a backslash before it                               |
-| line feed, carriage return, tab, form feed   | backslash and n, r, t, f: they stay so, as with Telegraf |
+| line feed, carriage return, tab, form feed, NUL | backslash and n, r, t, f, 0: they stay so, as with Telegraf |
 | backslash                                    | itself: it escapes nothing else                          |
-| backslashes at the end of a name or value    | left out: nothing can stand behind them, as with Telegraf |
+| backslashes at the end of a name or value    | left out: they would escape what follows, as with Telegraf |
 | `#` at the beginning of a measurement        | with a backslash before it, which stays: else it is a comment |
 
 Sources: "Line protocol reference" of InfluxDB 1.8, 2.7 and 3 Core; issues 5231 and 6037 of influxdata/influxdb; Telegraf's
@@ -33,7 +33,7 @@ from buffer.model import Series, Tick
 Naming = Literal["metric", "telegraf"]
 MAX_CACHED_SERIES = 16_384
 
-_COMMON = {" ": "\\ ", ",": "\\,", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"}
+_COMMON = {" ": "\\ ", ",": "\\,", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", "\0": "\\0"}
 _MEASUREMENT = str.maketrans(_COMMON)
 _REST = str.maketrans({**_COMMON, "=": "\\="})
 
@@ -137,8 +137,8 @@ class LineWriter:
         if labels is None:
             return _Known(None)
         name = labels.pop("__name__")
-        pairs = sorted((escaped(key), escaped(value)) for key, value in labels.items())
-        tags = "".join([f",{key}={value}" for key, value in pairs if key and value])
+        pairs = {escaped(key): escaped(value) for key, value in sorted(labels.items())}
+        tags = "".join([f",{key}={value}" for key, value in sorted(pairs.items()) if key and value])
         if self._naming == "metric":
             head, field = f"{measurement(name)}{tags}", "value"
         else:
