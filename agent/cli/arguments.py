@@ -1,8 +1,9 @@
-"""Options that several commands have, the types of their values, and the buffer that they name."""
+"""Options that several commands have, the types of their values, and the configuration and buffer that they name."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from agent.config import Config
 
 GIVE_UP_SECONDS = 300.0
+DEFAULT_CONFIG = "/etc/limpet/limpet.yaml"
+"""What `--config` is where it is not given, and this file is there."""
 TIMES = "a time such as 2026-05-01T12:30 or 2026-05-01 (local, unless it ends in Z or +02:00), 6h or 7d (ago), now"
 
 
@@ -29,10 +32,9 @@ def option(parser: Any, names: str, text: str, **more: Any) -> None:
         parser.add_argument(*flags, metavar=last, help=text, **more)
 
 
-def config(parser: Any, *, required: bool = False, more: str = "") -> None:
-    """Add `--config`."""
-    text = f"the configuration file (YAML){more}"
-    option(parser, "--config FILE", text, required=required)
+def config(parser: Any, more: str = "") -> None:
+    """Add `--config`; `config_file` says which file is meant."""
+    option(parser, "--config FILE", f"the configuration file (YAML){more}; default: {DEFAULT_CONFIG}")
 
 
 def json(parser: Any, text: str = "print JSON") -> None:
@@ -42,9 +44,9 @@ def json(parser: Any, text: str = "print JSON") -> None:
 
 def buffer(parser: argparse.ArgumentParser) -> None:
     """Add the two options that name a buffer, of which `place` takes one."""
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group()
     option(which, "--data-dir FOLDER", "the folder that holds the buffer")
-    config(which, more=", which names it and its limits")
+    config(which, ", which names it and its limits")
 
 
 def selection(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +146,27 @@ def span(args: argparse.Namespace, now: float) -> tuple[int, int]:
     return since_ms, until_ms
 
 
-# The buffer that they name.
+# The files that they name.
+
+
+def default_config() -> str | None:
+    """Return `DEFAULT_CONFIG`, or None where there is no such file. One that this user may not see is there."""
+    try:
+        os.stat(DEFAULT_CONFIG)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        pass
+    return DEFAULT_CONFIG
+
+
+def config_file(args: argparse.Namespace) -> str:
+    """Return the configuration file that is meant. Raises LimpetError where none is named, and the default is not there."""
+    found: str | None = args.config or default_config()
+    if found is None:
+        what = f"no configuration is named, and there is no {DEFAULT_CONFIG}"
+        raise LimpetError("--config", what, "Give --config FILE.")
+    return found
 
 
 class Place(NamedTuple):
@@ -160,7 +182,7 @@ class Place(NamedTuple):
 
 
 def place(args: argparse.Namespace) -> Place:
-    """Return the buffer that `--data-dir` or `--config` names.
+    """Return the buffer that `--data-dir` or `--config` names, or the default configuration.
 
     Raises ConfigErrors, and LimpetError where the buffer does not exist or is of a later version of Limpet.
     """
@@ -168,7 +190,7 @@ def place(args: argparse.Namespace) -> Place:
         return check(Place(args.data_dir, None))
     from agent.config import load_file
 
-    settings = load_file(args.config).config
+    settings = load_file(config_file(args)).config
     return check(Place(settings.data_dir, settings))
 
 

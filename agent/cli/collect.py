@@ -7,6 +7,7 @@ could not be read at all.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -33,7 +34,7 @@ def arguments(parser: ArgumentParser) -> None:
         "Runs every enabled collector twice, one second apart, because rates need two readings, and shows "
         "the second. No buffer is opened and nothing is sent."
     )
-    common.config(parser, more="; default: every collector, with its defaults")
+    common.config(parser, ", without which every collector runs, with its defaults")
     common.option(parser, "--watch", "show every further reading too, until Ctrl-C")
     common.option(
         parser,
@@ -55,7 +56,11 @@ def run(args: Namespace) -> int:
     from agent.config import Config, load_file
     from agent.ops.collect import Collectors
 
-    config = load_file(args.config).config if args.config else Config()
+    file = args.config or common.default_config()
+    if not args.config and file and not os.access(file, os.R_OK):
+        print(f"{file}: this user may not read it, so the defaults are shown", file=sys.stderr)
+        file = None
+    config = load_file(file).config if file else Config()
     with closing(Collectors(config)) as collectors:
         if collectors.note:
             print(f"mask: {collectors.note}", file=sys.stderr)

@@ -27,7 +27,7 @@ def arguments(parser: ArgumentParser) -> None:
         "host. Nothing is changed on disk, and the agent may run meanwhile. Exit status 1 where something "
         "needs doing."
     )
-    common.config(parser, required=True)
+    common.config(parser)
     common.option(
         parser,
         "--timeout DURATION",
@@ -46,7 +46,7 @@ def run(args: Namespace) -> int:
     from agent.ops.doctor import destination, host
     from agent.ops.doctor.step import needing
 
-    config, warnings = load_file(args.config)
+    config, warnings, _ = load_file(common.config_file(args))
     known = {secret for to in config.destinations for secret in secrets(of_destination(to))}
     parts = [destination.walk(to, args.timeout) for to in config.destinations]
     parts.append(host.look(config, warnings, known, args.timeout))

@@ -42,7 +42,7 @@ def arguments(parser: ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     common.option(source, "--data-dir FOLDER", "the folder that holds the buffer")
     common.option(source, "--file FILE", "an exported file (JSON lines, may be gzipped)")
-    common.config(parser, more=": it names the buffer, if nothing else does, and the destinations")
+    common.config(parser, ": it names the buffer, if nothing else does, and the destinations")
     common.selection(parser)
     common.option(parser, "--dry-run", "read and count, but send nothing")
     common.option(parser, "--resume", "continue an unfinished replay of these options")
@@ -62,7 +62,10 @@ def run(args: Namespace) -> int:
     from agent.ops.selector import parse
     from agent.send.client import Client
 
-    config = load_file(args.config).config if args.config else None
+    has_source = args.file is not None or args.data_dir is not None
+    # The default is not looked at where nothing of it is needed.
+    file = args.config or (None if has_source and "://" in args.to else common.default_config())
+    config = load_file(file).config if file else None
     to = sending.destination(args.to, config)
     name = _name(args, config)
     selector = None if args.selector is None else parse(args.selector)

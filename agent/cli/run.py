@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
@@ -11,15 +12,16 @@ from buffer.owner import become
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the options."""
-    common.config(parser, required=True)
+    common.config(parser)
 
 
 def run(args: Namespace) -> int:
     """Run the agent; return its exit status. Raises ConfigErrors and LimpetError."""
     from agent.config import load_file
 
-    loaded = load_file(args.config)
+    file = common.config_file(args)
+    loaded = load_file(file)
     from agent import process  # costs ten times as much, and a wrong configuration does not need it
 
     become(loaded.config.data_dir)
-    return process.run(loaded, partial(load_file, args.config, again=True))
+    return process.run(loaded, partial(load_file, file, again=True), os.path.abspath(file))

@@ -10,7 +10,7 @@ _shtab_limpet_buffer_subparsers=(status segments tail verify export replay trim 
 _shtab_limpet_subparsers=(run check-config doctor collect buffer completion help version)
 
 _shtab_limpet_run_option_strings=(-h --help --config)
-_shtab_limpet_check_config_option_strings=(-h --help --json)
+_shtab_limpet_check_config_option_strings=(-h --help --config --json)
 _shtab_limpet_doctor_option_strings=(-h --help --config --timeout --json)
 _shtab_limpet_collect_option_strings=(-h --help --config --watch --interval --format --json)
 _shtab_limpet_buffer_status_option_strings=(-h --help --data-dir --config --fresh --watch --json)
@@ -33,6 +33,7 @@ _shtab_limpet_option_strings=(-h --help --version)
 
 _shtab_limpet_run___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_check_config_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_limpet_check_config___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_doctor___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_collect___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_buffer_status___data_dir_COMPGEN=_shtab_compgen_dirs

@@ -67,7 +67,7 @@ _shtab_limpet_buffer_defaults_added=0
 _shtab_limpet_buffer_export_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--format[JSON lines (default), which \`limpet buffer replay\` reads\; OpenMetrics, which promtool makes blocks of\; or CSV]:format:(jsonl openmetrics csv)"
   "--since[only samples of this time and later\: a date, or 6h (ago)]:TIME:"
   "--until[only samples of this time and earlier]:TIME:"
@@ -91,7 +91,7 @@ _shtab_limpet_buffer_quarantine_drop_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--all[every item]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--yes[do not ask]"
   "--json[print JSON]"
   "(*)::items, as \`list\` shows them:"
@@ -103,7 +103,7 @@ _shtab_limpet_buffer_quarantine_drop_defaults_added=0
 _shtab_limpet_buffer_quarantine_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--json[print JSON]"
 )
 
@@ -114,7 +114,7 @@ _shtab_limpet_buffer_quarantine_replay_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--all[every item]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--to[the name of a remote_write entry of --config, or a URL\; default\: where it was refused]:DESTINATION:"
   "--give-up-after[end when nothing got through for so long (default 5m)]:DURATION:"
   "--json[print JSON]"
@@ -127,7 +127,7 @@ _shtab_limpet_buffer_quarantine_replay_defaults_added=0
 _shtab_limpet_buffer_quarantine_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--json[print JSON, with all samples]"
   ":the item, as \`list\` shows it:"
 )
@@ -140,7 +140,7 @@ _shtab_limpet_buffer_replay_options=(
   "--to[the name of a remote_write entry of --config, or a URL (https, or this machine)]:DESTINATION:"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
   "--file[an exported file (JSON lines, may be gzipped)]:FILE:_files"
-  "--config[the configuration file (YAML)\: it names the buffer, if nothing else does, and the destinations]:FILE:_files"
+  "--config[the configuration file (YAML)\: it names the buffer, if nothing else does, and the destinations\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--since[only samples of this time and later\: a date, or 6h (ago)]:TIME:"
   "--until[only samples of this time and earlier]:TIME:"
   "--selector[only series such as \'name\{label\=\~\"pattern\"\}\']:SELECTOR:"
@@ -156,7 +156,7 @@ _shtab_limpet_buffer_replay_defaults_added=0
 _shtab_limpet_buffer_segments_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--json[print JSON]"
 )
 
@@ -166,7 +166,7 @@ _shtab_limpet_buffer_segments_defaults_added=0
 _shtab_limpet_buffer_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--fresh[exit status 1 unless an agent runs and its newest sample is at most this old\: a health check]:DURATION:"
   "--watch[show it again every so many seconds (default 2), until Ctrl-C]:SECONDS:"
   "--json[print JSON\; with --watch one document a line]"
@@ -178,7 +178,7 @@ _shtab_limpet_buffer_status_defaults_added=0
 _shtab_limpet_buffer_tail_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   {-n,--number}"[how many ticks to show (default 10)]:N:"
   {-f,--follow}"[continue with what is appended, until Ctrl-C]"
   "--values[print every sample, one a line]"
@@ -191,7 +191,7 @@ _shtab_limpet_buffer_tail_defaults_added=0
 _shtab_limpet_buffer_trim_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--before[segments in which everything is older than this\: a date, or 7d (ago)]:TIME:"
   "--to-size[as many as it takes to get down to a size such as 64MiB]:SIZE:"
   "--yes[do not ask]"
@@ -204,7 +204,7 @@ _shtab_limpet_buffer_trim_defaults_added=0
 _shtab_limpet_buffer_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--config[the configuration file (YAML), which names it and its limits]:FILE:_files"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--deep[decode every record as well\: over ten times slower, and finds what was wrong before it was written]"
   "--json[print JSON]"
 )
@@ -214,6 +214,7 @@ _shtab_limpet_buffer_verify_defaults_added=0
 
 _shtab_limpet_check_config_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[the configuration file (YAML)\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--json[print JSON]"
   ":the configuration file (YAML):_files"
 )
@@ -223,7 +224,7 @@ _shtab_limpet_check_config_defaults_added=0
 
 _shtab_limpet_collect_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--config[the configuration file (YAML)\; default\: every collector, with its defaults]:FILE:_files"
+  "--config[the configuration file (YAML), without which every collector runs, with its defaults\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--watch[show every further reading too, until Ctrl-C]"
   "--interval[time between two readings, such as 500ms or 5s\; default\: 1s, with --watch 2s]:DURATION:"
   "--format[a table for people (default), Prometheus\'s text format 0.0.4, or a JSON array]:format:(table prometheus json)"
@@ -243,7 +244,7 @@ _shtab_limpet_completion_defaults_added=0
 
 _shtab_limpet_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--config[the configuration file (YAML)]:FILE:_files"
+  "--config[the configuration file (YAML)\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--timeout[the longest that a single step may take (default 10s)]:DURATION:"
   "--json[print JSON]"
 )
@@ -261,7 +262,7 @@ _shtab_limpet_help_defaults_added=0
 
 _shtab_limpet_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--config[the configuration file (YAML)]:FILE:_files"
+  "--config[the configuration file (YAML)\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -35,7 +35,7 @@ class QueueConfig(Section, frozen=True, kw_only=True):
     max_samples_per_send: v.Count = 10_000
     batch_send_deadline: v.Duration = 30.0
     min_backoff: v.Duration = 1.0
-    max_backoff: v.Duration = 300.0
+    max_backoff: v.Duration = 60.0
     sample_age_limit: v.Limit = 0.0
 
     @staticmethod

@@ -81,6 +81,8 @@ class Outcome(NamedTuple):
     """What an operator can do about it, where that is known."""
     found: str | None = None
     """The version of the format that the receiver was just found to understand."""
+    is_unreached: bool = False
+    """The receiver was not reached: the try has cost it nothing, or the refusal of a connection."""
     check: Request | None = None
     """With UNPROVEN: what has to be sent, and its outcome be DELIVERED, before the samples count as delivered."""
 
@@ -153,4 +155,7 @@ def failed(request: Request, failure: Failure) -> Outcome:
     verdict = Verdict.HELD if failure.holds else Verdict.RETRY
     if failure.went is not None and request.samples > 1:
         verdict = Verdict.TOO_LARGE
-    return Outcome(verdict, failure.status, failure.text, failure.after, went=failure.went)
+    unreached = failure.is_unreached
+    return Outcome(
+        verdict, failure.status, failure.text, failure.after, went=failure.went, is_unreached=unreached
+    )

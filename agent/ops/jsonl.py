@@ -1,4 +1,4 @@
-"""JSON lines: what `limpet buffer export --format jsonl` writes and `limpet buffer replay --file` reads.
+"""JSON lines: what `limpet buffer export --format jsonl` writes and `limpet buffer replay` reads.
 
     {"name": .., "labels": {name: value ..}, "type": .., "unit": .., "help": .., "samples": [[ms, value] ..]}
 

@@ -63,14 +63,17 @@ class Line(NamedTuple):
     last: bool
 
 
-def sample(line: bytes, families: Mapping[str, Family], *, openmetrics: bool) -> Line:
-    """Read a line that is no comment and not empty. Raises ParseError; the value is not looked at."""
+def sample(line: bytes, families: Mapping[str, Family], *, openmetrics: bool, lenient: bool = False) -> Line:
+    """Read a line that is no comment and not empty. Raises ParseError; the value is not looked at.
+
+    `lenient`: a name between the pairs may be without quotes, which node_exporter takes and Prometheus does not.
+    """
     match = (_OPEN_LINE if openmetrics else _TEXT_LINE).fullmatch(line)
     if match is None:
         raise ParseError(f"not a sample: {shown(line)}")
     raw, inside, value, timestamp = match.group(1, 2, 3, 4)
     pattern = _OPEN_PAIR if openmetrics else _PAIR
-    quoted, labels = _labels(inside, pattern, line) if inside else (None, [])
+    quoted, labels = _labels(inside, pattern, line, bare=lenient) if inside else (None, [])
     if (raw is None) == (quoted is None):
         raise ParseError(f"not a sample: {shown(line)}")
     name = intern(raw.decode()) if quoted is None else quoted
@@ -120,9 +123,9 @@ def _check_exemplar(inside: bytes, value: bytes, timestamp: bytes | None, line: 
 
 
 def _labels(
-    inside: bytes, pattern: re.Pattern[bytes], line: bytes, *, is_exemplar: bool = False
+    inside: bytes, pattern: re.Pattern[bytes], line: bytes, *, is_exemplar: bool = False, bare: bool = False
 ) -> tuple[str | None, list[tuple[str, str]]]:
-    """Return the labels, and the name where it is in quotes between them. Raises ParseError."""
+    """Return the labels, and the name where it is between them: in quotes, or `bare` too. Raises ParseError."""
     found: dict[str, str] = {}
     name: str | None = None
     at = len(inside) if pattern is _PAIR and not inside.strip(b" \t") else 0
@@ -134,7 +137,7 @@ def _labels(
         raw, text = match.group(1, 2)
         key = quoted_name(raw, line) if raw[:1] == b'"' else intern(raw.decode())
         if text is None:
-            if name is not None or raw[:1] != b'"':
+            if name is not None or not (bare or raw[:1] == b'"'):
                 raise ParseError(f"not labels: {shown(line)}")
             name = key
             continue

@@ -37,7 +37,7 @@ MOST_EXPOSED = 100_000
 MOST_KEYS = 8 << 20
 """Bytes of the names and labels in the lines of an exposition, each series once, those that relabeling drops included."""
 MOST_COMMENTS = 1 << 20
-"""Bytes of comments that are kept. If an exposition has more of them, they are read anew each time."""
+"""Bytes of comments that are kept. If an exposition has more of them, they are read each time."""
 
 _HASH = ord("#")
 _EOF = b"# EOF"
@@ -243,7 +243,7 @@ class Table:
 
     def _sample(self, line: bytes) -> Line:
         try:
-            found = sample(line, self._families, openmetrics=self._openmetrics)
+            found = sample(line, self._families, openmetrics=self._openmetrics, lenient=self._lenient)
             if self._lenient and number(found.value) is None:
                 raise ParseError(f"not a value: {shown(found.value)}")
         except ParseError as error:

@@ -39,7 +39,8 @@ QUEUE = QueueConfig(max_samples_per_send=10, batch_send_deadline=30.0, min_backo
 
 DELIVERED = Answer(204, {}, b"")
 RETRY = Answer(503, {}, b"")
-NO_ANSWER = Failure(Cause.REFUSED, "no connection")
+NO_ANSWER = Failure(Cause.CUT, "no answer")
+UNREACHED = Failure(Cause.REFUSED, "no connection")
 HELD = Answer(404, {}, b"")
 HELD_WORDS = "HTTP 404: check the path of the url, and that the receiver takes remote write"
 TOO_LARGE = Answer(413, {}, b"")
@@ -145,7 +146,9 @@ def destination(queue: QueueConfig = QUEUE) -> RemoteWrite:
 
 
 class Rig:
-    """A host whose sender is driven step by step."""
+    """A host whose sender is driven step by step. Its first tick is 10 s after `first_ms`."""
+
+    first_ms = 0
 
     def __init__(
         self,
@@ -197,7 +200,7 @@ class Rig:
         """Append so many ticks, each value different from every other."""
         for _ in range(count):
             self.ticks += 1
-            at = Instant(self.ticks * 10_000, 0, BOOT)
+            at = Instant(self.first_ms + self.ticks * 10_000, 0, BOOT)
             self.append(Tick(at, "all", series, [float(self.ticks * 10 + i) for i in range(len(series))]))
 
     def evict(self, position: int) -> None:

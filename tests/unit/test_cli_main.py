@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
+from agent.cli import arguments, registry, version
 from agent.cli import main as cli
-from agent.cli import registry, version
 from agent.cli.completion import SHELLS
 from buffer.errors import LimpetError
 from tools import commands_page, completions
@@ -177,7 +177,6 @@ def test_completion_prints_the_stored_script(shell: str, capsys: pytest.CaptureF
 WRONG_USAGE = """
 
 buffer
-buffer status
 buffer status --data-dir a --config b
 buffer status --data-dir a --watch 0
 buffer status --data-dir a --watch nan
@@ -196,10 +195,8 @@ collect --interval 1ms
 collect --format xml
 collect --json --format table
 collect --wat
-run
-check-config
+check-config a --config a
 completion fish
-doctor
 doctor --config a --timeout 0
 help nothing
 nothing
@@ -212,6 +209,41 @@ def test_wrong_usage(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     assert said.out == ""
     assert "usage: limpet" in said.err
+
+
+NEEDS_CONFIG = ("run", "check-config", "doctor", "buffer status", "buffer quarantine drop --all")
+
+
+@pytest.mark.parametrize("words", NEEDS_CONFIG)
+def test_without_a_configuration(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(arguments, "DEFAULT_CONFIG", str(tmp_path / "limpet" / "limpet.yaml"))
+    assert cli.main(words.split()) == 2
+    said = f"no configuration is named, and there is no {tmp_path}/limpet/limpet.yaml. Give --config FILE."
+    assert capsys.readouterr() == ("", f"--config: {said}\n")
+
+
+def test_the_default_configuration_is_used_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, other = tmp_path / "limpet.yaml", tmp_path / "other.yaml"
+    monkeypatch.setattr(arguments, "DEFAULT_CONFIG", str(file))
+    (tmp_path / "data").mkdir()
+    file.write_text("data_dir: data\n")
+    other.write_text("data_dir: elsewhere\n")
+    assert cli.main(["check-config"]) == 0
+    assert capsys.readouterr().out.startswith(f"{file}: fine\n")
+    for words in (["check-config", str(other)], ["check-config", "--config", str(other)]):
+        assert cli.main(words) == 0
+        assert capsys.readouterr().out.startswith(f"{other}: fine\n")
+    assert cli.main(["buffer", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data_dir"] == str(tmp_path / "data")
+    assert cli.main(["buffer", "status", "--json", "--data-dir", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["data_dir"] == str(tmp_path)
+    file.write_text("data_dir: [\n")
+    assert cli.main(["run"]) == 2
+    assert capsys.readouterr().err.startswith(f"{file}:")
 
 
 def raiser(error: BaseException) -> Callable[[object], int]:
