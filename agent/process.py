@@ -80,6 +80,7 @@ class Agent:
             config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
         )
         self._mask = mask.load(config.data_dir, config.mask)
+        types.load(config.destinations)  # now, so that it is there before the first tick
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(
             self.buffer,

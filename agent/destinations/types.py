@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from agent.config import DestinationConfig, InfluxDB, RemoteWrite
 from agent.destinations.base import Speaks
@@ -24,3 +24,9 @@ def speaks(
     from agent.destinations.remote_write.formats import remote_write
 
     return remote_write(to, from_boot, clock, wall)
+
+
+def load(destinations: Iterable[DestinationConfig]) -> None:
+    """Import what these destinations need."""
+    for to in destinations:
+        speaks(to)
