@@ -150,6 +150,7 @@ def test_what_it_refuses_is_kept_and_the_rest_arrives(server: influxdb.InfluxDB,
         for n in range(3):
             at = Instant(FIRST_MS + n, n, BOOT)
             one.buffer.append([Tick(at, "more", (integers, series[0]), [1.5, 2.5])])
+        one.settled()
         past = Instant(1_600_000_000_000, 0, BOOT)
         one.buffer.append([Tick(past, "past", series[:3], [1.0, 2.0, 3.0])])
         one.settled()
