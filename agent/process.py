@@ -43,6 +43,7 @@ from agent.send.stats import SendStats
 from agent.system import log, memory, systemd
 from agent.system.events import Event
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
+from buffer.exemplars import Exemplars
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
@@ -81,6 +82,7 @@ class Agent:
         )
         self._mask = mask.load(config.data_dir, config.mask)
         types.load(config.destinations)  # now, so that it is there before the first tick
+        self._exemplars = Exemplars()
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(
             self.buffer,
@@ -94,7 +96,8 @@ class Agent:
         self.schedule = Schedule(plans, self.buffer, self._note.note.boot_id, logger, SystemClock())
 
     def _open_lane(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
-        speaks, wire = types.speaks(to, frozenset(COLLECTORS)), Client(to, __version__)
+        speaks = types.speaks(to, frozenset(COLLECTORS), exemplars=self._exemplars)
+        wire = Client(to, __version__)
         return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
@@ -103,7 +106,7 @@ class Agent:
             _own_plan(HEALTH, self._health, collect.own(), collect.timeout, labels),
             _own_plan(PRESENCE, self._presence, collect.interval, collect.timeout, labels),
         )
-        return [*configured(config, labels, self._log, masked), *own]
+        return [*configured(config, labels, self._log, masked, exemplars=self._exemplars), *own]
 
     def run(self, load: Callable[[], Loaded]) -> int:
         """Run until a signal comes; return the exit status.  The caller has blocked the signals.

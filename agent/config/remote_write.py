@@ -24,9 +24,9 @@ class RemoteWrite(DestinationConfig, frozen=True, kw_only=True):
     ignored = {
         **DestinationConfig.ignored,
         "round_robin_dns": "one connection is kept, to an address the system chose",
-        "send_exemplars": "there are none",
         "send_native_histograms": "there are none",
     }
 
     protobuf_message: Literal["auto", "prometheus.WriteRequest", "io.prometheus.write.v2.Request"] = "auto"
     metadata_config: MetadataConfig = MetadataConfig()
+    send_exemplars: v.Flag = False

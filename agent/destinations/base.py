@@ -10,7 +10,7 @@
 
 Promises that every type keeps, and a delivery relies on:
 
-1. The same ticks give the same bytes, so a retry repeats the same samples, also after a restart.
+1. The same ticks give the same samples in the same order, so a retry repeats them, also after a restart.
 2. Every sample of the ticks is accounted for: it is in the request, or counted in `dropped` by its reason.
 3. Series of one identity are one: their samples are together in time order, no instant twice.
 4. `classify` never raises, whatever a receiver sends, and no secret is in an `Outcome`.

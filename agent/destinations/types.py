@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from agent.config import DestinationConfig, InfluxDB, RemoteWrite
 from agent.destinations.base import Speaks
+from buffer.exemplars import Exemplars
 
 
 def speaks(
@@ -14,8 +15,12 @@ def speaks(
     from_boot: frozenset[str] = frozenset(),
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
+    exemplars: Exemplars | None = None,
 ) -> Speaks:
-    """Return what says how to send to a destination now. `from_boot` are the groups that count from the host's boot."""
+    """Return what says how to send to a destination now. `from_boot` are the groups that count from the host's boot.
+
+    `exemplars` go along where the type and the destination take them.
+    """
     if isinstance(to, InfluxDB):
         from agent.destinations.influxdb.destination import influxdb
 
@@ -23,7 +28,7 @@ def speaks(
     assert isinstance(to, RemoteWrite)
     from agent.destinations.remote_write.formats import remote_write
 
-    return remote_write(to, from_boot, clock, wall)
+    return remote_write(to, from_boot, clock, wall, exemplars)
 
 
 def load(destinations: Iterable[DestinationConfig]) -> None:
