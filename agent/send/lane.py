@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.config import RemoteWrite
+from agent.config import DestinationConfig
 from agent.destinations.base import Speaks
 from agent.send.account import Account
 from agent.send.delivery import Clocks, Delivery, Wire
@@ -41,7 +41,7 @@ class Lane:
 
     def __init__(
         self,
-        to: RemoteWrite,
+        to: DestinationConfig,
         speaks: Speaks,
         wire: Wire,
         buffer: Buffer,

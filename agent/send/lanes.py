@@ -19,18 +19,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from agent.config import RemoteWrite
+from agent.config import DestinationConfig
 from agent.send.lane import Lane, stop_all
 from agent.send.stats import SendStats
 
 PATIENCE = 2.0
 
-Open = Callable[[RemoteWrite, Mapping[str, str], SendStats], Lane]
+Open = Callable[[DestinationConfig, Mapping[str, str], SendStats], Lane]
 """Makes a lane to a destination, with the host's labels; its cursor is there."""
 
 
 class _Wanted(NamedTuple):
-    to: RemoteWrite
+    to: DestinationConfig
     labels: Mapping[str, str]
 
 
@@ -55,7 +55,7 @@ class Lanes:
         """Whether something is not yet as it is wanted."""
         return bool(self._leaving)
 
-    def want(self, destinations: Sequence[RemoteWrite], labels: Mapping[str, str]) -> None:
+    def want(self, destinations: Sequence[DestinationConfig], labels: Mapping[str, str]) -> None:
         """From now on send to these, and to no others."""
         self._wanted = {to.name: _Wanted(to, labels) for to in destinations}
         self.stats = {name: self.stats.get(name) or SendStats() for name in self._wanted}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from agent.config import RemoteWrite
+from agent.config import DestinationConfig
 from agent.destinations.base import Verdict
 from agent.send import pace
 from agent.send.account import Account
@@ -54,7 +54,7 @@ class Sender:
 
     def __init__(
         self,
-        to: RemoteWrite,
+        to: DestinationConfig,
         cursor: Cursor,
         delivery: Delivery,
         account: Account,

@@ -17,7 +17,7 @@ from agent.config import MetadataConfig, QueueConfig, RemoteWrite
 from agent.destinations.base import Request, Speaks
 from agent.destinations.remote_write.formats import remote_write
 from agent.destinations.remote_write.outcome import REFUSING
-from agent.destinations.remote_write.proof import UNREADABLE
+from agent.destinations.remote_write.protocol import UNREADABLE
 from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure
 from agent.send.delivery import Clocks

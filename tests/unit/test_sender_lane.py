@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from agent.config import QueueConfig
 from agent.destinations.base import Encoded, Request
 from agent.destinations.remote_write.formats import remote_write
-from agent.destinations.remote_write.proof import UNREADABLE
+from agent.destinations.remote_write.protocol import UNREADABLE
 from agent.http.answer import Answer
 from agent.http.failures import Failure
 from agent.send.delivery import Clocks
