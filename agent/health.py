@@ -24,6 +24,7 @@ from buffer.lock import STATES
 TABLE = """\
 limpet_build_info                             |          | Always 1; the labels say which version runs on which Python.
 limpet_start_time_seconds                     | seconds  | When the agent started, UTC since 1970.
+limpet_config_reload_successful               |          | 1 if the configuration that was read last is the one that is applied; 0 after a reload that was refused.
 limpet_cpu_seconds_total                      | seconds  | CPU time the agent has used.
 limpet_resident_memory_bytes                  | bytes    | Memory the agent holds.
 limpet_buffer_bytes                           | bytes    | Size of the buffer's segment files.
@@ -39,7 +40,7 @@ limpet_collector_failures_total               | runs     | Runs of the collector
 limpet_collector_timeouts_total               | runs     | Runs of the collector that were left behind.
 limpet_collector_unreadable_total             |          | Files, devices, interfaces and mount points that could not be read, in each run that could not.
 limpet_collector_denied                       |          | Files, devices and mount points that the agent's user may not read; absent if there are none.
-limpet_collector_stuck_seconds                | seconds  | How long a mount point has not answered; absent if all answer.
+limpet_collector_stuck_seconds                | seconds  | How long a mount point, or without one the collector itself, has not answered; absent if all answer.
 limpet_destination_appended_samples_total     | samples  | Samples appended for the destination: delivered, pending and dropped ones.
 limpet_destination_delivered_samples_total    | samples  | Samples that the destination has taken.
 limpet_destination_dropped_samples_total      | samples  | Samples that the destination will not get, by reason.
@@ -94,9 +95,11 @@ class Health(Collector):
         buffer: Buffer,
         destinations: Callable[[], Mapping[str, SendStats]],
         schedule: Callable[[], Schedule],
+        is_reloaded: Callable[[], bool],
         clock: Clock | None = None,
     ) -> None:
         self._buffer, self._destinations, self._schedule = buffer, destinations, schedule
+        self._is_reloaded = is_reloaded
         self._clock = clock or SystemClock()
         self._info: Labels = (("python", platform.python_version()), ("version", __version__))
 
@@ -106,6 +109,7 @@ class Health(Collector):
         log, now = buffer.log, self._clock.wall()
         samples = [
             Sample("limpet_build_info", 1.0, self._info),
+            Sample("limpet_config_reload_successful", float(self._is_reloaded())),
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),
@@ -139,6 +143,9 @@ def _plan(plan: Plan, now: float) -> list[Sample]:
         samples.append(Sample("limpet_collector_unreadable_total", float(plan.collect.unreadable), labels))
     if plan.collect.denied:
         samples.append(Sample("limpet_collector_denied", float(plan.collect.denied), labels))
+    if plan.timed_out and plan.running is not None:
+        began = plan.running[0].mono_ms / 1000
+        samples.append(Sample("limpet_collector_stuck_seconds", float(round(max(0.0, now - began))), labels))
     for named, since in plan.collect.stuck.items():
         seconds = float(round(max(0.0, now - since)))
         samples.append(Sample("limpet_collector_stuck_seconds", seconds, (*labels, named)))

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from agent import __version__, health
+from agent import __version__, health, running
 from agent.collect import mask
 from agent.collect.plan import Collector, Plan
 from agent.collect.plans import plans as configured
@@ -43,6 +43,7 @@ from agent.send.stats import SendStats
 from agent.system import log, memory, systemd
 from agent.system.events import Event
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
+from buffer.exemplars import Exemplars
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
@@ -70,24 +71,32 @@ class Agent:
     Raises LimpetError where the buffer is in use, or of a newer format.
     """
 
-    def __init__(self, config: Config, logger: Any, notify: systemd.Notify) -> None:
-        self._config, self._log, self._notify = config, logger, notify
+    def __init__(self, loaded: Loaded, file: str, logger: Any, notify: systemd.Notify) -> None:
+        self._config, self._log, self._notify = (config := loaded.config), logger, notify
         self._died = self._failing = self._is_changing = self.restarts = False
         self._on_terminal = os.isatty(2)
         self.buffer = open_buffer(config, self._log_buffer)
+        self._note = running.Keeper(config.data_dir, boot_id(), file, loaded.digest)
         self._quarantine = Quarantine(
             config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
         )
         self._mask = mask.load(config.data_dir, config.mask)
+        self._exemplars = Exemplars()
         self.lanes = Lanes(self._open_lane)
-        self._health = health.Health(self.buffer, lambda: self.lanes.stats, lambda: self.schedule)
+        self._health = health.Health(
+            self.buffer,
+            lambda: self.lanes.stats,
+            lambda: self.schedule,
+            lambda: self._note.note.refused_ms is None,
+        )
         self._presence = health.Presence()
         self._labels = host_labels(config)
         plans = self._plans(config, self._labels, self._mask)
-        self.schedule = Schedule(plans, self.buffer, boot_id(), logger, SystemClock())
+        self.schedule = Schedule(plans, self.buffer, self._note.note.boot_id, logger, SystemClock())
 
     def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
-        speaks, wire = remote_write(to, frozenset(COLLECTORS)), Client(to, __version__)
+        speaks = remote_write(to, frozenset(COLLECTORS), exemplars=self._exemplars)
+        wire = Client(to, __version__)
         return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
@@ -96,7 +105,7 @@ class Agent:
             _own_plan(HEALTH, self._health, collect.own(), collect.timeout, labels),
             _own_plan(PRESENCE, self._presence, collect.interval, collect.timeout, labels),
         )
-        return [*configured(config, labels, self._log, masked), *own]
+        return [*configured(config, labels, self._log, masked, exemplars=self._exemplars), *own]
 
     def run(self, load: Callable[[], Loaded]) -> int:
         """Run until a signal comes; return the exit status.  The caller has blocked the signals.
@@ -104,6 +113,7 @@ class Agent:
         `load` reads the configuration again.
         """
         threading.excepthook = self._thread_died
+        self._note.write()
         self.schedule.start()
         self.lanes.want(self._config.remote_write, self._labels)
         self._log.info(Event.STARTED, version=__version__, pid=os.getpid(), destinations=self.lanes.names)
@@ -115,6 +125,7 @@ class Agent:
         self.schedule.stop(LAST_ROUND, series_end=series_end)
         self._sync()
         self.lanes.stop(LAST_TRY)
+        self._note.ended()
         try:
             self.buffer.close()
         except OSError as error:
@@ -166,10 +177,12 @@ class Agent:
                 else [str(error)]
             )
             self._log.error(Event.RELOAD_REFUSED, problems=every)
+            self._note.refused(every[0])
             self._notify.ready(f"the configuration was not reloaded: {every[0]}")
             return
         for warning in loaded.warnings:
             self._log.warning(Event.CONFIG_WARNING, text=warning)
+        self._note.applied(loaded.digest)
         self._log.info(Event.RELOADED, changed=changed, destinations=self.lanes.names)
         self._notify.ready(status_line(self.buffer, self.lanes.names))
 
@@ -340,10 +353,10 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-def run(loaded: Loaded, load: Callable[[], Loaded]) -> int:
+def run(loaded: Loaded, load: Callable[[], Loaded], file: str) -> int:
     """`limpet run`: collect, keep and send until a signal comes; return the exit status.
 
-    `load` reads the configuration again.  Raises LimpetError.
+    `load` reads the configuration again; `file` is its absolute path.  Raises LimpetError.
     """
     config = loaded.config
     memory.give_back_large()
@@ -353,7 +366,7 @@ def run(loaded: Loaded, load: Callable[[], Loaded]) -> int:
     logger = log.get()
     for warning in loaded.warnings:
         logger.warning(Event.CONFIG_WARNING, text=warning)
-    agent = Agent(config, logger, systemd.Notify())
+    agent = Agent(loaded, file, logger, systemd.Notify())
     settle_memory()
     status = agent.run(load)
     if agent.restarts and not status:

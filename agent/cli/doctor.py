@@ -46,7 +46,7 @@ def run(args: Namespace) -> int:
     from agent.ops.doctor import destination, host
     from agent.ops.doctor.step import needing
 
-    config, warnings = load_file(common.config_file(args))
+    config, warnings, _ = load_file(common.config_file(args))
     known = {secret for to in config.remote_write for secret in secrets(of_destination(to))}
     parts = [destination.walk(to, args.timeout) for to in config.remote_write]
     parts.append(host.look(config, warnings, known, args.timeout))

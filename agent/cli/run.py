@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
@@ -23,4 +24,4 @@ def run(args: Namespace) -> int:
     from agent import process  # costs ten times as much, and a wrong configuration does not need it
 
     become(loaded.config.data_dir)
-    return process.run(loaded, partial(load_file, file, again=True))
+    return process.run(loaded, partial(load_file, file, again=True), os.path.abspath(file))

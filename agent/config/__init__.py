@@ -44,6 +44,7 @@ __all__ = [
     "Target",
     "TextfileOptions",
     "TlsConfig",
+    "digest",
     "load",
     "load_file",
 ]
@@ -56,6 +57,8 @@ class Loaded(NamedTuple):
 
     config: Config
     warnings: tuple[str, ...]
+    digest: str = ""
+    """Of the file's content (`digest`); empty where it is no file."""
 
 
 def load(text: str, where: str) -> Loaded:
@@ -91,7 +94,7 @@ def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
     if not text.strip():
         do = "Begin with a remote_write section; `config/limpet.yaml` of the distribution has every key."
         raise ConfigErrors(where, [Problem("", "the file is empty", do)])
-    return _load(text, where, _look)
+    return _load(text, where, _look)._replace(digest=digest(content))
 
 
 def _at_once(path: str, flags: int) -> int:
@@ -107,6 +110,13 @@ def _load(text: str, where: str, look: Look | None) -> Loaded:
     if config is None or malformed:
         raise ConfigErrors(where, [*malformed, *reader.problems])
     return Loaded(config, tuple(warning.text(where) for warning in reader.warnings))
+
+
+def digest(content: bytes) -> str:
+    """Return what shows whether a configuration has changed: 64 hex digits."""
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
 
 
 def _look(path: str, kind: str) -> tuple[str, str] | None:

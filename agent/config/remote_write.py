@@ -34,7 +34,7 @@ class QueueConfig(Section, frozen=True, kw_only=True):
     max_samples_per_send: v.Count = 10_000
     batch_send_deadline: v.Duration = 30.0
     min_backoff: v.Duration = 1.0
-    max_backoff: v.Duration = 300.0
+    max_backoff: v.Duration = 60.0
     sample_age_limit: v.Limit = 0.0
 
     @staticmethod
@@ -71,7 +71,6 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
         "enable_http2": "HTTP/1.1 is spoken, with one request at a time",
         "follow_redirects": "a redirect is never followed; it is shown as an error until the url is corrected",
         "round_robin_dns": "one connection is kept, to an address the system chose",
-        "send_exemplars": "there are none",
         "send_native_histograms": "there are none",
     }
 
@@ -90,6 +89,7 @@ class RemoteWrite(Section, frozen=True, kw_only=True):
     no_proxy: v.Words | None = None
     queue_config: QueueConfig = QueueConfig()
     metadata_config: MetadataConfig = MetadataConfig()
+    send_exemplars: v.Flag = False
     drain_order: Literal["oldest_first", "fresh_first", "auto"] = "oldest_first"
     max_bandwidth: v.Bandwidth | None = None
     write_relabel_configs: tuple[RelabelConfig, ...] = ()

@@ -9,7 +9,7 @@
 
 Promises that every type keeps, and a delivery relies on:
 
-1. The same ticks give the same bytes, so a retry repeats the same samples, also after a restart.
+1. The same ticks give the same samples in the same order, so a retry repeats them, also after a restart.
 2. Every sample of the ticks is accounted for: it is in the request, or counted in `dropped` by its reason.
 3. Series of one identity are one: their samples are together in time order, no instant twice.
 4. `classify` never raises, whatever a receiver sends, and no secret is in an `Outcome`.
@@ -79,6 +79,8 @@ class Outcome(NamedTuple):
     """What an operator can do about it, where that is known."""
     found: str | None = None
     """The version of the format that the receiver was just found to understand."""
+    is_unreached: bool = False
+    """The receiver was not reached: the try has cost it nothing, or the refusal of a connection."""
     check: Request | None = None
     """With UNPROVEN: what has to be sent, and its outcome be DELIVERED, before the samples count as delivered."""
 
@@ -144,4 +146,7 @@ def failed(request: Request, failure: Failure) -> Outcome:
     verdict = Verdict.HELD if failure.holds else Verdict.RETRY
     if failure.went is not None and request.samples > 1:
         verdict = Verdict.TOO_LARGE
-    return Outcome(verdict, failure.status, failure.text, failure.after, went=failure.went)
+    unreached = failure.is_unreached
+    return Outcome(
+        verdict, failure.status, failure.text, failure.after, went=failure.went, is_unreached=unreached
+    )

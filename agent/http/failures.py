@@ -50,6 +50,11 @@ class Failure(NamedTuple):
     verify_code: int = 0
     went: int | None = None
 
+    @property
+    def is_unreached(self) -> bool:
+        """Whether no server was reached: there is no route, no address, or nobody who listens there."""
+        return self.cause in (Cause.ADDRESS, Cause.REFUSED, Cause.UNREACHABLE)
+
 
 class Unusable(Exception):
     """An answer came, and nothing can be done with what is in it. The message is the failure's text."""

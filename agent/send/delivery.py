@@ -226,7 +226,8 @@ class Delivery:
         """Draw the consequences of an answer for the chunk. `is_heard`: the batch knows it."""
         step, verdict = self._step(asked, Sent.BATCH, outcome, batch), outcome.verdict
         if step.after.state in (State.WAITING, State.HELD):
-            batch.failed(step.outcome)
+            if not outcome.is_unreached:  # which says nothing about the request
+                batch.failed(step.outcome)
             return step
         self._batch = None  # a defect below costs no more than to send the chunk again, as a whole
         if verdict is Verdict.REWRITE:

@@ -14,7 +14,9 @@
   other is not asked more often than one that refuses both.
 - A wait is never shorter than the minimum and, but for what a receiver asks for, never longer than the maximum; what a
   receiver asks for is honored up to LONGEST_WISH. Hosts that failed at the same moment, or were given the same time, do
-  not come back at the same moment (full jitter; `random` is 0 <= r < 1).
+  not come back at the same moment (jitter; `random` is 0 <= r < 1).
+- While a receiver is not reached, which costs it nothing, tries are LONGEST_UNREACHED seconds apart at most, without limit; and
+  they say nothing about the request.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ SLOWEST = 4096
 PATIENCE = 4
 """Failures of the same request before a probe shows whether the receiver answers anything at all."""
 
+LONGEST_UNREACHED = 8.0
+"""Seconds between two tries to reach a receiver. It bounds both how late a host is back, and how many of a fleet are back in the
+same second (docs/decisions/0047)."""
+
 _MAX_DOUBLINGS = 63  # a larger power would overflow a float at some point
 
 
@@ -61,8 +67,8 @@ class Wait(Enum):
     """How long until the next request."""
 
     NONE = "none"
-    BACKOFF = "`min_backoff` to `max_backoff`, or `Retry-After`"
-    PROBE = "30 s to 5 minutes"
+    BACKOFF = "`min_backoff` to `max_backoff`, or `Retry-After`; not reached: 8 s at most"
+    PROBE = "2 s to 5 minutes; not reached: 8 s at most"
 
 
 class Sent(Enum):
@@ -130,11 +136,14 @@ _ROWS = {(row.sent, row.verdict): row for row in TABLE}
 
 
 class Rules(NamedTuple):
-    """Seconds: the minimum and the maximum between tries, and between probes; the first pause after an outage."""
+    """Seconds: the minimum and the maximum between tries, and between probes; the first pause after an outage.
+
+    The first probe comes after twice the minimum at most.
+    """
 
     min_backoff: float
     max_backoff: float
-    min_probe: float = 30.0
+    min_probe: float = 1.0
     max_probe: float = 300.0
     first_pause: float = FIRST_PAUSE
 
@@ -148,7 +157,7 @@ class Situation(NamedTuple):
     failures: int = 0
     """Failed tries of the request at hand, in a row."""
     probes: int = 0
-    """Times it was held since something was delivered."""
+    """Times it was held since something was delivered, but for those when it was not reached."""
     not_before: float = 0.0
     """When the next request may go out."""
     error: str | None = None
@@ -163,13 +172,15 @@ class Situation(NamedTuple):
     """A probe was answered since the request at hand failed."""
     doubted: bool = False
     """The request at hand is a part of one that failed although a probe was answered."""
+    troubles: int = 0
+    """The failures, in a row, of tries that have reached the receiver."""
 
     @property
     def asks(self) -> bool:
         """Whether the next request is a probe."""
         is_new = self.grow > GROW and not self.full  # a size that was not taken yet
         patience = 1 if self.doubted or is_new else PATIENCE
-        in_vain = self.state is State.WAITING and self.failures >= patience and not self.answered
+        in_vain = self.state is State.WAITING and self.troubles >= patience and not self.answered
         return in_vain or self.state is State.HELD
 
 
@@ -188,14 +199,18 @@ def after(
         return Situation(was.limit, largest=was.largest, full=was.full, grow=was.grow, doubted=was.doubted)
     if verdict is Verdict.DELIVERED and sent in (Sent.PROBE, Sent.QUESTION):
         return was._replace(state=State.IDLE, answered=True)
-    found = was._replace(state=row.then, failures=0, error=outcome.error, answered=False)
+    found = was._replace(state=row.then, failures=0, troubles=0, error=outcome.error, answered=False)
+    if row.wait is not Wait.NONE and outcome.is_unreached:
+        failures, most = was.failures + 1, min(rules.max_backoff, LONGEST_UNREACHED)
+        wait = even(failures, rules.min_backoff, most, random)
+        return found._replace(failures=failures, troubles=was.troubles, not_before=now + wait)
     if row.wait is Wait.BACKOFF:
-        failures = was.failures + 1
-        wait = retry_wait(failures, rules.min_backoff, rules.max_backoff, outcome.after, random)
-        return found._replace(failures=failures, not_before=now + wait)
+        failures, troubles = was.failures + 1, was.troubles + 1
+        wait = honored(outcome.after) + backoff(troubles, rules.min_backoff, rules.max_backoff, random)
+        return found._replace(failures=failures, troubles=troubles, not_before=now + wait)
     if row.wait is Wait.PROBE:
         probes, wish = was.probes + 1, outcome.after if verdict is Verdict.RETRY else None
-        wait = retry_wait(probes, rules.min_probe, rules.max_probe, wish, random)
+        wait = honored(wish) + even(probes, rules.min_probe, rules.max_probe, random)
         return found._replace(probes=probes, not_before=now + wait)
     keeps_error = sent is not Sent.BATCH or verdict in (Verdict.REWRITE, Verdict.UNPROVEN)
     return found._replace(error=was.error) if keeps_error else found
@@ -243,10 +258,21 @@ def recalled(was: Situation, size: Size | None) -> Situation:
 
 def backoff(attempt: int, least: float, most: float, random: float) -> float:
     """Return seconds to wait after failure number `attempt` (from 1): full jitter over least..least * 2^attempt."""
-    ceiling = min(most, least * 2.0 ** min(attempt, _MAX_DOUBLINGS))
-    return least + (ceiling - least) * random
+    return least + (_ceiling(attempt, least, most) - least) * random
 
 
-def retry_wait(attempt: int, least: float, most: float, wish: float | None, random: float) -> float:
-    """Return seconds to wait before the next try; `wish` is what the receiver asked for, jitter comes on top."""
-    return min(max(wish or 0.0, 0.0), LONGEST_WISH) + backoff(attempt, least, most, random)
+def even(attempt: int, least: float, most: float, random: float) -> float:
+    """Return seconds to wait after failure number `attempt` (from 1): 60 to 100 % of least * 2^attempt, `most` at most.
+
+    Tries at an even distance find a receiver that is back sooner than with full jitter, for as many tries.
+    """
+    return max(least, _ceiling(attempt, least, most) * (0.6 + 0.4 * random))
+
+
+def _ceiling(attempt: int, least: float, most: float) -> float:
+    return max(least, min(most, least * 2.0 ** min(attempt, _MAX_DOUBLINGS)))
+
+
+def honored(wish: float | None) -> float:
+    """Return how many of the seconds that a receiver asks for are waited; jitter comes on top."""
+    return min(max(wish or 0.0, 0.0), LONGEST_WISH)

@@ -14,7 +14,7 @@ import pytest
 
 from agent.destinations.base import Verdict
 from agent.http.answer import LARGEST_ANSWER
-from agent.send.state import State
+from agent.send.state import PATIENCE, State
 from agent.system.events import Event
 from tests.support.exchanges import delivering, posted, received
 from tests.support.front import Exchange, Front
@@ -47,13 +47,14 @@ def test_no_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest
 def test_a_receiver_that_is_not_there_yet(tmp_path: Path) -> None:
     receiver = Receiver()
     with host(tmp_path, destination(receiver.url)) as one:
-        one.failed(3)
+        one.failed(PATIENCE + 1)
         assert one.lane.state in (State.WAITING, State.SENDING)
         assert one.lane.error == "no connection with 127.0.0.1: connection refused"
         one.collect(30)
         with receiver:
             one.settled()
             one.accounted(receiver)
+        assert receiver.requests[0].write.samples > 0  # that nobody listened says nothing about the batch
         assert one.warned(Event.RETRY) == 1
         assert one.logged(Event.RESUMED)
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import cache, partial
 from html import escape
 from html.parser import HTMLParser
@@ -343,6 +344,42 @@ def test_an_outage_of_the_fleet_is_one_message_and_its_hosts_are_in_it(
     for region in regions:
         assert status(alertmanager, "inhibitedBy", alertname="LimpetHostSilent", region=region)
         assert not told(channels, alertname="LimpetHostSilent", region=region)
+
+
+def test_the_end_of_an_outage_is_one_message_and_not_one_for_each_host(
+    alertmanager: Alertmanager, channels: Channels
+) -> None:
+    """As the rules have it (`test_fleet_rules.py`): the region's alert begins before those of its hosts, and ends after."""
+    region = alert("LimpetFleetSilent", None, "critical", "fleet", region="returns")
+    hosts = [
+        alert("LimpetHostSilent", f"returns-{n}", "critical", "link", region="returns") for n in range(300)
+    ]
+    flushes = flushes_of(alertmanager, "LimpetHostSilent")
+    alertmanager.fire(region)
+    awaited(channels, alertname="LimpetFleetSilent", region="returns")
+    alertmanager.fire(*hosts)
+    wait_for(lambda: status(alertmanager, "inhibitedBy", hostname="returns-299"), 30, "the hosts' alerts")
+    begun = flushes()
+    wait_for(lambda: flushes() > begun, 60, "a look at the hosts, all of which are silent")
+    alertmanager.fire(*map(over, hosts))
+    begun = flushes()
+    wait_for(lambda: flushes() > begun, 60, "a look at the hosts, all of which are back")
+    alertmanager.fire(over(region))
+
+    def ended() -> bool:
+        last = told(channels, alertname="LimpetFleetSilent", region="returns")[-1]
+        return any(
+            one["status"] == "resolved" and one["labels"] == region["labels"] for one in last["alerts"]
+        )
+
+    wait_for(ended, 60, "the end of the outage")
+    assert not told(channels, alertname="LimpetHostSilent", region="returns")
+    assert not [mail for mail in channels.mails if "returns-" in mail.text]
+
+
+def over(one: dict[str, Any]) -> dict[str, Any]:
+    """The alert as Prometheus sends it when it has ended."""
+    return one | {"endsAt": datetime.now(UTC).isoformat()}
 
 
 def test_a_critical_alert_mutes_the_warning_of_the_same_thing_and_no_other(

@@ -104,7 +104,7 @@ def test_a_schedule_that_hangs_is_not_told_to_be_alive(tmp_path: Path, manager: 
     text = f"{{data_dir: '{tmp_path}/data', collect: {{interval: 100ms}}}}"
     log, hanging = Log(), threading.Event()
     notify = Notify({"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "300000"})
-    inside = Inside(load(text, "f.yaml").config, log, notify)
+    inside = Inside(load(text, "f.yaml"), "f.yaml", log, notify)
     append = inside.buffer.append
     hang: Callable[..., int] = lambda *tick: append(*tick) if hanging.wait(20) else 0  # noqa: E731
     inside.buffer.append = hang  # type: ignore[method-assign]

@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from agent import __version__, running
+from agent.config import load_file
+from agent.running import Note
 from tests.support.agent import QUICK, Agent
 from tests.support.limpet import LIMPET
 from tests.support.net import free_port, wait_for
@@ -23,6 +26,7 @@ from tests.support.receiver import Answer, Receiver
 from tests.support.server import tied
 
 MEMORY = "memory_available_bytes"
+RELOADED = "limpet_config_reload_successful"
 
 
 def balanced(agent: Agent) -> dict[str, dict[str, Any]]:
@@ -44,6 +48,24 @@ def times(receiver: Receiver, name: str) -> list[int]:
         if dict(labels)["__name__"] == name
         for at, _ in samples
     ]
+
+
+def latest(receiver: Receiver, name: str) -> float | None:
+    """The newest value of a metric that arrived, whatever its other labels."""
+    found = [
+        sample
+        for labels, samples in receiver.received().items()
+        if dict(labels)["__name__"] == name
+        for sample in samples
+    ]
+    return max(found)[1] if found else None
+
+
+def note(agent: Agent) -> Note:
+    """What the agent has left about itself in data_dir."""
+    found = running.read(str(agent.data_dir))
+    assert found is not None
+    return found
 
 
 def roles(receiver: Receiver) -> set[str | None]:
@@ -118,6 +140,37 @@ def test_twenty_reloads_miss_nothing_and_lose_nothing(
     assert len(one_core) == len(set(one_core))
     ended = agent.ended()
     assert any(dict(labels)["__name__"] == MEMORY for labels in ended)
+
+
+def test_a_note_says_what_runs_and_which_reload_was_refused(tmp_path: Path) -> None:
+    """It is gone with a clean end only in that it says so; a killed agent leaves it as it was."""
+    with Receiver() as receiver:
+        agent = Agent(tmp_path, [destination(receiver, name="p")])
+        with agent:
+            first = note(agent)
+            assert (first.pid, first.config, first.version) == (
+                agent.pid,
+                str(agent.config_file),
+                __version__,
+            )
+            assert first.digest == load_file(agent.config_file).digest
+            assert (first.refused_ms, first.problem, first.ended_ms) == (None, None, None)
+            (problem,) = agent.reload("agent.reload_refused", log={"level": "loud"})["problems"]
+            refused = wait_for(lambda: note(agent) if note(agent).refused_ms else None, 10, "the refusal")
+            assert (refused.problem, refused.digest) == (problem, first.digest)
+            wait_for(lambda: latest(receiver, RELOADED) == 0, 20, "the series")
+            agent.reload(log={"level": "debug", "format": "json"}, labels={"role": "x"})
+            applied = wait_for(lambda: note(agent) if not note(agent).refused_ms else None, 10, "the reload")
+            assert applied.digest == load_file(agent.config_file).digest != first.digest
+            assert (applied.started_ms, applied.problem) == (first.started_ms, None)
+            assert applied.loaded_ms >= refused.loaded_ms
+            wait_for(lambda: latest(receiver, RELOADED) == 1, 20, "the series")
+            agent.kill()
+        assert note(agent) == applied
+        agent.start()
+        assert note(agent).pid == agent.pid
+        assert agent.stop() == 0
+        assert note(agent).ended_ms is not None
 
 
 def test_what_is_wrong_is_told_as_a_whole_and_nothing_of_it_is_applied(tmp_path: Path) -> None:

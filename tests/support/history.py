@@ -267,6 +267,7 @@ class History:
         starts = [self._end - ago + 25 for ago in story.boots]
         started = max((start for start in starts if start <= at), default=at - 30 * DAY)
         put("limpet_start_time_seconds", started)
+        put("limpet_config_reload_successful", 1)
         count("limpet_cpu_seconds_total", passed * 0.0004 * math.exp(self._wander("own", 0.2)))
         put("limpet_resident_memory_bytes", (38.2e6 + self._wander("rss", 1e5)) // 4096 * 4096)
         appended = count("limpet_buffer_appended_samples_total", passed * SAMPLES_PER_S // 1)

@@ -37,6 +37,12 @@ def alerts() -> dict[str, dict[str, Any]]:
     return by_key
 
 
+def groups(file: str) -> list[dict[str, Any]]:
+    """Return the groups of `FILE.rules.yml`, as the file has them."""
+    found: list[dict[str, Any]] = yaml.safe_load((RULES / f"{file}.rules.yml").read_text())["groups"]
+    return found
+
+
 def tests_of_alerts() -> dict[str, set[str]]:
     """Return what is tested of each alert: the words behind the colon of its tests' names."""
     found: dict[str, set[str]] = {}

@@ -39,7 +39,8 @@ QUEUE = QueueConfig(max_samples_per_send=10, batch_send_deadline=30.0, min_backo
 
 DELIVERED = Answer(204, {}, b"")
 RETRY = Answer(503, {}, b"")
-NO_ANSWER = Failure(Cause.REFUSED, "no connection")
+NO_ANSWER = Failure(Cause.CUT, "no answer")
+UNREACHED = Failure(Cause.REFUSED, "no connection")
 HELD = Answer(404, {}, b"")
 HELD_WORDS = "HTTP 404: check the path of the url, and that the receiver takes remote write"
 TOO_LARGE = Answer(413, {}, b"")

@@ -51,6 +51,14 @@ class Metadata(NamedTuple):
     help: str
 
 
+class Exemplar(NamedTuple):
+    """An example, of 2.0 only: its labels, its value, and when it was (milliseconds since 1970)."""
+
+    labels: Labels
+    value: float
+    at_ms: int
+
+
 class TimeSeries(NamedTuple):
     """Labels, the name among them, and samples as (milliseconds since 1970, value).
 
@@ -61,6 +69,7 @@ class TimeSeries(NamedTuple):
     samples: tuple[tuple[int, float], ...]
     metadata: Metadata | None = None
     starts: tuple[int, ...] = ()
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 class Write(NamedTuple):
@@ -184,10 +193,13 @@ def _series2(entry: Any, symbols: Sequence[str], used: set[int]) -> TimeSeries:
         used.add(ref)
         return symbols[ref]
 
-    texts = [text(ref) for ref in entry.labels_refs]
-    if len(texts) % 2:
-        raise WireError(f"a label without a value: {texts}")
-    labels = tuple(zip(texts[::2], texts[1::2], strict=True))
+    def pairs(refs: Iterable[int]) -> Labels:
+        texts = [text(ref) for ref in refs]
+        if len(texts) % 2:
+            raise WireError(f"a label without a value: {texts}")
+        return tuple(zip(texts[::2], texts[1::2], strict=True))
+
+    labels = pairs(entry.labels_refs)
     metadata = None
     if entry.HasField("metadata"):
         found = entry.metadata
@@ -195,7 +207,8 @@ def _series2(entry: Any, symbols: Sequence[str], used: set[int]) -> TimeSeries:
         metadata = Metadata(name, _type(found.type), text(found.unit_ref), text(found.help_ref))
     starts = tuple(sample.start_timestamp for sample in entry.samples)
     samples = tuple((sample.timestamp, sample.value) for sample in entry.samples)
-    return TimeSeries(labels, samples, metadata, starts if any(starts) else ())
+    exemplars = tuple(Exemplar(pairs(one.labels_refs), one.value, one.timestamp) for one in entry.exemplars)
+    return TimeSeries(labels, samples, metadata, starts if any(starts) else (), exemplars)
 
 
 def _type(number: int) -> str:

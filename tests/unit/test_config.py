@@ -348,7 +348,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (one.basic_auth, one.authorization, one.oauth2, one.tls_config) == (None, None, None, TlsConfig())
     assert one.protobuf_message == "auto"
     assert one.queue_config == QueueConfig(
-        max_samples_per_send=10_000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=300.0
+        max_samples_per_send=10_000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=60.0
     )
     assert (one.tls_config.min_version, one.tls_config.max_version) == ("TLS12", None)
 
@@ -406,7 +406,7 @@ def test_a_collectors_options_are_its_own() -> None:
 def test_the_host_from_inside_a_container(tmp_path: Path) -> None:
     def paths(text: str) -> tuple[HostPaths, tuple[str, ...]]:
         whole = f"collect: {{{text}}}\nremote_write: [{{url: {URL}}}]"
-        config, warnings = load(whole, str(tmp_path / "f.yaml"))
+        config, warnings, _ = load(whole, str(tmp_path / "f.yaml"))
         return config.collect.paths(), warnings
 
     assert paths("") == paths("host_root: /") == (HostPaths(), ())
@@ -535,7 +535,7 @@ def test_keys_that_mean_nothing_here_are_accepted_and_the_warning_says_why() -> 
     told = {warning.split(" is ignored: ")[0].rpartition(".")[2] for warning in loaded.warnings}
     assert told == {
         *("capacity", "max_shards", "min_shards", "retry_on_http_429", "follow_redirects"),
-        *("enable_http2", "round_robin_dns", "send_exemplars", "send_native_histograms"),
+        *("enable_http2", "round_robin_dns", "send_native_histograms"),
     }
     assert all(
         re.match(r"/etc/limpet/f\.yaml:\d+: remote_write\[0\]\.\S+ is ignored: \w", w)
@@ -898,5 +898,5 @@ def test_any_damage_to_the_example_is_loaded_or_told(data: st.DataObject) -> Non
 )  # fmt: skip
 def test_the_agents_own_series_come_each_minute(text: str, seconds: float) -> None:
     url = "https://prometheus.example.com/api/v1/write"
-    config, _ = load(f"collect: {text}\nremote_write: [{{url: {url}}}]", "f.yaml")
+    config = load(f"collect: {text}\nremote_write: [{{url: {url}}}]", "f.yaml").config
     assert config.collect.own() == seconds

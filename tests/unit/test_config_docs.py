@@ -51,8 +51,8 @@ def test_the_example_loads_without_a_word() -> None:
 
 
 def test_the_example_shows_the_defaults() -> None:
-    config, _ = load_file(EXAMPLE)
-    bare, _ = load(f"remote_write: [{{url: {URL}}}]", "f.yaml")
+    config = load_file(EXAMPLE).config
+    bare = load(f"remote_write: [{{url: {URL}}}]", "f.yaml").config
     assert config.collect.plan() == bare.collect.plan()
     for key in Config.__struct_fields__:
         if key != "collect":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pytest
 
 from agent.destinations.remote_write.encode1 import Encoder1
-from agent.destinations.remote_write.encode2 import MAX_LAYOUTS, TOLERANCE_MS, Encoder2
+from agent.destinations.remote_write.encode2 import MAX_LAYOUTS, MOST_OF_SERIES, TOLERANCE_MS, Encoder2
+from buffer.exemplars import MOST, Exemplar, Exemplars
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
 
@@ -228,3 +230,60 @@ def test_a_marker_has_no_start_and_a_gauge_that_is_called_created_is_none() -> N
     series = family("counter", ("a_total", ()), ("a_created", ()))
     assert starts_of(series, (5, BEGAN), (STALE, BEGAN))["a_total"] == (int(BEGAN * 1000), 0)
     assert starts_of((series[0], series[1]._replace(type="gauge")), (5, BEGAN))["a_total"] == ()
+
+
+# Exemplars.
+
+
+def an_exemplar(series: Series, at: int, *labels: tuple[str, str]) -> Exemplar:
+    return Exemplar(series, labels or (("trace_id", str(at)),), at / 2, at)
+
+
+def exemplars_of(
+    encoder: Encoder2, *series: Series, part: bool = False
+) -> dict[str, tuple[wire.Exemplar, ...]]:
+    ticks = [tick(NOW, series, *[float(i) for i in range(len(series))])]
+    found = wire.decode_message(encoder.encode(ticks, exemplars=not part).body, "2.0")
+    assert found.samples == len(series)
+    return {dict(one.labels)["__name__"]: one.exemplars for one in found.series if one.exemplars}
+
+
+def test_an_exemplar_goes_once_with_the_next_request_that_has_its_series() -> None:
+    kept = Exemplars()
+    kept.add([an_exemplar(SENT, 1)])  # from before the destination began
+    encoder, other = (Encoder2(exemplars=kept) for _ in range(2))
+    kept.add([an_exemplar(SENT, 3, ("z", "eth0"), ("a", "new")), an_exemplar(SENT, 2), an_exemplar(FREE, 4)])
+    assert exemplars_of(encoder, FREE, SENT, part=True) == {}
+    assert exemplars_of(encoder, INFO) == {}
+    ordered = (
+        wire.Exemplar((("trace_id", "2"),), 1.0, 2),
+        wire.Exemplar((("a", "new"), ("z", "eth0")), 1.5, 3),
+    )
+    assert exemplars_of(encoder, SENT, INFO) == {"sent_bytes_total": ordered}
+    assert exemplars_of(encoder, SENT, FREE) == {"free_bytes": (wire.Exemplar((("trace_id", "4"),), 2.0, 4),)}
+    assert exemplars_of(encoder, SENT, FREE) == {}
+    assert exemplars_of(other, SENT, FREE).keys() == {"sent_bytes_total", "free_bytes"}
+
+
+def test_exemplars_never_take_more_than_their_share() -> None:
+    kept = Exemplars()
+    encoder = Encoder2(exemplars=kept)
+    kept.add([an_exemplar(SENT, at) for at in range(100)])
+    for number in range(3):
+        kept.add([an_exemplar(INFO, at) for at in range(number * MOST, (number + 1) * MOST)])
+        assert exemplars_of(encoder, FREE) == {}
+    (found,) = exemplars_of(encoder, SENT, INFO).values()  # those that waited longest are gone
+    assert [one.at_ms for one in found] == list(range(3 * MOST - MOST_OF_SERIES, 3 * MOST))
+
+
+def test_an_exemplar_follows_its_series_through_relabeling() -> None:
+    kept = Exemplars()
+
+    def rename(labels: Mapping[str, str]) -> dict[str, str] | None:
+        return None if labels["__name__"] == "free_bytes" else {**labels, "__name__": "renamed"}
+
+    encoder = Encoder2(rename, exemplars=kept)
+    kept.add([an_exemplar(SENT, 1), an_exemplar(FREE, 2)])
+    ticks = [tick(NOW, (SENT, FREE), 1, 2)]
+    (one,) = wire.decode_message(encoder.encode(ticks).body, "2.0").series
+    assert (dict(one.labels)["__name__"], len(one.exemplars)) == ("renamed", 1)

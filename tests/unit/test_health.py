@@ -57,8 +57,13 @@ class Rig:
         self.schedule = Schedule([self.plan, other, alive], self.buffer, "0" * 32, log, SystemClock())
         self.world = World(NOW)
         self._collect = health.Health(
-            self.buffer, lambda: {"central": self.lane.stats}, lambda: self.schedule, self.world
+            self.buffer,
+            lambda: {"central": self.lane.stats},
+            lambda: self.schedule,
+            lambda: self.is_reloaded,
+            self.world,
         )
+        self.is_reloaded = True
         self._presence = health.Presence(self.world)
         self.lane.stats.clock_skew = 0.0
         self.ticks = 0
@@ -107,6 +112,12 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         if not rig.lane.has_ended:
             rig.lane.stop(DEADLINE)
         rig.buffer.close()
+
+
+def test_a_reload_that_was_refused_shows(rig: Rig) -> None:
+    assert rig.value("limpet_config_reload_successful") == 1
+    rig.is_reloaded = False
+    assert rig.value("limpet_config_reload_successful") == 0
 
 
 def by_name() -> dict[str, Metric]:
@@ -183,6 +194,18 @@ def test_the_collectors(rig: Rig) -> None:
     assert rig.value("limpet_collector_duration_seconds", collector="cpu") == 0.123
     assert rig.value("limpet_collector_failures_total", collector="cpu") == 3
     assert rig.value("limpet_collector_timeouts_total", collector="cpu") == 2
+
+
+def test_a_collector_that_never_returns(rig: Rig) -> None:
+    rig.plan.running, rig.plan.timed_out = (Instant(0, -90_000, "0" * 32), 0.0), True
+    assert rig.value("limpet_collector_stuck_seconds", collector="cpu") == 90
+    rig.plan.running, rig.plan.timed_out = None, False
+    assert {"cpu"}.isdisjoint(
+        value
+        for name, labels in rig.read()
+        if name == "limpet_collector_stuck_seconds"
+        for _, value in labels
+    )
 
 
 def test_what_a_collector_cannot_read(rig: Rig) -> None:

@@ -135,7 +135,9 @@ PROBE = Request(b"", 0, "1.0")
 def test_what_the_lack_of_an_answer_means(error: Exception, cause: Cause, holds: bool, text: str) -> None:
     found = failure(error, "h")
     assert found[:3] == (cause, text, holds)
-    assert failed(PROBE, found) == Outcome(Verdict.HELD if holds else Verdict.RETRY, found.status, text)
+    is_unreached = cause in (Cause.REFUSED, Cause.UNREACHABLE, Cause.ADDRESS)
+    verdict = Verdict.HELD if holds else Verdict.RETRY
+    assert failed(PROBE, found) == Outcome(verdict, found.status, text, is_unreached=is_unreached)
 
 
 def test_what_a_proxy_asks_for_is_kept() -> None:

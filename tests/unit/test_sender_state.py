@@ -20,16 +20,18 @@ from agent.send.state import (
     Wait,
     after,
     backoff,
-    retry_wait,
+    even,
+    honored,
 )
 from tools import states_table
 
-RULES = Rules(1.0, 300.0, 30.0, 300.0)
+RULES = Rules(1.0, 300.0, 1.0, 300.0)
 NOW = 1000.0
 IDLE = Situation(100)
 
 DELIVERED = Outcome(Verdict.DELIVERED, 204)
 RETRY = Outcome(Verdict.RETRY, 503, "HTTP 503")
+UNREACHED = Outcome(Verdict.RETRY, 0, "refused", is_unreached=True)
 LATER = Outcome(Verdict.RETRY, 429, "HTTP 429", 60.0)
 HELD = Outcome(Verdict.HELD, 401, "HTTP 401")
 TOO_LARGE = Outcome(Verdict.TOO_LARGE, 413, "HTTP 413")
@@ -37,17 +39,35 @@ REJECTED = Outcome(Verdict.REJECTED, 400, "HTTP 400: no")
 REWRITE = Outcome(Verdict.REWRITE, 415, "HTTP 415")
 
 W, H = State.WAITING, State.HELD
-TROUBLED = Situation(7, W, 5, 3, NOW, "HTTP 503")
+TROUBLED = Situation(7, W, 5, 3, NOW, "HTTP 503", troubles=5)
 REQUESTS = {
     "delivered": (IDLE, 100, DELIVERED, IDLE),
     "delivered at last": (TROUBLED, 7, DELIVERED, Situation(7)),
     "refused": (TROUBLED, 7, REJECTED, Situation(7, State.IDLE, 0, 3, NOW, "HTTP 400: no")),
     "another format": (TROUBLED, 7, REWRITE, Situation(7, State.IDLE, 0, 3, NOW, "HTTP 503")),
-    "first failure": (IDLE, 100, RETRY, Situation(100, W, 1, 0, NOW + 1.5, "HTTP 503")),
-    "third failure": (IDLE._replace(failures=2), 100, RETRY, Situation(100, W, 3, 0, NOW + 4.5, "HTTP 503")),
-    "asked to wait": (IDLE, 100, LATER, Situation(100, W, 1, 0, NOW + 61.5, "HTTP 429")),
-    "held": (IDLE._replace(failures=9), 100, HELD, Situation(100, H, 0, 1, NOW + 45, "HTTP 401")),
-    "held again": (IDLE._replace(probes=9), 100, HELD, Situation(100, H, 0, 10, NOW + 165, "HTTP 401")),
+    "first failure": (IDLE, 100, RETRY, Situation(100, W, 1, 0, NOW + 1.5, "HTTP 503", troubles=1)),
+    "third failure": (
+        IDLE._replace(failures=2, troubles=2),
+        100,
+        RETRY,
+        Situation(100, W, 3, 0, NOW + 4.5, "HTTP 503", troubles=3),
+    ),
+    "not reached": (IDLE, 100, UNREACHED, Situation(100, W, 1, 0, NOW + 1.6, "refused")),
+    "not reached for long": (
+        TROUBLED._replace(failures=99),
+        7,
+        UNREACHED,
+        Situation(7, W, 100, 3, NOW + 6.4, "refused", troubles=5),
+    ),
+    "trouble of a receiver that is back": (
+        IDLE._replace(failures=99),
+        100,
+        RETRY,
+        Situation(100, W, 100, 0, NOW + 1.5, "HTTP 503", troubles=1),
+    ),
+    "asked to wait": (IDLE, 100, LATER, Situation(100, W, 1, 0, NOW + 61.5, "HTTP 429", troubles=1)),
+    "held": (IDLE._replace(failures=9), 100, HELD, Situation(100, H, 0, 1, NOW + 1.6, "HTTP 401")),
+    "held again": (IDLE._replace(probes=9), 100, HELD, Situation(100, H, 0, 10, NOW + 240, "HTTP 401")),
     "too large": (IDLE, 100, TOO_LARGE, Situation(50, error="HTTP 413", largest=750, grow=32)),
     "too large below the limit": (IDLE, 31, TOO_LARGE, Situation(15, error="HTTP 413", largest=512, grow=32)),
     "a record above the limit is too large": (
@@ -56,25 +76,26 @@ REQUESTS = {
         TOO_LARGE,
         Situation(15, error="HTTP 413", largest=512, grow=32),
     ),
-    "too large, but one sample": (IDLE, 1, TOO_LARGE, Situation(100, H, 0, 1, NOW + 45, "HTTP 413")),
+    "too large, but one sample": (IDLE, 1, TOO_LARGE, Situation(100, H, 0, 1, NOW + 1.6, "HTTP 413")),
 }
 WAS_HELD = Situation(100, H, 0, 1, NOW, "HTTP 401")
 FREE = WAS_HELD._replace(state=State.IDLE, answered=True)
 PROBES = {
     "a good probe": (WAS_HELD, 0, DELIVERED, FREE),
-    "every form is refused": (WAS_HELD, 0, REJECTED, Situation(100, H, 0, 2, NOW + 75, "HTTP 400: no")),
+    "every form is refused": (WAS_HELD, 0, REJECTED, Situation(100, H, 0, 2, NOW + 3.2, "HTTP 400: no")),
     "a probe too large, whatever that means": (
         WAS_HELD,
         0,
         TOO_LARGE,
-        Situation(100, H, 0, 2, NOW + 75, "HTTP 413"),
+        Situation(100, H, 0, 2, NOW + 3.2, "HTTP 413"),
     ),
     "a probe in another format": (WAS_HELD, 0, REWRITE, WAS_HELD),
-    "still held": (WAS_HELD, 0, HELD, Situation(100, H, 0, 2, NOW + 75, "HTTP 401")),
-    "a probe without connection": (WAS_HELD, 0, RETRY, Situation(100, H, 0, 2, NOW + 75, "HTTP 503")),
-    "a probe asked to wait": (WAS_HELD, 0, LATER, Situation(100, H, 0, 2, NOW + 135, "HTTP 429")),
+    "still held": (WAS_HELD, 0, HELD, Situation(100, H, 0, 2, NOW + 3.2, "HTTP 401")),
+    "a probe without connection": (WAS_HELD, 0, RETRY, Situation(100, H, 0, 2, NOW + 3.2, "HTTP 503")),
+    "a probe that reaches nobody": (WAS_HELD, 0, UNREACHED, Situation(100, H, 1, 1, NOW + 1.6, "refused")),
+    "a probe asked to wait": (WAS_HELD, 0, LATER, Situation(100, H, 0, 2, NOW + 63.2, "HTTP 429")),
 }
-IN_VAIN = Situation(100, W, 4, 0, NOW, "HTTP 500")
+IN_VAIN = Situation(100, W, 4, 0, NOW, "HTTP 500", troubles=4)
 DOUBTS = {
     "answered while the request fails": (
         IN_VAIN,
@@ -82,21 +103,21 @@ DOUBTS = {
         DELIVERED,
         IN_VAIN._replace(state=State.IDLE, answered=True),
     ),
-    "nothing is answered": (IN_VAIN, 0, RETRY, Situation(100, W, 5, 0, NOW + 16.5, "HTTP 503")),
-    "held by then": (IN_VAIN, 0, HELD, Situation(100, H, 0, 1, NOW + 45, "HTTP 401")),
+    "nothing is answered": (IN_VAIN, 0, RETRY, Situation(100, W, 5, 0, NOW + 16.5, "HTTP 503", troubles=5)),
+    "held by then": (IN_VAIN, 0, HELD, Situation(100, H, 0, 1, NOW + 1.6, "HTTP 401")),
     "in vain again": (
         IN_VAIN._replace(state=State.IDLE, answered=True),
         100,
         RETRY,
-        Situation(100, W, 5, 0, NOW + 16.5, "HTTP 503"),
+        Situation(100, W, 5, 0, NOW + 16.5, "HTTP 503", troubles=5),
     ),
 }
 CASES = REQUESTS | PROBES | DOUBTS
 
 
 def test_when_a_probe_is_sent() -> None:
-    assert [IN_VAIN._replace(failures=n).asks for n in (1, 3, 4, 9)] == [False, False, True, True]
-    assert IN_VAIN._replace(failures=1, doubted=True).asks
+    assert [IN_VAIN._replace(troubles=n).asks for n in (0, 3, 4, 9)] == [False, False, True, True]
+    assert IN_VAIN._replace(troubles=1, doubted=True).asks
     assert not IN_VAIN._replace(answered=True).asks
     assert WAS_HELD.asks
 
@@ -133,6 +154,16 @@ def test_a_wait_lies_between_the_least_and_the_most(attempt: int, chance: float)
     assert 1.0 <= backoff(attempt, 1.0, 300.0, chance) <= 300.0
 
 
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.floats(0.01, 600))
+def test_even_waits_lie_between_the_least_and_the_most(attempt: int, chance: float, least: float) -> None:
+    assert least <= even(attempt, least, 300.0, chance) <= max(least, 300.0)
+
+
+def test_even_waits_double() -> None:
+    assert [even(n, 1.0, 300.0, 0.0) for n in (1, 2, 3, 20)] == pytest.approx([1.2, 2.4, 4.8, 180])
+    assert [even(n, 1.0, 300.0, 0.999999) for n in (1, 2, 3, 20)] == pytest.approx([2, 4, 8, 300], rel=1e-3)
+
+
 def test_waits_grow_and_are_spread() -> None:
     grown = [backoff(n, 1.0, 300.0, 0.999999) for n in (1, 2, 3, 20)]
     assert grown == pytest.approx([2, 4, 8, 300], rel=1e-3)
@@ -147,5 +178,4 @@ def test_waits_grow_and_are_spread() -> None:
     ("wish", "least"), [(None, 0), (-3.0, 0), (60.0, 60), (1e12, LONGEST_WISH), (float("inf"), LONGEST_WISH)]
 )
 def test_what_a_receiver_asks_for_is_honored_up_to_a_ceiling(wish: float | None, least: float) -> None:
-    assert retry_wait(1, 1.0, 300.0, wish, 0.0) == least + 1.0
-    assert retry_wait(1, 1.0, 300.0, wish, 0.5) == least + 1.5
+    assert honored(wish) == least

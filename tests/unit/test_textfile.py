@@ -129,6 +129,8 @@ def test_what_does_not_change_is_not_opened_and_gives_the_same_series(
         ('# HELP "b" #\n# TYPE "b" Counter\nb 1\n', "counter"),
         ("# TYPE b  counter \nb 1\n", "counter"),
         ("# HELP b \udcff\udcfe\n# TYPE b Untyped\nb 1\n", "unknown"),
+        ("# TYPE b gauge\n{b} 1\n", "gauge"),
+        ("{ b , } 1\n", "unknown"),
     ],
 )
 def test_what_node_exporter_takes_is_taken(folder: Folder, text: str, kind: str) -> None:

@@ -27,13 +27,14 @@ from agent.destinations.base import (
     failed,
 )
 from agent.destinations.remote_write import encode, outcome, protocol
-from agent.destinations.remote_write.encode import Encoder, Relabel
+from agent.destinations.remote_write.encode import Relabel
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
 from agent.destinations.remote_write.proof import UNREADABLE, Proof
 from agent.destinations.remote_write.protocol import EMPTY, HEADERS, UNPROVEN, Protocol
 from agent.http.answer import Answer
 from agent.http.failures import Failure
+from buffer.exemplars import Exemplars
 from buffer.model import Tick
 
 
@@ -42,14 +43,19 @@ def remote_write(
     from_boot: frozenset[str] = frozenset(),
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
+    exemplars: Exemplars | None = None,
 ) -> Speaks:
-    """Return what says how to send to a destination now. `from_boot` are the groups that count from the host's boot."""
+    """Return what says how to send to a destination now. `from_boot` are the groups that count from the host's boot.
+
+    With `send_exemplars` and remote write 2.0 `exemplars` go along.
+    """
     relabel, metadata = _relabel(to), to.metadata_config
 
     def make(spoken: Protocol) -> Destination:
         if spoken is Protocol.V1:
             return version1(Encoder1(relabel), Described(metadata, clock), wall)
-        return version2(Encoder2(relabel, metadata=metadata.send, from_boot=from_boot), wall)
+        shown = exemplars if to.send_exemplars else None
+        return version2(Encoder2(relabel, metadata=metadata.send, from_boot=from_boot, exemplars=shown), wall)
 
     return Negotiation(to.protobuf_message, make, clock)
 
@@ -80,11 +86,11 @@ def version1(encoder: Encoder1, described: Described, wall: Callable[[], float] 
     return Destination("1.0", write, judge, ask, encoder.labels)
 
 
-def version2(encoder: Encoder, wall: Callable[[], float] = time.time) -> Destination:
+def version2(encoder: Encoder2, wall: Callable[[], float] = time.time) -> Destination:
     """Return remote write 2.0."""
 
     def write(ticks: Sequence[Tick], part: bool) -> Encoded:
-        return _compressed(Protocol.V2, encoder.encode(ticks))
+        return _compressed(Protocol.V2, encoder.encode(ticks, exemplars=not part))
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
         return classify(request, answer, wall())

@@ -41,7 +41,7 @@ POLL = 0.1
 LAST_TRY = 2.0
 """Seconds that a request may take after Ctrl-C, and longer than the patience with its destination."""
 LONGEST_BACKOFF = 30.0
-PROBES = 5.0, 30.0
+PROBES = 1.0, 30.0
 """Somebody is waiting, and only for some minutes: tries are not as far apart as the agent's."""
 MOST_REFUSALS = 20
 

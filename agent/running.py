@@ -1,0 +1,101 @@
+"""The note that an agent leaves in data_dir about itself, for people and `limpet doctor`.
+
+The file, `agent.json`, says which version runs as which process since when, with which configuration, and when a reload
+was refused last. It is replaced as a whole at the start, at each reload, and at the end. On a disk that cannot be written
+it is missing or of an earlier run, so it counts for a running agent only if the lock is held by the process that it
+names. It has no secret: of the configuration only the path and a hash, of a refusal what `check-config` prints.
+
+It may be read while somebody else writes to data_dir: only a regular file of that owner's counts, read up to LARGEST bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from agent import __version__
+from buffer.fs import Fs, RealFs, read_all, write_atomic
+
+NAME = "agent.json"
+LARGEST = 16 << 10
+"""Bytes; a longer file is none of ours."""
+LONGEST_PROBLEM = 1000
+"""Characters of what was wrong with a configuration."""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an agent. Times are UTC in ms."""
+
+    version: str
+    pid: int
+    boot_id: str
+    started_ms: int
+    config: str
+    """The absolute path of the configuration."""
+    digest: str
+    """Of the configuration that is applied (`agent.config.Loaded`)."""
+    loaded_ms: int
+    """When it was applied."""
+    refused_ms: int | None = None
+    """When a reload was refused, if none was applied since."""
+    problem: str | None = None
+    """What was wrong then, first of all."""
+    ended_ms: int | None = None
+    """When it ended of its own accord. None while it runs, and if it was killed."""
+
+
+class Keeper:
+    """Keeps the note of this process, which begins with a configuration. It is not yet written: see `write`."""
+
+    def __init__(self, data_dir: str, boot_id: str, config: str, digest: str) -> None:
+        now_ms = _now_ms()
+        self._data_dir = data_dir
+        self.note = Note(
+            version=__version__,
+            pid=os.getpid(),
+            boot_id=boot_id,
+            started_ms=now_ms,
+            config=config,
+            digest=digest,
+            loaded_ms=now_ms,
+        )
+
+    def write(self, **changes: Any) -> None:
+        """Change the note, and leave it in data_dir if its disk takes it."""
+        self.note = msgspec.structs.replace(self.note, **changes)
+        with suppress(OSError):
+            write(self._data_dir, self.note)
+
+    def applied(self, digest: str) -> None:
+        """Note that a reload was applied."""
+        self.write(digest=digest, loaded_ms=_now_ms(), refused_ms=None, problem=None)
+
+    def refused(self, problem: str) -> None:
+        """Note that a reload was refused."""
+        self.write(refused_ms=_now_ms(), problem=problem[:LONGEST_PROBLEM])
+
+    def ended(self) -> None:
+        """Note that the agent ends. The lock is still to be held, so that no other agent has a note there."""
+        self.write(ended_ms=_now_ms())
+
+
+def write(data_dir: str, note: Note, fs: Fs | None = None) -> None:
+    """Replace the note. Raises OSError."""
+    write_atomic(fs or RealFs(data_dir), f"{data_dir}/{NAME}", msgspec.json.encode(note))
+
+
+def read(data_dir: str, fs: Fs | None = None) -> Note | None:
+    """Return the note; None where there is none that can be read."""
+    try:
+        data = read_all(fs or RealFs(data_dir), f"{data_dir}/{NAME}", LARGEST + 1)
+        return msgspec.json.decode(data, type=Note) if len(data) <= LARGEST else None
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return None
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
