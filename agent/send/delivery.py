@@ -177,8 +177,7 @@ class Delivery:
         if heard is None:
             return self._again(asked)
         step = self._step(asked, Sent.PROBE if self.now.state is State.HELD else Sent.QUESTION, heard)
-        if heard.verdict is Verdict.DELIVERED:
-            self._held_by = self._probe
+        self._held_by = self._probe if heard.verdict is Verdict.DELIVERED else self._held_by
         if batch is None or self.now.state is not State.IDLE or heard.verdict is not Verdict.DELIVERED:
             return step
         batch.doubt()
