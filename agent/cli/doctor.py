@@ -47,8 +47,8 @@ def run(args: Namespace) -> int:
     from agent.ops.doctor.step import needing
 
     config, warnings, _ = load_file(common.config_file(args))
-    known = {secret for to in config.remote_write for secret in secrets(of_destination(to))}
-    parts = [destination.walk(to, args.timeout) for to in config.remote_write]
+    known = {secret for to in config.destinations for secret in secrets(of_destination(to))}
+    parts = [destination.walk(to, args.timeout) for to in config.destinations]
     parts.append(host.look(config, warnings, known, args.timeout))
     steps: list[Step] = []
     for part in parts:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from agent.destinations.remote_write.outcome import REFUSING
-from agent.destinations.remote_write.proof import UNREADABLE
+from agent.destinations.remote_write.protocol import UNREADABLE
 from tests.support import ticks
 from tests.support.tcp import Handler, WebServer
 from tests.support.wire import Labels, Version, WireError, Write, decode, is_fresh
@@ -76,7 +76,7 @@ class Received(NamedTuple):
 class Receiver(WebServer):
     """A context manager; `url` is where to push. The last `keep` requests are kept whole.
 
-    `read` decodes what is no remote write. `speaks` says which protocols it knows, `to_foreign` how it answers the other.
+    `read` decodes what is no remote write, and `unreadable` is what it cannot read. `speaks` says which protocols it knows, `to_foreign` how it answers the other.
     All that may be changed while it
     runs, and so may `counts`: whether a 2.0 message is answered with the counts. An answer of the script may have
     counts of its own among its headers.
@@ -91,9 +91,11 @@ class Receiver(WebServer):
         to_foreign: Foreign = "415",
         counts: bool = True,
         read: Callable[[bytes, Mapping[str, str]], Write] | None = None,
+        unreadable: bytes = UNREADABLE,
         **server: Any,
     ) -> None:
         super().__init__(**server)
+        self._unreadable = unreadable
         self._read = read or (lambda body, headers: decode(body, _version(headers)))
         self.speaks, self.to_foreign, self.counts = speaks, to_foreign, counts
         self.default = Answer()
@@ -151,7 +153,7 @@ class Receiver(WebServer):
         if len(body) < length:  # the client was killed, or has given up: this is no request
             handler.close_connection = True
             return
-        if body == UNREADABLE:
+        if body == self._unreadable:
             self.checks.append(body)
             self._reply(handler, self.to_unreadable or Answer(400, body=b"proto: integer overflow\n"))
             return

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.destinations.remote_write.encode import MAX_CACHED_SERIES, TYPES, Encoder, Relabel, varint
+from agent.destinations.labels import Relabel
+from agent.destinations.remote_write.encode import MAX_CACHED_SERIES, TYPES, Encoder, varint
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import TOLERANCE_MS, Encoder2
 from buffer.model import Instant, Series, Tick

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from agent.destinations.columns import Stamps, Values, merge
+from agent.destinations.labels import utf8
 from agent.destinations.remote_write.encode import (
     TYPES,
     Encoded,
@@ -20,7 +21,6 @@ from agent.destinations.remote_write.encode import (
     Pairs,
     field,
     first_value,
-    utf8,
     varint,
     writer,
 )

@@ -27,15 +27,14 @@ from struct import Struct
 from typing import NamedTuple
 
 from agent.destinations.columns import Stamps, Values, merge
+from agent.destinations.labels import Relabel, utf8
 from agent.destinations.remote_write.encode import (
     TYPES,
     Encoded,
     Encoder,
     Pairs,
-    Relabel,
     field,
     first_value,
-    utf8,
     varint,
     writer,
 )

@@ -26,12 +26,12 @@ from agent.destinations.base import (
     Verdict,
     failed,
 )
+from agent.destinations.labels import relabeling
+from agent.destinations.proof import Proof
 from agent.destinations.remote_write import encode, outcome, protocol
-from agent.destinations.remote_write.encode import Relabel
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
-from agent.destinations.remote_write.proof import UNREADABLE, Proof
-from agent.destinations.remote_write.protocol import EMPTY, HEADERS, UNPROVEN, Protocol
+from agent.destinations.remote_write.protocol import EMPTY, HEADERS, UNPROVEN, UNREADABLE, Protocol
 from agent.http.answer import Answer
 from agent.http.failures import Failure
 from buffer.exemplars import Exemplars
@@ -49,7 +49,7 @@ def remote_write(
 
     With `send_exemplars` and remote write 2.0 `exemplars` go along.
     """
-    relabel, metadata = _relabel(to), to.metadata_config
+    relabel, metadata = relabeling(to), to.metadata_config
 
     def make(spoken: Protocol) -> Destination:
         if spoken is Protocol.V1:
@@ -62,7 +62,8 @@ def remote_write(
 
 def version1(encoder: Encoder1, described: Described, wall: Callable[[], float] = time.time) -> Destination:
     """Return remote write 1.0."""
-    proof = Proof()
+    unreadable = Request(UNREADABLE, 0, Protocol.V1.version, HEADERS[Protocol.V1])
+    proof = Proof(unreadable)
 
     def write(ticks: Sequence[Tick], part: bool) -> Encoded:
         families = () if part else described.due(encoder.families(ticks))
@@ -162,11 +163,3 @@ def classify(request: Request, answer: Answer | Failure, now: float) -> Outcome:
     if isinstance(answer, Failure):
         return failed(request, answer)
     return outcome.classify(answer.status, answer.headers, answer.body, now)
-
-
-def _relabel(to: RemoteWrite) -> Relabel | None:
-    if not to.write_relabel_configs:
-        return None
-    from agent.relabel import compile_rules  # nobody else pays for it
-
-    return compile_rules(to.write_relabel_configs)

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from agent.collectors import COLLECTORS
-from agent.config import RemoteWrite
+from agent.config import DestinationConfig
+from agent.destinations import types
 from agent.destinations.base import REJECTED, Speaks, Verdict
-from agent.destinations.remote_write.formats import remote_write
 from agent.http.answer import Answer
 from agent.ops.replay.cursor import ReplayCursor, Tally
 from agent.ops.replay.selection import Selection
@@ -86,7 +86,7 @@ class Watcher(NamedTuple):
 def replay(
     history: History,
     selection: Selection,
-    to: RemoteWrite,
+    to: DestinationConfig,
     wire: Wire | None,
     watcher: Watcher,
     *,
@@ -105,7 +105,7 @@ def replay(
     queue = msgspec.structs.replace(to.queue_config, sample_age_limit=0.0)
     most = min(queue.max_backoff, LONGEST_BACKOFF)
     rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES)
-    stats, speaks = SendStats(), remote_write(to, frozenset(COLLECTORS))
+    stats, speaks = SendStats(), types.speaks(to, frozenset(COLLECTORS))
     delivery = Delivery(speaks, wire, queue, rules, stats) if wire is not None else None
     if delivery is not None and known is not None:
         delivery.known = known
