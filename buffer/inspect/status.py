@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from buffer import lock, segment
 from buffer.fs import Fs, RealFs
+from buffer.hints import Progress
 from buffer.inspect.scan import scan_file
-from buffer.ledger import Ledger, load_all
+from buffer.ledger import SUFFIX, Ledger, load_all, load_hints
 from buffer.reader import File, Reader
 from buffer.segment import Header, Record
 
@@ -75,6 +76,10 @@ class DestinationStatus(NamedTuple):
     lag_seconds: float
     drain_eta_seconds: float | None
     ledger: Balance
+    delivered_timestamp_ms: int | None = None
+    failed_tries: int = 0
+    next_try_timestamp_ms: int | None = None
+    clock_skew_seconds: float | None = None
 
 
 class Status(NamedTuple):
@@ -137,7 +142,14 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
     size, samples = sum(file.bytes for file in files), sum(file.samples for file in files)
     oldest, newest = span(files)
     destinations = [
-        _destination(log, name, ledger, "stopped" if writer is None else ledger.state, now)
+        _destination(
+            log,
+            name,
+            ledger,
+            load_hints(fs, f"{data_dir}/cursors/{name}{SUFFIX}")[1],
+            "stopped" if writer is None else ledger.state,
+            now,
+        )
         for name, ledger in ledgers.items()
     ]
     return Status(
@@ -228,7 +240,9 @@ def _missed(fs: Fs, folder: str, end: int) -> int:
     return missed
 
 
-def _destination(log: _Log, name: str, ledger: Ledger, state: str, now: float) -> DestinationStatus:
+def _destination(
+    log: _Log, name: str, ledger: Ledger, progress: Progress, state: str, now: float
+) -> DestinationStatus:
     gaps = ledger.gaps(log.end)
     thinned = sum(file.holes(gaps) for file in log.segments)
     pending = ledger.unsettled(ledger.position, log.end) - thinned
@@ -256,6 +270,10 @@ def _destination(log: _Log, name: str, ledger: Ledger, state: str, now: float) -
             missed=missed,
             loss_ratio=round(lost / (appended + missed), 6) if lost else 0.0,
         ),
+        delivered_timestamp_ms=progress.delivered_ms,
+        failed_tries=progress.tries,
+        next_try_timestamp_ms=progress.next_try_ms if state in ("waiting", "held") else None,
+        clock_skew_seconds=progress.skew,
     )
 
 
