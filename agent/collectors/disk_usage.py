@@ -17,11 +17,12 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from agent.collectors.base import Collect, HostPaths, Labels, Metric, Report, Sample, Trouble, ignore
+from agent.collectors.ext4 import Ext4Errors
 from agent.collectors.kernel import KernelFile, percent, read_or_none, reason
 from agent.collectors.mounts import Place, choose, mountinfo_of, of_host, parse_mountinfo
 from agent.collectors.options import DiskUsageOptions
@@ -88,7 +89,8 @@ def build(options: DiskUsageOptions, paths: HostPaths) -> Collect:
         return statvfs(root + place.path)
 
     resting = Resting(lambda: counters_of(read_or_none(f"{paths.proc}/diskstats") or b""))
-    return disk_usage(places, Asker(ask, paths.patience), paths.report, resting)
+    errors = Ext4Errors(paths.proc, paths.sys)
+    return disk_usage(places, Asker(ask, paths.patience), paths.report, resting, errors.turned)
 
 
 class Asker:
@@ -165,14 +167,21 @@ def counters_of(content: bytes) -> dict[bytes, bytes]:
 
 
 def disk_usage(
-    places: Callable[[], list[Place]], ask: Asker, tell: Report = ignore, resting: Resting | None = None
+    places: Callable[[], list[Place]],
+    ask: Asker,
+    tell: Report = ignore,
+    resting: Resting | None = None,
+    turned: Callable[[Sequence[Place]], Container[Place]] = lambda _: (),
 ) -> Collect:
-    """Build the collector from the file systems to ask and the one who asks them."""
+    """Build the collector from the file systems to ask and the one who asks them.
+
+    `turned` returns those that take no writes although their options do not say so.
+    """
     rest = resting or Resting(dict)
 
     def collect(now: float) -> list[Sample]:
         wanted = places()
-        known = rest.known(wanted)
+        known, dead = rest.known(wanted), turned(wanted)
         answers, hanging = ask([place for place in wanted if place not in known])
         rest.remember(answers)
         latest = places()
@@ -188,7 +197,7 @@ def disk_usage(
                     tell(trouble)
                     silent += not trouble.denied
             elif place in mounted:  # else it was unmounted meanwhile, and what is below it may have answered
-                samples += samples_of(place, answer)
+                samples += samples_of(place, answer, place.is_readonly or place in dead)
         if silent and not any(isinstance(answer, Space) for answer in answers.values()):
             raise OSError(f"none of {silent} file systems answers")
         return samples
@@ -210,11 +219,11 @@ def trouble_with(place: Place, answer: Exception | None, hangs: bool) -> Trouble
     return Trouble("mountpoint", name, "it is not asked, because others do not answer")
 
 
-def samples_of(place: Place, space: Space) -> list[Sample]:
+def samples_of(place: Place, space: Space, is_readonly: bool) -> list[Sample]:
     """Return the series of one file system; none if it has no size, or if it is less full than the place asks for."""
     samples = space_samples(space, place.labels)
     if samples:
-        samples.append(Sample("disk_readonly", float(place.is_readonly), place.labels))
+        samples.append(Sample("disk_readonly", float(is_readonly), place.labels))
     if place.only_from and not any(
         sample.value >= place.only_from for sample in samples if sample.name.endswith("_usage_percent")
     ):
@@ -238,7 +247,8 @@ def statvfs(path: bytes) -> Space:
     - disk_usage_percent, inode_usage_percent: computed here, from 0 to 100.
     - inode_total, inode_used, inode_free: absent where the file system makes inodes as needed (0, as in btrfs and FAT). XFS
       computes the total from the free room, so that it changes.
-    - disk_readonly: the flag of the file system in mountinfo, which the kernel sets when it turns read-only after an error.
+    - disk_readonly: the flag of the file system in mountinfo, which the kernel sets when it turns read-only after an error. Of ext4
+      also an option, or an error that it counts while it is mounted with errors=remount-ro (agent.collectors.ext4).
     """
     vfs = os.statvfs(path)
     return Space(

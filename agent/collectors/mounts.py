@@ -11,7 +11,7 @@ would mount it again. `is_kept_by_use` says which these are.
 A file system is read-only if its superblock is. The flag of a mount is about a view: systemd's `ProtectSystem=strict` and
 a container's `ro` volume make every mount read-only for the agent alone. ext4 sets no flag after an error on Linux 6.12 or
 later (commit d3476f3dad4a, also in older stable kernels); since 6.15 its options say `emergency_ro` or `shutdown`
-instead. Between these two nothing shows it. A network share that is mounted read-only may have a writable superblock.
+instead. Between these two its count of errors shows it (`agent.collectors.ext4`). A network share that is mounted read-only may have a writable superblock.
 
 From inside a container the host's mounts are those of the process that the host began with, and they are reached
 below the host's root. If mountinfo is of this process's own mount namespace, what lies below that root is

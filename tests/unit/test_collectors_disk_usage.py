@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -254,6 +254,56 @@ def test_mounts_are_asked_where_they_are_and_read_again_when_they_change(tmp_pat
         more.write(line.format(2, 2, there, "b"))
         more.write(line.format(3, 3, tmp_path / "vanished", "c"))
     assert {dict(labels)["mountpoint"] for _, labels in values(collect(120.0))} == {str(here), str(there)}
+
+
+@pytest.mark.parametrize(
+    ("options", "errors", "expected"),
+    [
+        # What _ext4_show_options() and errors_count say; the first of the counts is from before this mount, or not.
+        ("rw\ndelalloc\nerrors=remount-ro\ncommit=5\n", (0, 1, 1), [0, 1, 1]),
+        ("rw\nerrors=remount-ro\n", (3, 3, 4), [0, 0, 1]),
+        ("rw\nerrors=continue\n", (0, 7, 7), [0, 0, 0]),
+        ("rw\n# errors=remount-ro\n", (0, 1, 1), [0, 0, 0]),
+        # e2fsck between two mounts makes it 0; a file that is gone, or is no number.
+        ("rw\nerrors=remount-ro\n", (5, 0, 0), [0, 0, 0]),
+        ("rw\nerrors=remount-ro\n", (1, None, 2), [0, 0, 0]),
+        ("rw\nerrors=remount-ro\n", (1, "many", 2), [0, 0, 0]),
+    ],
+)
+def test_an_error_that_ext4_counts_turned_it_read_only(
+    tmp_path: Path, options: str, errors: Sequence[object], expected: list[float]
+) -> None:
+    """On Linux 6.12 to 6.14 mountinfo does not change (ext4_handle_error() in fs/ext4/super.c)."""
+    host, found = Host("vm", tmp_path), list[float]()
+    host.file("proc/self/mountinfo").write_text(
+        f"1 0 179:2 / {tmp_path} rw,noatime - ext4 /dev/root rw\n2 1 179:3 / /proc rw - ext4 /dev/other rw\n"
+    )
+    for number, name in ((2, "mmcblk0p2"), (3, "mmcblk0p3")):
+        link = host.file(f"sys/dev/block/179:{number}")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"../../devices/platform/mmc0/block/mmcblk0/{name}")
+    file = host.file("sys/fs/ext4/mmcblk0p2/errors_count")
+    file.parent.mkdir(parents=True)
+    shown = host.file("proc/fs/ext4/mmcblk0p2/options")
+    shown.parent.mkdir(parents=True)
+    shown.write_text(options)
+    collect = host.collector("disk_usage")
+
+    def run(count: object) -> float:
+        file.unlink(missing_ok=True)
+        if count is not None:
+            file.write_text(f"{count}\n")
+        return of(values(collect(0.0)), device="/dev/root", fstype="ext4", mountpoint=str(tmp_path))[
+            "disk_readonly"
+        ]
+
+    found = [run(count) for count in errors]
+    assert found == expected
+    # Mounted again, without e2fsck: the count is as it was, and it takes writes.
+    file.parent.rename(tmp_path / "before")
+    file.parent.mkdir()
+    assert run(errors[-1]) == 0
+    assert run(9) == ("\nerrors=remount-ro\n" in options)
 
 
 def test_no_mountinfo_is_an_error(tmp_path: Path) -> None:
