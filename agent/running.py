@@ -111,8 +111,8 @@ def _now_ms() -> int:
 def boot_id() -> str:
     """Return 32 hex digits that change with every boot: the kernel's, or made of the boot time."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip().replace("-", "")
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().decode().strip().replace("-", "")
     except OSError:
         import psutil
 

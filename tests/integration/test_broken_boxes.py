@@ -1,7 +1,7 @@
 """Broken boxes: a script makes each for real, and `limpet status` names the cause and the action first; so does `doctor`.
 
 Each box is a folder with a configuration, and perhaps an agent and a receiver. What is expected of `limpet status` is its
-word, the part that it names first, and what stands there; of `limpet doctor` a step that needs doing, or that none does.
+word, the part that it names first, and words of it; of `limpet doctor` a step that needs doing, or that none does.
 """
 
 from __future__ import annotations
