@@ -34,15 +34,17 @@ from agent.collect.plans import plans as configured
 from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns, host_labels
 from agent.collectors import COLLECTORS
-from agent.config import Config, ConfigErrors, Loaded, RemoteWrite
-from agent.destinations.remote_write.formats import remote_write
+from agent.config import Config, ConfigErrors, DestinationConfig, Loaded
+from agent.destinations import types
 from agent.send.client import Client
 from agent.send.lane import Lane
 from agent.send.lanes import Lanes
 from agent.send.stats import SendStats
 from agent.system import log, memory, systemd
 from agent.system.events import Event
+from agent.system.news import News
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
+from buffer.exemplars import Exemplars
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
@@ -80,6 +82,8 @@ class Agent:
             config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
         )
         self._mask = mask.load(config.data_dir, config.mask)
+        types.load(config.destinations)  # now, so that it is there before the first tick
+        self._exemplars = Exemplars()
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(
             self.buffer,
@@ -92,9 +96,10 @@ class Agent:
         plans = self._plans(config, self._labels, self._mask)
         self.schedule = Schedule(plans, self.buffer, self._note.note.boot_id, logger, SystemClock())
 
-    def _open_lane(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
-        speaks, wire = remote_write(to, frozenset(COLLECTORS)), Client(to, __version__)
-        return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
+    def _open_lane(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
+        speaks = types.speaks(to, frozenset(COLLECTORS), exemplars=self._exemplars)
+        parts = to, speaks, Client(to, __version__), self.buffer, self._quarantine, self._log
+        return Lane(*parts, labels=labels, stats=stats, listen=News)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
         collect = config.collect
@@ -102,7 +107,7 @@ class Agent:
             _own_plan(HEALTH, self._health, collect.own(), collect.timeout, labels),
             _own_plan(PRESENCE, self._presence, collect.interval, collect.timeout, labels),
         )
-        return [*configured(config, labels, self._log, masked), *own]
+        return [*configured(config, labels, self._log, masked, exemplars=self._exemplars), *own]
 
     def run(self, load: Callable[[], Loaded]) -> int:
         """Run until a signal comes; return the exit status.  The caller has blocked the signals.
@@ -112,7 +117,7 @@ class Agent:
         threading.excepthook = self._thread_died
         self._note.write()
         self.schedule.start()
-        self.lanes.want(self._config.remote_write, self._labels)
+        self.lanes.want(self._config.destinations, self._labels)
         self._log.info(Event.STARTED, version=__version__, pid=os.getpid(), destinations=self.lanes.names)
         number = self._wait(load)
         begun = time.monotonic()
@@ -209,7 +214,7 @@ class Agent:
     def _adopt(self, plans: list[Plan], labels: dict[str, str]) -> None:
         self._labels, self._is_changing = labels, True
         self.schedule.adopt(plans)
-        self.lanes.want(self._config.remote_write, labels)
+        self.lanes.want(self._config.destinations, labels)
 
     def _follow_name(self) -> None:
         """Apply a new name of the host: a box may get its name long after its start."""
@@ -318,11 +323,11 @@ def _limits(config: Config) -> Limits:
 
 
 def _names(config: Config) -> list[str]:
-    return [to.name for to in config.remote_write]
+    return [to.name for to in config.destinations]
 
 
 def _start_now(config: Config) -> list[str]:
-    return [to.name for to in config.remote_write if to.start == "now"]
+    return [to.name for to in config.destinations if to.start == "now"]
 
 
 def open_buffer(config: Config, report: Listener) -> ShelteredBuffer:

@@ -120,7 +120,8 @@ def ledgers() -> list[PanelBuilder]:
         graph(
             "Dropped, by reason",
             "Samples given up in each step. `evicted`, `thinned`: the buffer was full; `aged`, `rejected`: the "
-            "receiver refused them; `corrupt`: the disk; `relabeled`: dropped on purpose, by configuration.",
+            "receiver refused them; `corrupt`: the disk; `relabeled`: dropped on purpose, by configuration; "
+            "`unstorable`: a value that the destination has no room for, such as NaN.",
             "short",
             Query(f"sum by (reason) (increase({dropped}[$__rate_interval]))", "{{reason}}"),
             stacked=True,

@@ -137,6 +137,11 @@ def promtool_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def influxdb_program() -> Path:
+    return program("influxdb")
+
+
+@pytest.fixture(scope="session")
 def victoria_program() -> Path:
     return program("victoria-metrics")
 

@@ -72,6 +72,7 @@ PACKAGES = {
     "amtool": Package("prometheus-alertmanager", "amtool"),
     "node-exporter": Package("prometheus-node-exporter", "prometheus-node-exporter"),
     "victoria-metrics": Package("victoria-metrics", "victoria-metrics"),
+    "influxdb": Package("influxdb", "influxd", asked="version"),
     "tinyproxy": Package("tinyproxy-bin", "tinyproxy", asked="-v", suites=(None,)),
     "nginx": Package("nginx", "nginx", folder="sbin", asked="-v", suites=(None,)),
     "iostat": Package("sysstat", "iostat", asked="-V", suites=(None,)),

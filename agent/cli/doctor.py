@@ -48,8 +48,8 @@ def run(args: Namespace) -> int:
 
     file = common.config_file(args)
     config, warnings, _ = load_file(file)
-    known = {secret for to in config.remote_write for secret in secrets(of_destination(to))}
-    parts = [destination.walk(to, args.timeout) for to in config.remote_write]
+    known = {secret for to in config.destinations for secret in secrets(of_destination(to))}
+    parts = [destination.walk(to, args.timeout) for to in config.destinations]
     parts.append(host.look(config, warnings, known, args.timeout, path=file))
     steps: list[Step] = []
     for part in parts:

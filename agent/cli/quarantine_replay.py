@@ -20,7 +20,7 @@ from buffer.quarantine import Item, Quarantine
 
 if TYPE_CHECKING:
     from agent.cli.progress import Bar
-    from agent.config import RemoteWrite
+    from agent.config import DestinationConfig
     from agent.ops.replay.run import Replayed
     from agent.send.known import Known
 
@@ -32,7 +32,7 @@ def arguments(parser: ArgumentParser) -> None:
     common.option(
         parser,
         "--to DESTINATION",
-        "the name of a remote_write entry of --config, or a URL; default: where it was refused",
+        "the name of a destination of --config, or a URL; default: where it was refused",
     )
     common.give_up_after(parser)
     common.json(parser)
@@ -86,7 +86,7 @@ def run(args: Namespace) -> int:
 
 
 def _send(
-    quarantine: Quarantine, item: Item, to: RemoteWrite, bar: Bar, give_up_after: float, known: Known
+    quarantine: Quarantine, item: Item, to: DestinationConfig, bar: Bar, give_up_after: float, known: Known
 ) -> Replayed:
     from agent import __version__
     from agent.cli import sending
@@ -111,7 +111,7 @@ def _remove(quarantine: Quarantine, item: Item) -> bool:
         return False
 
 
-def _line(item: Item, to: RemoteWrite, report: Replayed, *, removed: bool) -> str:
+def _line(item: Item, to: DestinationConfig, report: Replayed, *, removed: bool) -> str:
     tally = report.tally
     text = f"{item.id}: {human.count(tally.delivered)} of {human.count(item.samples)} samples delivered to {to.name}"
     if removed:

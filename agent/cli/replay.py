@@ -19,7 +19,7 @@ from agent.text import human
 from buffer.errors import LimpetError
 
 if TYPE_CHECKING:
-    from agent.config import Config, RemoteWrite
+    from agent.config import Config, DestinationConfig
     from agent.ops.replay.cursor import Tally
     from agent.ops.replay.run import Replayed
     from agent.ops.replay.source import History
@@ -36,7 +36,7 @@ def arguments(parser: ArgumentParser) -> None:
     common.option(
         parser,
         "--to DESTINATION",
-        "the name of a remote_write entry of --config, or a URL (https, or this machine)",
+        "the name of a destination of --config, or a URL (https, or this machine)",
         required=True,
     )
     source = parser.add_mutually_exclusive_group()
@@ -98,7 +98,7 @@ def run(args: Namespace) -> int:
     return 1 if report.tally.rejected or report.ended is not Ended.COMPLETE else 0
 
 
-def _print(report: Replayed, name: str, to: RemoteWrite, args: Namespace, *, resumable: bool) -> None:
+def _print(report: Replayed, name: str, to: DestinationConfig, args: Namespace, *, resumable: bool) -> None:
     if args.json:
         from agent.cli import sending
         from agent.config.urls import public_url
@@ -198,6 +198,8 @@ def show(report: Replayed) -> View:
     ]
     if tally.relabeled:
         rows.append(("relabeled", human.count(tally.relabeled), "dropped by write_relabel_configs"))
+    if tally.unstorable:
+        rows.append(("unstorable", human.count(tally.unstorable), "NaN or infinite, which it cannot store"))
     if tally.repeated:
         rows.append(("repeated", human.count(tally.repeated), "values for an instant that had one already"))
     rows.append(("retried", human.count(tally.retried), "requests"))

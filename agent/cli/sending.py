@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.cli import output
 from agent.cli.progress import Bar
-from agent.config import Config, ConfigErrors, RemoteWrite, load
+from agent.config import Config, ConfigErrors, DestinationConfig, load
 from agent.config.urls import public_url
 from agent.ops.replay.cursor import Tally
 from agent.ops.replay.run import Replayed, Watcher
@@ -14,13 +14,13 @@ from agent.text import human
 from buffer.errors import LimpetError
 
 
-def destination(to: str, config: Config | None) -> RemoteWrite:
+def destination(to: str, config: Config | None) -> DestinationConfig:
     """Return a destination of the configuration by its name, or of a plain URL. Raises LimpetError."""
-    for one in config.remote_write if config else ():
+    for one in config.destinations if config else ():
         if one.name == to:
             return one
     if "://" not in to:
-        names = ", ".join(one.name for one in config.remote_write) if config else ""
+        names = ", ".join(one.name for one in config.destinations) if config else ""
         known = (
             f"the configuration has {names or 'none'}" if config else "there is no --config to look it up in"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from agent.collect.series import CheckedColumns, Collected, Columns
 from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.config import Config, PlanSpec, ScrapeOptions, TextfileOptions
 from agent.system.events import Logger
+from buffer.exemplars import Exemplar, Exemplars
 
 NAME_LOOKUP = 30.0
 """Seconds that looking up a name may take beyond a target's timeout: the system's own limits are below that."""
@@ -21,15 +22,30 @@ SHARE = 0.9
 
 
 def plans(
-    config: Config, host: Mapping[str, str], log: Logger, mask: Mask, paths: HostPaths | None = None
+    config: Config,
+    host: Mapping[str, str],
+    log: Logger,
+    mask: Mask,
+    paths: HostPaths | None = None,
+    exemplars: Exemplars | None = None,
 ) -> list[Plan]:
-    """Return what is configured to run. `host` are the labels of every series. Nothing is read or run yet."""
+    """Return what is configured to run. `host` are the labels of every series. Nothing is read or run yet.
+
+    `exemplars` are where those of targets go, if a destination is to get them.
+    """
     view = paths or config.collect.paths()
-    return [plan for spec in config.collect.plan() for plan in _plans(spec, host, log, mask, view)]
+    wanted = any(to.send_exemplars for to in config.remote_write)
+    kept = exemplars if wanted else None
+    return [plan for spec in config.collect.plan() for plan in _plans(spec, host, log, mask, view, kept)]
 
 
 def _plans(
-    spec: PlanSpec, host: Mapping[str, str], log: Logger, mask: Mask, paths: HostPaths
+    spec: PlanSpec,
+    host: Mapping[str, str],
+    log: Logger,
+    mask: Mask,
+    paths: HostPaths,
+    exemplars: Exemplars | None,
 ) -> Iterator[Plan]:
     labels, options = dict(host), spec.options
     collect: Collector
@@ -37,7 +53,7 @@ def _plans(
     identity: object
     view_identity: object
     if isinstance(options, ScrapeOptions):
-        yield from _targets(spec, options, labels, log, mask)
+        yield from _targets(spec, options, labels, log, mask, exemplars)
         return
     if isinstance(options, TextfileOptions):
         from agent.scrape.textfile import Textfile  # costs memory: only a host with text files pays for it
@@ -68,7 +84,12 @@ def _plans(
 
 
 def _targets(
-    spec: PlanSpec, options: ScrapeOptions, labels: dict[str, str], log: Logger, mask: Mask
+    spec: PlanSpec,
+    options: ScrapeOptions,
+    labels: dict[str, str],
+    log: Logger,
+    mask: Mask,
+    exemplars: Exemplars | None,
 ) -> Iterator[Plan]:
     from agent.scrape.target import Scrape
 
@@ -80,14 +101,32 @@ def _targets(
             relabel = compile_rules(target.metric_relabel_configs)
         interval = target.interval or spec.interval
         timeout = min(target.timeout or spec.timeout, SHARE * interval)
+        take = _masked(exemplars, mask) if exemplars is not None else None
         yield Plan(
             f"{spec.name}/{target.job}/{target.instance}",
-            Scrape(target, labels, timeout, log, relabel, words=mask.words),
+            Scrape(target, labels, timeout, log, relabel, words=mask.words, exemplars=take),
             MaskedColumns(mask),
             interval,
             timeout + NAME_LOOKUP,
             labels["hostname"],
             crew="remote",
-            identity=(target, timeout, labels, mask),
+            identity=(target, timeout, labels, mask, take is None),
             view_identity=mask,
         )
+
+
+def _masked(exemplars: Exemplars, mask: Mask) -> Callable[[Collection[Exemplar]], None]:
+    """Return what keeps exemplars, the labels of their series and their own masked."""
+
+    def keep(found: Collection[Exemplar]) -> None:
+        exemplars.add(
+            [
+                one._replace(
+                    series=one.series._replace(labels=mask.labels(one.series.labels)),
+                    labels=tuple([(name, mask.value(name, text)) for name, text in one.labels]),
+                )
+                for one in found
+            ]
+        )
+
+    return keep if mask else exemplars.add

@@ -116,7 +116,7 @@ _shtab_limpet_buffer_quarantine_replay_options=(
   "--all[every item]"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
   "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
-  "--to[the name of a remote_write entry of --config, or a URL\; default\: where it was refused]:DESTINATION:"
+  "--to[the name of a destination of --config, or a URL\; default\: where it was refused]:DESTINATION:"
   "--give-up-after[end when nothing got through for so long (default 5m)]:DURATION:"
   "--json[print JSON]"
   "(*)::items, as \`list\` shows them:"
@@ -138,7 +138,7 @@ _shtab_limpet_buffer_quarantine_show_defaults_added=0
 
 _shtab_limpet_buffer_replay_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--to[the name of a remote_write entry of --config, or a URL (https, or this machine)]:DESTINATION:"
+  "--to[the name of a destination of --config, or a URL (https, or this machine)]:DESTINATION:"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
   "--file[an exported file (JSON lines, may be gzipped)]:FILE:_files"
   "--config[the configuration file (YAML)\: it names the buffer, if nothing else does, and the destinations\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"

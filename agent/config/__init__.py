@@ -10,11 +10,13 @@ import os
 import stat
 from typing import NamedTuple
 
+from agent.config.destination import DestinationConfig, QueueConfig
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
+from agent.config.influxdb import InfluxDB
 from agent.config.reader import Look, Reader
 from agent.config.relabeling import RelabelConfig
-from agent.config.remote_write import MetadataConfig, QueueConfig, RemoteWrite
+from agent.config.remote_write import MetadataConfig, RemoteWrite
 from agent.config.schema import BufferSection, Collector, CollectSection, Config, LogSection, PlanSpec
 from agent.config.scrape import ScrapeOptions, Target, TextfileOptions
 from agent.config.section import ConfigErrors, Problem
@@ -28,8 +30,10 @@ __all__ = [
     "Collector",
     "Config",
     "ConfigErrors",
+    "DestinationConfig",
     "FreeSpace",
     "HttpHeader",
+    "InfluxDB",
     "Loaded",
     "LogSection",
     "MetadataConfig",

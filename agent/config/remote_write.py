@@ -1,131 +1,32 @@
-"""Destinations: the `remote_write` section, which is Prometheus's own, and a few more keys."""
+"""Destinations by remote write: the `remote_write` section, which is Prometheus's own, and a few more keys."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
 from agent.config import values as v
-from agent.config.http_client import (
-    Authorization,
-    BasicAuth,
-    HttpHeader,
-    OAuth2,
-    TlsConfig,
-    in_the_clear,
-    proxy_rules,
-)
-from agent.config.relabeling import RelabelConfig
-from agent.config.section import Given, Problem, Problems, Section
-from agent.config.urls import split_url
-
-
-class QueueConfig(Section, frozen=True, kw_only=True):
-    """How samples become requests, and how a request that failed is repeated."""
-
-    ignored = {
-        "capacity": "the buffer on disk is the queue; its size is buffer.max_size",
-        "max_shards": "there is one request at a time to a destination, which keeps the samples in order",
-        "min_shards": "there is one request at a time to a destination, which keeps the samples in order",
-        "retry_on_http_429": "a 429 is always retried",
-    }
-
-    max_samples_per_send: v.Count = 10_000
-    batch_send_deadline: v.Duration = 30.0
-    min_backoff: v.Duration = 1.0
-    max_backoff: v.Duration = 60.0
-    sample_age_limit: v.Limit = 0.0
-
-    @staticmethod
-    def rules(got: Given) -> Problems:
-        """Require the waits to be in order; a default gives way."""
-        least, most = got["min_backoff"], got["max_backoff"]
-        if least is None or most is None or least <= most:
-            return
-        if "min_backoff" not in got.given:
-            got.values["min_backoff"] = most
-        elif "max_backoff" not in got.given:
-            got.values["max_backoff"] = least
-        else:
-            yield Problem("max_backoff", "it is below min_backoff", "Raise it, or lower min_backoff.")
+from agent.config.destination import DestinationConfig
+from agent.config.section import Section
 
 
 class MetadataConfig(Section, frozen=True, kw_only=True):
     """Whether type, unit and help are sent, and with remote write 1.0 how often and how many at once."""
 
     send: v.Flag = True
-    send_interval: v.Duration = 300.0
+    send_interval: v.Duration = 3600.0
     max_samples_per_send: v.Count = 2000
 
 
-_AUTH = ("basic_auth", "authorization", "oauth2")
+class RemoteWrite(DestinationConfig, frozen=True, kw_only=True):
+    """A destination that takes remote write."""
 
-
-class RemoteWrite(Section, frozen=True, kw_only=True):
-    """A destination. Its `name` is never empty once loaded, and unique. Headers and queries may hold secrets."""
-
-    shown = ("name", "url")
     later = frozenset(("azuread", "google_iam", "proxy_connect_header", "sigv4"))
     ignored = {
-        "enable_http2": "HTTP/1.1 is spoken, with one request at a time",
-        "follow_redirects": "a redirect is never followed; it is shown as an error until the url is corrected",
+        **DestinationConfig.ignored,
         "round_robin_dns": "one connection is kept, to an address the system chose",
-        "send_exemplars": "there are none",
         "send_native_histograms": "there are none",
     }
 
-    url: v.Url
-    name: v.DestinationName = ""
-    headers: dict[v.HeaderName, v.HeaderValue] = {}
-    http_headers: dict[v.HeaderName, HttpHeader] = {}
-    remote_timeout: v.Duration = 30.0
     protobuf_message: Literal["auto", "prometheus.WriteRequest", "io.prometheus.write.v2.Request"] = "auto"
-    basic_auth: BasicAuth | None = None
-    authorization: Authorization | None = None
-    oauth2: OAuth2 | None = None
-    tls_config: TlsConfig = TlsConfig()
-    proxy_url: v.ProxyUrl | None = None
-    proxy_from_environment: v.Flag = False
-    no_proxy: v.Words | None = None
-    queue_config: QueueConfig = QueueConfig()
     metadata_config: MetadataConfig = MetadataConfig()
-    drain_order: Literal["oldest_first", "fresh_first", "auto"] = "oldest_first"
-    max_bandwidth: v.Bandwidth | None = None
-    write_relabel_configs: tuple[RelabelConfig, ...] = ()
-    start: Literal["oldest", "now"] = "oldest"
-    allow_http: v.Flag = False
-
-    @staticmethod
-    def rules(got: Given) -> Problems:
-        """Allow one way to authenticate, and plain HTTP to another host only where it is allowed."""
-        yield from got.one_of(*_AUTH)
-        yield from proxy_rules(got)
-        credentials = "the credentials" if got.given & set(_AUTH) else None
-        yield from in_the_clear(got, "url", got["url"], credentials)
-        if got["oauth2"]:
-            token_url = got["oauth2"].token_url
-            yield from in_the_clear(got, "oauth2.token_url", token_url, "the client secret and the token")
-
-
-def host_name(url: str) -> str:
-    """Return the name of a destination that has none: its host, and the port where one is given."""
-    parts = split_url(url)
-    host = parts.netloc.rpartition("@")[2] if parts else ""
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in host)
-    return safe.strip("-.")[:48] or "host"
-
-
-def named(destinations: tuple[RemoteWrite | None, ...]) -> tuple[RemoteWrite | None, ...]:
-    """Return the same with no name empty: the host's, with eight digits of the URL's hash where that is taken."""
-    wanted = [None if one is None else one.name or host_name(one.url) for one in destinations]
-    found = []
-    for one, name in zip(destinations, wanted, strict=True):
-        if one is not None and name is not None and not one.name:
-            if wanted.count(name) > 1:
-                import hashlib
-
-                name += f"-{hashlib.sha256(one.url.encode()).hexdigest()[:8]}"
-            one = msgspec.structs.replace(one, name=name)
-        found.append(one)
-    return tuple(found)
+    send_exemplars: v.Flag = False

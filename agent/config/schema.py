@@ -1,7 +1,7 @@
 """The configuration as types: every key, its default, and the rules that hold between keys.
 
-A `Config` that `load` returned keeps every rule here and in the modules of its sections: `remote_write`,
-`http_client`, `relabeling`, `scrape`. `section` says what a section is.
+A `Config` that `load` returned keeps every rule here and in the modules of its sections: `destination`,
+`remote_write`, `influxdb`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from typing import Literal, NamedTuple
 from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.collectors.options import Options
 from agent.config import values as v
-from agent.config.remote_write import RemoteWrite, host_name, named
+from agent.config.destination import DestinationConfig, host_name, named
+from agent.config.influxdb import InfluxDB
+from agent.config.remote_write import RemoteWrite
 from agent.config.scrape import ScrapeOptions, TextfileOptions
 from agent.config.section import Given, Problem, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
+DESTINATIONS = ("remote_write", "influxdb")
+"""The sections with destinations, each of another type."""
 DISK_USAGE_INTERVAL = 60.0
 OWN_INTERVAL = 60.0
 
@@ -179,27 +183,38 @@ class Config(Section, frozen=True, kw_only=True):
     collect: CollectSection = CollectSection()
     buffer: BufferSection = BufferSection()
     remote_write: tuple[RemoteWrite, ...] = ()
+    influxdb: tuple[InfluxDB, ...] = ()
     log: LogSection = LogSection()
+
+    @property
+    def destinations(self) -> tuple[DestinationConfig, ...]:
+        """Return all destinations, whatever their type."""
+        return (*self.remote_write, *self.influxdb)
 
     @staticmethod
     def rules(got: Given) -> Problems:
         """Require unique names; a destination without one is named for its host."""
-        destinations = got["remote_write"]
-        if destinations == ():
+        sections = {key: got[key] for key in DESTINATIONS}
+        if not any(one is None or one for one in sections.values()):
             what = "there is no destination: samples are collected and kept, and sent nowhere"
             yield Problem("remote_write", what)
-        if destinations is None:
+        if None in sections.values():
             return
-        got.values["remote_write"] = named(destinations)
-        seen: dict[str, int] = {}
-        for index, one in enumerate(got["remote_write"]):
+        places = [f"{key}[{index}]" for key, found in sections.items() for index in range(len(found))]
+        destinations = [one for found in sections.values() for one in found]
+        after = named(destinations)
+        for key, found in sections.items():
+            got.values[key], after = tuple(after[: len(found)]), after[len(found) :]
+        called = [one for key in sections for one in got[key]]
+        seen: dict[str, str] = {}
+        for place, was, one in zip(places, destinations, called, strict=True):
             if one is None:  # it has problems of its own
                 continue
-            first = seen.setdefault(one.name, index)
-            if first != index:
-                what = f"the name {one.name!r} belongs to remote_write[{first}] already"
-                yield Problem(f"remote_write[{index}].name", what, "Give each destination a name of its own.")
-            elif one.name != destinations[index].name and one.name != host_name(one.url):
+            first = seen.setdefault(one.name, place)
+            if first != place:
+                what = f"the name {one.name!r} belongs to {first} already"
+                yield Problem(f"{place}.name", what, "Give each destination a name of its own.")
+            elif one.name != was.name and one.name != host_name(one.url):
                 what = f"another destination has this host, so this one is called {one.name}; "
                 what += "set names, because a destination with a new name starts from scratch"
-                yield Problem(f"remote_write[{index}].name", what)
+                yield Problem(f"{place}.name", what)

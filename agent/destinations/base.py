@@ -1,4 +1,4 @@
-"""What a destination type is: a value with four functions, and the words that they share with a delivery.
+"""What a destination type is: a value with a few functions, and the words that they share with a delivery.
 
 | function   | given                       | returns                                                                  |
 |------------|-----------------------------|--------------------------------------------------------------------------|
@@ -6,10 +6,11 @@
 | `classify` | a request, and what came of it | an `Outcome`: a verdict, with what the receiver said                  |
 | `probe`    | nothing                     | a request without samples, which shows whether the way to the receiver is open |
 | `carries`  | a series                    | the identity by which the receiver knows it; None: it cannot be sent     |
+| `storable` | ticks                       | the same without values that the receiver cannot store; a type that stores any has none |
 
 Promises that every type keeps, and a delivery relies on:
 
-1. The same ticks give the same bytes, so a retry repeats the same samples, also after a restart.
+1. The same ticks give the same samples in the same order, so a retry repeats them, also after a restart.
 2. Every sample of the ticks is accounted for: it is in the request, or counted in `dropped` by its reason.
 3. Series of one identity are one: their samples are together in time order, no instant twice.
 4. `classify` never raises, whatever a receiver sends, and no secret is in an `Outcome`.
@@ -29,6 +30,7 @@ from agent.http.failures import Failure
 from buffer.model import Series, Tick
 
 AGED, DUPLICATE, REJECTED, RELABELED, APART = "aged", "duplicate", "rejected", "relabeled", "apart"
+UNSTORABLE = "unstorable"
 """Reasons of the ledger for which a sample is not delivered. What is apart is tried again."""
 
 
@@ -121,8 +123,13 @@ class Encoded(NamedTuple):
     dropped: Mapping[str, int]
 
 
+def every(ticks: Sequence[Tick]) -> Sequence[Tick]:
+    """Return the ticks: any number can be stored."""
+    return ticks
+
+
 class Destination(NamedTuple):
-    """A destination type, ready to send with: its name and its four functions.
+    """A destination type, ready to send with: its name and its functions.
 
     `encode` is also given whether the ticks are a part of a request that was refused: then the request holds their
     samples and nothing besides.
@@ -135,6 +142,8 @@ class Destination(NamedTuple):
     carries: Callable[[Series], bytes | None]
     max_samples: int | None = None
     """The most samples that are worth a request, where that is less than what is configured."""
+    storable: Callable[[Sequence[Tick]], Sequence[Tick]] = every
+    """Returns ticks without the samples that the type cannot store; `encode` counts these."""
 
 
 Speaks = Callable[[], Destination]

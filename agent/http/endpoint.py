@@ -17,7 +17,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
-from agent.config import Authorization, BasicAuth, HttpHeader, OAuth2, RemoteWrite, Secret, Target, TlsConfig
+from agent.config import (
+    Authorization,
+    BasicAuth,
+    DestinationConfig,
+    HttpHeader,
+    OAuth2,
+    Secret,
+    Target,
+    TlsConfig,
+)
 from agent.config.urls import split_url
 from buffer.errors import LimpetError
 
@@ -59,7 +68,7 @@ class Endpoint(NamedTuple):
         return (parts.hostname if parts else None) or self.name
 
 
-def of_destination(to: RemoteWrite) -> Endpoint:
+def of_destination(to: DestinationConfig) -> Endpoint:
     """Return where a destination is; all keys are called the same there."""
     return _of(to)
 
@@ -74,7 +83,7 @@ def of_token_server(oauth2: OAuth2, name: str) -> Endpoint:
     return _of(oauth2, url=oauth2.token_url, name=f"{name}.oauth2")
 
 
-def _of(section: RemoteWrite | Target | OAuth2, **keys: str) -> Endpoint:
+def _of(section: DestinationConfig | Target | OAuth2, **keys: str) -> Endpoint:
     """Return the endpoint with the keys that a section has in common with it, and these."""
     common = [key for key in Endpoint._fields if key in section.__struct_fields__]
     return Endpoint(**{key: getattr(section, key) for key in common} | keys)

@@ -119,8 +119,8 @@ def read_file(path: str) -> File:
     except ConfigErrors as error:
         problem = error.problems[0].text(error.where)
         try:
-            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-                return File(path, digest(file.read()), problem)
+            with open(path, "rb", opener=_at_once) as file:
+                return File(path, digest(file.read(1 << 20)), problem)
         except PermissionError:
             return File(path, None, problem, is_denied=True)
         except OSError:
@@ -128,14 +128,16 @@ def read_file(path: str) -> File:
     return File(path, loaded.digest, config=loaded.config)
 
 
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block
+
+
 def data_dir_of(path: str | None) -> str:
     """Return the data_dir of a configuration that has errors, as far as it can be made out; else the default."""
     with suppress(OSError, ValueError):
         if path is not None:
-            with open(
-                path, encoding="utf-8-sig", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)
-            ) as file:
-                top = parse(file.read(1 << 20))[0].value
+            with open(path, "rb", opener=_at_once) as file:
+                top = parse(file.read(1 << 20).decode().lstrip("\ufeff"))[0].value
             if (
                 isinstance(top, dict)
                 and "data_dir" in top

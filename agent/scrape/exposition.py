@@ -11,7 +11,7 @@ Promises:
   `quantile` of a summary are written as it has written them since version 3: `0.5`, `1.0`, `1e+06`.
 - Reading a line takes time linear in its length, whatever it is.
 - A malformed line is a ParseError that names the line: the exposition as a whole is refused, as Prometheus does.
-- An exemplar is checked, and read over. An empty label is no label.
+- An exemplar is checked. An empty label is no label.
 
 Sources: "Exposition formats" of Prometheus's documentation, the OpenMetrics 1.0 specification; of Prometheus's
 source model/textparse (promlex.l, openmetricslex.l, normalizeFloatsInLabelValues).
@@ -48,6 +48,14 @@ _NUMBER = re.compile(
 _LATEST = 1 << 63
 
 
+class Example(NamedTuple):
+    """An exemplar: its labels, its value, and when it was, in seconds since 1970; None: it does not say."""
+
+    labels: Labels
+    value: float
+    seconds: float | None
+
+
 class Line(NamedTuple):
     """A sample: the bytes that are the same each time, and what they say; `value` as it is written.
 
@@ -61,6 +69,7 @@ class Line(NamedTuple):
     value: bytes
     timestamp: int | None
     last: bool
+    exemplar: Example | None = None
 
 
 def sample(line: bytes, families: Mapping[str, Family], *, openmetrics: bool, lenient: bool = False) -> Line:
@@ -79,8 +88,9 @@ def sample(line: bytes, families: Mapping[str, Family], *, openmetrics: bool, le
     name = intern(raw.decode()) if quoted is None else quoted
     if not name:
         raise ParseError(f"a name that is empty: {shown(line)}")
+    exemplar = None
     if openmetrics and match.group(5) is not None:
-        _check_exemplar(match[5], match[6], match[7], line)
+        exemplar = _exemplar(match[5], match[6], match[7], line)
     kind = family(name, families).type
     if kind in _NORMALIZED:
         normalized = _NORMALIZED[kind]
@@ -93,6 +103,7 @@ def sample(line: bytes, families: Mapping[str, Family], *, openmetrics: bool, le
         value,
         None if timestamp is None else _milliseconds(timestamp, line, openmetrics=openmetrics),
         match.end(3) == len(line),
+        exemplar,
     )
 
 
@@ -109,17 +120,12 @@ def _milliseconds(text: bytes, line: bytes, *, openmetrics: bool) -> int:
     raise ParseError(f"not a timestamp: {shown(line)}")
 
 
-def _check_exemplar(inside: bytes, value: bytes, timestamp: bytes | None, line: bytes) -> None:
-    named, _ = _labels(inside, _OPEN_PAIR, line, is_exemplar=True) if inside else (None, [])
-    seconds = 0.0 if timestamp is None else number(timestamp)
-    if (
-        named is not None
-        or b"\0" in inside
-        or number(value) is None
-        or seconds is None
-        or not isfinite(seconds)
-    ):
+def _exemplar(inside: bytes, value: bytes, timestamp: bytes | None, line: bytes) -> Example:
+    named, labels = _labels(inside, _OPEN_PAIR, line, is_exemplar=True) if inside else (None, [])
+    found, seconds = number(value), 0.0 if timestamp is None else number(timestamp)
+    if named is not None or b"\0" in inside or found is None or seconds is None or not isfinite(seconds):
         raise ParseError(f"not an exemplar: {shown(line)}")
+    return Example(tuple(labels), found, None if timestamp is None else seconds)
 
 
 def _labels(
@@ -143,6 +149,7 @@ def _labels(
             continue
         value = unquoted(text, line)
         if is_exemplar:
+            found[key] = value  # Prometheus has no rule for a name that is there twice
             continue
         if key in found:
             if value and found[key]:

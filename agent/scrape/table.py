@@ -24,7 +24,7 @@ from math import inf, isfinite
 from typing import NamedTuple
 
 from agent.collectors.base import Labels
-from agent.scrape.exposition import Line, number, sample
+from agent.scrape.exposition import Example, Line, number, sample
 from agent.scrape.families import Family, family, metadata
 from agent.scrape.lines import Joiner, ParseError, is_comment, lines_of, shown
 from buffer.model import Series
@@ -66,12 +66,16 @@ class Stamped(NamedTuple):
 
 
 class Read(NamedTuple):
-    """An exposition: its series and their values, in one order; the number of its samples; those with a timestamp."""
+    """An exposition: its series and their values, in one order; the number of its samples; those with a timestamp.
+
+    `examples` are its exemplars, each with its series.
+    """
 
     series: tuple[Series, ...]
     values: list[float]
     scraped: int
     stamped: list[Stamped]
+    examples: list[tuple[Series, Example]]
 
 
 class _Columns:
@@ -82,6 +86,7 @@ class _Columns:
         self.values: list[float] = []
         self.stamped: list[Stamped] = []
         self.stamped_keys: list[bytes] = []
+        self.examples: list[tuple[Series, Example]] = []
         self.room = room
         """How many samples there may be, those included that are as they were; negative: there are too many."""
         self._comments, self._compared, self._differs = comments, 0, False
@@ -143,7 +148,7 @@ class Table:
         scraped = len(values) + len(found.stamped_keys)
         if self._kept is not None:
             values = [values[i] for i in self._kept]
-        return Read(self._series, values, scraped, found.stamped)
+        return Read(self._series, values, scraped, found.stamped, found.examples)
 
     def _describe(self, body: bytes, end: int, openmetrics: bool) -> bool:
         """Read the comments, and return whether they say anything else than before."""
@@ -233,10 +238,13 @@ class Table:
             if self._size > MOST_KEYS:
                 raise ParseError(f"names and labels of more than {MOST_KEYS} bytes")
             self._known[key] = self._name(found.name, found.labels, family(found.name, self._families))
+        series = self._known[key]
+        if found.exemplar is not None and series is not None:
+            so_far.examples.append((series, found.exemplar))
         if found.timestamp is None or not self._honor:
             return key, found.value
         so_far.stamped_keys.append(key)
-        (value,), series = _numbers([found.value], found.value), self._known[key]
+        (value,) = _numbers([found.value], found.value)
         if series is not None:
             so_far.stamped.append(Stamped(found.timestamp, series, value))
         return key, b""

@@ -7,6 +7,7 @@ Promises:
 - A failed scrape gives nothing of the target, never a part: an exposition that is malformed anywhere, larger than
   `body_size_limit`, or of more samples than `sample_limit` after relabeling fails as a whole, as in Prometheus.
 - With `honor_timestamps` samples that have timestamps are in `stamped`, and keep them.
+- Of the exemplars, those go to `exemplars` that are not as in the scrape before. Their times are of the last hour.
 - The series are the same object from run to run for as long as the set of them is the same.
 - The first failure of a row is logged, and the recovery.
 """
@@ -14,20 +15,22 @@ Promises:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from agent import __version__
 from agent.collect.plan import Collector
 from agent.collect.series import Collected, Row, TooLarge, check_size
-from agent.collectors.base import Metric
+from agent.collectors.base import Labels, Metric
 from agent.config import Target
+from agent.scrape.exposition import Example
 from agent.scrape.fetch import Exposition, Fetcher, ScrapeFailed
 from agent.scrape.lines import ParseError
 from agent.scrape.naming import Limits, Naming, Relabel
-from agent.scrape.stamped import Stamps
+from agent.scrape.stamped import AHEAD_MS, BEHIND_MS, Stamps
 from agent.scrape.table import Read, Table
 from agent.system.events import Event, Logger
+from buffer.exemplars import MOST_CHARACTERS, Exemplar
 from buffer.model import Series
 
 METRICS = (
@@ -56,6 +59,7 @@ class Scrape(Collector):
         fetch: Callable[[], Exposition] | None = None,
         words: Callable[[Exception], str] = str,
         clock: Callable[[], float] = time.time,
+        exemplars: Callable[[Collection[Exemplar]], None] | None = None,
     ) -> None:
         self._log, self._words = log, words
         self._fetch = fetch or Fetcher(target, timeout, __version__).get
@@ -74,6 +78,7 @@ class Scrape(Collector):
         self._new_table = partial(Table, self._naming, target.sample_limit, honor=target.honor_timestamps)
         self._table = self._new_table()
         self._stamps, self._clock = Stamps(), clock
+        self._exemplars, self._examples = exemplars, dict[tuple[str, Labels], Example]()
         self.stamped: Sequence[Row] = ()
         """What the last scrape found that has timestamps of its own."""
         self._exposed: tuple[Series, ...] = ()
@@ -123,5 +128,22 @@ class Scrape(Collector):
                 self._log.warning(
                     Event.SCRAPE_DUPLICATES, job=self._job, instance=self._instance, duplicates=found
                 )
-        self.stamped = self._stamps(read.stamped, int(self._clock() * 1000))
+        now_ms = int(self._clock() * 1000)
+        self.stamped = self._stamps(read.stamped, now_ms)
+        if self._exemplars is not None:
+            self._exemplars(self._new(read.examples, now_ms))
         return read.values, read.scraped
+
+    def _new(self, examples: Sequence[tuple[Series, Example]], now_ms: int) -> list[Exemplar]:
+        """Return the exemplars that are not as before, and that receivers take."""
+        before, self._examples, found = self._examples, {}, []
+        for series, one in examples:
+            key = series[:2]
+            if self._examples.setdefault(key, one) is not one or before.get(key) == one:
+                continue
+            at_ms = now_ms if one.seconds is None else int(one.seconds * 1000)
+            labels = tuple([pair for pair in one.labels if all(pair)])
+            characters = sum(len(name) + len(value) for name, value in labels)
+            if now_ms - BEHIND_MS <= at_ms <= now_ms + AHEAD_MS and 0 < characters <= MOST_CHARACTERS:
+                found.append(Exemplar(series, labels, one.value, at_ms))
+        return found

@@ -54,13 +54,13 @@ class Batch:
     ) -> None:
         request, left_out = speaks.encode(ticks, False)
         self.chunk, self.format, self.is_begun = chunk, request.format, False
-        self.dropped = {**left_out, **dropped}
-        self.repeated = left_out.get(REJECTED, 0)
+        self.dropped, self.repeated = {**left_out, **dropped}, left_out.get(REJECTED, 0)
         self._speaks, self._delivered, self._known = speaks, 0, known
         self._culprits: dict[tuple[str, Outcome, bool], Culprits] = {}
         self._suspects: Suspects | None = None
         self._learned = set[bytes]()
         self._request: Request | None = request
+        ticks = speaks.storable(ticks)
         if known.series:
             ticks, waiting = split(ticks, speaks.carries, known.series)
             self._suspects = Suspects(waiting, speaks.carries, known)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
-from agent.config import RemoteWrite
+from agent.config import DestinationConfig
 from agent.destinations.base import Request
 from agent.http import endpoint
 from agent.http.answer import LARGEST_ANSWER, Answer
@@ -24,12 +24,12 @@ class Client:
 
     def __init__(
         self,
-        to: RemoteWrite,
+        to: DestinationConfig,
         version: str,
         wall: Callable[[], float] = time.time,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        self._url, self._step = to.url, to.remote_timeout
+        self._url, self._step = to.write_url, to.remote_timeout
         self.session = session = Session(endpoint.of_destination(to), version, wall, environment)
         self.wire_bytes, self.changed, self.hidden = session.wire_bytes, session.changed, session.hidden
         self.repeats, self.renew = session.repeats, session.renew

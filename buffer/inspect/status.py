@@ -26,6 +26,10 @@ from buffer.segment import Header, Record
 Spans = Sequence[tuple[int, int]]
 
 
+NO_LOSS = frozenset(("relabeled", "unstorable"))
+"""Reasons for which the operator has chosen that samples are not delivered: by a rule, by the type of the destination."""
+
+
 class SegmentStatus(NamedTuple):
     """What is in one segment file."""
 
@@ -277,7 +281,7 @@ def _destination(
     if thinned:
         dropped["thinned"] = dropped.get("thinned", 0) + thinned
     appended, missed = log.end - ledger.start, max(0, log.missed - ledger.missed_before)
-    lost = sum(dropped.values()) + missed
+    lost = sum(count for reason, count in dropped.items() if reason not in NO_LOSS) + missed
     return DestinationStatus(
         name=name,
         state=state,

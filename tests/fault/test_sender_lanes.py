@@ -11,9 +11,9 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from agent.config import RemoteWrite
+from agent.config import DestinationConfig
 from agent.destinations.base import Request
-from agent.destinations.remote_write.formats import remote_write
+from agent.destinations.types import speaks as speaks_of
 from agent.http.answer import Answer as HttpAnswer
 from agent.http.failures import Failure
 from agent.send.client import Client
@@ -39,14 +39,14 @@ class Rig:
         self.opened: list[Lane] = []
         self.ticks = 0
 
-    def _open(self, to: RemoteWrite, labels: Mapping[str, str], stats: SendStats) -> Lane:
-        speaks, wire, kept = remote_write(to), self.wire(to), Quarantine(str(self.folder))
+    def _open(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
+        speaks, wire, kept = speaks_of(to), self.wire(to), Quarantine(str(self.folder))
         log = structlog.get_logger()
         lane = Lane(to, speaks, wire, self.buffer, kept, log, labels=labels, stats=stats, rules=QUICK)
         self.opened.append(lane)
         return lane
 
-    def wire(self, to: RemoteWrite) -> Client:
+    def wire(self, to: DestinationConfig) -> Client:
         return Client(to, "0")
 
     def collect(self, count: int = 1) -> None:

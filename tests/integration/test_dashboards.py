@@ -37,7 +37,9 @@ EMPTY: dict[tuple[str, str], str] = {}
 """Expressions of dashboards that rightly give nothing here: (uid, where), and why."""
 
 EMPTY_RULES: dict[str, str] = {
-    "LimpetFleetSilent": "one host of three is silent, which is no outage of a fleet"
+    "LimpetFleetSilent": "one host of three is silent, which is no outage of a fleet",
+    "LimpetConfigReloadFailed": "no agent reloads its configuration",
+    "LimpetLossBudgetSpent": "what was missed before the rules knew a host is forgiven",
 }
 """Rules whose expression rightly gives nothing here, by name, and why."""
 

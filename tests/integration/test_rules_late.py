@@ -47,6 +47,7 @@ SERIES: list[tuple[str, dict[str, str], float | list[float], float | list[float]
     ("inode_usage_percent", DISK, 10.0, 95.0),
     ("disk_readonly", CARD_DISK, 0.0, 1.0),
     ("limpet_destination_held", LINK, 0.0, 1.0),
+    ("limpet_config_reload_successful", {}, 1.0, 0.0),
     ("limpet_destination_clock_skew_seconds", LINK, 0.0, -100.0),
     ("limpet_destination_appended_samples_total", LINK, [10.0], [10.0]),
     ("limpet_buffer_max_bytes", {}, 256e6, 256e6),

@@ -68,6 +68,7 @@ GAUGES: dict[str, tuple[list[dict[str, str]], float, float]] = {
     "disk_usage_percent": (MOUNTS, 40, 95),
     "inode_usage_percent": (MOUNTS, 10, 95),
     "limpet_start_time_seconds": ([{}], 1, 1),
+    "host_boot_time_seconds": ([{}], 1, 1),
     "limpet_destination_held": (LINK, 0, 1),
     "limpet_destination_clock_skew_seconds": (LINK, 0, 90),
     "limpet_buffer_max_bytes": ([{}], 256e6, 256e6),
@@ -171,7 +172,7 @@ def totals(now: int, begin: int, end: int) -> Iterator[Samples]:
     both = samples(range(begin, end, 150), around(1))
     for name in ("limpet:lost_samples:total", "limpet:due_samples:total"):
         yield name, LINK, both, both
-    for name in ("limpet:missed_samples:total", "limpet:expected_samples:total"):
+    for name in ("limpet:missed_samples:total", "limpet:expected_samples:total", "limpet:off_samples:total"):
         yield name, [{}], both, both
 
 
@@ -304,7 +305,7 @@ def test_every_group_is_evaluated_within_a_second(server: Prometheus, pusher: Pu
                     best[name] = min(best.get(name, 1e9), found[name].get("last_duration_seconds", 1e9))
             return is_short(best, wanted)
 
-        with suppress(AssertionError):  # told below, with all figures
+        with suppress(AssertionError):  # listed below, with all figures
             wait_for(measured, (from_on + 2) * EVERY_S, f"quick evaluations of {stage}", least_s=0)
     state = json.loads(server.get("/api/v1/rules"))["data"]["groups"]
     wrong = {

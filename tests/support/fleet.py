@@ -194,8 +194,10 @@ class Fleet:
             around = self.end - week * WEEK
             self.record(around - HOUR, around + HOUR, 300, ["anomalies.rules.yml"], 1)
         self.record(self.end - DAY - 600, self.end - DAY + HOUR, 150, ["limpet.rules.yml"], 1)
+        self.record(self.end - 6.5 * HOUR, self.end - 6 * HOUR, 300, ["limpet.rules.yml"], 3)
         self.record(self.end - 600, time.time(), 60, ["tiers.rules.yml"], 1)
         used = [path.name for path in RULES.glob("*.yml") if not path.name.startswith("tiers")]
+        self.record(self.end - back, time.time(), 60, ["fleet.rules.yml", "limpet.rules.yml"], 2)
         self.record(self.end - back, time.time(), 60, used, 3)
 
     def record(

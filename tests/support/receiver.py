@@ -9,9 +9,9 @@ off before the answer do not. The answer to a 2.0 message counts what was writte
 A script's answer that is not 2xx is what goes wrong before a request is read: it is given to either protocol. Else
 what comes in a protocol that it does not speak is kept in `foreign`, and answered 415 as the specification has it, 400
 as an old server that tries to read it, or 204 as one that reads it and finds nothing ("silent", as VictoriaMetrics
-does). What nobody can read is answered 400, and an empty write after a refusal is taken, as every receiver does: these two
-are in `checks`, and in no other list. `to_unreadable` and `to_empty` are other answers to them; the latter to every empty
-write. Without `takes_empty_writes` an empty write is answered as the script says.
+does). What nobody can read is answered 400, and an empty write after a refusal is taken, as every receiver does, and so is a
+sample for now after everything was refused: these three are in `checks`, and in no other list. `to_unreadable`, `to_empty` and
+`to_fresh` are other answers to them; `to_empty` is one to every empty write. Without `takes_empty_writes` an empty write is answered as the script says.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from agent.destinations.remote_write.outcome import REFUSING
-from agent.destinations.remote_write.proof import UNREADABLE
+from agent.destinations.remote_write.protocol import UNREADABLE
 from tests.support import ticks
 from tests.support.tcp import Handler, WebServer
-from tests.support.wire import Labels, Version, WireError, Write, decode
+from tests.support.wire import Labels, Version, WireError, Write, decode, is_fresh
 
 LARGEST_BODY = 64 * 1024 * 1024
 
@@ -76,7 +76,7 @@ class Received(NamedTuple):
 class Receiver(WebServer):
     """A context manager; `url` is where to push. The last `keep` requests are kept whole.
 
-    `read` decodes what is no remote write. `speaks` says which protocols it knows, `to_foreign` how it answers the other.
+    `read` decodes what is no remote write, and `unreadable` is what it cannot read. `speaks` says which protocols it knows, `to_foreign` how it answers the other.
     All that may be changed while it
     runs, and so may `counts`: whether a 2.0 message is answered with the counts. An answer of the script may have
     counts of its own among its headers.
@@ -91,9 +91,11 @@ class Receiver(WebServer):
         to_foreign: Foreign = "415",
         counts: bool = True,
         read: Callable[[bytes, Mapping[str, str]], Write] | None = None,
+        unreadable: bytes = UNREADABLE,
         **server: Any,
     ) -> None:
         super().__init__(**server)
+        self._unreadable = unreadable
         self._read = read or (lambda body, headers: decode(body, _version(headers)))
         self.speaks, self.to_foreign, self.counts = speaks, to_foreign, counts
         self.default = Answer()
@@ -106,6 +108,7 @@ class Receiver(WebServer):
         self.checks: deque[bytes] = deque(maxlen=keep)
         self.to_empty: Answer | None = None
         self.to_unreadable: Answer | None = None
+        self.to_fresh: Answer | None = None
         self.takes_empty_writes = True
         self._has_refused = False
         self.latest: dict[Labels, tuple[int, float]] = {}
@@ -150,7 +153,7 @@ class Receiver(WebServer):
         if len(body) < length:  # the client was killed, or has given up: this is no request
             handler.close_connection = True
             return
-        if body == UNREADABLE:
+        if body == self._unreadable:
             self.checks.append(body)
             self._reply(handler, self.to_unreadable or Answer(400, body=b"proto: integer overflow\n"))
             return
@@ -165,6 +168,11 @@ class Receiver(WebServer):
             self.checks.append(body)
             counts = _counts(0) if write.version == "2.0" and self.counts else {}
             self._reply(handler, self.to_empty or Answer(headers=counts))
+            return
+        if is_fresh(write):
+            self.checks.append(body)
+            counts = _counts(1) if write.version == "2.0" and self.counts else {}
+            self._reply(handler, self.to_fresh or Answer(headers=counts))
             return
         with self._lock:
             scripted = self.answers.popleft() if self.answers else None

@@ -16,9 +16,9 @@ import structlog
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from agent.config import QueueConfig, RemoteWrite
+from agent.config import DestinationConfig, QueueConfig, RemoteWrite
 from agent.destinations.base import Speaks
-from agent.destinations.remote_write.formats import remote_write
+from agent.destinations.types import speaks as speaks_of
 from agent.send.client import Client
 from agent.send.delivery import Clocks
 from agent.send.lane import Lane
@@ -53,7 +53,7 @@ class Host:
     def __init__(
         self,
         folder: Path,
-        to: RemoteWrite,
+        to: DestinationConfig,
         logs: list[EventDict],
         series: tuple[Series, ...] = SERIES,
         rules: Rules = QUICK,
@@ -66,7 +66,7 @@ class Host:
         self.series, self.logs, clocks = series, logs, Clocks(clock, wall)
         self.buffer = Buffer(str(folder / "data"), Limits(), [to.name])
         self.quarantine = Quarantine(str(folder / "data"))
-        speaks, wire = speaks or remote_write(to, from_boot, clock, wall), Client(to, "0.0.0")
+        speaks, wire = speaks or speaks_of(to, from_boot, clock, wall), Client(to, "0.0.0")
         logger = structlog.get_logger()
         self.lane = Lane(
             to, speaks, wire, self.buffer, self.quarantine, logger, rules=rules, labels=labels, clocks=clocks
@@ -150,7 +150,7 @@ class Host:
 @contextmanager
 def host(
     folder: Path,
-    to: RemoteWrite,
+    to: DestinationConfig,
     *,
     series: tuple[Series, ...] = SERIES,
     ticks: int = 1,

@@ -8,17 +8,24 @@ numbers of about 15 digits, with one exponent for many samples of a series, so t
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 from tests.support.server import Samples, Server
 
 
 class VictoriaMetrics(Server):
     """A VictoriaMetrics below `folder`, at `url`. With `certs` it speaks TLS; with `login` it asks for a password.
+    `flags` are added to the command.
 
     Debian's build asks for no client certificates (`-mtls` is of another edition): put an `Nginx` before it.
     """
 
     name = "VictoriaMetrics"
+
+    def __init__(self, program: Path, folder: Path, *, flags: tuple[str, ...] = (), **how: Any) -> None:
+        super().__init__(program, folder, **how)
+        self._flags = flags
 
     def command(self) -> list[str]:
         """Return the command."""
@@ -30,6 +37,7 @@ class VictoriaMetrics(Server):
             "-futureRetention=1y",
             "-memory.allowedBytes=128MiB",
             "-loggerLevel=WARN",
+            *self._flags,
         ]
         if self.certs:
             command += [

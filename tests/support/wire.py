@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 import agent.destinations.remote_write
+from agent.send import fresh
 from tests.support import proto
 
 Labels = tuple[tuple[str, str], ...]
@@ -50,6 +51,14 @@ class Metadata(NamedTuple):
     help: str
 
 
+class Exemplar(NamedTuple):
+    """An example, of 2.0 only: its labels, its value, and when it was (milliseconds since 1970)."""
+
+    labels: Labels
+    value: float
+    at_ms: int
+
+
 class TimeSeries(NamedTuple):
     """Labels, the name among them, and samples as (milliseconds since 1970, value).
 
@@ -60,6 +69,7 @@ class TimeSeries(NamedTuple):
     samples: tuple[tuple[int, float], ...]
     metadata: Metadata | None = None
     starts: tuple[int, ...] = ()
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 class Write(NamedTuple):
@@ -73,6 +83,11 @@ class Write(NamedTuple):
     def samples(self) -> int:
         """How many samples the request carries."""
         return sum(len(series.samples) for series in self.series)
+
+
+def is_fresh(write: Write) -> bool:
+    """Return whether a request is nothing but a sample for now, which the agent sends after everything was refused."""
+    return len(write.series) == 1 and ("__name__", fresh.SERIES) in write.series[0].labels
 
 
 def encode(
@@ -178,10 +193,13 @@ def _series2(entry: Any, symbols: Sequence[str], used: set[int]) -> TimeSeries:
         used.add(ref)
         return symbols[ref]
 
-    texts = [text(ref) for ref in entry.labels_refs]
-    if len(texts) % 2:
-        raise WireError(f"a label without a value: {texts}")
-    labels = tuple(zip(texts[::2], texts[1::2], strict=True))
+    def pairs(refs: Iterable[int]) -> Labels:
+        texts = [text(ref) for ref in refs]
+        if len(texts) % 2:
+            raise WireError(f"a label without a value: {texts}")
+        return tuple(zip(texts[::2], texts[1::2], strict=True))
+
+    labels = pairs(entry.labels_refs)
     metadata = None
     if entry.HasField("metadata"):
         found = entry.metadata
@@ -189,7 +207,8 @@ def _series2(entry: Any, symbols: Sequence[str], used: set[int]) -> TimeSeries:
         metadata = Metadata(name, _type(found.type), text(found.unit_ref), text(found.help_ref))
     starts = tuple(sample.start_timestamp for sample in entry.samples)
     samples = tuple((sample.timestamp, sample.value) for sample in entry.samples)
-    return TimeSeries(labels, samples, metadata, starts if any(starts) else ())
+    exemplars = tuple(Exemplar(pairs(one.labels_refs), one.value, one.timestamp) for one in entry.exemplars)
+    return TimeSeries(labels, samples, metadata, starts if any(starts) else (), exemplars)
 
 
 def _type(number: int) -> str:

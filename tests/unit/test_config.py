@@ -97,7 +97,7 @@ WRONG = [
     # unknown keys
     ("colect: {}", "colect", "Did you mean collect?"),
     ("max_size: 1GiB", "max_size", "It belongs at buffer.max_size"),
-    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, remote_write, log"),
+    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, remote_write, influxdb, log"),
     ("collect: {intervall: 1s}", "collect.intervall", "Did you mean interval?"),
     collected("cpus: {}", "cpus", "Did you mean cpu?"),
     collected("disk_io: {exclude_device: []}", "disk_io.exclude_device", "Did you mean exclude_devices?"),
@@ -535,7 +535,7 @@ def test_keys_that_mean_nothing_here_are_accepted_and_the_warning_says_why() -> 
     told = {warning.split(" is ignored: ")[0].rpartition(".")[2] for warning in loaded.warnings}
     assert told == {
         *("capacity", "max_shards", "min_shards", "retry_on_http_429", "follow_redirects"),
-        *("enable_http2", "round_robin_dns", "send_exemplars", "send_native_histograms"),
+        *("enable_http2", "round_robin_dns", "send_native_histograms"),
     }
     assert all(
         re.match(r"/etc/limpet/f\.yaml:\d+: remote_write\[0\]\.\S+ is ignored: \w", w)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pytest
 
 from agent.destinations.remote_write.encode1 import Encoder1
-from agent.destinations.remote_write.encode2 import MAX_LAYOUTS, TOLERANCE_MS, Encoder2
+from agent.destinations.remote_write.encode2 import MAX_LAYOUTS, MOST_OF_SERIES, TOLERANCE_MS, Encoder2
+from buffer.exemplars import MOST, Exemplar, Exemplars
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
 
@@ -44,16 +46,43 @@ def test_one_that_is_read_as_1_0_is_empty() -> None:
     assert not request.ListFields()
 
 
-def test_metadata_needs_no_asking_and_can_be_switched_off() -> None:
+def described(encoder: Encoder2, ticks: list[Tick]) -> bytes:
+    """A request in which everything is described."""
+    return encoder.encode(ticks, encoder.families(ticks)).body
+
+
+def test_the_type_is_always_there_and_help_and_unit_where_they_are_wanted() -> None:
+    ticks, encoder = [tick(NOW, (SENT, FREE, INFO), 1, 2, 3)], Encoder2()
+    for _ in range(2):  # whatever the request before had
+        assert set(wire.decode_message(encoder.encode(ticks).body, "2.0").metadata) == {
+            wire.Metadata("sent_bytes_total", "counter", "", ""),
+            wire.Metadata("free_bytes", "gauge", "", ""),
+            wire.Metadata("host_info", "info", "", ""),
+        }
+        assert set(
+            wire.decode_message(encoder.encode(ticks, {"free_bytes", "other"}).body, "2.0").metadata
+        ) == {
+            wire.Metadata("sent_bytes_total", "counter", "", ""),
+            wire.Metadata("free_bytes", "gauge", "bytes", "Bytes free."),
+            wire.Metadata("host_info", "info", "", ""),
+        }
+
+
+def test_a_series_is_described_by_the_name_that_relabeling_gave_it() -> None:
+    encoder = Encoder2(lambda labels: {**labels, "__name__": "my_" + labels["__name__"]})
+    found = wire.decode_message(described(encoder, [tick(NOW, (FREE,), 1)]), "2.0").metadata
+    assert found == (wire.Metadata("my_free_bytes", "gauge", "bytes", "Bytes free."),)
+
+
+def test_metadata_can_be_switched_off() -> None:
     ticks = [tick(NOW, (SENT, FREE, INFO), 1, 2, 3)]
-    assert Encoder2().families(ticks) == set()
-    found = wire.decode_message(Encoder2().encode(ticks).body, "2.0")
+    found = wire.decode_message(described(Encoder2(), ticks), "2.0")
     assert set(found.metadata) == {
         wire.Metadata("sent_bytes_total", "counter", "bytes", "Bytes sent."),
         wire.Metadata("free_bytes", "gauge", "bytes", "Bytes free."),
         wire.Metadata("host_info", "info", "", ""),
     }
-    body = Encoder2(metadata=False).encode(ticks).body
+    body = described(Encoder2(metadata=False), ticks)
     assert {series.metadata for series in wire.decode_message(body, "2.0").series} == {None}
     assert b"Bytes" not in body
 
@@ -62,7 +91,7 @@ def test_help_that_is_no_unicode_is_escaped() -> None:
     odd = INFO._replace(help="\udcff", unit="\ud800")
     ticks = [tick(NOW, (odd,), 1)]
     told = ("host_info", "info", "\\ud800", "\\udcff")
-    assert wire.decode_message(Encoder2().encode(ticks).body, "2.0").metadata == (told,)
+    assert wire.decode_message(described(Encoder2(), ticks), "2.0").metadata == (told,)
 
 
 def test_the_table_has_what_this_request_uses_whatever_there_was_before() -> None:
@@ -76,15 +105,15 @@ def test_the_table_has_what_this_request_uses_whatever_there_was_before() -> Non
 
 def test_metadata_that_changed_is_told_from_then_on() -> None:
     encoder = Encoder2()
-    encoder.encode([tick(NOW, (SENT,), 1)])
-    body = encoder.encode([tick(NOW, (SENT._replace(help="Better."),), 1)]).body
+    described(encoder, [tick(NOW, (SENT,), 1)])
+    body = described(encoder, [tick(NOW, (SENT._replace(help="Better."),), 1)])
     [found] = wire.decode_message(body, "2.0").metadata
     assert found.help == "Better."
 
 
 def test_a_request_of_many_series_has_references_of_two_bytes() -> None:
     series = tuple(Series("many", (("n", str(n)),), "gauge", "", f"Help {n}.") for n in range(300))
-    found = wire.decode_message(Encoder2().encode([tick(NOW, series, *range(300))]).body, "2.0")
+    found = wire.decode_message(described(Encoder2(), [tick(NOW, series, *range(300))]), "2.0")
     assert {(dict(one.labels)["n"], one.metadata.help if one.metadata else "") for one in found.series} == {
         (str(n), f"Help {n}.") for n in range(300)
     }
@@ -228,3 +257,60 @@ def test_a_marker_has_no_start_and_a_gauge_that_is_called_created_is_none() -> N
     series = family("counter", ("a_total", ()), ("a_created", ()))
     assert starts_of(series, (5, BEGAN), (STALE, BEGAN))["a_total"] == (int(BEGAN * 1000), 0)
     assert starts_of((series[0], series[1]._replace(type="gauge")), (5, BEGAN))["a_total"] == ()
+
+
+# Exemplars.
+
+
+def an_exemplar(series: Series, at: int, *labels: tuple[str, str]) -> Exemplar:
+    return Exemplar(series, labels or (("trace_id", str(at)),), at / 2, at)
+
+
+def exemplars_of(
+    encoder: Encoder2, *series: Series, part: bool = False
+) -> dict[str, tuple[wire.Exemplar, ...]]:
+    ticks = [tick(NOW, series, *[float(i) for i in range(len(series))])]
+    found = wire.decode_message(encoder.encode(ticks, exemplars=not part).body, "2.0")
+    assert found.samples == len(series)
+    return {dict(one.labels)["__name__"]: one.exemplars for one in found.series if one.exemplars}
+
+
+def test_an_exemplar_goes_once_with_the_next_request_that_has_its_series() -> None:
+    kept = Exemplars()
+    kept.add([an_exemplar(SENT, 1)])  # from before the destination began
+    encoder, other = (Encoder2(exemplars=kept) for _ in range(2))
+    kept.add([an_exemplar(SENT, 3, ("z", "eth0"), ("a", "new")), an_exemplar(SENT, 2), an_exemplar(FREE, 4)])
+    assert exemplars_of(encoder, FREE, SENT, part=True) == {}
+    assert exemplars_of(encoder, INFO) == {}
+    ordered = (
+        wire.Exemplar((("trace_id", "2"),), 1.0, 2),
+        wire.Exemplar((("a", "new"), ("z", "eth0")), 1.5, 3),
+    )
+    assert exemplars_of(encoder, SENT, INFO) == {"sent_bytes_total": ordered}
+    assert exemplars_of(encoder, SENT, FREE) == {"free_bytes": (wire.Exemplar((("trace_id", "4"),), 2.0, 4),)}
+    assert exemplars_of(encoder, SENT, FREE) == {}
+    assert exemplars_of(other, SENT, FREE).keys() == {"sent_bytes_total", "free_bytes"}
+
+
+def test_exemplars_never_take_more_than_their_share() -> None:
+    kept = Exemplars()
+    encoder = Encoder2(exemplars=kept)
+    kept.add([an_exemplar(SENT, at) for at in range(100)])
+    for number in range(3):
+        kept.add([an_exemplar(INFO, at) for at in range(number * MOST, (number + 1) * MOST)])
+        assert exemplars_of(encoder, FREE) == {}
+    (found,) = exemplars_of(encoder, SENT, INFO).values()  # those that waited longest are gone
+    assert [one.at_ms for one in found] == list(range(3 * MOST - MOST_OF_SERIES, 3 * MOST))
+
+
+def test_an_exemplar_follows_its_series_through_relabeling() -> None:
+    kept = Exemplars()
+
+    def rename(labels: Mapping[str, str]) -> dict[str, str] | None:
+        return None if labels["__name__"] == "free_bytes" else {**labels, "__name__": "renamed"}
+
+    encoder = Encoder2(rename, exemplars=kept)
+    kept.add([an_exemplar(SENT, 1), an_exemplar(FREE, 2)])
+    ticks = [tick(NOW, (SENT, FREE), 1, 2)]
+    (one,) = wire.decode_message(encoder.encode(ticks).body, "2.0").series
+    assert (dict(one.labels)["__name__"], len(one.exemplars)) == ("renamed", 1)

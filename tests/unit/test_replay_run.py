@@ -9,7 +9,7 @@ import pytest
 
 from agent.cli.arguments import parse_time
 from agent.config import QueueConfig, RemoteWrite
-from agent.destinations.remote_write.proof import UNREADABLE
+from agent.destinations.remote_write.protocol import UNREADABLE
 from agent.http.answer import Answer
 from agent.ops.replay.cursor import Tally
 from agent.ops.replay.run import Ended, Replayed, Watcher, replay

@@ -12,6 +12,8 @@ from agent.config import Target
 from agent.scrape.fetch import Exposition, ScrapeFailed
 from agent.scrape.target import METRICS, Scrape
 from agent.system.events import Event
+from buffer.exemplars import MOST, Exemplar, Exemplars
+from buffer.model import Series
 from tests.support.collecting import Log
 
 HOST = {"hostname": "web-01", "environment": "production"}
@@ -191,3 +193,45 @@ def test_a_stamped_sample_is_labeled_and_relabeled_and_counts_for_the_limit(
     assert rig.values(f"a 1 {NOW}\nb 1 {NOW}\n")["up"] == 0
     assert rig.values(f"a x {NOW}\n")["up"] == 0
     assert rig.values("a 1\n")["up"] == 1
+
+
+def test_exemplars_that_are_new_are_handed_on() -> None:
+    """Those of the last hour, with labels that receivers take; of a series the first, and once for as long as it is the same."""
+    rig, found = Rig(), list[Exemplar]()
+    rig.scrape._exemplars, rig.openmetrics = found.extend, True
+    now = rig.scrape._clock()
+
+    def taken(*lines: str) -> list[tuple[str, dict[str, str], float]]:
+        found.clear()
+        rig.run("".join(f"{line}\n" for line in (*lines, "# EOF")))
+        for one in found:
+            assert LABELS.items() <= dict(one.series.labels).items()
+            assert abs(one.at_ms / 1000 - now) < 3601
+        return [(one.series.name, dict(one.labels), one.value) for one in found]
+
+    a, b = f'a_total 1 # {{t="x"}} 2 {now:.3f}', 'b_total{le="1"} 1 # {t="y",e=""} NaN'
+    first = [one[:2] for one in taken(a, b)]  # a NaN is not equal to itself
+    assert first == [("a_total", {"t": "x"}), ("b_total", {"t": "y"})]
+    assert taken(a, b.replace("NaN", "3")) == [("b_total", {"t": "y"}, 3)]
+    assert taken(a.replace("x", "z"), a.replace("x", "w")) == [("a_total", {"t": "z"}, 2)]
+    assert taken(a.replace("x", 127 * "z")) == [("a_total", {"t": 127 * "z"}, 2)]
+    assert taken(a.replace("x", 128 * "z")) == []  # OpenMetrics: 128 characters
+    assert taken("c_total 1 # {} 2", 'd_total 1 # {t=""} 2') == []
+    assert taken(f'a_total 1 # {{t="old"}} 2 {now - 3700}', 'b_total 1 # {t="far"} 2 1e300') == []
+
+
+def test_exemplars_are_kept_for_everybody_and_no_more_than_that() -> None:
+    kept = Exemplars()
+    assert kept.after(0)[1] == []
+
+    def one(number: int) -> Exemplar:
+        return Exemplar(Series("a", ()), (("t", str(number)),), 1.0, number)
+
+    kept.add([one(0), one(1)])
+    for _ in range(2):
+        assert kept.after(0) == (2, [one(0), one(1)])
+    assert kept.after(1) == (2, [one(1)])
+    assert kept.after(2) == (2, [])
+    kept.add([one(i) for i in range(2, MOST + 500)])
+    assert kept.after(2) == (MOST + 500, [one(i) for i in range(500, MOST + 500)])
+    assert kept.after(MOST + 498)[1] == [one(MOST + 498), one(MOST + 499)]

@@ -32,9 +32,15 @@ FIELDS: dict[str, dict[int, tuple[str, str]]] = {
     f"{V2}.TimeSeries": {
         1: ("labels_refs", "packed uint32"),
         2: ("samples", f"repeated {V2}.Sample"),
+        4: ("exemplars", f"repeated {V2}.Exemplar"),
         5: ("metadata", f"{V2}.Metadata"),
     },
     f"{V2}.Sample": {1: ("value", "double"), 2: ("timestamp", "int64"), 3: ("start_timestamp", "int64")},
+    f"{V2}.Exemplar": {
+        1: ("labels_refs", "packed uint32"),
+        2: ("value", "double"),
+        3: ("timestamp", "int64"),
+    },
     f"{V2}.Metadata": {
         1: ("type", f"{V2}.Metadata.MetricType"),
         3: ("help_ref", "uint32"),
@@ -176,7 +182,7 @@ def test_a_2_0_message_that_breaks_the_specification_is_refused(change: Callable
     {
         "a start for the whole series": "22002a023001",
         "a histogram": "22002a021a00",
-        "an exemplar": "22002a022200",
+        "an exemplar with a field more": "22002a04220220 01".replace(" ", ""),
         "a 1.0 message": "0a050a030a0161",
         "cut short": "22",
         "no unicode": "22002201ff",

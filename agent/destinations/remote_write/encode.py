@@ -24,11 +24,12 @@ which costs nothing and saves 4 to 7 % on the wire. A receiver does not care abo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from struct import Struct
 from typing import NamedTuple
 
 from agent.destinations.columns import Stamps, Values
+from agent.destinations.labels import Relabel, final, utf8
 from buffer.model import Series, Tick
 from buffer.varint import varint as leb128
 
@@ -42,9 +43,6 @@ TYPES = {
 }
 """What both protocols call the type of a metric; another one is unknown."""
 
-Relabel = Callable[[Mapping[str, str]], dict[str, str] | None]
-"""What becomes of labels, `__name__` among them; None, and a result without a name: the series is not sent."""
-
 Pairs = list[tuple[bytes, bytes]]
 
 
@@ -57,6 +55,14 @@ class Encoded(NamedTuple):
     samples: int
     repeated: int
     relabeled: int = 0
+
+
+class Description(NamedTuple):
+    """The metadata of a family."""
+
+    type: str
+    unit: str
+    help: str
 
 
 class _Known(NamedTuple):
@@ -74,12 +80,14 @@ class Encoder(ABC):
     @abstractmethod
     def encode(self, ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
         """The request that holds every sample of `ticks`, none of them twice, and the metadata of these
-        families where they are among the ticks.
+        families where they are among the ticks. With 2.0 the type is always there.
         """
 
-    @abstractmethod
-    def families(self, ticks: Iterable[Tick]) -> set[str]:
-        """The families whose metadata `describe` can name: none, where each request has it."""
+    def families(self, ticks: Iterable[Tick]) -> dict[str, Description]:
+        """Return what metadata there is of the families in some ticks, by the names that their series have after relabeling."""
+        sets = {id(tick.series): tick.series for tick in ticks}
+        found = {self._lookup(one).family: one for series in sets.values() for one in series}
+        return {name: Description(one.type, one.unit, one.help) for name, one in found.items() if name}
 
     @abstractmethod
     def _identity(self, pairs: Pairs) -> bytes:
@@ -99,28 +107,11 @@ class Encoder(ABC):
         return known
 
     def _learn(self, series: Series) -> _Known:
-        found: dict[str, str] | None = {
-            _clean(name): _clean(value)
-            for name, value in (*series.labels, ("__name__", series.name))
-            if name and value
-        }
-        if found is not None and self._relabel is not None:
-            found = self._relabel(found)
-        if not found or not found.get("__name__"):
+        found = final(series, self._relabel)
+        if found is None:
             return _Known(None, "")
-        pairs = sorted((utf8(name), utf8(value)) for name, value in found.items() if name and value)
+        pairs = sorted((utf8(name), utf8(value)) for name, value in found.items())
         return _Known(self._identity(pairs), found["__name__"])
-
-
-def _clean(text: str) -> str:
-    return text if text.isascii() else utf8(text).decode()
-
-
-def utf8(text: str) -> bytes:
-    """The text as UTF-8. What is not valid unicode (a mount point may hold any bytes) is written as an escape,
-    since one such name must not cost the request.
-    """
-    return text.encode("utf-8", "backslashreplace")
 
 
 def varint(number: int) -> bytes:

@@ -19,12 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.destinations.base import Outcome, Verdict
-from agent.destinations.remote_write import too_large
 from agent.destinations.remote_write.too_old import advice, age
-from agent.http.answer import date, in_brackets, is_temporary, is_web_page, redirected, retry_after, words
-
-_OWN = (Verdict.DELIVERED, Verdict.REJECTED)
-"""What only the receiver itself answers."""
+from agent.destinations.verdict import verdict
 
 WRITTEN = "x-prometheus-remote-write-samples-written"
 
@@ -32,47 +28,22 @@ REFUSING = frozenset((400, 409, 415, 422))
 """Statuses that can say something about the samples; 413 is about their number."""
 
 _DO = {
-    401: "check the user and password, or the credentials",
-    402: "the receiver wants to be paid: check the account and its limits",
-    403: "check the user and password, or the credentials and their rights",
     404: "check the path of the url, and that the receiver takes remote write",
     405: "check the path of the url, and that the receiver takes remote write",
-    407: "a proxy on the way asks for credentials",
-    410: "there is no receiver at this url any more: correct the url",
-    426: "something on the way asks for another protocol: check the url and the proxies",
-    428: "something on the way asks for a condition: check the url and the proxies",
-    431: "the headers are too large: shorten headers or the credentials, or raise the receiver's limit",
-    451: "something on the way blocks this for legal reasons: ask who runs it",
-    511: "a portal on the way wants a login",
 }
-_ELSE = "no samples were judged: look at the url, and at what is on the way to the receiver"
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Outcome:
     """Return the outcome of an answer. Header names are in lower case; `now` is Unix time in seconds."""
-    found = _verdict(status, headers, body, now)
-    at = date(headers.get("date", "")) if found.verdict in _OWN else None
-    return found._replace(written=_count(headers.get(WRITTEN)), date=at)
+    found = verdict(status, headers, body, now, _refused, _DO)
+    return found._replace(written=_count(headers.get(WRITTEN)))
 
 
-def _verdict(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Outcome:
-    if is_web_page(status, headers, body):
-        error = f"HTTP {status}: a web page, so something else than the receiver has answered"
-        return Outcome(Verdict.HELD, status, error)
-    if 200 <= status <= 299:
-        return Outcome(Verdict.DELIVERED, status)
-    if 300 <= status <= 399:
-        return Outcome(Verdict.HELD, status, f"{redirected(status, headers)}: correct the url")
-    said = words(body)
-    error = f"HTTP {status}" + (f": {said}" if said else "")
-    if status == 413 or too_large.says(status, said):
-        return Outcome(Verdict.TOO_LARGE, status, error)
-    if status in REFUSING:
-        old = age(error)
-        return Outcome(Verdict.REJECTED, status, error, age=old, advice=advice(error) if old else None)
-    if is_temporary(status) and status != 511:
-        return Outcome(Verdict.RETRY, status, error, retry_after(headers.get("retry-after"), now))
-    return Outcome(Verdict.HELD, status, f"HTTP {status}: {_DO.get(status, _ELSE)}{in_brackets(body)}")
+def _refused(status: int, said: str, error: str) -> Outcome | None:
+    if status not in REFUSING:
+        return None
+    old = age(error)
+    return Outcome(Verdict.REJECTED, status, error, age=old, advice=advice(error) if old else None)
 
 
 def _count(value: str | None) -> int | None:

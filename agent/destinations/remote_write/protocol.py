@@ -58,6 +58,10 @@ EMPTY = {Protocol.V1: b"\x00", Protocol.V2: b"\x02\x04\x22\x00"}
 """A write request without series, compressed: what a held destination is probed with. 2.0 has its empty symbol."""
 
 
+UNREADABLE = b"\x0c\x2c" + b"\xff" * 12
+"""A block of snappy, so that it is unpacked, with a varint that has no end: no field of any message."""
+
+
 class Speech(NamedTuple):
     """What is spoken to a receiver, and what is known of it."""
 

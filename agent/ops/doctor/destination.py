@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agent import __version__, crew
-from agent.config import RemoteWrite
-from agent.destinations.base import Outcome, Verdict
+from agent.config import DestinationConfig, RemoteWrite
+from agent.destinations import types
+from agent.destinations.base import Outcome, Request, Verdict
 from agent.destinations.remote_write import formats
 from agent.destinations.remote_write.protocol import Protocol
 from agent.http import endpoint
@@ -44,6 +45,11 @@ _DO = {
     Cause.UNREACHABLE: "Check host and port of the url, that the receiver runs, and the firewalls on the way.",
 }
 """What to do, by the cause of a failure."""
+_REMOTE_WRITE = (
+    "Correct the url: Prometheus takes writes at /api/v1/write, and only when it was started with "
+    "--web.enable-remote-write-receiver."
+)
+_INFLUXDB = "Correct url, api, db, rp, org and bucket, or make there what is missing."
 
 
 Resolve = Callable[[str, int], Found]
@@ -65,7 +71,7 @@ class _Exchange(NamedTuple):
     took: float
 
 
-def walk(to: RemoteWrite, timeout: float, resolve: Resolve = _resolve) -> Iterator[Step]:
+def walk(to: DestinationConfig, timeout: float, resolve: Resolve = _resolve) -> Iterator[Step]:
     """Yield every step as it is done, the ones that were not tried as well. Nothing is raised."""
     visit, going = _Visit(to, timeout, resolve), True
     known = secrets(visit.endpoint)
@@ -104,22 +110,28 @@ def _no_token(found: Failure) -> Finding:
     return wrong(found.text, do)
 
 
-def _empty_write(client: Client, spoken: Protocol, within: float) -> tuple[Outcome, str | None]:
+Classify = Callable[[Request, Answer | Failure], Outcome]
+
+
+def _empty_write(
+    client: Client, request: Request, classify: Classify, within: float
+) -> tuple[Outcome, str | None]:
     """Send an empty write; return what it means, and the answer's Date."""
-    request = formats.probe(spoken)
     answer = client.exchange(request, within=within)
-    outcome = formats.classify(request, answer, time.time())
+    outcome = classify(request, answer)
     date = answer.headers.get("date") if isinstance(answer, Answer) else None
     return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
 
 
 class _Visit:
-    def __init__(self, to: RemoteWrite, timeout: float, resolve: Resolve) -> None:
+    def __init__(self, to: DestinationConfig, timeout: float, resolve: Resolve) -> None:
         self._to, self._timeout, self._resolve = to, timeout, resolve
         self.endpoint = endpoint.of_destination(to)
         self.host = self.endpoint.host
         self._port = urlsplit(to.url).port or (443 if self.endpoint.is_https else 80)
         self.client = Client(to, __version__)
+        self._message = to.protobuf_message if isinstance(to, RemoteWrite) else None
+        """Of remote write, which protocol it is to be; None: it is another type."""
         self._proxy: Proxy | None = None
         self._found: Found = ()
         self._exchanged: _Exchange  # which the step "authentication" sets, or ends the walk
@@ -134,11 +146,21 @@ class _Visit:
             ("TLS", self._tls),
             ("authentication", self._authentication),
             ("empty write", self._write),
-            ("protocol", self._protocol),
+            *((("protocol", self._protocol),) if self._message else ()),
             ("clock", self._clock),
-            ("window", self._window),
+            *((("window", self._window),) if self._message else ()),
             ("sample", self._sample),
         )
+
+    def _empty(self, within: float, spoken: Protocol | None = None) -> tuple[Outcome, str | None]:
+        """Send an empty write of the destination's type, of this protocol where that is remote write."""
+        if spoken is not None:
+            request, wall = formats.probe(spoken), time.time
+            return _empty_write(
+                self.client, request, lambda sent, answer: formats.classify(sent, answer, wall()), within
+            )
+        plain = types.speaks(self._to)()
+        return _empty_write(self.client, plain.probe(), plain.classify, within)
 
     def _name(self) -> Finding:
         """Look up the host, or the proxy on the way there, which looks it up itself."""
@@ -227,11 +249,11 @@ class _Visit:
             self.learned = {found.decode().partition(" ")[2]}
             within -= time.monotonic() - started
         started, begun = time.monotonic(), time.time()
-        first = Protocol.V2 if to.protobuf_message == Protocol.V2.value else Protocol.V1
-        outcome, date = _empty_write(self.client, first, within)
-        if outcome.status == 415 and to.protobuf_message == "auto":  # then the agent sends 2.0
+        first = Protocol.V2 if self._message == Protocol.V2.value else Protocol.V1
+        outcome, date = self._empty(within, first if self._message else None)
+        if outcome.status == 415 and self._message == "auto":  # then the agent sends 2.0
             within = max(0.0, within - (time.monotonic() - started))
-            newer, _ = _empty_write(self.client, Protocol.V2, within)
+            newer, _ = self._empty(within, Protocol.V2)
             outcome = outcome if newer.written is None else newer
         self._exchanged = _Exchange(outcome, date, begun, time.time(), time.monotonic() - started)
         how = next((key for key in ("basic_auth", "authorization", "oauth2") if getattr(to, key)), None)
@@ -250,8 +272,7 @@ class _Visit:
         outcome, status = done.outcome, done.outcome.status
         if outcome.verdict is Verdict.DELIVERED:
             return fine(f"HTTP {status} in {done.took * 1000:.0f} ms")
-        path = "Correct the url: Prometheus takes writes at /api/v1/write, and only when it was started with "
-        path += "--web.enable-remote-write-receiver."
+        path = _REMOTE_WRITE if self._message else _INFLUXDB
         if outcome.verdict is Verdict.HELD:
             certificate_needed = (
                 "Fix this; a receiver that wants a certificate needs tls_config.cert_file and key_file."
@@ -259,7 +280,7 @@ class _Visit:
             do = path if status else certificate_needed
         elif outcome.verdict is Verdict.RETRY:
             do = "Look at the receiver, and at the proxies before it; the agent tries again by itself."
-        elif status == 415 and self._to.protobuf_message != "auto":
+        elif status == 415 and self._message not in (None, "auto"):
             do = "Set protobuf_message to auto, so that what the receiver takes is sent."
         elif outcome.verdict is Verdict.TOO_LARGE:
             do = "Raise the largest request that the receiver, or a proxy before it, takes."
@@ -269,10 +290,10 @@ class _Visit:
 
     def _protocol(self) -> Finding:
         """Ask with an empty write in 2.0: only the counts in the answer show that it was understood."""
-        message = self._to.protobuf_message
+        message = self._message
         if message == Protocol.V1.value:
             return fine("remote write 1.0 is taken, which is what is configured")
-        outcome, _ = _empty_write(self.client, Protocol.V2, self._timeout)
+        outcome, _ = self._empty(self._timeout, Protocol.V2)
         if outcome.verdict is Verdict.DELIVERED and outcome.written is not None:
             return fine("remote write 2.0 is taken")
         if outcome.verdict in (Verdict.RETRY, Verdict.HELD):

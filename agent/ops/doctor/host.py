@@ -65,7 +65,7 @@ def look(
         ("space", timeout, view.space),
         ("lock", timeout, view.lock),
         ("buffer", timeout, view.buffer),
-        *((f"backlog of {to.name}", timeout, partial(view.backlog, to.name)) for to in config.remote_write),
+        *((f"backlog of {to.name}", timeout, partial(view.backlog, to.name)) for to in config.destinations),
         ("quarantine", timeout, view.quarantine),
         ("clock", timeout, view.synchronized),
         *((("mask", timeout, view.masked),) if config.mask else ()),

@@ -13,9 +13,9 @@ import socket
 import time
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from agent.config import RemoteWrite
+from agent.config import DestinationConfig
+from agent.destinations import types
 from agent.destinations.base import Outcome, Speaks, Verdict
-from agent.destinations.remote_write import formats
 from agent.ops.doctor.receiver import WRITE
 from agent.ops.doctor.step import Finding, fine, unknown, wrong
 from agent.send.client import Client
@@ -28,18 +28,18 @@ _DO = {
     Verdict.REJECTED: "Look at the receiver's words, and at this host's clock: such samples go into the quarantine.",
     Verdict.RETRY: "Look at the receiver, and at the proxies before it; the agent tries again by itself.",
 }
-_ELSE = "Correct the url: what answers there does not take samples in remote write."
+_ELSE = "Correct the url: what answers there does not take samples."
 _POLL = 0.25
 _MOST_REQUESTS = 4
 """The sample in both formats, and a check of each."""
 
 
-def check(to: RemoteWrite, client: Client, timeout: float) -> Finding:
+def check(to: DestinationConfig, client: Client, timeout: float) -> Finding:
     """Write the sample, and look for it until `timeout` seconds have passed."""
     end, now_ms = time.monotonic() + timeout, int(time.time() * 1000)
     series = Series(SERIES, (("hostname", socket.gethostname()),), "gauge")
     tick = Tick(Instant(now_ms, 0, ""), "doctor", (series,), [float(now_ms)])
-    outcome = _written(formats.remote_write(to), client, tick, end)
+    outcome = _written(types.speaks(to), client, tick, end)
     if outcome is None:
         return unknown(f"write_relabel_configs drop {SERIES}, so it was not sent")
     if outcome.verdict is not Verdict.DELIVERED:

@@ -1,9 +1,10 @@
 """The way through a history, and the tally of a replay.
 
     read = selected + what was not selected        selected = delivered + rejected + relabeled + repeated
+                                                              + unstorable
 
 Both hold at every position. (Relabeled is what the destination's write_relabel_configs drop; repeated are further
-values of a series for an instant: the first one counts.) A position and its sums are saved together, once a second.
+values of a series for an instant: the first one counts; unstorable are numbers that the destination cannot store.) A position and its sums are saved together, once a second.
 What was settled since is sent again after a kill: the same samples with the same times, which receivers take as one.
 """
 
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from agent.destinations.base import RELABELED
+from agent.destinations.base import RELABELED, UNSTORABLE
 from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import History, Piece
 from agent.send.batch import Settled
@@ -44,6 +45,7 @@ class Tally(NamedTuple):
     damaged: int = 0
     oldest_timestamp_ms: int | None = None
     newest_timestamp_ms: int | None = None
+    unstorable: int = 0
 
 
 class _Part(NamedTuple):
@@ -116,16 +118,18 @@ class ReplayCursor:
             part = self._ahead.popleft()
             done, read, selected = part.piece.done, read + part.piece.samples, selected + part.selected
             times += [tick.at.wall_ms for tick in part.ticks]
-        relabeled, repeated = dropped.get(RELABELED, 0), settled.repeated
+        relabeled, unstorable = dropped.get(RELABELED, 0), dropped.get(UNSTORABLE, 0)
+        left_out = settled.repeated + relabeled + unstorable
         self._settled = was._replace(
             position=end,
             done=done,
             read=read,
             selected=selected,
             delivered=was.delivered + settled.delivered,
-            rejected=was.rejected + sum(dropped.values()) - repeated - relabeled,
+            rejected=was.rejected + sum(dropped.values()) - left_out,
             relabeled=was.relabeled + relabeled,
-            repeated=was.repeated + repeated,
+            repeated=was.repeated + settled.repeated,
+            unstorable=was.unstorable + unstorable,
             oldest_timestamp_ms=min(times, default=None),
             newest_timestamp_ms=max(times, default=None),
         )

@@ -19,17 +19,18 @@ from typing import Any, NamedTuple
 import msgspec
 
 from agent.collectors import COLLECTORS
-from agent.config import RemoteWrite
+from agent.config import DestinationConfig
+from agent.destinations import types
 from agent.destinations.base import REJECTED, Speaks, Verdict
-from agent.destinations.remote_write.formats import remote_write
 from agent.http.answer import Answer
 from agent.ops.replay.cursor import ReplayCursor, Tally
 from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import History
 from agent.send import pace
+from agent.send.asking import Wire
 from agent.send.batch import Settled
 from agent.send.culprits import Culprits
-from agent.send.delivery import Delivery, Step, Wire
+from agent.send.delivery import Delivery, Step
 from agent.send.known import Known
 from agent.send.pace import Pace
 from agent.send.state import Rules, State
@@ -85,7 +86,7 @@ class Watcher(NamedTuple):
 def replay(
     history: History,
     selection: Selection,
-    to: RemoteWrite,
+    to: DestinationConfig,
     wire: Wire | None,
     watcher: Watcher,
     *,
@@ -104,7 +105,7 @@ def replay(
     queue = msgspec.structs.replace(to.queue_config, sample_age_limit=0.0)
     most = min(queue.max_backoff, LONGEST_BACKOFF)
     rules = rules or Rules(min(queue.min_backoff, most), most, *PROBES)
-    stats, speaks = SendStats(), remote_write(to, frozenset(COLLECTORS))
+    stats, speaks = SendStats(), types.speaks(to, frozenset(COLLECTORS))
     delivery = Delivery(speaks, wire, queue, rules, stats) if wire is not None else None
     if delivery is not None and known is not None:
         delivery.known = known

@@ -1,4 +1,4 @@
-"""Whether a 2xx to remote write 1.0 is a receiver's own. Remote write 2.0 needs none of this: its counts are the proof.
+"""Whether a 2xx is a receiver's own. Remote write 2.0 needs none of this: its counts are the proof.
 
 A 2xx is the absence of a refusal, and many things on the way answer so to anything: a health page, an endpoint for
 another format, a portal with a login. So before the first batch counts as delivered, and again whenever a 2xx looks
@@ -18,11 +18,7 @@ import re
 from typing import NamedTuple
 
 from agent.destinations.base import Outcome, Request, Verdict
-from agent.destinations.remote_write.protocol import HEADERS, Protocol
 from agent.http.answer import WORDS, Answer, content_type
-
-UNREADABLE = b"\x0c\x2c" + b"\xff" * 12
-"""A block of snappy, so that it is unpacked, with a varint that has no end: no field of any message."""
 
 MOST_KINDS = 16
 MOST_TRIES = 3
@@ -41,9 +37,13 @@ class Kind(NamedTuple):
 
 
 class Proof:
-    """The kinds of 2xx that are known to come from a receiver. One for each destination and configuration."""
+    """The kinds of 2xx that are known to come from a receiver. One for each destination and configuration.
 
-    def __init__(self) -> None:
+    `unreadable` is the request that no receiver can read.
+    """
+
+    def __init__(self, unreadable: Request) -> None:
+        self._unreadable = unreadable
         self._proven: dict[Kind, None] = {}
         self._tries = 0
         self.is_missing = False
@@ -56,7 +56,7 @@ class Proof:
 
     def request(self, kind: Kind | None = None) -> Request:
         """Return the body that nobody can read, to prove a kind of answer."""
-        return Request(UNREADABLE, 0, Protocol.V1.version, HEADERS[Protocol.V1], note=kind or self)
+        return self._unreadable._replace(note=kind or self)
 
     def hear(self, request: Request, found: Outcome) -> Outcome:
         """Return what an answer to such a request shows: DELIVERED where the endpoint reads what it takes."""

@@ -1,0 +1,208 @@
+"""InfluxDB's line protocol through everything that remote write goes through, over real sockets."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.config import BasicAuth, InfluxDB, QueueConfig, Secret, TlsConfig
+from agent.destinations.influxdb.destination import UNREADABLE
+from agent.send.state import State
+from agent.system.events import Event
+from buffer.model import Instant, Series, Tick
+from tests.fault.test_sender_faults import CUT, FAULTS, Fault
+from tests.support.certs import Certs
+from tests.support.front import Front
+from tests.support.line_protocol import decode
+from tests.support.net import wait_for
+from tests.support.receiver import Answer, Receiver
+from tests.support.sending import BOOT, FIRST_MS, PASSWORD, SERIES, STEP_MS, Samples, arrived, count, host
+
+HELD = (300, 301, 302, 303, 307, 308, 401, 403, 404, 407)
+PARTIAL = b'{"error":"partial write: field type conflict: it is already an integer dropped=1"}'
+OLD = b'{"error":"partial write: points beyond retention policy dropped=%d"}'
+
+
+def influxdb(port: int, scheme: str = "http", **settings: Any) -> InfluxDB:
+    queue = QueueConfig(batch_send_deadline=0.02, max_samples_per_send=20)
+    url = f"{scheme}://127.0.0.1:{port}"
+    defaults = {"url": url, "name": "there", "db": "m", "remote_timeout": 5.0, "queue_config": queue}
+    return InfluxDB(**{**defaults, **settings})
+
+
+def receiver(*answers: Answer, certs: Certs | None = None) -> Receiver:
+    return Receiver(answers, certs=certs, read=decode, unreadable=UNREADABLE)
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 401, 404, 413, 408, 429, 500, 503])
+def test_every_class_of_status_ends_with_everything_delivered(tmp_path: Path, status: int) -> None:
+    with receiver(Answer(), *[Answer(status)] * 3) as there, host(tmp_path, influxdb(there.port)) as one:
+        one.settled()
+        one.collect(40)
+        one.settled()
+        one.accounted(there)
+        if status != 413:  # a single record that is too large is held as well
+            assert bool(one.logged(Event.HELD)) == (status in HELD)
+        assert len(one.logged(Event.RETRY)) == (3 if status in (408, 429, 500, 503) else 0)
+        assert {request.path for request in there.requests} == {"/write?db=m&precision=ms"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(400, body=PARTIAL),
+        Answer(400, body=b'{"error":"unable to parse \'memory value=x\': invalid number"}'),
+        Answer(422, body=b'{"code":"unprocessable entity","message":"schema conflict"}'),
+        Answer(
+            400,
+            body=b'{"error":"partial write of line protocol occurred","data":'
+            b'[{"original_line":"memory","line_number":2,"error_message":"no fields"}]}',
+        ),
+    ],
+    ids=["1.x partial", "1.x line", "2.x", "3.x"],
+)
+def test_one_bad_series_costs_itself(tmp_path: Path, answer: Answer) -> None:
+    with receiver() as there:
+        there.refuse = lambda write: answer if "memory" in str(write.series) else None
+        with host(tmp_path, influxdb(there.port)) as one:
+            one.collect(30)
+            one.settled()
+            one.accounted(there)
+            assert {dict(labels)["__name__"] for labels in one.kept()} == {"memory"}
+            assert one.cursor.ledger.dropped == {"rejected": 31}
+
+
+def test_what_is_older_than_the_retention_is_aged_and_the_rest_arrives(tmp_path: Path) -> None:
+    """As InfluxDB 1.x does: what it keeps of a request it stores, and says how much it dropped."""
+    with receiver() as there:
+        oldest = FIRST_MS + 13 * STEP_MS
+        stored: Samples = {}
+
+        def refuse(write: Any) -> Answer | None:
+            points = [(one.labels, at, value) for one in write.series for at, value in one.samples]
+            fresh = [point for point in points if point[1] >= oldest]
+            for labels, at, value in fresh:
+                stored.setdefault(labels, {})[at] = value
+            old = len(points) - len(fresh)
+            return Answer(400, body=OLD % old) if old else None
+
+        there.refuse = refuse
+        with host(tmp_path, influxdb(there.port), ticks=30) as one:
+            one.settled()
+            dropped = one.cursor.ledger.dropped
+            assert dropped == {"aged": 2 * 13}
+            new = {
+                labels: {at: v for at, v in s.items() if at >= oldest} for labels, s in one.expected.items()
+            }
+            assert stored == new
+            [refused] = {entry["do"] for entry in one.logged(Event.AGED)}
+            assert "retention" in refused
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (404, 'database not found: \\"m\\"'),
+        (500, "retention policy not found: r"),
+        (400, "database is required"),
+        (404, 'bucket \\"b\\" not found'),
+    ],
+)
+def test_what_is_missing_there_is_held_until_it_is_made(tmp_path: Path, status: int, words: str) -> None:
+    with receiver() as there:
+        there.default = Answer(status, body=b'{"error":"%s"}' % words.encode())
+        there.to_empty = there.default
+        with host(tmp_path, influxdb(there.port)) as one:
+            one.collect(20)
+            assert "make there what is missing" in one.held()
+            there.default, there.to_empty = Answer(), None
+            one.settled()
+            one.accounted(there)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_after_a_fault_everything_has_arrived(tmp_path: Path, fault: Fault) -> None:
+    with receiver() as there, Front(there, [None, fault.act, fault.act]) as front:
+        to = influxdb(front.port, remote_timeout=fault.timeout)
+        with host(tmp_path, to) as one:
+            one.collect(40)
+            one.settled()
+            assert not front.acts
+            events = Event.RETRY, Event.HELD  # a page that answers is held
+            troubles = [str(entry["error"]) for event in events for entry in one.logged(event)]
+            beginnings = tuple(words[:8] for words in fault.words or CUT)  # the rest is the type's own
+            assert all(error.startswith(beginnings) for error in troubles)
+            assert len(troubles) in fault.troubles or not fault.words
+            # What was held before its answer was proven is sent again.
+            one.accounted(there, repeated=fault.stored or bool(one.logged(Event.HELD)))
+
+
+def test_a_page_that_takes_anything_is_held(tmp_path: Path) -> None:
+    with receiver() as there:
+        there.to_unreadable = Answer(200)
+        with host(tmp_path, influxdb(there.port)) as one:
+            assert "no receiver" in one.held()
+            there.to_unreadable = None
+            one.settled()
+            one.accounted(there, repeated=True)
+
+
+def test_tls_and_a_password_that_is_corrected(tmp_path: Path, certs: Certs) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(certs.unknown_ca.read_bytes())
+    with receiver(certs=certs) as there:
+        auth = BasicAuth(username="limpet", password=Secret(PASSWORD))
+        to = influxdb(there.port, "https", tls_config=TlsConfig(ca_file=str(ca)), basic_auth=auth)
+        with host(tmp_path, to) as one:
+            assert one.held().startswith("TLS: ")
+            ca.write_bytes(certs.ca.read_bytes())
+            one.settled()
+            one.accounted(there)
+            assert all("authorization" in request.headers for request in there.requests)
+
+
+def test_a_receiver_that_restarts_and_an_agent_that_does(tmp_path: Path) -> None:
+    with receiver() as there:
+        to = influxdb(there.port)
+        for _ in range(2):
+            with host(tmp_path, to) as one:
+                one.collect(15)
+                one.settled()
+                there.stop()
+                one.collect(15)
+                wait_for(lambda: one.lane.state is State.WAITING, 10, "a failed try")
+            there.start()
+        with host(tmp_path, to) as one:
+            one.settled()
+            one.accounted(there)
+
+
+def test_what_cannot_be_stored_is_counted_and_costs_nothing_else(tmp_path: Path) -> None:
+    """Also where a request is cut in two, and where a series is refused: the ledger balances to the sample."""
+    values = [[1.0, math.nan], [math.inf, -math.inf], [2.0, 3.0], [math.nan, 4.0], [5.0, 6.0]] * 8
+    with receiver(Answer(), Answer(413), Answer(413)) as there:
+        there.refuse = lambda write: Answer(400, body=PARTIAL) if "memory" in str(write.series) else None
+        with host(tmp_path, influxdb(there.port), ticks=1) as one:
+            one.settled()
+            for n, pair in enumerate(values, 1):
+                at = Instant(FIRST_MS + n * STEP_MS, n * STEP_MS, BOOT)
+                one.buffer.append([Tick(at, "all", SERIES, pair)])
+            one.settled()
+            cpu = sum(math.isfinite(first) for first, _ in values)
+            memory = sum(math.isfinite(second) for _, second in values)
+            unstorable = 2 * len(values) - cpu - memory
+            assert one.cursor.ledger.dropped == {"unstorable": unstorable, "rejected": memory}
+            assert count(arrived(there)) == cpu + 2 == one.cursor.ledger.delivered
+            assert count(one.kept()) == memory
+
+
+def test_series_that_are_one_to_influxdb_are_one(tmp_path: Path) -> None:
+    """A backslash at the end cannot be written, so these two are the same series: the first value of an instant counts."""
+    series = tuple(Series("free", (("hostname", "a"), ("path", path))) for path in ("C:\\", "C:"))
+    with receiver() as there, host(tmp_path, influxdb(there.port), series=series, ticks=20) as one:
+        one.settled()
+        assert one.cursor.ledger.dropped == {"rejected": 20}
+        assert count(arrived(there)) == 20

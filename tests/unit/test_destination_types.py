@@ -1,0 +1,25 @@
+"""Each destination type is imported where it is used: nobody pays for another one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.run import python
+
+REMOTE_WRITE = "RemoteWrite(url='https://example.com/api/v1/write')"
+INFLUXDB = "InfluxDB(url='https://example.com', db='m')"
+
+
+@pytest.mark.parametrize(
+    ("destination", "needs", "not_needed"),
+    [
+        (REMOTE_WRITE, "agent.destinations.remote_write.formats", "agent.destinations.influxdb.destination"),
+        (INFLUXDB, "agent.destinations.influxdb.destination", "snappy"),
+    ],
+)
+def test_a_type_is_imported_where_it_is_used(destination: str, needs: str, not_needed: str) -> None:
+    code = "import sys; from agent import process; from agent.config import InfluxDB, RemoteWrite; "
+    code += f"process.types.load([{destination}]); print(*sys.modules)"
+    loaded = python(code).split()
+    assert needs in loaded
+    assert not_needed not in loaded
