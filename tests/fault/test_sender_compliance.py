@@ -4,7 +4,7 @@ Each file there is a table here. Where that suite only asks a sender to go on, h
 well. What does not apply:
 
 - no_retry_on_401, no_retry_on_404: the write is not retried, but neither dropped (`held`): it waits for the operator.
-- histograms_test, exemplars_test, combined_test and what concerns them in others: there are none.
+- histograms_test, exemplars_test, combined_test and what concerns them in others: there are none, exemplars unless asked for.
 - symbols_test, fallback_test, content_type_with_proto_param, process_written_count_headers,
   handle_partial_write_response, handle_missing_written_headers, start_timestamp_*: remote write 2.0, which has tests of
   its own (test_sender_protocols.py).

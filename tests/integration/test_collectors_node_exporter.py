@@ -1,10 +1,12 @@
-"""Counter by counter against a real node_exporter: on this machine at the same moment, and on the recorded hosts."""
+"""Counter by counter against a real node_exporter: on this machine at the same moment, on recorded hosts, and made-up ones."""
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from agent.collectors import COLLECTORS, HostPaths
 from tests.support.hosts import HOSTS, KINDS, Values, expected, labeled, of, values
 from tests.support.node_exporter import Exposed, NodeExporter
+from tests.support.trees import CORES, Tree
 from tools.servers import ServerError, ensure
 
 MIB = 1024 * 1024
@@ -150,10 +153,12 @@ def file_systems(exposed: Exposed, mine: Values) -> Values:
     return found
 
 
-def collected() -> Values:
+def collected(paths: HostPaths | None = None) -> Values:
+    """What all collectors return; of another tree than this machine's all but the file systems."""
     found: Values = {}
-    for kind in COLLECTORS.values():
-        found |= values(kind.build(kind.options(), HostPaths())(0.0))
+    for name, kind in COLLECTORS.items():
+        if paths is None or name != "disk_usage":
+            found |= values(kind.build(kind.options(), paths or HostPaths())(0.0))
     return found
 
 
@@ -176,19 +181,27 @@ def test_this_machine_at_the_same_moment(exporter: NodeExporter) -> None:
         assert compared >= {*OF_DISK, *OF_FILE_SYSTEM} or not of(before)
 
 
+FLAGS = ("--no-collector.filesystem", "--no-collector.netdev.netlink")
+
+
+def prepared(root: Path, host: str, cores: Iterable[object]) -> None:
+    """Copy a recorded host, and add what node_exporter needs in addition, and ends without."""
+    shutil.copytree(HOSTS / host / "second", root)
+    (root / "proc/net/netstat").touch()
+    (root / "proc/net/snmp6").touch()
+    for core in cores:
+        online = root / f"sys/devices/system/cpu/cpu{core}/online"
+        online.parent.mkdir(parents=True)
+        online.write_text("1\n")
+
+
 @pytest.mark.parametrize("host", KINDS)
 def test_the_recorded_hosts(program: Path, tmp_path: Path, host: str) -> None:
     """Theirs are of the same files, so they are the same to the last digit."""
     root = tmp_path / host
-    shutil.copytree(HOSTS / host / "second", root)
-    (root / "proc/net/netstat").touch()  # what node_exporter needs in addition, and ends without
-    (root / "proc/net/snmp6").touch()
-    for core in {dict(labels).get("core", "all") for _, labels in expected(host, "second")} - {"all"} | {"0"}:
-        online = root / f"sys/devices/system/cpu/cpu{core}/online"
-        online.parent.mkdir(parents=True)
-        online.write_text("1\n")
-    flags = ("--no-collector.filesystem", "--no-collector.netdev.netlink")
-    with NodeExporter(program, tmp_path, str(root / "proc"), str(root / "sys"), flags) as exporter:
+    cores = {dict(labels).get("core", "all") for _, labels in expected(host, "second")} - {"all"} | {"0"}
+    prepared(root, host, cores)
+    with NodeExporter(program, tmp_path, str(root / "proc"), str(root / "sys"), FLAGS) as exporter:
         exposed = exporter.read()
     mine = expected(host, "second")
     told = theirs(exposed, mine)
@@ -201,6 +214,39 @@ def test_the_recorded_hosts(program: Path, tmp_path: Path, host: str) -> None:
         compared >= {*PLAIN, *OF_CORES, *OF_INTERFACE, "memory_cached_bytes", "network_connections"} - missing
     )
     assert (compared >= OF_DISK.keys()) == (host != "microvm")
+
+
+def test_made_up_trees(program: Path, tmp_path: Path) -> None:
+    """Numbers of any size in the files of a recorded host; DIFFERENTIAL_SEED and DIFFERENTIAL_COUNT make others, and more."""
+    seed, count = (
+        int(os.environ.get("DIFFERENTIAL_SEED", "1")),
+        int(os.environ.get("DIFFERENTIAL_COUNT", "60")),
+    )
+    dice, compared = random.Random(seed), set[str]()
+    root = tmp_path / "host"
+    prepared(root, "laptop", range(CORES))
+    tree = Tree(root / "proc", dice)
+    with NodeExporter(program, tmp_path, str(root / "proc"), str(root / "sys"), FLAGS) as exporter:
+        for number in range(count):
+            tree.make_up()
+            mine = collected(HostPaths(str(root / "proc"), str(root / "sys")))
+            told = theirs(exporter.read(), mine)
+            wrong = {
+                key: (mine[key], value)
+                for key, value in told.items()
+                if mine[key] != pytest.approx(value, rel=1e-12, abs=1e-6)
+            }
+            assert wrong == {}, f"seed {seed}, tree {number}"
+            compared |= {name for name, _ in told}
+    print(f"seed {seed}: {count} trees of /proc, {len(compared)} names compared")
+    assert compared >= {
+        *PLAIN,
+        *OF_CORES,
+        *OF_DISK,
+        *OF_INTERFACE,
+        "memory_cached_bytes",
+        "network_connections",
+    }
 
 
 def test_df_tells_the_same_of_every_mount() -> None:

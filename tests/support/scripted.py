@@ -21,6 +21,7 @@ from agent.destinations.remote_write.protocol import UNREADABLE
 from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure
 from agent.send.delivery import Clocks
+from agent.send.early import News
 from agent.send.lane import Lane
 from agent.send.sender import Pause
 from agent.send.state import Rules, State
@@ -56,8 +57,9 @@ class Script:
     """A receiver of remote write 1.0: these answers, then what `refuse` says, then `rest` without end.
 
     It keeps what it took (`lost`: and what it did not answer), and checks what a time series database would. Like a real
-    receiver it refuses what nobody can read, and takes an empty write after a refusal; these two are in no list. `to_empty` is
-    what every empty write is answered, where that is set; else none is refused. `to_unreadable` is what the other is answered.
+    receiver it refuses what nobody can read, and takes an empty write after a refusal, and a sample for now after it has refused
+    everything; these three are in no list. `to_empty`, `to_unreadable` and `to_fresh` are other answers to them, the first to every
+    empty write. `fresh` counts the samples for now.
     """
 
     def __init__(
@@ -76,16 +78,21 @@ class Script:
         self.is_closed = self.has_refused = False
         self.to_empty: Answer | None = None
         self.to_unreadable = UNREAD
+        self.to_fresh: Callable[[wire.Write], Answer | Failure | None] = lambda _: None
+        self.fresh = 0
 
     def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
         if request.body == UNREADABLE:
             return self.to_unreadable
         if not request.samples and (self.to_empty or self.has_refused):
             return self.to_empty or DELIVERED
+        write = self.read(request)
+        if wire.is_fresh(write):
+            self.fresh += 1
+            return self.to_fresh(write) or DELIVERED
         self.bodies.append(request.body)
         self.attempts.append(attempt)
         self.within.append(within)
-        write = self.read(request)
         answer = self.answers.pop(0) if self.answers else self.refuse(write) or self.rest
         self.has_refused = isinstance(answer, Answer) and answer.status in REFUSING
         if self.has_refused and not request.samples:
@@ -160,6 +167,7 @@ class Rig:
         speaks: Speaks | None = None,
         clocks: Clocks | None = None,
         rules: Rules | None = None,
+        listen: Callable[[], News] | None = None,
     ) -> None:
         folder, self.fs = tempfile.mkdtemp(prefix="limpet-"), MemoryFs()
         self.now, self.ticks = 1000.0, 0
@@ -171,7 +179,15 @@ class Rig:
         speaks = speaks or remote_write(to, clock=clocks.monotonic, wall=clocks.wall)
         logger = structlog.get_logger()
         self._open: Callable[[], Lane] = lambda: Lane(
-            to, speaks, self.script, self.buffer, self.quarantine, logger, clocks=clocks, rules=rules
+            to,
+            speaks,
+            self.script,
+            self.buffer,
+            self.quarantine,
+            logger,
+            clocks=clocks,
+            rules=rules,
+            listen=listen,
         )
         self.lane = self._open()
         self.appended: list[Tick] = []
