@@ -86,10 +86,7 @@ class Agent:
         self._exemplars = Exemplars()
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(
-            self.buffer,
-            lambda: self.lanes.stats,
-            lambda: self.schedule,
-            lambda: self._note.note.refused_ms is None,
+            self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note.is_applied
         )
         self._presence = health.Presence()
         self._labels = host_labels(config)

@@ -77,6 +77,10 @@ class Keeper:
         if not self._is_written or not os.path.lexists(f"{self._data_dir}/{NAME}"):
             self.write()
 
+    def is_applied(self) -> bool:
+        """Return whether no reload was refused since one was applied."""
+        return self.note.refused_ms is None
+
     def applied(self, digest: str) -> None:
         """Note that a reload was applied."""
         self.write(digest=digest, loaded_ms=_now_ms(), refused_ms=None, problem=None)
