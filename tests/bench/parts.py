@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count, cycle, islice, product
 from pathlib import Path
@@ -19,7 +19,9 @@ import snappy
 from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
 from agent.collectors import COLLECTORS, HostPaths
-from agent.config import RelabelConfig
+from agent.config import InfluxDB, RelabelConfig
+from agent.destinations.influxdb.destination import influxdb
+from agent.destinations.influxdb.lines import Naming
 from agent.destinations.remote_write.encode import Encoded, Encoder
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
@@ -36,6 +38,7 @@ FULL = 256 << 20
 SEGMENT = 4 << 20
 NOISE = 4_000
 RUNS = 5
+NAMINGS: tuple[Naming, ...] = ("metric", "telegraf", "table")
 FIVE = ("cpu", "memory", "disk_io", "network", "disk_usage")
 WARM = 200
 FULL_BATCH = 10_000
@@ -101,6 +104,7 @@ def encoding(recording: replay.Recording, samples: int) -> Iterator[Figure]:
     encoders: dict[str, Callable[[], Encoder]] = {
         "1.0": Encoder1,
         "2.0": lambda: Encoder2(from_boot=counting),
+        "2.0, described": lambda: _Describing(from_boot=counting),
         "2.0, no metadata": lambda: Encoder2(metadata=False, from_boot=counting),
     }
     most = {"full": len(rounds), "steady": 3}
@@ -114,6 +118,27 @@ def encoding(recording: replay.Recording, samples: int) -> Iterator[Figure]:
         yield Figure(f"{kind} request bodies, {name}", size / held, "B/sample", limit, how)
         name = f"CPU to encode a million, {kind}, {name}"
         yield Figure(name, spent / held * 1e6, "s", None, f"best of {RUNS}")
+    for (kind, ticks), naming in product(kinds.items(), NAMINGS):
+        yield from _line_protocol(kind, ticks, naming)
+
+
+def _line_protocol(kind: str, batches: Sequence[Sequence[Tick]], naming: Naming) -> Iterator[Figure]:
+    """Bytes and CPU of request bodies for InfluxDB, with compression."""
+    to = InfluxDB(url="http://localhost", db="limpet", naming=naming)
+    runs = []
+    for _ in range(RUNS):
+        spoken, begun = influxdb(to)(), time.process_time()
+        found = [spoken.encode(ticks, False).request for ticks in batches]
+        runs.append((time.process_time() - begun, found))
+    spent, found = min(runs, key=lambda run: run[0])
+    held = sum(one.samples for one in found)
+    how = f"{held / len(found):,.0f} samples in a request"
+    name = f"line protocol, {naming}"
+    yield Figure(
+        f"{kind} request bodies, {name}", sum(len(one.body) for one in found) / held, "B/sample", None, how
+    )
+    how = f"best of {RUNS}; with gzip"
+    yield Figure(f"CPU to encode a million, {kind}, {name}", spent / held * 1e6, "s", None, how)
 
 
 def batches(rounds: Iterable[Sequence[Tick]], samples: int, most: int) -> Iterator[list[Tick]]:
@@ -128,6 +153,16 @@ def batches(rounds: Iterable[Sequence[Tick]], samples: int, most: int) -> Iterat
         batch += ticks
         size, count = size + more, count + 1
     yield batch
+
+
+class _Describing(Encoder2):
+    """With the help of every metric in each request: the first of an hour, and after trouble."""
+
+    def encode(
+        self, ticks: Iterable[Tick], describe: Collection[str] = (), *, exemplars: bool = True
+    ) -> Encoded:
+        ticks = list(ticks)
+        return super().encode(ticks, self.families(ticks), exemplars=exemplars)
 
 
 def _encoded(encoder: Encoder, batches: Sequence[Sequence[Tick]]) -> tuple[float, list[Encoded]]:
