@@ -234,9 +234,11 @@ class Sender:
         step = None
         for ticks in self._order.probes(self._cursor.read(1), int(self._clocks.wall() * 1000)):
             self._is_asking()
-            step = self._delivery.trial(ticks)
-            if step is None:  # relabeling may leave nothing
+            request = self._delivery.speaks().encode(ticks, True).request
+            if not request.samples:  # relabeling may leave nothing
+                step = None
                 break
+            step = self._delivery.trial(request)
             self._charge(step)
             if step.outcome.verdict is not Verdict.DELIVERED:
                 break
