@@ -42,6 +42,7 @@ from agent.send.lanes import Lanes
 from agent.send.stats import SendStats
 from agent.system import log, memory, systemd
 from agent.system.events import Event
+from agent.system.news import News
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
 from buffer.exemplars import Exemplars
 
@@ -97,8 +98,8 @@ class Agent:
 
     def _open_lane(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks = types.speaks(to, frozenset(COLLECTORS), exemplars=self._exemplars)
-        wire = Client(to, __version__)
-        return Lane(to, speaks, wire, self.buffer, self._quarantine, self._log, labels=labels, stats=stats)
+        parts = to, speaks, Client(to, __version__), self.buffer, self._quarantine, self._log
+        return Lane(*parts, labels=labels, stats=stats, listen=News)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
         collect = config.collect

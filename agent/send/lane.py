@@ -19,6 +19,7 @@ from agent.config import DestinationConfig
 from agent.destinations.base import Speaks
 from agent.send.account import Account
 from agent.send.delivery import Clocks, Delivery, Wire
+from agent.send.early import Early, News
 from agent.send.log import LaneLog
 from agent.send.order import Order
 from agent.send.sender import NOW, Pause, Sender
@@ -37,7 +38,10 @@ STOP_MARGIN = 0.25
 
 
 class Lane:
-    """Sends to one destination from `start` to `stop`. `labels` are the host's, for samples sent in its name."""
+    """Sends to one destination from `start` to `stop`. `labels` are the host's, for samples sent in its name.
+
+    `listen` opens the news that end a wait; None: there are none.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Lane:
         stats: SendStats | None = None,
         rules: Rules | None = None,
         clocks: Clocks | None = None,
+        listen: Callable[[], News] | None = None,
     ) -> None:
         self.name, self.stats = to.name, stats or SendStats()
         self._buffer, self._wire, clocks = buffer, wire, clocks or Clocks()
@@ -59,8 +64,10 @@ class Lane:
         delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks)
         cursor, order = buffer.cursors[to.name], Order(to.drain_order, labels or {})
         self._account = Account(to.name, cursor, quarantine, lane_log, clocks.wall)
-        self.sender = Sender(to, cursor, delivery, self._account, lane_log, order, self._pulse, clocks)
+        self._early = early = Early(listen, clocks.monotonic)
+        self.sender = Sender(to, cursor, delivery, self._account, lane_log, order, self._pulse, clocks, early)
         self._stopping, self._stop_at, self._leaving = threading.Event(), 0.0, False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lane-{to.name}", daemon=True)
 
     @property
@@ -91,11 +98,14 @@ class Lane:
         self._stop_at = time.monotonic() + within
         self.sender.is_stopping = True
         self._stopping.set()
+        self._wake.set()
         self._buffer.wake()
 
-    def renew(self) -> None:
-        """Let the next request open a connection; the one under way is not touched."""
+    def try_now(self) -> None:
+        """Let the next request open a connection, and go out now where it waits; the one under way is not touched."""
         self._wire.renew()
+        self._early.ask()
+        self._wake.set()
 
     def leave(self) -> None:
         """Begin no chunk any more; nobody waits for the one that is under way."""
@@ -127,6 +137,7 @@ class Lane:
             self._rest(self.step())
         self._guarded(self._finish if self._leaving else self._last_try)
         self.sender.note(State.STOPPED)
+        self._early.close()
         self._wire.close()
 
     def step(self) -> Pause:
@@ -154,7 +165,8 @@ class Lane:
             return
         self._pulse.back_in(pause.seconds)
         if pause.position is None:
-            self._stopping.wait(pause.seconds)
+            self._wake.wait(pause.seconds)
+            self._wake.clear()  # a stop is seen before the next wait
         else:
             self._buffer.wait(pause.position, pause.seconds)
 

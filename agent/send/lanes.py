@@ -2,7 +2,7 @@
 
 Promises:
 1. A destination that is wanted as it was continues; its next request goes over a new connection, so that a reload looks
-   its name up again.
+   its name up again. Where it waits or is held, that request goes out now.
 2. The lane of one that has changed, or is not wanted any more, begins no request; the one under way has PATIENCE seconds
    to be answered, so that nothing is sent twice without need, and is cut then.
 3. There are never two lanes at one cursor: the next one begins when the thread of the last one has ended, and continues
@@ -60,7 +60,7 @@ class Lanes:
         self._wanted = {to.name: _Wanted(to, labels) for to in destinations}
         self.stats = {name: self.stats.get(name) or SendStats() for name in self._wanted}
         for name, (was, lane) in list(self._running.items()):
-            lane.renew()
+            lane.try_now()
             if self._wanted.get(name) != was:
                 lane.leave()
                 self._leaving[name] = lane, self._clock() + PATIENCE

@@ -9,7 +9,7 @@
 3. What waits apart (`Batch`) is in the quarantine. Each hour the oldest of it is sent once more, and when it is taken the
    rest follows, oldest first; only then newer samples of these series are sent. A restart changes nothing in that.
 4. A held destination is probed slowly; and within LOOK_EVERY seconds when a file of its credentials or certificates
-   has changed.
+   has changed. What else ends a wait is in `early`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from agent.destinations.base import Verdict
 from agent.send import pace
 from agent.send.account import Account
 from agent.send.delivery import Clocks, Delivery, Step
+from agent.send.early import Early
 from agent.send.log import LaneLog
 from agent.send.order import Order, Work
 from agent.send.pace import Pace
@@ -62,12 +63,13 @@ class Sender:
         order: Order,
         pulse: Pulse,
         clocks: Clocks,
+        early: Early,
     ) -> None:
         self.state, self.error = State.IDLE, delivery.now.error
         self.is_stopping = False
         """Whether a request without an answer was cut by us, perhaps: no reason to raise an alarm."""
         self._to, self._cursor, self._delivery, self._account = to, cursor, delivery, account
-        self._log, self._order, self._pulse, self._clocks = log, order, pulse, clocks
+        self._log, self._order, self._pulse, self._clocks, self._early = log, order, pulse, clocks, early
         self._returning = Returning(account, delivery)
         self._pace = Pace()
         self._due = clocks.monotonic()  # when a chunk that is not full may go out
@@ -81,12 +83,13 @@ class Sender:
         delivery = self._delivery
         delivery.forget_before(self._cursor.position)
         at_hand = delivery.has_chunk
+        delivery.now = self._early.hurried(delivery.now)
         if delivery.now.state is State.HELD:
             left = delivery.wait()
-            return Pause(min(left, LOOK_EVERY)) if left else self._probe(at_hand=at_hand)
+            return Pause(min(left, LOOK_EVERY, self._early.every)) if left else self._probe(at_hand=at_hand)
         if delivery.now.state is State.WAITING:
             left = max(delivery.wait(), self._pace.wait(self._clocks.monotonic(), full=False))
-            return Pause(left) if left else self._send(Work.IN_ORDER)
+            return Pause(min(left, self._early.every)) if left else self._send(Work.IN_ORDER)
         if not at_hand and delivery.apart and self._clocks.monotonic() >= self._retry_at:
             return self._retry()
         if not at_hand and self._order.is_unknown(
@@ -137,11 +140,7 @@ class Sender:
         return self._clocks.monotonic() >= self._due
 
     def _pause(self, work: Work, *, at_hand: bool) -> float:
-        """Return how long to wait before sending this.
-
-        Fresh samples never wait, unless they fill more than one request: that is a backlog which could not be left as
-        a gap.
-        """
+        """Return how long to wait before this. Fresh samples wait only if they fill more than one request."""
         limit = self._delivery.now.limit
         if work is Work.FRESH and self._cursor.pending_ahead() <= limit:
             return 0.0
@@ -211,6 +210,7 @@ class Sender:
         bandwidth = self._to.max_bandwidth
         self._pace = pace.sent(self._pace, step.began, step.cost, bandwidth, self._clocks.random())
         self._log.found(step.outcome)
+        self._early.take(step.after, step.outcome, self._delivery.rules)
         if step.after.state is not State.IDLE:
             self._away = True
         elif step.before.state is State.HELD or verdict is Verdict.REWRITE:

@@ -210,6 +210,18 @@ def test_what_is_wrong_is_told_as_a_whole_and_nothing_of_it_is_applied(tmp_path:
     assert roles(receiver) == {None, "y"}
 
 
+def test_a_reload_that_changes_nothing_tries_now(tmp_path: Path) -> None:
+    receiver = Receiver()
+    waits = {**QUICK, "min_backoff": "10m", "max_backoff": "10m"}
+    agent = Agent(tmp_path, [destination(receiver, name="p", queue_config=waits)])
+    with agent:
+        wait_for(lambda: agent.destination("p").get("state") == "waiting", 20, "the destination to wait")
+        with receiver:
+            assert agent.reload()["changed"] == []
+            wait_for(lambda: receiver.samples, 20, "a delivery")
+        assert agent.stop() == 0
+
+
 def test_what_is_switched_off_ends_and_other_labels_are_other_series(tmp_path: Path) -> None:
     with Receiver() as receiver:
         every = {"disk_usage": {"interval": "1s", "include_mountpoints": ["/"]}}  # others come and go

@@ -21,6 +21,7 @@ from agent.destinations.remote_write.protocol import UNREADABLE
 from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure
 from agent.send.delivery import Clocks
+from agent.send.early import News
 from agent.send.lane import Lane
 from agent.send.sender import Pause
 from agent.send.state import Rules, State
@@ -160,6 +161,7 @@ class Rig:
         speaks: Speaks | None = None,
         clocks: Clocks | None = None,
         rules: Rules | None = None,
+        listen: Callable[[], News] | None = None,
     ) -> None:
         folder, self.fs = tempfile.mkdtemp(prefix="limpet-"), MemoryFs()
         self.now, self.ticks = 1000.0, 0
@@ -171,7 +173,15 @@ class Rig:
         speaks = speaks or remote_write(to, clock=clocks.monotonic, wall=clocks.wall)
         logger = structlog.get_logger()
         self._open: Callable[[], Lane] = lambda: Lane(
-            to, speaks, self.script, self.buffer, self.quarantine, logger, clocks=clocks, rules=rules
+            to,
+            speaks,
+            self.script,
+            self.buffer,
+            self.quarantine,
+            logger,
+            clocks=clocks,
+            rules=rules,
+            listen=listen,
         )
         self.lane = self._open()
         self.appended: list[Tick] = []

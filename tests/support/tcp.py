@@ -98,7 +98,7 @@ class _Web(ThreadingHTTPServer):
     def __init__(self, owner: WebServer) -> None:
         self.owner = owner
         self.open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", owner.port), Handler)
+        super().__init__((owner.address, owner.port), Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: clients that go away, and refused handshakes, are what the tests make."""
@@ -152,9 +152,14 @@ class WebServer:
     """
 
     def __init__(
-        self, *, certs: Certs | None = None, client_cert: bool = False, port: int | None = None
+        self,
+        *,
+        certs: Certs | None = None,
+        client_cert: bool = False,
+        port: int | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
-        self.port = port or free_port()
+        self.port, self.address = port or free_port(), address
         self.connections = 0
         self.stopping = threading.Event()
         self.tls: ssl.SSLContext | None = None
@@ -169,7 +174,7 @@ class WebServer:
     @property
     def url(self) -> str:
         """The address, without a path."""
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self.address}:{self.port}"
 
     def take(self, handler: Handler) -> None:
         """Answer a request."""

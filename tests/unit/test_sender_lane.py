@@ -42,6 +42,7 @@ from tests.support.scripted import (
     RETRY,
     SERIES,
     TOO_LARGE,
+    UNREACHED,
     WORDS,
     Rig,
     Script,
@@ -686,6 +687,66 @@ def test_a_stop_tries_nothing_when_there_is_trouble(answer: Answer) -> None:
     assert len(rig.script.bodies) == 1
     assert (rig.cursor.ledger.state, rig.cursor.ledger.error) == ("stopped", rig.lane.error)
     assert rig.lane.error
+
+
+@pytest.mark.parametrize("answer", [RETRY, HELD, UNREACHED], ids=["waiting", "held", "not reached"])
+def test_a_lane_that_waits_tries_now_when_it_is_asked_to(answer: Answer | Failure) -> None:
+    rig = running(Script(answer), Rules(900.0, 900.0, 900.0, 900.0))
+    with capture_logs():
+        rig.collect()
+        rig.lane.start()
+        wait_for(lambda: rig.lane.state in (State.WAITING, State.HELD), 5, "trouble")
+        rig.lane.try_now()
+        wait_for(lambda: rig.ledger[0] == 2, 5, "the delivery")
+        rig.lane.stop(5.0)
+
+
+class Told:
+    """News that are there when a test says so."""
+
+    def __init__(self) -> None:
+        self.is_news, self.is_open = False, False
+
+    def open(self) -> Told:
+        self.is_open = True
+        return self
+
+    def heard(self) -> bool:
+        was, self.is_news = self.is_news, False
+        return was
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+@pytest.mark.parametrize("answer", [UNREACHED, NO_ANSWER, HELD], ids=["not reached", "no answer", "held"])
+def test_news_of_the_network_ends_a_wait(answer: Answer | Failure) -> None:
+    told = Told()
+    rig = Rig([answer], rules=Rules(900.0, 900.0, 900.0, 900.0), listen=told.open)
+    rig.collect()
+    rig.lane.step()
+    assert told.is_open
+    before = rig.now
+    for _ in range(5):
+        rig.now += rig.lane.step().seconds
+    assert len(rig.script.bodies) == 1
+    told.is_news = True
+    rig.drain()
+    assert rig.ledger[0] == 2
+    assert rig.now - before < 10
+    assert not told.is_open
+
+
+def test_news_of_the_network_does_not_hurry_a_receiver_that_is_in_trouble() -> None:
+    told = Told()
+    rig = Rig([RETRY], rules=Rules(900.0, 900.0), listen=told.open)
+    rig.collect()
+    rig.lane.step()
+    before = rig.now
+    while not rig.ledger[0]:
+        told.is_news = True
+        rig.now += rig.lane.step().seconds
+    assert rig.now - before >= 900
 
 
 @pytest.mark.parametrize("deaf", [False, True])
