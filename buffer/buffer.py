@@ -42,6 +42,8 @@ class Buffer:
     """What is wrong with the disk; see `buffer.sheltered`, as for the others."""
     unbuffered = 0
     must_restart = False
+    newest: Sequence[Tick] = ()
+    """What was appended last, by this process."""
 
     def __init__(
         self,
@@ -137,6 +139,7 @@ class Buffer:
 
     def _append(self, ticks: Sequence[Tick], missed: int) -> int:
         end = self.log.append(ticks, missed)
+        self.newest = ticks
         with self._arrived:
             # Wake nobody for less than it waits for: a wake-up costs more than the append.
             if any(position < end for position in self._waiting.values()):

@@ -13,7 +13,7 @@ class MetadataConfig(Section, frozen=True, kw_only=True):
     """Whether type, unit and help are sent, and with remote write 1.0 how often and how many at once."""
 
     send: v.Flag = True
-    send_interval: v.Duration = 300.0
+    send_interval: v.Duration = 3600.0
     max_samples_per_send: v.Count = 2000
 
 

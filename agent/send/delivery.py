@@ -12,8 +12,9 @@ Promises:
 2. One request at a time, and nothing newer of a series before what is older is settled.
 3. What a receiver refuses for good is sent in parts until the culprits are found (`culprits`); the rest is delivered.
    A refusal counts only where the receiver has judged the samples: it says that they are too old, or takes something
-   (`probe`) after it has refused. Else the fault is on the way, and the destination is held. Nor does a 2xx count that
-   may be a stranger's, as the type sees it (Verdict.UNPROVEN).
+   (`probe`) after it has refused. Else the fault is on the way, and the destination is held. Where all of a chunk was
+   refused, that counts only if the receiver takes a sample for now (`fresh`). Nor does a 2xx count that may be a
+   stranger's, as the type sees it (Verdict.UNPROVEN).
 4. A chunk is settled as a whole: `delivered + dropped` are its samples.
 5. A held destination is sent probes alone: slowly, and at once when a file of its credentials has changed.
 6. What comes after trouble goes out over a new connection, perhaps to another server of the same name; but not after 429,
@@ -27,47 +28,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from agent.config import QueueConfig
 from agent.destinations.base import AGED, Outcome, Request, Speaks, Verdict
-from agent.http.answer import Answer
-from agent.http.failures import Failure
 from agent.send.apart import Apart
+from agent.send.asking import Asked, Asking, Wire
 from agent.send.batch import Batch, Settled, error_of
+from agent.send.fresh import Fresh
 from agent.send.known import Known
 from agent.send.probe import Probe
 from agent.send.state import Rules, Sent, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
 from buffer.model import Chunk, Tick
-
-
-class Wire(Protocol):
-    """How a request travels. Nothing is raised."""
-
-    def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
-        """Send a request, and return what came back. `attempt` counts earlier tries; `within` bounds it, in seconds."""
-
-    def hidden(self, text: str) -> str:
-        """Return a text without secrets: a receiver may repeat what it was sent."""
-
-    def wire_bytes(self) -> int:
-        """Return the bytes on the wire so far; 0 where they are not counted."""
-
-    def repeats(self) -> int:
-        """Return how many requests went out twice so far, at once, because a kept connection was dead."""
-
-    def renew(self) -> None:
-        """Let the next request open a connection. Safe from any thread."""
-
-    def changed(self) -> bool:
-        """Return whether a file of credentials or certificates has changed since the last request."""
-
-    def interrupt(self) -> None:
-        """End the request under way, for good."""
-
-    def close(self) -> None:
-        """Close the connection."""
 
 
 class Clocks(NamedTuple):
@@ -98,21 +71,14 @@ class _Doubt(NamedTuple):
     """An answer that does not count before a check."""
 
     outcome: Outcome
-    request: Request
+    request: Request | None
+    """Which was answered; None: all of the chunk was refused, in one request or several."""
     is_last: bool = False
     """The batch knows it already: it was the last one of a search."""
 
 
-class _Asked(NamedTuple):
-    request: Request
-    outcome: Outcome
-    began: float
-    ended: float
-    cost: int
-
-
 class Delivery:
-    """Delivers chunks to the destination that `speaks` returns."""
+    """Delivers chunks to the destination that `speaks` returns. Without `fresh` the refusal of a whole chunk counts."""
 
     def __init__(
         self,
@@ -122,15 +88,17 @@ class Delivery:
         rules: Rules | None = None,
         stats: SendStats | None = None,
         clocks: Clocks | None = None,
+        fresh: Fresh | None = None,
     ) -> None:
         self.now, self._most = Situation(queue.max_samples_per_send), queue.max_samples_per_send
         self.rules, self.stats = rules or Rules(queue.min_backoff, queue.max_backoff), stats or SendStats()
         self._speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
-        self._age_limit_ms = int(queue.sample_age_limit * 1000)
+        self._ask = Asking(speaks, wire, self.stats, self._clocks.monotonic).ask
+        self._age_limit_ms, self._fresh = int(queue.sample_age_limit * 1000), fresh
         self._batch: Batch | None = None
         self._doubt: _Doubt | None = None
-        self.apart, self._probe = Apart(speaks), Probe(speaks)
-        self.known = Known(self._clocks.monotonic)
+        self.apart, self._probe, self.known = Apart(speaks), Probe(speaks), Known(self._clocks.monotonic)
+        self._held_by: Probe | Fresh = self._probe  # what a held destination has to take
 
     @property
     def limit(self) -> int:
@@ -160,10 +128,9 @@ class Delivery:
     def offer(self, chunk: Chunk) -> Settled | None:
         """Take the next chunk. Return it settled where nothing of it is to be sent."""
         self._doubt = None
-        limit_ms, wall = self._age_limit_ms, self._clocks.wall()
-        ticks: Sequence[Tick] = [tick for tick in chunk.ticks if not _is_too_old(tick, limit_ms, wall)]
-        aged = _samples(chunk.ticks) - _samples(ticks)
-        ticks, kept, why = self.apart.split(ticks)
+        young = _young(chunk.ticks, self._age_limit_ms, self._clocks.wall())
+        aged = _samples(chunk.ticks) - _samples(young)
+        ticks, kept, why = self.apart.split(young)
         batch = Batch(chunk, ticks, self._speaks(), self.known, {AGED: aged} if aged else {})
         batch.keep_apart(kept, why)
         return self._continue(batch)
@@ -192,8 +159,7 @@ class Delivery:
         if self._doubt is not None:
             return self._checked(batch, self._doubt, within)
         batch.fit(self.limit, self.now.largest)
-        asked = self._ask(batch.request, self.now.failures, within)
-        outcome = asked.outcome
+        outcome = (asked := self._ask(batch.request, self.now.failures, within)).outcome
         is_refusal = outcome.verdict is Verdict.REJECTED and not outcome.age
         if outcome.verdict is Verdict.UNPROVEN or (is_refusal and not batch.is_searching):
             return self._doubted(batch, asked, outcome)
@@ -206,18 +172,18 @@ class Delivery:
     def _held(self, batch: Batch | None, within: float | None) -> Step:
         """Probe: a held destination, or one that does not take the request at hand."""
         ticks = batch.chunk.ticks if batch is not None else ()
-        sent = Sent.PROBE if self.now.state is State.HELD else Sent.QUESTION
-        asked = self._ask(self._probe.request(ticks), self.now.failures, within)
-        heard = self._probe.hear(asked.outcome, ticks)
+        asked = self._ask(self._held_by.request(ticks), self.now.failures, within)
+        heard = self._held_by.hear(asked.outcome, ticks)
         if heard is None:
             return self._again(asked)
-        step = self._step(asked, sent, heard)
+        step = self._step(asked, Sent.PROBE if self.now.state is State.HELD else Sent.QUESTION, heard)
+        self._held_by = self._probe if heard.verdict is Verdict.DELIVERED else self._held_by
         if batch is None or self.now.state is not State.IDLE or heard.verdict is not Verdict.DELIVERED:
             return step
         batch.doubt()
         return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
-    def _doubted(self, batch: Batch, asked: _Asked, outcome: Outcome, *, is_last: bool = False) -> Step:
+    def _doubted(self, batch: Batch, asked: Asked, outcome: Outcome, *, is_last: bool = False) -> Step:
         """Let an answer wait for a check."""
         self._doubt = _Doubt(outcome, asked.request, is_last)
         return self._step(asked, Sent.BATCH, outcome._replace(verdict=Verdict.UNPROVEN), batch)
@@ -225,29 +191,37 @@ class Delivery:
     def _checked(self, batch: Batch, doubt: _Doubt, within: float | None) -> Step:
         """Find out whether an answer counts, and let it."""
         ticks, check = batch.chunk.ticks, doubt.outcome.check
-        asked = self._ask(check or self._probe.request(ticks), self.now.failures, within)
-        heard = asked.outcome if check else self._probe.hear(asked.outcome, ticks)
+        request, probe = doubt.request, self._probe if doubt.request or not self._fresh else self._fresh
+        self.known.spent(request is None)
+        asked = self._ask(check or probe.request(ticks), self.now.failures, within)
+        heard = asked.outcome if check else probe.hear(asked.outcome, ticks)
         if heard is None:
             return self._again(asked)
         if heard.verdict is Verdict.RETRY:
             return self._step(asked, Sent.CHECK, heard, batch)
         self._doubt = None
-        if heard.verdict is Verdict.DELIVERED:
+        if heard.verdict is Verdict.DELIVERED and request is not None:
             verdict = Verdict.DELIVERED if check else Verdict.REJECTED
             counts = doubt.outcome._replace(verdict=verdict, check=None)
-            return self._counted(batch, asked._replace(request=doubt.request), counts, is_heard=doubt.is_last)
+            return self._counted(batch, asked._replace(request=request), counts, is_heard=doubt.is_last)
+        if heard.verdict is Verdict.DELIVERED:
+            step = self._step(asked, Sent.CHECK, heard)
+            return step._replace(settled=self._continue(batch, is_judged=True))._replace(after=self.now)
+        if heard.verdict is Verdict.REJECTED and request is None:
+            self._held_by = probe
+            self.known.clear()
         batch.unlearn()
         step = self._step(asked, Sent.CHECK, heard, batch)
         # What was refused of a chunk since something was taken is not known: all of it is sent again.
-        return step._replace(settled=self.offer(batch.chunk)) if batch.is_begun else step
+        return step._replace(settled=self.offer(batch.chunk)) if batch.is_begun or request is None else step
 
-    def _again(self, asked: _Asked) -> Step:
+    def _again(self, asked: Asked) -> Step:
         """Ask in another form, at once."""
-        was, failures = self.now, self.now.failures if self.now.asks else 0
-        self.now = was._replace(failures=failures, not_before=asked.ended)
-        return Step(asked.request, asked.outcome, was, self.now, asked.began, asked.cost)
+        was, unproven = self.now, asked.outcome._replace(verdict=Verdict.UNPROVEN)
+        self.now = was._replace(failures=was.failures if was.asks else 0, not_before=asked.ended)
+        return Step(asked.request, unproven, was, self.now, asked.began, asked.cost)
 
-    def _counted(self, batch: Batch, asked: _Asked, outcome: Outcome, *, is_heard: bool = False) -> Step:
+    def _counted(self, batch: Batch, asked: Asked, outcome: Outcome, *, is_heard: bool = False) -> Step:
         """Draw the consequences of an answer for the chunk. `is_heard`: the batch knows it."""
         step, verdict = self._step(asked, Sent.BATCH, outcome, batch), outcome.verdict
         if step.after.state in (State.WAITING, State.HELD):
@@ -260,18 +234,24 @@ class Delivery:
         if verdict is Verdict.TOO_LARGE:
             batch.halve()
         elif not is_heard:
+            if self._fresh is not None and verdict is Verdict.DELIVERED:
+                self._fresh.took(() if batch.is_searching else batch.ticks)
             batch.hear(outcome)
         if verdict is Verdict.DELIVERED:
             self.now = grown(self.now, step.request, self._most)
         return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
-    def _continue(self, batch: Batch) -> Settled | None:
-        """Continue with the next part, or return the chunk settled."""
+    def _continue(self, batch: Batch, *, is_judged: bool = False) -> Settled | None:
+        """Continue with the next part, or return the chunk settled. `is_judged`: a refusal of all of it counts."""
         batch.ask()
         self.now = self.now._replace(doubted=batch.was_doubted)
-        self._batch = batch if (settled := batch.settled) is None else None
-        if settled is None:
+        self._batch = batch
+        if (settled := batch.settled) is None:
             return None
+        if not is_judged and self._fresh is not None and self._fresh.is_due(settled, self.known):
+            self._doubt = _Doubt(settled.culprits[-1].outcome, None)
+            return None
+        self._batch = None
         if batch.apart:
             self.apart.learn(batch.apart, settled.culprits[-1].outcome)
         self.now = _concluded(self.now, batch, settled)
@@ -289,24 +269,10 @@ class Delivery:
             return Step(request, asked.outcome, self.now, self.now, asked.began, asked.cost)
         return self._step(asked, Sent.BATCH, asked.outcome)
 
-    def _ask(self, request: Request, attempt: int, within: float | None) -> _Asked:
-        clock, wire = self._clocks.monotonic, self._wire
-        began, before, repeats = clock(), wire.wire_bytes(), wire.repeats()
-        answer = wire.exchange(request, attempt, within)
-        repeats = wire.repeats() - repeats
-        body = len(request.body) * (1 + repeats)
-        cost = wire.wire_bytes() - before or body
-        outcome = self._speaks().classify(request, answer)
-        outcome = outcome._replace(error=outcome.error and wire.hidden(outcome.error))
-        ended = clock()
-        self.stats.count(outcome, ended - began, body, cost, 1 + repeats, repeats + (attempt > 0))
-        return _Asked(request, outcome, began, ended, cost)
-
-    def _step(self, asked: _Asked, sent: Sent, outcome: Outcome, batch: Batch | None = None) -> Step:
+    def _step(self, asked: Asked, sent: Sent, outcome: Outcome, batch: Batch | None = None) -> Step:
         """Return the step of a request, and let what follows from it be so."""
-        was, random = self.now, self._clocks.random()
-        oldest_ms = batch.oldest_ms if batch is not None else None
-        self.now = after(was, sent, asked.request, outcome, asked.ended, self.rules, random)
+        was, oldest_ms = self.now, batch.oldest_ms if batch else None
+        self.now = after(was, sent, asked.request, outcome, asked.ended, self.rules, self._clocks.random())
         if self.now.state in (State.WAITING, State.HELD) and outcome.status != 429:
             self._wire.renew()
         return Step(asked.request, outcome, was, self.now, asked.began, asked.cost, oldest_ms)
@@ -324,6 +290,10 @@ def _concluded(now: Situation, batch: Batch, settled: Settled) -> Situation:
 
 def _is_too_old(tick: Tick, limit_ms: int, wall: float) -> bool:
     return bool(limit_ms) and int(wall * 1000) - tick.at.wall_ms > limit_ms
+
+
+def _young(ticks: Iterable[Tick], limit_ms: int, wall: float) -> list[Tick]:
+    return [tick for tick in ticks if not _is_too_old(tick, limit_ms, wall)]
 
 
 def _samples(ticks: Iterable[Tick]) -> int:

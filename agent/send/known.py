@@ -8,7 +8,7 @@ are kept apart from it, so that they do not make a request fail. Promises:
 1. No question is repeated in the same state: the innocent among n series that were refused together flow after n requests at
    most. They are sent in twos: of two that are refused, one alone says what both are, or that one is bad.
 2. All searches, and questions about what is known already, are at most BURST requests at once and HOURLY in an hour.
-3. Bad series are sent again, all together. When that is taken, they are good.
+3. Bad series are sent again: all together, and every other time one of them in its turn. What is taken is good.
 4. At most MOST series are remembered.
 """
 
@@ -40,6 +40,7 @@ class Known:
         ] = {}  # those of `_why` that are not known to be bad, in the order of their turn
         self._asked: set[bytes] = set()  # those that had their turn once
         self._two: tuple[bytes, ...] = ()  # refused together, and the first one is next
+        self._times = 0  # that bad ones were sent again
 
     @property
     def series(self) -> KeysView[bytes]:
@@ -62,13 +63,18 @@ class Known:
     def learn(self, bad: Mapping[bytes, Outcome], unproven: Mapping[bytes, Outcome]) -> None:
         """Take what a search has found: series that were refused alone, and with others."""
         if len(self._why) + len(bad) + len(unproven) > MOST:
-            self._why.clear()
-            self._unproven.clear()
-            self._asked.clear()
+            self.clear()
         self._why.update(bad)
         self._why.update(unproven)
         self._unproven.update(dict.fromkeys(unproven))
         self._asked.update(bad)
+
+    def clear(self) -> None:
+        """Take it that nothing is known of any series."""
+        self._why.clear()
+        self._unproven.clear()
+        self._asked.clear()
+        self._two = ()
 
     def forget(self, keys: Collection[bytes]) -> None:
         """Take it that nothing is known of these."""
@@ -88,8 +94,12 @@ class Known:
             is_first = not any(key in self._asked for key in few)
             if few and (is_first or (len(few) == 1 and self._budget.take())):
                 return few
-        bad = [key for key in keys if key in self._why and key not in self._unproven and key not in asked]
-        return bad if bad and self._budget.left >= RESERVE and self._budget.take() else []
+        bad = [key for key in keys if key in self._why and key not in self._unproven]
+        is_done = not bad or any(key in asked for key in bad)
+        if is_done or self._budget.left < RESERVE or not self._budget.take():
+            return []
+        self._times += 1
+        return bad if self._times % 2 else [bad[self._times // 2 % len(bad)]]
 
     def taken(self, keys: Collection[bytes]) -> None:
         """Take it that these were delivered."""

@@ -18,8 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from agent.config import DestinationConfig
 from agent.destinations.base import Speaks
 from agent.send.account import Account
-from agent.send.delivery import Clocks, Delivery, Wire
+from agent.send.asking import Wire
+from agent.send.delivery import Clocks, Delivery
 from agent.send.early import Early, News
+from agent.send.fresh import Fresh
 from agent.send.log import LaneLog
 from agent.send.order import Order
 from agent.send.sender import NOW, Pause, Sender
@@ -61,7 +63,8 @@ class Lane:
         self.name, self.stats = to.name, stats or SendStats()
         self._buffer, self._wire, clocks = buffer, wire, clocks or Clocks()
         self._pulse, lane_log = Pulse(clocks.monotonic), LaneLog(to.name, log, clocks.monotonic)
-        delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks)
+        fresh = Fresh(speaks, labels or {}, lambda: buffer.newest, clocks.monotonic, clocks.wall)
+        delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks, fresh)
         cursor, order = buffer.cursors[to.name], Order(to.drain_order, labels or {})
         self._account = Account(to.name, cursor, quarantine, lane_log, clocks.wall)
         self._early = early = Early(listen, clocks.monotonic)

@@ -86,6 +86,11 @@ def piece(spans: Sequence[tuple[Column, int, int]]) -> Piece:
     return Piece(ticks_of(spans), samples, spans[0][0].key if len(spans) == 1 else None)
 
 
+def cut(tick: Tick, low: int, high: int) -> Tick:
+    """Return a tick with some of its series."""
+    return tick._replace(series=tick.series[low:high], values=tick.values[low:high])
+
+
 def split(ticks: Iterable[Tick], key: Key, keys: Collection[bytes]) -> tuple[list[Tick], list[Tick]]:
     """Return the ticks without the series of these identities, and the ticks of these alone."""
     sets: dict[int, list[tuple[list[int], tuple[Series, ...]]]] = {}

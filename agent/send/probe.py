@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from agent.destinations.base import Outcome, Request, Speaks, Verdict
+from agent.send.parts import cut
 from buffer.model import Tick
 
 NEWEST_AFTER = 3
@@ -91,8 +92,3 @@ def _pieces(tick: Tick, level: int) -> Iterator[Tick]:
     pieces = min(1 << level, count) if 0 <= level <= (count - 1).bit_length() else 0
     for i in range(pieces):
         yield cut(tick, i * count // pieces, (i + 1) * count // pieces)
-
-
-def cut(tick: Tick, low: int, high: int) -> Tick:
-    """Return a tick with some of its series."""
-    return tick._replace(series=tick.series[low:high], values=tick.values[low:high])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count, cycle, islice, product
 from pathlib import Path
@@ -101,6 +101,7 @@ def encoding(recording: replay.Recording, samples: int) -> Iterator[Figure]:
     encoders: dict[str, Callable[[], Encoder]] = {
         "1.0": Encoder1,
         "2.0": lambda: Encoder2(from_boot=counting),
+        "2.0, described": lambda: _Describing(from_boot=counting),
         "2.0, no metadata": lambda: Encoder2(metadata=False, from_boot=counting),
     }
     most = {"full": len(rounds), "steady": 3}
@@ -128,6 +129,16 @@ def batches(rounds: Iterable[Sequence[Tick]], samples: int, most: int) -> Iterat
         batch += ticks
         size, count = size + more, count + 1
     yield batch
+
+
+class _Describing(Encoder2):
+    """With the help of every metric in each request: the first of an hour, and after trouble."""
+
+    def encode(
+        self, ticks: Iterable[Tick], describe: Collection[str] = (), *, exemplars: bool = True
+    ) -> Encoded:
+        ticks = list(ticks)
+        return super().encode(ticks, self.families(ticks), exemplars=exemplars)
 
 
 def _encoded(encoder: Encoder, batches: Sequence[Sequence[Tick]]) -> tuple[float, list[Encoded]]:

@@ -70,6 +70,24 @@ def words(items: list[Item]) -> list[tuple[str, str, int, str]]:
     return [(item.id, item.reason, item.code, item.message) for item in items]
 
 
+def test_a_receiver_that_refuses_a_sample_for_now_as_well_is_held_and_nothing_is_lost(
+    tmp_path: Path, protocol: str
+) -> None:
+    limit = Answer(400, body=b"per-user series limit of 150000 exceeded (err-mimir-max-series-per-user)\n")
+    with Receiver() as receiver:
+        receiver.to_fresh, receiver.refuse = limit, lambda _: limit
+        with running(tmp_path, receiver.url, protocol) as one:
+            assert one.held().startswith("HTTP 400: per-user series limit of 150000 exceeded")
+            asked = len(receiver.checks)
+            wait_for(lambda: len(receiver.checks) > asked + 4, 20, "more probes")
+            assert "held" in {one.cursor.ledger.state, one.lane.state}
+            assert (one.cursor.ledger.delivered, one.cursor.ledger.dropped, one.kept()) == (0, {}, {})
+            receiver.to_fresh, receiver.refuse = None, lambda _: None
+            one.settled()
+            assert one.cursor.ledger.dropped == {}
+            one.accounted(receiver, repeated=True)  # one of them may have been sent ahead
+
+
 @pytest.mark.parametrize("status", [400, 409, 422])
 def test_one_series_of_a_hundred_costs_itself(tmp_path: Path, status: int, protocol: str) -> None:
     with Receiver() as receiver:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from agent.config import MetadataConfig, QueueConfig
-from buffer.model import Series
+from agent.destinations.remote_write.descriptions import AGAIN
+from buffer.model import Instant, Series, Tick
 from tests.support.net import wait_for
 from tests.support.protocols import V1, V2
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import FIRST_MS, destination, host
+from tests.support.sending import BOOT, FIRST_MS, STEP_MS, destination, host
 from tests.support.wire import Metadata
 
 QUEUE = QueueConfig(batch_send_deadline=0.02)
@@ -28,6 +29,8 @@ DESCRIBED = {
     Metadata("disk_read_bytes_total", "counter", "bytes", "Bytes read."),
     Metadata("memory_free_bytes", "gauge", "bytes", "Free."),
 }
+TYPES_ALONE = {one._replace(unit="", help="") for one in DESCRIBED}
+NEW = Series("disk_count", (), "gauge", "", "Disks.")
 
 
 class Clock:
@@ -46,9 +49,12 @@ def described(receiver: Receiver) -> list[set[Metadata]]:
     return [set(request.write.metadata) for request in receiver.requests if request.write.samples]
 
 
-def test_1_0_describes_a_metric_again_when_its_interval_has_passed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("protocol", "else_"), [(V1, set()), (V2, TYPES_ALONE)])
+def test_a_metric_is_described_again_when_its_interval_has_passed(
+    tmp_path: Path, protocol: str, else_: set[Metadata]
+) -> None:
     clock = Clock()
-    to_settings = {"queue_config": QUEUE, "protobuf_message": V1}
+    to_settings = {"queue_config": QUEUE, "protobuf_message": protocol}
     with Receiver() as receiver:
         to = destination(receiver.url, metadata_config=MetadataConfig(send_interval=60.0), **to_settings)
         with host(tmp_path, to, series=SERIES, ticks=0, clock=clock) as one:
@@ -57,7 +63,39 @@ def test_1_0_describes_a_metric_again_when_its_interval_has_passed(tmp_path: Pat
                 one.collect()
                 one.settled()
         one.accounted(receiver)
-        assert described(receiver) == [DESCRIBED, set(), set(), DESCRIBED, set()]
+        assert described(receiver) == [DESCRIBED, else_, else_, DESCRIBED, else_]
+
+
+def test_a_metric_is_described_again_after_trouble_and_not_more_than_each_five_minutes(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    with Receiver() as receiver:
+        to = destination(receiver.url, queue_config=QUEUE, protobuf_message=V2)
+        with host(tmp_path, to, series=SERIES, ticks=0, clock=clock) as one:
+            for step, answers in ((0, []), (AGAIN + 1, []), (1, [500]), (1, []), (1, [500]), (1, [])):
+                clock.now += step
+                receiver.answers.extend(Answer(status) for status in answers)
+                one.collect()
+                one.settled()
+        one.accounted(receiver)
+        told = [one == DESCRIBED for one in described(receiver)]
+        # first; -; a failure and the same again; described; a failure and the same again; -
+        assert told == [True, False, False, False, True, False, False, False]
+
+
+def test_a_series_that_is_new_or_another_is_described(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        to = destination(receiver.url, queue_config=QUEUE, protobuf_message=V2)
+        with host(tmp_path, to, series=SERIES, ticks=1) as one:
+            one.settled()
+            better = SERIES[0]._replace(help="Better.")
+            for n, series in enumerate([(*SERIES, NEW), (better,), (better,)]):
+                at = Instant(FIRST_MS + (n + 1) * STEP_MS, (n + 1) * STEP_MS, BOOT)
+                one.buffer.append([Tick(at, "all", series, [1.0] * len(series))])
+                one.settled()
+        told = [{metadata.help for metadata in found if metadata.help} for found in described(receiver)]
+        assert told[1:] == [{NEW.help}, {"Better."}, set()]
 
 
 def test_1_0_describes_what_was_not_delivered_again(tmp_path: Path) -> None:
@@ -89,9 +127,10 @@ def test_1_0_describes_no_more_at_once_than_is_allowed(tmp_path: Path) -> None:
         assert set().union(*told) == DESCRIBED
 
 
-def test_2_0_describes_each_series_in_each_request(tmp_path: Path) -> None:
+def test_2_0_describes_each_series_in_each_request_where_that_is_wanted(tmp_path: Path) -> None:
     with Receiver() as receiver:
-        to = destination(receiver.url, queue_config=QUEUE, protobuf_message=V2)
+        always = MetadataConfig(send_interval=0.0001)
+        to = destination(receiver.url, queue_config=QUEUE, protobuf_message=V2, metadata_config=always)
         with host(tmp_path, to, series=SERIES, ticks=0) as one:
             for _ in range(3):
                 one.collect()

@@ -91,6 +91,28 @@ def test_every_alert_on_a_host_is_about_a_live_one() -> None:
     assert {alert.split()[0] for alert in UNGATED} == about_no_live_one
 
 
+def test_every_join_is_by_all_labels_of_a_host() -> None:
+    """Two hosts of one name are two hosts: in every test of late data another `a`, of the lab, is live all the time."""
+    text = "".join(path.read_text() for path in rules.RULES.glob("*.rules.yml"))
+    by_name = [line.strip() for line in text.splitlines() if re.search(r"\bon \([^)]*hostname", line)]
+    newest = ">= on (hostname) group_left () max by (hostname) "  # which of a host's labels are its last
+    assert [line for line in by_name if not line.startswith(newest)] == []
+    own = "ignoring (alertname, alertgroup, alertstate, group, severity)"
+    looked_up = re.findall(r"(?m)^ +(?:and|unless) (.*?) ?ALERTS\{", text)
+    assert {*looked_up} == {own, "on (environment, region)"}
+    late = [
+        test
+        for path in rules.TESTS.glob("*.test.yml")
+        for test in yaml.safe_load(path.read_text())["tests"]
+        if (match := rules.NAME.fullmatch(test["name"])) and "late" in match["kinds"].split(", ")
+        if match["alert"] not in UNGATED
+    ]
+    other = 'limpet_start_time_seconds{hostname="a", environment="lab"}'
+    assert [
+        test["name"] for test in late if other not in {one["series"] for one in test["input_series"]}
+    ] == []
+
+
 LEVEL = re.compile(r"([<>]=?) (-?[\d.]+)(?![\w.])")
 
 

@@ -9,9 +9,9 @@ off before the answer do not. The answer to a 2.0 message counts what was writte
 A script's answer that is not 2xx is what goes wrong before a request is read: it is given to either protocol. Else
 what comes in a protocol that it does not speak is kept in `foreign`, and answered 415 as the specification has it, 400
 as an old server that tries to read it, or 204 as one that reads it and finds nothing ("silent", as VictoriaMetrics
-does). What nobody can read is answered 400, and an empty write after a refusal is taken, as every receiver does: these two
-are in `checks`, and in no other list. `to_unreadable` and `to_empty` are other answers to them; the latter to every empty
-write. Without `takes_empty_writes` an empty write is answered as the script says.
+does). What nobody can read is answered 400, and an empty write after a refusal is taken, as every receiver does, and so is a
+sample for now after everything was refused: these three are in `checks`, and in no other list. `to_unreadable`, `to_empty` and
+`to_fresh` are other answers to them; `to_empty` is one to every empty write. Without `takes_empty_writes` an empty write is answered as the script says.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from agent.destinations.remote_write.outcome import REFUSING
 from agent.destinations.remote_write.protocol import UNREADABLE
 from tests.support import ticks
 from tests.support.tcp import Handler, WebServer
-from tests.support.wire import Labels, Version, WireError, Write, decode
+from tests.support.wire import Labels, Version, WireError, Write, decode, is_fresh
 
 LARGEST_BODY = 64 * 1024 * 1024
 
@@ -108,6 +108,7 @@ class Receiver(WebServer):
         self.checks: deque[bytes] = deque(maxlen=keep)
         self.to_empty: Answer | None = None
         self.to_unreadable: Answer | None = None
+        self.to_fresh: Answer | None = None
         self.takes_empty_writes = True
         self._has_refused = False
         self.latest: dict[Labels, tuple[int, float]] = {}
@@ -167,6 +168,11 @@ class Receiver(WebServer):
             self.checks.append(body)
             counts = _counts(0) if write.version == "2.0" and self.counts else {}
             self._reply(handler, self.to_empty or Answer(headers=counts))
+            return
+        if is_fresh(write):
+            self.checks.append(body)
+            counts = _counts(1) if write.version == "2.0" and self.counts else {}
+            self._reply(handler, self.to_fresh or Answer(headers=counts))
             return
         with self._lock:
             scripted = self.answers.popleft() if self.answers else None

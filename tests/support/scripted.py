@@ -57,8 +57,9 @@ class Script:
     """A receiver of remote write 1.0: these answers, then what `refuse` says, then `rest` without end.
 
     It keeps what it took (`lost`: and what it did not answer), and checks what a time series database would. Like a real
-    receiver it refuses what nobody can read, and takes an empty write after a refusal; these two are in no list. `to_empty` is
-    what every empty write is answered, where that is set; else none is refused. `to_unreadable` is what the other is answered.
+    receiver it refuses what nobody can read, and takes an empty write after a refusal, and a sample for now after it has refused
+    everything; these three are in no list. `to_empty`, `to_unreadable` and `to_fresh` are other answers to them, the first to every
+    empty write. `fresh` counts the samples for now.
     """
 
     def __init__(
@@ -77,16 +78,21 @@ class Script:
         self.is_closed = self.has_refused = False
         self.to_empty: Answer | None = None
         self.to_unreadable = UNREAD
+        self.to_fresh: Callable[[wire.Write], Answer | Failure | None] = lambda _: None
+        self.fresh = 0
 
     def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
         if request.body == UNREADABLE:
             return self.to_unreadable
         if not request.samples and (self.to_empty or self.has_refused):
             return self.to_empty or DELIVERED
+        write = self.read(request)
+        if wire.is_fresh(write):
+            self.fresh += 1
+            return self.to_fresh(write) or DELIVERED
         self.bodies.append(request.body)
         self.attempts.append(attempt)
         self.within.append(within)
-        write = self.read(request)
         answer = self.answers.pop(0) if self.answers else self.refuse(write) or self.rest
         self.has_refused = isinstance(answer, Answer) and answer.status in REFUSING
         if self.has_refused and not request.samples:

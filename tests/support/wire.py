@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 import agent.destinations.remote_write
+from agent.send import fresh
 from tests.support import proto
 
 Labels = tuple[tuple[str, str], ...]
@@ -82,6 +83,11 @@ class Write(NamedTuple):
     def samples(self) -> int:
         """How many samples the request carries."""
         return sum(len(series.samples) for series in self.series)
+
+
+def is_fresh(write: Write) -> bool:
+    """Return whether a request is nothing but a sample for now, which the agent sends after everything was refused."""
+    return len(write.series) == 1 and ("__name__", fresh.SERIES) in write.series[0].labels
 
 
 def encode(

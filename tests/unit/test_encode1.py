@@ -40,7 +40,7 @@ def test_a_family_has_the_name_that_relabeling_gave_it() -> None:
         return {**labels, "__name__": "my_" + labels["__name__"]}
 
     encoder, ticks = Encoder1(relabel), [tick((SENT, FREE), 1, 2)]
-    assert encoder.families(ticks) == {"my_sent_bytes_total"}
+    assert encoder.families(ticks) == {"my_sent_bytes_total": ("counter", "bytes", "Bytes sent.")}
     found = wire.decode_message(encoder.encode(ticks, encoder.families(ticks)).body)
     assert [one.name for one in found.metadata] == ["my_sent_bytes_total"]
 

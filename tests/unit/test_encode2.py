@@ -46,16 +46,43 @@ def test_one_that_is_read_as_1_0_is_empty() -> None:
     assert not request.ListFields()
 
 
-def test_metadata_needs_no_asking_and_can_be_switched_off() -> None:
+def described(encoder: Encoder2, ticks: list[Tick]) -> bytes:
+    """A request in which everything is described."""
+    return encoder.encode(ticks, encoder.families(ticks)).body
+
+
+def test_the_type_is_always_there_and_help_and_unit_where_they_are_wanted() -> None:
+    ticks, encoder = [tick(NOW, (SENT, FREE, INFO), 1, 2, 3)], Encoder2()
+    for _ in range(2):  # whatever the request before had
+        assert set(wire.decode_message(encoder.encode(ticks).body, "2.0").metadata) == {
+            wire.Metadata("sent_bytes_total", "counter", "", ""),
+            wire.Metadata("free_bytes", "gauge", "", ""),
+            wire.Metadata("host_info", "info", "", ""),
+        }
+        assert set(
+            wire.decode_message(encoder.encode(ticks, {"free_bytes", "other"}).body, "2.0").metadata
+        ) == {
+            wire.Metadata("sent_bytes_total", "counter", "", ""),
+            wire.Metadata("free_bytes", "gauge", "bytes", "Bytes free."),
+            wire.Metadata("host_info", "info", "", ""),
+        }
+
+
+def test_a_series_is_described_by_the_name_that_relabeling_gave_it() -> None:
+    encoder = Encoder2(lambda labels: {**labels, "__name__": "my_" + labels["__name__"]})
+    found = wire.decode_message(described(encoder, [tick(NOW, (FREE,), 1)]), "2.0").metadata
+    assert found == (wire.Metadata("my_free_bytes", "gauge", "bytes", "Bytes free."),)
+
+
+def test_metadata_can_be_switched_off() -> None:
     ticks = [tick(NOW, (SENT, FREE, INFO), 1, 2, 3)]
-    assert Encoder2().families(ticks) == set()
-    found = wire.decode_message(Encoder2().encode(ticks).body, "2.0")
+    found = wire.decode_message(described(Encoder2(), ticks), "2.0")
     assert set(found.metadata) == {
         wire.Metadata("sent_bytes_total", "counter", "bytes", "Bytes sent."),
         wire.Metadata("free_bytes", "gauge", "bytes", "Bytes free."),
         wire.Metadata("host_info", "info", "", ""),
     }
-    body = Encoder2(metadata=False).encode(ticks).body
+    body = described(Encoder2(metadata=False), ticks)
     assert {series.metadata for series in wire.decode_message(body, "2.0").series} == {None}
     assert b"Bytes" not in body
 
@@ -64,7 +91,7 @@ def test_help_that_is_no_unicode_is_escaped() -> None:
     odd = INFO._replace(help="\udcff", unit="\ud800")
     ticks = [tick(NOW, (odd,), 1)]
     told = ("host_info", "info", "\\ud800", "\\udcff")
-    assert wire.decode_message(Encoder2().encode(ticks).body, "2.0").metadata == (told,)
+    assert wire.decode_message(described(Encoder2(), ticks), "2.0").metadata == (told,)
 
 
 def test_the_table_has_what_this_request_uses_whatever_there_was_before() -> None:
@@ -78,15 +105,15 @@ def test_the_table_has_what_this_request_uses_whatever_there_was_before() -> Non
 
 def test_metadata_that_changed_is_told_from_then_on() -> None:
     encoder = Encoder2()
-    encoder.encode([tick(NOW, (SENT,), 1)])
-    body = encoder.encode([tick(NOW, (SENT._replace(help="Better."),), 1)]).body
+    described(encoder, [tick(NOW, (SENT,), 1)])
+    body = described(encoder, [tick(NOW, (SENT._replace(help="Better."),), 1)])
     [found] = wire.decode_message(body, "2.0").metadata
     assert found.help == "Better."
 
 
 def test_a_request_of_many_series_has_references_of_two_bytes() -> None:
     series = tuple(Series("many", (("n", str(n)),), "gauge", "", f"Help {n}.") for n in range(300))
-    found = wire.decode_message(Encoder2().encode([tick(NOW, series, *range(300))]).body, "2.0")
+    found = wire.decode_message(described(Encoder2(), [tick(NOW, series, *range(300))]), "2.0")
     assert {(dict(one.labels)["n"], one.metadata.help if one.metadata else "") for one in found.series} == {
         (str(n), f"Help {n}.") for n in range(300)
     }

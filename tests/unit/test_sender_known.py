@@ -123,6 +123,19 @@ def test_what_is_mended_is_taken_again_by_itself() -> None:
     host.balances()
 
 
+def test_what_is_mended_of_several_is_taken_again_although_the_others_are_not() -> None:
+    bad = {"m00001", "m00007", "m00011"}
+    host = Host(lambda write: refuses(bad)(write))
+    series = many(20)
+    host.hour(series)
+    bad.remove("m00007")
+    host.hour(series)
+    before = sum(host.ledger[1].values())
+    host.batch(series)
+    assert sum(host.ledger[1].values()) - before == len(bad)
+    host.balances()
+
+
 def test_a_series_that_is_refused_later_is_found_while_others_are_known() -> None:
     bad = {"m00001"}
     host = Host(lambda write: refuses(bad)(write))

@@ -57,6 +57,14 @@ class Encoded(NamedTuple):
     relabeled: int = 0
 
 
+class Description(NamedTuple):
+    """The metadata of a family."""
+
+    type: str
+    unit: str
+    help: str
+
+
 class _Known(NamedTuple):
     identity: bytes | None
     family: str
@@ -72,12 +80,14 @@ class Encoder(ABC):
     @abstractmethod
     def encode(self, ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
         """The request that holds every sample of `ticks`, none of them twice, and the metadata of these
-        families where they are among the ticks.
+        families where they are among the ticks. With 2.0 the type is always there.
         """
 
-    @abstractmethod
-    def families(self, ticks: Iterable[Tick]) -> set[str]:
-        """The families whose metadata `describe` can name: none, where each request has it."""
+    def families(self, ticks: Iterable[Tick]) -> dict[str, Description]:
+        """Return what metadata there is of the families in some ticks, by the names that their series have after relabeling."""
+        sets = {id(tick.series): tick.series for tick in ticks}
+        found = {self._lookup(one).family: one for series in sets.values() for one in series}
+        return {name: Description(one.type, one.unit, one.help) for name, one in found.items() if name}
 
     @abstractmethod
     def _identity(self, pairs: Pairs) -> bytes:

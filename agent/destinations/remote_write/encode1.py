@@ -54,12 +54,6 @@ class Encoder1(Encoder):
         parts += [_metadata(family, described[family]) for family in sorted(described)]
         return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled)
 
-    def families(self, ticks: Iterable[Tick]) -> set[str]:
-        """The families in some ticks, by the names that their series have after relabeling."""
-        sets = {id(tick.series): tick.series for tick in ticks}
-        found = {self._lookup(one).family for series in sets.values() for one in series}
-        return found - {""}
-
     def _identity(self, pairs: Pairs) -> bytes:
         return b"".join([field(0x0A, field(0x0A, name) + field(0x12, value)) for name, value in pairs])
 

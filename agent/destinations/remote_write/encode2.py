@@ -7,7 +7,7 @@
 
 The first symbol is empty; every other one is used, and is there once. Beyond the promises of `encode`:
 
-1. With `metadata` each series carries type, help and unit, as the last tick with it says.
+1. With `metadata` each series carries its type, as the last tick with it says, and where it is to be described help and unit.
 2. A sample of a counter carries when it started to count, where its group counts from the host's boot: the boot as
    the tick's clocks have it, in whole seconds, the same for all ticks of a boot in a request. Where the clock was set
    by more than TOLERANCE_MS, ticks before and after it have their own. A start is never at or after its sample, and
@@ -64,10 +64,11 @@ _SEPARATOR = b"\xff"  # no byte of UTF-8
 class _Layout(NamedTuple):
     """What of a request depends on its series alone: the symbols, and labels and metadata by identity.
 
-    `symbols` are the references, for exemplars; empty where there are to be none.
+    `described` are the families with help and unit. `symbols` are the references, for exemplars; empty where there are to be none.
     """
 
     series: dict[bytes, Series]
+    described: frozenset[str]
     table: bytes
     heads: dict[bytes, tuple[bytes, bytes]]
     symbols: dict[bytes, bytes]
@@ -94,14 +95,15 @@ class Encoder2(Encoder):
     def encode(
         self, ticks: Iterable[Tick], describe: Collection[str] = (), *, exemplars: bool = True
     ) -> Encoded:
-        """The Request that holds every sample of `ticks`, none of them twice. Metadata needs no asking.
+        """The Request that holds every sample of `ticks`, none of them twice, and help and unit of these families.
 
         `exemplars`: it may have some, too.
         """
         ticks = list(ticks)
         merged = merge(ticks, self.labels)
         boots = _Boots([tick for tick in ticks if tick.group in self._from_boot])
-        layout = self._layout({key: series for block in merged.blocks for key, series, _ in block.columns})
+        every = {key: series for block in merged.blocks for key, series, _ in block.columns}
+        layout = self._layout(every, frozenset(describe))
         heads = layout.heads
         table, examples = self._examples(layout) if exemplars and self._exemplars else (layout.table, {})
         shared: dict[tuple[Stamps, Stamps], list[tuple[bytes, bytes, Values]]] = {}
@@ -133,22 +135,18 @@ class Encoder2(Encoder):
                     parts += (b"\x2a" + varint(size) + labels, written, metadata)
         return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled)
 
-    def families(self, ticks: Iterable[Tick]) -> set[str]:
-        """None: each request has the metadata of its series, or is to have none."""
-        return set()
-
     def _identity(self, pairs: Pairs) -> bytes:
         return _SEPARATOR.join([text for pair in pairs for text in pair])
 
-    def _layout(self, series: dict[bytes, Series]) -> _Layout:
+    def _layout(self, series: dict[bytes, Series], described: frozenset[str]) -> _Layout:
         for layout in self._layouts:
-            if layout.series == series:
+            if layout.series == series and layout.described == described:
                 break
         else:
             symbols = {b"": b"\x00"}
-            heads = {key: self._head(key, series[key], symbols) for key in sorted(series)}
+            heads = {key: self._head(key, series[key], symbols, described) for key in sorted(series)}
             table = b"".join([field(0x22, symbol) for symbol in symbols])
-            layout = _Layout(series, table, heads, symbols if self._exemplars else {})
+            layout = _Layout(series, described, table, heads, symbols if self._exemplars else {})
         self._layouts = [*(one for one in self._layouts if one is not layout), layout][-MAX_LAYOUTS:]
         return layout
 
@@ -173,16 +171,19 @@ class Encoder2(Encoder):
         own = list(symbols)[len(layout.symbols) :]
         return layout.table + b"".join([field(0x22, symbol) for symbol in own]), written
 
-    def _head(self, identity: bytes, series: Series, symbols: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+    def _head(
+        self, identity: bytes, series: Series, symbols: dict[bytes, bytes], described: frozenset[str]
+    ) -> tuple[bytes, bytes]:
         labels = field(0x0A, b"".join([_ref(symbols, text) for text in identity.split(_SEPARATOR)]))
         if not self._metadata:
             return labels, b""
         kind = TYPES.get(series.type, 0)
         written = bytes((0x08, kind)) if kind else b""
-        if series.help:
-            written += b"\x18" + _ref(symbols, utf8(series.help))
-        if series.unit:
-            written += b"\x20" + _ref(symbols, utf8(series.unit))
+        if described and self._lookup(series).family in described:
+            if series.help:
+                written += b"\x18" + _ref(symbols, utf8(series.help))
+            if series.unit:
+                written += b"\x20" + _ref(symbols, utf8(series.unit))
         return labels, field(0x2A, written) if written else b""
 
 

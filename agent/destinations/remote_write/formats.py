@@ -1,8 +1,8 @@
 """Remote write 1.0 and 2.0 as destination types, and the negotiation between them.
 
 Promises beyond those of `agent.destinations.base`:
-1. With 1.0 a metric's type, unit and help are sent along with its samples, when they have not been delivered for
-   `metadata_config.send_interval`; with 2.0 they are in each request.
+1. A metric's type, unit and help are sent along with its samples, when `descriptions` says so; with 2.0 the type is in each
+   request.
 2. `protobuf_message: auto` sends 2.0 where the receiver shows that it understands it, else 1.0 (`protocol`).
 3. No 2xx counts without proof that it is a receiver's: with 2.0 its counts, with 1.0 a refusal of what nobody can read.
 """
@@ -10,11 +10,11 @@ Promises beyond those of `agent.destinations.base`:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import snappy
 
-from agent.config import MetadataConfig, RemoteWrite
+from agent.config import RemoteWrite
 from agent.destinations.base import (
     REJECTED,
     RELABELED,
@@ -29,6 +29,7 @@ from agent.destinations.base import (
 from agent.destinations.labels import relabeling
 from agent.destinations.proof import Proof
 from agent.destinations.remote_write import encode, outcome, protocol
+from agent.destinations.remote_write.descriptions import Descriptions
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
 from agent.destinations.remote_write.protocol import EMPTY, HEADERS, UNPROVEN, UNREADABLE, Protocol
@@ -53,29 +54,30 @@ def remote_write(
 
     def make(spoken: Protocol) -> Destination:
         if spoken is Protocol.V1:
-            return version1(Encoder1(relabel), Described(metadata, clock), wall)
+            return version1(Encoder1(relabel), Descriptions(metadata, clock), wall)
         shown = exemplars if to.send_exemplars else None
-        return version2(Encoder2(relabel, metadata=metadata.send, from_boot=from_boot, exemplars=shown), wall)
+        encoder = Encoder2(relabel, metadata=metadata.send, from_boot=from_boot, exemplars=shown)
+        return version2(encoder, Descriptions(metadata, clock), wall)
 
     return Negotiation(to.protobuf_message, make, clock)
 
 
-def version1(encoder: Encoder1, described: Described, wall: Callable[[], float] = time.time) -> Destination:
+def version1(
+    encoder: Encoder1, descriptions: Descriptions, wall: Callable[[], float] = time.time
+) -> Destination:
     """Return remote write 1.0."""
     unreadable = Request(UNREADABLE, 0, Protocol.V1.version, HEADERS[Protocol.V1])
     proof = Proof(unreadable)
 
     def write(ticks: Sequence[Tick], part: bool) -> Encoded:
-        families = () if part else described.due(encoder.families(ticks))
-        encoded = _compressed(Protocol.V1, encoder.encode(ticks, families))
-        return encoded._replace(request=encoded.request._replace(note=families))
+        due = {} if part else descriptions.due(encoder.families(ticks))
+        return _compressed(Protocol.V1, encoder.encode(ticks, due), due)
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
         found = classify(request, answer, wall())
         if request.body == UNREADABLE:
             return proof.hear(request, found)
-        if found.verdict is Verdict.DELIVERED and isinstance(request.note, Collection):
-            described.sent(request.note)
+        descriptions.hear(request, found)
         if found.verdict is Verdict.DELIVERED and request.samples and isinstance(answer, Answer):
             check = proof.check(answer)
             return found._replace(verdict=Verdict.UNPROVEN, check=check) if check else found
@@ -87,14 +89,19 @@ def version1(encoder: Encoder1, described: Described, wall: Callable[[], float] 
     return Destination("1.0", write, judge, ask, encoder.labels)
 
 
-def version2(encoder: Encoder2, wall: Callable[[], float] = time.time) -> Destination:
+def version2(
+    encoder: Encoder2, descriptions: Descriptions, wall: Callable[[], float] = time.time
+) -> Destination:
     """Return remote write 2.0."""
 
     def write(ticks: Sequence[Tick], part: bool) -> Encoded:
-        return _compressed(Protocol.V2, encoder.encode(ticks, exemplars=not part))
+        due = {} if part else descriptions.due(encoder.families(ticks))
+        return _compressed(Protocol.V2, encoder.encode(ticks, due, exemplars=not part), due)
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
-        return classify(request, answer, wall())
+        found = classify(request, answer, wall())
+        descriptions.hear(request, found)
+        return found
 
     return Destination("2.0", write, judge, lambda: probe(Protocol.V2), encoder.labels)
 
@@ -131,30 +138,10 @@ class Negotiation:
         return found
 
 
-class Described:
-    """When each metric's metadata was delivered last, with remote write 1.0."""
-
-    def __init__(self, config: MetadataConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        self._config, self._clock = config, clock
-        self._sent: dict[str, float] = {}
-
-    def due(self, families: Collection[str]) -> list[str]:
-        """Return those of the metrics that are to be described now, `max_samples_per_send` at most, sorted."""
-        if not self._config.send:
-            return []
-        before = self._clock() - self._config.send_interval
-        found = sorted(name for name in families if self._sent.get(name, before) <= before)
-        return found[: self._config.max_samples_per_send]
-
-    def sent(self, families: Iterable[str]) -> None:
-        """Remember that these were delivered."""
-        self._sent.update(dict.fromkeys(families, self._clock()))
-
-
-def _compressed(spoken: Protocol, encoded: encode.Encoded) -> Encoded:
+def _compressed(spoken: Protocol, encoded: encode.Encoded, note: object) -> Encoded:
     body = bytes(snappy.compress(encoded.body))
     counts = {RELABELED: encoded.relabeled, REJECTED: encoded.repeated}
-    request = Request(body, encoded.samples, spoken.version, HEADERS[spoken], "Retry-Attempt")
+    request = Request(body, encoded.samples, spoken.version, HEADERS[spoken], "Retry-Attempt", note)
     return Encoded(request, {reason: count for reason, count in counts.items() if count})
 
 

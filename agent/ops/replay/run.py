@@ -27,9 +27,10 @@ from agent.ops.replay.cursor import ReplayCursor, Tally
 from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import History
 from agent.send import pace
+from agent.send.asking import Wire
 from agent.send.batch import Settled
 from agent.send.culprits import Culprits
-from agent.send.delivery import Delivery, Step, Wire
+from agent.send.delivery import Delivery, Step
 from agent.send.known import Known
 from agent.send.pace import Pace
 from agent.send.state import Rules, State
