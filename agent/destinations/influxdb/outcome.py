@@ -5,7 +5,8 @@
 | 204, and every other 2xx                         | DELIVERED | once the endpoint is proven to be a receiver (`proof`) |
 | 400 "partial write: .. dropped=N"                | REJECTED  | 1.x, tsdb.PartialWriteError                        |
 | 400 "unable to parse '<line>'"                   | REJECTED  | 1.x and 2.x, models.ParsePoints                    |
-| 400, 422 with JSON: "code", "message"            | REJECTED  | 2.x, PostWrite of its API's description            |
+| 400, 422 with JSON: "code", "message"            | REJECTED  | 2.x, "Troubleshoot issues writing data"            |
+| 500 "partial write", "field type conflict"       | REJECTED  | 2.0 to 2.2, http/write_handler.go                  |
 | 400 "partial write of line protocol occurred", with a list of lines | REJECTED | 3.x, write_lp with accept_partial  |
 | "points beyond (outside) retention policy"       | REJECTED, for their age | 1.x, 2.x                             |
 | "database (retention policy, bucket, organization) not found", "database is required" | HELD | 1.x: 400, 404, 500; 2.x: 404 |
@@ -33,6 +34,7 @@ _MISSING = re.compile(
     r"|\b(?:database|bucket|org|organization) is required|provide either orgid or org",
     re.IGNORECASE,
 )
+_JUDGED = re.compile(r"partial write|field type conflict|already exists as type", re.IGNORECASE)
 _OLD = re.compile(r"(?:beyond|outside) (?:of )?(?:the )?retention policy", re.IGNORECASE)
 _DROPPED = re.compile(r"\bdropped=([0-9]{1,9})")
 _ADVICE = "lengthen the retention of the database, retention policy or bucket, then replay the quarantine"
@@ -55,7 +57,7 @@ def classify(request: Request, answer: Answer | Failure, now: float) -> Outcome:
     def refused(status: int, said: str, error: str) -> Outcome | None:
         if status >= 400 and _MISSING.search(said):
             return Outcome(Verdict.HELD, status, f"{error}: {_PLACE}")
-        if status not in (400, 422):
+        if status not in (400, 422) and not (status == 500 and _JUDGED.search(said)):
             return None
         if not request.samples and NOTHING in said:
             return Outcome(Verdict.DELIVERED, status)
