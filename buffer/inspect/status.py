@@ -155,7 +155,9 @@ def status(
         ledgers = {name: ledger.not_before(files[0].first_seq) for name, ledger in ledgers.items()}
     # A cursor can be ahead of the log after a power cut; the writer continues the numbering from there.
     end = max([0, *(file.end_seq for file in files), *(ledger.reach for ledger in ledgers.values())])
-    log = _Log(fs, f"{data_dir}/segments", files, end, _missed(fs, f"{data_dir}/segments", end))
+    # While the disk is ill, what the newest records say is in the writer's memory.
+    missed = max(_missed(fs, f"{data_dir}/segments", end), writer.missed if writer else 0)
+    log = _Log(fs, f"{data_dir}/segments", files, end, missed)
     size, samples = sum(file.bytes for file in files), sum(file.samples for file in files)
     oldest, newest = span(files)
     destinations = [
