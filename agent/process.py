@@ -77,7 +77,7 @@ class Agent:
         self._died = self._failing = self._is_changing = self.restarts = False
         self._on_terminal = os.isatty(2)
         self.buffer = open_buffer(config, self._log_buffer)
-        self._note = running.Keeper(config.data_dir, boot_id(), file, loaded.digest)
+        self._note = running.Keeper(config.data_dir, running.boot_id(), file, loaded.digest)
         self._quarantine = Quarantine(
             config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
         )
@@ -86,10 +86,7 @@ class Agent:
         self._exemplars = Exemplars()
         self.lanes = Lanes(self._open_lane)
         self._health = health.Health(
-            self.buffer,
-            lambda: self.lanes.stats,
-            lambda: self.schedule,
-            lambda: self._note.note.refused_ms is None,
+            self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note.is_applied
         )
         self._presence = health.Presence()
         self._labels = host_labels(config)
@@ -251,6 +248,7 @@ class Agent:
         try:
             with ExitStack() as last:  # whatever the quarantine raises: the sync repairs what it needs
                 last.callback(self.buffer.sync)
+                last.callback(self._note.keep)
                 give_way(self._quarantine, self._log)
             self._failing = False
         except OSError as error:
@@ -336,17 +334,6 @@ def open_buffer(config: Config, report: Listener) -> ShelteredBuffer:
     )
     buffer.log.collected += int(os.environ.pop(COLLECTED, "0"))
     return buffer
-
-
-def boot_id() -> str:
-    """Return 32 hex digits that change with every boot: the kernel's, or made of the boot time."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip().replace("-", "")
-    except OSError:
-        import psutil
-
-        return f"{int(psutil.boot_time()):032x}"
 
 
 def settle_memory() -> None:

@@ -53,7 +53,7 @@ class Keeper:
 
     def __init__(self, data_dir: str, boot_id: str, config: str, digest: str) -> None:
         now_ms = _now_ms()
-        self._data_dir = data_dir
+        self._data_dir, self._is_written = data_dir, False
         self.note = Note(
             version=__version__,
             pid=os.getpid(),
@@ -67,8 +67,19 @@ class Keeper:
     def write(self, **changes: Any) -> None:
         """Change the note, and leave it in data_dir if its disk takes it."""
         self.note = msgspec.structs.replace(self.note, **changes)
+        self._is_written = False
         with suppress(OSError):
             write(self._data_dir, self.note)
+            self._is_written = True
+
+    def keep(self) -> None:
+        """Write the note again if that failed, or somebody has removed it."""
+        if not self._is_written or not os.path.lexists(f"{self._data_dir}/{NAME}"):
+            self.write()
+
+    def is_applied(self) -> bool:
+        """Return whether no reload was refused since one was applied."""
+        return self.note.refused_ms is None
 
     def applied(self, digest: str) -> None:
         """Note that a reload was applied."""
@@ -99,3 +110,14 @@ def read(data_dir: str, fs: Fs | None = None) -> Note | None:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
+
+
+def boot_id() -> str:
+    """Return 32 hex digits that change with every boot: the kernel's, or made of the boot time."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().decode().strip().replace("-", "")
+    except OSError:
+        import psutil
+
+        return f"{int(psutil.boot_time()):032x}"

@@ -10,7 +10,8 @@ second.  What was settled since then is sent again after a kill, the same sample
 receivers accept as one.  A file without a valid slot means: start at the oldest record.  Sending twice is
 better than losing.
 
-`size` is the largest request that goes out, where that was noted; it is kept in the same file.
+`size` is the largest request that goes out, where that was noted, and `progress` what a person may want to know; both are
+kept in the same file.
 
 Glossary: a *stretch* is a span of positions that was settled before its turn; a *gap* is an unsettled span before or
 between stretches; *ahead* is everything about stretches and what follows the last one.
@@ -25,12 +26,15 @@ from contextlib import ExitStack, suppress
 
 from buffer.feed import Feeds
 from buffer.fs import Fs
-from buffer.ledger import MAX_ERROR, MAX_STRETCHES, Ledger, LedgerFile, Size, load_size
+from buffer.hints import UNKNOWN, Progress, Size
+from buffer.ledger import MAX_ERROR, MAX_STRETCHES, Ledger, LedgerFile, load_hints
 from buffer.log import Log
 from buffer.model import Chunk
 from buffer.reader import Reader
 from buffer.segment import MAX_POSITION
 
+NEWS_MS = 10_000
+"""A next try that is so much later than the one in the file is worth a write of it."""
 PERSIST_EVERY = 1.0
 """Seconds between two writes of the cursor file while a backlog drains."""
 
@@ -50,7 +54,7 @@ class Cursor:
         self.name, self.ledger = name, start
         self.log, self._clock = log, clock
         self._file = LedgerFile(fs, data_dir, name)
-        self.size = load_size(fs, self._file.path)
+        self.size, self.progress = load_hints(fs, self._file.path)
         self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge))
         self._lock = threading.Lock()
         self._dirty, self._persisted = True, -PERSIST_EVERY
@@ -174,14 +178,15 @@ class Cursor:
         with self._lock:
             self._change(self.ledger.returned(reason, samples))
 
-    def note(self, state: str, error: str | None, size: Size | None = None) -> None:
-        """Keep the destination's state and last error for `limpet buffer status`, and `size`; cheap when unchanged.
+    def note(self, state: str, error: str | None, size: Size | None = None, now: Progress = UNKNOWN) -> None:
+        """Keep the destination's state and last error for `limpet buffer status`, and hints; cheap when unchanged.
 
-        Trouble, its end, and a size are written at once.  That it sends and has sent is not worth a write of
-        its own: the next sync has it.
+        Trouble, its end, and a size are written at once.  What else is new waits for the next sync.
         """
         error = error and error[:MAX_ERROR]
         with self._lock:
+            self._dirty |= abs((now.next_try_ms or 0) - (self.progress.next_try_ms or 0)) >= NEWS_MS
+            self.progress = now
             before = self.ledger.state, self.ledger.error
             is_same_size, self.size = self.size == size, size
             if before == (state, error) and is_same_size:
@@ -210,7 +215,7 @@ class Cursor:
             if self.ledger.reach > self.log.synced:
                 self.log.sync()
             if self._dirty and not self._forgotten:
-                self._file.write(self.ledger, self.size)
+                self._file.write(self.ledger, self.size, self.progress)
                 self._dirty, self._persisted = False, self._clock()
 
     def close(self) -> None:

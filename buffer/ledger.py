@@ -1,9 +1,8 @@
 """The ledger of a destination: what is settled, what became of every settled sample, and its file.
 
 The file, `cursors/<name>.json`, has two slots of 4096 bytes.  A slot is one line of JSON and the CRC-32
-of that line.  A second such pair may follow, {"samples": .., "bytes": ..}: the largest request that goes out, where
-less goes than is configured.  It is a hint, and no part of the ledger: a program that does not know it passes over it, and
-one that is damaged is none.  What else follows means nothing.
+of that line.  A second such pair may follow, which has hints (`buffer.hints`) and is no part of the ledger: a program
+that does not know them passes over them, and what is damaged is none.  What else follows means nothing.
 
     {"version": 1, "generation": .., "position": .., "start": .., "delivered": .., "dropped": {reason: ..},
      "missed_before": .., "damaged": .., "state": .., "error": .., "rate": .., "removed_ms": ..}
@@ -42,7 +41,9 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from buffer import hints
 from buffer.fs import Fs, names, read_all, set_apart, write_all, write_atomic
+from buffer.hints import UNKNOWN, Progress, Size
 from buffer.segment import MAX_POSITION
 
 PLAIN_VERSION = 1
@@ -168,34 +169,20 @@ def encode(ledger: Ledger, generation: int = 0) -> bytes:
     else:
         del fields["ahead"]
     line = json.dumps(fields).encode()
-    slot = line + b"\n%08x\n" % zlib.crc32(line)
+    slot = _sealed(line)
     return slot if len(slot) <= SLOT else encode(ledger._replace(error=None), generation)
 
 
-class Size(NamedTuple):
-    """The largest request that goes out, in samples and bytes."""
-
-    samples: int
-    bytes: int
-
-
-def _hint(size: Size | None) -> bytes:
-    """Return what follows a ledger in its slot: never what an earlier one had there."""
-    line = json.dumps(size._asdict()).encode() if size else b""
-    return line + b"\n%08x\n" % zlib.crc32(line)
-
-
-def load_size(fs: Fs, path: str) -> Size | None:
-    """Read the hint of a cursor file; None where there is none."""
+def load_hints(fs: Fs, path: str) -> tuple[Size | None, Progress]:
+    """Read the hints of a cursor file, as far as there are any."""
     try:
         data = read_all(fs, path, 2 * SLOT)
         slots = [data[at : at + SLOT] for at in (0, SLOT)]
         _, slot = max((found[0], slot) for slot in slots if (found := _slot(slot)))
         fields = json.loads(_line(slot[slot.index(b"\n") + 10 :]))
-        size = Size(int(fields["samples"]), int(fields["bytes"]))
-        return size if min(size) > 0 else None
-    except (OSError, ValueError, TypeError, LookupError, RecursionError, OverflowError):
-        return None
+    except (OSError, ValueError, LookupError, RecursionError):
+        fields = None
+    return hints.read(fields if isinstance(fields, dict) else {})
 
 
 def decode(data: bytes) -> Ledger | None:
@@ -260,6 +247,10 @@ def version(data: bytes) -> int | None:
     return max(found)[1] if found else None
 
 
+def _sealed(line: bytes) -> bytes:
+    return line + b"\n%08x\n" % zlib.crc32(line)
+
+
 def _line(slot: bytes) -> bytes:
     """Return the line of a slot.  Raises ValueError where its checksum is not right."""
     line, _, crc = slot.partition(b"\n")
@@ -298,8 +289,8 @@ class LedgerFile:
         self._fd, self._generation, self._is_hinted = -1, 0, False
         self.written = 0
 
-    def write(self, ledger: Ledger, size: Size | None = None) -> None:
-        """Write a ledger and a hint over the older slot, and make them durable.  Raises OSError."""
+    def write(self, ledger: Ledger, size: Size | None = None, progress: Progress = UNKNOWN) -> None:
+        """Write a ledger and its hints over the older slot, and make them durable.  Raises OSError."""
         if self._fd >= 0:
             try:
                 self._fs.size(self.path)
@@ -308,8 +299,10 @@ class LedgerFile:
         if self._fd < 0:
             found = self._open(ledger)
             self._generation = found[0] if found else 0
-        self._is_hinted = self._is_hinted or size is not None  # else nothing has to be ended
-        slot = encode(ledger, self._generation + 1) + (_hint(size) if self._is_hinted else b"")
+        is_hinted = size is not None or progress != UNKNOWN
+        self._is_hinted = self._is_hinted or is_hinted  # else nothing has to be ended
+        hint = _sealed(hints.line(size, progress)) if self._is_hinted else b""
+        slot = encode(ledger, self._generation + 1) + hint
         slot = slot[:SLOT]
         at = SLOT * ((self._generation + 1) % 2)
         self.written += write_all(self._fs, self._fd, slot, at)

@@ -3,8 +3,8 @@
 The kernel releases it when the process ends, however it ends; a stale pid in the file means nothing.  What has the
 name of the lock and is no regular file is moved out of the way, since nobody can hold it.
 
-The holder shows how its disk is by a second lock on the same file (`Lock.show`): the range of bytes that is locked is
-what is to be said.  The kernel keeps it, so that it can be said and read where nothing can be written.
+The holder shows how its disk is by two more locks on the same file (`Lock.show`): where the ranges of bytes that are locked begin
+and how long they are is what is to be said.  The kernel keeps that, so that it can be said and read where nothing can be written.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from buffer.fs import RealFs
 STATES = ("ok", "full", "readonly", "failing")
 """What a disk can be."""
 _PATIENCE = 1.0
+_MISSED = 1 << 48
+"""Where the second range begins: behind any end of the first one."""
 _RANGE = struct.Struct("@hhqqi0q")
 """The kernel's struct flock: type, whence, first byte, bytes, pid."""
 
@@ -61,11 +63,12 @@ class Lock:
         """Whether the file has not been removed: else another process could take the same lock."""
         return os.fstat(self._fd).st_nlink > 0
 
-    def show(self, state: str = STATES[0], unbuffered: int = 0) -> None:
-        """Show everybody how the disk is, and how many samples were appended in memory."""
+    def show(self, state: str = STATES[0], unbuffered: int = 0, missed: int = 0) -> None:
+        """Show everybody how the disk is, how many samples were appended in memory, and the running total of missed ones."""
         first = len(STATES) * os.getpid() + STATES.index(state)
+        ranges = (fcntl.F_RDLCK, first, unbuffered + 1), (fcntl.F_RDLCK, _MISSED, missed + 1)
         with suppress(OSError, AttributeError):  # only Linux has such locks, and not on every file system
-            for kind, *span in (fcntl.F_UNLCK, 0, 0), (fcntl.F_RDLCK, first, unbuffered + 1):
+            for kind, *span in (fcntl.F_UNLCK, 0, 0), *ranges:
                 fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _RANGE.pack(kind, os.SEEK_SET, *span, 0))
 
     def close(self) -> None:
@@ -76,11 +79,15 @@ class Lock:
 
 
 class Holder(NamedTuple):
-    """The process that holds a lock, how its disk is, and how many samples it has appended in memory."""
+    """The process that holds a lock, how its disk is, and how many samples it has appended in memory.
+
+    `missed` is its running total of samples that could not be collected; 0 while it has nothing in memory.
+    """
 
     pid: int | None
     state: str = STATES[0]
     unbuffered: int = 0
+    missed: int = 0
 
 
 def look(path: str) -> Holder | None:
@@ -104,11 +111,18 @@ def holder(path: str) -> int | None:
 def _shown(fd: int) -> Holder | None:
     """Return what `Lock.show` shows; None where that is nothing."""
     with suppress(OSError, AttributeError):
-        asked = _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, first, count, _ = _RANGE.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
-        if kind == fcntl.F_RDLCK and first and count:
-            return Holder(first // len(STATES), STATES[first % len(STATES)], count - 1)
+        first, count = _locked(fd, 0, _MISSED)
+        if first and count:
+            missed = _locked(fd, _MISSED, 0)[1]
+            return Holder(first // len(STATES), STATES[first % len(STATES)], count - 1, max(0, missed - 1))
     return None
+
+
+def _locked(fd: int, start: int, length: int) -> tuple[int, int]:
+    """Return the first byte and the length of what is locked in a range; zeros if nothing is.  A length of 0 is to the end."""
+    asked = _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+    kind, _, first, count, _ = _RANGE.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
+    return (first, count) if kind == fcntl.F_RDLCK else (0, 0)
 
 
 def _open(path: str) -> int:

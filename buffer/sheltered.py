@@ -120,7 +120,7 @@ class ShelteredBuffer(Buffer):
 
     def _show(self) -> None:
         if self._lock is not None:
-            self._lock.show(self.state, self.unbuffered)
+            self._lock.show(self.state, self.unbuffered, self.log.missed)
 
     def _begin(self, error: OSError) -> None:
         """Have new segments in memory from now on."""

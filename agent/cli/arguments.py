@@ -180,6 +180,11 @@ class Place(NamedTuple):
         """The cap in bytes, None where no configuration gives it."""
         return self.config.buffer.max_size if self.config else None
 
+    @property
+    def min_free(self) -> Callable[[int], int] | None:
+        """What returns the floor of free space, in bytes, for a volume's size."""
+        return self.config.buffer.min_free_space.on if self.config else None
+
 
 def place(args: argparse.Namespace) -> Place:
     """Return the buffer that `--data-dir` or `--config` names, or the default configuration.

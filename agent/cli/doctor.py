@@ -46,10 +46,11 @@ def run(args: Namespace) -> int:
     from agent.ops.doctor import destination, host
     from agent.ops.doctor.step import needing
 
-    config, warnings, _ = load_file(common.config_file(args))
+    file = common.config_file(args)
+    config, warnings, _ = load_file(file)
     known = {secret for to in config.destinations for secret in secrets(of_destination(to))}
     parts = [destination.walk(to, args.timeout) for to in config.destinations]
-    parts.append(host.look(config, warnings, known, args.timeout))
+    parts.append(host.look(config, warnings, known, args.timeout, path=file))
     steps: list[Step] = []
     for part in parts:
         found = list(part)

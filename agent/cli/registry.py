@@ -30,6 +30,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
+    Command("status", "overview", "is the agent running, collecting and delivering, and what to do if not"),
     Command("run", "run", "run the agent: collect, keep, send, until SIGTERM or Ctrl-C"),
     Command("check-config", "check_config", "report everything that is wrong with a configuration file"),
     Command("doctor", "doctor", "check each destination step by step, then this host, and say what to do"),

@@ -61,7 +61,7 @@ def run(args: Namespace) -> int:
     def read() -> Status:
         with common.readable(place.data_dir):
             os.listdir(place.data_dir)  # it may have gone since
-            return status(place.data_dir, place.max_bytes, time.time())
+            return status(place.data_dir, place.max_bytes, time.time(), place.min_free)
 
     if args.watch is not None and not args.json:
         output.live(lambda width, _: show(read(), time.time(), width), args.watch)
@@ -116,20 +116,40 @@ def show(found: Status, now: float, columns: int) -> View:
     else:
         backlog, ledger = FIGURES[:BACKLOG_FIGURES], FIGURES[BACKLOG_FIGURES:]
         parts += [_destinations(destinations, backlog), "", _destinations(destinations, ledger)]
-    notes = [note for one in destinations for note in _notes(one)]
+    notes = [note for one in destinations for note in _notes(one, now)]
     return [*parts, *([""] if notes else []), *notes]
 
 
-def _notes(one: DestinationStatus) -> list[Styled]:
-    """Return what is to say about a destination in words: its last error, and that it was removed."""
+def _notes(one: DestinationStatus, now: float) -> list[Styled]:
+    """Return what is to say about a destination in words: its last error, tries and delivery, and that it was removed."""
     notes = []
     if one.last_error:
         style = DANGER if one.state == "held" else WARNING
         notes.append(Styled(f"{one.name}: {one.last_error}", style))
+    if one.state in ("waiting", "held"):
+        notes.append(Styled(f"{one.name}: {'; '.join(tries(one, now))}", DIM))
     if one.removed_timestamp_ms is not None:
         since = human.moment(one.removed_timestamp_ms)
         notes.append(Styled(f"{one.name}: not in the configuration since {since}", WARNING))
     return notes
+
+
+def tries(one: DestinationStatus, now: float) -> list[str]:
+    """Return when samples were delivered last, how often it was tried since, and when it is tried again."""
+    last, again = one.delivered_timestamp_ms, one.next_try_timestamp_ms
+    said = ["nothing was delivered yet" if last is None else f"the last delivery was {ago(last, now)}"]
+    if one.failed_tries:
+        said.append(human.plural(one.failed_tries, "try", "tries") + " since")
+    if again is not None:
+        left = again / 1000 - now
+        said.append(f"the next in {human.duration(left)}" if left > 1 else "the next within seconds")
+    return said
+
+
+def ago(timestamp_ms: int, now: float) -> str:
+    """Return how long ago a UTC time in ms was."""
+    age = now - timestamp_ms / 1000
+    return f"{human.duration(age)} ago" if age >= 0 else f"{human.duration(-age)} ahead of this clock"
 
 
 def _header(found: Status, now: float) -> Table:
@@ -154,8 +174,16 @@ def _header(found: Status, now: float) -> Table:
             f"{found.disk_state}, {human.count(found.unbuffered_samples)} samples were kept in memory so far"
         )
         rows.append(("disk", Styled(ill, WARNING if found.disk_state == OK else DANGER)))
-    if cap:
+    if found.min_free_bytes is not None and found.free_bytes < found.min_free_bytes:
+        free, floor = human.size(found.free_bytes), human.size(found.min_free_bytes)
+        short = f"{free} are free, less than buffer.min_free_space ({floor}): nothing is kept on disk"
+        rows.append(("volume", Styled(short, DANGER)))
+    elif cap and found.disk_state in (None, OK):
         rows.append(("full in", "-" if full is None else f"{human.duration(full)}, at the present pace"))
+    if found.quarantine_items:
+        items = human.plural(found.quarantine_items, "refused batch", "refused batches")
+        kept = f"{items}, {human.count(found.quarantine_samples)} samples: limpet buffer quarantine list"
+        rows.append(("refused", Styled(kept, WARNING)))
     if found.damaged_records:
         damage = human.plural(found.damaged_records, "stretch", "stretches")
         rows.append(("damage", Styled(damage, DANGER)))
@@ -165,9 +193,7 @@ def _header(found: Status, now: float) -> Table:
 def _age(timestamp_ms: int | None, now: float) -> str:
     if timestamp_ms is None:
         return "-"
-    age = now - timestamp_ms / 1000
-    when = f"{human.duration(age)} ago" if age >= 0 else f"{human.duration(-age)} ahead of this clock"
-    return f"{human.moment(timestamp_ms)}, {when}"
+    return f"{human.moment(timestamp_ms)}, {ago(timestamp_ms, now)}"
 
 
 def _loss(one: DestinationStatus) -> Cell:

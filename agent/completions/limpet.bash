@@ -7,8 +7,9 @@
 
 _shtab_limpet_buffer_quarantine_subparsers=(list show replay drop)
 _shtab_limpet_buffer_subparsers=(status segments tail verify export replay trim quarantine)
-_shtab_limpet_subparsers=(run check-config doctor collect buffer completion help version)
+_shtab_limpet_subparsers=(status run check-config doctor collect buffer completion help version)
 
+_shtab_limpet_status_option_strings=(-h --help --data-dir --config --watch --json)
 _shtab_limpet_run_option_strings=(-h --help --config)
 _shtab_limpet_check_config_option_strings=(-h --help --config --json)
 _shtab_limpet_doctor_option_strings=(-h --help --config --timeout --json)
@@ -31,6 +32,8 @@ _shtab_limpet_help_option_strings=(-h --help)
 _shtab_limpet_version_option_strings=(-h --help --json)
 _shtab_limpet_option_strings=(-h --help --version)
 
+_shtab_limpet_status___data_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_limpet_status___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_run___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_check_config_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_limpet_check_config___config_COMPGEN=_shtab_compgen_files
@@ -66,8 +69,12 @@ _shtab_limpet_buffer_export___format_choices=(jsonl openmetrics csv)
 _shtab_limpet_buffer_quarantine_pos_0_choices=(list show replay drop)
 _shtab_limpet_buffer_pos_0_choices=(status segments tail verify export replay trim quarantine)
 _shtab_limpet_completion_pos_0_choices=(bash zsh tcsh)
-_shtab_limpet_pos_0_choices=(run check-config doctor collect buffer completion help version)
+_shtab_limpet_pos_0_choices=(status run check-config doctor collect buffer completion help version)
 
+_shtab_limpet_status__h_nargs=0
+_shtab_limpet_status___help_nargs=0
+_shtab_limpet_status___watch_nargs='?'
+_shtab_limpet_status___json_nargs=0
 _shtab_limpet_run__h_nargs=0
 _shtab_limpet_run___help_nargs=0
 _shtab_limpet_check_config__h_nargs=0

@@ -8,21 +8,21 @@
 
 
 complete limpet \
+        'c/--data-dir=/d/' \
         'c/--config=/f/' \
         'c/--format=/(table prometheus json)/' \
-        'c/--data-dir=/d/' \
         'c/--format=/(jsonl openmetrics csv)/' \
         'c/--output=/f/' \
         'c/--file=/f/' \
         'c/--/(all before config data-dir deep dry-run file follow force format fresh give-up-after help interval json number output resume selector since timeout to to-size until values version watch yes)/' \
         'c/-/(- f h n)/' \
+        'n/--data-dir/d/' \
         'n/--config/f/' \
         'n/--format/(table prometheus json)/' \
-        'n/--data-dir/d/' \
         'n/--format/(jsonl openmetrics csv)/' \
         'n/--output/f/' \
         'n/--file/f/' \
-        'p/1/(run check-config doctor collect buffer completion help version)/' \
+        'p/1/(status run check-config doctor collect buffer completion help version)/' \
         'n/check-config/f/' \
         'n/buffer/(status segments tail verify export replay trim quarantine)/' \
         'n/completion/(bash zsh tcsh)/' \

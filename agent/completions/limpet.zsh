@@ -17,6 +17,7 @@ _shtab_limpet_commands() {
     doctor:'Tries every step on the way to each destination, with an empty write at its end, then checks this host. Nothing is changed on disk, and the agent may run meanwhile. Exit status 1 where something needs doing.'
     help:'Explain a command, as COMMAND --help does.'
     run:'Run the agent: collect, keep, send, until SIGTERM or Ctrl-C.'
+    status:'Says in one word whether all is well (ok, attention, stopped, unknown), then what runs, what is collected, delivered and kept, and last what to do first. It sends nothing, and needs no good configuration. Exit status 1 where something needs doing.'
     version:'Print the versions of Limpet, Python and the system.'
   )
   _describe 'limpet commands' _commands
@@ -268,6 +269,17 @@ _shtab_limpet_run_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_limpet_run_defaults_added=0
 
+_shtab_limpet_status_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
+  "--watch[show it again every so many seconds (default 2), until Ctrl-C]:SECONDS:"
+  "--json[print JSON\; with --watch one document a line]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_status_defaults_added=0
+
 _shtab_limpet_version_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print JSON]"
@@ -302,6 +314,7 @@ _shtab_limpet() {
         doctor) _arguments -C -s $_shtab_limpet_doctor_options ;;
         help) _arguments -C -s $_shtab_limpet_help_options ;;
         run) _arguments -C -s $_shtab_limpet_run_options ;;
+        status) _arguments -C -s $_shtab_limpet_status_options ;;
         version) _arguments -C -s $_shtab_limpet_version_options ;;
       esac
   esac

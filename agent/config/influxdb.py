@@ -23,7 +23,7 @@ class InfluxDB(DestinationConfig, frozen=True, kw_only=True):
     rp: v.Words | None = None
     org: v.Words | None = None
     bucket: v.Words | None = None
-    naming: Literal["metric", "telegraf"] = "metric"
+    naming: Literal["metric", "telegraf", "table"] = "metric"
 
     @property
     def write_url(self) -> str:

@@ -17,7 +17,7 @@ from agent.send.batch import Settled
 from agent.send.culprits import Culprits
 from agent.send.log import LaneLog
 from buffer.cursor import Cursor
-from buffer.ledger import Size
+from buffer.hints import Progress, Size
 from buffer.model import Tick
 from buffer.quarantine import Item, Quarantine
 
@@ -44,11 +44,15 @@ class Account:
             # Each at a position of its own within the chunk, the same one when all this is repeated.
             self._keep(chunk.start + offset, culprits)
         self._log.settled(settled)
+        if settled.delivered:
+            now_ms = int(self._wall() * 1000)
+            self._cursor.progress = self._cursor.progress._replace(delivered_ms=now_ms)
         self._touch(lambda: self._cursor.commit(chunk.start, chunk.end, settled.delivered, settled.dropped))
 
-    def note(self, state: str, error: str | None, size: Size | None) -> None:
-        """Keep the state, the last error and the largest request with the cursor."""
-        self._touch(lambda: self._cursor.note(state, error, size))
+    def note(self, state: str, error: str | None, size: Size | None, progress: Progress) -> None:
+        """Keep the state, the last error, the largest request, and what is next with the cursor, which knows the last delivery."""
+        progress = progress._replace(delivered_ms=self._cursor.progress.delivered_ms)
+        self._touch(lambda: self._cursor.note(state, error, size, progress))
 
     def apart(self) -> list[Item]:
         """Return the items of what waits apart, the oldest first."""

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from agent.config import QueueConfig
@@ -92,7 +92,7 @@ class Delivery:
     ) -> None:
         self.now, self._most = Situation(queue.max_samples_per_send), queue.max_samples_per_send
         self.rules, self.stats = rules or Rules(queue.min_backoff, queue.max_backoff), stats or SendStats()
-        self._speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
+        self.speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._ask = Asking(speaks, wire, self.stats, self._clocks.monotonic).ask
         self._age_limit_ms, self._fresh = int(queue.sample_age_limit * 1000), fresh
         self._batch: Batch | None = None
@@ -103,7 +103,7 @@ class Delivery:
     @property
     def limit(self) -> int:
         """The most samples for the next chunk."""
-        return min(self.now.limit, self._speaks().max_samples or self.now.limit)
+        return min(self.now.limit, self.speaks().max_samples or self.now.limit)
 
     @property
     def has_chunk(self) -> bool:
@@ -131,14 +131,14 @@ class Delivery:
         young = _young(chunk.ticks, self._age_limit_ms, self._clocks.wall())
         aged = _samples(chunk.ticks) - _samples(young)
         ticks, kept, why = self.apart.split(young)
-        batch = Batch(chunk, ticks, self._speaks(), self.known, {AGED: aged} if aged else {})
+        batch = Batch(chunk, ticks, self.speaks(), self.known, {AGED: aged} if aged else {})
         batch.keep_apart(kept, why)
         return self._continue(batch)
 
     def is_outdated(self) -> bool:
         """Return whether the chunk at hand has to be read and offered again: its format changed, or it grew too old."""
         batch = self._batch
-        if batch is None or batch.format != self._speaks().name:
+        if batch is None or batch.format != self.speaks().name:
             return True
         return not self.is_begun and _is_too_old(batch.ticks[0], self._age_limit_ms, self._clocks.wall())
 
@@ -257,11 +257,8 @@ class Delivery:
         self.now = _concluded(self.now, batch, settled)
         return settled
 
-    def trial(self, ticks: Sequence[Tick]) -> Step | None:
-        """Send ticks that are in no chunk; None: there is nothing to send. Where they are settled nothing changes."""
-        request, _ = self._speaks().encode(ticks, True)
-        if not request.samples:
-            return None
+    def trial(self, request: Request) -> Step:
+        """Send samples that are in no chunk. If they are settled nothing changes."""
         asked = self._ask(request, 0, None)
         if asked.outcome.verdict is Verdict.UNPROVEN:
             asked = asked._replace(outcome=asked.outcome._replace(verdict=Verdict.DELIVERED))

@@ -1,17 +1,20 @@
-"""What waits apart is sent again from time to time: the oldest first, in parts that fit a request.
+"""What waits apart is sent again from time to time: the oldest first, in requests that fit the limits.
 
-A part that is refused is half as large at the next try, and twice as large after one that was taken.
+Requests are cut as those of a batch are, below a record too. A part that is refused is half as large at the next try, and twice as
+large after one that was taken; one that is too large is cut at once.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from enum import Enum
 from itertools import islice
 
-from agent.destinations.base import Outcome, Verdict
+from agent.destinations.base import Outcome, Request, Verdict
 from agent.send.account import Account
 from agent.send.delivery import Delivery
+from agent.send.parts import Piece, halves
 from buffer.model import Tick
 
 
@@ -20,6 +23,7 @@ class Tried(Enum):
 
     NOTHING = "nothing waits any more"
     TAKEN = "some was taken, and the next part can follow at once"
+    CUT = "it was too large, and its first half can follow at once"
     REFUSED = "it was not taken"
 
 
@@ -28,7 +32,11 @@ class Returning:
 
     def __init__(self, account: Account, delivery: Delivery) -> None:
         self._account, self._delivery = account, delivery
-        self._taken = "", 0  # of which item how many ticks were taken
+        self._item, self._taken = "", 0  # of which item how many ticks were taken
+        self._parts, self._loaded = (
+            deque[Piece](),
+            0,
+        )  # the ticks after those that were read, and how many there are
         self._most = delivery.limit
 
     def recall(self) -> None:
@@ -45,21 +53,51 @@ class Returning:
             self._delivery.apart.clear()
             return Tried.NOTHING
         item, before = items[0], self._delivery.now
-        taken = self._taken[1] if self._taken[0] == item.id else 0
+        if self._item != item.id:
+            self._item, self._taken, self._loaded = item.id, 0, 0
+            self._parts.clear()
+        if not self._parts:
+            self._taken += self._loaded
+            ticks = self._next(islice(self._account.ticks(item), self._taken, None))
+            self._loaded = len(ticks)
+            if not ticks:
+                self._account.returned(item)
+                return Tried.TAKEN
+            self._parts.append(Piece(ticks, sum(len(tick.values) for tick in ticks)))
+        request = self._fit()
+        verdict = self._delivery.trial(request).outcome.verdict if request.samples else Verdict.DELIVERED
+        self._delivery.now = before  # that it is refused again is nothing new
+        part = self._parts[0]
+        if verdict is Verdict.DELIVERED:
+            self._most = 2 * max(self._most, part.samples)
+            self._parts.popleft()
+            return Tried.TAKEN
+        self._most = max(1, part.samples // 2)
+        return Tried.CUT if verdict is Verdict.TOO_LARGE and part.samples > 1 else Tried.REFUSED
+
+    @property
+    def _limit(self) -> int:
+        return min(self._most, self._delivery.limit)
+
+    def _next(self, left: islice[Tick]) -> list[Tick]:
+        """Return the ticks that are sent next: as many as fit a request, and one at least."""
         samples, ticks = 0, list[Tick]()
-        for tick in islice(self._account.ticks(item), taken, None):
-            if ticks and samples + len(tick.values) > min(self._most, self._delivery.limit):
+        for tick in left:
+            if ticks and samples + len(tick.values) > self._limit:
                 break
             samples += len(tick.values)
             ticks.append(tick)
-        if not ticks:
-            self._account.returned(item)
-            return Tried.TAKEN
-        step = self._delivery.trial(ticks)
-        self._delivery.now = before  # that it is refused again is nothing new
-        if step is not None and step.outcome.verdict is not Verdict.DELIVERED:
-            self._most = max(1, samples // 2)
-            return Tried.REFUSED
-        self._most = 2 * max(self._most, samples)
-        self._taken = item.id, taken + len(ticks)
-        return Tried.TAKEN
+        return ticks
+
+    def _fit(self) -> Request:
+        """Cut the first part until it is within the limits, and return its request."""
+        speaks, largest = self._delivery.speaks(), self._delivery.now.largest
+        while True:
+            part = self._parts[0]
+            request = speaks.encode(part.ticks, True).request
+            if part.samples <= 1 or not request.samples:
+                return request
+            if part.samples <= self._limit and len(request.body) <= largest:
+                return request
+            self._parts.popleft()
+            self._parts.extendleft(reversed(halves(part.ticks, speaks.carries)))

@@ -29,6 +29,7 @@ from agent.send.returning import Returning, Tried
 from agent.send.state import State, kept, recalled
 from agent.system.pulse import Pulse
 from buffer.cursor import Cursor
+from buffer.hints import Progress
 
 LONGEST_WAIT = 3600.0
 UNREADABLE_PAUSE = 1.0
@@ -132,9 +133,8 @@ class Sender:
     def note(self, state: State) -> None:
         """Show a state, with the last error."""
         self.state, self.error = state, self._delivery.now.error
-        self._account.note(
-            state, self.error, kept(self._delivery.now, self._to.queue_config.max_samples_per_send)
-        )
+        size = kept(self._delivery.now, self._to.queue_config.max_samples_per_send)
+        self._account.note(state, self.error, size, progress(self._delivery, self._clocks))
 
     def _is_due(self) -> bool:
         return self._clocks.monotonic() >= self._due
@@ -234,9 +234,11 @@ class Sender:
         step = None
         for ticks in self._order.probes(self._cursor.read(1), int(self._clocks.wall() * 1000)):
             self._is_asking()
-            step = self._delivery.trial(ticks)
-            if step is None:  # relabeling may leave nothing
+            request = self._delivery.speaks().encode(ticks, True).request
+            if not request.samples:  # relabeling may leave nothing
+                step = None
                 break
+            step = self._delivery.trial(request)
             self._charge(step)
             if step.outcome.verdict is not Verdict.DELIVERED:
                 break
@@ -247,3 +249,13 @@ class Sender:
             self._log.step(step, self._clocks.monotonic())
             self.note(step.after.state)
         return NOW
+
+
+def progress(delivery: Delivery, clocks: Clocks) -> Progress:
+    """Return how the destination is getting on, without its last delivery."""
+    now, next_ms = delivery.now, None
+    if now.state in (State.WAITING, State.HELD):
+        next_ms = max(0, round((clocks.wall() + now.not_before - clocks.monotonic()) * 1000))
+    tries = now.probes if now.state is State.HELD else now.failures
+    skew = delivery.stats.clock_skew
+    return Progress(None, tries, next_ms, None if skew is None else round(skew, 1))

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.send.pace import FIRST_PAUSE
-from buffer.ledger import Size
+from buffer.hints import Size
 
 LONGEST_WISH = 900.0
 """Seconds of a Retry-After that are honored: beyond that, asking again costs less than a wrong header."""

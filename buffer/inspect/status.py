@@ -8,15 +8,18 @@ is known once a destination has met it; `verify` looks for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from buffer import lock, segment
 from buffer.fs import Fs, RealFs
+from buffer.hints import Progress
 from buffer.inspect.scan import scan_file
-from buffer.ledger import Ledger, load_all
+from buffer.ledger import SUFFIX, Ledger, load_all, load_hints
+from buffer.lock import STATES
+from buffer.quarantine import Quarantine
 from buffer.reader import File, Reader
 from buffer.segment import Header, Record
 
@@ -79,6 +82,10 @@ class DestinationStatus(NamedTuple):
     lag_seconds: float
     drain_eta_seconds: float | None
     ledger: Balance
+    delivered_timestamp_ms: int | None = None
+    failed_tries: int = 0
+    next_try_timestamp_ms: int | None = None
+    clock_skew_seconds: float | None = None
 
 
 class Status(NamedTuple):
@@ -98,6 +105,12 @@ class Status(NamedTuple):
     time_until_full_seconds: float | None
     damaged_records: int
     destinations: list[DestinationStatus]
+    free_bytes: int = 0
+    volume_bytes: int = 0
+    min_free_bytes: int | None = None
+    quarantine_items: int = 0
+    quarantine_samples: int = 0
+    quarantine_reasons: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return it as `limpet buffer status --json` prints it."""
@@ -123,10 +136,16 @@ def segments(data_dir: str, fs: Fs | None = None) -> list[SegmentStatus]:
     return [one for one in found if one is not None]
 
 
-def status(data_dir: str, max_bytes: int | None = None, now: float | None = None) -> Status:
+def status(
+    data_dir: str,
+    max_bytes: int | None = None,
+    now: float | None = None,
+    min_free: Callable[[int], int] | None = None,
+) -> Status:
     """Return the state of a buffer at the UTC time `now` in seconds.  Raises OSError.
 
-    `max_bytes` is the configured limit, None where the configuration is not known.
+    `max_bytes` is the configured limit, and `min_free` returns the floor of free space for a volume's size; None where the
+    configuration is not known.
     """
     fs, now = RealFs(data_dir), time.time() if now is None else now
     writer = lock.look(f"{data_dir}/lock")
@@ -137,13 +156,28 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
         ledgers = {name: ledger.not_before(files[0].first_seq) for name, ledger in ledgers.items()}
     # A cursor can be ahead of the log after a power cut; the writer continues the numbering from there.
     end = max([0, *(file.end_seq for file in files), *(ledger.reach for ledger in ledgers.values())])
-    log = _Log(fs, f"{data_dir}/segments", files, end, _missed(fs, f"{data_dir}/segments", end))
+    # While the disk is ill, what the newest records say is in the writer's memory.
+    missed = max(_missed(fs, f"{data_dir}/segments", end), writer.missed if writer else 0)
+    log = _Log(fs, f"{data_dir}/segments", files, end, missed)
     size, samples = sum(file.bytes for file in files), sum(file.samples for file in files)
     oldest, newest = span(files)
     destinations = [
-        _destination(log, name, ledger, "stopped" if writer is None else ledger.state, now)
+        _destination(
+            log,
+            name,
+            ledger,
+            load_hints(fs, f"{data_dir}/cursors/{name}{SUFFIX}")[1],
+            "stopped" if writer is None else ledger.state,
+            now,
+        )
         for name, ledger in ledgers.items()
     ]
+    free, volume = fs.free(data_dir)
+    floor = min_free(volume) if min_free else None
+    kept = Quarantine(data_dir).items()
+    # It grows to its limit, or to the floor of free space: what comes first.  On a full disk it does not grow at all.
+    room = min(max(0, (max_bytes or 0) - size), max(0, free - (floor or 0)))
+    is_full = (writer is not None and writer.state != STATES[0]) or free < (floor or 0)
     return Status(
         data_dir=data_dir,
         bytes=size,
@@ -156,9 +190,17 @@ def status(data_dir: str, max_bytes: int | None = None, now: float | None = None
         writer_pid=writer.pid if writer else None,
         disk_state=writer.state if writer else None,
         unbuffered_samples=writer.unbuffered if writer else 0,
-        time_until_full_seconds=_until_full(max_bytes, size, (newest or 0) - (oldest or 0), destinations),
+        time_until_full_seconds=None
+        if is_full or max_bytes is None
+        else _until_full(room, size, (newest or 0) - (oldest or 0), destinations),
         damaged_records=max([sum(f.damaged for f in files), *(each.damaged for each in ledgers.values())]),
         destinations=destinations,
+        free_bytes=free,
+        volume_bytes=volume,
+        min_free_bytes=floor,
+        quarantine_items=len(kept),
+        quarantine_samples=sum(item.samples for item in kept),
+        quarantine_reasons=tuple(sorted({item.reason for item in kept})),
     )
 
 
@@ -232,7 +274,9 @@ def _missed(fs: Fs, folder: str, end: int) -> int:
     return missed
 
 
-def _destination(log: _Log, name: str, ledger: Ledger, state: str, now: float) -> DestinationStatus:
+def _destination(
+    log: _Log, name: str, ledger: Ledger, progress: Progress, state: str, now: float
+) -> DestinationStatus:
     gaps = ledger.gaps(log.end)
     thinned = sum(file.holes(gaps) for file in log.segments)
     pending = ledger.unsettled(ledger.position, log.end) - thinned
@@ -260,6 +304,10 @@ def _destination(log: _Log, name: str, ledger: Ledger, state: str, now: float) -
             missed=missed,
             loss_ratio=round(lost / (appended + missed), 6) if lost else 0.0,
         ),
+        delivered_timestamp_ms=progress.delivered_ms,
+        failed_tries=progress.tries,
+        next_try_timestamp_ms=progress.next_try_ms if state in ("waiting", "held") else None,
+        clock_skew_seconds=progress.skew,
     )
 
 
@@ -299,10 +347,10 @@ def _within(log: _Log, gaps: Spans, file: SegmentStatus) -> tuple[int, int | Non
 
 
 def _until_full(
-    max_bytes: int | None, size: int, span_ms: int, destinations: Iterable[DestinationStatus]
+    room: int, size: int, span_ms: int, destinations: Iterable[DestinationStatus]
 ) -> float | None:
-    """Return the seconds until the limit is reached at the present rate of growth; None while it drains."""
+    """Return the seconds until the room is used up at the present rate of growth; None while it drains."""
     stuck = any(one.state in ("waiting", "held", "stopped") for one in destinations)
-    if max_bytes is None or not span_ms or not stuck:
+    if span_ms <= 0 or not stuck:
         return None
-    return round(max(0, max_bytes - size) / (size / (span_ms / 1000)), 1)
+    return round(room / (size / (span_ms / 1000)), 1)

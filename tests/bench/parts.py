@@ -19,7 +19,9 @@ import snappy
 from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
 from agent.collectors import COLLECTORS, HostPaths
-from agent.config import RelabelConfig
+from agent.config import InfluxDB, RelabelConfig
+from agent.destinations.influxdb.destination import influxdb
+from agent.destinations.influxdb.lines import Naming
 from agent.destinations.remote_write.encode import Encoded, Encoder
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
@@ -36,6 +38,7 @@ FULL = 256 << 20
 SEGMENT = 4 << 20
 NOISE = 4_000
 RUNS = 5
+NAMINGS: tuple[Naming, ...] = ("metric", "telegraf", "table")
 FIVE = ("cpu", "memory", "disk_io", "network", "disk_usage")
 WARM = 200
 FULL_BATCH = 10_000
@@ -115,6 +118,27 @@ def encoding(recording: replay.Recording, samples: int) -> Iterator[Figure]:
         yield Figure(f"{kind} request bodies, {name}", size / held, "B/sample", limit, how)
         name = f"CPU to encode a million, {kind}, {name}"
         yield Figure(name, spent / held * 1e6, "s", None, f"best of {RUNS}")
+    for (kind, ticks), naming in product(kinds.items(), NAMINGS):
+        yield from _line_protocol(kind, ticks, naming)
+
+
+def _line_protocol(kind: str, batches: Sequence[Sequence[Tick]], naming: Naming) -> Iterator[Figure]:
+    """Bytes and CPU of request bodies for InfluxDB, with compression."""
+    to = InfluxDB(url="http://localhost", db="limpet", naming=naming)
+    runs = []
+    for _ in range(RUNS):
+        spoken, begun = influxdb(to)(), time.process_time()
+        found = [spoken.encode(ticks, False).request for ticks in batches]
+        runs.append((time.process_time() - begun, found))
+    spent, found = min(runs, key=lambda run: run[0])
+    held = sum(one.samples for one in found)
+    how = f"{held / len(found):,.0f} samples in a request"
+    name = f"line protocol, {naming}"
+    yield Figure(
+        f"{kind} request bodies, {name}", sum(len(one.body) for one in found) / held, "B/sample", None, how
+    )
+    how = f"best of {RUNS}; with gzip"
+    yield Figure(f"CPU to encode a million, {kind}, {name}", spent / held * 1e6, "s", None, how)
 
 
 def batches(rounds: Iterable[Sequence[Tick]], samples: int, most: int) -> Iterator[list[Tick]]:

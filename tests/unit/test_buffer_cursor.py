@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.fs import read_all
+from buffer.hints import UNKNOWN, Progress, Size
 from buffer.inspect.status import status
-from buffer.ledger import SLOT, Ledger, Size, decode, encode, load, load_size
+from buffer.ledger import SLOT, Ledger, decode, encode, load, load_hints
 from buffer.limits import Limits
 from buffer.log import Log
 from buffer.model import Series, Tick
@@ -437,6 +438,7 @@ def hinted(hint: bytes) -> MemoryFs:
         sealed(b'{"samples": 0, "bytes": 5}'),
         sealed(b'{"samples": -1, "bytes": 5}'),
         sealed(b'{"samples": "x", "bytes": 5}'),
+        sealed(b'{"delivered_ms": true, "tries": -1, "next_try_ms": 1e9, "skew": NaN}'),
         sealed(b'{"samples": 1e999, "bytes": 5}'),
         sealed(b'{"samples": ' + b"[" * 900 + b"]" * 900 + b"}"),
         b'{"samples": 7, "bytes": 5}\n00000000\n',
@@ -445,8 +447,36 @@ def hinted(hint: bytes) -> MemoryFs:
 def test_a_hint_that_is_none_costs_itself_alone(hint: bytes) -> None:
     fs = hinted(hint)
     assert load(fs, "d/cursors/a.json") == USED
-    assert load_size(fs, "d/cursors/a.json") is None
+    assert load_hints(fs, "d/cursors/a.json")[0] is None
+    assert load_hints(fs, "d/cursors/a.json")[1] == UNKNOWN
 
 
 def test_a_hint_is_read_behind_a_ledger() -> None:
-    assert load_size(hinted(sealed(b'{"samples": 7, "bytes": 5}')), "d/cursors/a.json") == (7, 5)
+    assert load_hints(hinted(sealed(b'{"samples": 7, "bytes": 5}')), "d/cursors/a.json")[0] == (7, 5)
+
+
+def test_how_a_destination_is_getting_on_is_kept_and_costs_no_write_of_its_own() -> None:
+    """A next try that is seconds away is not worth a write at all; a later one waits for the next sync."""
+    fs, log = filled_log(1)
+    now = 0.0
+    cursor = Cursor(fs, "d", "a", log, NEW, lambda: now)
+    path = "d/cursors/a.json"
+    soon = Progress(5_000, 1, 1_000_000, 0.5)
+    cursor.note("waiting", "no connection", None, soon)
+    cursor.persist()
+    assert load_hints(fs, path)[1] == soon
+    written = cursor.written
+    now = 100.0
+    cursor.note("waiting", "no connection", None, soon._replace(tries=2, next_try_ms=1_004_000))
+    cursor.persist()
+    assert (cursor.written, cursor.progress.tries) == (written, 2)
+    late = soon._replace(tries=3, next_try_ms=1_100_000)
+    cursor.note("waiting", "no connection", None, late)
+    assert cursor.written == written
+    cursor.persist()
+    assert load_hints(fs, path)[1] == late
+    assert load(fs, path) == cursor.ledger
+    assert load_hints(fs, path)[0] is None
+    cursor.note("idle", None, Size(700, 16_000), Progress(6_000, 0, None, None))
+    cursor.persist()
+    assert (load_hints(fs, path)[0], load_hints(fs, path)[1]) == (Size(700, 16_000), Progress(6_000))

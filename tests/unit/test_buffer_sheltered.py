@@ -331,6 +331,30 @@ def test_others_see_the_state_where_nothing_can_be_written(tmp_path: Path) -> No
     assert shown() == (None, None, 0)
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_others_see_what_was_missed_while_the_log_is_in_memory(tmp_path: Path, code: int) -> None:
+    def missed() -> int:
+        return status(str(tmp_path)).destinations[0].ledger.missed
+
+    rig = Rig(tmp_path)
+    assert rig.sync()
+    rig.disk.to = Ill(code)
+    rig.sync()
+    fill(rig.buffer, 0, 5)
+    rig.buffer.append([tick(5)], missed=7)
+    assert missed() == 7
+    rig.buffer.append([tick(6)], missed=2)
+    assert missed() == 9
+    rig.disk.to = RealFs()
+    assert rig.sync()
+    assert missed() == 9
+    rig.buffer.append([tick(7)], missed=1)
+    assert rig.sync()
+    assert missed() == 10
+    rig.buffer.close()
+    assert missed() == 10
+
+
 def test_memory_is_bounded_and_its_oldest_is_evicted(tmp_path: Path) -> None:
     rig = Rig(tmp_path, memory=64 << 10)
     fill(rig.buffer, 0, 5)

@@ -30,7 +30,7 @@ def sections() -> dict[str, str]:
 
 
 def test_the_commands_of_this_version() -> None:
-    top = "run, check-config, doctor, collect, {}, completion, help, version"
+    top = "status, run, check-config, doctor, collect, {}, completion, help, version"
     buffer = "status, segments, tail, verify, export, replay, trim, {}"
     items = ", ".join(f"buffer quarantine {one}" for one in ("list", "show", "replay", "drop"))
     below = ", ".join(f"buffer {one}" for one in buffer.removesuffix(", {}").split(", "))
@@ -177,6 +177,8 @@ def test_completion_prints_the_stored_script(shell: str, capsys: pytest.CaptureF
 WRONG_USAGE = """
 
 buffer
+status --data-dir a --config b
+status --data-dir a --watch 0
 buffer status --data-dir a --config b
 buffer status --data-dir a --watch 0
 buffer status --data-dir a --watch nan
@@ -283,7 +285,7 @@ def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_check_config_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "limpet.yaml"
-    file.write_text("data_dir: not-made\n")
+    file.write_text("data_dir: not-made\nhostname: web-01\n")
     assert cli.main(["check-config", str(file)]) == 0
     fine, warning = capsys.readouterr().out.splitlines()
     assert fine == f"{file}: fine"

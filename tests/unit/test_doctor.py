@@ -244,6 +244,7 @@ def test_a_host_before_the_first_start(data_dir: Path) -> None:
     found = look(configured(data_dir))
     assert needing(list(found.values())) == 0, found
     assert "not there yet" in found["data_dir"].said
+    assert found["agent"].said == "none runs, and nothing waits to be sent"
     assert found["backlog of a"].said == "nothing has been kept for it yet"
     assert not data_dir.exists()
 
@@ -256,7 +257,11 @@ def test_the_warnings_of_the_configuration_are_repeated(data_dir: Path) -> None:
 def test_a_host_where_all_is_well(data_dir: Path) -> None:
     fill(data_dir)
     found = look(configured(data_dir))
-    assert needing(list(found.values())) == 0, found
+    assert [name for name, one in found.items() if one.needs_doing] == ["agent"], (
+        found
+    )  # which is not started
+    check(found["agent"], "wrong", do="limpet run")
+    assert found["agent"].said == "none runs; 9 samples wait to be sent"
     assert found["permissions"].said.startswith("0700, ")
     assert found["lock"].said == "free: no agent runs here"
     assert "9 samples" in found["buffer"].said

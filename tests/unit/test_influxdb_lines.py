@@ -43,7 +43,7 @@ def as_stored(text: str) -> str:
         max_size=4,
         unique_by=lambda one: (one[0], tuple(sorted(one[1].items()))),
     ),
-    st.sampled_from(("metric", "telegraf")),
+    st.sampled_from(("metric", "telegraf", "table")),
 )
 @settings(max_examples=300, deadline=None)
 def test_whatever_the_text_a_line_has_its_series_and_nothing_else(
@@ -89,6 +89,23 @@ def test_naming_as_telegraf_has_it_is_a_line_for_an_instant_of_a_set_of_tags() -
         "prometheus,hostname=a cpu=1.0,memory=3.0 1700000000000",
     ]
     assert (found.samples, found.lines) == (3, 2)
+
+
+def test_naming_as_a_table_is_a_measurement_for_each_collector() -> None:
+    host, at = (("hostname", "a"),), Instant(1_700_000_000_000, 0, "b")
+    user, system, up = (Series(name, host) for name in ("user", "system", "up"))
+    ticks = [
+        Tick(at, "cpu", (user, system), [1.0, 2.0]),
+        Tick(at, "scrape/app/localhost:1", (up,), [1.0]),
+        Tick(at._replace(wall_ms=1_700_000_010_000), "cpu", (user, system), [3.0, 4.0]),
+        Tick(at._replace(wall_ms=1_700_000_010_000), "scrape/db/localhost:2", (up,), [0.0]),
+    ]
+    assert sorted(lines(LineWriter(naming="table").write(ticks).text)) == [
+        "cpu,hostname=a user=1.0,system=2.0 1700000000000",
+        "cpu,hostname=a user=3.0,system=4.0 1700000010000",
+        "scrape,hostname=a up=0.0 1700000010000",
+        "scrape,hostname=a up=1.0 1700000000000",
+    ]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

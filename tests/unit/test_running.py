@@ -59,6 +59,11 @@ def test_a_disk_that_takes_nothing_is_no_obstacle(tmp_path: Path) -> None:
     keeper.refused("wrong")
     assert keeper.note.problem == "wrong"
     assert running.read(str(tmp_path / "gone")) is None
+    (tmp_path / "gone").mkdir()
+    for _ in range(2):  # and what was removed comes again
+        keeper.keep()
+        assert running.read(str(tmp_path / "gone")) == keeper.note
+        (tmp_path / "gone" / running.NAME).unlink()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from agent.http.failures import Cause, Failure
 from agent.send.state import PATIENCE, State
 from buffer.model import Series
 from tests.support import wire
-from tests.support.scripted import DELIVERED, NO_ANSWER, RETRY, Rig, Script
+from tests.support.scripted import DELIVERED, NO_ANSWER, RETRY, TOO_LARGE, Rig, Script
 
 QUEUE = QueueConfig(max_samples_per_send=10_000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=60.0)
 TIMEOUT = Failure(Cause.TIMEOUT, "timeout: no answer within 30 s")
@@ -202,6 +202,42 @@ def test_what_waited_apart_for_long_returns_in_requests_that_fit() -> None:
     assert one.ledger == (120 * 20, {})
     assert one.script.stored == one.everything()
     assert not one.items()
+
+
+@pytest.mark.parametrize(
+    "small",
+    [
+        pytest.param(lambda write, _: write.samples > 8, id="in samples"),
+        pytest.param(lambda _, size: size > 300, id="in bytes"),
+    ],
+)
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_tick_that_waited_apart_returns_to_a_receiver_that_takes_less_by_now(
+    small: Callable[[wire.Write, int], bool], restart: bool
+) -> None:
+    bad, is_small = True, False
+    names = {f"m{i:05}" for i in range(40)}
+
+    def refuse(write: wire.Write, size: int) -> Answer | None:
+        if is_small and small(write, size):
+            return TOO_LARGE
+        return RETRY if bad and names & {dict(s.labels)["__name__"] for s in write.series} else None
+
+    one = rig(refuse)
+    for _ in range(3):
+        one.collect(2, many(120))
+        one.drain()
+    assert one.ledger == (6 * 80, {"apart": 6 * 40})
+    if restart:
+        one.start_again()
+    bad, is_small, since = False, True, one.now
+    for _ in range(200):
+        one.step()
+        if not one.items():
+            break
+    assert one.now - since <= 2 * 3600  # with the next try, and not half as large each hour
+    assert one.ledger == (6 * 120, {})
+    assert one.script.stored == one.everything()
 
 
 def test_what_a_search_has_settled_is_not_sent_again_when_the_rest_of_it_fails() -> None:

@@ -6,7 +6,9 @@ What is promised, for any ticks:
 2. Series that are one to InfluxDB after escaping are one here, with no instant twice.
 3. Numbers are the shortest text that reads back as the same bits. NaN and infinities, which InfluxDB cannot store, are
    not in the lines (`finite`).
-4. A name of any label can do no more than be a name: it ends neither its line nor its part of it.
+4. With `metric` a metric is a measurement and its value a field, with `telegraf` each is a field of one measurement, with
+   `table` of the measurement of its collector: what has the same labels and time is one line then.
+5. A name of any label can do no more than be a name: it ends neither its line nor its part of it.
 
 | text                                         | is written as                                            |
 |----------------------------------------------|----------------------------------------------------------|
@@ -22,6 +24,7 @@ plugins/serializers/influx (pull request 7652), and its plugins/inputs/prometheu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Literal, NamedTuple
@@ -30,11 +33,12 @@ from agent.destinations.columns import Block, merge
 from agent.destinations.labels import Relabel, final
 from buffer.model import Series, Tick
 
-Naming = Literal["metric", "telegraf"]
+Naming = Literal["metric", "telegraf", "table"]
 MAX_CACHED_SERIES = 16_384
 
 _COMMON = {" ": "\\ ", ",": "\\,", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", "\0": "\\0"}
 _MEASUREMENT = str.maketrans(_COMMON)
+_COLLECTOR = re.compile(r"\w+")
 _REST = str.maketrans({**_COMMON, "=": "\\="})
 
 
@@ -54,7 +58,7 @@ class Lines(NamedTuple):
 class _Known(NamedTuple):
     identity: bytes | None
     head: str = ""
-    """Measurement and tags."""
+    """What is before the field: tags, and the measurement where it depends on the series alone."""
     field: str = ""
 
 
@@ -113,6 +117,9 @@ class LineWriter:
 
     def _by_tags(self, block: Block[bytes], lines: list[str]) -> None:
         """Add a line for each instant of the series that have the same tags."""
+        names = [""] * len(block.rows)
+        if self._naming == "table":
+            names = [measurement(collector(row.group)) for row in block.rows]
         heads: dict[str, tuple[list[str], list[tuple[float, ...]]]] = {}
         for _, series, values in block.columns:
             known = self._lookup(series)
@@ -120,9 +127,9 @@ class LineWriter:
             fields.append(f"{known.field}=")
             columns.append(values)
         for head, (fields, columns) in heads.items():
-            for stamp, row in zip(block.stamps, zip(*columns, strict=True), strict=True):
+            for name, stamp, row in zip(names, block.stamps, zip(*columns, strict=True), strict=True):
                 pairs = [f"{field}{value!r}" for field, value in zip(fields, row, strict=True)]
-                lines.append(f"{head} {','.join(pairs)} {stamp}\n")
+                lines.append(f"{name}{head} {','.join(pairs)} {stamp}\n")
 
     def _lookup(self, series: Series) -> _Known:
         known = self._known.get(series)
@@ -142,10 +149,16 @@ class LineWriter:
         if self._naming == "metric":
             head, field = f"{measurement(name)}{tags}", "value"
         else:
-            head, field = f"prometheus{tags}", escaped(name)
+            head, field = f"prometheus{tags}" if self._naming == "telegraf" else tags, escaped(name)
         if not (field and measurement(name)):
             return _Known(None)
         return _Known(f"{head} {field}".encode(), head, field)
+
+
+def collector(group: str) -> str:
+    """Return the collector that ticks of a group are from: those of all scrape targets are one."""
+    found = _COLLECTOR.match(group)
+    return found[0] if found else "limpet"
 
 
 def measurement(name: str) -> str:

@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from agent import crew
+from agent import crew, running
 from agent.collect import mask
 from agent.collect.plan import Plan
 from agent.collect.plans import plans
 from agent.collect.series import host_labels
 from agent.collectors import HostPaths
 from agent.config import Config
+from agent.ops import seen, verdict
 from agent.ops.doctor.step import Finding, Step, fine, step, unknown, warning, wrong
+from agent.ops.seen import DEFAULT_CONFIG, Seen
 from agent.system.log import Silent
 from agent.text import human
 from buffer import lock
@@ -46,12 +48,18 @@ class System(NamedTuple):
 
 
 def look(
-    config: Config, warnings: tuple[str, ...], known: set[str], timeout: float, system: System | None = None
+    config: Config,
+    warnings: tuple[str, ...],
+    known: set[str],
+    timeout: float,
+    system: System | None = None,
+    path: str | None = None,
 ) -> Iterator[Step]:
-    """Yield every step as it is done. `warnings` are the configuration's, `known` its secrets."""
-    view = _View(config, system or System())
+    """Yield every step as it is done. `warnings` are the configuration's, `path` its file, `known` its secrets."""
+    view = _View(config, system or System(), path)
     steps: list[tuple[str, float, Callable[[], Finding]]] = [
-        ("configuration", timeout, lambda: fine("; ".join(("fine", *warnings)))),
+        ("configuration", timeout, lambda: view.configuration(warnings)),
+        ("agent", timeout, view.agent),
         ("data_dir", timeout, view.folder),
         ("permissions", timeout, view.permissions),
         ("space", timeout, view.space),
@@ -84,9 +92,32 @@ def _found(take: Callable[[], Finding], patience: float) -> Finding:
 
 
 class _View:
-    def __init__(self, config: Config, system: System) -> None:
-        self.config, self.system, self._dir = config, system, config.data_dir
+    def __init__(self, config: Config, system: System, path: str | None) -> None:
+        self.config, self.system, self._dir, self._path = config, system, config.data_dir, path
         self._read: Status | None = None
+
+    def configuration(self, warnings: tuple[str, ...]) -> Finding:
+        """Check that an agent which runs does so with this file as it is now."""
+        found = self._seen()
+        if found.file is not None and (found.is_running or found.homeless is not None):
+            loaded = verdict.configuration(found)
+            if loaded.ok is not None and loaded.do is not None:
+                return loaded
+        return fine("; ".join(("fine", *warnings)))
+
+    def agent(self) -> Finding:
+        """Check that an agent runs, if samples wait for one, and that its folder was not removed under it."""
+        found = self._seen()
+        waiting = sum(one.pending_samples for one in found.status.destinations) if found.status else 0
+        if found.is_running or found.homeless is not None:
+            return verdict.agent(found)
+        if not waiting:
+            return fine("none runs, and nothing waits to be sent")
+        stopped = verdict.agent(found)
+        return stopped._replace(said=f"{stopped.said}; {human.count(waiting)} samples wait to be sent")
+
+    def _seen(self) -> Seen:
+        return seen.look(self._dir, self._path, DEFAULT_CONFIG, self.system.wall(), running.boot_id())
 
     def folder(self) -> Finding:
         me = _user(os.geteuid())

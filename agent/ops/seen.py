@@ -1,0 +1,217 @@
+"""What can be seen of an agent from outside: its lock, its note, its buffer, and its configuration. All the reading is here.
+
+Read-only, and quick: no network, no lock, and of the log only its end. It works with the agent running, stopped or dead,
+and with a configuration that has errors; then `data_dir` is what that file says all the same, or the default.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from typing import NamedTuple
+
+from agent import running
+from agent.config import Config, ConfigErrors, digest, load_file
+from agent.config.document import parse
+from agent.ops import processes, tail
+from agent.running import Note
+from buffer.errors import LimpetError
+from buffer.fs import RealFs
+from buffer.inspect.status import Status, status
+from buffer.model import Tick
+from buffer.versions import refuse_newer
+
+DEFAULT_CONFIG = "/etc/limpet/limpet.yaml"
+"""The configuration of an agent that names none."""
+MISSING = "missing"
+"""The reason where there is no such folder."""
+UNIT = "limpet.service"
+UNIT_FOLDERS = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+HEALTH = "limpet"
+"""The collector of the agent's own series."""
+LOOK_BACK = 64
+"""Ticks from the end of the log in which the agent's own series are looked for."""
+
+
+class File(NamedTuple):
+    """A configuration file as it is now. `digest` is None where it cannot be read, which `problem` explains."""
+
+    path: str
+    digest: str | None
+    problem: str | None = None
+    """What is wrong with it, first of all."""
+    is_denied: bool = False
+    """This user may not read it, so nobody knows whether anything is wrong."""
+    config: Config | None = None
+
+
+class Seen(NamedTuple):
+    """Everything at one time, `now` in UTC seconds."""
+
+    now: float
+    data_dir: str
+    file: File | None
+    """None: no configuration is named, and the agent's is not known."""
+    status: Status | None
+    """None: `data_dir` cannot be read, for `reason`."""
+    reason: str | None
+    owner: str | None
+    note: Note | None
+    boot_id: str
+    failing: tuple[str, ...] = ()
+    """Collectors that failed lately, each with what is known of it."""
+    homeless: int | None = None
+    """The process of an agent with this configuration that holds no lock in `data_dir`."""
+    service: str | None = None
+    """`there` where systemd has a unit for the agent, `masked` where that is masked."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an agent holds the lock."""
+        return self.status is not None and self.status.writer_pid is not None
+
+
+def look(data_dir: str | None, path: str | None, default: str, now: float, boot_id: str) -> Seen:
+    """Look at the agent of a data_dir or of a configuration; `default` is the path of one that nobody named.
+
+    Raises LimpetError where the buffer is of a later version of Limpet.
+    """
+    file = read_file(path) if path is not None else None
+    if data_dir is None:
+        data_dir = file.config.data_dir if file and file.config else data_dir_of(path)
+    note, found, reason = running.read(data_dir), None, None
+    if file is None and note is not None:
+        file = read_file(note.config)
+    config = file.config if file else None
+    try:
+        os.listdir(data_dir)
+        refuse_newer(RealFs(data_dir), data_dir)
+        buffer = config.buffer if config else None
+        limits = (buffer.max_size, now, buffer.min_free_space.on) if buffer else (None, now)
+        found = status(data_dir, *limits)
+    except OSError as error:
+        reason = (
+            MISSING
+            if error.errno in (errno.ENOENT, errno.ENOTDIR)
+            else (error.strerror or str(error)).lower()
+        )
+    seen = Seen(now, data_dir, file, found, reason, owner(data_dir), note, boot_id, service=service())
+    if seen.is_running:
+        return seen._replace(failing=tuple(failing(data_dir)))
+    named = path or (note.config if note else None)
+    wanted = os.path.realpath(named) if named else None
+    same = (one.pid for one in processes.agents(default) if os.path.realpath(one.config) == wanted)
+    return seen._replace(homeless=next(same, None))
+
+
+def read_file(path: str) -> File:
+    """Read a configuration file, and find what is wrong with it."""
+    path = os.path.abspath(path)
+    try:
+        loaded = load_file(path, again=True)
+    except ConfigErrors as error:
+        problem = error.problems[0].text(error.where)
+        try:
+            with open(path, "rb", opener=_at_once) as file:
+                return File(path, digest(file.read(1 << 20)), problem)
+        except PermissionError:
+            return File(path, None, problem, is_denied=True)
+        except OSError:
+            return File(path, None, problem)
+    return File(path, loaded.digest, config=loaded.config)
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block
+
+
+def data_dir_of(path: str | None) -> str:
+    """Return the data_dir of a configuration that has errors, as far as it can be made out; else the default."""
+    with suppress(OSError, ValueError):
+        if path is not None:
+            with open(path, "rb", opener=_at_once) as file:
+                top = parse(file.read(1 << 20).decode().lstrip("\ufeff"))[0].value
+            if (
+                isinstance(top, dict)
+                and "data_dir" in top
+                and isinstance(found := top["data_dir"].node.value, str)
+            ):
+                return os.path.join(os.path.dirname(os.path.abspath(path)), found)
+    return Config().data_dir
+
+
+def owner(data_dir: str) -> str | None:
+    """Return the name of the user whose folder it is; None where there is none."""
+    import pwd
+
+    try:
+        uid = os.stat(data_dir).st_uid
+    except OSError:
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def service(folders: tuple[str, ...] = UNIT_FOLDERS, run: str = "/run/systemd/system") -> str | None:
+    """Return whether systemd runs here and has a unit for the agent: `there`, `masked`, or None."""
+    if not os.path.isdir(run):
+        return None
+    for folder in folders:
+        path = f"{folder}/{UNIT}"
+        if os.path.lexists(path):
+            return "masked" if os.path.realpath(path) == os.devnull else "there"
+    return None
+
+
+def failing(data_dir: str) -> Iterator[str]:
+    """Yield the collectors that failed, or did not end in time, between the last two reports of the agent itself.
+
+    And those with a mount point that does not answer, and scrape targets that are down. Nothing where the log cannot be
+    read.
+    """
+    with suppress(OSError, LimpetError):
+        reader, ticks = tail.last(f"{data_dir}/segments", LOOK_BACK)
+        with closing(reader):
+            ticks = list(ticks)
+        yield from _failing([tick for tick in ticks if tick.group == HEALTH][-2:])
+        yield from _down(ticks)
+
+
+def _down(ticks: list[Tick]) -> Iterator[str]:
+    """Yield the scrape targets that were down in their last tick."""
+    last = {tick.group: tick for tick in ticks if tick.group.startswith("scrape")}
+    for tick in last.values():
+        for series, value in zip(tick.series, tick.values, strict=True):
+            if series.name == "up" and value == 0:
+                labels = dict(series.labels)
+                yield f"scrape target {labels.get('job', '')} ({labels.get('instance', tick.group)} is down)"
+
+
+def _failing(reports: list[Tick]) -> Iterator[str]:
+    """The same of reports, the oldest first."""
+    before: dict[tuple[str, str], float] = {}
+    found: dict[str, str] = {}
+    for report in reports:
+        found = {}
+        for series, value in zip(report.series, report.values, strict=True):
+            labels = dict(series.labels)
+            name = labels.get("collector", "")
+            if series.name == "limpet_collector_stuck_seconds":
+                at = next(
+                    (text for key, text in labels.items() if key in ("mountpoint", "device")), "a mount point"
+                )
+                found[name] = f"{name} ({at} does not answer)"
+            elif series.name in ("limpet_collector_failures_total", "limpet_collector_timeouts_total"):
+                if value > before.get((series.name, name), value if len(reports) > 1 else 0.0):
+                    found.setdefault(name, name)
+                before[series.name, name] = value
+    yield from found.values()

@@ -1,0 +1,295 @@
+"""What is right and what is wrong with an agent, from what was seen of it, in words. Pure: values in, findings out.
+
+`limpet status` shows all of it, `limpet doctor` the parts on the agent and its configuration. A finding is as in
+`agent.ops.doctor.step`: fine, a warning, wrong, or not known. `first` is the order in which a person should act: a cause
+before what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from agent.ops.doctor.receiver import CLOCK_WARNING, CLOCK_WRONG
+from agent.ops.doctor.step import Finding, Step, fine, step, unknown, warning, wrong
+from agent.ops.seen import MISSING, Seen
+from agent.text import human
+from buffer.inspect.status import DestinationStatus, Status
+
+AGENT, CONFIGURATION, CLOCK, KEPT, COLLECTING, REFUSED = (
+    "agent",
+    "configuration",
+    "clock",
+    "kept",
+    "collecting",
+    "refused",
+)
+OK, ATTENTION, STOPPED, UNKNOWN = "ok", "attention", "stopped", "unknown"
+"""The words for all of it."""
+REFUSED_FOR = {
+    "aged": "Check this host's clock, and how old samples the receiver takes",
+    "duplicate": "Another sender has the same series: give one of them another hostname",
+}
+"""What to look at first, by the reason for which a receiver refused samples."""
+PATIENCE = 120.0
+"""Seconds that a destination may fail, and that an agent may take for its first sample, before somebody should look."""
+QUIET = 3
+"""Intervals without a sample that are still no reason to look."""
+NEARLY_FULL = 86400.0
+PACE = 600.0
+"""Seconds of samples from which the pace of growth can be seen."""
+
+
+class Part(NamedTuple):
+    """A line of the report, and how early it is to be acted on (0 first)."""
+
+    title: str
+    finding: Finding
+    turn: int
+
+
+def parts(seen: Seen) -> list[Part]:
+    """Return every part, in the order in which they are shown."""
+    is_alive = seen.is_running or seen.homeless is not None
+    is_cause = not is_alive and seen.file is not None and seen.file.problem is not None
+    found = [Part(AGENT, agent(seen), 1), Part(CONFIGURATION, configuration(seen), 0 if is_cause else 2)]
+    if seen.status is None:
+        return found
+    found += [Part(CLOCK, clock(seen), 3), Part(COLLECTING, collecting(seen), 6)]
+    here = [one for one in seen.status.destinations if one.removed_timestamp_ms is None]
+    found += [Part(f"to {one.name}", delivering(seen, one), 5) for one in here]
+    found.append(Part(KEPT, kept(seen.status), 4))
+    found.append(Part(REFUSED, refused(seen.status), 7))
+    return found
+
+
+def word(seen: Seen, found: Sequence[Part]) -> str:
+    """Return one word for everything: `ok`, `attention`, `stopped` where no agent runs, `unknown` for a stranger."""
+    if seen.status is None and seen.reason != MISSING:
+        return UNKNOWN
+    if not seen.is_running and seen.homeless is None:
+        return STOPPED
+    return ATTENTION if first(found) is not None else OK
+
+
+def first(found: Sequence[Part]) -> Part | None:
+    """Return what to act on first: what is wrong before what is a warning, and a cause before what follows from it."""
+    acting = [one for one in found if steps([one])[0].needs_doing]
+    return min(acting, key=lambda one: (one.finding.ok is not False, one.turn), default=None)
+
+
+def steps(found: Sequence[Part]) -> list[Step]:
+    """Return the parts as steps of a report."""
+    return [step("this host", one.title, one.finding, ()) for one in found]
+
+
+def agent(seen: Seen) -> Finding:
+    """Return whether an agent runs, and if not, whether it was stopped or died."""
+    note, found = seen.note, seen.status
+    if found is not None and found.writer_pid is not None:
+        said = f"process {found.writer_pid} runs"
+        if note is not None and note.pid == found.writer_pid:
+            said += f" since {human.moment(note.started_ms)} ({ago(note.started_ms, seen.now)}), version {note.version}"
+        return fine(said)
+    start = _start(seen)
+    if seen.homeless is not None:
+        where = "is gone" if seen.reason == MISSING else "is not the one that it began with"
+        said = f"process {seen.homeless} runs, and its data_dir {seen.data_dir} {where}: new samples are in memory only"
+        return wrong(said, "Restart it, so that it makes the folder again: systemctl restart limpet")
+    if found is None and seen.reason != MISSING:
+        whose = f", which belongs to {seen.owner}," if seen.owner else ""
+        said = f"unknown: {seen.data_dir}{whose} cannot be read by this user ({seen.reason})"
+        return wrong(said, f"Run this as root, or as {seen.owner or 'the user of the agent'}.")
+    if found is None or (note is None and found.newest_timestamp_ms is None):
+        return wrong(f"none runs, and none has run with {seen.data_dir}", start)
+    if note is None:
+        return wrong("none runs", start)
+    if note.ended_ms is not None:
+        return wrong(f"none runs: it was stopped {ago(note.ended_ms, seen.now)}", start)
+    if note.boot_id != seen.boot_id:
+        return wrong("none runs: this host was restarted, and the agent was not started again", start)
+    newest = found.newest_timestamp_ms
+    when = f", its newest sample is {age(newest, seen.now)}" if newest is not None else ""
+    return wrong(
+        f"none runs: process {note.pid} died without a stop{when}", f"{start}; why: journalctl -u limpet"
+    )
+
+
+def _start(seen: Seen) -> str:
+    if seen.service == "masked":
+        return "Allow its service, and start it: systemctl unmask limpet && systemctl enable --now limpet"
+    if seen.service == "there":
+        return "Start it: systemctl enable --now limpet"
+    return "Start it: limpet run" + (f" --config {seen.file.path}" if seen.file else "")
+
+
+def _reload(seen: Seen) -> str:
+    pid = seen.homeless or (seen.status.writer_pid if seen.status else None)
+    return "systemctl reload limpet" if seen.service == "there" or pid is None else f"kill -HUP {pid}"
+
+
+def configuration(seen: Seen) -> Finding:
+    """Return whether the file is right, and whether the agent runs with it."""
+    file, note = seen.file, seen.note if seen.is_running or seen.homeless else None
+    if file is None:
+        return unknown("unknown: none is named, and the agent has left no note")
+    if file.is_denied:
+        return unknown(f"unknown: {file.path} cannot be read by this user", "Run this as root.")
+    if file.problem is not None:
+        still = f"; the agent runs with what it read {ago(note.loaded_ms, seen.now)}" if note else ""
+        after = f", then: {_reload(seen)}" if note else ""
+        said = file.problem.removesuffix(".")
+        return wrong(
+            f"it has errors: {said}{still}",
+            f"Correct it, see all of it: limpet check-config {file.path}{after}",
+        )
+    if note is None:
+        return fine(f"{file.path} has no errors")
+    if note.config != file.path:
+        return warning(
+            f"the agent runs with {note.config}, and not with {file.path}", "Name that one: --config"
+        )
+    if note.digest != file.digest:
+        why = (
+            f"a reload was refused {ago(note.refused_ms, seen.now)}"
+            if note.refused_ms
+            else "it was not reloaded"
+        )
+        said = f"{file.path} has changed since the agent read it {ago(note.loaded_ms, seen.now)}, and {why}"
+        return warning(said, f"Reload it: {_reload(seen)}")
+    if note.refused_ms is not None:
+        said = f"{file.path} is again what the agent runs with, after a reload that was refused"
+        return warning(
+            f"{said} {ago(note.refused_ms, seen.now)}: {note.problem}", f"Reload it: {_reload(seen)}"
+        )
+    return fine(f"{file.path}, as it was read {ago(note.loaded_ms, seen.now)}")
+
+
+def collecting(seen: Seen) -> Finding:
+    """Return how old the newest sample is, and which collectors fail."""
+    assert seen.status is not None
+    found, newest = seen.status, seen.status.newest_timestamp_ms
+    if newest is None:
+        young = seen.note is not None and seen.now - seen.note.started_ms / 1000 < PATIENCE
+        if not seen.is_running or young:
+            return unknown("no samples yet")
+        return wrong("no samples yet", "See why: journalctl -u limpet -n 50")
+    said = f"the newest sample is {age(newest, seen.now)}"
+    if not seen.is_running:
+        return unknown(said)
+    config = seen.file.config if seen.file else None
+    limit = max(PATIENCE, QUIET * (config.collect.interval if config else PATIENCE))
+    if seen.now - newest / 1000 > limit:
+        if found.disk_state not in (None, "ok"):
+            return unknown(f"{said} on disk; newer ones are in memory")
+        return wrong(said, "See why: journalctl -u limpet -n 50, then: systemctl restart limpet")
+    if seen.failing:
+        return warning(f"{said}; failing: {', '.join(seen.failing)}", "See why: limpet doctor")
+    return fine(said)
+
+
+def delivering(seen: Seen, one: DestinationStatus) -> Finding:
+    """Return whether a destination takes samples."""
+    last, waits = one.delivered_timestamp_ms, f"{human.count(one.pending_samples)} samples wait"
+    if one.pending_samples:
+        waits += f", the oldest for {human.duration(one.lag_seconds)}"
+    since = "nothing was delivered yet" if last is None else f"last delivery {ago(last, seen.now)}"
+    if not seen.is_running:
+        return unknown(f"{since}; {waits}")
+    if one.state == "held":
+        said = f"held: {one.last_error or 'the receiver refuses'}; {waits}; {since}{_again(one, seen.now)}"
+        return wrong(said, f"Correct that; step by step: limpet doctor. To try at once: {_reload(seen)}")
+    if one.state == "waiting":
+        said = f"no delivery: {one.last_error or 'no answer'}; {waits}; {since}{_again(one, seen.now)}"
+        if one.lag_seconds <= PATIENCE:
+            return fine(said)
+        return warning(said, "If link and receiver should work: limpet doctor. It continues by itself.")
+    if one.drain_eta_seconds is not None and one.lag_seconds > PATIENCE:
+        return fine(f"catching up: {waits}, done in {human.duration(one.drain_eta_seconds)}")
+    said = since if not one.pending_samples else f"{since}; {waits}"
+    return fine(f"{said}; last error: {one.last_error}" if one.last_error else said)
+
+
+def _again(one: DestinationStatus, now: float) -> str:
+    said = f"; {human.plural(one.failed_tries, 'try', 'tries')}" if one.failed_tries else ""
+    if one.next_try_timestamp_ms is None:
+        return said
+    left = one.next_try_timestamp_ms / 1000 - now
+    return f"{said}; next {f'in {human.duration(left)}' if left > 1 else 'within seconds'}"
+
+
+def kept(found: Status) -> Finding:
+    """Return how full the buffer and its volume are."""
+    free, floor, cap = human.size(found.free_bytes), found.min_free_bytes, found.max_bytes
+    said = (
+        f"{human.size(found.bytes)}{f' of {human.size(cap)}' if cap else ''}, {free} are free on the volume"
+    )
+    memory = f"; {human.count(found.unbuffered_samples)} samples were kept in memory only"
+    memory = memory if found.unbuffered_samples else ""
+    if found.disk_state == "full" or found.free_bytes < (floor or 0):
+        least = f", less than buffer.min_free_space ({human.size(floor)})" if floor else ""
+        return wrong(
+            f"the disk is full: {free} are free{least}{memory}", f"Free space there: df -h {found.data_dir}"
+        )
+    if found.disk_state == "readonly":
+        do = f"See why, then mount it for writing: dmesg; findmnt --target {found.data_dir}"
+        return wrong(f"the disk is read-only{memory}", do)
+    if found.disk_state == "failing":
+        return wrong(f"the disk fails{memory}", "See why, and replace it: dmesg")
+    if found.damaged_records:
+        said += f"; damage at {human.plural(found.damaged_records, 'place')}"
+        return warning(said, "See what it cost: limpet buffer verify. The agent continues by itself.")
+    span_ms = (found.newest_timestamp_ms or 0) - (found.oldest_timestamp_ms or 0)
+    if (left := found.time_until_full_seconds) is not None and span_ms >= PACE * 1000:
+        said += f", full in {human.duration(left)}"
+        if left < NEARLY_FULL:
+            return warning(said, "Correct the destinations that take nothing, or raise buffer.max_size.")
+    return fine(said)
+
+
+def refused(found: Status) -> Finding:
+    """Return whether receivers refused samples for good."""
+    if not found.quarantine_items:
+        return fine("nothing is in quarantine")
+    batches = human.plural(found.quarantine_items, "batch", "batches")
+    said = f"{batches}, {human.count(found.quarantine_samples)} samples are in quarantine"
+    causes = [REFUSED_FOR[reason] for reason in found.quarantine_reasons if reason in REFUSED_FOR]
+    why = f"{'; '.join(causes)}. " if causes else ""
+    return warning(said, f"{why}See why: limpet buffer quarantine list. Fix that, then replay or drop them.")
+
+
+def clock(seen: Seen) -> Finding:
+    """Return how far this host's clock is from those of the receivers, and from the newest sample."""
+    assert seen.status is not None
+    newest = seen.status.newest_timestamp_ms
+    if newest is not None and (ahead := newest / 1000 - seen.now) > CLOCK_WRONG:
+        said = f"it was set back: the newest sample is {human.duration(ahead)} ahead of it"
+        return warning(said, "See that it is right now: timedatectl; chronyc tracking")
+    skews = [(abs(skew), one) for one in _heard(seen) if (skew := one.clock_skew_seconds) is not None]
+    if not skews:
+        return unknown("not compared with a receiver's lately; limpet doctor does it")
+    off, one = max(skews, key=lambda pair: pair[0])
+    if off <= CLOCK_WARNING:
+        return fine(f"within {off:.0f} s of the receivers'" if off >= 1 else "agrees with the receivers'")
+    way = "ahead of" if (one.clock_skew_seconds or 0) > 0 else "behind"
+    said = f"this host's clock is {human.duration(off)} {way} the one of {one.name}"
+    do = "Set the one that is wrong: timedatectl set-ntp true; chronyc tracking"
+    return warning(said, do) if off <= CLOCK_WRONG else wrong(said, do)
+
+
+def _heard(seen: Seen) -> Iterator[DestinationStatus]:
+    """Yield the destinations that an agent which runs has to do with."""
+    if seen.is_running and seen.status is not None:
+        yield from (one for one in seen.status.destinations if one.removed_timestamp_ms is None)
+
+
+def ago(timestamp_ms: int, now: float) -> str:
+    """Return how long ago a UTC time in ms was."""
+    passed = now - timestamp_ms / 1000
+    return f"{human.duration(max(0.0, passed))} ago" if passed > -CLOCK_WARNING else "in the future"
+
+
+def age(timestamp_ms: int, now: float) -> str:
+    """Return how old a sample of this UTC time in ms is."""
+    passed = now - timestamp_ms / 1000
+    return f"{human.duration(max(0.0, passed))} old" if passed > -CLOCK_WARNING else "in the future"
