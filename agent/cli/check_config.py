@@ -1,15 +1,21 @@
 """`limpet check-config`: is a configuration file fine, and if not, everything that is wrong with it.
 
-Exit status: 0 it is fine, 2 it is not. Nothing is created.
+What the files hold that it names is looked at too, if the configuration has no errors. Exit status: 0 it is fine, 2 it is
+not. Nothing is created, and nothing is sent.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from agent.cli import arguments as common
 from agent.cli import output
+
+if TYPE_CHECKING:
+    from agent.config import Problem
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -21,21 +27,26 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Read the file, and print the verdict."""
+    """Read the file, and what it names, and print the verdict."""
     from agent.config import ConfigErrors, load_file
+    from agent.ops import preflight
 
     file = args.file or common.config_file(args)
-    problems: ConfigErrors | None = None
-    warnings: tuple[str, ...] = ()
+    problems: list[Problem] = []
+    warnings: list[str] = []
     try:
-        warnings = load_file(file).warnings
+        loaded = load_file(file)
+        warnings += loaded.warnings
+        found = list(preflight.check(loaded.config, time.time()))
+        problems += [one for one in found if one.do]
+        warnings += [one.text(file) for one in found if not one.do]
     except ConfigErrors as error:
-        problems = error
+        problems += error.problems
     if args.json:
-        listed = [problem._asdict() for problem in problems.problems] if problems else []
-        output.write_json({"file": file, "ok": not problems, "problems": listed, "warnings": list(warnings)})
+        listed = [problem._asdict() for problem in problems]
+        output.write_json({"file": file, "ok": not problems, "problems": listed, "warnings": warnings})
     elif problems:
-        print(problems, file=sys.stderr)
+        print(*(one.text(file) for one in problems), *warnings, sep="\n", file=sys.stderr)
     else:
         output.write("".join(f"{line}\n" for line in (f"{file}: fine", *warnings)))
-    return problems.exit_code if problems else 0
+    return 2 if problems else 0

@@ -123,6 +123,33 @@ def test_what_is_missing_there_is_held_until_it_is_made(tmp_path: Path, status: 
             one.accounted(there)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["database not found", "bucket x not found", "hinted handoff queue not empty", "database is required"],
+)
+def test_what_is_in_a_label_does_not_pass_for_the_words_of_the_server(tmp_path: Path, text: str) -> None:
+    series = (SERIES[0], Series("memory", (("hostname", "a"), ("text", text))))
+    with receiver() as there:
+        line = f"unable to parse 'memory,hostname=a,text={text} value=1 1': invalid number"
+        body = b'{"error":"%s"}' % line.encode()
+        there.refuse = lambda write: Answer(400, body=body) if "memory" in str(write.series) else None
+        with host(tmp_path, influxdb(there.port), series=series, ticks=10) as one:
+            one.settled()
+            assert one.cursor.ledger.dropped == {"rejected": 10}
+            assert not one.logged(Event.HELD)
+
+
+def test_a_cluster_that_keeps_it_for_later_has_it(tmp_path: Path) -> None:
+    kept = Answer(500, body=b'{"error":"hinted handoff queue not empty"}')
+    with receiver() as there, host(tmp_path, influxdb(there.port)) as one:
+        one.settled()
+        there.default = kept
+        one.collect(3)
+        one.settled()
+        assert not one.logged(Event.RETRY)
+        assert one.cursor.ledger.delivered == 8
+
+
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_after_a_fault_everything_has_arrived(tmp_path: Path, fault: Fault) -> None:
     with receiver() as there, Front(there, [None, fault.act, fault.act]) as front:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from agent.config import BasicAuth, InfluxDB, QueueConfig, TlsConfig
 from buffer.model import Instant, Series, Tick
+from tests.bench import replay
 from tests.support import influxdb
 from tests.support.certs import Certs
 from tests.support.limpet import limpet
@@ -31,6 +32,7 @@ TEXTS = {
     "unicode": "Größe 温度 🌡",
     "number": "17",
     "hash": "#a",
+    "lines": "a\nb\r\nc\td",
     "braces": '{a="b"}',
 }
 NAMES = (
@@ -85,10 +87,13 @@ def wanted(series: tuple[Series, ...], rounds: int) -> Read:
 
 def stored_as(series: Series) -> tuple[tuple[str, str], ...]:
     """Return the labels of a series at InfluxDB."""
-    return labels_of(series._replace(name=series.name.replace("#comment", "\\#comment")))
+    name = series.name.replace("#comment", "\\#comment")
+    lines = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
+    labels = tuple((key, text.translate(lines)) for key, text in series.labels)
+    return labels_of(series._replace(name=name, labels=labels))
 
 
-def bits(samples: dict[Any, list[tuple[int, float]]]) -> Read:
+def bits(samples: Mapping[Any, list[tuple[int, float]]]) -> Read:
     return {
         labels: [(at, struct.pack("<d", value)) for at, value in found] for labels, found in samples.items()
     }
@@ -117,9 +122,10 @@ def test_what_was_collected_is_there_bit_for_bit_over_a_kill(
     assert bits(server.samples()) == wanted(series, 2)
 
 
-def test_naming_as_telegraf_has_it(server: influxdb.InfluxDB, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("naming", "measurement"), [("telegraf", "prometheus"), ("table", "all")])
+def test_metrics_as_fields(server: influxdb.InfluxDB, tmp_path: Path, naming: str, measurement: str) -> None:
     series = everything()
-    with host(tmp_path, settings(server.url, naming="telegraf"), series=series, ticks=0) as one:
+    with host(tmp_path, settings(server.url, naming=naming), series=series, ticks=0) as one:
         collect(one, series, 1)
         one.settled()
         assert one.cursor.ledger.dropped == {"unstorable": len(VALUES)}
@@ -128,7 +134,7 @@ def test_naming_as_telegraf_has_it(server: influxdb.InfluxDB, tmp_path: Path) ->
         found = bits(server.samples(field=field))
         renamed = {
             tuple(
-                sorted([*(pair for pair in labels if pair[0] != "__name__"), ("__name__", "prometheus")])
+                sorted([*(pair for pair in labels if pair[0] != "__name__"), ("__name__", measurement)])
             ): one
             for labels, one in expected.items()
             if dict(labels)["__name__"] == field
@@ -234,3 +240,41 @@ def test_victoria_metrics_takes_it_too(victoria_program: Path, tmp_path: Path) -
             own = tuple(pair for pair in labels if pair[0] != "db")
             times = [at for at, _ in expected[own]]
             assert [at for at, _ in samples] == times
+
+
+def test_a_recorded_hour_is_there_bit_for_bit(server: influxdb.InfluxDB, tmp_path: Path) -> None:
+    """The newest samples first, and the rest behind them."""
+    queue = QueueConfig(batch_send_deadline=0.02, max_samples_per_send=5000)
+    to = settings(server.url, queue_config=queue, drain_order="fresh_first")
+    expected: dict[Any, list[tuple[int, float]]] = {}
+    with host(tmp_path, to, ticks=0) as one:
+        one.collect(1)  # what the lane starts with
+        for ticks in replay.load().rounds:
+            one.buffer.append(ticks)
+            for tick in ticks:
+                for series, value in zip(tick.series, tick.values, strict=True):
+                    expected.setdefault(labels_of(series), []).append((tick.at.wall_ms, value))
+        one.settled(60.0)
+        assert not one.cursor.ledger.dropped
+        expected |= {labels: list(samples.items()) for labels, samples in one.expected.items()}
+    assert sum(map(len, expected.values())) > 40_000
+    assert bits(server.samples()) == bits(expected)
+
+
+def test_what_was_refused_is_replayed_when_its_cause_is_gone(
+    server: influxdb.InfluxDB, tmp_path: Path
+) -> None:
+    server.post(f"memory,hostname=a value=1i {FIRST_MS}\n")
+    with host(tmp_path, settings(server.url), ticks=10) as one:
+        one.settled()
+        assert one.cursor.ledger.dropped == {"rejected": 10}
+    config = tmp_path / "limpet.yaml"
+    config.write_text(
+        f"data_dir: {tmp_path / 'data'}\ninfluxdb: [{{url: {server.url}, db: limpet, name: there}}]\n"
+    )
+    refused = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--config", config)
+    assert (refused.status, "field type conflict" in refused.out) == (1, True)
+    server.ask("DROP MEASUREMENT memory")
+    done = limpet(tmp_path, "buffer", "quarantine", "replay", "--all", "--config", config)
+    assert (done.status, "10 of 10 samples delivered to there, removed" in done.out) == (0, True)
+    assert [len(samples) for samples in server.samples().values()] == [10, 10]

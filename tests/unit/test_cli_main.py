@@ -285,7 +285,7 @@ def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_check_config_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "limpet.yaml"
-    file.write_text("data_dir: not-made\n")
+    file.write_text("data_dir: not-made\nhostname: web-01\n")
     assert cli.main(["check-config", str(file)]) == 0
     fine, warning = capsys.readouterr().out.splitlines()
     assert fine == f"{file}: fine"

@@ -10,9 +10,13 @@
 | 400 "partial write of line protocol occurred", with a list of lines | REJECTED | 3.x, write_lp with accept_partial  |
 | "points beyond (outside) retention policy"       | REJECTED, for their age | 1.x, 2.x                             |
 | "database (retention policy, bucket, organization) not found", "database is required" | HELD | 1.x: 400, 404, 500; 2.x: 404 |
+| "hinted handoff queue not empty"                 | DELIVERED | 1.x Enterprise, which has kept it; as Telegraf reads it |
 | 413                                              | TOO_LARGE | `max-body-size`                                    |
 | 429, 503 with Retry-After, every other 5xx       | RETRY     | 2.x; 1.x: timeouts, a full cache                   |
 | 401, 403, everything else                        | HELD      |                                                    |
+
+A server repeats the line that it cannot read, so what is in a label must not pass for the server's words: those that settle or hold
+all samples are recognized at the beginning alone.
 
 What was acceptable in a request that was refused in part is stored. To send it again is safe: a point with the same
 series, field and time overwrites itself.
@@ -31,9 +35,10 @@ from agent.http.failures import Failure
 
 _MISSING = re.compile(
     r"(?:database|retention policy|bucket|org(?:anization)?|table)\b[^:]{0,200}\bnot found"
-    r"|\b(?:database|bucket|org|organization) is required|provide either orgid or org",
+    r"|(?:database|bucket|org|organization) is required|provide either orgid or org",
     re.IGNORECASE,
 )
+_TAKEN = re.compile(r"(?:[\w ]{1,40}: )?hinted handoff queue not empty\.?", re.IGNORECASE)
 _JUDGED = re.compile(r"partial write|field type conflict|already exists as type", re.IGNORECASE)
 _OLD = re.compile(r"(?:beyond|outside) (?:of )?(?:the )?retention policy", re.IGNORECASE)
 _DROPPED = re.compile(r"\bdropped=([0-9]{1,9})")
@@ -55,8 +60,13 @@ def classify(request: Request, answer: Answer | Failure, now: float) -> Outcome:
         return failed(request, answer)
 
     def refused(status: int, said: str, error: str) -> Outcome | None:
-        if status >= 400 and _MISSING.search(said):
+        if _TAKEN.fullmatch(said):
+            return Outcome(Verdict.DELIVERED, status)
+        if status >= 400 and _MISSING.match(said):
             return Outcome(Verdict.HELD, status, f"{error}: {_PLACE}")
+        error = _DROPPED.sub(
+            "", error
+        ).rstrip()  # the number is another one each time, and the refusal the same
         if status not in (400, 422) and not (status == 500 and _JUDGED.search(said)):
             return None
         if not request.samples and NOTHING in said:
