@@ -146,7 +146,7 @@ class Quarantine:
             taken = names(self._fs, self._folder)
             known = self._known(taken)
             if len(known) >= FEW and all(_key(one) != _key(item) for one in known):
-                item = item._replace(message=SEVERAL + message)
+                item = item._replace(message=SEVERAL + message.removeprefix(SEVERAL))
             gone = self._make_room(known, item)
             if any(self._grow(one, item, ticks) for one in reversed(known[len(gone) :])):
                 return gone

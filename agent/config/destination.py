@@ -32,7 +32,7 @@ class QueueConfig(Section, frozen=True, kw_only=True):
         "retry_on_http_429": "a 429 is always retried",
     }
 
-    max_samples_per_send: v.Count = 10_000
+    max_samples_per_send: v.Count = 100_000
     batch_send_deadline: v.Duration = 30.0
     min_backoff: v.Duration = 1.0
     max_backoff: v.Duration = 60.0

@@ -175,13 +175,25 @@ def service(folders: tuple[str, ...] = UNIT_FOLDERS, run: str = "/run/systemd/sy
 def failing(data_dir: str) -> Iterator[str]:
     """Yield the collectors that failed, or did not end in time, between the last two reports of the agent itself.
 
-    And those with a mount point that does not answer. Nothing where the log cannot be read.
+    And those with a mount point that does not answer, and scrape targets that are down. Nothing where the log cannot be
+    read.
     """
     with suppress(OSError, LimpetError):
         reader, ticks = tail.last(f"{data_dir}/segments", LOOK_BACK)
         with closing(reader):
-            reports = [tick for tick in ticks if tick.group == HEALTH][-2:]
-        yield from _failing(reports)
+            ticks = list(ticks)
+        yield from _failing([tick for tick in ticks if tick.group == HEALTH][-2:])
+        yield from _down(ticks)
+
+
+def _down(ticks: list[Tick]) -> Iterator[str]:
+    """Yield the scrape targets that were down in their last tick."""
+    last = {tick.group: tick for tick in ticks if tick.group.startswith("scrape")}
+    for tick in last.values():
+        for series, value in zip(tick.series, tick.values, strict=True):
+            if series.name == "up" and value == 0:
+                labels = dict(series.labels)
+                yield f"scrape target {labels.get('job', '')} ({labels.get('instance', tick.group)} is down)"
 
 
 def _failing(reports: list[Tick]) -> Iterator[str]:

@@ -26,6 +26,11 @@ AGENT, CONFIGURATION, CLOCK, KEPT, COLLECTING, REFUSED = (
 )
 OK, ATTENTION, STOPPED, UNKNOWN = "ok", "attention", "stopped", "unknown"
 """The words for all of it."""
+REFUSED_FOR = {
+    "aged": "Check this host's clock, and how old samples the receiver takes",
+    "duplicate": "Another sender has the same series: give one of them another hostname",
+}
+"""What to look at first, by the reason for which a receiver refused samples."""
 PATIENCE = 120.0
 """Seconds that a destination may fail, and that an agent may take for its first sample, before somebody should look."""
 QUIET = 3
@@ -248,7 +253,9 @@ def refused(found: Status) -> Finding:
         return fine("nothing is in quarantine")
     batches = human.plural(found.quarantine_items, "batch", "batches")
     said = f"{batches}, {human.count(found.quarantine_samples)} samples are in quarantine"
-    return warning(said, "See why: limpet buffer quarantine list. Fix that, then replay or drop them.")
+    causes = [REFUSED_FOR[reason] for reason in found.quarantine_reasons if reason in REFUSED_FOR]
+    why = f"{'; '.join(causes)}. " if causes else ""
+    return warning(said, f"{why}See why: limpet buffer quarantine list. Fix that, then replay or drop them.")
 
 
 def clock(seen: Seen) -> Finding:

@@ -38,7 +38,7 @@ from agent.send.batch import Batch, Settled, error_of
 from agent.send.fresh import Fresh
 from agent.send.known import Known
 from agent.send.probe import Probe
-from agent.send.state import Rules, Sent, Situation, State, after, grown, shrunk
+from agent.send.state import USUAL, Rules, Sent, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
 from buffer.model import Chunk, Tick
 
@@ -90,7 +90,8 @@ class Delivery:
         clocks: Clocks | None = None,
         fresh: Fresh | None = None,
     ) -> None:
-        self.now, self._most = Situation(queue.max_samples_per_send), queue.max_samples_per_send
+        self._most = queue.max_samples_per_send
+        self.now = Situation(min(self._most, USUAL))
         self.rules, self.stats = rules or Rules(queue.min_backoff, queue.max_backoff), stats or SendStats()
         self.speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._ask = Asking(speaks, wire, self.stats, self._clocks.monotonic).ask
@@ -238,7 +239,8 @@ class Delivery:
                 self._fresh.took(() if batch.is_searching else batch.ticks)
             batch.hear(outcome)
         if verdict is Verdict.DELIVERED:
-            self.now = grown(self.now, step.request, self._most)
+            took = asked.ended - asked.began
+            self.now = grown(self.now, step.request, self._most, _series(batch.chunk.ticks), took)
         return step._replace(settled=self._continue(batch))._replace(after=self.now)
 
     def _continue(self, batch: Batch, *, is_judged: bool = False) -> Settled | None:
@@ -291,6 +293,10 @@ def _is_too_old(tick: Tick, limit_ms: int, wall: float) -> bool:
 
 def _young(ticks: Iterable[Tick], limit_ms: int, wall: float) -> list[Tick]:
     return [tick for tick in ticks if not _is_too_old(tick, limit_ms, wall)]
+
+
+def _series(ticks: Iterable[Tick]) -> int:
+    return sum(map(len, {id(tick.series): tick.series for tick in ticks}.values()))
 
 
 def _samples(ticks: Iterable[Tick]) -> int:

@@ -94,13 +94,13 @@ class Sender:
         if not at_hand and delivery.apart and self._clocks.monotonic() >= self._retry_at:
             return self._retry()
         if not at_hand and self._order.is_unknown(
-            self._cursor.pending(), delivery.now.limit, away=self._away
+            self._cursor.pending(), delivery.now.enough, away=self._away
         ):
             return self._ask_order()
         work = (
             Work.IN_ORDER
             if at_hand
-            else self._order.work(self._cursor, delivery.now.limit, due=self._is_due())
+            else self._order.work(self._cursor, delivery.now.enough, due=self._is_due())
         )
         if work is Work.NOTHING:
             self.note(State.IDLE)
@@ -141,7 +141,7 @@ class Sender:
 
     def _pause(self, work: Work, *, at_hand: bool) -> float:
         """Return how long to wait before this. Fresh samples wait only if they fill more than one request."""
-        limit = self._delivery.now.limit
+        limit = self._delivery.now.enough
         if work is Work.FRESH and self._cursor.pending_ahead() <= limit:
             return 0.0
         full = work is not Work.IN_ORDER or at_hand or self._cursor.pending() >= limit
@@ -151,7 +151,7 @@ class Sender:
         """Wait until there is something new to be sent."""
         left = self._due - self._clocks.monotonic()
         # Before it is due only a full chunk is of interest, afterwards any sample.
-        wanted = self._delivery.now.limit if left > 0 else 1
+        wanted = self._delivery.now.enough if left > 0 else 1
         position = self._cursor.position if self._cursor.ahead is None else self._cursor.ahead
         return Pause(min(left, longest) if left > 0 else longest, position + wanted - 1)
 

@@ -7,6 +7,8 @@
 - After PATIENCE failures of the same request an empty probe goes out instead. While that is not answered, nothing else does;
   when it is answered, the request is sent once more. Then its sender may doubt it (`Batch.divide`), and each failure is
   followed by a probe.
+- Requests begin with at most USUAL samples. While a backlog goes out and the receiver answers quickly, they grow, up to TICKS ticks
+  of the series in them, so that each label travels and is encoded once for all of these; LARGEST bounds them in bytes.
 - A request that was too large is halved at once, in samples and in bytes. Twice that size is tried again after GROW
   full requests that were taken, and each time it fails, after twice as many.
 - A refusal counts only where the receiver has judged the samples, a 2xx only where a receiver has given it.
@@ -34,6 +36,12 @@ LONGEST_WISH = 900.0
 LARGEST = 1_000_000
 """Bytes in a request, compressed: below the limit of 1 MiB that a gateway has by default, and decompressed, at 21 to 1
 at most (snappy), below the 32 MiB of the usual receivers."""
+USUAL = 10_000
+"""Samples in a request in normal operation, and for any number of series that are reported in less than a tick of them."""
+TICKS = 20
+"""Behind that the labels are a tenth of a request, and memory grows for little."""
+QUICKLY = 5.0
+"""Seconds for an answer, within which requests may grow; after twice that they shrink."""
 SMALLEST = 512
 """Bytes that any receiver takes; below that, heads of requests cost more than what is in them."""
 GROW = 16
@@ -176,6 +184,11 @@ class Situation(NamedTuple):
     """The failures, in a row, of tries that have reached the receiver."""
 
     @property
+    def enough(self) -> int:
+        """The samples that are sent without waiting for more."""
+        return min(self.limit, USUAL)
+
+    @property
     def asks(self) -> bool:
         """Whether the next request is a probe."""
         is_new = self.grow > GROW and not self.full  # a size that was not taken yet
@@ -235,12 +248,23 @@ def shrunk(was: Situation, samples: int, size: int) -> Situation:
     return was._replace(limit=limit, largest=largest, full=0, grow=min(2 * was.grow, SLOWEST))
 
 
-def grown(was: Situation, request: Request, most: int) -> Situation:
-    """Return the situation after this request was taken. `most` samples are configured."""
+def grown(was: Situation, request: Request, most: int, series: int = 0, seconds: float = 0.0) -> Situation:
+    """Return the situation after this request was taken, in so many seconds. `most` samples are configured.
+
+    `series` are those of the chunk that it is of.
+    """
+    most = min(most, max(USUAL, TICKS * series))
+    if was.limit > USUAL and seconds > 2 * QUICKLY:
+        return was._replace(limit=max(USUAL, was.limit // 2), full=0)
     if 2 * request.samples < was.limit and 2 * len(request.body) < was.largest:
         return was  # a small one, which shows nothing
     if was.limit >= most and was.largest >= LARGEST:
         return was._replace(full=0, grow=GROW)
+    if was.limit >= USUAL and was.largest >= LARGEST and was.grow <= GROW:  # nothing was too large lately
+        if seconds > QUICKLY:
+            return was
+        fits = request.samples * (LARGEST * 9 // 10) // len(request.body)
+        return was._replace(limit=max(USUAL, min(2 * was.limit, most, fits)), full=0)
     if was.full + 1 < was.grow:
         return was._replace(full=was.full + 1)
     return was._replace(limit=min(2 * was.limit, most), largest=min(2 * was.largest, LARGEST), full=0)
@@ -248,7 +272,7 @@ def grown(was: Situation, request: Request, most: int) -> Situation:
 
 def kept(now: Situation, most: int) -> Size | None:
     """Return the largest request that goes out, to be kept over a restart; None where it is what is configured."""
-    return Size(now.limit, now.largest) if now.limit < most or now.largest < LARGEST else None
+    return Size(now.limit, now.largest) if now.limit < min(most, USUAL) or now.largest < LARGEST else None
 
 
 def recalled(was: Situation, size: Size | None) -> Situation:

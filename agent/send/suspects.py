@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agent.destinations.base import Outcome, Verdict
 from agent.send.culprits import Culprits
 from agent.send.known import QUESTIONS, Known
 from agent.send.parts import Key, Piece, columns_of, split
 from buffer.model import Tick
+from buffer.quarantine import SEVERAL
+
+MOST_ANSWERS = 8
+"""Different words in which a chunk is given up. Each is written and synced for itself, and many receivers name the series."""
 
 
 class Suspects:
@@ -52,7 +56,19 @@ class Suspects:
         self._ticks = ()
         for column in columns_of(ticks, self._key):
             found.setdefault(self._known.why(column.key).lasting, {})[column.key] = len(column.stamps)
+        if len(found) > MOST_ANSWERS:
+            found = _merged(found)
         return [
             Culprits(why.reason, why, sum(counts.values()), split(ticks, self._key, counts)[1])
             for why, counts in found.items()
         ]
+
+
+def _merged(found: Mapping[Outcome, Mapping[bytes, int]]) -> dict[Outcome, dict[bytes, int]]:
+    """Return what was answered with one of the answers for each reason and status."""
+    last = {(why.reason, why.status): why for why in found}
+    merged = dict[Outcome, dict[bytes, int]]()
+    for why, counts in found.items():
+        one = last[why.reason, why.status]
+        merged.setdefault(one._replace(error=f"{SEVERAL}{one.error}"), {}).update(counts)
+    return merged

@@ -110,6 +110,7 @@ class Status(NamedTuple):
     min_free_bytes: int | None = None
     quarantine_items: int = 0
     quarantine_samples: int = 0
+    quarantine_reasons: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return it as `limpet buffer status --json` prints it."""
@@ -199,6 +200,7 @@ def status(
         min_free_bytes=floor,
         quarantine_items=len(kept),
         quarantine_samples=sum(item.samples for item in kept),
+        quarantine_reasons=tuple(sorted({item.reason for item in kept})),
     )
 
 

@@ -6,11 +6,14 @@ word, the part that it names first, and words of it; of `limpet doctor` a step t
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,6 +135,49 @@ def no_name(box: Box) -> None:
     box.agent.config["remote_write"][0]["url"] = "https://nobody.invalid/api/v1/write"
     box.stack.enter_context(box.agent)
     box.until("to central", "nobody.invalid")
+
+
+def proxy(box: Box) -> None:
+    box.agent.config["remote_write"][0]["proxy_url"] = f"http://127.0.0.1:{free_port()}"
+    box.stack.enter_context(box.agent)
+    box.until("to central", "connection refused")
+
+
+def wrong_clock(box: Box) -> None:
+    """The receiver's is three days ahead, which is the same for whom only one of the two can be seen."""
+    ahead = formatdate(time.time() + 3 * 86_400, usegmt=True)
+    box.receiver.default = Answer(204, headers={"Date": ahead})
+    box.stack.enter_context(box.agent)
+    box.until("clock", "behind")
+
+
+def two_with_one_name(box: Box) -> None:
+    box.receiver.default = Answer(400, body=b"duplicate sample for timestamp")
+    box.stack.enter_context(box.agent)
+    box.until("refused", "samples are in quarantine")
+
+
+def target_hangs(box: Box) -> None:
+    """It takes the connection, and never answers."""
+    hanging = box.stack.enter_context(Receiver())
+    hanging.default = Answer(hang=True)
+    target = {"url": hanging.url, "job": "plc", "timeout": "500ms"}
+    box.agent.config["collect"]["collectors"] = {"scrape": {"targets": [target]}}
+    box.running()
+    box.until("collecting", "plc")
+
+
+def masked(box: Box) -> None:
+    box.agent.config["mask"] = ["mountpoint", "device", "interface"]
+    box.running()
+
+
+def foreign_file(box: Box) -> None:
+    """Somebody ran a tool as another user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    box.running()
+    os.chown(box.agent.data_dir / "segments", 65534, 65534)
 
 
 def quarantine(box: Box) -> None:

@@ -136,8 +136,13 @@ def test_nothing_that_an_own_collector_does_ends_or_delays_the_agent(
     agent = Agent(tmp_path / "agent", [], collect={"interval": "1s", "collectors": dict.fromkeys(NAMES)})
     with agent:
         wait_for(lambda: len(values(agent.buffered(), "fine")) >= 5, 30, "some runs")
+        wait_for(lambda: values(agent.buffered(), "limpet_collector_stuck_seconds"), 60, "one that hangs")
         assert agent.stop() == 0
     found = agent.buffered()
+    ((labels, _),) = [
+        one for one in found.items() if ("__name__", "limpet_collector_stuck_seconds") in one[0]
+    ]
+    assert dict(labels).items() >= {"collector": "hangs"}.items()
     for name in ("fine", "load_average_1m"):
         (of,) = [of for labels, of in found.items() if ("__name__", name) in labels]
         times = [at for at, value in of if not is_stale(value)]

@@ -348,7 +348,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (one.basic_auth, one.authorization, one.oauth2, one.tls_config) == (None, None, None, TlsConfig())
     assert one.protobuf_message == "auto"
     assert one.queue_config == QueueConfig(
-        max_samples_per_send=10_000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=60.0
+        max_samples_per_send=100_000, batch_send_deadline=30.0, min_backoff=1.0, max_backoff=60.0
     )
     assert (one.tls_config.min_version, one.tls_config.max_version) == ("TLS12", None)
 

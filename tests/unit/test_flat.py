@@ -52,6 +52,9 @@ def sometimes(chance: random.Random, *answers: Answer | Failure | None) -> Answe
 
 HOSTILE: dict[str, Given] = {
     "refuses all, in other words each time": lambda _, chance: Answer(400, {}, words(chance)),
+    "refuses all but a sample for now, in other words each time": lambda write, chance: (
+        None if wire.is_fresh(write) else Answer(400, {}, words(chance))
+    ),
     "refuses each third series": lambda write, _: (
         Answer(400, {}, b"too long") if named(write, 0, 3, 6, 9) else None
     ),
@@ -80,7 +83,7 @@ class Hostile(Script):
     def __init__(self, given: Given, chance: random.Random) -> None:
         super().__init__()
         self.requests = 0
-        self.refuse = lambda write: given(write, chance) if write.series else None
+        self.refuse = self.to_fresh = lambda write: given(write, chance) if write.series else None
 
     def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
         self.requests += 1

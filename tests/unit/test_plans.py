@@ -14,6 +14,8 @@ from agent.config import Config, Target, load
 from agent.scrape.fetch import Exposition
 from agent.scrape.target import Scrape
 from agent.scrape.textfile import Textfile
+from buffer.exemplars import Exemplar, Exemplars
+from buffer.model import Series
 from tests.support.collecting import Log
 
 HOST = {"hostname": "web-01"}
@@ -246,3 +248,25 @@ def test_labels_of_a_target_are_on_its_series() -> None:
     series, _ = plan.run(0.0)
     assert {dict(one.labels)["room"] for one in series} == {"cellar"}
     assert dict(series[0].labels)["exported_room"] == "x"
+
+
+def test_exemplars_are_kept_where_a_destination_is_to_get_them_and_masked() -> None:
+    """A host name or a path that is masked in series is masked in exemplars and in their series, too."""
+    text = "{{collect: {{collectors: {{scrape: {{targets: [{{url: 'http://x', job: app}}]}}}}}}, remote_write: [{}]}}"
+    url = "{url: 'https://receiver/', send_exemplars: %s}"
+    on, off = (load(text.format(url % word), "f.yaml").config for word in ("true", "false"))
+    for mask in (Mask(), Mask(("path",), b"key")):
+        kept = Exemplars()
+        (plan,) = (p for p in plans(on, HOST, Log(), mask, exemplars=kept) if p.name.startswith("scrape/"))
+        (other,) = (p for p in plans(off, HOST, Log(), mask, exemplars=kept) if p.name.startswith("scrape/"))
+        assert not plan.does_as(other)  # a reload that turns it on or off is heeded
+        assert isinstance(other.collect, Scrape)
+        assert other.collect._exemplars is None
+        assert isinstance(plan.collect, Scrape)
+        assert plan.collect._exemplars is not None
+        one = Exemplar(Series("a", (("path", "/secret"),)), (("path", "/own"), ("trace", "t")), 1.0, 5)
+        plan.collect._exemplars([one])
+        (found,) = kept.after(0)[1]
+        masked = (("path", mask.value("path", "/own")), ("trace", "t"))
+        assert (found.series.labels, found.labels) == ((("path", mask.value("path", "/secret")),), masked)
+        assert ("/own" in str(found)) == ("/secret" in str(found)) == (not mask)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from agent.config import QueueConfig
 from agent.http.answer import Answer
+from agent.system.events import Event
 from buffer.model import Series
 from tests.support import wire
 from tests.support.scripted import Rig, Script
@@ -93,6 +95,21 @@ def test_what_is_refused_of_each_series_is_asked_about_rarely(answer: Answer, re
     assert host.hour(series) <= 10
     delivered, dropped = host.ledger
     assert (delivered, set(dropped)) == (0, {reason})
+    host.balances()
+
+
+def test_many_series_that_are_refused_in_words_of_their_own_are_written_together() -> None:
+    bad = {one.name for one in many(200)[::3]}
+
+    def refuse(write: wire.Write) -> Answer | None:
+        found = sorted(bad & names(write))
+        return Answer(400, {}, f"out of order sample for series {found[0]}".encode()) if found else None
+
+    host = Host(refuse)
+    host.hour(many(200))
+    with capture_logs() as logs:
+        host.batch(many(200))
+    assert sum(one["event"] == Event.QUARANTINED for one in logs) <= 8 + 1
     host.balances()
 
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import QueueConfig
+from agent.destinations.base import Request
 from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure
-from agent.send.state import LARGEST, State
+from agent.send.state import LARGEST, QUICKLY, TICKS, USUAL, Situation, State, grown
 from buffer.model import Series, Tick
 from tests.support import wire
 from tests.support.scripted import TOO_LARGE, Rig, Script, by_labels
@@ -32,6 +33,71 @@ def takes(samples: float = float("inf"), size: float = float("inf"), answer: Ans
 
     script.refuse = refuse
     return script
+
+
+WIDE = many(600)
+
+
+def wide(script: Script, ticks: int = 100, queue: QueueConfig | None = None) -> Rig:
+    """A host with a backlog of so many ticks of 600 series."""
+    rig = Rig(queue=queue or QueueConfig(), script=script)
+    rig.collect(ticks, WIDE)
+    return rig
+
+
+def test_a_backlog_of_many_series_goes_out_in_larger_requests_each_label_once() -> None:
+    rig = wide(Script())
+    rig.drain()
+    sizes = rig.script.sizes
+    assert sizes[0] <= USUAL
+    assert max(sizes) == TICKS * 600
+    labels = [series.labels for series in wire.decode(rig.script.bodies[sizes.index(max(sizes))]).series]
+    assert len(labels) == len(set(labels)) == 600
+    assert rig.script.stored == rig.everything()  # in order: the receiver looks
+    assert rig.ledger == (60_000, {})
+
+
+def test_a_few_series_and_a_configured_size_stay_as_they_are() -> None:
+    few = Rig(queue=QueueConfig(), script=Script())
+    few.collect(400, many(50))
+    few.drain()
+    assert max(few.script.sizes) == USUAL
+    capped = wide(Script(), queue=QueueConfig(max_samples_per_send=1200))
+    capped.drain()
+    assert max(capped.script.sizes) == 1200
+
+
+def test_in_normal_operation_nothing_waits_for_a_larger_request() -> None:
+    rig = wide(Script())
+    rig.drain()
+    rig.collect(17, WIDE)  # more than is usual, less than the last one had
+    rig.step()
+    assert rig.cursor.pending() == 0
+
+
+def test_larger_requests_end_where_a_receiver_takes_no_larger_ones() -> None:
+    rig = wide(takes(samples=11_000))
+    rig.drain()
+    assert rig.ledger == (60_000, {})
+    assert rig.script.stored == rig.everything()
+    assert sum(size > 11_000 for size in rig.script.sizes) <= 2
+
+
+BODY = Request(bytes(400_000), USUAL, "1.0")
+
+
+def test_requests_grow_by_what_they_cost_and_shrink_where_an_answer_takes_long() -> None:
+    most, series = 100_000, 5_000
+    was = Situation(USUAL)
+    assert grown(was, BODY._replace(body=bytes(100_000)), most, series, 1.0).limit == 2 * USUAL
+    assert grown(was, BODY, most, series, 1.0).limit == 2 * USUAL
+    assert grown(was._replace(limit=2 * USUAL), BODY, most, series, 1.0).limit == 22_500  # 900,000 bytes
+    assert grown(was, BODY, most, series, 2 * QUICKLY).limit == USUAL
+    assert (
+        grown(was._replace(limit=80_000), BODY._replace(samples=80_000), most, series, 11.0).limit == 40_000
+    )
+    assert grown(was, BODY, most, 400, 1.0).limit == USUAL
+    assert grown(was, BODY, 15_000, series, 1.0).limit == 15_000
 
 
 TOO_BIG = {

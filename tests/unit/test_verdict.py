@@ -132,6 +132,10 @@ BOXES: dict[str, tuple[Seen, str, str, str]] = {
     "a dead mount": (
         SEEN._replace(failing=("disk_usage (/net does not answer)",)), "attention", "collecting", "/net does not answer",
     ),
+    "two with one name": (
+        with_status(quarantine_items=2, quarantine_samples=9, quarantine_reasons=("duplicate",)),
+        "attention", "refused", "Another sender has the same series: give one of them another hostname",
+    ),
     "quarantine": (
         with_status(quarantine_items=2, quarantine_samples=9), "attention", "refused", "limpet buffer quarantine list",
     ),

@@ -33,7 +33,7 @@ from agent.send.culprits import Culprits
 from agent.send.delivery import Delivery, Step
 from agent.send.known import Known
 from agent.send.pace import Pace
-from agent.send.state import Rules, State
+from agent.send.state import USUAL, Rules, State
 from agent.send.stats import SendStats
 from buffer.model import Chunk
 
@@ -115,7 +115,7 @@ def replay(
     cursor.save()
     try:
         if delivery is None or wire is None:
-            _suppose(cursor, speaks, queue.max_samples_per_send, stats, watcher)
+            _suppose(cursor, speaks, min(queue.max_samples_per_send, USUAL), stats, watcher)
         else:
             with _interruptible(wire) as interrupted:
                 _Loop(cursor, delivery, to.max_bandwidth, watcher, console, give_up_after, interrupted).run()
