@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -377,6 +378,57 @@ def test_the_end_of_an_outage_is_one_message_and_not_one_for_each_host(
     assert not [mail for mail in channels.mails if "returns-" in mail.text]
 
 
+def test_one_bad_deploy_on_a_thousand_hosts_is_a_few_messages_an_hour(
+    alertmanager_program: Path, certs: Certs, tmp_path: Path
+) -> None:
+    """CPU at 99 % on 1,000 hosts of ten regions: first four of one region, then all, then fewer, for an hour.
+
+    Time runs sixty times as fast. Prometheus sends what fires each minute, and the rules (fleet.test.yml) put
+    LimpetManyHosts in front of the hosts as soon as there are five.
+    """
+    hosts = [
+        alert("HostCpuHigh", f"edge-{n:03}", severity, "cpu", region=f"region-{n % 10}")
+        for n in range(1000)
+        for severity in ("critical", "warning")
+    ]
+    crowds = [
+        alert("LimpetManyHosts", None, severity, "fleet", region=f"region-{n}", of="cpu")
+        for n in range(10)
+        for severity in ("critical", "warning")
+    ]
+    alone = hosts[:6:2]  # three hosts with the critical alert, in three regions
+    with Channels(certs) as channels:
+        file = shipped(tmp_path / "config", channels, certs)
+        with Alertmanager(alertmanager_program, tmp_path, file) as alertmanager:
+            alertmanager.fire(*alone)
+            for one in alone:
+                awaited(channels, 60, hostname=one["labels"]["hostname"], severity="critical")
+            first = len(channels.said("webhook"))
+            begun = time.monotonic()
+            alertmanager.fire(*crowds)
+            alertmanager.fire(*hosts)
+            minute = 0
+            while time.monotonic() - begun < 60:
+                minute += 1
+                regions = (
+                    10 if minute < 20 else 7 if minute < 40 else 3
+                )  # one region after the other is well again
+                alertmanager.fire(*(crowds[: 2 * regions]), *(map(over, crowds[2 * regions :])))
+                alertmanager.fire(
+                    *(one if int(one["labels"]["region"][7:]) < regions else over(one) for one in hosts)
+                )
+                wait_for(lambda: time.monotonic() - begun >= minute, 60, "the next minute")  # noqa: B023
+            posts = {channel: channels.said(channel) for channel in ("webhook", "slack", "pagerduty")}
+            mails = len(channels.mails)
+    assert first == len(alone), "a host of its own has a message of its own"
+    messages = {channel: len(said) for channel, said in posts.items()} | {"email": mails}
+    assert max(messages.values()) <= 20 + first, messages
+    crowd = told(channels, alertname="LimpetManyHosts")[0]["alerts"]
+    assert {(one["labels"]["region"], one["labels"]["severity"]) for one in crowd} == {
+        (f"region-{n}", "critical") for n in range(10)
+    }
+
+
 def over(one: dict[str, Any]) -> dict[str, Any]:
     """The alert as Prometheus sends it when it has ended."""
     return one | {"endsAt": datetime.now(UTC).isoformat()}
@@ -403,12 +455,14 @@ def test_a_silent_host_mutes_its_other_alerts_and_those_of_no_other(
     alertmanager.fire(alert("LimpetHostSilent", "gone-1", "critical", "link", region="gone"))
     wait_for(lambda: status(alertmanager, "inhibitedBy", hostname="gone-1") == [], 5, "the silence")
     alertmanager.fire(
-        alert("HostCpuHigh", "gone-1", "critical", "cpu"),
-        alert("LimpetBacklogGrowing", "gone-1", "warning", "link"),
+        alert("HostCpuHigh", "gone-1", "critical", "cpu", region="gone"),
+        alert("LimpetBacklogGrowing", "gone-1", "warning", "link", region="gone"),
+        alert("HostMemoryHigh", "gone-1", "critical", "memory", region="another"),  # a host of the same name
         alert("HostCpuHigh", "there-1", "critical", "cpu"),
     )
     awaited(channels, hostname="gone-1")
     awaited(channels, hostname="there-1")
+    awaited(channels, hostname="gone-1", alertname="HostMemoryHigh")
     for name in ("HostCpuHigh", "LimpetBacklogGrowing"):
         assert status(alertmanager, "inhibitedBy", hostname="gone-1", alertname=name)
         assert not told(channels, hostname="gone-1", alertname=name)
