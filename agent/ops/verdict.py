@@ -201,7 +201,7 @@ def delivering(seen: Seen, one: DestinationStatus) -> Finding:
         return wrong(said, f"Correct that; step by step: limpet doctor. To try at once: {_reload(seen)}")
     if one.state == "waiting":
         said = f"no delivery: {one.last_error or 'no answer'}; {waits}; {since}{_again(one, seen.now)}"
-        if one.lag_seconds <= PATIENCE:
+        if one.lag_seconds <= PATIENCE and last is not None:
             return fine(said)
         return warning(said, "If link and receiver should work: limpet doctor. It continues by itself.")
     if one.drain_eta_seconds is not None and one.lag_seconds > PATIENCE:

