@@ -39,6 +39,8 @@ EMPTY: dict[tuple[str, str], str] = {}
 EMPTY_RULES: dict[str, str] = {
     "LimpetFleetSilent": "one host of three is silent, which is no outage of a fleet",
     "LimpetManyHosts": "three hosts are no crowd",
+    "LimpetAgentRestarting": "each agent starts once",
+    "LimpetBufferIll": "each disk takes what is appended",
     "LimpetConfigReloadFailed": "no agent reloads its configuration",
     "LimpetLossBudgetSpent": "what was missed before the rules knew a host is forgiven",
 }
