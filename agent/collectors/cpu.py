@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -74,18 +75,22 @@ def cpu(
     read_times: Callable[[], dict[bytes, Times]],
     read_load: Callable[[], tuple[float, ...]],
     tell: Report = ignore,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Collect:
-    """Build the collector from two readers: the times by core (b"" is all of them), and the three load averages."""
+    """Build the collector from two readers: the times by core (b"" is all of them), and the three load averages.
+
+    `clock` is read after the times: a process can be stopped after its run began.
+    """
     cores = Cores(ticks_per_second)
     labels: dict[bytes, Labels] = {b"": ALL}
 
     def collect(now: float) -> list[Sample]:
-        times, load = read_times(), read_load()
+        times, read_at, load = read_times(), clock(), read_load()
         if not times and not load:
             raise OSError("neither the processor times nor the load average can be read")
         samples = [Sample(name, value) for name, value in zip(LOAD_NAMES, load, strict=False)]
         if times:
-            usage, leaps = cores.step(now, times)
+            usage, leaps = cores.step(now, times, read_at)
             samples += counters(cores.total, ticks_per_second)
             for core, percentage in usage.items():
                 if core not in labels:
@@ -118,17 +123,23 @@ class Cores:
     def __init__(self, ticks_per_second: int) -> None:
         self.total: list[int] = []
         """In ticks, in the order of NAMES."""
-        self._ticks_per_second, self._at = ticks_per_second, 0.0
+        self._ticks_per_second, self._at, self._read_at = ticks_per_second, 0.0, 0.0
         self._before: dict[bytes, Times] = {}
         self._followed: dict[bytes, tuple[int, ...]] = {}
 
-    def step(self, now: float, times: Mapping[bytes, Times]) -> tuple[dict[bytes, float], int]:
-        """Return the usage in percent by core, where it is known, and how many cores leaped ahead of the clock."""
+    def step(
+        self, now: float, times: Mapping[bytes, Times], read_at: float
+    ) -> tuple[dict[bytes, float], int]:
+        """Return the usage in percent by core, where it is known, and how many cores leaped ahead of the clock.
+
+        `now` is when the run began, and `read_at` is by a clock that was read after the times; only their differences count.
+        """
         cores = {core: ticks for core, ticks in times.items() if core} or times
         if not self.total:
             known = [times[b""]] if b"" in times else cores.values()
             self.total = list(map(sum, zip(*map(counted, known), strict=True)))
-        most = self._ticks_per_second * (RESTARTED + SLOWEST * max(0.0, now - self._at))
+        passed = max(0.0, now - self._at, read_at - self._read_at)
+        most = self._ticks_per_second * (RESTARTED + SLOWEST * passed)
         least = -self._ticks_per_second * RESTARTED
         usage: dict[bytes, float] = {}
         leaps, all_busy, all_idle = 0, 0, 0
@@ -149,7 +160,7 @@ class Cores:
                 all_busy, all_idle = all_busy + busy, all_idle + idle
         if all_busy + all_idle > 0:
             usage[b""] = percent(all_busy, all_busy + all_idle)
-        self._before, self._at = dict(cores), now
+        self._before, self._at, self._read_at = dict(cores), now, read_at
         return usage, leaps
 
 

@@ -131,6 +131,28 @@ def test_stolen_time_that_wraps_costs_one_interval_of_its_core() -> None:
     assert [of(one)["cpu_user_seconds_total"] for one in found] == [2, 3, 4, 10]
 
 
+@pytest.mark.parametrize(("paused", "trouble"), [(30, False), (0, True)])
+def test_a_process_that_was_stopped_after_its_run_began_has_no_trouble(paused: float, trouble: bool) -> None:
+    """SIGSTOP between the clock and the file: both cores count 40 s in a run that began 10 s after the last one."""
+    stats = iter(
+        (
+            TWO,
+            TWO.replace(b"cpu0 100 0 30 45000", b"cpu0 100 0 30 49000").replace(
+                b"cpu1 100 0 30 45000", b"cpu1 100 0 30 49000"
+            ),
+        )
+    )
+    clock = iter((500.0, 510.0 + paused))
+    told: list[Trouble] = []
+    collect = cpu(
+        100, lambda: parse_stat(next(stats))[0], lambda: (0.0,) * 3, told.append, lambda: next(clock)
+    )
+    collect(0)
+    found = values(collect(10))
+    assert bool(told) == trouble
+    assert of(found, core="all") == ({} if trouble else {"cpu_usage_percent": 0})
+
+
 def test_a_core_that_goes_backwards_costs_its_own_series_only(tmp_path: Path) -> None:
     host = Host("server", tmp_path)
     collect = host.collector("cpu")
