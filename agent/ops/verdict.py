@@ -132,7 +132,7 @@ def configuration(seen: Seen) -> Finding:
     """Return whether the file is right, and whether the agent runs with it."""
     file, note = seen.file, seen.note if seen.is_running or seen.homeless else None
     if file is None:
-        return unknown("unknown: none is named, and the agent has left no note")
+        return unknown("unknown: none is named", "Name it: --config")
     if file.is_denied:
         return unknown(f"unknown: {file.path} cannot be read by this user", "Run this as root.")
     if file.problem is not None:

@@ -23,6 +23,7 @@ import pytest
 
 from agent.cli.main import main
 from agent.collectors import COLLECTORS
+from agent.running import Keeper
 from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.quarantine import Quarantine
@@ -37,6 +38,7 @@ CANARY = "canary-of-root"
 ITEM = "there-" + "0" * 20
 NOWHERE = "--to http://127.0.0.1:9/ --give-up-after 100ms"
 COMMANDS = (
+    "status",
     *(f"buffer {name}" for name in ("status", "segments", "tail", "verify", "verify --deep", "export")),
     *("buffer trim --to-size 1KiB --yes", f"buffer replay --dry-run {NOWHERE}", f"buffer replay {NOWHERE}"),
     *(
@@ -76,6 +78,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         Quarantine(str(template)).put("there", 0, [tick(1)], "rejected", 400, "no", 1000)
         (template / "mask.key").write_text("ab" * 32 + "\n")
         (template / "requests" / "trim.json").write_text('{"version": 1, "before": 0}')
+        Keeper(str(template), "0" * 32, str(made.outside / "open"), "a" * 64).write()
         shutil.copytree(template, made.data)
         shutil.copytree(template, made.outside)
         (made.outside / "secret").write_text(f"{CANARY} 1\n")

@@ -15,6 +15,7 @@ import pytest
 
 from agent.cli.main import main
 from agent.collectors import COLLECTORS
+from agent.running import Keeper
 from buffer.buffer import Buffer
 from buffer.errors import LimpetError
 from buffer.limits import Limits
@@ -47,6 +48,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Quarantine(str(folder)).put("there", 0, [tick(1)], "rejected", 400, "no", 1000)
     (folder / "mask.key").write_text("ab" * 32 + "\n")
     (folder / "requests" / "trim.json").write_text('{"version": 1, "before": 0}')
+    Keeper(str(folder), "0" * 32, "/nowhere/limpet.yaml", "a" * 64).write()
     return folder
 
 
@@ -104,6 +106,7 @@ WHERE: dict[str, Callable[[Place], Path]] = {
     "ticks": lambda place: next((place.data_dir / "quarantine" / ITEM).glob("*.seg")),
     "key": lambda place: place.data_dir / "mask.key",
     "request": lambda place: place.data_dir / "requests" / "trim.json",
+    "note": lambda place: place.data_dir / "agent.json",
     "segments": lambda place: place.data_dir / "segments",
     "cursors": lambda place: place.data_dir / "cursors",
     "quarantine": lambda place: place.data_dir / "quarantine",
@@ -113,6 +116,7 @@ COMMANDS = {
     **{
         name: f"buffer {name}" for name in ("status", "segments", "verify", "verify --deep", "tail", "export")
     },
+    "overview": "status",
     "trim": "buffer trim --to-size 1KiB --yes",
     "list": "buffer quarantine list",
     "show": f"buffer quarantine show {ITEM}",
@@ -171,6 +175,21 @@ def test_a_command_answers_in_a_line_and_touches_nothing_outside(
         assert len(err.splitlines()) <= 1, (kind, err)
         assert CANARY not in out + err, kind
         assert untouched(place), kind
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what a user cannot")
+def test_root_does_not_read_the_file_that_a_note_names(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = place.outside / "limpet.yaml"
+    config.write_text(f"{CANARY}: 1\n")
+    assert main(["check-config", str(config)]) == 2
+    assert CANARY in "".join(capsys.readouterr())  # where somebody asks for it by name
+    Keeper(str(place.data_dir), "0" * 32, str(config), "a" * 64).write()
+    for line in ("status", "status --json"):
+        assert main([*line.split(), "--data-dir", str(place.data_dir)]) == 1
+        out, err = capsys.readouterr()
+        assert CANARY not in out + err
 
 
 @pytest.mark.parametrize(
