@@ -264,8 +264,8 @@ BOXES: dict[str, tuple[Callable[[Box], None], Expected]] = {
     ),
     "expired certificate": (certificate, Expected("attention", "to central", "expired", "TLS")),
     "data_dir gone": (data_dir_gone, Expected("attention", "agent", "systemctl restart limpet", "agent")),
-    "nobody there": (nobody_there, Expected("ok", None, "", "connection")),
-    "no such name": (no_name, Expected("ok", None, "", "name")),
+    "nobody there": (nobody_there, Expected("attention", "to central", "connection refused", "connection")),
+    "no such name": (no_name, Expected("attention", "to central", "cannot be resolved", "name")),
     "quarantine": (
         quarantine,
         Expected("attention", "refused", "limpet buffer quarantine list", "quarantine"),
