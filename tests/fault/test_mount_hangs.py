@@ -1,9 +1,8 @@
-"""A mount that really hangs in the kernel: the agent beside a file system of FUSE whose server is stopped."""
+"""A mount that really hangs in the kernel: the agent beside a file system of FUSE whose server does not answer."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Self
 
 import pytest
 
+from tests.support import fuse
 from tests.support.agent import Agent
 from tests.support.namespaces import entering, inside
 from tests.support.net import wait_for
@@ -57,10 +57,10 @@ class Mounts:
             server.communicate(timeout=DEADLINE)
 
     def hang(self) -> None:
-        self._servers[self.dead].send_signal(signal.SIGSTOP)
+        self._servers[self.dead].send_signal(fuse.HANG)
 
     def answer(self) -> None:
-        self._servers[self.dead].send_signal(signal.SIGCONT)
+        self._servers[self.dead].send_signal(fuse.ANSWER)
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def test_it_arrives_complete(tmp_path: Path, prometheus_program: Path) -> None:
             wait_for(lambda: time.time() > outage + OUTAGE / 2, OUTAGE, "half of the outage")
             agent.kill()
             killed, kept = time.time(), scraped(agent)
-            wait_for(lambda: time.time() > killed + 2.5, 5, "some scrapes that nobody makes")
+            wait_for(lambda: time.time() > killed + 3.5, 6, "some scrapes that nobody makes")
             agent.start()
             cpu, since = cpu_seconds(agent.pid), time.time()
             wait_for(lambda: time.time() > outage + OUTAGE, OUTAGE, "the end of the outage")

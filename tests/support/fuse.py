@@ -1,8 +1,9 @@
-"""A file system of FUSE: `python -m tests.support.fuse MOUNTPOINT`. Stopped (SIGSTOP), it hangs as a dead server does.
+"""A file system of FUSE: `python -m tests.support.fuse MOUNTPOINT`. After HANG it hangs as a dead server does, until ANSWER.
 
 It mounts itself (in the mount namespace that it runs in, with root there), prints a line, and answers who asks how
-full it is; whoever asks while it is stopped waits in the kernel. It needs nothing but /dev/fuse. The protocol is
-include/uapi/linux/fuse.h of the kernel.
+full it is; whoever asks while it hangs waits in the kernel, and can be killed: it never has a request that it does not
+answer, as a server that is stopped anywhere would (the kernel waits for that one whatever comes: fs/fuse/dev.c,
+request_wait_answer). It needs nothing but /dev/fuse. The protocol is include/uapi/linux/fuse.h of the kernel.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
+import signal
 import stat
 import struct
 import sys
 
+HANG, ANSWER = signal.SIGUSR1, signal.SIGUSR2
 FORGET, INTERRUPT, BATCH_FORGET = 2, 36, 42  # which want no answer
 BLOCKS, FREE, SIZE = 1000, 400, 4096
 
@@ -51,9 +55,23 @@ def reply(fd: int, unique: int, body: bytes | int) -> None:
 
 def serve(fd: int) -> None:
     """Answer until the file system is unmounted."""
+    woken, wake = os.pipe()
+    for end in (fd, woken, wake):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(wake)
+    for number in (HANG, ANSWER):
+        signal.signal(number, lambda *_: None)
+    print("mounted", flush=True)
+    ours = [fd, woken]
     while True:
+        ready, _, _ = select.select(ours, [], [])
+        if woken in ready:
+            ours = [woken] if os.read(woken, 100)[-1] == HANG else [fd, woken]
+            continue
         try:
             request = os.read(fd, 1 << 20)
+        except BlockingIOError:
+            continue
         except OSError as error:
             if error.errno == errno.ENODEV:
                 return
@@ -68,7 +86,6 @@ def serve(fd: int) -> None:
 def main(mountpoint: str) -> None:
     fd = os.open("/dev/fuse", os.O_RDWR)
     mount(fd, mountpoint)
-    print("mounted", flush=True)
     serve(fd)
 
 
