@@ -72,7 +72,7 @@ class Batch:
         self._doubts = self._passed = self.largest_taken = 0  # the last one since a request was doubted
         self.apart: frozenset[bytes] = frozenset()
         """Series that were set apart."""
-        self.was_doubted = False
+        self.was_doubted = self._was_refused = False
 
     @property
     def ticks(self) -> Sequence[Tick]:
@@ -98,7 +98,8 @@ class Batch:
     def request(self) -> Request:
         """What is to be sent next."""
         if self._request is None:
-            self._request = self._speaks.encode(self.ticks, self.is_begun).request
+            part = self._was_refused or self.was_doubted or self.is_searching
+            self._request = self._speaks.encode(self.ticks, part).request
         return self._request
 
     @property
@@ -196,6 +197,7 @@ class Batch:
         """Take the answer to the request: delivered or refused for good."""
         self.is_begun, part, self._request = True, self._parts[0], None
         self._failure, self._doubts = None, 0
+        self._was_refused = self._was_refused or outcome.verdict is not Verdict.DELIVERED
         if self.was_doubted and outcome.verdict is Verdict.DELIVERED and self._search is None:
             self.largest_taken, self._passed = max(self.largest_taken, part.samples), 0
         asked, is_delivered = self._asked, outcome.verdict is Verdict.DELIVERED
