@@ -84,11 +84,14 @@ def version1(
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
         found = classify(request, answer, wall())
         if request.body == UNREADABLE:
-            return proof.hear(request, found)
+            heard = proof.hear(request, found)
+            if heard.verdict is Verdict.HELD:
+                descriptions.forget()
+            return heard
+        descriptions.hear(request, found)
         if found.verdict is Verdict.DELIVERED and request.samples and isinstance(answer, Answer):
             check = proof.check(answer)
-            found = found._replace(verdict=Verdict.UNPROVEN, check=check) if check else found
-        descriptions.hear(request, found)
+            return found._replace(verdict=Verdict.UNPROVEN, check=check) if check else found
         return found
 
     def ask() -> Request:
