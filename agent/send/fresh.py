@@ -8,7 +8,7 @@ Pure, but for the clocks and the newest ticks, which are handed in. Promises:
 
 1. A question is one sample. The first is of SERIES, which nothing else has, so it is never ahead of older samples. If that is
    refused, one sample of the newest ticks follows: of a series that was taken before, or else of each in its turn, one each time.
-   A held destination for which the host has no series now is asked with samples of its chunk; an empty write is no question.
+   Where the host has no series now, a held destination is sent samples of its chunk instead; an empty write is no question.
 2. So a receiver that takes any series that the host has now is found in the end, and so is a clock that is set right.
 3. A refusal in words about age is the answer of a receiver that judges samples.
 4. In a state that lasts there is a question an hour. Where others are taken in between, questions are within the budget of `known`.

@@ -110,18 +110,6 @@ def test_1_0_describes_what_was_not_delivered_again(tmp_path: Path) -> None:
         assert told[-1] == DESCRIBED  # the batch that was refused in part did not count
 
 
-@pytest.mark.parametrize("protocol", [V1, V2])
-def test_who_takes_anything_was_told_nothing(tmp_path: Path, protocol: str) -> None:
-    with Receiver() as receiver:
-        to = destination(receiver.url, queue_config=QUEUE, protobuf_message=protocol)
-        receiver.counts, receiver.to_unreadable = False, Answer(204)
-        with host(tmp_path, to, series=SERIES, ticks=1) as one:
-            one.held()
-            receiver.counts, receiver.to_unreadable = True, None
-            one.settled()
-        assert described(receiver)[-1] == DESCRIBED
-
-
 def test_1_0_describes_no_more_at_once_than_is_allowed(tmp_path: Path) -> None:
     with Receiver() as receiver:
         to = destination(

@@ -33,10 +33,6 @@ class Descriptions:
         found = sorted(name for name in families if name not in known or sent[name][1] != families[name])
         return {name: families[name] for name in found[: self._config.max_samples_per_send]}
 
-    def forget(self) -> None:
-        """Take it that nothing was delivered: who answered is no receiver."""
-        self._sent.clear()
-
     def hear(self, request: Request, outcome: Outcome) -> None:
         """Take what came of a request."""
         now = self._clock()

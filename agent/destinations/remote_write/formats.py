@@ -84,10 +84,7 @@ def version1(
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
         found = classify(request, answer, wall())
         if request.body == UNREADABLE:
-            heard = proof.hear(request, found)
-            if heard.verdict is Verdict.HELD:
-                descriptions.forget()
-            return heard
+            return proof.hear(request, found)
         descriptions.hear(request, found)
         if found.verdict is Verdict.DELIVERED and request.samples and isinstance(answer, Answer):
             check = proof.check(answer)
@@ -147,10 +144,7 @@ class Negotiation:
         found, was = self._plain.classify(request, answer), self._speech
         if request.format != was.protocol.version:  # a day had passed while it was under way
             return found
-        is_taken = found.verdict is Verdict.DELIVERED
         self._speech, found = protocol.heard(was, request.samples, found, self._clock())
-        if is_taken and found.verdict is Verdict.HELD:
-            self._plain = self._make(was.protocol)  # it takes what was sent as delivered
         if (self._speech.protocol, self._speech.proven) != (was.protocol, was.proven):
             return found._replace(found=self._speech.protocol.version)
         return found
