@@ -31,6 +31,9 @@ from buffer.versions import refuse_newer
 FOLDERS = ("segments", "cursors", requests.FOLDER)
 
 
+RECENT_MS = 3_600_000
+
+
 def ignore(what: str, **fields: object) -> None:
     """Nobody listens."""
 
@@ -43,7 +46,7 @@ class Buffer:
     unbuffered = 0
     must_restart = False
     newest: Sequence[Tick] = ()
-    """What was appended last, by this process."""
+    """The last tick of each group that this process has appended, the latest first; none that is older than that by RECENT_MS."""
 
     def __init__(
         self,
@@ -139,7 +142,8 @@ class Buffer:
 
     def _append(self, ticks: Sequence[Tick], missed: int) -> int:
         end = self.log.append(ticks, missed)
-        self.newest = ticks
+        if ticks:
+            self.newest = _newest(ticks, self.newest)
         with self._arrived:
             # Wake nobody for less than it waits for: a wake-up costs more than the append.
             if any(position < end for position in self._waiting.values()):
@@ -199,3 +203,12 @@ class Buffer:
                 stack.callback(cursor.close)
                 stack.callback(cursor.persist)
             stack.callback(self.log.close)
+
+
+def _newest(ticks: Sequence[Tick], before: Sequence[Tick]) -> Sequence[Tick]:
+    """Return the newest ticks after these were appended."""
+    now_ms, groups = ticks[-1].at.wall_ms, {tick.group for tick in ticks}
+    rest = [
+        tick for tick in before if tick.group not in groups and abs(now_ms - tick.at.wall_ms) <= RECENT_MS
+    ]
+    return [*ticks, *rest]

@@ -131,8 +131,8 @@ def every(ticks: Sequence[Tick]) -> Sequence[Tick]:
 class Destination(NamedTuple):
     """A destination type, ready to send with: its name and its functions.
 
-    `encode` is also given whether the ticks are a part of a request that was refused: then the request holds their
-    samples and nothing besides.
+    `encode` is also given whether the ticks are a part of a request that was refused, or failed again and again: then the request
+    holds their samples and nothing besides. Of what was cut for its size alone, each part is a request like any other.
     """
 
     name: str

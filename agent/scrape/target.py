@@ -138,12 +138,14 @@ class Scrape(Collector):
         """Return the exemplars that are not as before, and that receivers take."""
         before, self._examples, found = self._examples, {}, []
         for series, one in examples:
+            labels = tuple([pair for pair in one.labels if all(pair)])
+            characters = sum(len(name) + len(value) for name, value in labels)
+            if not 0 < characters <= MOST_CHARACTERS:
+                continue
             key = series[:2]
             if self._examples.setdefault(key, one) is not one or before.get(key) == one:
                 continue
             at_ms = now_ms if one.seconds is None else int(one.seconds * 1000)
-            labels = tuple([pair for pair in one.labels if all(pair)])
-            characters = sum(len(name) + len(value) for name, value in labels)
-            if now_ms - BEHIND_MS <= at_ms <= now_ms + AHEAD_MS and 0 < characters <= MOST_CHARACTERS:
+            if now_ms - BEHIND_MS <= at_ms <= now_ms + AHEAD_MS:
                 found.append(Exemplar(series, labels, one.value, at_ms))
         return found

@@ -72,7 +72,7 @@ class Batch:
         self._doubts = self._passed = self.largest_taken = 0  # the last one since a request was doubted
         self.apart: frozenset[bytes] = frozenset()
         """Series that were set apart."""
-        self.was_doubted = False
+        self.was_doubted = self._is_part = False
 
     @property
     def ticks(self) -> Sequence[Tick]:
@@ -98,7 +98,7 @@ class Batch:
     def request(self) -> Request:
         """What is to be sent next."""
         if self._request is None:
-            self._request = self._speaks.encode(self.ticks, self.is_begun).request
+            self._request = self._speaks.encode(self.ticks, self._is_part or self.is_searching).request
         return self._request
 
     @property
@@ -121,8 +121,7 @@ class Batch:
     def halve(self) -> bool:
         """Cut the part at hand in two, or what a search has left of it; False where that is a single sample."""
         self._leave_search()
-        part = self._parts.popleft()
-        found = halves(part.ticks, self._speaks.carries)
+        found = halves(self._parts.popleft().ticks, self._speaks.carries)
         self._parts.extendleft(reversed(found))
         self._request = None
         return len(found) > 1
@@ -153,7 +152,7 @@ class Batch:
         if self._doubts == 1 and not self.was_doubted:
             return
         self._leave_search()
-        self.was_doubted, self._doubts, part = True, 0, self._parts[0]
+        self.was_doubted, self._is_part, self._doubts, part = True, True, 0, self._parts[0]
         if part.lone is None:
             self.halve()
         elif self._is_proven(part, outcome) and self._failures.get(part.lone, 0) >= APART_AFTER - 1:
@@ -196,6 +195,7 @@ class Batch:
         """Take the answer to the request: delivered or refused for good."""
         self.is_begun, part, self._request = True, self._parts[0], None
         self._failure, self._doubts = None, 0
+        self._is_part = self._is_part or outcome.verdict is not Verdict.DELIVERED
         if self.was_doubted and outcome.verdict is Verdict.DELIVERED and self._search is None:
             self.largest_taken, self._passed = max(self.largest_taken, part.samples), 0
         asked, is_delivered = self._asked, outcome.verdict is Verdict.DELIVERED

@@ -7,7 +7,8 @@ samples from a time when the clock was wrong, a target whose labels are too long
 Pure, but for the clocks and the newest ticks, which are handed in. Promises:
 
 1. A question is one sample. The first is of SERIES, which nothing else has, so it is never ahead of older samples. If that is
-   refused, one sample of the newest tick follows: of a series that was taken before, or else of each in its turn, one each time.
+   refused, one sample of the newest ticks follows: of a series that was taken before, or else of each in its turn, one each time.
+   Where the host has no series now, a held destination is sent samples of its chunk instead; an empty write is no question.
 2. So a receiver that takes any series that the host has now is found in the end, and so is a clock that is set right.
 3. A refusal in words about age is the answer of a receiver that judges samples.
 4. In a state that lasts there is a question an hour. Where others are taken in between, questions are within the budget of `known`.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.destinations.base import REJECTED, Outcome, Request, Speaks, Verdict
+from agent.destinations.base import APART, REJECTED, Outcome, Request, Speaks, Verdict
 from agent.send.batch import Settled
 from agent.send.known import Known
 from agent.send.parts import cut
@@ -50,6 +51,7 @@ class Fresh:
         self._own = Series(SERIES, tuple(sorted(labels.items())), "gauge", "", _HELP)
         self._proof: Request | None = None  # which has to be refused before a sample counts as taken
         self._is_of_host, self._turn = False, 0
+        self._asked: Tick | None = None  # the last question; None: it was an empty write
         self._shown: float | None = None  # when a question was answered well last
         self._good: Series | None = None  # one that was taken last
         self._is_new = False  # whether that was after `_shown`
@@ -64,7 +66,7 @@ class Fresh:
 
         It counts if a question was answered well in this state: nothing was taken since then.
         """
-        refused = [one.reason == REJECTED for one in settled.culprits]
+        refused = [one.reason == REJECTED for one in settled.culprits if one.reason != APART]
         if settled.delivered or not refused or not all(refused):
             return False
         was_shown = self._shown is not None and self._clock() - self._shown < SHOWN_FOR
@@ -72,12 +74,12 @@ class Fresh:
             return False
         return (known.requests > 0 or not was_shown) and self._question() is not None
 
-    def request(self, _: Sequence[Tick] = ()) -> Request:
-        """Return what to send next."""
-        tick = self._question()
-        return self._proof or (
-            self._speaks().encode([tick], True).request if tick else self._speaks().probe()
-        )
+    def request(self, ticks: Sequence[Tick] = ()) -> Request:
+        """Return what to send next; `ticks` are the chunk's, or none."""
+        if self._proof is not None:
+            return self._proof
+        self._asked = tick = self._question() or self._one_of(ticks[-1:])
+        return self._speaks().encode([tick], True).request if tick else self._speaks().probe()
 
     def hear(self, outcome: Outcome, _: Sequence[Tick] = ()) -> Outcome | None:
         """Take the answer; return what it shows (DELIVERED: samples are judged), or None: ask again at once."""
@@ -90,14 +92,16 @@ class Fresh:
             self._proof = outcome.check
             return None
         if verdict is Verdict.DELIVERED or outcome.age:
-            self._is_of_host, self._shown, self._is_new = False, self._clock(), False
+            self._is_of_host = False
+            if self._asked is not None:
+                self._shown, self._is_new = self._clock(), False
             return outcome._replace(verdict=Verdict.DELIVERED)
         if verdict not in (Verdict.REJECTED, Verdict.TOO_LARGE):
             return outcome
-        if not self._is_of_host and self._one_of_host() is not None:
+        if self._asked is not None and self._asked.group == SERIES and self._one_of_host() is not None:
             self._is_of_host = True
             return None
-        self._turn += self._is_of_host
+        self._turn += 1
         self._is_of_host = False
         return outcome._replace(verdict=Verdict.REJECTED, error=f"{outcome.error}; {_SAID}")
 
@@ -109,8 +113,11 @@ class Fresh:
 
     def _one_of_host(self) -> Tick | None:
         """Return a sample of the newest ticks: the one whose turn it is."""
-        carries = self._speaks().carries
-        found = [(carries(one), tick, i) for tick in self._newest() for i, one in enumerate(tick.series)]
+        return self._one_of(self._newest())
+
+    def _one_of(self, ticks: Sequence[Tick]) -> Tick | None:
+        carries, ticks = self._speaks().carries, self._speaks().storable(ticks)
+        found = [(carries(one), tick, i) for tick in ticks for i, one in enumerate(tick.series)]
         found = [place for place in found if place[0] is not None]
         good = self._good and carries(self._good)
         found.sort(key=lambda place: place[0] != good)

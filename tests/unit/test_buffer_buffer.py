@@ -40,6 +40,21 @@ def deliver(buffer: Buffer, name: str, limit: int = 1 << 30) -> int:
     return found
 
 
+def test_the_newest_ticks_are_the_last_of_each_group_of_the_last_hour(tmp_path: Path) -> None:
+    buffer, one = open_buffer(MemoryFs(), tmp_path), tick(1)
+
+    def append(group: str, minutes: int) -> list[tuple[str, int]]:
+        at = one.at._replace(wall_ms=one.at.wall_ms + minutes * 60_000)
+        buffer.append([one._replace(group=group, at=at)])
+        return [(tick.group, (tick.at.wall_ms - one.at.wall_ms) // 60_000) for tick in buffer.newest]
+
+    assert append("a", 0) == [("a", 0)]
+    assert append("b", 1) == [("b", 1), ("a", 0)]
+    assert append("a", 2) == [("a", 2), ("b", 1)]
+    assert append("a", 62) == [("a", 62)]
+    assert append("b", -5) == [("b", -5)]  # the clock was set
+
+
 # Room.
 
 

@@ -267,10 +267,13 @@ def an_exemplar(series: Series, at: int, *labels: tuple[str, str]) -> Exemplar:
 
 
 def exemplars_of(
-    encoder: Encoder2, *series: Series, part: bool = False
+    encoder: Encoder2, *series: Series, part: bool = False, goes_out: bool = True
 ) -> dict[str, tuple[wire.Exemplar, ...]]:
     ticks = [tick(NOW, series, *[float(i) for i in range(len(series))])]
-    found = wire.decode_message(encoder.encode(ticks, exemplars=not part).body, "2.0")
+    encoded = encoder.encode(ticks, exemplars=not part)
+    found = wire.decode_message(encoded.body, "2.0")
+    if goes_out:
+        encoder.sent(encoded.exemplars)
     assert found.samples == len(series)
     return {dict(one.labels)["__name__"]: one.exemplars for one in found.series if one.exemplars}
 
@@ -290,6 +293,16 @@ def test_an_exemplar_goes_once_with_the_next_request_that_has_its_series() -> No
     assert exemplars_of(encoder, SENT, FREE) == {"free_bytes": (wire.Exemplar((("trace_id", "4"),), 2.0, 4),)}
     assert exemplars_of(encoder, SENT, FREE) == {}
     assert exemplars_of(other, SENT, FREE).keys() == {"sent_bytes_total", "free_bytes"}
+
+
+def test_an_exemplar_of_a_request_that_does_not_go_out_goes_with_the_next_one() -> None:
+    kept = Exemplars()
+    encoder = Encoder2(exemplars=kept)
+    kept.add([an_exemplar(SENT, 1), an_exemplar(FREE, 2)])
+    assert len(exemplars_of(encoder, SENT, FREE, goes_out=False)) == 2  # too large: it is cut
+    for one in (SENT, FREE):
+        assert exemplars_of(encoder, one).keys() == {one.name}
+        assert exemplars_of(encoder, one) == {}
 
 
 def test_exemplars_never_take_more_than_their_share() -> None:

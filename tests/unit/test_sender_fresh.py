@@ -7,11 +7,13 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from agent.config import QueueConfig, RelabelConfig
+from agent.config import InfluxDB, QueueConfig, RelabelConfig
+from agent.destinations.base import Outcome, Verdict
+from agent.destinations.influxdb.destination import influxdb
 from agent.destinations.remote_write.formats import remote_write
 from agent.http.answer import Answer
 from agent.send.delivery import Clocks
-from agent.send.fresh import SERIES
+from agent.send.fresh import SERIES, Fresh
 from agent.send.state import State
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
@@ -246,3 +248,58 @@ def test_where_relabeling_drops_the_probe_a_sample_of_the_host_is_sent() -> None
     assert host.ledger[1].keys() == {"aged"}
     assert len(host.kept()) == 1  # of which a sample was sent ahead
     host.has_all(ahead=1)
+
+
+def test_a_tick_of_other_series_does_not_hide_what_the_host_has() -> None:
+    host, app, own = (
+        Host(lambda write: LIMIT if write.series else None, keep="app.*"),
+        many(20, "app"),
+        many(3),
+    )
+    for _ in range(60):
+        host.run(60, app)
+        host.tick(own)  # nothing of this goes to the destination
+    assert (host.ledger[1].get("rejected"), host.items()) == (None, [])
+    assert host.lane.state is State.HELD
+    host.refuse = takes(host, "app")
+    host.run(HOUR, app)
+    assert host.ledger[1].keys() == {"aged", "relabeled"}
+    assert len(host.kept()) == 1  # of which a sample was sent ahead
+
+
+def test_a_held_destination_of_which_the_host_has_no_series_any_more_loses_nothing() -> None:
+    host, app = Host(lambda write: LIMIT if write.series else None, keep="app.*"), many(20, "app")
+    host.run(HOUR, app)
+    assert host.lane.state is State.HELD
+    host.run(5 * HOUR, many(3))
+    assert (host.ledger[1].get("rejected"), host.items()) == (None, [])
+    host.refuse = lambda _: None
+    host.run(HOUR, many(3))
+    assert host.ledger[1].keys() <= {"relabeled"}
+    assert sum(map(len, host.script.stored.values())) == host.ledger[0]
+
+
+def test_what_waits_apart_does_not_make_a_refusal_of_all_others_count() -> None:
+    host, series = Host(), many(20)
+
+    def refuse(write: wire.Write) -> Answer | None:
+        return Answer(503, {}, b"") if "m003" in names(write) else None
+
+    host.refuse = refuse
+    host.run(2 * HOUR, series)
+    assert set(host.ledger[1]) == {"apart"}
+    host.refuse = lambda write: refuse(write) or (LIMIT if write.series else None)
+    host.run(4 * HOUR, series)
+    assert set(host.ledger[1]) == {"apart"}
+    assert host.lane.state is State.HELD
+
+
+def test_a_value_that_influxdb_cannot_store_is_no_sample_for_now() -> None:
+    to = InfluxDB(url="http://127.0.0.1/", name="there", queue_config=QUEUE)
+    now, sent = Tick(Instant(NOW * 1000, 0, BOOT), "all", many(2), [float("nan"), 1.0]), []
+    fresh = Fresh(influxdb(to, lambda: NOW), {}, lambda: [now], lambda: 0.0, lambda: NOW)
+    for _ in range(8):
+        request = fresh.request([now])
+        sent.append(request.samples)
+        fresh.hear(Outcome(Verdict.REJECTED, 422, "refused"), [now])
+    assert sent == [1] * 8

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config import QueueConfig
+from agent.config import QueueConfig, RemoteWrite
 from agent.destinations.base import Request
+from agent.destinations.remote_write.formats import remote_write
 from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure
 from agent.send.state import LARGEST, QUICKLY, TICKS, USUAL, Situation, State, grown
@@ -65,6 +66,22 @@ def test_a_few_series_and_a_configured_size_stay_as_they_are() -> None:
     capped = wide(Script(), queue=QueueConfig(max_samples_per_send=1200))
     capped.drain()
     assert max(capped.script.sizes) == 1200
+
+
+def test_each_metric_of_a_record_that_is_larger_than_a_request_is_described() -> None:
+    to = RemoteWrite(
+        url="http://127.0.0.1/",
+        name="there",
+        queue_config=QUEUE,
+        protobuf_message="prometheus.WriteRequest",
+    )
+    rig = Rig(queue=QUEUE, script=Script(), speaks=remote_write(to, clock=lambda: 0.0))
+    rig.collect(3, WIDE)
+    rig.drain()
+    assert max(rig.script.sizes) <= 100
+    found = [one.name for body in rig.script.bodies for one in wire.decode(body).metadata]
+    assert set(found) == {series.name for series in WIDE}
+    assert len(found) == 600
 
 
 def test_in_normal_operation_nothing_waits_for_a_larger_request() -> None:

@@ -24,12 +24,13 @@ which costs nothing and saves 4 to 7 % on the wire. A receiver does not care abo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from struct import Struct
 from typing import NamedTuple
 
 from agent.destinations.columns import Stamps, Values
 from agent.destinations.labels import Relabel, final, utf8
+from buffer.exemplars import Exemplar
 from buffer.model import Series, Tick
 from buffer.varint import varint as leb128
 
@@ -55,6 +56,8 @@ class Encoded(NamedTuple):
     samples: int
     repeated: int
     relabeled: int = 0
+    exemplars: Sequence[Exemplar] = ()
+    """Those that are in it, and older ones of the same series."""
 
 
 class Description(NamedTuple):

@@ -13,8 +13,8 @@ The first symbol is empty; every other one is used, and is there once. Beyond th
    by more than TOLERANCE_MS, ticks before and after it have their own. A start is never at or after its sample, and
    never at or before 1970. A staleness marker has none.
 3. A counter, histogram or summary that has a `_created` series next to it, as OpenMetrics has them, began when that says.
-4. An exemplar is in one request at most: the next one that may have exemplars, and that has its series. Of a series there are
-   MOST_OF_SERIES at most in a request, the newest. No sample depends on them.
+4. An exemplar is in one request that goes out at most (`sent`): the next one that may have exemplars, and that has its series.
+   Of a series there are MOST_OF_SERIES at most in a request, the newest. No sample depends on them.
 
 A batch has mostly the same series as the one before: symbols and references are made once for these, and kept.
 """
@@ -105,7 +105,10 @@ class Encoder2(Encoder):
         every = {key: series for block in merged.blocks for key, series, _ in block.columns}
         layout = self._layout(every, frozenset(describe))
         heads = layout.heads
-        table, examples = self._examples(layout) if exemplars and self._exemplars else (layout.table, {})
+        examples: dict[bytes, bytes] = {}
+        table, found = layout.table, list[Exemplar]()
+        if exemplars and self._exemplars:
+            table, examples, found = self._examples(layout, self._exemplars)
         shared: dict[tuple[Stamps, Stamps], list[tuple[bytes, bytes, Values]]] = {}
         for block in merged.blocks:
             starts = tuple([boots.start(row) if row.group in self._from_boot else 0 for row in block.rows])
@@ -133,7 +136,13 @@ class Encoder2(Encoder):
                         written += examples.get(labels, b"")
                     size = len(labels) + len(written) + len(metadata)
                     parts += (b"\x2a" + varint(size) + labels, written, metadata)
-        return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled)
+        return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled, found)
+
+    def sent(self, exemplars: Sequence[Exemplar]) -> None:
+        """Take it that a request with these went out."""
+        if exemplars:
+            gone = set(map(id, exemplars))
+            self._waiting = deque([one for one in self._waiting if id(one[1]) not in gone], MOST)
 
     def _identity(self, pairs: Pairs) -> bytes:
         return _SEPARATOR.join([text for pair in pairs for text in pair])
@@ -150,26 +159,30 @@ class Encoder2(Encoder):
         self._layouts = [*(one for one in self._layouts if one is not layout), layout][-MAX_LAYOUTS:]
         return layout
 
-    def _examples(self, layout: _Layout) -> tuple[bytes, dict[bytes, bytes]]:
-        """Return the symbols of a request, and the exemplars that go along, by the labels of their series as written."""
-        assert self._exemplars is not None  # the caller has looked
-        self._taken, found = self._exemplars.after(self._taken)
-        for one in found:
+    def _examples(
+        self, layout: _Layout, exemplars: Exemplars
+    ) -> tuple[bytes, dict[bytes, bytes], list[Exemplar]]:
+        """Return the symbols of a request, the exemplars that go along by the labels of their series as written, and all of
+        these series.
+        """
+        self._taken, new = exemplars.after(self._taken)
+        for one in new:
             if (identity := self.labels(one.series)) is not None:
                 self._waiting.append((identity, one))
         chosen: dict[bytes, deque[Exemplar]] = {}
+        found: list[Exemplar] = []
         for identity, one in self._waiting:
             if identity in layout.heads:
+                found.append(one)
                 chosen.setdefault(identity, deque(maxlen=MOST_OF_SERIES)).append(one)
         if not chosen:
-            return layout.table, {}
-        self._waiting = deque([one for one in self._waiting if one[0] not in layout.heads], MOST)
+            return layout.table, {}, found
         symbols, written = dict(layout.symbols), {}
         for identity, some in chosen.items():
             ordered = sorted(some, key=lambda one: one.at_ms)
             written[layout.heads[identity][0]] = b"".join([_exemplar(one, symbols) for one in ordered])
         own = list(symbols)[len(layout.symbols) :]
-        return layout.table + b"".join([field(0x22, symbol) for symbol in own]), written
+        return layout.table + b"".join([field(0x22, symbol) for symbol in own]), written, found
 
     def _head(
         self, identity: bytes, series: Series, symbols: dict[bytes, bytes], described: frozenset[str]

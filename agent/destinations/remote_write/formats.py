@@ -10,7 +10,8 @@ Promises beyond those of `agent.destinations.base`:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import snappy
 
@@ -35,7 +36,7 @@ from agent.destinations.remote_write.encode2 import Encoder2
 from agent.destinations.remote_write.protocol import EMPTY, HEADERS, UNPROVEN, UNREADABLE, Protocol
 from agent.http.answer import Answer
 from agent.http.failures import Failure
-from buffer.exemplars import Exemplars
+from buffer.exemplars import Exemplar, Exemplars
 from buffer.model import Tick
 
 
@@ -60,6 +61,13 @@ def remote_write(
         return version2(encoder, Descriptions(metadata, clock), wall)
 
     return Negotiation(to.protobuf_message, make, clock)
+
+
+class _Note(NamedTuple):
+    """What is in a request of 2.0 besides samples."""
+
+    described: Mapping[str, encode.Description]
+    exemplars: Sequence[Exemplar]
 
 
 def version1(
@@ -96,10 +104,14 @@ def version2(
 
     def write(ticks: Sequence[Tick], part: bool) -> Encoded:
         due = {} if part else descriptions.due(encoder.families(ticks))
-        return _compressed(Protocol.V2, encoder.encode(ticks, due, exemplars=not part), due)
+        encoded = encoder.encode(ticks, due, exemplars=not part)
+        return _compressed(Protocol.V2, encoded, _Note(due, encoded.exemplars))
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
-        found = classify(request, answer, wall())
+        found, note = classify(request, answer, wall()), request.note
+        if isinstance(note, _Note):
+            encoder.sent(note.exemplars)
+            request = request._replace(note=note.described)
         descriptions.hear(request, found)
         return found
 
