@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -27,24 +27,28 @@ LONGEST_PROBLEM = 1000
 """Characters of what was wrong with a configuration."""
 
 
+Time = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+"""UTC in ms. A note may say anything, and times are computed with."""
+
+
 class Note(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an agent. Times are UTC in ms."""
 
     version: str
-    pid: int
+    pid: Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
     boot_id: str
-    started_ms: int
-    config: str
+    started_ms: Time
+    config: Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
     """The absolute path of the configuration."""
     digest: str
     """Of the configuration that is applied (`agent.config.Loaded`)."""
-    loaded_ms: int
+    loaded_ms: Time
     """When it was applied."""
-    refused_ms: int | None = None
+    refused_ms: Time | None = None
     """When a reload was refused, if none was applied since."""
     problem: str | None = None
     """What was wrong then, first of all."""
-    ended_ms: int | None = None
+    ended_ms: Time | None = None
     """When it ended of its own accord. None while it runs, and if it was killed."""
 
 
@@ -104,7 +108,7 @@ def read(data_dir: str, fs: Fs | None = None) -> Note | None:
     try:
         data = read_all(fs or RealFs(data_dir), f"{data_dir}/{NAME}", LARGEST + 1)
         return msgspec.json.decode(data, type=Note) if len(data) <= LARGEST else None
-    except (OSError, ValueError, msgspec.MsgspecError):
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return None
 
 

@@ -16,6 +16,11 @@ class LimpetError(Exception):
         super().__init__(f"{where}: {what}. {do}")
         self.where, self.what, self.do = where, what, do
 
+    @property
+    def lines(self) -> list[str]:
+        """The message as lines for a person; a name in it may have a line break of its own."""
+        return [str(self)]
+
 
 class BufferInUse(LimpetError):
     """Another process writes to this buffer."""

@@ -8,7 +8,6 @@ Nothing depends on them: any field may be missing, null or wrong, and is then no
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -54,7 +53,7 @@ def read(fields: Mapping[str, Any]) -> tuple[Size | None, Progress]:
         _count(fields, "delivered_ms"),
         _count(fields, "tries") or 0,
         _count(fields, "next_try_ms"),
-        float(skew) if isinstance(skew, int | float) and abs(skew) < math.inf else None,
+        float(skew) if isinstance(skew, int | float) and abs(skew) < MAX_POSITION else None,
     )
     return Size(samples, count) if samples and count else None, progress
 

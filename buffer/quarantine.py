@@ -33,7 +33,7 @@ from buffer.codec import Encoder
 from buffer.fs import Fs, RealFs, names, read_all, write_all, write_atomic, write_new
 from buffer.model import Tick
 from buffer.reader import Entry, File, entries_of
-from buffer.segment import Header, Record
+from buffer.segment import MAX_POSITION, Header, Record
 
 ABOUT = "about.json"
 MAX_ABOUT = 64 << 10
@@ -208,7 +208,8 @@ class Quarantine:
             fields = json.loads(read_all(self._fs, f"{self._folder}/{name}/{ABOUT}", MAX_ABOUT))
             item = Item(code=fields.pop("status"), **fields)._replace(id=name)
             sound = all(type(value) is type(like) for value, like in zip(item, _LIKE, strict=True))
-            return item if sound else None
+            numbers = [value for value in item if isinstance(value, int)]
+            return item if sound and all(abs(number) <= MAX_POSITION for number in numbers) else None
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
 

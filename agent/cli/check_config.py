@@ -6,7 +6,6 @@ not. Nothing is created, and nothing is sent.
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ def run(args: Namespace) -> int:
     """Read the file, and what it names, and print the verdict."""
     from agent.config import ConfigErrors, load_file
     from agent.ops import preflight
+    from agent.text import human
 
     file = args.file or common.config_file(args)
     problems: list[Problem] = []
@@ -46,7 +46,7 @@ def run(args: Namespace) -> int:
         listed = [problem._asdict() for problem in problems]
         output.write_json({"file": file, "ok": not problems, "problems": listed, "warnings": warnings})
     elif problems:
-        print(*(one.text(file) for one in problems), *warnings, sep="\n", file=sys.stderr)
+        output.complain(*(one.text(file) for one in problems), *warnings)
     else:
-        output.write("".join(f"{line}\n" for line in (f"{file}: fine", *warnings)))
+        output.write("".join(f"{human.plain(line)}\n" for line in (f"{file}: fine", *warnings)))
     return 2 if problems else 0

@@ -58,12 +58,12 @@ def run(args: Namespace) -> int:
 
     file = args.config or common.default_config()
     if not args.config and file and not os.access(file, os.R_OK):
-        print(f"{file}: this user may not read it, so the defaults are shown", file=sys.stderr)
+        output.complain(f"{file}: this user may not read it, so the defaults are shown")
         file = None
     config = load_file(file).config if file else Config()
     with closing(Collectors(config)) as collectors:
         if collectors.note:
-            print(f"mask: {collectors.note}", file=sys.stderr)
+            output.complain(f"mask: {collectors.note}")
         collectors.read()  # what rates are computed from
         return _show(collectors, args)
 
@@ -98,7 +98,7 @@ def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[l
         for group in groups:
             for text in (group.problem, *group.unread):
                 if text:
-                    print(f"{group.name}: {human.plain(text)}", file=sys.stderr)
+                    output.complain(f"{group.name}: {text}")
     return 1 if any(group.problem for group in groups) else 0
 
 

@@ -180,7 +180,7 @@ def _storing(where: str) -> Iterator[None]:
 def _report(args: Namespace, count: _Count, damaged: int) -> None:
     if damaged:
         text = f"{damaged} stretches of damage were passed over; `limpet buffer verify` says what is missing"
-        print(text, file=sys.stderr)
+        output.complain(text)
     if args.json:
         output.write_json(
             {
@@ -197,4 +197,4 @@ def _report(args: Namespace, count: _Count, damaged: int) -> None:
         size = human.size(count.bytes)
         output.write(f"{human.count(count.samples)} samples, {size}, in {human.plain(args.output)}\n")
     elif not count.samples:
-        print("nothing is selected", file=sys.stderr)
+        output.complain("nothing is selected")

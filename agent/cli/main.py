@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return output.INTERRUPTED
     except LimpetError as error:
-        print(error, file=sys.stderr)
+        output.complain(*error.lines)
         return error.exit_code
     except OSError as error:  # of a file that is not what it should be: its name, and what the system says
-        print(error if error.filename is None else f"{error.filename}: {error.strerror}", file=sys.stderr)
+        output.complain(str(error) if error.filename is None else f"{error.filename}: {error.strerror}")
         return 1
     return status

@@ -40,6 +40,14 @@ def write(text: str) -> None:
         ) from None
 
 
+def complain(*lines: str) -> None:
+    """Write lines to standard error. A text may come from outside: what a terminal would obey is escaped."""
+    from agent.text import human
+
+    for line in lines:
+        print(human.plain(line), file=sys.stderr)
+
+
 def json_text(document: Any, *, one_line: bool = False) -> str:
     """Return a JSON document as text, indented, or on one line."""
     import json

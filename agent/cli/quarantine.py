@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
-from agent.text import human
+from agent.cli import output
 from buffer.quarantine import Item, Quarantine
 
 
@@ -25,6 +24,6 @@ def chosen(quarantine: Quarantine, args: Namespace) -> tuple[list[Item], int]:
 
 def missing(name: str) -> int:
     """Report that there is no such item; return the exit status."""
-    text = f"{human.plain(name)}: there is no such item; `limpet buffer quarantine list` has them"
-    print(text, file=sys.stderr)
+    text = f"{name}: there is no such item; `limpet buffer quarantine list` has them"
+    output.complain(text)
     return 1

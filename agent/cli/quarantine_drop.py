@@ -5,7 +5,6 @@ Exit status: 0 done, 1 an item is missing or cannot be removed, or the answer wa
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
@@ -36,7 +35,7 @@ def run(args: Namespace) -> int:
             if quarantine.drop(item.id):
                 dropped.append(item)
         except OSError as error:
-            print(f"{item.id}: it cannot be removed: {error}", file=sys.stderr)
+            output.complain(f"{item.id}: it cannot be removed: {error}")
             status = 1
     if args.json:
         output.write_json([item.document() for item in dropped])

@@ -6,7 +6,6 @@ is missing or could not be sent, 130 after Ctrl-C.
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
@@ -57,7 +56,7 @@ def run(args: Namespace) -> int:
     for item in items:
         wanted = args.to or item.destination
         if wanted in unreachable:
-            print(f"{item.id}: kept, not tried: {unreachable[wanted]}", file=sys.stderr)
+            output.complain(f"{item.id}: kept, not tried: {unreachable[wanted]}")
             status = 1
             continue
         try:
@@ -66,7 +65,7 @@ def run(args: Namespace) -> int:
                 found = known.setdefault(wanted, Known(time.monotonic))
                 report = _send(quarantine, item, to, bar, args.give_up_after, found)
         except LimpetError as error:
-            print(f"{item.id}: kept: {error}", file=sys.stderr)
+            output.complain(f"{item.id}: kept: {error}")
             status = 1
             continue
         delivered = report.ended is Ended.COMPLETE and not report.refusals and not report.tally.damaged
@@ -104,10 +103,10 @@ def _remove(quarantine: Quarantine, item: Item) -> bool:
     try:
         if quarantine.drop(item.id, item) or quarantine.get(item.id) is None:
             return True
-        print(f"{item.id}: delivered, but more was refused meanwhile: replay it again", file=sys.stderr)
+        output.complain(f"{item.id}: delivered, but more was refused meanwhile: replay it again")
         return False
     except OSError as error:
-        print(f"{item.id}: delivered, but it cannot be removed: {error}", file=sys.stderr)
+        output.complain(f"{item.id}: delivered, but it cannot be removed: {error}")
         return False
 
 

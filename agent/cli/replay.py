@@ -7,7 +7,6 @@ selected is delivered, 1 something was refused or is not sent, 130 after Ctrl-C.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
@@ -108,9 +107,9 @@ def _print(report: Replayed, name: str, to: DestinationConfig, args: Namespace, 
         return
     output.show(show(report))
     if args.dry_run:
-        print("Nothing was sent: this is what it would be.", file=sys.stderr)
+        output.complain("Nothing was sent: this is what it would be.")
     elif resumable:
-        print("Give the same command with --resume to continue from here.", file=sys.stderr)
+        output.complain("Give the same command with --resume to continue from here.")
 
 
 def _name(args: Namespace, config: Config | None) -> str:
@@ -182,7 +181,7 @@ class _Keep:
         except OSError as error:
             if self.resumable:
                 text = f"{self._file}: it cannot be written, so --resume cannot continue here: {error}"
-                print(text, file=sys.stderr)
+                output.complain(text)
             self.resumable = False
 
 

@@ -6,7 +6,6 @@ Read-only: no lock is taken and no file is changed, whether the agent runs, is s
 from __future__ import annotations
 
 import os
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -78,7 +77,7 @@ def run(args: Namespace) -> int:
     why = None if args.fresh is None else not_fresh(found, args.fresh, time.time())
     if why is None:
         return 0
-    print(f"{place.data_dir}: {why}", file=sys.stderr)
+    output.complain(f"{place.data_dir}: {why}")
     return 1
 
 

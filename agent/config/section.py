@@ -46,7 +46,12 @@ class ConfigErrors(LimpetError):
         super().__init__(where, f"the configuration has {count}", "Correct what is listed and try again.")
 
     def __str__(self) -> str:
-        return "\n".join(problem.text(self.where) for problem in self.problems)
+        return "\n".join(self.lines)
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each problem."""
+        return [problem.text(self.where) for problem in self.problems]
 
 
 Problems = Iterator[Problem]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import stat as stat_of
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from buffer.errors import LimpetError
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
+LARGEST = 16 << 20
+"""Bytes of a file with a secret or with certificates."""
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
@@ -166,6 +169,7 @@ def text(where: str, value: str | Secret | None, name: str | None) -> str:
 
 def _read(where: str, name: str) -> str:
     """Return what is in a file, without white space around it (as Prometheus does)."""
+    _ends(where, name)
     try:
         with open(name, encoding="utf-8") as file:
             return file.read(1 << 16).strip()
@@ -173,6 +177,18 @@ def _read(where: str, name: str) -> str:
         raise _unreadable(where, name, error) from None
     except ValueError:
         raise LimpetError(where, f"{name} is not UTF-8", "Save it as UTF-8.") from None
+
+
+def _ends(where: str, name: str) -> None:
+    """Look at a file before it is read. Raises LimpetError for one that would be waited for, or that has no end."""
+    try:
+        found = os.stat(name)
+    except OSError as error:
+        raise _unreadable(where, name, error) from None
+    if not stat_of.S_ISREG(found.st_mode):
+        raise LimpetError(where, f"{name} is not a regular file", "Name a file.")
+    if found.st_size > LARGEST:
+        raise LimpetError(where, f"{name} is larger than 16MiB", "Check that it is the right file.")
 
 
 def _unreadable(where: str, name: str, error: OSError) -> LimpetError:
@@ -203,8 +219,12 @@ def tls(to: Endpoint) -> ssl.SSLContext | None:
 
 def _authorities(config: TlsConfig, where: str) -> ssl.SSLContext:
     key = f"{where}.ca" if config.ca else f"{where}.ca_file"
+    if config.ca_file:
+        _ends(key, config.ca_file)
+    # Around the certificates a PEM text may have anything; Python wants ASCII.
+    given = config.ca.encode("ascii", "ignore").decode() if config.ca else None
     try:
-        return ssl.create_default_context(cafile=config.ca_file, cadata=config.ca)
+        return ssl.create_default_context(cafile=config.ca_file, cadata=given)
     except ssl.SSLError:
         raise LimpetError(key, "no certificate in it", "It must be a PEM text.") from None
     except OSError as error:
@@ -213,6 +233,9 @@ def _authorities(config: TlsConfig, where: str) -> ssl.SSLContext:
 
 def _identify(context: ssl.SSLContext, config: TlsConfig, where: str) -> None:
     key = f"{where}.cert" if config.cert else f"{where}.cert_file"
+    for part in ("cert", "key"):
+        if name := getattr(config, f"{part}_file"):
+            _ends(f"{where}.{part}_file", name)
     try:
         with (
             _file(config.cert, config.cert_file) as cert,

@@ -36,6 +36,14 @@ def agents(default: str, proc: str = "/proc") -> Iterator[Running]:
                         yield Running(int(name), os.path.join(os.readlink(f"{proc}/{name}/cwd"), named))
 
 
+def is_agent(pid: int, proc: str = "/proc") -> bool:
+    """Return whether a process is `limpet run`, and has this name here; another container has names of its own."""
+    with suppress(OSError):
+        is_named = _config(_words(f"{proc}/{pid}/cmdline"), "") is not None
+        return is_named and os.path.samestat(os.stat("/"), os.stat(f"{proc}/{pid}/root"))
+    return False
+
+
 def _words(path: str) -> list[str]:
     with open(path, "rb") as file:
         return [os.fsdecode(word) for word in file.read(LONGEST).split(b"\0")]

@@ -69,6 +69,8 @@ class Seen(NamedTuple):
     """Collectors that failed lately, each with what is known of it."""
     homeless: int | None = None
     """The process of an agent with this configuration that holds no lock in `data_dir`."""
+    reachable: int | None = None
+    """The process that holds the lock, if that is an agent by this number here: a lock file may name any."""
     service: str | None = None
     """`there` where systemd has a unit for the agent, `masked` where that is masked."""
 
@@ -103,11 +105,12 @@ def look(data_dir: str | None, path: str | None, default: str, now: float, boot_
             else (error.strerror or str(error)).lower()
         )
     seen = Seen(now, data_dir, file, found, reason, owner(data_dir), note, boot_id, service=service())
-    if seen.is_running:
-        return seen._replace(failing=tuple(failing(data_dir)))
-    named = path or (note.config if note else None)
-    wanted = os.path.realpath(named) if named else None
-    same = (one.pid for one in processes.agents(default) if os.path.realpath(one.config) == wanted)
+    if found is not None and found.writer_pid is not None:
+        pid = found.writer_pid if processes.is_agent(found.writer_pid) else None
+        return seen._replace(failing=tuple(failing(data_dir)), reachable=pid)
+    # By name: the paths of a note and of a stranger's process may lead to where root has to wait.
+    wanted = {os.path.realpath(path), os.path.abspath(path)} if path else {note.config if note else None}
+    same = (one.pid for one in processes.agents(default) if os.path.normpath(one.config) in wanted)
     return seen._replace(homeless=next(same, None))
 
 
@@ -151,6 +154,8 @@ def data_dir_of(path: str | None) -> str:
                 isinstance(top, dict)
                 and "data_dir" in top
                 and isinstance(found := top["data_dir"].node.value, str)
+                and found.isprintable()
+                and found
             ):
                 return os.path.join(os.path.dirname(os.path.abspath(path)), found)
     return Config().data_dir

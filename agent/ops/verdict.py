@@ -124,7 +124,7 @@ def _start(seen: Seen) -> str:
 
 
 def _reload(seen: Seen) -> str:
-    pid = seen.homeless or (seen.status.writer_pid if seen.status else None)
+    pid = seen.homeless or seen.reachable
     return "systemctl reload limpet" if seen.service == "there" or pid is None else f"kill -HUP {pid}"
 
 

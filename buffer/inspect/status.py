@@ -28,6 +28,8 @@ Spans = Sequence[tuple[int, int]]
 
 NO_LOSS = frozenset(("relabeled", "unstorable"))
 """Reasons for which the operator has chosen that samples are not delivered: by a rule, by the type of the destination."""
+SLOWEST = 0.1
+"""Samples a second: what cursors round to. By less nothing is foretold."""
 
 
 class SegmentStatus(NamedTuple):
@@ -295,7 +297,9 @@ def _destination(
         pending_bytes=size,
         oldest_pending_timestamp_ms=oldest,
         lag_seconds=round(max(0.0, now - oldest / 1000), 3) if oldest is not None else 0.0,
-        drain_eta_seconds=round(pending / ledger.rate, 1) if state == "sending" and ledger.rate else None,
+        drain_eta_seconds=round(pending / ledger.rate, 1)
+        if state == "sending" and ledger.rate >= SLOWEST
+        else None,
         ledger=Balance(
             appended=appended,
             delivered=ledger.delivered,

@@ -247,6 +247,38 @@ def test_a_storm_of_reloads_is_a_try_each_second_and_the_last_one_counts() -> No
     assert early.every == float("inf")
 
 
+def test_a_thousand_outages_leave_no_descriptor_behind() -> None:
+    opened: list[News] = []
+
+    def listen() -> News:
+        opened.append(News())
+        return opened[-1]
+
+    early, before = Early(listen, lambda: 0.0), len(os.listdir("/proc/self/fd"))
+    for _ in range(1000):
+        early.take(WAITING, UNREACHED, RULES)
+        early.take(WAITING, UNREACHED, RULES)
+        early.hurried(WAITING)
+        early.take(Situation(10), DELIVERED, RULES)
+    assert len(opened) == 1000
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_where_the_kernel_may_not_be_asked_nothing_is_raised_or_left_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    class Refused(socket.socket):
+        def bind(self, address: object) -> None:
+            raise PermissionError(errno.EPERM, "by a filter of system calls")
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    for _ in range(100):
+        assert not News().heard()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
 # Events of a kernel, in a network namespace: each command is news, and what others hear of is none.
 SETUP = """
 ip link set lo up

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 import trustme
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
 
 from agent.cli import main as cli
 from agent.config import load_file
@@ -85,6 +90,17 @@ FILES: dict[str, tuple[dict[str, object], Callable[[Path, Certs], object], str]]
         lambda folder, _: (folder / "x").write_text(f"{SECRET}\n{SECRET}\n"),
         "central.oauth2.client_secret_file: ",
     ),
+    "a pipe for a password": (
+        {"basic_auth": {"username": "me", "password_file": "x"}}, lambda folder, _: os.mkfifo(folder / "x"),
+        "central.basic_auth.password_file: ",
+    ),
+    "a pipe for a header": (
+        {"http_headers": {"X-Key": {"files": ["x"]}}}, lambda folder, _: os.mkfifo(folder / "x"),
+        "central.http_headers.X-Key.files[0]: ",
+    ),
+    "a pipe for an authority": (
+        {"tls_config": {"ca_file": "x"}}, lambda folder, _: os.mkfifo(folder / "x"), "central.tls_config.ca_file: ",
+    ),
     "a header of two lines": (
         {"http_headers": {"X-Key": {"files": ["x"]}}},
         lambda folder, _: (folder / "x").write_text(f"{SECRET}\n{SECRET}\n"),
@@ -107,6 +123,59 @@ def test_a_certificate_and_the_key_of_another(tmp_path: Path, certs: Certs) -> N
     tls = {"ca_file": str(certs.ca), "cert_file": str(certs.client_cert), "key_file": str(certs.server_key)}
     errors, _ = found(tmp_path, **to(tls_config=tls))
     assert errors == ["central.tls_config.cert_file: certificate and key are not usable: key values mismatch"]
+
+
+@pytest.mark.parametrize("part", ["ca_file", "cert_file", "key_file"])
+@pytest.mark.parametrize("kind", ["a pipe", "huge"])
+def test_what_cannot_be_read_to_its_end_is_not_begun(
+    tmp_path: Path, certs: Certs, part: str, kind: str
+) -> None:
+    if kind == "huge":
+        (tmp_path / "x").touch()
+        os.truncate(tmp_path / "x", 1 << 40)
+    else:
+        os.mkfifo(tmp_path / "x")
+    tls = {"ca_file": str(certs.ca), "cert_file": str(certs.client_cert), "key_file": str(certs.client_key)}
+    errors, _ = found(tmp_path, **to(tls_config={**tls, part: "x"}))
+    assert [one.partition(": ")[0] for one in errors] == [f"central.tls_config.{part}"]
+
+
+def forms(text: str) -> list[str]:
+    """The same PEM text as people have it."""
+    return [
+        text,
+        f"{text}{text}",
+        f"# F\u0151tan\u00fas\u00edtv\u00e1ny\n{text}",
+        text.replace("\n", "\r\n"),
+        f"\ufeff{text}",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["rsa", "rsa-pkcs8", "ec", "ec-pkcs8", "ed25519"])
+def test_every_usual_key_and_every_form_of_a_text_is_fine(tmp_path: Path, kind: str) -> None:
+    name, _, style = kind.partition("-")
+    private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+    if name == "rsa":
+        private = rsa.generate_private_key(65537, 2048)
+    elif name == "ec":
+        private = ec.generate_private_key(ec.SECP256R1())
+    else:
+        private = ed25519.Ed25519PrivateKey.generate()
+    who, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pump-17")]), datetime.now(UTC)
+    made = x509.CertificateBuilder(who, who, private.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=90))
+    one = made.sign(private, None if name == "ed25519" else hashes.SHA256())
+    plain = serialization.PrivateFormat.TraditionalOpenSSL
+    how = serialization.PrivateFormat.PKCS8 if style or name == "ed25519" else plain
+    pem = serialization.Encoding.PEM
+    (tmp_path / "key.pem").write_bytes(private.private_bytes(pem, how, serialization.NoEncryption()))
+    for text in forms(one.public_bytes(pem).decode()):
+        (tmp_path / "cert.pem").write_text(text, newline="")
+        tls = {"cert_file": "cert.pem", "key_file": "key.pem", "ca_file": "cert.pem"}
+        assert found(tmp_path, **to(tls_config=tls)) == ([], [])
+        tls = {"cert": text, "key": (tmp_path / "key.pem").read_text(), "ca": text}
+        if "\ufeff" not in text:  # a YAML text has none
+            assert found(tmp_path, **to(tls_config=tls)) == ([], [])
 
 
 @pytest.mark.parametrize(

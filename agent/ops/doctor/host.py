@@ -11,6 +11,7 @@ import pwd
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -36,6 +37,8 @@ from buffer.versions import refuse_newer
 HERE = "this host"
 FULL_SOON = 86400.0
 """A buffer that is full in fewer seconds is a warning."""
+DEEPEST = 8
+"""Folders below each other in data_dir that are looked at; the agent makes two."""
 
 
 class System(NamedTuple):
@@ -283,20 +286,25 @@ def _existing(path: str) -> str:
 def _below(data_dir: str, folder: str = "") -> list[tuple[str, os.stat_result]]:
     """Return everything in a folder of data_dir, at any depth. Raises OSError where it cannot be listed.
 
-    No link below data_dir is followed, even if folders are exchanged for links meanwhile. A missing folder is empty.
+    No link below data_dir is followed, even if folders are exchanged for links meanwhile. A missing folder is empty, and what
+    is removed meanwhile is left out. What is deeper than DEEPEST is none of ours.
     """
 
     def fail(error: OSError) -> None:
-        raise error
+        if not isinstance(error, FileNotFoundError):
+            raise error
 
     top = os.path.join(os.path.realpath(data_dir), folder)
     if not os.path.lexists(top):
         return []
-    return [
-        (os.path.join(at, name), os.stat(name, dir_fd=fd, follow_symlinks=False))
-        for at, folders, files, fd in os.fwalk(top, onerror=fail, follow_symlinks=False)
-        for name in (*folders, *files)
-    ]
+    found = []
+    for at, folders, files, fd in os.fwalk(top, onerror=fail, follow_symlinks=False):
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):
+                found.append((os.path.join(at, name), os.stat(name, dir_fd=fd, follow_symlinks=False)))
+        if at.count("/") - top.count("/") >= DEEPEST:
+            folders.clear()
+    return found
 
 
 def _user(uid: int) -> str:
