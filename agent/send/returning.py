@@ -48,7 +48,7 @@ class Returning:
                     self._delivery.apart.keep(self._account.ticks(item), outcome)
 
     def attempt(self) -> Tried:
-        """Make one request at most. An item whose end was taken is removed from the quarantine. Raises OSError."""
+        """Make one request at most, and the check of its answer. An item whose end was taken is removed from the quarantine. Raises OSError."""
         if not (items := self._account.apart()):
             self._delivery.apart.clear()
             return Tried.NOTHING

@@ -294,6 +294,22 @@ def test_what_waits_apart_does_not_make_a_refusal_of_all_others_count() -> None:
     assert host.lane.state is State.HELD
 
 
+def test_what_waits_apart_is_not_given_to_who_takes_anything() -> None:
+    host, series = Host(lambda write: Answer(503, {}, b"") if "m003" in names(write) else None), many(20)
+    host.run(2 * HOUR, series)
+    host.run(600)
+    ledger, items = host.ledger, host.items()
+    assert set(ledger[1]) == {"apart"}
+    stranger = Answer(200, {"content-type": "text/plain"}, b"hello")
+    host.refuse, host.script.to_unreadable = lambda _: stranger, stranger
+    host.run(3 * HOUR)
+    assert (host.ledger, host.items()) == (ledger, items)
+    host.script.stored.clear()  # of the stranger
+    host.refuse, host.script.to_unreadable = lambda _: None, Answer(400, {}, b"unreadable")
+    host.run(2 * HOUR)
+    assert host.ledger == (sum(map(len, host.everything().values())), {})
+
+
 def test_a_value_that_influxdb_cannot_store_is_no_sample_for_now() -> None:
     to = InfluxDB(url="http://127.0.0.1/", name="there", queue_config=QUEUE)
     now, sent = Tick(Instant(NOW * 1000, 0, BOOT), "all", many(2), [float("nan"), 1.0]), []
