@@ -19,6 +19,8 @@ from buffer.model import Labels, Series
 MOST = 1000
 MOST_CHARACTERS = 128
 """Of the names and values of an exemplar's labels (OpenMetrics 1.0, "Exemplars"); receivers refuse longer ones."""
+MOST_OF_SERIES = 4096
+"""Characters of a series that has exemplars: those that are kept remember it, also when it has ended."""
 
 
 class Exemplar(NamedTuple):

@@ -29,6 +29,12 @@ class Series(NamedTuple):
     unit: str = ""
     help: str = ""
 
+    @property
+    def characters(self) -> int:
+        """Those of all its texts: what it takes to remember it."""
+        texts = sum([len(name) + len(value) for name, value in self.labels])
+        return texts + len(self.name) + len(self.unit) + len(self.help)
+
 
 class Instant(NamedTuple):
     """When a tick was due: UTC wall time and monotonic time in ms, and the boot they belong to.

@@ -7,7 +7,8 @@ Promises:
 - A failed scrape gives nothing of the target, never a part: an exposition that is malformed anywhere, larger than
   `body_size_limit`, or of more samples than `sample_limit` after relabeling fails as a whole, as in Prometheus.
 - With `honor_timestamps` samples that have timestamps are in `stamped`, and keep them.
-- Of the exemplars, those go to `exemplars` that are not as in the scrape before. Their times are of the last hour.
+- Of the exemplars, those go to `exemplars` that are not as in the scrape before. Their times are of the last hour, and their
+  labels and those of their series are not too long.
 - The series are the same object from run to run for as long as the set of them is the same.
 - The first failure of a row is logged, and the recovery.
 """
@@ -30,7 +31,7 @@ from agent.scrape.naming import Limits, Naming, Relabel
 from agent.scrape.stamped import AHEAD_MS, BEHIND_MS, Stamps
 from agent.scrape.table import Read, Table
 from agent.system.events import Event, Logger
-from buffer.exemplars import MOST_CHARACTERS, Exemplar
+from buffer.exemplars import MOST_CHARACTERS, MOST_OF_SERIES, Exemplar
 from buffer.model import Series
 
 METRICS = (
@@ -140,7 +141,7 @@ class Scrape(Collector):
         for series, one in examples:
             labels = tuple([pair for pair in one.labels if all(pair)])
             characters = sum(len(name) + len(value) for name, value in labels)
-            if not 0 < characters <= MOST_CHARACTERS:
+            if not 0 < characters <= MOST_CHARACTERS or series.characters > MOST_OF_SERIES:
                 continue
             key = series[:2]
             if self._examples.setdefault(key, one) is not one or before.get(key) == one:

@@ -2,7 +2,7 @@
 
 Promises:
 
-1. `ask` (a reload) ends any wait, once.
+1. `ask` (a reload) ends any wait, once; a storm of them does so once in GAP, and the last one counts.
 2. News of the system ends a wait for an answer that never came, and that of a held destination, whose answer may be of something on
    the way (a portal). A receiver that answered 503 or 429 is left alone.
 3. A flood of news does little: after a try that was in vain, the next one for the same reason waits for GAP, then for twice as
@@ -43,12 +43,12 @@ class Early:
         self._listen, self._clock, self._asked = listen, clock, threading.Event()
         self._news: News | None = None
         self._counts = self._is_pending = False
-        self._gap, self._longest, self._not_before = GAP, GAP, 0.0
+        self._gap, self._longest, self._not_before, self._next = GAP, GAP, 0.0, 0.0
 
     @property
     def every(self) -> float:
         """Seconds after which the news has to be looked at again, while a destination waits."""
-        return EVERY if self._news is not None else float("inf")
+        return EVERY if self._news is not None or self._asked.is_set() else float("inf")
 
     def ask(self) -> None:
         """Let the next try go out now."""
@@ -71,13 +71,14 @@ class Early:
         return now._replace(not_before=0.0) if self._is_due() else now
 
     def _is_due(self) -> bool:
-        if self._asked.is_set():
+        now = self._clock()
+        if self._asked.is_set() and now >= self._next:
             self._asked.clear()
+            self._next = now + GAP
             return True
         if self._news is None:
             return False
         self._is_pending = (self._news.heard() or self._is_pending) and self._counts
-        now = self._clock()
         if not self._is_pending or now < self._not_before:
             return False
         self._not_before, self._gap = now + self._gap, min(2 * self._gap, self._longest)

@@ -9,7 +9,7 @@ are kept apart from it, so that they do not make a request fail. Promises:
    most. They are sent in twos: of two that are refused, one alone says what both are, or that one is bad.
 2. All searches, and questions about what is known already, are at most BURST requests at once and HOURLY in an hour.
 3. Bad series are sent again: all together, and every other time one of them in its turn. What is taken is good.
-4. At most MOST series are remembered.
+4. At most MOST series are remembered, and MOST_BYTES of their identities before those of the last search.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ RESERVE = 32
 QUESTIONS = 50
 """About unproven series, in one batch."""
 MOST = 50_000
+MOST_BYTES = 8 << 20
 
 REFUSED = Outcome(Verdict.REJECTED, 0, "refused with others before")
 
@@ -62,7 +63,7 @@ class Known:
 
     def learn(self, bad: Mapping[bytes, Outcome], unproven: Mapping[bytes, Outcome]) -> None:
         """Take what a search has found: series that were refused alone, and with others."""
-        if len(self._why) + len(bad) + len(unproven) > MOST:
+        if len(self._why) + len(bad) + len(unproven) > MOST or sum(map(len, self._why)) > MOST_BYTES:
             self.clear()
         self._why.update(bad)
         self._why.update(unproven)

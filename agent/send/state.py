@@ -259,7 +259,7 @@ def grown(was: Situation, request: Request, most: int, series: int = 0, seconds:
     if 2 * request.samples < was.limit and 2 * len(request.body) < was.largest:
         return was  # a small one, which shows nothing
     if was.limit >= most and was.largest >= LARGEST:
-        return was._replace(full=0, grow=GROW)
+        return was._replace(limit=most, full=0, grow=GROW)
     if was.limit >= USUAL and was.largest >= LARGEST and was.grow <= GROW:  # nothing was too large lately
         if seconds > QUICKLY:
             return was

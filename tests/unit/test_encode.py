@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.destinations.labels import Relabel
-from agent.destinations.remote_write.encode import MAX_CACHED_SERIES, TYPES, Encoder, varint
+from agent.destinations.remote_write.encode import (
+    MAX_CACHED_CHARACTERS,
+    MAX_CACHED_SERIES,
+    TYPES,
+    Encoder,
+    varint,
+)
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import TOLERANCE_MS, Encoder2
 from buffer.model import Instant, Series, Tick
@@ -390,6 +396,9 @@ def test_what_is_remembered_is_bounded(version: wire.Version) -> None:
         assert encoder.labels(series) == BOTH[version](None).labels(series)
         assert encoder.labels(series) is encoder.labels(series)
     assert len(encoder._known) <= MAX_CACHED_SERIES
+    for i in range(1200):
+        encoder.labels(Series("m", (("i", f"{i}{16_000 * 'x'}"),)))
+    assert sum(series.characters for series in encoder._known) <= MAX_CACHED_CHARACTERS
 
 
 @pytest.mark.parametrize(

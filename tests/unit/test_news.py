@@ -231,6 +231,22 @@ def test_a_receiver_that_answered_is_left_alone_but_for_an_operator() -> None:
     assert not is_due(early)  # it came while the receiver answered
 
 
+def test_a_storm_of_reloads_is_a_try_each_second_and_the_last_one_counts() -> None:
+    now = 0.0
+    early, tries = Early(None, lambda: now), []
+    for number in range(1000):
+        now = number / 100
+        early.ask()
+        if is_due(early):
+            tries.append(now)
+    assert tries == [float(second) for second in range(10)]
+    assert early.every <= GAP
+    now += GAP
+    assert is_due(early)
+    assert not is_due(early)
+    assert early.every == float("inf")
+
+
 def test_a_thousand_outages_leave_no_descriptor_behind() -> None:
     opened: list[News] = []
 

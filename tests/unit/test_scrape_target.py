@@ -216,6 +216,9 @@ def test_exemplars_that_are_new_are_handed_on() -> None:
     assert taken(a.replace("x", "z"), a.replace("x", "w")) == [("a_total", {"t": "z"}, 2)]
     assert taken(a.replace("x", 127 * "z")) == [("a_total", {"t": 127 * "z"}, 2)]
     assert taken(a.replace("x", 128 * "z")) == []  # OpenMetrics: 128 characters
+    assert (
+        taken(a.replace(" 1", f'{{long="{5000 * "x"}"}} 1', 1)) == []
+    )  # of the series: it would be remembered
     assert taken("c_total 1 # {} 2", 'd_total 1 # {t=""} 2') == []
     assert taken(f'a_total 1 # {{t="old"}} 2 {now - 3700}', 'b_total 1 # {t="far"} 2 1e300') == []
 

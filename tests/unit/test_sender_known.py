@@ -11,6 +11,8 @@ from structlog.testing import capture_logs
 
 from agent.config import QueueConfig
 from agent.http.answer import Answer
+from agent.send.known import MOST_BYTES, Known
+from agent.send.known import REFUSED as REFUSED_WITH_OTHERS
 from agent.system.events import Event
 from buffer.model import Series
 from tests.support import wire
@@ -212,3 +214,12 @@ def test_whatever_is_refused_all_innocent_series_flow_in_the_end(
         assert {dict(labels)["__name__"] for labels in before} == innocent
         host.batch(series, ticks)
         assert all(len(host.script.stored[labels]) == had + ticks for labels, had in before.items())
+
+
+def test_what_is_remembered_of_long_names_is_bounded() -> None:
+    known = Known(lambda: 0.0)
+    for scrape in range(20):
+        bad = {b"%d-%d" % (scrape, i) + bytes(1 << 16): REFUSED_WITH_OTHERS for i in range(100)}
+        known.learn(bad, {})
+        assert known.series >= bad.keys()
+    assert sum(map(len, known.series)) <= 2 * MOST_BYTES

@@ -84,6 +84,14 @@ def test_each_metric_of_a_record_that_is_larger_than_a_request_is_described() ->
     assert len(found) == 600
 
 
+def test_requests_are_as_before_when_there_are_few_series_again() -> None:
+    rig = wide(Script())
+    rig.collect(1000, many(50))
+    rig.drain()
+    assert max(rig.script.sizes) >= TICKS * 600
+    assert max(rig.script.sizes[-3:]) <= USUAL
+
+
 def test_in_normal_operation_nothing_waits_for_a_larger_request() -> None:
     rig = wide(Script())
     rig.drain()

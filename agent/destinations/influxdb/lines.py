@@ -36,6 +36,7 @@ from buffer.model import Series, Tick
 
 Naming = Literal["metric", "telegraf", "table"]
 MAX_CACHED_SERIES = 16_384
+MAX_CACHED_CHARACTERS = 16 << 20
 
 _COMMON = {" ": "\\ ", ",": "\\,", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", "\0": "\\0"}
 _MEASUREMENT = str.maketrans(_COMMON)
@@ -64,11 +65,12 @@ class _Known(NamedTuple):
 
 
 class LineWriter:
-    """Writes ticks, and remembers up to MAX_CACHED_SERIES series."""
+    """Writes ticks, and remembers up to MAX_CACHED_SERIES series, of MAX_CACHED_CHARACTERS."""
 
     def __init__(self, relabel: Relabel | None = None, naming: Naming = "metric") -> None:
         self._relabel, self._naming = relabel, naming
         self._known: dict[Series, _Known] = {}
+        self._characters = 0
 
     def write(self, ticks: Sequence[Tick]) -> Lines:
         """Return the lines that hold every sample of `ticks` that can be stored, none of them twice."""
@@ -140,8 +142,10 @@ class LineWriter:
     def _lookup(self, series: Series) -> _Known:
         known = self._known.get(series)
         if known is None:
-            if len(self._known) >= MAX_CACHED_SERIES:
+            self._characters += series.characters
+            if len(self._known) >= MAX_CACHED_SERIES or self._characters > MAX_CACHED_CHARACTERS:
                 self._known.clear()
+                self._characters = series.characters
             known = self._known[series] = self._learn(series)
         return known
 

@@ -35,6 +35,8 @@ from buffer.model import Series, Tick
 from buffer.varint import varint as leb128
 
 MAX_CACHED_SERIES = 16_384
+MAX_CACHED_CHARACTERS = 16 << 20
+"""A target can have a new label of 64 KiB in each line of each scrape."""
 
 TYPES = {
     name: number
@@ -74,11 +76,12 @@ class _Known(NamedTuple):
 
 
 class Encoder(ABC):
-    """Encodes ticks, and remembers up to MAX_CACHED_SERIES series."""
+    """Encodes ticks, and remembers up to MAX_CACHED_SERIES series, of MAX_CACHED_CHARACTERS."""
 
     def __init__(self, relabel: Relabel | None = None) -> None:
         self._relabel = relabel
         self._known: dict[Series, _Known] = {}
+        self._characters = 0
 
     @abstractmethod
     def encode(self, ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
@@ -104,8 +107,10 @@ class Encoder(ABC):
     def _lookup(self, series: Series) -> _Known:
         known = self._known.get(series)
         if known is None:
-            if len(self._known) >= MAX_CACHED_SERIES:
+            self._characters += series.characters
+            if len(self._known) >= MAX_CACHED_SERIES or self._characters > MAX_CACHED_CHARACTERS:
                 self._known.clear()
+                self._characters = series.characters
             known = self._known[series] = self._learn(series)
         return known
 
