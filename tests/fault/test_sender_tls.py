@@ -191,7 +191,7 @@ def test_a_missing_client_certificate_is_asked_for_until_it_is_there(
         config = TlsConfig(ca_file=str(certs.ca), cert_file=str(certs.client_cert), key_file=str(key))
         settings: dict[str, Any] = {"tls_config": config, "protobuf_message": protocol}
         with delivering(tmp_path, receiver, rules=Rules(0.01, 0.05, 900.0, 900.0), **settings) as one:
-            assert "there.tls_config.cert_file: " in one.held()
+            assert "there.tls_config.key_file: " in one.held()
             key.write_bytes(certs.server_key.read_bytes())
             wait_for(lambda: "certificate and key are not usable" in str(one.lane.error), 10, "its refusal")
             key.write_bytes(certs.client_key.read_bytes())
