@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.config import Config
 
 GIVE_UP_SECONDS = 300.0
+WATCH_SECONDS = 2.0
 DEFAULT_CONFIG = "/etc/limpet/limpet.yaml"
 """What `--config` is where it is not given, and this file is there."""
 TIMES = "a time such as 2026-05-01T12:30 or 2026-05-01 (local, unless it ends in Z or +02:00), 6h or 7d (ago), now"
@@ -40,6 +41,18 @@ def config(parser: Any, more: str = "") -> None:
 def json(parser: Any, text: str = "print JSON") -> None:
     """Add `--json`."""
     option(parser, "--json", text)
+
+
+def watch(parser: Any) -> None:
+    """Add `--watch`, which `output.watch` does."""
+    parser.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        const=WATCH_SECONDS,
+        type=seconds,
+        help=f"show it again every so many seconds (default {WATCH_SECONDS:g}), until Ctrl-C",
+    )
 
 
 def buffer(parser: argparse.ArgumentParser) -> None:

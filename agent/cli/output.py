@@ -81,6 +81,17 @@ def live(view: Callable[[int, int], View], every: float) -> NoReturn:
         time.sleep(every)
 
 
+def watch(
+    every: float, view: Callable[[int, int], View], document: Callable[[], Any] | None = None
+) -> NoReturn:
+    """Show the view as `live` does; where there is a document, write that instead, as JSON on one line each time."""
+    if document is None:
+        live(view, every)
+    while True:
+        write_json(document(), one_line=True)
+        time.sleep(every)
+
+
 def agreed(command: str, question: str) -> bool:
     """Ask at the terminal, and return whether the answer is yes. Raises LimpetError where there is no terminal."""
     if not sys.stdin.isatty():

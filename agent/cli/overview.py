@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from agent.ops.seen import Seen
     from agent.ops.verdict import Part
 
-WATCH_SECONDS = 2.0
 STYLES = {"ok": GOOD, "attention": WARNING, "stopped": DANGER, "unknown": WARNING}
 
 
@@ -32,14 +31,7 @@ def arguments(parser: ArgumentParser) -> None:
         "something needs doing."
     )
     common.buffer(parser)
-    parser.add_argument(
-        "--watch",
-        metavar="SECONDS",
-        nargs="?",
-        const=WATCH_SECONDS,
-        type=common.seconds,
-        help=f"show it again every so many seconds (default {WATCH_SECONDS:g}), until Ctrl-C",
-    )
+    common.watch(parser)
     common.json(parser, "print JSON; with --watch one document a line")
 
 
@@ -53,11 +45,12 @@ def run(args: Namespace) -> int:
     def look() -> Seen:
         return seen.look(args.data_dir, path, common.DEFAULT_CONFIG, time.time(), running.boot_id())
 
-    if args.watch is not None and not args.json:
-        output.live(lambda width, height: show(found := look(), verdict.parts(found)), args.watch)
-    while args.watch is not None:
-        output.write_json(document(found := look(), verdict.parts(found)), one_line=True)
-        time.sleep(args.watch)
+    if args.watch is not None:
+        output.watch(
+            args.watch,
+            lambda *_: show(found := look(), verdict.parts(found)),
+            (lambda: document(found := look(), verdict.parts(found))) if args.json else None,
+        )
     found = look()
     parts = verdict.parts(found)
     if args.json:

@@ -20,7 +20,6 @@ from buffer.lock import STATES as DISK_STATES
 if TYPE_CHECKING:
     from buffer.inspect.status import DestinationStatus, Status
 
-WATCH_SECONDS = 2.0
 BUDGET = 0.001
 """The share of samples that may be lost."""
 OK = DISK_STATES[0]
@@ -37,14 +36,7 @@ def arguments(parser: ArgumentParser) -> None:
         "exit status 1 unless an agent runs and its newest sample is at most this old: a health check",
         type=common.duration,
     )
-    once.add_argument(
-        "--watch",
-        metavar="SECONDS",
-        nargs="?",
-        const=WATCH_SECONDS,
-        type=common.seconds,
-        help=f"show it again every so many seconds (default {WATCH_SECONDS:g}), until Ctrl-C",
-    )
+    common.watch(once)
     common.json(parser, "print JSON; with --watch one document a line")
 
 
@@ -62,11 +54,12 @@ def run(args: Namespace) -> int:
             os.listdir(place.data_dir)  # it may have gone since
             return status(place.data_dir, place.max_bytes, time.time(), place.min_free)
 
-    if args.watch is not None and not args.json:
-        output.live(lambda width, _: show(read(), time.time(), width), args.watch)
-    while args.watch is not None:
-        output.write_json(read().document(), one_line=True)
-        time.sleep(args.watch)
+    if args.watch is not None:
+        output.watch(
+            args.watch,
+            lambda width, _: show(read(), time.time(), width),
+            (lambda: read().document()) if args.json else None,
+        )
     found = read()
     if args.json:
         output.write_json(found.document())

@@ -23,6 +23,7 @@ from agent.config.section import ConfigErrors, Problem
 from agent.config.values import FreeSpace, Secret
 
 __all__ = [
+    "LARGEST",
     "Authorization",
     "BasicAuth",
     "BufferSection",
@@ -48,6 +49,7 @@ __all__ = [
     "Target",
     "TextfileOptions",
     "TlsConfig",
+    "at_once",
     "digest",
     "load",
     "load_file",
@@ -81,7 +83,7 @@ def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
     """
     where = os.fspath(path)
     try:
-        with open(where, "rb", opener=_at_once if again else None) as file:
+        with open(where, "rb", opener=at_once if again else None) as file:
             if again and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 do = "Give the agent a file, or restart it."
                 raise ConfigErrors(where, [Problem("", "not a file, so it cannot be read again", do)])
@@ -101,8 +103,9 @@ def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
     return _load(text, where, _look)._replace(digest=digest(content))
 
 
-def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block without limit
+def at_once(path: str, flags: int) -> int:
+    """Open a file, as `open` wants it of an opener: a pipe without a writer is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _load(text: str, where: str, look: Look | None) -> Loaded:
@@ -132,7 +135,7 @@ def _look(path: str, kind: str) -> tuple[str, str] | None:
         elif kind == "root":
             os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         else:
-            descriptor = _at_once(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = at_once(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 if stat.S_ISDIR(os.fstat(descriptor).st_mode):
                     return f"{path} is a folder", "Name a file in it."

@@ -54,24 +54,12 @@ def verdict(
 
     `do` is what an operator can do, by the status; `said` takes a receiver's words from the body.
     """
-    found = _verdict(status, headers, body, now, refused, do, said)
-    return found._replace(date=date(headers.get("date", "")) if found.verdict in _OWN else None)
-
-
-def _verdict(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    now: float,
-    refused: Refused,
-    do: Mapping[int, str],
-    said: Callable[[bytes], str],
-) -> Outcome:
+    heard = date(headers.get("date", ""))
     if is_web_page(status, headers, body):
         error = f"HTTP {status}: a web page, so something else than the receiver has answered"
         return Outcome(Verdict.HELD, status, error)
     if 200 <= status <= 299:
-        return Outcome(Verdict.DELIVERED, status)
+        return Outcome(Verdict.DELIVERED, status, date=heard)
     if 300 <= status <= 399:
         return Outcome(Verdict.HELD, status, f"{redirected(status, headers)}: correct the url")
     told = said(body)
@@ -79,7 +67,7 @@ def _verdict(
     if status == 413 or too_large.says(status, told):
         return Outcome(Verdict.TOO_LARGE, status, error)
     if (found := refused(status, told, error)) is not None:
-        return found
+        return found._replace(date=heard) if found.verdict in _OWN else found
     if is_temporary(status) and status != 511:
         return Outcome(Verdict.RETRY, status, error, retry_after(headers.get("retry-after"), now))
     what = do.get(status) or _DO.get(status, _ELSE)

@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from typing import NamedTuple
 
 from agent import running
-from agent.config import Config, ConfigErrors, digest, load_file
+from agent.config import LARGEST, Config, ConfigErrors, at_once, digest, load_file
 from agent.config.document import parse
 from agent.ops import processes, tail
 from agent.running import Note
@@ -131,8 +131,8 @@ def read_file(path: str) -> File:
     except ConfigErrors as error:
         problem = error.problems[0].text(error.where)
         try:
-            with open(path, "rb", opener=_at_once) as file:
-                return File(path, digest(file.read(1 << 20)), problem)
+            with open(path, "rb", opener=at_once) as file:
+                return File(path, digest(file.read(LARGEST)), problem)
         except PermissionError:
             return File(path, None, problem, is_denied=True)
         except OSError:
@@ -140,16 +140,12 @@ def read_file(path: str) -> File:
     return File(path, loaded.digest, config=loaded.config)
 
 
-def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block
-
-
 def data_dir_of(path: str | None) -> str:
     """Return the data_dir of a configuration that has errors, as far as it can be made out; else the default."""
     with suppress(OSError, ValueError):
         if path is not None:
-            with open(path, "rb", opener=_at_once) as file:
-                top = parse(file.read(1 << 20).decode().lstrip("\ufeff"))[0].value
+            with open(path, "rb", opener=at_once) as file:
+                top = parse(file.read(LARGEST).decode().lstrip("\ufeff"))[0].value
             if (
                 isinstance(top, dict)
                 and "data_dir" in top

@@ -43,6 +43,9 @@ STEP_MS = 10_000
 
 Samples = dict[wire.Labels, dict[int, float]]
 
+HELD = (300, 301, 302, 303, 307, 308, 401, 403, 404, 407)
+"""Statuses by which no type says anything about samples."""
+
 
 class Host:
     """A buffer with one destination and its lane, one after another on the same folder, as after a restart.
@@ -145,6 +148,16 @@ class Host:
         assert {key: kept.get(key, {}) | got.get(key, {}) for key in keys} == self.expected
         assert sum(ledger.dropped.values()) == count(kept)
         assert (ledger.delivered, self.cursor.pending()) == (count(got), 0)
+
+    def outlives(self, receiver: Receiver, status: int) -> None:
+        """Deliver everything to a receiver that takes the first request, and answers the next three with this status."""
+        self.settled()
+        self.collect(40)
+        self.settled()
+        self.accounted(receiver)
+        if status != 413:  # a single record that is too large is held as well
+            assert bool(self.logged(Event.HELD)) == (status in HELD)
+        assert len(self.logged(Event.RETRY)) == (3 if status in (408, 429, 500, 503) else 0)
 
 
 @contextmanager

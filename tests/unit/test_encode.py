@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.destinations.labels import Relabel
+from agent.destinations.remembered import MAX_CACHED_CHARACTERS, MAX_CACHED_SERIES
 from agent.destinations.remote_write.encode import (
-    MAX_CACHED_CHARACTERS,
-    MAX_CACHED_SERIES,
     TYPES,
     Encoder,
     varint,

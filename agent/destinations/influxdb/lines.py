@@ -32,11 +32,10 @@ from typing import Literal, NamedTuple
 
 from agent.destinations.columns import Block, merge
 from agent.destinations.labels import Relabel, final
+from agent.destinations.remembered import Remembered
 from buffer.model import Series, Tick
 
 Naming = Literal["metric", "telegraf", "table"]
-MAX_CACHED_SERIES = 16_384
-MAX_CACHED_CHARACTERS = 16 << 20
 
 _COMMON = {" ": "\\ ", ",": "\\,", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", "\0": "\\0"}
 _MEASUREMENT = str.maketrans(_COMMON)
@@ -65,12 +64,11 @@ class _Known(NamedTuple):
 
 
 class LineWriter:
-    """Writes ticks, and remembers up to MAX_CACHED_SERIES series, of MAX_CACHED_CHARACTERS."""
+    """Writes ticks, and remembers their series (`Remembered`)."""
 
     def __init__(self, relabel: Relabel | None = None, naming: Naming = "metric") -> None:
         self._relabel, self._naming = relabel, naming
-        self._known: dict[Series, _Known] = {}
-        self._characters = 0
+        self._known = Remembered(self._learn)
 
     def write(self, ticks: Sequence[Tick]) -> Lines:
         """Return the lines that hold every sample of `ticks` that can be stored, none of them twice."""
@@ -86,7 +84,7 @@ class LineWriter:
 
     def identity(self, series: Series) -> bytes | None:
         """Return what InfluxDB knows a series by: measurement, tags and field; None: it is not sent."""
-        return self._lookup(series).identity
+        return self._known[series].identity
 
     def finite(self, ticks: Sequence[Tick]) -> Sequence[Tick]:
         """Return the ticks without the samples that cannot be stored; the same object where there are none.
@@ -115,7 +113,7 @@ class LineWriter:
         ends = [f" {stamp}\n" for stamp in block.stamps]
         doubles = Struct(f"{len(ends)}d")
         for _, series, values in block.columns:
-            known = self._lookup(series)
+            known = self._known[series]
             start = f"{known.head} {known.field}="
             bits = doubles.pack(*values)
             if bits[:8] * len(ends) == bits:  # as in half the series of a host: one text, and one call
@@ -130,7 +128,7 @@ class LineWriter:
             names = [measurement(collector(row.group)) for row in block.rows]
         heads: dict[str, tuple[list[str], list[tuple[float, ...]]]] = {}
         for _, series, values in block.columns:
-            known = self._lookup(series)
+            known = self._known[series]
             fields, columns = heads.setdefault(known.head, ([], []))
             fields.append(f"{known.field}=")
             columns.append(values)
@@ -138,16 +136,6 @@ class LineWriter:
             for name, stamp, row in zip(names, block.stamps, zip(*columns, strict=True), strict=True):
                 pairs = [f"{field}{value!r}" for field, value in zip(fields, row, strict=True)]
                 lines.append(f"{name}{head} {','.join(pairs)} {stamp}\n")
-
-    def _lookup(self, series: Series) -> _Known:
-        known = self._known.get(series)
-        if known is None:
-            self._characters += series.characters
-            if len(self._known) >= MAX_CACHED_SERIES or self._characters > MAX_CACHED_CHARACTERS:
-                self._known.clear()
-                self._characters = series.characters
-            known = self._known[series] = self._learn(series)
-        return known
 
     def _learn(self, series: Series) -> _Known:
         labels = final(series, self._relabel)

@@ -30,13 +30,10 @@ from typing import NamedTuple
 
 from agent.destinations.columns import Stamps, Values
 from agent.destinations.labels import Relabel, final, utf8
+from agent.destinations.remembered import Remembered
 from buffer.exemplars import Exemplar
 from buffer.model import Series, Tick
 from buffer.varint import varint as leb128
-
-MAX_CACHED_SERIES = 16_384
-MAX_CACHED_CHARACTERS = 16 << 20
-"""A target can have a new label of 64 KiB in each line of each scrape."""
 
 TYPES = {
     name: number
@@ -76,12 +73,11 @@ class _Known(NamedTuple):
 
 
 class Encoder(ABC):
-    """Encodes ticks, and remembers up to MAX_CACHED_SERIES series, of MAX_CACHED_CHARACTERS."""
+    """Encodes ticks, and remembers their series (`Remembered`)."""
 
     def __init__(self, relabel: Relabel | None = None) -> None:
         self._relabel = relabel
-        self._known: dict[Series, _Known] = {}
-        self._characters = 0
+        self._known = Remembered(self._learn)
 
     @abstractmethod
     def encode(self, ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
@@ -92,7 +88,7 @@ class Encoder(ABC):
     def families(self, ticks: Iterable[Tick]) -> dict[str, Description]:
         """Return what metadata there is of the families in some ticks, by the names that their series have after relabeling."""
         sets = {id(tick.series): tick.series for tick in ticks}
-        found = {self._lookup(one).family: one for series in sets.values() for one in series}
+        found = {self._known[one].family: one for series in sets.values() for one in series}
         return {name: Description(one.type, one.unit, one.help) for name, one in found.items() if name}
 
     @abstractmethod
@@ -101,18 +97,7 @@ class Encoder(ABC):
 
     def labels(self, series: Series) -> bytes | None:
         """The identity of a series after relabeling; None: it is not sent. Series of the same are one."""
-        known = self._known.get(series)
-        return known[0] if known else self._lookup(series).identity
-
-    def _lookup(self, series: Series) -> _Known:
-        known = self._known.get(series)
-        if known is None:
-            self._characters += series.characters
-            if len(self._known) >= MAX_CACHED_SERIES or self._characters > MAX_CACHED_CHARACTERS:
-                self._known.clear()
-                self._characters = series.characters
-            known = self._known[series] = self._learn(series)
-        return known
+        return self._known[series].identity
 
     def _learn(self, series: Series) -> _Known:
         found = final(series, self._relabel)

@@ -28,7 +28,7 @@ from buffer.model import Series, Tick
 
 
 class Encoder1(Encoder):
-    """Encodes ticks, and remembers the encoded labels of up to MAX_CACHED_SERIES series."""
+    """Encodes ticks, and remembers the encoded labels of their series (`Remembered`)."""
 
     def encode(self, ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
         """The WriteRequest that holds every sample of `ticks`, none of them twice, and the metadata of these
@@ -48,7 +48,7 @@ class Encoder1(Encoder):
         if describe:
             for block in merged.blocks:
                 for _, series, _ in block.columns:
-                    family = self._lookup(series).family
+                    family = self._known[series].family
                     if family in describe:
                         described[family] = series
         parts += [_metadata(family, described[family]) for family in sorted(described)]

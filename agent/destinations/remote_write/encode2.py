@@ -192,7 +192,7 @@ class Encoder2(Encoder):
             return labels, b""
         kind = TYPES.get(series.type, 0)
         written = bytes((0x08, kind)) if kind else b""
-        if described and self._lookup(series).family in described:
+        if described and self._known[series].family in described:
             if series.help:
                 written += b"\x18" + _ref(symbols, utf8(series.help))
             if series.unit:
