@@ -20,6 +20,7 @@ DICE = random.SystemRandom()
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 GIVEN = deque[int](maxlen=1000)
+_TURN = threading.Lock()
 
 
 def free_port() -> int:
@@ -32,17 +33,18 @@ def free_port() -> int:
     is gone would reach the server of another test.
     """
     first_source_port = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for _ in range(1000):
-        port = DICE.randrange(FIRST_PORT + WORKER, first_source_port, WORKERS)
-        if port in GIVEN:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
+    with _TURN:  # of the threads of a test
+        for _ in range(1000):
+            port = DICE.randrange(FIRST_PORT + WORKER, first_source_port, WORKERS)
+            if port in GIVEN:
                 continue
-        GIVEN.append(port)
-        return port
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            GIVEN.append(port)
+            return port
     raise RuntimeError("no free port was found in 1000 tries")
 
 
