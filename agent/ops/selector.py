@@ -162,7 +162,7 @@ class _Parser:
 
 
 def unquoted(word: str) -> str:
-    """Return what a string in quotes stands for. Raises StringError."""
+    """Return the value of a string in quotes. Raises StringError."""
     if word[0] == "`":
         return word[1:-1]
     out = b""

@@ -33,7 +33,7 @@ COMPARED: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
 }
-_ONE_TO_ONE = "Name labels that tell them apart in on (...), or aggregate one side."
+_ONE_TO_ONE = "Name labels that distinguish them in on (...), or aggregate one side."
 
 
 def of_scalars(node: Binary, left: Sequence[float], right: Sequence[float]) -> list[float]:
@@ -165,7 +165,7 @@ def _check_unique(
 
 
 def _check_results(node: Binary, found: list[Line], fail: Fail) -> None:
-    """Raise QueryError where two results of one match are not told apart at a step."""
+    """Raise QueryError where two results of one match have the same labels at a step."""
     lines: dict[Labels, list[Line]] = {}
     for line in found:
         lines.setdefault(line.labels if node.matching.many else (), []).append(line)

@@ -41,7 +41,7 @@ from agent.query.value import Column, Fail, Line, Samples, Steps, distinct, merg
 
 Read = Callable[[Mapping[Matchers, Span]], Data]
 _UNCHECKED = 4096
-"""Samples of a series that are touched before the budget is asked again."""
+"""Samples of a series that are touched before the budget is checked again."""
 
 
 class Result(NamedTuple):

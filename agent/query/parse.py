@@ -94,7 +94,7 @@ class _Parser(SelectorReading):
         inner = self._expression(_BINDS["^"])
         if kind(inner) not in ("scalar", "vector"):
             raise self.wrong(
-                f"a sign stands before a scalar or an instant vector, not before {NAMES[kind(inner)]}",
+                f"a sign belongs before a scalar or an instant vector, not before {NAMES[kind(inner)]}",
                 token.at,
             )
         if isinstance(inner, Number):
@@ -122,7 +122,7 @@ class _Parser(SelectorReading):
         scalar = kinds == ("scalar", "scalar")
         node = Binary(token.at, token.text.lower(), left, right, as_bool, matching or Matching(), scalar)
         if node.as_bool and node.operator not in COMPARISONS:
-            raise self.wrong("bool stands behind a comparison only", node.at)
+            raise self.wrong("bool belongs behind a comparison only", node.at)
         for side, found in zip((node.left, node.right), kinds, strict=True):
             if found not in ("scalar", "vector"):
                 what = f"{node.operator} takes scalars and instant vectors, not {NAMES[found]}"
@@ -132,7 +132,7 @@ class _Parser(SelectorReading):
         if "scalar" in kinds and node.operator in SETS:
             raise self.wrong(f"{node.operator} takes instant vectors only", node.at)
         if "scalar" in kinds and matching is not None and matching.labels:
-            raise self.wrong("on and ignoring stand between instant vectors only", node.at)
+            raise self.wrong("on and ignoring belong between instant vectors only", node.at)
         if matching is not None and matching.many and node.operator in SETS:
             raise self.wrong(f"{node.operator} takes no group_left and no group_right", node.at)
         if matching is not None and matching.on and set(matching.labels) & set(matching.include):
@@ -178,7 +178,7 @@ class _Parser(SelectorReading):
         if self.sign == "(":
             return self._call(token)
         if word in _NO_METRICS:
-            raise self.wrong(f"{word} stands between operands only", token.at)
+            raise self.wrong(f"{word} belongs between operands only", token.at)
         return self.selector(token.at, [Matcher(NAME, "=", token.text)])
 
     def _call(self, token: Token) -> Call:

@@ -1,4 +1,4 @@
-"""Reading an expression token by token, and the selectors in it with what may stand behind them."""
+"""Reading an expression token by token, and the selectors in it with what may follow them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Reading:
         return token.text.lower() if token.kind in ("sign", "word") else ""
 
     def take(self) -> Token:
-        """Return the next token, and go on to the one behind it."""
+        """Return the next token, and continue behind it."""
         token = self.next
         self._index += token.kind != ""
         return token
@@ -163,15 +163,15 @@ class SelectorReading(Reading):
             return Subquery(node.at, node, range_ms, step_ms)
         self.expect("]", "or : behind a range")
         if not isinstance(node, Selector) or node.range_ms:
-            raise self.wrong("a range stands behind a selector only", at, "Write [5m:1m] for a subquery.")
+            raise self.wrong("a range belongs behind a selector only", at, "Write [5m:1m] for a subquery.")
         if node.offset_ms or node.moment is not None:
-            raise self.wrong("the range stands before offset and @", at)
+            raise self.wrong("the range belongs before offset and @", at)
         return node._replace(range_ms=range_ms)
 
     def shifted(self, node: Node, at: int, what: str) -> Selector | Subquery:
         """Return the node, which must be one that looks back in time."""
         if not isinstance(node, (Selector, Subquery)):
-            raise self.wrong(f"{what} stands behind a selector or a subquery only", at)
+            raise self.wrong(f"{what} belongs behind a selector or a subquery only", at)
         return node
 
     def offset(self, node: Node) -> Node:
@@ -185,7 +185,7 @@ class SelectorReading(Reading):
         return shifted._replace(offset_ms=-found if sign == "-" else found)
 
     def moment(self, node: Node) -> Node:
-        """Read what stands behind `@`."""
+        """Read what belongs behind `@`."""
         at = self.take().at
         shifted = self.shifted(node, at, "@")
         if shifted.moment is not None:

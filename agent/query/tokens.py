@@ -17,7 +17,7 @@ _PARTS = r"""(?P<space>[ \t\r\n]+|\#[^\n]*)
 |(?P<string>"(?:[^"\\\n]|\\[^\n])*+"|'(?:[^'\\\n]|\\[^\n])*+'|`[^`]*`)
 |(?P<sign>==|!=|<=|>=|=~|!~|[-+*/%^=<>(){}\[\],:@])"""
 _OUTSIDE = re.compile(_PARTS.replace("WORD", "[a-zA-Z_:][a-zA-Z0-9_:]*"), re.VERBOSE)
-# A colon in brackets stands between the range and the step of a subquery; elsewhere it is a part of a name.
+# A colon in brackets is between the range and the step of a subquery; elsewhere it is a part of a name.
 _IN_BRACKETS = re.compile(_PARTS.replace("WORD", "[a-zA-Z_][a-zA-Z0-9_]*"), re.VERBOSE)
 _DURATION = re.compile(
     r"(?:([0-9]+)y)?(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?(?:([0-9]+)ms)?"

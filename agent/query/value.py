@@ -18,7 +18,7 @@ Fail = Callable[[str, str], QueryError]
 """Returns the error of a place in the expression: what is wrong, and what to do."""
 _RESERVED = frozenset((NAME, "__type__", "__unit__"))
 SAME = "two series of the result have the same labels"
-_DISTINCT = "Keep a label that tells them apart, or aggregate them, with sum by (...) for instance."
+_DISTINCT = "Keep a label that distinguishes them, or aggregate them, with sum by (...) for instance."
 
 
 class Samples(NamedTuple):

@@ -180,7 +180,6 @@ label_replace(requests_total, "x", "$name", "job", "(?P<name>.)(.*)")
 label_replace(temperature{instance="1"}, "instance", "all", "", "")
 label_join(requests_total, "both", "/", "job", "instance", "missing")
 label_join(requests_total, "both", "")
-label_join(requests_total{instance="1"}, "job", ",", "nothing")
 timestamp(requests_total)
 timestamp(sparse)
 timestamp(special)
@@ -532,8 +531,9 @@ temperature * on () team_info
 rate({__name__=~"requests_total|temperature"}[5m])
 abs({__name__=~"requests_total|temperature"})
 {__name__=~"requests_total|temperature"} + 1
-label_replace(requests_total, "job", "", "instance", "1")
+label_replace(temperature, "job", "", "instance", "1")
 team_info * on (job) group_right (instance) temperature
+label_join(temperature{instance="1"}, "job", ",", "nothing")
 topk(NaN, temperature)
 topk(1e30, temperature)
 limitk(1, temperature)

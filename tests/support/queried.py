@@ -172,7 +172,7 @@ def send(server: Prometheus, series: Sequence[Samples]) -> None:
 
 
 class Memory:
-    """Selects from series in memory; `asked` is what was asked for."""
+    """Selects from series in memory; `asked` is what was requested."""
 
     def __init__(self, series: Sequence[Samples]) -> None:
         self.series = series

@@ -49,7 +49,7 @@ def test_only_the_samples_that_count_are_asked_for(expression: str, first: int, 
 
 
 def test_what_is_beyond_a_range_does_not_count() -> None:
-    """A range begins after its first moment, and more than what was asked for changes nothing."""
+    """A range begins after its first moment, and more than what was requested changes nothing."""
     for ms, seen in ((START_MS, 1), (START_MS - 59_999, 1), (START_MS - 60_000, 0), (START_MS + 1, 0)):
         stored = Samples((("__name__", "a"),), array("q", [ms]), array("d", [5.0]))
         found = ours("count_over_time(a[1m])", Steps(START_MS, START_MS, 1), Everything((stored,)))
@@ -57,7 +57,7 @@ def test_what_is_beyond_a_range_does_not_count() -> None:
 
 
 class Everything(Memory):
-    """Gives more than it is asked for, as a source may."""
+    """Gives more than what is requested, as a source may."""
 
     def read(self, needs: Mapping[Matchers, Span]) -> Data:
         return dict.fromkeys(needs, self.series)
@@ -83,7 +83,7 @@ def test_a_query_beyond_a_limit_is_stopped(expression: str, limits: Limits, says
 
 
 def test_a_query_is_stopped_when_its_time_is_over() -> None:
-    """The clock is asked often enough: each look at it takes a second here, and far more samples are wanted."""
+    """The clock is read often enough: each look at it takes a second here, and far more samples are wanted."""
     now = iter(range(10_000))
     stopped = Budget(Limits(seconds=5), lambda: float(next(now)))
     expression = "sum_over_time(temperature[1h])"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +55,11 @@ def test_every_function_that_prometheus_has_besides_is_named() -> None:
         with pytest.raises(QueryError, match=f"{name} is not supported here"):
             parse(f"{name}(a)")
     assert all(len(arguments(name)[0]) >= arguments(name)[1] for name in FUNCTIONS)
+
+
+def test_the_page_has_every_function_and_aggregation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "query.md").read_text(encoding="utf-8")
+    assert {*FUNCTIONS, *PARAMETERS} <= set(re.findall(r"`(\w+)`", page))
 
 
 @pytest.mark.parametrize(
