@@ -15,12 +15,14 @@ class Limits(NamedTuple):
     """The limits of a query.
 
     Attributes:
+        read: samples that selectors read into memory, at 16 bytes each.
         samples: samples that are touched; one that is in several windows counts in each.
         series: series that all selectors together find.
         points: steps of a query, and of each subquery in it.
         seconds: time of the clock.
     """
 
+    read: int = 5_000_000
     samples: int = 50_000_000
     series: int = 20_000
     points: int = 11_000
@@ -35,6 +37,7 @@ class Budget:
         self._end = clock() + limits.seconds
         self.samples = 0
         """Samples touched so far."""
+        self._read = 0
         self._check_at = 0
 
     def spend(self, samples: int) -> None:
@@ -43,10 +46,21 @@ class Budget:
         if self.samples >= self._check_at:
             self._check()
 
+    def read(self, samples: int) -> None:
+        """Count samples that were read into memory, and look at the clock. Raises QueryError."""
+        self._read += samples
+        if self._read > self.limits.read:
+            raise _stopped(f"it reads more than {self.limits.read:,} samples into memory")
+        self.check_time()
+
     def _check(self) -> None:
         self._check_at = self.samples + _CHECKED_EVERY
         if self.samples > self.limits.samples:
             raise _stopped(f"it touches more than {self.limits.samples:,} samples")
+        self.check_time()
+
+    def check_time(self) -> None:
+        """Look at the clock. Raises QueryError."""
         if self._clock() > self._end:
             raise _stopped(f"it takes longer than {self.limits.seconds:g} s")
 

@@ -75,7 +75,9 @@ class Reading:
         try:
             return duration(token.text)
         except ValueError as error:
-            raise self.wrong(str(error), token.at) from None
+            raise self.wrong(
+                f"a duration has y, w, d, h, m, s, ms in this order, and this one is {error}", token.at
+            ) from None
 
     def unquoted(self, token: Token) -> str:
         """Return the value of a string."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from agent.config.units import parse_duration
 from agent.query.tree import wrong
 
 _PARTS = r"""(?P<space>[ \t\r\n]+|\#[^\n]*)
@@ -19,11 +20,6 @@ _PARTS = r"""(?P<space>[ \t\r\n]+|\#[^\n]*)
 _OUTSIDE = re.compile(_PARTS.replace("WORD", "[a-zA-Z_:][a-zA-Z0-9_:]*"), re.VERBOSE)
 # A colon in brackets is between the range and the step of a subquery; elsewhere it is a part of a name.
 _IN_BRACKETS = re.compile(_PARTS.replace("WORD", "[a-zA-Z_][a-zA-Z0-9_]*"), re.VERBOSE)
-_DURATION = re.compile(
-    r"(?:([0-9]+)y)?(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?(?:([0-9]+)ms)?"
-)
-_MILLISECONDS = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
-_LONGEST_MS = (1 << 63) // 1_000_000  # a duration of Prometheus is 63 bits of nanoseconds
 
 
 class Token(NamedTuple):
@@ -61,12 +57,4 @@ def number(text: str) -> float:
 
 def duration(text: str) -> int:
     """Return a duration in milliseconds: units in falling order, each at most once. Raises ValueError."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ValueError("the units of a duration are y, w, d, h, m, s, ms, in this order")
-    milliseconds = sum(
-        int(count or 0) * unit for count, unit in zip(found.groups(), _MILLISECONDS, strict=True)
-    )
-    if milliseconds > _LONGEST_MS:
-        raise ValueError("the duration is longer than 292 years")
-    return milliseconds
+    return round(parse_duration(text) * 1000)

@@ -30,7 +30,6 @@ FORBIDDEN = {
         "agent.collect",
         "agent.collectors",
         "agent.scrape",
-        "agent.config",
         "agent.cli",
     },
 }

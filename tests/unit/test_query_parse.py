@@ -35,7 +35,7 @@ def test_every_expression_of_the_comparison_is_read() -> None:
         ('a{b=~"("}', 6, "the pattern is not valid"),
         ('a{b="\\z"}', 6, "not an escape"),
         ("a{b='x}", 5, "the quotes are not closed"),
-        ("a[5m1h]", 3, "the units of a duration"),
+        ("a[5m1h]", 3, "a duration has y, w, d, h, m, s, ms in this order"),
         ("a[999999999y]", 3, "longer than 292 years"),
         ("a @ 1e300", 5, "there is no such time"),
         ("a # comment\n§", 13, "there is no such number or sign"),
