@@ -1,7 +1,7 @@
 """Lines over time as text, in braille dots: two across and four down in each character.
 
 Pure: values go in, a view comes out. A line has a gap where a step has no value. Each series has a letter, which is
-beside the end of its line, and a color on a terminal that has colors.
+next to the end of its line, and a color on a terminal that has colors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LARGEST = 1.7976931348623157e308
 
 
 class Summary(NamedTuple):
-    """What is beside a line."""
+    """The numbers next to a line."""
 
     lowest: float
     mean: float
@@ -122,7 +122,7 @@ def _pieces(row: Sequence[int], styles: Sequence[str]) -> list[Styled]:
 
 
 def _ends(lines: Sequence[Line], height: int, low: float, high: float) -> dict[int, int]:
-    """Return the row beside which the letter of each line is; of one line there is none to tell from another."""
+    """Return the row that has the letter of each line at its end; a single line needs none."""
     rows: dict[int, int] = {}
     if len(lines) < 2:
         return rows

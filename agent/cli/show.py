@@ -1,7 +1,7 @@
 """`limpet show`: charts of this host for people who know no PromQL.
 
 Read-only; the agent may run, be stopped or be dead. What is drawn are means of the time between two points; the numbers
-beside them are of all samples. Exit status: 0 shown, 1 there is no data, 2 wrong usage.
+next to them are of all samples. Exit status: 0 shown, 1 there is no data, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ SUBJECTS = {
 
 
 class Drawn(NamedTuple):
-    """A panel with its lines, and beside each the numbers of all its samples."""
+    """A panel with its lines, and for each the numbers of all its samples."""
 
     panel: Panel
     lines: list[Line]
