@@ -5,7 +5,7 @@ A sensor is called by what stays the same from boot to boot, its chip, its devic
 twice, so no part alone names a sensor. An NVMe disk is called by its place on the bus, because `nvme0` can be another one after
 a boot. What hwmon repeats of a thermal zone is left out.
 
-Reading can hang: a chip on an i2c bus is asked over that bus. Listing asks no chip.
+Reading can hang: a chip on an i2c bus answers over that bus. Listing reads no chip.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Probe:
 
 
 class Chip:
-    """What is asked in one go; `name` is what is said of it when it hangs."""
+    """The sensors that are read in one go; `name` names it in logs when it hangs."""
 
     def __init__(self, name: str, probes: list[Probe]) -> None:
         self.name, self.probes = name, probes

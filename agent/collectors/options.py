@@ -61,7 +61,7 @@ class NetworkOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=T
         return selected("interfaces", self.include_interfaces, self.exclude_interfaces, INTERFACES)
 
 
-SENSORS = ("coretemp/.*/Core [0-9]+", "nvme/.*/Sensor [0-9]+")
+SENSORS = ("coretemp/.*/Core.*", "nvme/.*/Sensor.*")
 """Parts of what has a temperature as a whole: the package of a processor, the composite of an NVMe disk."""
 
 

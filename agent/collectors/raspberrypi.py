@@ -1,7 +1,7 @@
-"""Under-voltage and throttling of a Raspberry Pi, as its firmware tells the kernel.
+"""Under-voltage and throttling of a Raspberry Pi, as its firmware reports them to the kernel.
 
-The kernel asks the firmware every 2 s, and a dip of the supply takes less. The kernel notes each change of the alarm for whoever has
-the file open (sysfs_notify), so the file stays open, and a dip between two runs is seen by the next one.
+The kernel asks the firmware every 2 s, and a dip of the supply takes less. The kernel notes each change of the alarm for
+every process that has the file open (sysfs_notify), so the file stays open, and a dip between two runs is seen by the next one.
 """
 
 from __future__ import annotations

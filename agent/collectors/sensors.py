@@ -1,8 +1,8 @@
 """How the hardware is: temperatures, throttling, supply; and what the kernel may run out of.
 
 Temperatures are those of `agent.collectors.chips`, supply and throttling those of `agent.collectors.raspberrypi`. The chips are
-asked one after another on a thread. One that hangs (on an i2c bus) costs its own readings, keeps that thread, and is not
-asked again before it has answered; the others of the same run are asked by another thread.
+read one after another on a thread. One that hangs (on an i2c bus) costs its own readings, keeps that thread, and is not
+read again before it has answered; another thread reads the others of the same run.
 
 It runs each minute, because heat is slow and each series costs on a link that is paid for by the megabyte.
 """
