@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from agent.config import QueueConfig
-from agent.destinations.base import AGED, Outcome, Request, Speaks, Verdict
+from agent.destinations.base import AGED, UNCHANGED, Outcome, Request, Speaks, Verdict
 from agent.send.apart import Apart
 from agent.send.asking import Asked, Asking, Wire
 from agent.send.batch import Batch, Settled, error_of
@@ -40,6 +40,7 @@ from agent.send.known import Known
 from agent.send.probe import Probe
 from agent.send.state import USUAL, Rules, Sent, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
+from agent.send.unchanged import Unchanged
 from buffer.model import Chunk, Tick
 
 
@@ -78,7 +79,10 @@ class _Doubt(NamedTuple):
 
 
 class Delivery:
-    """Delivers chunks to the destination that `speaks` returns. Without `fresh` the refusal of a whole chunk counts."""
+    """Delivers chunks to the destination that `speaks` returns. Without `fresh` the refusal of a whole chunk counts.
+
+    `unchanged` leaves out samples that say nothing new.
+    """
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Delivery:
         stats: SendStats | None = None,
         clocks: Clocks | None = None,
         fresh: Fresh | None = None,
+        unchanged: Unchanged | None = None,
     ) -> None:
         self._most = queue.max_samples_per_send
         self.now = Situation(min(self._most, USUAL))
@@ -96,6 +101,7 @@ class Delivery:
         self.speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._ask = Asking(speaks, wire, self.stats, self._clocks.monotonic).ask
         self._age_limit_ms, self._fresh = int(queue.sample_age_limit * 1000), fresh
+        self._unchanged = unchanged
         self._batch: Batch | None = None
         self._doubt: _Doubt | None = None
         self.apart, self._probe, self.known = Apart(speaks), Probe(speaks), Known(self._clocks.monotonic)
@@ -129,10 +135,15 @@ class Delivery:
     def offer(self, chunk: Chunk) -> Settled | None:
         """Take the next chunk. Return it settled where nothing of it is to be sent."""
         self._doubt = None
-        young = _young(chunk.ticks, self._age_limit_ms, self._clocks.wall())
-        aged = _samples(chunk.ticks) - _samples(young)
+        wall = self._clocks.wall()
+        aged = [tick for tick in chunk.ticks if _is_too_old(tick, self._age_limit_ms, wall)]
+        young = [tick for tick in chunk.ticks if not _is_too_old(tick, self._age_limit_ms, wall)]
         ticks, kept, why = self.apart.split(young)
-        batch = Batch(chunk, ticks, self.speaks(), self.known, {AGED: aged} if aged else {})
+        dropped = {AGED: _samples(aged)}
+        if self._unchanged is not None:
+            ticks, dropped[UNCHANGED] = self._unchanged.split(chunk, ticks, [*aged, *kept])
+        dropped = {reason: count for reason, count in dropped.items() if count}
+        batch = Batch(chunk, ticks, self.speaks(), self.known, dropped)
         batch.keep_apart(kept, why)
         return self._continue(batch)
 
@@ -256,6 +267,8 @@ class Delivery:
         self._batch = None
         if batch.apart:
             self.apart.learn(batch.apart, settled.culprits[-1].outcome)
+        if self._unchanged is not None:
+            settled = self._unchanged.settled(settled)
         self.now = _concluded(self.now, batch, settled)
         return settled
 
@@ -289,10 +302,6 @@ def _concluded(now: Situation, batch: Batch, settled: Settled) -> Situation:
 
 def _is_too_old(tick: Tick, limit_ms: int, wall: float) -> bool:
     return bool(limit_ms) and int(wall * 1000) - tick.at.wall_ms > limit_ms
-
-
-def _young(ticks: Iterable[Tick], limit_ms: int, wall: float) -> list[Tick]:
-    return [tick for tick in ticks if not _is_too_old(tick, limit_ms, wall)]
 
 
 def _series(ticks: Iterable[Tick]) -> int:
