@@ -31,13 +31,13 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from agent.config import QueueConfig
-from agent.destinations.base import AGED, UNCHANGED, Outcome, Request, Speaks, Verdict
-from agent.send.apart import Apart
+from agent.destinations.base import Outcome, Request, Speaks, Verdict
 from agent.send.asking import Asked, Asking, Wire
 from agent.send.batch import Batch, Settled, error_of
 from agent.send.fresh import Fresh
 from agent.send.known import Known
 from agent.send.probe import Probe
+from agent.send.selection import Selection
 from agent.send.state import USUAL, Rules, Sent, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
 from agent.send.unchanged import Unchanged
@@ -100,11 +100,11 @@ class Delivery:
         self.rules, self.stats = rules or Rules(queue.min_backoff, queue.max_backoff), stats or SendStats()
         self.speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._ask = Asking(speaks, wire, self.stats, self._clocks.monotonic).ask
-        self._age_limit_ms, self._fresh = int(queue.sample_age_limit * 1000), fresh
-        self._unchanged = unchanged
+        self._selection = Selection(speaks, queue.sample_age_limit, self._clocks.wall, unchanged)
+        self.apart, self._fresh = self._selection.apart, fresh
         self._batch: Batch | None = None
         self._doubt: _Doubt | None = None
-        self.apart, self._probe, self.known = Apart(speaks), Probe(speaks), Known(self._clocks.monotonic)
+        self._probe, self.known = Probe(speaks), Known(self._clocks.monotonic)
         self._held_by: Probe | Fresh = self._probe  # what a held destination has to take
 
     @property
@@ -135,24 +135,14 @@ class Delivery:
     def offer(self, chunk: Chunk) -> Settled | None:
         """Take the next chunk. Return it settled where nothing of it is to be sent."""
         self._doubt = None
-        wall = self._clocks.wall()
-        aged = [tick for tick in chunk.ticks if _is_too_old(tick, self._age_limit_ms, wall)]
-        young = [tick for tick in chunk.ticks if not _is_too_old(tick, self._age_limit_ms, wall)]
-        ticks, kept, why = self.apart.split(young)
-        dropped = {AGED: _samples(aged)}
-        if self._unchanged is not None:
-            ticks, dropped[UNCHANGED] = self._unchanged.split(chunk, ticks, [*aged, *kept])
-        dropped = {reason: count for reason, count in dropped.items() if count}
-        batch = Batch(chunk, ticks, self.speaks(), self.known, dropped)
-        batch.keep_apart(kept, why)
-        return self._continue(batch)
+        return self._continue(self._selection.batch(chunk, self.known))
 
     def is_outdated(self) -> bool:
         """Return whether the chunk at hand has to be read and offered again: its format changed, or it grew too old."""
         batch = self._batch
         if batch is None or batch.format != self.speaks().name:
             return True
-        return not self.is_begun and _is_too_old(batch.ticks[0], self._age_limit_ms, self._clocks.wall())
+        return not self.is_begun and self._selection.is_too_old(batch.ticks[0])
 
     def wait(self) -> float:
         """Return the seconds until the next request may go out."""
@@ -265,10 +255,7 @@ class Delivery:
             self._doubt = _Doubt(settled.culprits[-1].outcome, None)
             return None
         self._batch = None
-        if batch.apart:
-            self.apart.learn(batch.apart, settled.culprits[-1].outcome)
-        if self._unchanged is not None:
-            settled = self._unchanged.settled(settled)
+        settled = self._selection.settled(batch, settled)
         self.now = _concluded(self.now, batch, settled)
         return settled
 
@@ -300,13 +287,5 @@ def _concluded(now: Situation, batch: Batch, settled: Settled) -> Situation:
     return now._replace(doubted=False, error=error)
 
 
-def _is_too_old(tick: Tick, limit_ms: int, wall: float) -> bool:
-    return bool(limit_ms) and int(wall * 1000) - tick.at.wall_ms > limit_ms
-
-
 def _series(ticks: Iterable[Tick]) -> int:
     return sum(map(len, {id(tick.series): tick.series for tick in ticks}.values()))
-
-
-def _samples(ticks: Iterable[Tick]) -> int:
-    return sum(len(tick.values) for tick in ticks)
