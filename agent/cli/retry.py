@@ -1,6 +1,6 @@
 """`limpet retry`: have the agent that runs try now what waits and what is held.
 
-Exit status: 0 every destination is well, 1 one is still in trouble, or there is no agent that could be asked.
+Exit status: 0 every destination is well, 1 one is still in trouble, or no agent can try.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.description = (
         "Asks the agent that runs (by SIGHUP, as `systemctl reload limpet` does) to read its configuration again, and to try "
         "each destination that waits or is held at once; then says what came of it. Exit status 1 where a destination is "
-        "still in trouble, or no agent can be asked."
+        "still in trouble, or no agent can try."
     )
     common.buffer(parser)
     common.option(

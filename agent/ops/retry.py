@@ -1,12 +1,12 @@
 """Ask the agent of a data_dir to try now what waits and what is held, and see what comes of it.
 
-The agent listens on nothing, so it is asked by SIGHUP, as by `systemctl reload`: it reads its configuration again, and each
+The agent listens on nothing, so the command sends SIGHUP, as does `systemctl reload`: it reads its configuration again, and each
 destination in trouble is tried at once. Promises:
 
 1. Only an agent gets the signal. A lock file may name any process, so the process is held by a descriptor of the
    kernel's first, and asked for its command line then: a number that was given to another program meanwhile gets nothing.
-2. Nothing is asked for that the agent would refuse: where its configuration has errors, it would not try.
-3. Whoever has no right to ask is told who has.
+2. No signal goes to an agent that would refuse it: where its configuration has errors, it would not try.
+3. A user without the right to signal it learns which user has that right.
 """
 
 from __future__ import annotations

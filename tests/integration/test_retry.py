@@ -1,4 +1,4 @@
-"""`limpet retry` with the real agent: a wait of ten minutes ends at once; whoever cannot be asked, or may not ask, is said."""
+"""`limpet retry` with the real agent: a wait of ten minutes ends at once; where nothing can be tried, the reason is said."""
 
 from __future__ import annotations
 
