@@ -39,7 +39,7 @@ def main() -> int:
         with Prometheus(ensure("prometheus").path, folder / "prometheus") as prometheus:
             fleet = Fleet(folder, prometheus, options.agents)
             with fleet.running():
-                outage = fleet.outage(STEADY_FOR, options.away)
+                outage = fleet.outage(STEADY_FOR, options.away, SHOWN)
                 fleet.stop()
             lost = [name for name in fleet.agents if fleet.lost(name, since)]
             ledgers = [agent.destination("central")["ledger"] for agent in fleet.agents.values()]

@@ -123,8 +123,8 @@ class Fleet:
                 for agent in self.agents.values():
                     agent.__exit__()
 
-    def outage(self, steady_for: float, away_for: float) -> Outage:
-        """Count the steady flow, shut the door for a while, and return when all hosts are back; seconds.
+    def outage(self, steady_for: float, away_for: float, watch_for: float = 0.0) -> Outage:
+        """Count the steady flow, shut the door for a while, and watch at least until all hosts are back; seconds.
 
         Raises AssertionError where a host does not send within three minutes of its start, or two of the return.
         """
@@ -137,6 +137,7 @@ class Fleet:
         returned = time.monotonic()
         self.door.__enter__()
         wait_for(lambda: not self._missing(returned), 120, "all hosts to be back")
+        last(max(0.0, returned + watch_for - time.monotonic()))
         back: dict[str, float] = {}
         for at, host in tuple(self.door.requests):
             if at >= returned:
