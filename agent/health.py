@@ -28,6 +28,7 @@ limpet_config_reload_successful               |          | 1 if the configuratio
 limpet_cpu_seconds_total                      | seconds  | CPU time the agent has used.
 limpet_resident_memory_bytes                  | bytes    | Memory the agent holds.
 limpet_buffer_bytes                           | bytes    | Size of the buffer's segment files.
+limpet_buffer_history_bytes                   | bytes    | Size of what is kept although every destination has it.
 limpet_buffer_max_bytes                       | bytes    | Configured limit of the buffer.
 limpet_buffer_appended_samples_total          | samples  | Samples appended since the buffer began.
 limpet_buffer_missed_samples_total            | samples  | Samples that could not be collected, estimated from the grid.
@@ -113,6 +114,7 @@ class Health(Collector):
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),
+            Sample("limpet_buffer_history_bytes", float(buffer.history.size)),
             Sample("limpet_buffer_max_bytes", float(buffer.limits.max_size)),
             Sample("limpet_buffer_appended_samples_total", float(log.end)),
             Sample("limpet_buffer_missed_samples_total", float(log.missed)),

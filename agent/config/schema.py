@@ -158,6 +158,13 @@ class BufferSection(Section, frozen=True, kw_only=True):
             yield Problem("segment_size", what, "Choose a smaller one, because whole segments are dropped.")
 
 
+class HistorySection(Section, frozen=True, kw_only=True):
+    """What is kept of what every destination has."""
+
+    raw: v.Age = 604_800.0
+    max_size: v.Size = 64 << 20
+
+
 class LogSection(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
@@ -168,7 +175,7 @@ class LogSection(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    later = frozenset(("history", "query", "serve"))
+    later = frozenset(("query", "serve"))
     elsewhere = {
         "global": "Write labels for external_labels, and collect.interval for scrape_interval.",
         "scrape": "Write it below collect.collectors.",
@@ -182,6 +189,7 @@ class Config(Section, frozen=True, kw_only=True):
     mask: tuple[Literal["mountpoint", "device", "interface"], ...] = ()
     collect: CollectSection = CollectSection()
     buffer: BufferSection = BufferSection()
+    history: HistorySection = HistorySection()
     remote_write: tuple[RemoteWrite, ...] = ()
     influxdb: tuple[InfluxDB, ...] = ()
     log: LogSection = LogSection()

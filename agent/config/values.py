@@ -198,6 +198,7 @@ def _is_address(text: str) -> bool:
 # fmt: off
 
 Duration = Annotated[float, _duration("1ms")]
+Age = Annotated[float, _duration("0")]
 Interval = Annotated[float, _duration("100ms")]
 Limit = Annotated[float, _duration("0s")]
 Size = Annotated[int, _size()]

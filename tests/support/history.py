@@ -272,6 +272,7 @@ class History:
         put("limpet_resident_memory_bytes", (38.2e6 + self._wander("rss", 1e5)) // 4096 * 4096)
         appended = count("limpet_buffer_appended_samples_total", passed * SAMPLES_PER_S // 1)
         put("limpet_buffer_bytes", max(1e6, 0.4 * 268435456 - (self._end - at) * story.buffer_growth) // 1)
+        put("limpet_buffer_history_bytes", 14e6)
         put("limpet_buffer_max_bytes", 268435456)
         count("limpet_buffer_missed_samples_total", passed / DAY * story.missed)
         count("limpet_buffer_append_failures_total", 0)

@@ -97,7 +97,7 @@ WRONG = [
     # unknown keys
     ("colect: {}", "colect", "Did you mean collect?"),
     ("max_size: 1GiB", "max_size", "It belongs at buffer.max_size"),
-    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, remote_write, influxdb, log"),
+    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, history, remote_write, influxdb, log"),
     ("collect: {intervall: 1s}", "collect.intervall", "Did you mean interval?"),
     collected("cpus: {}", "cpus", "Did you mean cpu?"),
     collected("disk_io: {exclude_device: []}", "disk_io.exclude_device", "Did you mean exclude_devices?"),
@@ -106,7 +106,8 @@ WRONG = [
     sent("username: x", "username", "It belongs at remote_write[].basic_auth.username"),
     ('"a\\nb": 1', "'a\\nb'", "unknown key"),
     # what is not here yet, and what is called otherwise
-    ("history: {raw: 7d}", "history", "not in this version"),
+    ("history: {raw: 7x}", "history.raw", "expected a duration"),
+    ("history: {2m: 7d}", "history.2m", "unknown key"),
     ("mask: [disk]", "mask[0]", "expected mountpoint, device or interface, got 'disk'"),
     ("mask: device", "mask", "expected a list, got a text"),
     ("collect: {mask: [device]}", "collect.mask", "Write it at the top of the file."),
