@@ -62,7 +62,7 @@ def run(args: Namespace) -> int:
 
 
 def _by_link(to: DestinationConfig) -> dict[str, str]:
-    """Return the keys that the word of a destination's link stands for, as they are written."""
+    """Return the keys that the word of a destination's link means, as they are written."""
     from agent.config.units import format_duration, format_size
 
     found = {}

@@ -96,7 +96,7 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
         return self.url
 
     def by_link(self) -> dict[str, tuple[float, bool]]:
-        """Return the keys that `link` stands for: their values, and whether they are what it sets."""
+        """Return the keys that `link` is a word for: their values, and whether they are what it sets."""
         queue, bandwidth = self.queue_config, self.max_bandwidth or 0
         found = {"queue_config.batch_send_deadline": queue.batch_send_deadline, "max_bandwidth": bandwidth}
         return (
