@@ -41,7 +41,7 @@ limpet_collector_failures_total               | runs     | Runs of the collector
 limpet_collector_timeouts_total               | runs     | Runs of the collector that were left behind.
 limpet_collector_unreadable_total             |          | Files, devices, interfaces and mount points that could not be read, in each run that could not.
 limpet_collector_denied                       |          | Files, devices and mount points that the agent's user may not read; absent if there are none.
-limpet_collector_stuck_seconds                | seconds  | How long a mount point, or without one the collector itself, has not answered; absent if all answer.
+limpet_collector_stuck_seconds                | seconds  | How long a mount point (or sensor), or without one the collector itself, has not answered; absent if all answer.
 limpet_destination_appended_samples_total     | samples  | Samples appended for the destination: delivered, pending and dropped ones.
 limpet_destination_delivered_samples_total    | samples  | Samples that the destination has taken.
 limpet_destination_dropped_samples_total      | samples  | Samples that the destination will not get, by reason.

@@ -198,7 +198,7 @@ def delivering(seen: Seen, one: DestinationStatus) -> Finding:
         return unknown(f"{since}; {waits}")
     if one.state == "held":
         said = f"held: {one.last_error or 'the receiver refuses'}; {waits}; {since}{_again(one, seen.now)}"
-        return wrong(said, f"Correct that; step by step: limpet doctor. To try at once: {_reload(seen)}")
+        return wrong(said, "Correct that; step by step: limpet doctor. To try at once: limpet retry")
     if one.state == "waiting":
         said = f"no delivery: {one.last_error or 'no answer'}; {waits}; {since}{_again(one, seen.now)}"
         if one.lag_seconds <= PATIENCE and last is not None:
