@@ -261,7 +261,7 @@ def test_a_host_where_all_is_well(data_dir: Path) -> None:
         found
     )  # which is not started
     check(found["agent"], "wrong", do="limpet run")
-    assert found["agent"].said == "none runs; 9 samples wait to be sent"
+    assert found["agent"].said == "none runs; 9 samples wait"
     assert found["permissions"].said.startswith("0700, ")
     assert found["lock"].said == "free: no agent runs here"
     assert "9 samples" in found["buffer"].said
