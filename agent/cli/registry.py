@@ -34,6 +34,7 @@ COMMANDS = (
     Command("run", "run", "run the agent: collect, keep, send, until SIGTERM or Ctrl-C"),
     Command("check-config", "check_config", "report everything that is wrong with a configuration file"),
     Command("doctor", "doctor", "check each destination step by step, then this host, and say what to do"),
+    Command("retry", "retry", "have the agent try now what waits and what is held"),
     Command("collect", "collect", "collect now, and show what the agent would send"),
     Command("show", "show", "draw what this host did: cpu, memory, disk, io, network, load, temperature"),
     Command("query", "query", "answer an expression in PromQL from what the buffer holds"),

@@ -7,12 +7,13 @@
 
 _shtab_limpet_buffer_quarantine_subparsers=(list show replay drop)
 _shtab_limpet_buffer_subparsers=(status segments tail verify export replay trim quarantine)
-_shtab_limpet_subparsers=(status run check-config doctor collect show query buffer completion help version)
+_shtab_limpet_subparsers=(status run check-config doctor retry collect show query buffer completion help version)
 
 _shtab_limpet_status_option_strings=(-h --help --data-dir --config --watch --json)
 _shtab_limpet_run_option_strings=(-h --help --config)
 _shtab_limpet_check_config_option_strings=(-h --help --config --json)
 _shtab_limpet_doctor_option_strings=(-h --help --config --timeout --json)
+_shtab_limpet_retry_option_strings=(-h --help --data-dir --config --wait --json)
 _shtab_limpet_collect_option_strings=(-h --help --config --watch --interval --format --json)
 _shtab_limpet_show_option_strings=(-h --help --last --since --until --json --data-dir --config)
 _shtab_limpet_query_option_strings=(-h --help --at --last --since --until --step --series --labels --json --csv --data-dir --config)
@@ -40,6 +41,8 @@ _shtab_limpet_run___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_check_config_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_limpet_check_config___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_doctor___config_COMPGEN=_shtab_compgen_files
+_shtab_limpet_retry___data_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_limpet_retry___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_collect___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_show___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_limpet_show___config_COMPGEN=_shtab_compgen_files
@@ -75,7 +78,7 @@ _shtab_limpet_buffer_export___format_choices=(jsonl openmetrics csv)
 _shtab_limpet_buffer_quarantine_pos_0_choices=(list show replay drop)
 _shtab_limpet_buffer_pos_0_choices=(status segments tail verify export replay trim quarantine)
 _shtab_limpet_completion_pos_0_choices=(bash zsh tcsh)
-_shtab_limpet_pos_0_choices=(status run check-config doctor collect show query buffer completion help version)
+_shtab_limpet_pos_0_choices=(status run check-config doctor retry collect show query buffer completion help version)
 
 _shtab_limpet_status__h_nargs=0
 _shtab_limpet_status___help_nargs=0
@@ -89,6 +92,9 @@ _shtab_limpet_check_config___json_nargs=0
 _shtab_limpet_doctor__h_nargs=0
 _shtab_limpet_doctor___help_nargs=0
 _shtab_limpet_doctor___json_nargs=0
+_shtab_limpet_retry__h_nargs=0
+_shtab_limpet_retry___help_nargs=0
+_shtab_limpet_retry___json_nargs=0
 _shtab_limpet_collect__h_nargs=0
 _shtab_limpet_collect___help_nargs=0
 _shtab_limpet_collect___watch_nargs=0
