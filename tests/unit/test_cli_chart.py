@@ -1,4 +1,4 @@
-"""Charts as text: what is drawn where, and what is beside it."""
+"""Charts as text: what is drawn where, and what is next to it."""
 
 from __future__ import annotations
 
