@@ -62,7 +62,7 @@ class Lane:
     ) -> None:
         self.name, self.stats = to.name, stats or SendStats()
         self._buffer, self._wire, clocks = buffer, wire, clocks or Clocks()
-        self._pulse, lane_log = Pulse(clocks.monotonic), LaneLog(to.name, log, clocks.monotonic)
+        self._pulse, lane_log = Pulse(clocks.monotonic), LaneLog(to.name, to.write_url, log, clocks.monotonic)
         fresh = Fresh(speaks, labels or {}, lambda: buffer.newest, clocks.monotonic, clocks.wall)
         delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks, fresh)
         cursor, order = buffer.cursors[to.name], Order(to.drain_order, labels or {})

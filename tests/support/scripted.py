@@ -141,10 +141,10 @@ class Script:
         self.is_closed = True
 
 
-def destination(queue: QueueConfig = QUEUE) -> RemoteWrite:
+def destination(queue: QueueConfig = QUEUE, url: str = "http://127.0.0.1/") -> RemoteWrite:
     """A destination for remote write 1.0."""
     return RemoteWrite(
-        url="http://127.0.0.1/",
+        url=url,
         name="there",
         queue_config=queue,
         protobuf_message="prometheus.WriteRequest",
@@ -162,6 +162,7 @@ class Rig:
         answers: Iterable[Answer | Failure] = (),
         queue: QueueConfig = QUEUE,
         *,
+        url: str = "http://127.0.0.1/",
         lost: bool = False,
         script: Script | None = None,
         speaks: Speaks | None = None,
@@ -175,7 +176,7 @@ class Rig:
         self.script = script or Script(*answers, lost=lost)
         self.buffer = Buffer(folder, Limits(), ["there"], fs=self.fs)
         self.quarantine = Quarantine(folder, fs=_Unsynced())
-        to, clocks = destination(queue), clocks or Clocks(lambda: self.now, lambda: 1.0, lambda: 0.5)
+        to, clocks = destination(queue, url), clocks or Clocks(lambda: self.now, lambda: 1.0, lambda: 0.5)
         speaks = speaks or remote_write(to, clock=clocks.monotonic, wall=clocks.wall)
         logger = structlog.get_logger()
         self._open: Callable[[], Lane] = lambda: Lane(
