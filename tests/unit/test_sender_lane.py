@@ -268,7 +268,7 @@ def test_a_refused_batch_is_told_with_the_receivers_words() -> None:
         ("error", Event.REJECTED, WORDS),
         ("info", Event.QUARANTINED, WORDS),
     ]
-    assert [entry["samples"] for entry in logs] == [4, 2, 2, 1, 4, 4]
+    assert [entry["samples"] for entry in logs] == [4, 2, 2, 1, 1, 4, 4]
     assert (rig.cursor.position, rig.ledger[1]) == (4, {"rejected": 4})
     assert rig.lane.error == WORDS
 
