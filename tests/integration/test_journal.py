@@ -33,7 +33,7 @@ class Journaled:
         environ["JOURNAL_STREAM"] = f"{found.st_dev}:{found.st_ino}"
         command = tied([str(LIMPET), "run", "--config", str(config)])
         self._text, self._here = "", here
-        self._process = subprocess.Popen(command, stdout=there, stderr=there, env=environ)
+        self._process = subprocess.Popen(command, stdout=there.fileno(), stderr=there.fileno(), env=environ)
         there.close()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
