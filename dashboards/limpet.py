@@ -121,7 +121,7 @@ def ledgers() -> list[PanelBuilder]:
             "Dropped, by reason",
             "Samples given up in each step. `evicted`, `thinned`: the buffer was full; `aged`, `rejected`: the "
             "receiver refused them; `corrupt`: the disk; `relabeled`: dropped on purpose, by configuration; "
-            "`unstorable`: a value that the destination has no room for, such as NaN.",
+            "`unstorable`: a value that the destination has no room for, such as NaN; `unchanged`: equal to the one before.",
             "short",
             Query(f"sum by (reason) (increase({dropped}[$__rate_interval]))", "{{reason}}"),
             stacked=True,

@@ -161,7 +161,7 @@ failed run: its `up` is 0.
 
 - **Does everything arrive?** `limpet_destination_appended_samples_total` is always the sum of delivered, pending
   and dropped samples, also over restarts and kills. The reasons for dropped samples are `evicted`, `thinned`, `aged`,
-  `rejected`, `relabeled` and `corrupt`, and for some destinations `unstorable`; [buffer.md](buffer.md#the-ledger) explains each.
+  `rejected`, `relabeled` and `corrupt`, and for some destinations `unstorable` and `unchanged`; [buffer.md](buffer.md#the-ledger) explains each.
 - **Is everything collected?** `limpet_buffer_missed_samples_total` estimates the samples that the grid should have had and has
   not: a collector that failed or hung, a disk that was full, an agent that did not run. An interruption is counted
   when the first tick after it is stored.

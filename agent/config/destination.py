@@ -19,6 +19,7 @@ from agent.config.http_client import (
 )
 from agent.config.relabeling import RelabelConfig
 from agent.config.section import Given, Problem, Problems, Section
+from agent.config.units import format_duration
 from agent.config.urls import split_url
 
 
@@ -52,6 +53,8 @@ class QueueConfig(Section, frozen=True, kw_only=True):
             yield Problem("max_backoff", "it is below min_backoff", "Raise it, or lower min_backoff.")
 
 
+LONGEST_UNCHANGED = 240.0
+"""Seconds: with a minute between two ticks, what Prometheus looks back for a value is just not exceeded."""
 _AUTH = ("basic_auth", "authorization", "oauth2")
 
 
@@ -79,6 +82,7 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
     queue_config: QueueConfig = QueueConfig()
     drain_order: Literal["oldest_first", "fresh_first", "auto"] = "oldest_first"
     max_bandwidth: v.Bandwidth | None = None
+    send_unchanged_every: v.Limit = 0.0
     write_relabel_configs: tuple[RelabelConfig, ...] = ()
     start: Literal["oldest", "now"] = "oldest"
     allow_http: v.Flag = False
@@ -95,6 +99,9 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
         yield from proxy_rules(got)
         credentials = "the credentials" if got.given & set(_AUTH) else None
         yield from in_the_clear(got, "url", got["url"], credentials)
+        if (got["send_unchanged_every"] or 0) > LONGEST_UNCHANGED:
+            what = f"constant series may have gaps: queries look back 5m, and samples are up to {format_duration(got['send_unchanged_every'])} apart; set 4m or less"
+            yield Problem("send_unchanged_every", what)
         if got["oauth2"]:
             token_url = got["oauth2"].token_url
             yield from in_the_clear(got, "oauth2.token_url", token_url, "the client secret and the token")

@@ -30,7 +30,7 @@ from agent.http.failures import Failure
 from buffer.model import Series, Tick
 
 AGED, DUPLICATE, REJECTED, RELABELED, APART = "aged", "duplicate", "rejected", "relabeled", "apart"
-UNSTORABLE = "unstorable"
+UNSTORABLE, UNCHANGED = "unstorable", "unchanged"
 """Reasons of the ledger for which a sample is not delivered. What is apart is tried again."""
 
 

@@ -31,15 +31,16 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from agent.config import QueueConfig
-from agent.destinations.base import AGED, Outcome, Request, Speaks, Verdict
-from agent.send.apart import Apart
+from agent.destinations.base import Outcome, Request, Speaks, Verdict
 from agent.send.asking import Asked, Asking, Wire
 from agent.send.batch import Batch, Settled, error_of
 from agent.send.fresh import Fresh
 from agent.send.known import Known
 from agent.send.probe import Probe
+from agent.send.selection import Selection
 from agent.send.state import USUAL, Rules, Sent, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
+from agent.send.unchanged import Unchanged
 from buffer.model import Chunk, Tick
 
 
@@ -78,7 +79,10 @@ class _Doubt(NamedTuple):
 
 
 class Delivery:
-    """Delivers chunks to the destination that `speaks` returns. Without `fresh` the refusal of a whole chunk counts."""
+    """Delivers chunks to the destination that `speaks` returns. Without `fresh` the refusal of a whole chunk counts.
+
+    `unchanged` leaves out samples that say nothing new.
+    """
 
     def __init__(
         self,
@@ -89,16 +93,18 @@ class Delivery:
         stats: SendStats | None = None,
         clocks: Clocks | None = None,
         fresh: Fresh | None = None,
+        unchanged: Unchanged | None = None,
     ) -> None:
         self._most = queue.max_samples_per_send
         self.now = Situation(min(self._most, USUAL))
         self.rules, self.stats = rules or Rules(queue.min_backoff, queue.max_backoff), stats or SendStats()
         self.speaks, self._wire, self._clocks = speaks, wire, clocks or Clocks()
         self._ask = Asking(speaks, wire, self.stats, self._clocks.monotonic).ask
-        self._age_limit_ms, self._fresh = int(queue.sample_age_limit * 1000), fresh
+        self._selection = Selection(speaks, queue.sample_age_limit, self._clocks.wall, unchanged)
+        self.apart, self._fresh = self._selection.apart, fresh
         self._batch: Batch | None = None
         self._doubt: _Doubt | None = None
-        self.apart, self._probe, self.known = Apart(speaks), Probe(speaks), Known(self._clocks.monotonic)
+        self._probe, self.known = Probe(speaks), Known(self._clocks.monotonic)
         self._held_by: Probe | Fresh = self._probe  # what a held destination has to take
 
     @property
@@ -129,19 +135,14 @@ class Delivery:
     def offer(self, chunk: Chunk) -> Settled | None:
         """Take the next chunk. Return it settled where nothing of it is to be sent."""
         self._doubt = None
-        young = _young(chunk.ticks, self._age_limit_ms, self._clocks.wall())
-        aged = _samples(chunk.ticks) - _samples(young)
-        ticks, kept, why = self.apart.split(young)
-        batch = Batch(chunk, ticks, self.speaks(), self.known, {AGED: aged} if aged else {})
-        batch.keep_apart(kept, why)
-        return self._continue(batch)
+        return self._continue(self._selection.batch(chunk, self.known))
 
     def is_outdated(self) -> bool:
         """Return whether the chunk at hand has to be read and offered again: its format changed, or it grew too old."""
         batch = self._batch
         if batch is None or batch.format != self.speaks().name:
             return True
-        return not self.is_begun and _is_too_old(batch.ticks[0], self._age_limit_ms, self._clocks.wall())
+        return not self.is_begun and self._selection.is_too_old(batch.ticks[0])
 
     def wait(self) -> float:
         """Return the seconds until the next request may go out."""
@@ -254,8 +255,7 @@ class Delivery:
             self._doubt = _Doubt(settled.culprits[-1].outcome, None)
             return None
         self._batch = None
-        if batch.apart:
-            self.apart.learn(batch.apart, settled.culprits[-1].outcome)
+        settled = self._selection.settled(batch, settled)
         self.now = _concluded(self.now, batch, settled)
         return settled
 
@@ -287,17 +287,5 @@ def _concluded(now: Situation, batch: Batch, settled: Settled) -> Situation:
     return now._replace(doubted=False, error=error)
 
 
-def _is_too_old(tick: Tick, limit_ms: int, wall: float) -> bool:
-    return bool(limit_ms) and int(wall * 1000) - tick.at.wall_ms > limit_ms
-
-
-def _young(ticks: Iterable[Tick], limit_ms: int, wall: float) -> list[Tick]:
-    return [tick for tick in ticks if not _is_too_old(tick, limit_ms, wall)]
-
-
 def _series(ticks: Iterable[Tick]) -> int:
     return sum(map(len, {id(tick.series): tick.series for tick in ticks}.values()))
-
-
-def _samples(ticks: Iterable[Tick]) -> int:
-    return sum(len(tick.values) for tick in ticks)

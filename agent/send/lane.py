@@ -27,6 +27,7 @@ from agent.send.order import Order
 from agent.send.sender import NOW, Pause, Sender
 from agent.send.state import Rules, State
 from agent.send.stats import SendStats
+from agent.send.unchanged import Unchanged
 from agent.system.events import Logger
 from agent.system.pulse import Pulse
 from buffer.buffer import Buffer
@@ -64,7 +65,8 @@ class Lane:
         self._buffer, self._wire, clocks = buffer, wire, clocks or Clocks()
         self._pulse, lane_log = Pulse(clocks.monotonic), LaneLog(to.name, to.write_url, log, clocks.monotonic)
         fresh = Fresh(speaks, labels or {}, lambda: buffer.newest, clocks.monotonic, clocks.wall)
-        delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks, fresh)
+        unchanged = Unchanged(speaks, to.send_unchanged_every) if to.send_unchanged_every else None
+        delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks, fresh, unchanged)
         cursor, order = buffer.cursors[to.name], Order(to.drain_order, labels or {})
         self._account = Account(to.name, cursor, quarantine, lane_log, clocks.wall)
         self._early = early = Early(listen, clocks.monotonic)

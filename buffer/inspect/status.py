@@ -26,8 +26,9 @@ from buffer.segment import Header, Record
 Spans = Sequence[tuple[int, int]]
 
 
-NO_LOSS = frozenset(("relabeled", "unstorable"))
-"""Reasons for which the operator has chosen that samples are not delivered: by a rule, by the type of the destination."""
+NO_LOSS = frozenset(("relabeled", "unstorable", "unchanged"))
+"""Reasons for which the operator has chosen that samples are not delivered: by a rule, by the type of the destination, by
+`send_unchanged_every`."""
 SLOWEST = 0.1
 """Samples a second: what cursors round to. By less nothing is foretold."""
 

@@ -10,6 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -33,6 +34,7 @@ from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
 from tests.support import wire
 from tests.support.faults import MemoryFs
+from tests.support.ticks import bits
 
 BOOT = "0123456789abcdef0123456789abcdef"
 SERIES = tuple(Series(name, (("hostname", "a"),)) for name in ("cpu", "memory"))
@@ -112,7 +114,8 @@ class Script:
             for at, value in samples:
                 if at not in known:
                     assert at > max(known, default=-1), "older than what this series has"
-                assert known.setdefault(at, value) == value, "another value for the same instant"
+                same = bits([known.setdefault(at, value)]) == bits([value])
+                assert same, "another value for the same instant"
 
     @property
     def sizes(self) -> list[int]:
@@ -141,19 +144,22 @@ class Script:
         self.is_closed = True
 
 
-def destination(queue: QueueConfig = QUEUE, url: str = "http://127.0.0.1/") -> RemoteWrite:
+def destination(queue: QueueConfig = QUEUE, **settings: Any) -> RemoteWrite:
     """A destination for remote write 1.0."""
     return RemoteWrite(
-        url=url,
-        name="there",
-        queue_config=queue,
-        protobuf_message="prometheus.WriteRequest",
-        metadata_config=MetadataConfig(send=False),
+        **{
+            "url": "http://127.0.0.1/",
+            "name": "there",
+            "queue_config": queue,
+            "protobuf_message": "prometheus.WriteRequest",
+            "metadata_config": MetadataConfig(send=False),
+            **settings,
+        }
     )
 
 
 class Rig:
-    """A host whose sender is driven step by step. Its first tick is 10 s after `first_ms`."""
+    """A host whose sender is driven step by step. Its first tick is 10 s after `first_ms`. `settings` are the destination's."""
 
     first_ms = 0
 
@@ -162,13 +168,13 @@ class Rig:
         answers: Iterable[Answer | Failure] = (),
         queue: QueueConfig = QUEUE,
         *,
-        url: str = "http://127.0.0.1/",
         lost: bool = False,
         script: Script | None = None,
         speaks: Speaks | None = None,
         clocks: Clocks | None = None,
         rules: Rules | None = None,
         listen: Callable[[], News] | None = None,
+        **settings: Any,
     ) -> None:
         folder, self.fs = tempfile.mkdtemp(prefix="limpet-"), MemoryFs()
         self.now, self.ticks = 1000.0, 0
@@ -176,7 +182,10 @@ class Rig:
         self.script = script or Script(*answers, lost=lost)
         self.buffer = Buffer(folder, Limits(), ["there"], fs=self.fs)
         self.quarantine = Quarantine(folder, fs=_Unsynced())
-        to, clocks = destination(queue, url), clocks or Clocks(lambda: self.now, lambda: 1.0, lambda: 0.5)
+        to, clocks = (
+            destination(queue, **settings),
+            clocks or Clocks(lambda: self.now, lambda: 1.0, lambda: 0.5),
+        )
         speaks = speaks or remote_write(to, clock=clocks.monotonic, wall=clocks.wall)
         logger = structlog.get_logger()
         self._open: Callable[[], Lane] = lambda: Lane(
