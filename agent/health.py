@@ -28,6 +28,7 @@ limpet_config_reload_successful               |          | 1 if the configuratio
 limpet_cpu_seconds_total                      | seconds  | CPU time the agent has used.
 limpet_resident_memory_bytes                  | bytes    | Memory the agent holds.
 limpet_buffer_bytes                           | bytes    | Size of the buffer's segment files.
+limpet_buffer_history_bytes                   | bytes    | Size of what is kept although every destination has it.
 limpet_buffer_max_bytes                       | bytes    | Configured limit of the buffer.
 limpet_buffer_appended_samples_total          | samples  | Samples appended since the buffer began.
 limpet_buffer_missed_samples_total            | samples  | Samples that could not be collected, estimated from the grid.
@@ -40,7 +41,7 @@ limpet_collector_failures_total               | runs     | Runs of the collector
 limpet_collector_timeouts_total               | runs     | Runs of the collector that were left behind.
 limpet_collector_unreadable_total             |          | Files, devices, interfaces and mount points that could not be read, in each run that could not.
 limpet_collector_denied                       |          | Files, devices and mount points that the agent's user may not read; absent if there are none.
-limpet_collector_stuck_seconds                | seconds  | How long a mount point, or without one the collector itself, has not answered; absent if all answer.
+limpet_collector_stuck_seconds                | seconds  | How long a mount point (or sensor), or without one the collector itself, has not answered; absent if all answer.
 limpet_destination_appended_samples_total     | samples  | Samples appended for the destination: delivered, pending and dropped ones.
 limpet_destination_delivered_samples_total    | samples  | Samples that the destination has taken.
 limpet_destination_dropped_samples_total      | samples  | Samples that the destination will not get, by reason.
@@ -113,6 +114,7 @@ class Health(Collector):
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),
+            Sample("limpet_buffer_history_bytes", float(buffer.history.size)),
             Sample("limpet_buffer_max_bytes", float(buffer.limits.max_size)),
             Sample("limpet_buffer_appended_samples_total", float(log.end)),
             Sample("limpet_buffer_missed_samples_total", float(log.missed)),

@@ -76,7 +76,7 @@ class _Group:
 
     def rescale(self) -> None:
         self.scales = scaled.divisors(self.modes)
-        self.raw = [i for i, mode in enumerate(self.modes) if mode == scaled.RAW]
+        self.raw = {i for i, mode in enumerate(self.modes) if mode == scaled.RAW}
 
 
 class Encoder:
@@ -250,7 +250,8 @@ class Decoder:
             if room < 0:
                 raise CodecError("more samples than a record may have")
             group.values = values = group.values.copy()  # the tick before keeps its own
-            _remode(plain, group)
+            if count := plain.varint():
+                _remode(plain, group, count)
             plain.at = scaled.from_row(plain.data, plain.at, group.cells, values, group.scales, group.raw)
             ticks.append(Tick(instant, group.name, group.series, values))
         if plain.at != len(plain.data):
@@ -291,8 +292,7 @@ def _table(text: bytes) -> tuple[str, tuple[Series, ...]]:
     return str(name), tuple(series)
 
 
-def _remode(plain: Bytes, group: _Group) -> None:
-    count = plain.varint()
+def _remode(plain: Bytes, group: _Group, count: int) -> None:
     if count > len(group.modes):
         raise CodecError("more new scales than cells")
     for _ in range(count):
@@ -300,5 +300,4 @@ def _remode(plain: Bytes, group: _Group) -> None:
         if mode > scaled.RAW:
             raise CodecError(f"no scale {mode}")
         group.modes[i], group.cells[i], group.values[i] = mode, 0, 0.0
-    if count:
-        group.rescale()
+    group.rescale()

@@ -10,16 +10,23 @@ host at 10 s one cell in four changes, by one or two bytes; docs/decisions/0004 
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import compress
 from operator import truediv
 
-from buffer.varint import LONGEST, varint, zigzag
+from buffer.lanes import added
+from buffer.varint import LONGEST, Bytes, unzigzag, varint, zigzag
 
 SCALES = (1 / 1024, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 RAW = len(SCALES)
 _LIMIT = 1 << 62
 _SIGN, _ALL = 1 << 63, (1 << 64) - 1
+_PLACES = [tuple(place for place in range(8) if byte >> place & 1) for byte in range(256)]
+_BITS = bytes(byte == ord("1") for byte in range(256))
+_VARINT = re.compile(rb"[\x80-\xff]{0,9}[\x00-\x7f]|.{11}", re.DOTALL)
+"""A varint of up to LONGEST bytes, or a byte more than that; each of these is found in a bounded number of steps."""
 
 
 def scale_of(value: float, at_least: int = 0) -> int:
@@ -39,7 +46,7 @@ def divisors(modes: bytes | bytearray) -> list[float]:
     return [1.0 if mode == RAW else SCALES[mode] for mode in modes]
 
 
-def to_cells(values: Sequence[float], scales: Sequence[float], raw: Sequence[int]) -> list[int] | None:
+def to_cells(values: Sequence[float], scales: Sequence[float], raw: Collection[int]) -> list[int] | None:
     """Return the cells of `values`, or None where some value does not fit its scale.
 
     `raw` lists the cells whose scale is RAW.  Raises ValueError where the lengths differ.
@@ -78,35 +85,80 @@ def to_row(cells: Sequence[int], before: Sequence[int]) -> bytes:
 
 
 def from_row(
-    row: bytes, at: int, cells: list[int], values: list[float], scales: Sequence[float], raw: Sequence[int]
+    row: bytes,
+    at: int,
+    cells: list[int],
+    values: list[float],
+    scales: Sequence[float],
+    raw: Collection[int],
 ) -> int:
-    """Bring `cells` and `values` up to date with the row at `at`; return where the row ends.
+    """Bring `cells` and `values` up to date with the row at `at`; return where the row ends. Of raw cells only the values count.
 
-    Raises ValueError where the row is cut short or malformed; the lists are then of no use.
+    Raises ValueError or IndexError where the row is cut short or malformed; the lists are then of no use.
     """
-    bits = int.from_bytes(row[at : at + (len(cells) + 7) // 8], "little")
-    at += (len(cells) + 7) // 8
-    if bits >> len(cells) or at > len(row):
+    size = (len(cells) + 7) // 8
+    bitmap = row[at : at + size]
+    at += size
+    if at > len(row) or (size and bitmap[-1] >> (len(cells) - 1 & 7) > 1):
         raise ValueError("a row of changes does not fit its cells")
-    for i, bit in enumerate(bin(bits)[:1:-1]):
-        if bit == "1":
-            byte = row[at]
+    if raw:
+        flags = bin(int.from_bytes(bitmap, "little"))[:1:-1].encode().translate(_BITS)
+        return _from_wide_row(row, at, list(compress(range(len(cells)), flags)), cells, values, scales, raw)
+    first = 0
+    for bits in bitmap:
+        for place in _PLACES[bits]:
+            number = row[at]
             at += 1
-            number = byte & 127
-            shift = 7
-            while byte > 127:
-                byte = row[at]
+            if number > 127:
+                number &= 127
+                shift = 7
+                while (byte := row[at]) > 127:
+                    at += 1
+                    number |= (byte & 127) << shift
+                    shift += 7
+                    if shift >= 7 * LONGEST:
+                        raise ValueError("a varint is too long")
                 at += 1
-                number |= (byte & 127) << shift
-                shift += 7
-                if shift > 7 * LONGEST:
-                    raise ValueError("a varint is too long")
+                number |= byte << shift
+            i = first + place
             cell = cells[i] = cells[i] + (number >> 1 ^ -(number & 1))
             values[i] = cell / scales[i]
-    for i in raw:
-        cells[i] = cell = _wrap(cells[i])
-        (values[i],) = struct.unpack("<d", struct.pack("<q", cell))
+        first += 8
     return at
+
+
+def _from_wide_row(
+    row: bytes,
+    at: int,
+    changed: list[int],
+    cells: list[int],
+    values: list[float],
+    scales: Sequence[float],
+    raw: Collection[int],
+) -> int:
+    """Do the same for these cells, raw ones among them: their varints are long, and decoded together."""
+    varints = _VARINT.findall(row, at, at + LONGEST * len(changed))[: len(changed)]
+    sizes = list(map(len, varints))
+    if len(varints) < len(changed) or max(sizes, default=0) > LONGEST:
+        raise ValueError("a varint is too long or cut short")
+    if len(raw) < len(cells):
+        wide: list[int] = []
+        their: list[bytes] = []
+        for i, one in zip(changed, varints, strict=True):
+            if i in raw:
+                wide.append(i)
+                their.append(one)
+            else:
+                cell = cells[i] = cells[i] + unzigzag(Bytes(one).varint())
+                values[i] = cell / scales[i]
+        changed, varints = wide, their
+    found = added([values[i] for i in changed], varints)
+    if len(found) == len(values):
+        values[:] = found
+    else:
+        for i, value in zip(changed, found, strict=True):
+            values[i] = value
+    return at + sum(sizes)
 
 
 def _wrap(number: int) -> int:

@@ -194,6 +194,11 @@ class Place(NamedTuple):
         return self.config.buffer.max_size if self.config else None
 
     @property
+    def history_max_bytes(self) -> int | None:
+        """The cap of history in bytes, None where no configuration gives it."""
+        return self.config.history.max_size if self.config else None
+
+    @property
     def min_free(self) -> Callable[[int], int] | None:
         """What returns the floor of free space, in bytes, for a volume's size."""
         return self.config.buffer.min_free_space.on if self.config else None

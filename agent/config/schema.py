@@ -21,7 +21,10 @@ from buffer.limits import OnFull, largest_segment
 
 DESTINATIONS = ("remote_write", "influxdb")
 """The sections with destinations, each of another type."""
-DISK_USAGE_INTERVAL = 60.0
+SLOW = {"disk_usage": 60.0, "sensors": 60.0}
+"""The seconds between two runs of what changes slowly, or `collect.interval` where that is longer."""
+OFF = frozenset({"pressure"})
+"""The collectors that run only if they are named."""
 OWN_INTERVAL = 60.0
 
 OPTIONS: Mapping[str, type[Options]] = {name: kind.options for name, kind in COLLECTORS.items()} | {
@@ -60,7 +63,7 @@ class Collector(Section, frozen=True, kw_only=True):
 class CollectSection(Section, frozen=True, kw_only=True):
     """What is collected, and when. `collectors` holds the ones that were named; `plan()` knows them all.
 
-    A collector that is not built in runs only if it is named.
+    A collector that is not built in runs only if it is named, and so do those of OFF.
     """
 
     elsewhere = {"mask": "Write it at the top of the file."}
@@ -77,6 +80,8 @@ class CollectSection(Section, frozen=True, kw_only=True):
         """Return the enabled collectors that have something to do. A timeout is never longer than its interval."""
         planned = []
         for name in dict.fromkeys((*OPTIONS, *self.collectors)):
+            if name in OFF and name not in self.collectors:
+                continue
             one = self.collectors.get(name) or Collector(options=OPTIONS[name]())
             if one.enabled and one.options not in (ScrapeOptions(), TextfileOptions()):
                 interval = _interval(name, one, self.interval)
@@ -127,7 +132,7 @@ def _too_long(key: str, what: str) -> Problem:
 def _interval(name: str, one: Collector, common: float) -> float:
     if one.interval is not None:
         return one.interval
-    return max(DISK_USAGE_INTERVAL, common) if name == "disk_usage" else common
+    return max(SLOW.get(name, 0.0), common)
 
 
 class BufferSection(Section, frozen=True, kw_only=True):
@@ -158,6 +163,13 @@ class BufferSection(Section, frozen=True, kw_only=True):
             yield Problem("segment_size", what, "Choose a smaller one, because whole segments are dropped.")
 
 
+class HistorySection(Section, frozen=True, kw_only=True):
+    """What is kept of what every destination has."""
+
+    raw: v.Age = 604_800.0
+    max_size: v.Size = 64 << 20
+
+
 class LogSection(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
@@ -168,7 +180,7 @@ class LogSection(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    later = frozenset(("history", "query", "serve"))
+    later = frozenset(("query", "serve"))
     elsewhere = {
         "global": "Write labels for external_labels, and collect.interval for scrape_interval.",
         "scrape": "Write it below collect.collectors.",
@@ -179,9 +191,10 @@ class Config(Section, frozen=True, kw_only=True):
     hostname: v.Words | None = None
     labels: dict[v.LabelName, v.Words] = {}
     data_dir: v.Folder = "/var/lib/limpet"
-    mask: tuple[Literal["mountpoint", "device", "interface"], ...] = ()
+    mask: tuple[Literal["mountpoint", "device", "interface", "sensor"], ...] = ()
     collect: CollectSection = CollectSection()
     buffer: BufferSection = BufferSection()
+    history: HistorySection = HistorySection()
     remote_write: tuple[RemoteWrite, ...] = ()
     influxdb: tuple[InfluxDB, ...] = ()
     log: LogSection = LogSection()

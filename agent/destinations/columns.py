@@ -13,7 +13,7 @@ Speed comes from work per series instead of per sample: rows become columns in o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from operator import lt
 from typing import Generic, NamedTuple, TypeVar
 
@@ -22,6 +22,8 @@ from buffer.model import Series, Tick
 K = TypeVar("K", bound=Hashable)
 Stamps = tuple[int, ...]
 Values = tuple[float, ...]
+Columns = list[tuple[K, Series, Values]]
+"""A series by its key, as it came, and its values, oldest first."""
 
 
 class Block(NamedTuple, Generic[K]):
@@ -29,8 +31,7 @@ class Block(NamedTuple, Generic[K]):
 
     rows: tuple[Tick, ...]
     stamps: Stamps
-    columns: list[tuple[K, Series, Values]]
-    """A series by its key, as it came, and its values, oldest first."""
+    columns: Columns[K]
 
 
 class Merged(NamedTuple, Generic[K]):
@@ -44,17 +45,32 @@ class Merged(NamedTuple, Generic[K]):
 
 def merge(ticks: Iterable[Tick], key: Callable[[Series], K | None]) -> Merged[K]:
     """Turn ticks into columns. A series for which `key` gives None is left out."""
+    return merged(ticks, lambda series: [key(one) for one in series])
+
+
+def merged(ticks: Iterable[Tick], keys: Callable[[tuple[Series, ...]], Sequence[K | None]]) -> Merged[K]:
+    """Turn ticks into columns. `keys` gives the keys of a set of series, None for those that are left out."""
     by_set: dict[int, tuple[tuple[Series, ...], list[Tick]]] = {}
     for tick in ticks:
         by_set.setdefault(id(tick.series), (tick.series, []))[1].append(tick)
     sets = list(by_set.values())
+    names = [keys(series) for series, _ in sets]
+    kept = [[name for name in those if name is not None] for those in names]
+    if len(set().union(*kept)) == sum(map(len, names)):  # as nearly always: none is in two sets, or left out
+        return _settled(
+            [
+                (tuple(rows), list(zip(those, series, _columns(rows), strict=True)))
+                for those, (series, rows) in zip(kept, sets, strict=True)
+                if series
+            ],
+            0,
+        )
 
     relabeled = 0
     by_key: dict[K, tuple[tuple[int, ...], Series, Values]] = {}  # the sets that it came in, in their order
-    for number, (series, rows) in enumerate(sets):
+    for number, (those, (series, rows)) in enumerate(zip(names, sets, strict=True)):
         source: tuple[int, ...] = (number,)
-        for one, values in zip(series, zip(*[row.values for row in rows], strict=True), strict=True):
-            name = key(one)
+        for name, one, values in zip(those, series, _columns(rows), strict=True):
             if name is None:
                 relabeled += len(values)
             elif (before := by_key.get(name)) is None:
@@ -66,9 +82,23 @@ def merge(ticks: Iterable[Tick], key: Callable[[Series], K | None]) -> Merged[K]
     for name, (source, one, values) in by_key.items():
         shared.setdefault(source, []).append((name, one, values))
 
+    return _settled(
+        [
+            (tuple([row for number in source for row in sets[number][1]]), columns)
+            for source, columns in shared.items()
+        ],
+        relabeled,
+    )
+
+
+def _columns(rows: Iterable[Tick]) -> Iterable[Values]:
+    return zip(*[row.values for row in rows], strict=True)
+
+
+def _settled(found: Iterable[tuple[tuple[Tick, ...], Columns[K]]], relabeled: int) -> Merged[K]:
+    """Return columns with what came of their ticks, in time order and without repeated instants."""
     blocks, samples, repeated = [], 0, 0
-    for source, columns in shared.items():
-        came = tuple([row for number in source for row in sets[number][1]])
+    for came, columns in found:
         stamps = tuple([row.at.wall_ms for row in came])
         order = _time_order(stamps)
         if order is not None:

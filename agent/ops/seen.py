@@ -217,7 +217,8 @@ def _failing(reports: list[Tick]) -> Iterator[str]:
             name = labels.get("collector", "")
             if series.name == "limpet_collector_stuck_seconds":
                 at = next(
-                    (text for key, text in labels.items() if key in ("mountpoint", "device")), "a mount point"
+                    (text for key, text in labels.items() if key in ("mountpoint", "device", "sensor")),
+                    "a mount point",
                 )
                 found[name] = f"{name} ({at} does not answer)"
             elif series.name in ("limpet_collector_failures_total", "limpet_collector_timeouts_total"):

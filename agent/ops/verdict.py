@@ -199,7 +199,7 @@ def delivering(seen: Seen, one: DestinationStatus) -> Finding:
         return unknown(f"{since}; {waits}")
     if one.state == "held":
         said = f"held: {one.last_error or 'the receiver refuses'}; {waits}; {since}{_again(one, seen.now)}"
-        return wrong(said, f"Correct that; step by step: limpet doctor. To try at once: {_reload(seen)}")
+        return wrong(said, "Correct that; step by step: limpet doctor. To try at once: limpet retry")
     if one.state == "waiting":
         said = f"no delivery: {one.last_error or 'no answer'}; {waits}; {since}{_again(one, seen.now)}"
         if one.lag_seconds <= PATIENCE and last is not None:
@@ -225,9 +225,11 @@ def kept(found: Status) -> Finding:
     said = (
         f"{human.size(found.bytes)}{f' of {human.size(cap)}' if cap else ''}, {free} are free on the volume"
     )
+    if found.history_bytes:
+        said += f", {human.size(found.history_bytes)} of history"
     memory = f"; {human.count(found.unbuffered_samples)} samples were kept in memory only"
     memory = memory if found.unbuffered_samples else ""
-    if found.disk_state == "full" or found.free_bytes < (floor or 0):
+    if found.disk_state == "full" or found.free_bytes + found.history_bytes < (floor or 0):
         least = f", less than buffer.min_free_space ({human.size(floor)})" if floor else ""
         said = f"{DISK['full']}: {free} are free{least}{memory}"
         return wrong(said, about_disk("full", found.data_dir))

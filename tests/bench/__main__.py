@@ -51,8 +51,10 @@ def measure(server: Server, quick: bool) -> Iterator[Figure]:
             folder,
             lambda below: Prometheus(server.path, below, certs=certs),
             certs,
-            recording,
-            200_000 if quick else 1_500_000,
+            [
+                drain.of_host(recording, 200_000 if quick else 1_500_000),
+                drain.of_target(200_000 if quick else 750_000),
+            ],
         )
         with Prometheus(server.path, folder / "steady", certs=certs) as prometheus:
             yield from steady.figures(folder / "run", prometheus, certs, 60 if quick else 300)

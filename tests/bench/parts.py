@@ -57,7 +57,7 @@ print(json.dumps({"wall": wall, "cpu": cpu, "memory": memory(os.getpid()).peak -
 
 def on_disk(folder: Path, recording: replay.Recording) -> Figure:
     """Bytes a sample of the recording takes, played once into a new buffer."""
-    size = replay.fill(folder / "disk", recording.rounds)
+    size = replay.fill(folder / "disk", recording.rounds).bytes
     hours = recording.span_ms / 3_600_000
     how = f"{recording.samples} samples of {recording.series} series, {hours:.2f} hours at 10 s"
     return Figure("on disk", size / recording.samples, "B/sample", 1, how)

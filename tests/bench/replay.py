@@ -113,11 +113,20 @@ def repeated(recording: Recording, samples: int, end_ms: int) -> Iterator[list[T
         shift += recording.span_ms
 
 
-def fill(data_dir: Path, rounds: Iterable[Sequence[Tick]], destinations: Sequence[str] = ()) -> int:
-    """Append rounds to a new buffer, and return its size on disk in bytes."""
+class Filled(NamedTuple):
+    """What was appended to a buffer, and its size on disk."""
+
+    samples: int
+    bytes: int
+
+
+def fill(data_dir: Path, rounds: Iterable[Sequence[Tick]], destinations: Sequence[str] = ()) -> Filled:
+    """Append rounds to a new buffer."""
     buffer = Buffer(str(data_dir), Limits(), destinations)
+    samples = 0
     for ticks in rounds:
         buffer.append(ticks)
+        samples += sum(len(tick.values) for tick in ticks)
     size = buffer.log.size
     buffer.close()
-    return size
+    return Filled(samples, size)

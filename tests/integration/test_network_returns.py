@@ -1,7 +1,8 @@
 """The network goes and comes back under a real agent, in network namespaces: what the kernel reports ends a wait.
 
 Two namespaces, joined by a link: the site, where a receiver listens at 192.0.2.1 and, beyond the default route, at 198.51.100.1;
-and the host with the agent. The agent waits for ten minutes after a failure, so that nothing else can bring it back.
+and the host with the agent. The agent waits for ten minutes after a failure, so that nothing else can bring it back. In the second test
+the receiver's name gets another address, and then the name server is another one (/etc/resolv.conf).
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ SITE = """
 ip link set lo up
 ip addr add 198.51.100.1/32 dev lo
 """
-RUN = """
+NAMES = """
+printf 'nameserver 192.0.2.1\\noptions timeout:1 attempts:1\\n' > {folder}/resolv.conf
+mount --bind {folder}/resolv.conf /etc/resolv.conf
+"""
+LINKED = """
 import json, os, subprocess, sys, time
 from pathlib import Path
 from tests.support.agent import QUICK, Agent
@@ -49,6 +54,10 @@ ip("link set wan up", inside)
 ip("route add default via 192.0.2.1", inside)
 
 found = {}
+"""
+RUN = (
+    LINKED
+    + """
 waits = {**QUICK, "min_backoff": "10m", "max_backoff": "10m"}
 with Receiver(address="192.0.2.1") as near, Receiver(address="198.51.100.1") as far:
     to = [near, far]
@@ -91,20 +100,87 @@ host.kill()
 host.wait()
 print(json.dumps(found))
 """
+)
+
+RENAMED = (
+    LINKED
+    + """
+from tests.support.dns import NameServer
+
+ip("addr add 192.0.2.3/24 dev site")
+ip("addr add 192.0.2.4/24 dev site")
 
 
-def test_the_network_is_back_and_so_is_the_agent(tmp_path: Path) -> None:
+def arrive(receiver, what):
+    before, begun = receiver.samples, time.monotonic()
+    wait_for(lambda: receiver.samples > before, 60, what)
+    found[what] = time.monotonic() - begun
+
+
+def wait():
+    wait_for(lambda: agent.destination("central").get("state") == "waiting", 60, "the agent to wait")
+
+
+to = {"name": "central", "remote_timeout": "3s", "allow_http": True}
+to["queue_config"] = {**QUICK, "min_backoff": "10m", "max_backoff": "10m"}
+old = NameServer("192.0.2.1", "metrics.test", "192.0.2.3")
+new = NameServer("192.0.2.4", "metrics.test", "192.0.2.4")
+old.start()
+with Receiver(address="192.0.2.3") as first, Receiver(address="192.0.2.4", port=first.port) as second:
+    to["url"] = f"http://metrics.test:{first.port}/api/v1/write"
+    agent = Agent(Path(sys.argv[1]), [to])
+    agent.inside = inside
+    with agent:
+        arrive(first, "the start")
+
+        first.stop()
+        old.found = "192.0.2.4"
+        arrive(second, "a name that has another address")
+
+        old.stop()
+        second.stop()
+        wait()  # for a name that nobody knows now
+        assert "name" in agent.destination("central")["last_error"], agent.destination("central")
+        second.start()
+        with new:
+            Path("/etc/resolv.conf").write_text("nameserver 192.0.2.4\\noptions timeout:1 attempts:1\\n")
+            arrive(second, "another name server")
+        assert agent.stop() == 0
+host.kill()
+host.wait()
+print(json.dumps(found))
+"""
+)
+
+
+def run(script: str, what: str, folder: Path) -> dict[str, float]:
+    """Run Python code in the namespaces that a script makes, and return the times that it prints."""
     if reason := namespaces.reason():
         pytest.skip(reason)
     if not shutil.which("ip"):
         pytest.skip("there is no ip")
-    command, env = namespaces.inside(SITE, more=["--net"], command=[sys.executable, "-c", RUN, str(tmp_path)])
+    command, env = namespaces.inside(
+        script, more=["--net"], command=[sys.executable, "-c", what, str(folder)]
+    )
     done = subprocess.run(command, env=dict(env), capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
-    assert list(found) == [
+    found: dict[str, float] = json.loads(done.stdout)
+    print(found)
+    return found
+
+
+def test_the_network_is_back_and_so_is_the_agent(tmp_path: Path) -> None:
+    assert list(run(SITE, RUN, tmp_path)) == [
         "the start",
         "a link that is up again",
         "a default route that is back",
         "another address",
+    ]
+
+
+def test_the_receiver_and_the_name_server_have_moved(tmp_path: Path) -> None:
+    assert list(run(SITE + NAMES.format(folder=tmp_path), RENAMED, tmp_path)) == [
+        "the start",
+        "a name that has another address",
+        "another name server",
     ]

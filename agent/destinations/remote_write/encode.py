@@ -28,7 +28,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from struct import Struct
 from typing import NamedTuple
 
-from agent.destinations.columns import Stamps, Values
+from agent.destinations.columns import Merged, Stamps, Values, merged
 from agent.destinations.labels import Relabel, final, utf8
 from agent.destinations.remembered import Remembered
 from buffer.exemplars import Exemplar
@@ -72,12 +72,21 @@ class _Known(NamedTuple):
     family: str
 
 
+class _Set(NamedTuple):
+    """What is known of a set of series: their identities, and by the name of each family the last of its series."""
+
+    series: tuple[Series, ...]
+    identities: list[bytes | None]
+    families: dict[str, Series]
+
+
 class Encoder(ABC):
     """Encodes ticks, and remembers their series (`Remembered`)."""
 
     def __init__(self, relabel: Relabel | None = None) -> None:
         self._relabel = relabel
         self._known = Remembered(self._learn)
+        self._sets: dict[int, _Set] = {}
 
     @abstractmethod
     def encode(self, ticks: Iterable[Tick], describe: Collection[str] = ()) -> Encoded:
@@ -87,9 +96,25 @@ class Encoder(ABC):
 
     def families(self, ticks: Iterable[Tick]) -> dict[str, Description]:
         """Return what metadata there is of the families in some ticks, by the names that their series have after relabeling."""
-        sets = {id(tick.series): tick.series for tick in ticks}
-        found = {self._known[one].family: one for series in sets.values() for one in series}
+        found: dict[str, Series] = {}
+        for series in {id(tick.series): tick.series for tick in ticks}.values():
+            found |= self._set(series).families
         return {name: Description(one.type, one.unit, one.help) for name, one in found.items() if name}
+
+    def _merged(self, ticks: Sequence[Tick]) -> Merged[bytes]:
+        """Return the columns of ticks. Of each group the last set of series stays known: most likely it comes again."""
+        found = merged(ticks, lambda series: self._set(series).identities)
+        last = {tick.group: id(tick.series) for tick in ticks}
+        self._sets = {each: self._sets[each] for each in last.values()}
+        return found
+
+    def _set(self, series: tuple[Series, ...]) -> _Set:
+        found = self._sets.get(id(series))
+        if found is None or found.series is not series:
+            known = [self._known[one] for one in series]
+            families = {one.family: each for one, each in zip(known, series, strict=True)}
+            found = self._sets[id(series)] = _Set(series, [one.identity for one in known], families)
+        return found
 
     @abstractmethod
     def _identity(self, pairs: Pairs) -> bytes:
@@ -115,6 +140,18 @@ def varint(number: int) -> bytes:
 def field(tag: int, content: bytes) -> bytes:
     """A field of bytes, a string or a message."""
     return bytes((tag,)) + varint(len(content)) + content
+
+
+class Heads(dict[int, bytes]):
+    """What a field of so many bytes begins with, by the size: in a request many have the same."""
+
+    def __init__(self, tag: int) -> None:
+        super().__init__()
+        self._tag = bytes((tag,))
+
+    def __missing__(self, size: int) -> bytes:
+        made = self[size] = self._tag + varint(size)
+        return made
 
 
 def writer(stamps: Stamps, starts: Stamps = ()) -> Callable[[Values], bytes]:
@@ -163,6 +200,6 @@ def _stamp(ms: int) -> bytes:
     return varint(ms)
 
 
-def first_value(column: tuple[bytes, object, Values]) -> float:
+def first_value(column: tuple[object, Values]) -> float:
     """What the series that share their times are ordered by."""
-    return column[2][0]
+    return column[1][0]

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from agent.destinations.columns import Stamps, Values, merge
+from agent.destinations.columns import Stamps, Values
 from agent.destinations.labels import utf8
 from agent.destinations.remote_write.encode import (
     TYPES,
     Encoded,
     Encoder,
+    Heads,
     Pairs,
     field,
     first_value,
-    varint,
     writer,
 )
 from buffer.model import Series, Tick
@@ -34,16 +34,19 @@ class Encoder1(Encoder):
         """The WriteRequest that holds every sample of `ticks`, none of them twice, and the metadata of these
         families where they are among the ticks.
         """
-        merged = merge(ticks, self.labels)
-        shared: dict[Stamps, list[tuple[bytes, Series, Values]]] = {}
+        merged = self._merged(list(ticks))
+        shared: dict[Stamps, list[tuple[bytes, Values]]] = {}
         for block in merged.blocks:
-            shared.setdefault(block.stamps, []).extend(block.columns)
+            shared.setdefault(block.stamps, []).extend(
+                [(labels, values) for labels, _, values in block.columns]
+            )
         parts: list[bytes] = []
+        heads = Heads(0x0A)
         for stamps, columns in shared.items():
             write = writer(stamps)
-            for labels, _, values in sorted(columns, key=first_value):
+            for labels, values in sorted(columns, key=first_value):
                 written = write(values)
-                parts += (b"\x0a" + varint(len(labels) + len(written)) + labels, written)
+                parts += (heads[len(labels) + len(written)], labels, written)
         described: dict[str, Series] = {}
         if describe:
             for block in merged.blocks:

@@ -26,12 +26,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from struct import Struct
 from typing import NamedTuple
 
-from agent.destinations.columns import Stamps, Values, merge
+from agent.destinations.columns import Stamps, Values
 from agent.destinations.labels import Relabel, utf8
 from agent.destinations.remote_write.encode import (
     TYPES,
     Encoded,
     Encoder,
+    Heads,
     Pairs,
     field,
     first_value,
@@ -100,7 +101,7 @@ class Encoder2(Encoder):
         `exemplars`: it may have some, too.
         """
         ticks = list(ticks)
-        merged = merge(ticks, self.labels)
+        merged = self._merged(ticks)
         boots = _Boots([tick for tick in ticks if tick.group in self._from_boot])
         every = {key: series for block in merged.blocks for key, series, _ in block.columns}
         layout = self._layout(every, frozenset(describe))
@@ -109,33 +110,35 @@ class Encoder2(Encoder):
         table, found = layout.table, list[Exemplar]()
         if exemplars and self._exemplars:
             table, examples, found = self._examples(layout, self._exemplars)
-        shared: dict[tuple[Stamps, Stamps], list[tuple[bytes, bytes, Values]]] = {}
+        shared: dict[tuple[Stamps, Stamps], list[tuple[tuple[bytes, bytes], Values]]] = {}
         for block in merged.blocks:
             starts = tuple([boots.start(row) if row.group in self._from_boot else 0 for row in block.rows])
             starts = starts if any(starts) else ()
             gauges, counters = [shared.setdefault((block.stamps, begun), []) for begun in ((), starts)]
             created = _created(block.columns)
+            if not starts and not created:
+                gauges += [(heads[key], values) for key, _, values in block.columns]
+                continue
             for key, series, values in block.columns:
                 began = created.get(_counted(series)) if created else None
                 if began is not None:
                     begun = _began(began, values, block.stamps)
-                    shared.setdefault((block.stamps, begun), []).append((*heads[key], values))
+                    shared.setdefault((block.stamps, begun), []).append((heads[key], values))
                 elif not starts or series.type != "counter":
-                    gauges.append((*heads[key], values))
+                    gauges.append((heads[key], values))
                 elif (begun := _without_markers(starts, values)) is starts:
-                    counters.append((*heads[key], values))
+                    counters.append((heads[key], values))
                 else:
-                    shared.setdefault((block.stamps, begun), []).append((*heads[key], values))
-        parts = [table]
+                    shared.setdefault((block.stamps, begun), []).append((heads[key], values))
+        parts, sizes = [table], Heads(0x2A)
         for (stamps, begun), columns in shared.items():
             if columns:
                 write = writer(stamps, begun)
-                for labels, metadata, values in sorted(columns, key=first_value):
+                for (labels, metadata), values in sorted(columns, key=first_value):
                     written = write(values)
                     if examples:
                         written += examples.get(labels, b"")
-                    size = len(labels) + len(written) + len(metadata)
-                    parts += (b"\x2a" + varint(size) + labels, written, metadata)
+                    parts += (sizes[len(labels) + len(written) + len(metadata)], labels, written, metadata)
         return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled, found)
 
     def sent(self, exemplars: Sequence[Exemplar]) -> None:

@@ -156,17 +156,17 @@ class _View:
         free, volume = self.system.free(_existing(self._dir))
         floor = limits.min_free_space.on(volume)
         said = f"{human.size(free)} of {human.size(volume)} are free"
-        if free < floor:
+        if free + self._size("history") < floor:  # that goes first
             said += f", less than buffer.min_free_space ({human.size(floor)}): nothing is kept"
             return wrong(said, "Free space on this volume, or move data_dir.")
-        growth = max(0, limits.max_size - self._size())
+        growth = max(0, limits.max_size - self._size("segments") - self._size("history"))
         if free - floor < growth:
             said += f", but the buffer may have to grow by {human.size(growth)} above a floor of {human.size(floor)}"
             return warning(said, "Free space on this volume, or lower buffer.max_size.")
         return fine(f"{said}, the buffer may grow by {human.size(growth)}")
 
-    def _size(self) -> int:
-        return sum(found.st_size for _, found in _below(self._dir, "segments"))
+    def _size(self, folder: str) -> int:
+        return sum(found.st_size for _, found in _below(self._dir, folder))
 
     def lock(self) -> Finding:
         path = f"{self._dir}/lock"
