@@ -162,9 +162,9 @@ def _text(name: str, value: object) -> str | None:
             return human.duration(value)
         if name == "bytes":
             return human.size(value)
-        if name in _COUNTED:
+        if name in _COUNTED and isinstance(value, int):
             is_first = name == "attempt" and value == 1  # which is worth no word
-            return None if is_first else human.plural(int(value), _COUNTED[name])
+            return None if is_first else human.plural(value, _COUNTED[name])
         return str(value) if isinstance(value, float) or name == "pid" else human.count(value)
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         return human.plain(", ".join(map(str, value)))
