@@ -280,6 +280,7 @@ def test_an_event_in_words(event: Event, fields: dict[str, Any], said: str) -> N
     assert words.line({"event": event, "level": "info"} | fields) == f"{said} [{event}]"
 
 
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.sampled_from([*FIELDS, "do", "odd"]), st.text() | st.floats() | st.lists(st.text()))
 )
