@@ -1,7 +1,7 @@
 """A log event as one line of words, for people who read the journal.
 
 Promises:
-1. Each event of the list has a sentence; a sentence leaves out what an event does not have. The event's name stands at
+1. Each event of the list has a sentence; a sentence leaves out what an event does not have. The event's name is at
    the end in brackets, so that a page, an alert or `journalctl -g` that names it finds the line.
 2. No field is lost: what the sentence has no place for follows in parentheses, and then what to do.
 3. An event is one line without anything that a terminal obeys, whatever its fields hold; only the traceback of a defect
