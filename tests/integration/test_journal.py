@@ -24,7 +24,7 @@ LINE = re.compile(r"<([2-7])>(.+) \[([a-z_]+\.[a-z_]+)\]")
 
 
 class Journaled:
-    """`limpet run` as systemd starts it: its log goes to a stream socket, of which it is told device and inode."""
+    """`limpet run` as systemd starts it: its log goes to a stream socket, whose device and inode are in its environment."""
 
     def __init__(self, config: Path) -> None:
         here, there = socket.socketpair()
