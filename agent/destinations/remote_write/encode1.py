@@ -21,8 +21,7 @@ from agent.destinations.remote_write.encode import (
     Heads,
     Pairs,
     field,
-    first_value,
-    writer,
+    runs,
 )
 from buffer.model import Series, Tick
 
@@ -35,17 +34,15 @@ class Encoder1(Encoder):
         families where they are among the ticks.
         """
         merged = self._merged(list(ticks))
-        shared: dict[Stamps, list[tuple[bytes, Values]]] = {}
+        shared: dict[tuple[Stamps, Stamps], list[tuple[bytes, Values]]] = {}
         for block in merged.blocks:
-            shared.setdefault(block.stamps, []).extend(
-                [(labels, values) for labels, _, values in block.columns]
-            )
+            columns = [(labels, values) for labels, _, values in block.columns]
+            shared.setdefault((block.stamps, ()), []).extend(columns)
         parts: list[bytes] = []
         heads = Heads(0x0A)
-        for stamps, columns in shared.items():
-            write = writer(stamps)
-            for labels, values in sorted(columns, key=first_value):
-                written = write(values)
+        for run in runs(shared):
+            for labels, values in run.columns:
+                written = run.write(values)
                 parts += (heads[len(labels) + len(written)], labels, written)
         described: dict[str, Series] = {}
         if describe:

@@ -35,9 +35,8 @@ from agent.destinations.remote_write.encode import (
     Heads,
     Pairs,
     field,
-    first_value,
+    runs,
     varint,
-    writer,
 )
 from buffer.exemplars import MOST, Exemplar, Exemplars
 from buffer.model import Labels, Series, Tick, is_stale
@@ -131,14 +130,12 @@ class Encoder2(Encoder):
                 else:
                     shared.setdefault((block.stamps, begun), []).append((heads[key], values))
         parts, sizes = [table], Heads(0x2A)
-        for (stamps, begun), columns in shared.items():
-            if columns:
-                write = writer(stamps, begun)
-                for (labels, metadata), values in sorted(columns, key=first_value):
-                    written = write(values)
-                    if examples:
-                        written += examples.get(labels, b"")
-                    parts += (sizes[len(labels) + len(written) + len(metadata)], labels, written, metadata)
+        for run in runs(shared):
+            for (labels, metadata), values in run.columns:
+                written = run.write(values)
+                if examples and run.is_last:
+                    written += examples.get(labels, b"")
+                parts += (sizes[len(labels) + len(written) + len(metadata)], labels, written, metadata)
         return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled, found)
 
     def sent(self, exemplars: Sequence[Exemplar]) -> None:
