@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 SOURCES := agent buffer dashboards limpet tests tools
 unexport PYTHONDONTWRITEBYTECODE # else each of some thousand processes compiles all that it imports
-.PHONY: help run test check lint fmt bench dashboards pages dist deb image sbom audit lock clean
+.PHONY: help run test check lint fmt bench dashboards pages dist deb release image sbom audit lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -60,6 +60,9 @@ dist: .venv/.ready ## build the sdist and the wheel into dist/: the same commit 
 
 deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 for the other architecture)
 	@$(PY) -m tools.deb $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION))
+
+release: .venv/.ready ## build everything that ships into dist/limpet-VERSION/, with notes and checksums (ARGS=--draft)
+	@$(PY) -m tools.release $(ARGS)
 
 image: ## build the container image `limpet` (ENGINE=podman for another engine than docker)
 	@$(or $(ENGINE),docker) build --file packaging/container/Dockerfile --tag limpet .

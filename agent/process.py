@@ -43,7 +43,7 @@ from agent.send.stats import SendStats
 from agent.system import log, memory, systemd
 from agent.system.events import Event
 from agent.system.news import News
-from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer
+from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer, Tiers
 from buffer.exemplars import Exemplars
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
@@ -315,8 +315,8 @@ def _quarantine_size(config: Config) -> int:
 
 
 def _limits(config: Config) -> Limits:
-    to = config.buffer
-    return Limits(to.max_size, to.min_free_space.on, to.segment_size, to.on_full, to.forget_after)
+    to, history = config.buffer, Tiers(config.history.raw, config.history.max_size)
+    return Limits(to.max_size, to.min_free_space.on, to.segment_size, to.on_full, to.forget_after, history)
 
 
 def _names(config: Config) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from buffer.cursor import Cursor
     from buffer.cursors import Listener
     from buffer.errors import BufferFull, BufferInUse, LimpetError, NewerFormat
-    from buffer.limits import Limits
+    from buffer.limits import Limits, Tiers
     from buffer.model import Chunk, Instant, Series, Tick
     from buffer.quarantine import Quarantine
     from buffer.sheltered import ShelteredBuffer
@@ -34,12 +34,14 @@ __all__ = [
     "Series",
     "ShelteredBuffer",
     "Tick",
+    "Tiers",
 ]
 _HOME = {
     "Buffer": "buffer",
     "Listener": "cursors",
     "Cursor": "cursor",
     "Limits": "limits",
+    "Tiers": "limits",
     "Quarantine": "quarantine",
     "ShelteredBuffer": "sheltered",
 }

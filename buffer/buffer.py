@@ -2,15 +2,17 @@
 
     data_dir/lock              held by the writer, names its pid
     data_dir/segments/*.seg    the log (`buffer.segment`)
+    data_dir/history/*.seg     what every destination has settled (`buffer.history`)
     data_dir/cursors/*.json    one for each destination (`buffer.ledger`)
     data_dir/requests/         what `limpet buffer trim` requests of the writer (`buffer.requests`)
 
-Promises: what goes when the buffer is full (`buffer.room`) and where a destination starts (`buffer.cursors`).  Where
+Promises: what becomes of data that every destination has, and what goes when the buffer is full (`buffer.room`) and where a destination starts (`buffer.cursors`).  Where
 no room can be made, `append` raises BufferFull and nothing else stops.
 """
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,6 +22,8 @@ from buffer import requests
 from buffer.cursor import Cursor
 from buffer.cursors import Cursors, Listener, Place
 from buffer.fs import Fs, RealFs, make_way
+from buffer.history.keep import History
+from buffer.history.read import end_of
 from buffer.ledger import Ledger, load_each
 from buffer.limits import DEFAULTS, Limits
 from buffer.lock import Lock
@@ -70,6 +74,7 @@ class Buffer:
             self._take()
             known = self._known()
             furthest = max((ledger.reach for ledger in known.values() if ledger), default=0)
+            furthest = max(furthest, end_of(fs, data_dir))
             place = Place(fs, data_dir, clock, wall, report)
             self.log = self._open_log(limits.sealed_at, furthest)
             self._cursors = Cursors(place, self.log, known, destinations, start_now)
@@ -111,6 +116,11 @@ class Buffer:
         return self._cursors.by_name
 
     @property
+    def history(self) -> History:
+        """What every destination has settled and is kept."""
+        return self._room.history
+
+    @property
     def is_in_memory(self) -> bool:
         """Whether what is appended now is only in memory."""
         return self.log.in_memory_from is not None
@@ -137,8 +147,13 @@ class Buffer:
 
         Raises OSError or BufferFull where they could not be written.
         """
-        self._room.make()
-        return self._append(ticks, missed)
+        while True:
+            try:
+                self._room.make()
+                return self._append(ticks, missed)
+            except OSError as error:  # a full disk: history is what can be spared
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._room.give_way():
+                    raise
 
     def _append(self, ticks: Sequence[Tick], missed: int) -> int:
         end = self.log.append(ticks, missed)
@@ -169,7 +184,7 @@ class Buffer:
             self._arrived.notify_all()
 
     def sync(self) -> None:
-        """Make the log and the cursors durable, and remove what every destination has settled.  Raises OSError.
+        """Make the log and the cursors durable, and make history of what every destination has settled.  Raises OSError.
 
         A requested trim comes first: it may be what makes room for the rest.
         """
@@ -187,7 +202,7 @@ class Buffer:
         self._room.make_ahead()
 
     def trim(self, before: int) -> None:
-        """Drop the oldest segments as long as all their positions are before this one; never the newest.
+        """Drop the oldest segments, history first, as long as all their positions are before this one; never the newest.
 
         What a destination had not settled is evicted for it.  Raises OSError; what was dropped by then is accounted
         for, at the latest when the buffer is opened again.

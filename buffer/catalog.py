@@ -19,7 +19,7 @@ class Catalog:
     def __init__(
         self, fs: Fs, folder: str, sizes: dict[int, int], thinned: dict[int, Header], end: int
     ) -> None:
-        self._fs, self._folder = fs, folder
+        self._fs, self.folder = fs, folder
         self._lock = threading.Lock()
         self.sizes, self.thinned, self.end = sizes, thinned, end
         self.in_memory_from: int | None = None
@@ -39,7 +39,7 @@ class Catalog:
         return min(self.sizes, default=self.end)
 
     def _path(self, first: int) -> str:
-        return f"{self._folder}/{segment.name(first)}"
+        return f"{self.folder}/{segment.name(first)}"
 
     def drop_oldest(self) -> None:
         """Remove the oldest segment file that may go (`oldest`).  Raises OSError."""
@@ -52,6 +52,13 @@ class Catalog:
         with suppress(FileNotFoundError):
             self._fs.unlink(self._path(first))
         self._discount(first)
+
+    def hand_over(self, first: int, folder: str) -> int:
+        """Move one segment file, which must not be the newest, to another folder, and return its size.  Raises OSError."""
+        size = self.sizes[first]
+        self._fs.rename(self._path(first), f"{folder}/{segment.name(first)}")
+        self._discount(first)
+        return size
 
     def give_up(self, first: int) -> None:
         """Leave a segment file that cannot be removed: nothing in it counts any more, but its size does."""
@@ -89,7 +96,7 @@ class Catalog:
 
     def thin(self, old: Sequence[Header], level: int) -> None:
         """Replace consecutive segments, none of them the newest, by a thinned one; see `buffer.thin.replace`."""
-        header, size = replace(self._fs, self._folder, old, level)
+        header, size = replace(self._fs, self.folder, old, level)
         self.written += size
         with self._lock:
             self.sizes[header.first_seq], self.thinned[header.first_seq] = size, header

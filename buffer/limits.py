@@ -11,6 +11,16 @@ MIN_SEGMENTS = 8
 OnFull = Literal["thin", "drop_oldest", "drop_newest"]
 
 
+class Tiers(NamedTuple):
+    """How long history is kept, in seconds since its samples were collected, and in how many bytes at most.
+
+    With a `raw` of 0 nothing is kept.
+    """
+
+    raw: float
+    max_size: int
+
+
 class Limits(NamedTuple):
     """The limits of a buffer.  Sizes are in bytes, `forget_after` in seconds.
 
@@ -23,6 +33,8 @@ class Limits(NamedTuple):
     segment_size: int = 4 << 20
     on_full: OnFull = "thin"
     forget_after: float = 7 * 86400.0
+    history: Tiers | None = None
+    """None: history stays as it is, but for the room that is needed, and nothing is added."""
 
     @property
     def sealed_at(self) -> int:

@@ -117,7 +117,7 @@ class Log(Catalog):
                     if fd >= 0:
                         self._fs.sync(fd)
                 if new_names:
-                    self._fs.sync_folder(self._folder)
+                    self._fs.sync_folder(self.folder)
             except OSError:
                 with self._lock:
                     self._new_names = self._new_names or new_names
@@ -146,9 +146,9 @@ class Log(Catalog):
         What is appended to the active segment could not be read either, so the next append starts a new one.
         """
         if self.in_memory_from is not None:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), self._folder)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), self.folder)
         self.sync()
-        self._fs.sync_folder(self._folder)
+        self._fs.sync_folder(self.folder)
         with self._lock:
             if self._fd >= 0 and first == self._first:
                 self._seal()
@@ -193,7 +193,7 @@ class Log(Catalog):
         data = segment.encode(self.end if fresh else self._first, record)
         if fresh:
             data = segment.encode_header(Header(self.end)) + data
-            self._fd, self._first = _create(self._fs, self._folder, self.end), self.end
+            self._fd, self._first = _create(self._fs, self.folder, self.end), self.end
             self._new_names, self.sizes[self._first] = self.in_memory_from is None, 0
         try:
             self.written += write_all(self._fs, self._fd, data, self.sizes[self._first])

@@ -2,7 +2,9 @@
 
 Promises: the size of the segments exceeds `max_size` by at most one record (except for a while after that was
 lowered, see `Room.configure`), and no record is written while less than the floor of space is free on the volume.
-What every destination has settled goes first, one segment file at a time.  Then, as `on_full` says:
+What every destination has settled becomes history, one segment file at a time, or goes where none is kept.  History
+counts towards `max_size`, and goes before anything that a destination waits for: where room is needed, and a little
+above the floor of free space (HISTORY_RESERVE).  Then, as `on_full` says:
 `thin`: the oldest segments are thinned, to a sample a minute and later one in ten minutes, and only then the oldest
 file goes; `drop_oldest`: the oldest file goes; `drop_newest`: nothing goes.  Each destination that had not settled
 what goes counts it as `thinned` or `evicted`.
@@ -11,15 +13,19 @@ what goes counts it as `thinned` or `evicted`.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 from buffer.cursors import Cursors, Place
 from buffer.errors import BufferFull
+from buffer.history.keep import History
 from buffer.limits import Limits
 from buffer.log import Log
 from buffer.thin import thinnable
 
 SHRINKING_SEGMENTS = 3
 """How much a buffer may still grow while it shrinks to a lowered `max_size`."""
+HISTORY_RESERVE = 32 << 20
+"""Bytes above the floor of free space: history goes below that, before anything of the quarantine does (`buffer.quarantine`)."""
 
 
 class Room:
@@ -27,6 +33,7 @@ class Room:
 
     def __init__(self, place: Place, log: Log, cursors: Cursors, limits: Limits) -> None:
         self._place, self._log, self._cursors = place, log, cursors
+        self.history = History(place.fs, place.data_dir, place.clock, place.wall)
         self.lock = threading.RLock()
         self._limit(limits)
 
@@ -60,6 +67,8 @@ class Room:
             return
         self.release()
         while not self._fits():
+            if self.give_way():
+                continue
             if self.limits.on_full != "drop_newest":
                 if self._thin() or self.drop("evicted"):
                     continue
@@ -74,23 +83,60 @@ class Room:
     def make_ahead(self) -> None:
         """Go one step towards a lowered `max_size`, and thin ahead of time, so that no tick has to wait for it."""
         if self._allowed > self.limits.max_size:
-            if self._thin() or self.drop("evicted"):
+            if self.give_way() or self._thin() or self.drop("evicted"):
                 self._allow()
             else:
                 self._allowed = self.limits.max_size
-        while not self._fits(self.limits.sealed_at) and self._thin():
+        while not self._fits(self.limits.sealed_at) and (self.give_way() or self._thin()):
             pass
+        self._keep_history_to_its_limits()
 
     def release(self) -> None:
-        """Remove what every destination has settled.  Without destinations everything is kept.  Raises OSError."""
+        """Make what every destination has settled history, or remove it.  Without destinations the log keeps it.
+
+        Raises OSError.
+        """
         with self.lock:
             self._log.sweep()
             settled = self._cursors.settled
             if (second := self._log.second()) is None or second > settled:
                 return
             self._cursors.try_to_persist()
-            while (second := self._log.second()) is not None and second <= settled:
-                self._log.drop_oldest()
+            while (found := self._log.oldest()) is not None and found[1] <= settled:
+                if not self._keep(found[0]):
+                    self._log.drop(found[0])
+
+    def _keep(self, first: int) -> bool:
+        """Make a segment history; False where that is not wanted, or not possible."""
+        tiers, history = self.limits.history, self.history
+        if tiers is None or not tiers.raw:
+            return False
+        for attempt in range(2):
+            try:
+                history.took(first, self._log.hand_over(first, history.folder))
+                return True
+            except FileNotFoundError:  # the folder is not there yet, or the file is in memory
+                if attempt:
+                    return False
+            except OSError:
+                return False
+            with suppress(OSError):
+                history.make_folder()
+        return False
+
+    def give_way(self) -> bool:
+        """Remove the oldest file of history for the sake of the log; False where there is none."""
+        with self.lock:
+            return self.history.drop_oldest()
+
+    def _keep_history_to_its_limits(self) -> None:
+        with self.lock, suppress(OSError):
+            if self.limits.history is not None:
+                self.history.keep_to(self.limits.history, self._log.folder, self._log.first)
+            while len(self.history):
+                free, volume = self._place.fs.free(self._place.data_dir)
+                if free >= self.limits.min_free(volume) + HISTORY_RESERVE or not self.history.drop_oldest():
+                    return
 
     def drop(self, why: str) -> bool:
         """Drop the oldest segment, settled or not; False where it is the only one.  Raises OSError."""
@@ -108,6 +154,7 @@ class Room:
     def trim(self, before: int) -> None:
         """Drop the oldest segments as long as all their positions are before this one.  Raises OSError."""
         with self.lock:
+            self.history.drop_before(before, self._log.first)
             while (second := self._log.second()) is not None and second <= before:
                 self.drop("trimmed")
 
@@ -130,7 +177,8 @@ class Room:
 
     def _fits(self, more: int = 0) -> bool:
         """Whether a record may be appended, and `more` bytes."""
-        return self._log.size + self._reserve + more < self._allowed and self.is_above_floor()
+        size = self._log.size + self.history.size
+        return size + self._reserve + more < self._allowed and self.is_above_floor()
 
     def is_above_floor(self) -> bool:
         """Whether the volume has as much free space as shall be left.  Raises OSError."""

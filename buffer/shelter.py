@@ -81,6 +81,7 @@ class Shelter:
     def rename(self, old: str, new: str) -> None:
         self._disk.rename(old, new)
         self.memory.files.pop(new, None)
+        self._known.discard(old)
 
     def unlink(self, path: str) -> None:
         if path in self.memory.files:

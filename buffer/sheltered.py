@@ -137,11 +137,16 @@ class ShelteredBuffer(Buffer):
         return log
 
     def _try_disk(self) -> None:
+        """Continue on the disk, if it is well, or if it is well without history."""
+        while not self._take_up_disk() and self.state == FULL and self._room.give_way():
+            pass
+
+    def _take_up_disk(self) -> bool:
         """Continue on the disk, if it is well."""
         try:
             self._take_again()
             if self._shelter.blind:
-                return
+                return True
             self._release_last()
             if not self._room.is_above_floor():
                 raise OSError(errno.ENOSPC, "less than buffer.min_free_space is free")
@@ -152,9 +157,10 @@ class ShelteredBuffer(Buffer):
         except (OSError, BufferInUse) as error:
             self._begin(error if isinstance(error, OSError) else OSError(errno.EBUSY, str(error)))
             self._settled_in(self.log)
-        else:
-            self.state = OK
-            self._report("unsheltered", samples=self.unbuffered)
+            return False
+        self.state = OK
+        self._report("unsheltered", samples=self.unbuffered)
+        return True
 
     def _take_again(self) -> None:
         """Have the folders and the lock, and see whether the directory is one that may be used."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from buffer.errors import LimpetError
 
 if TYPE_CHECKING:
-    from agent.config import Config
+    from agent.config import Config, Loaded
 
 GIVE_UP_SECONDS = 300.0
 WATCH_SECONDS = 2.0
@@ -182,6 +182,20 @@ def config_file(args: argparse.Namespace) -> str:
     return found
 
 
+def as_the_agent(file: str) -> Loaded:
+    """Read a configuration as the agent reads it: root takes the rights of the agent's user, for good. Raises ConfigErrors."""
+    from agent.config import load_file
+    from agent.ops import service
+    from buffer.owner import become_user
+
+    loaded = load_file(file)
+    user = service.user(loaded.config.data_dir, file, service.unit())
+    if user is None:
+        return loaded
+    become_user(user, loaded.config.data_dir)
+    return load_file(file)
+
+
 class Place(NamedTuple):
     """A buffer's folder, and its configuration where the options name one."""
 
@@ -192,6 +206,11 @@ class Place(NamedTuple):
     def max_bytes(self) -> int | None:
         """The cap in bytes, None where no configuration gives it."""
         return self.config.buffer.max_size if self.config else None
+
+    @property
+    def history_max_bytes(self) -> int | None:
+        """The cap of history in bytes, None where no configuration gives it."""
+        return self.config.history.max_size if self.config else None
 
     @property
     def min_free(self) -> Callable[[int], int] | None:

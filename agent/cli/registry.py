@@ -34,6 +34,7 @@ COMMANDS = (
     Command("run", "run", "run the agent: collect, keep, send, until SIGTERM or Ctrl-C"),
     Command("check-config", "check_config", "report everything that is wrong with a configuration file"),
     Command("doctor", "doctor", "check each destination step by step, then this host, and say what to do"),
+    Command("retry", "retry", "have the agent try now what waits and what is held"),
     Command("collect", "collect", "collect now, and show what the agent would send"),
     Command("buffer", "", "inspect the buffer, whether the agent runs, is stopped or dead"),
     Command("buffer status", "status", "how much waits for each destination, and what became of the rest"),

@@ -44,8 +44,9 @@ def _row(one: SegmentStatus) -> list[Cell]:
     times = (
         "-" if t is None else human.moment(t) for t in (one.oldest_timestamp_ms, one.newest_timestamp_ms)
     )
+    name = one.name.removesuffix(".seg").lstrip("0") or "0"
     return [
-        one.name.removesuffix(".seg").lstrip("0") or "0",
+        f"{name} (history)" if one.history else name,
         human.size(one.bytes),
         human.duration(STEPS_MS[one.level] / 1000) if one.level else "full",
         human.count(one.records),

@@ -52,7 +52,8 @@ def run(args: Namespace) -> int:
     def read() -> Status:
         with common.readable(place.data_dir):
             os.listdir(place.data_dir)  # it may have gone since
-            return status(place.data_dir, place.max_bytes, time.time(), place.min_free)
+            limits = place.max_bytes, time.time(), place.min_free, place.history_max_bytes
+            return status(place.data_dir, *limits)
 
     if args.watch is not None:
         output.watch(
@@ -159,6 +160,7 @@ def _header(found: Status, now: float) -> Table:
         ("samples", f"{human.count(found.samples)} in {human.plural(found.segments, 'segment')}{each}"),
         ("oldest", _age(found.oldest_timestamp_ms, now)),
         ("newest", _age(found.newest_timestamp_ms, now)),
+        ("history", _history(found, now)),
         ("writer", Styled("not running", WARNING) if pid is None else f"process {pid}"),
     ]
     if found.disk_state not in (None, OK) or found.unbuffered_samples:
@@ -166,7 +168,7 @@ def _header(found: Status, now: float) -> Table:
             f"{found.disk_state}, {human.count(found.unbuffered_samples)} samples were kept in memory so far"
         )
         rows.append(("disk", Styled(ill, WARNING if found.disk_state == OK else DANGER)))
-    if found.min_free_bytes is not None and found.free_bytes < found.min_free_bytes:
+    if found.min_free_bytes is not None and found.free_bytes + found.history_bytes < found.min_free_bytes:
         free, floor = human.size(found.free_bytes), human.size(found.min_free_bytes)
         short = f"{free} are free, less than buffer.min_free_space ({floor}): nothing is kept on disk"
         rows.append(("volume", Styled(short, DANGER)))
@@ -186,6 +188,16 @@ def _age(timestamp_ms: int | None, now: float) -> str:
     if timestamp_ms is None:
         return "-"
     return f"{human.moment(timestamp_ms)}, {ago(timestamp_ms, now)}"
+
+
+def _history(found: Status, now: float) -> str:
+    """Return how much is kept of what every destination has."""
+    if not found.history_segments:
+        return "none"
+    most = f" of {human.size(found.history_max_bytes)}" if found.history_max_bytes else ""
+    since = found.history_oldest_timestamp_ms
+    reaches = "" if since is None else f", from {human.moment(since)}, {ago(since, now)}"
+    return f"{human.size(found.history_bytes)}{most}, {human.count(found.history_samples)} samples{reaches}"
 
 
 def _loss(one: DestinationStatus) -> Cell:

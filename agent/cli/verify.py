@@ -101,8 +101,9 @@ def _row(one: VerifiedSegment) -> list[Cell]:
     if one.damage:
         what, style = one.damage.reason, DANGER
     step = STEPS_MS[one.level] if one.level < len(STEPS_MS) else 0
+    name = one.name.removesuffix(SUFFIX).lstrip("0") or "0"
     return [
-        one.name.removesuffix(SUFFIX).lstrip("0") or "0",
+        f"{name} (history)" if one.history else name,
         human.size(one.bytes),
         human.duration(step / 1000) if step else "full",
         human.count(one.records),

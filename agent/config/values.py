@@ -161,7 +161,7 @@ def _pattern(text: str) -> str | Problem:
 TAKEN_LABELS = frozenset(
     (
         *("core", "device", "family", "fstype", "interface"),
-        *("kernel_release", "machine", "mountpoint", "os", "state"),
+        *("kernel_release", "machine", "mountpoint", "os", "sensor", "state"),
     )
 )
 """Labels of the collectors' series: a second label of that name would make them invalid."""
@@ -198,6 +198,7 @@ def _is_address(text: str) -> bool:
 # fmt: off
 
 Duration = Annotated[float, _duration("1ms")]
+Age = Annotated[float, _duration("0")]
 Interval = Annotated[float, _duration("100ms")]
 Limit = Annotated[float, _duration("0s")]
 Size = Annotated[int, _size()]

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 from buffer import lock, segment
 from buffer.fs import Fs, RealFs
 from buffer.hints import Progress
+from buffer.history.keep import FOLDER
 from buffer.inspect.scan import scan_file
 from buffer.ledger import SUFFIX, Ledger, load_all, load_hints
 from buffer.lock import STATES
 from buffer.quarantine import Quarantine
 from buffer.reader import File, Reader
-from buffer.segment import Header, Record
+from buffer.segment import MAX_POSITION, Header, Record
 
 Spans = Sequence[tuple[int, int]]
 
@@ -48,6 +49,8 @@ class SegmentStatus(NamedTuple):
     newest_timestamp_ms: int | None
     damaged: int
     damaged_bytes: int
+    history: bool = False
+    """Whether every destination has settled it, and it is kept all the same."""
 
     def pending(self, ledger: Ledger) -> int:
         """Return how many samples in it a destination has not settled."""
@@ -114,6 +117,11 @@ class Status(NamedTuple):
     quarantine_items: int = 0
     quarantine_samples: int = 0
     quarantine_reasons: tuple[str, ...] = ()
+    history_bytes: int = 0
+    history_max_bytes: int | None = None
+    history_segments: int = 0
+    history_samples: int = 0
+    history_oldest_timestamp_ms: int | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it as `limpet buffer status --json` prints it."""
@@ -132,8 +140,18 @@ class _Log(NamedTuple):
 
 
 def segments(data_dir: str, fs: Fs | None = None) -> list[SegmentStatus]:
-    """Read every segment file and return what is in each, oldest first.  Raises OSError."""
-    fs, folder = fs or RealFs(data_dir), f"{data_dir}/segments"
+    """Read every segment file and return what is in each, oldest first: history, then the log.  Raises OSError."""
+    fs, found = fs or RealFs(data_dir), list[SegmentStatus]()
+    # The log first: what moves from it to history meanwhile is seen twice, not never.
+    log = _segments(fs, f"{data_dir}/segments")
+    begins = log[0].first_seq if log else MAX_POSITION
+    for one in _segments(fs, f"{data_dir}/{FOLDER}"):
+        if one.first_seq < begins:
+            found.append(one._replace(history=True))
+    return found + log
+
+
+def _segments(fs: Fs, folder: str) -> list[SegmentStatus]:
     firsts = segment.listed(fs, folder)
     found = (_segment(fs, folder, *pair) for pair in zip_longest(firsts, firsts[1:]))
     return [one for one in found if one is not None]
@@ -144,10 +162,11 @@ def status(
     max_bytes: int | None = None,
     now: float | None = None,
     min_free: Callable[[int], int] | None = None,
+    history_max_bytes: int | None = None,
 ) -> Status:
     """Return the state of a buffer at the UTC time `now` in seconds.  Raises OSError.
 
-    `max_bytes` is the configured limit, and `min_free` returns the floor of free space for a volume's size; None where the
+    `max_bytes` and `history_max_bytes` are the configured limits, and `min_free` returns the floor of free space for a volume's size; None where the
     configuration is not known.
     """
     fs, now = RealFs(data_dir), time.time() if now is None else now
@@ -155,6 +174,7 @@ def status(
     # The cursors first: what is appended and sent between the two reads is then pending, not negative.
     ledgers = load_all(fs, data_dir)
     files = _glance(fs, f"{data_dir}/segments")
+    history = _kept(fs, f"{data_dir}/{FOLDER}", files[0].first_seq if files else None)
     if writer is None and files:  # it may have died between dropping a segment and accounting for it
         ledgers = {name: ledger.not_before(files[0].first_seq) for name, ledger in ledgers.items()}
     # A cursor can be ahead of the log after a power cut; the writer continues the numbering from there.
@@ -179,8 +199,10 @@ def status(
     floor = min_free(volume) if min_free else None
     kept = Quarantine(data_dir).items()
     # It grows to its limit, or to the floor of free space: what comes first.  On a full disk it does not grow at all.
-    room = min(max(0, (max_bytes or 0) - size), max(0, free - (floor or 0)))
-    is_full = (writer is not None and writer.state != STATES[0]) or free < (floor or 0)
+    # History counts as free, since it goes first.
+    spare = free + sum(one.bytes for one in history) - (floor or 0)
+    room = min(max(0, (max_bytes or 0) - size), max(0, spare))
+    is_full = (writer is not None and writer.state != STATES[0]) or spare < 0
     return Status(
         data_dir=data_dir,
         bytes=size,
@@ -204,6 +226,11 @@ def status(
         quarantine_items=len(kept),
         quarantine_samples=sum(item.samples for item in kept),
         quarantine_reasons=tuple(sorted({item.reason for item in kept})),
+        history_bytes=sum(one.bytes for one in history),
+        history_max_bytes=history_max_bytes,
+        history_segments=len(history),
+        history_samples=sum(one.samples for one in history),
+        history_oldest_timestamp_ms=span(history)[0],
     )
 
 
@@ -220,6 +247,16 @@ def _glance(fs: Fs, folder: str) -> list[SegmentStatus]:
     for first, following in zip_longest(firsts, firsts[1:]):
         outline = None if following is None else _outline(fs, folder, first, following)
         found.append(outline or _segment(fs, folder, first, following))
+    return [each for each in found if each is not None]
+
+
+def _kept(fs: Fs, folder: str, log_begins: int | None) -> list[SegmentStatus]:
+    """Return what the files of history say of themselves; the log begins at the position where they end."""
+    firsts = [first for first in segment.listed(fs, folder) if log_begins is None or first < log_begins]
+    found = []
+    for first, following in zip_longest(firsts, firsts[1:], fillvalue=log_begins):
+        outline = None if following is None else _outline(fs, folder, first or 0, following)
+        found.append(outline or _segment(fs, folder, first or 0, following))
     return [each for each in found if each is not None]
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from buffer import lock, segment
 from buffer.fs import TEMPORARY, Fs, RealFs, names
+from buffer.history.keep import FOLDER
 from buffer.inspect.scan import Damage, Scan, Times, scan_file
 from buffer.ledger import SUFFIX, load
 
@@ -38,7 +39,7 @@ _Key = tuple[int, int | None]
 class VerifiedSegment(NamedTuple):
     """What is in one segment file.  `damage` is the first of it, `damaged_bytes` all of it.
 
-    A `leftover` is covered by a thinned segment: nothing in it counts.
+    A `leftover` is covered by a thinned segment: nothing in it counts.  `history` is what every destination has settled.
     """
 
     name: str
@@ -54,6 +55,7 @@ class VerifiedSegment(NamedTuple):
     oldest_timestamp_ms: int | None
     newest_timestamp_ms: int | None
     leftover: bool
+    history: bool = False
 
 
 class Gap(NamedTuple):
@@ -135,9 +137,19 @@ def verify(
                 scan = scan_file(fs, folder, key[0], deep=deep, progress=report)
             found[key] = scan
     segments, gaps = _join([found[key] for key in keys if key in found and not found[key].gone])
+    # What every destination has: what is missing there is missed by nobody.
+    kept, _ = _join(_history(fs, f"{data_dir}/{FOLDER}", progress, deep=deep))
     end = max((one.end_seq for one in segments), default=0)
     notes += _foreign(fs, data_dir)
+    segments = [*(one._replace(history=True) for one in kept), *segments]
     return Verification(segments, gaps, [_checked(cursor, reach, end) for cursor, reach in cursors], notes)
+
+
+def _history(fs: Fs, folder: str, progress: Progress | None, *, deep: bool) -> list[Scan]:
+    keys = _keys(fs, folder)
+    report = _progress(fs, folder, keys, progress)
+    found = [scan_file(fs, folder, first, deep=deep, progress=report) for first, _ in keys]
+    return [scan for scan in found if not scan.gone]
 
 
 def _keys(fs: Fs, folder: str) -> list[_Key]:

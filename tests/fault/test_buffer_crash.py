@@ -11,6 +11,7 @@ import itertools
 import random
 import sys
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 
@@ -21,8 +22,9 @@ from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.errors import BufferFull
 from buffer.fs import Fs
+from buffer.history.read import WholeReader
 from buffer.ledger import Ledger
-from buffer.limits import Limits, OnFull
+from buffer.limits import Limits, OnFull, Tiers
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import Entry
@@ -67,16 +69,24 @@ class Trace:
 
 
 class Script:
-    """Opens, appends, reads, commits, syncs, rolls, makes room, closes, opens again; may settle ahead."""
+    """Opens, appends, reads, commits, syncs, rolls, makes room, closes, opens again; may settle ahead, and keep history."""
 
-    def __init__(self, folder: str, max_size: int, on_full: OnFull, ticks: int, ahead: bool) -> None:
+    def __init__(
+        self,
+        folder: str,
+        max_size: int,
+        on_full: OnFull,
+        ticks: int,
+        ahead: bool,
+        history: Tiers | None = None,
+    ) -> None:
         self.folder, self.max_size, self.on_full, self.ticks = folder, max_size, on_full, ticks
-        self.ahead = ahead
+        self.ahead, self.history = ahead, history
 
     def open(self, fs: Fs) -> Buffer:
         return Buffer(
             self.folder,
-            Limits(max_size=self.max_size, segment_size=600, on_full=self.on_full),
+            Limits(max_size=self.max_size, segment_size=600, on_full=self.on_full, history=self.history),
             NAMES,
             fs=fs,
             clock=itertools.count().__next__,
@@ -156,6 +166,11 @@ def entries_of(fs: Fs, script: Script) -> list[Entry]:
     return entries(fs, f"{script.folder}/segments")
 
 
+def whole_of(fs: Fs, script: Script) -> list[Entry]:
+    with closing(WholeReader(fs, script.folder)) as reader:
+        return list(reader)
+
+
 def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evicts: bool) -> None:
     reaches = [ledger.reach for name in NAMES if (ledger := stored(script, fs, name))]
     recovered = Log(fs, f"{script.folder}/segments", 600).end
@@ -178,6 +193,8 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
         assert exactly(entry.ticks) == exactly([tick(number, WIDTH)])
         if number != trace.begun and script.on_full != "thin":
             assert entry.seq == trace.acknowledged[number]
+
+    check_history(script, fs, trace, known)
 
     # What was acknowledged is there, or stands in a thinned record, unless all destinations have settled it;
     # after a power cut: what was synced.
@@ -235,6 +252,18 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
     again.close()
 
 
+def check_history(script: Script, fs: Fs, trace: Trace, known: set[int | None]) -> None:
+    """Whatever of history is there is right, in order, and each position of it and the log once."""
+    whole = whole_of(fs, script)
+    assert all(a.end <= b.seq for a, b in itertools.pairwise(whole))
+    for entry in whole:
+        (number,) = numbers_in(entry.ticks)
+        assert number in known
+        if script.on_full != "thin" or script.history:
+            assert exactly(entry.ticks) == exactly([tick(number, WIDTH)])
+            assert entry.seq == trace.acknowledged.get(number, entry.seq)
+
+
 def drain(buffer: Buffer, cursor: Cursor, ahead: bool) -> list[Tick]:
     """Deliver everything that waits, in order; or the newest first, and then from both ends of the gap."""
     seen: list[Tick] = []
@@ -257,10 +286,11 @@ def stored(script: Script, fs: Fs, name: str) -> Ledger | None:
 
 
 # name: cap, what goes when it is reached, ticks, whether one destination is sent the newest first
-SCRIPTS: dict[str, tuple[int, OnFull, int, bool]] = {
+SCRIPTS: dict[str, tuple[int, OnFull, int, bool] | tuple[int, OnFull, int, bool, Tiers]] = {
     "roomy": (1 << 20, "thin", 12, False),
     "drop_oldest": (1700, "drop_oldest", 10, False),
     "thin": (2000, "thin", 14, False),
+    "kept": (1 << 20, "thin", 12, False, Tiers(1e12, 1 << 20)),
     "roomy_ahead": (1 << 20, "thin", 12, True),
     "drop_oldest_ahead": (1700, "drop_oldest", 10, True),
     "thin_ahead": (2000, "thin", 14, True),
@@ -310,6 +340,10 @@ def test_the_scripts_do_what_they_are_for(script: Script) -> None:
     assert ("evicted" in reasons) >= (script.on_full == "drop_oldest")
     assert evicts(script) or "evicted" not in reasons
     assert bool(trace.buffer.log.thinned) == (evicts(script) and script.on_full == "thin")
+    if script.history:
+        assert len(trace.buffer.history) >= 2
+        kept = [n for entry in whole_of(fs, script) for n in numbers_in(entry.ticks)]
+        assert kept == list(trace.acknowledged)
     check(script, fs, trace, power_was_cut=False, evicts=evicts(script))
 
 
@@ -364,7 +398,7 @@ def stack() -> Iterator[tuple[str, int]]:
     """Yield the functions of the buffer that are running, and their lines."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if Path(frame.f_code.co_filename).parent.name == "buffer":
+        if Path(frame.f_code.co_filename).parent.name in ("buffer", "history"):
             yield frame.f_code.co_qualname, frame.f_lineno
         frame = frame.f_back
 

@@ -98,6 +98,8 @@ class MemoryFs:
         del self.entries[old]
         self.entries[new] = node
         self._changed(new)
+        if _folder(old) != _folder(new):
+            self._changed(old)
 
     def unlink(self, path: str) -> None:
         self._node(path)

@@ -20,10 +20,10 @@ import msgspec
 from agent.ops import jsonl
 from buffer.errors import LimpetError
 from buffer.fs import RealFs
+from buffer.history.read import WholeReader
 from buffer.inspect.status import segments
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Item, Quarantine
-from buffer.reader import Reader
 
 PIECE = 100
 """Samples of a line of a file that stay together; where a receiver takes less at once, it is held."""
@@ -57,13 +57,13 @@ class History(Protocol):
 
 
 class SegmentHistory:
-    """The segments of a buffer, as far as they reach into `since_ms` to `until_ms`, both included.
+    """The history and the log of a buffer, as far as they reach into `since_ms` to `until_ms`, both included.
 
     `end` is where the log ended when the replay began. Raises OSError.
     """
 
     def __init__(self, data_dir: str, since_ms: int, until_ms: int, end: int | None = None) -> None:
-        self._fs, self._folder = RealFs(data_dir), f"{data_dir}/segments"
+        self._fs, self._data_dir = RealFs(data_dir), data_dir
         found = [
             one
             for one in segments(data_dir)
@@ -79,7 +79,7 @@ class SegmentHistory:
 
     def pieces(self, position: int) -> Iterator[Piece]:
         """Yield the records from a position on."""
-        reader = Reader(self._fs, self._folder, max(position, self._first))
+        reader = WholeReader(self._fs, self._data_dir, max(position, self._first))
         try:
             while self.total and (entry := reader.next()) is not None and entry.seq < self.end:
                 self.damaged = reader.damaged
