@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from agent.cli.view import DIM, Cell, Styled, Table
@@ -21,7 +21,11 @@ MOST = 8
 """Lines in a chart."""
 STYLES = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta")
 LETTERS = "abcdefgh"
+Dot = tuple[int, int]
+"""A place on a chart: dots from the left, and from the top."""
 _BLANK = 0x2800
+_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+"""What each dot of a character adds to its number, by column and row. Source: Unicode, "Braille Patterns"."""
 _LARGEST = 1.7976931348623157e308
 
 
@@ -84,30 +88,29 @@ def _cells(
     lines: Sequence[Line], times: Sequence[int], columns: int, height: int, low: float, high: float
 ) -> list[list[Styled]]:
     """Return the characters of each row; where lines meet, the last one gives the color."""
-    from plotille import Canvas
-
-    dots = [[_BLANK] * columns for _ in range(height)]
+    cells = [[_BLANK] * columns for _ in range(height)]
     styles = [[""] * columns for _ in range(height)]
-    wide, tall, span = columns * 2, height * 4, max(1, times[-1] - times[0])
-    for number, line in enumerate(lines):
-        canvas = Canvas(columns, height, xmin=0, ymin=0, xmax=wide, ymax=tall)  # a unit is a dot
-        before: tuple[float, float] | None = None
-        for ms, value in zip(times, _heights(line, low, high), strict=True):
-            if value is None:
+    wide, tall, span = columns * 2 - 1, height * 4 - 1, max(1, times[-1] - times[0])
+    for line, style in zip(lines, STYLES, strict=False):
+        before: Dot | None = None
+        for ms, at in zip(times, _heights(line, low, high), strict=True):
+            if at is None:
                 before = None
                 continue
-            dot = (ms - times[0]) / span * (wide - 1), value * (tall - 1)
-            if before is None:
-                canvas.point(*dot)
-            else:
-                canvas.line(*before, *dot)
+            dot = round((ms - times[0]) / span * wide), round((1 - at) * tall)
+            for x, y in _between(before or dot, dot):
+                cells[y // 4][x // 2] |= _BITS[x % 2][y % 4]
+                styles[y // 4][x // 2] = style
             before = dot
-        for row, text in enumerate(canvas.plot(linesep="\n").split("\n")):
-            for column, character in enumerate(text):
-                if ord(character) > _BLANK:
-                    dots[row][column] |= ord(character)
-                    styles[row][column] = STYLES[number]
-    return [_pieces(row, style) for row, style in zip(dots, styles, strict=True)]
+    return [_pieces(row, style) for row, style in zip(cells, styles, strict=True)]
+
+
+def _between(a: Dot, b: Dot) -> Iterator[Dot]:
+    """Yield the dots of the line from one dot to another, both included."""
+    steps = max(abs(b[0] - a[0]), abs(b[1] - a[1]))
+    for i in range(steps + 1):
+        share = i / steps if steps else 0.0
+        yield round(a[0] + (b[0] - a[0]) * share), round(a[1] + (b[1] - a[1]) * share)
 
 
 def _pieces(row: Sequence[int], styles: Sequence[str]) -> list[Styled]:
