@@ -7,6 +7,7 @@ then as a new user does it: by the commands of docs/silent.md in their order, un
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -445,6 +446,41 @@ BOXES: dict[str, tuple[Make, Expected]] = {
 }
 
 
+PAGE = (ROOT / "docs" / "silent.md").read_text()
+SILENT = re.findall(r"(?m)^\d\. `limpet ([^`]+)`", PAGE)
+"""The commands of the page, in their order. The last writes a bundle, for which a person helps."""
+SHOWN_BY: dict[str, tuple[str, int]] = {
+    "nothing wrong": ("ok", 1),
+    "stopped": ("it was stopped", 1),
+    "killed": ("died without a stop", 1),
+    "crash-looping": ("colect: unknown key", 1),
+    "not reloaded": ("was not reloaded", 1),
+    "refused reload": ("labels.0", 1),
+    "corrected, not reloaded": ("a reload was refused", 1),
+    "wrong password": ("HTTP 401", 1),
+    "wrong path": ("HTTP 404", 1),
+    "no path": ("Give the url its path", 1),
+    "http to a port for TLS": ("this port speaks TLS", 1),
+    "expired certificate": ("certificate has expired", 1),
+    "nobody there": ("connection refused", 1),
+    "DNS": ("nobody.invalid cannot be resolved", 1),
+    "proxy": ("through the proxy", 1),
+    "held": ("a redirect", 1),
+    "full disk": ("the disk is full", 1),
+    "read-only disk": ("the disk is read-only", 1),
+    "root-owned file": ("does not belong to", 1),
+    "wrong clock": ("clock is 3 d behind", 1),
+    "a clock of last year": ("clock is 400 d behind", 1),
+    "two with one name": ("Another sender has the same series", 1),
+    "quarantine": ("out of bounds", 3),
+    "masked": ("unmask", 1),
+    "data_dir gone": ("is gone", 1),
+    "target hanging": ("timeout", 3),
+}
+"""The cause, and by how many commands of docs/silent.md a new user has seen it."""
+MOST_COMMANDS, LEAST_FOUND = 5, 0.9
+
+
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
     with ExitStack() as stack:
@@ -464,6 +500,26 @@ def do_first(done: Done) -> str:
     assert "\u2026" not in done.out
     _, found, last = done.out.rpartition("Do first: ")
     return squeezed(last) if found else ""
+
+
+def commands_until(box: Box, cause: str, first: Done) -> int | None:
+    """Type the commands of docs/silent.md until one shows the cause; return how many that were. `first` is what the first said."""
+    assert SILENT[0] == "status"
+    for number, words in enumerate(SILENT[:-1], 1):
+        done = first if number == 1 else box.run(words)
+        if squeezed(cause) in squeezed(done.out + done.err):
+            return number
+    return None
+
+
+def test_by_silent_md_the_cause_is_found_on_18_of_20_boxes() -> None:
+    """The numbers are those of `test_a_broken_box`, which counts."""
+    assert len(PAGE.splitlines()) <= 24
+    assert max(map(len, PAGE.splitlines())) <= 80
+    assert SHOWN_BY.keys() == BOXES.keys()
+    assert SILENT[-1].startswith("doctor --bundle")
+    few = [name for name, (_, commands) in SHOWN_BY.items() if commands <= MOST_COMMANDS]
+    assert len(few) >= LEAST_FOUND * len(BOXES)
 
 
 @pytest.mark.parametrize("name", BOXES)
@@ -489,6 +545,8 @@ def test_a_broken_box(name: str, box: Box) -> None:
         first = do_first(walked)
         assert first.startswith(squeezed(expected.step)), walked.out
         assert squeezed(expected.do) in first, walked.out
+    cause, commands = SHOWN_BY[name]
+    assert commands_until(box, cause, shown) == commands
 
 
 def test_without_anything_but_the_data_dir(box: Box) -> None:
