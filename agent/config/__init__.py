@@ -14,6 +14,7 @@ from agent.config.destination import DestinationConfig, QueueConfig
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
 from agent.config.influxdb import InfluxDB
+from agent.config.otlp import OTLP
 from agent.config.reader import Look, Reader
 from agent.config.relabeling import RelabelConfig
 from agent.config.remote_write import MetadataConfig, RemoteWrite
@@ -25,6 +26,7 @@ from buffer.owner import name
 
 __all__ = [
     "LARGEST",
+    "OTLP",
     "Authorization",
     "BasicAuth",
     "BufferSection",
