@@ -181,6 +181,8 @@ def clock_of_last_year(box: Box) -> None:
     box.receiver.default = Answer(400, {"Date": formatdate(usegmt=True)}, b"out of bounds")
     box.stack.enter_context(box.agent)
     box.until("clock", "behind")
+    [aged, *_] = wait_for(lambda: box.agent.events("sender.aged"), SECONDS, "the refusal in the log")
+    assert aged["do"].startswith("set the clock that is wrong (this host's is 400 d behind the receiver's)")
 
 
 def two_with_one_name(box: Box) -> None:

@@ -13,7 +13,7 @@ from agent.http.answer import date as http_date
 from agent.ops.doctor.step import Finding, fine, unknown, warning, wrong
 from agent.text import human
 
-CLOCK_WARNING, CLOCK_WRONG = 5.0, 60.0
+CLOCK_WARNING, CLOCK_WRONG = 5.0, clocks.WRONG
 """Seconds that two clocks may differ."""
 
 WRITE, CONFIG = "/api/v1/write", "/api/v1/status/config"
