@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -484,11 +485,12 @@ MOST_COMMANDS, LEAST_FOUND = 5, 0.9
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    with ExitStack() as stack:
-        receiver = stack.enter_context(Receiver())
-        agent = Agent(tmp_path, [{"url": receiver.url, "name": "central"}])
-        yield Box(tmp_path, agent, receiver, stack, [])
+def box() -> Iterator[Box]:
+    """In a folder whose name is about as long as those on a box, since they are on its screen."""
+    with tempfile.TemporaryDirectory(prefix="box") as name, ExitStack() as stack:
+        receiver, folder = stack.enter_context(Receiver()), Path(name)
+        agent = Agent(folder, [{"url": receiver.url, "name": "central"}])
+        yield Box(folder, agent, receiver, stack, [])
 
 
 def squeezed(text: str) -> str:

@@ -480,6 +480,7 @@ def test_a_buffer_of_a_later_version_is_reported(tmp_path: Path) -> None:
     later_segment(path := max((tmp_path / "segments").iterdir()))
     found = look(configured(tmp_path))["buffer"]
     check(found, "wrong", f"{path}: it is of format version 2", "Run the version of Limpet that wrote it")
+    assert host.early(configured(tmp_path), "x").seen is None  # the steps report it
 
 
 # The sample that is read back.
