@@ -98,7 +98,9 @@ def test_the_example_builds_into_a_wheel_and_runs_in_the_agent(site: Path, tmp_p
         doctor = ("__name__", "limpet_doctor_sample")
         received = {labels: of for labels, of in receiver.received().items() if doctor not in labels}
         assert agent.lost(received) == {}
-        assert agent.destination("lake")["ledger"]["dropped"] == {}
+        # The markers of the series that ended with the agent are no numbers.
+        dropped = agent.destination("lake")["ledger"]["dropped"]
+        assert not any(count for reason, count in dropped.items() if reason != "unstorable")
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 401, 404, 413, 408, 429, 500, 503])
