@@ -22,6 +22,7 @@ from buffer.buffer import Buffer
 from buffer.cursor import Cursor
 from buffer.errors import BufferFull
 from buffer.fs import Fs
+from buffer.history import work
 from buffer.history.read import WholeReader
 from buffer.ledger import Ledger
 from buffer.limits import Limits, OnFull, Tiers
@@ -47,6 +48,12 @@ from tests.support.ticks import exactly, tick
 
 WIDTH = 8
 NAMES = ("quick", "slow")
+
+
+@pytest.fixture(autouse=True)
+def _no_work_on_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep each run the same call by call; the work on history has tests of its own (`test_history_crash`)."""
+    monkeypatch.setattr(work, "SHARE", 0.0)
 
 
 class Trace:
