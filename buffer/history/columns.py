@@ -10,8 +10,8 @@ the differences; of RAW cells the difference is the exclusive or, and there is n
 head, of the others the smallest is the base, and the planes have how far each is above it, in as many bytes as the largest
 needs.  The order that comes out smallest is taken: gauges mostly 0 or 1, counters 1 or 2.
 
-Promise: every value comes back bit for bit, NaN payloads and -0.0 included.  Decoding takes memory for the values it was asked
-for, whatever the bytes are.
+Promise: every value comes back bit for bit, NaN payloads and -0.0 included.  Decoding takes memory for as many
+values as the caller expects, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _little(words: array[int]) -> array[int]:
 def _cells(values: array[float]) -> tuple[int, list[int]]:
     """Return the first scale's index that represents all values exactly, or RAW, and the cells."""
     mode = 0
-    for value in values[:: max(1, len(values) // 8)]:  # mostly these few tell
+    for value in values[:: max(1, len(values) // 8)]:  # mostly these few decide
         while mode < RAW and _at(array("d", [value]), mode) is None:
             mode += 1
     while mode < RAW:

@@ -10,7 +10,7 @@
     ref     := [offset, size, crc32, mode, order]                  a column, see `buffer.history.columns`
     stats   := [samples, minimum, maximum, first, last]            of numbers; null where there is none
 
-Little-endian, no padding.  A file stands for the positions from first_seq to before end_seq of the log and has the file name
+Little-endian, no padding.  A file represents the positions from first_seq to before end_seq of the log and has the file name
 first_seq, 20 digits, ".col".  A table is the ticks of one set of series, one row each.  A record is what was collected at one
 instant: `times` has the time of each in ms, and `at` the number of the record that each row of a table belongs to.
 
@@ -56,7 +56,7 @@ class Damaged(ValueError):
 
 
 class Head(NamedTuple):
-    """What a packed file says of itself at its beginning."""
+    """The beginning of a packed file."""
 
     level: int
     first_seq: int
@@ -227,7 +227,7 @@ def stats_of(
 
 
 def entry_of(series: Series, stats: Sequence[float | None]) -> list[Any]:
-    """Return how a series stands in the index."""
+    """Return the entry of a series in the index."""
     return [series.name, series.type, series.unit, series.help, dict(series.labels), stats]
 
 

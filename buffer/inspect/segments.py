@@ -114,7 +114,7 @@ def _in_order(found: Iterable[SegmentStatus | None]) -> list[SegmentStatus]:
 
 
 def _packed(fs: Fs, folder: str, first: int, *, whole: bool = False) -> SegmentStatus | None:
-    """Return what a packed file says of itself, and with `whole` what of it is damaged; None where it is gone."""
+    """Return what a packed file has in its header, and with `whole` what of it is damaged; None where it is gone."""
     name, damaged, size = packed.name(first), 0, 0
     try:
         size = fs.size(f"{folder}/{name}")

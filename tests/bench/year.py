@@ -3,7 +3,7 @@
     python -m tests.bench.year               365 days at the default tiers; LIMPET_YEAR_DAYS=40 for a shorter time
     nice python -m tests.bench.year          the same, out of the way
 
-The host is the recorded one (`tests.bench.replay`), made to go on for as long as it takes without repeating itself: each hour has
+The host is the recorded one (`tests.bench.replay`), continued for as long as it takes without a repetition: each hour has
 the recorded steps of every series in another order, chosen by a seed, and gauges go back the way they came. That has no
 pattern that the recording does not have, and is harder to compress than a host is. A week has an outage of some hours.
 Everything goes through the real files, in a temporary folder, by a clock that is handed in; the log is left out, since

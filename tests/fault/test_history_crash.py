@@ -1,7 +1,7 @@
 """While history is packed and made coarser, any call may fail, and at any call the process or the machine may die.
 
 What must hold then: each position is in the old files or in the new one, whole, nothing is lost and nothing is there twice; what
-is pending is untouched; and the work goes on where it was.
+is pending is untouched; and the work continues where it was.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def exact(ticks: Collection[Tick]) -> list[tuple[int, bytes]]:
 
 
 def check(fs: MemoryFs, folder: str, before: dict[str, bytes]) -> int:
-    """Check what is there, and return how many entries there are."""
+    """Check the entries, and return how many there are."""
     found = whole(fs, folder)
     assert found[0].seq == 0
     assert all(a.end == b.seq for a, b in itertools.pairwise(found))
@@ -181,7 +181,7 @@ def test_it_may_die_at_any_call(tmp_path: Path, fault: Fault, only: Collection[s
         else:
             fs.kill()
         check(fs, folder, before)
-        work(fs, folder)  # the next start goes on
+        work(fs, folder)  # the next start continues
         assert check(fs, folder, before) < 100
         assert not [name for name in fs.list(f"{folder}/history") if name.endswith(".tmp")]
         if n % 10 == 0:
