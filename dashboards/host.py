@@ -326,6 +326,45 @@ def network() -> list[PanelBuilder]:
     ]
 
 
+def hardware() -> list[PanelBuilder]:
+    """Is it too hot, fed badly, or out of something that the kernel limits?"""
+    kinds = ("cpu_some", "memory_some", "memory_full", "io_some", "io_full")
+    return [
+        narrow(
+            "Temperature",
+            "By sensor: chip, device and label. Called at 85 °C for 5 minutes. It follows the sun, the work, or a fan.",
+            levels.HEAT,
+            Query(one_of("sensor_temperature_celsius"), "{{sensor}}"),
+            low=None,
+        ),
+        narrow(
+            "Under-voltage and throttling",
+            "Share of the last 15 minutes in which a Raspberry Pi had too weak a supply, or was slowed down. Called at 30 %.",
+            levels.WEAK,
+            Query(f"avg_over_time({one_of('sensor_undervoltage')}[15m])", "under-voltage"),
+            Query(f"avg_over_time({one_of('sensor_throttled')}[15m])", "throttled"),
+        ),
+        narrow(
+            "Pressure",
+            "Share of the time in which a task (some) or all tasks (full) waited, where the collector pressure is on. "
+            "Called for memory at 20 % for 5 minutes.",
+            levels.PRESSURE,
+            *(Query(mean(one_of(f"pressure_{kind}_ratio")), kind.replace("_", ", ")) for kind in kinds),
+        ),
+        narrow(
+            "What the kernel limits",
+            "Open files, and the firewall's connections, of those that are allowed. At 1 nothing more can be opened. The "
+            "entropy of kernels before 5.18 is here too, of 4096 bits.",
+            "percentunit",
+            Query(f"{one_of('host_open_files')} / {one_of('host_open_files_max')}", "open files"),
+            Query(
+                f"{one_of('host_conntrack_entries')} / {one_of('host_conntrack_entries_max')}", "connections"
+            ),
+            Query(f"{one_of('host_entropy_bits')} / 4096", "entropy"),
+        ),
+    ]
+
+
 def unusual() -> list[PanelBuilder]:
     """Is it as it usually is at this hour of the week?"""
     band = {
@@ -409,6 +448,7 @@ def make() -> dict[str, Any]:
             "Disk I/O": disk_io(),
             "Room on disks": disk_usage(),
             "Network": network(),
+            "Hardware and limits": hardware(),
             "As usual?": unusual(),
             "Limpet": limpet(),
         },

@@ -26,6 +26,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "inode_": ("device", "fstype", "mountpoint"),
     "network_": ("interface",),
     "network_connections": ("family", "state"),
+    "sensor_": ("sensor",),
     "host_info": ("kernel_release", "machine", "os"),
     "up": ("instance", "job"),
     "scrape_": ("instance", "job"),
@@ -109,6 +110,26 @@ A mount that does not answer is left behind within the run, and named in the log
 ([below](#reading-the-agents-own-series)).""",
     "host": """The boot time changes when a host without a clock chip gets the time from the network, because the kernel
 counts back from its clock; it is read again every minute.""",
+    "sensors": """Temperatures from `/sys/class/thermal` and `/sys/class/hwmon`, supply and throttling of a Raspberry Pi from its
+firmware, and a few numbers that the kernel may run out of. What a host does not have is absent. It runs each minute, or each
+`collect.interval` where that is longer, because heat is slow and each series costs.
+
+`sensor` is chip, device and the chip's own label, such as `coretemp/coretemp.0/Package id 0`, `nvme/0000:01:00.0/Composite` or
+`cpu-thermal/thermal_zone0`. It stays the same from boot to boot, as far as the kernel's order of thermal zones and buses does.
+What hwmon repeats of a thermal zone is left out, and so are cores and the parts of an NVMe disk, which have a temperature as
+a whole.
+
+- **A sensor that has nothing to say** (no data, off, not connected: -127, 127, 255 degrees) is absent. Exactly 0 degrees are
+  believed of a sensor that has shown something else. An error is reported of a sensor that has worked before.
+- **A sensor that does not answer** is left behind within the run, and named in the log and in
+  `limpet_collector_stuck_seconds` (label `sensor`), as a mount is; the others continue.
+- **Under-voltage** is often shorter than a second. The kernel looks every 2 s, and each change that it notes between two
+  runs counts, so that a dip is seen although the collector runs each minute.
+
+Options: `include_sensors`, `exclude_sensors`.""",
+    "pressure": """From `/proc/pressure`, off unless it is named (`pressure: {}`). A ratio of 0.25 is a quarter of the interval. `some`: at
+least one task waited; `full`: all that had work waited. The values are from the kernel's sum of waiting time, not its
+averages, so a mean over any stretch is right. A kernel without it has no series; Raspberry Pi OS needs `psi=1` in `cmdline.txt`.""",
 }
 
 READ = {
@@ -226,7 +247,7 @@ def section(name: str, kind: CollectorKind) -> str:
 Promises = tuple[str, list[tuple[list[str], str]]]
 """The source, and what it says about which series."""
 
-READERS = {"network": ("network", "links")}
+READERS = {"network": ("network", "links"), "sensors": ("sensors", "chips", "raspberrypi")}
 """The modules of a collector's readers, where they are more than one."""
 
 

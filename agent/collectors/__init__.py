@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.collectors import cpu, disk_io, disk_usage, host, memory, network
+from agent.collectors import cpu, disk_io, disk_usage, host, memory, network, pressure, sensors
 from agent.collectors.base import (
     LINUX,
     Collect,
@@ -16,7 +16,7 @@ from agent.collectors.base import (
     Sample,
     Trouble,
 )
-from agent.collectors.options import DiskIoOptions, DiskUsageOptions, NetworkOptions, Options
+from agent.collectors.options import DiskIoOptions, DiskUsageOptions, NetworkOptions, Options, SensorsOptions
 
 __all__ = [
     "COLLECTORS",
@@ -38,6 +38,8 @@ _LINUX = {
     "network": CollectorKind(network.METRICS, NetworkOptions, network.build),
     "disk_usage": CollectorKind(disk_usage.METRICS, DiskUsageOptions, disk_usage.build),
     "host": CollectorKind(host.METRICS, Options, host.build),
+    "sensors": CollectorKind(sensors.METRICS, SensorsOptions, sensors.build),
+    "pressure": CollectorKind(pressure.METRICS, Options, pressure.build),
 }
 
 

@@ -52,7 +52,7 @@ class Trouble(NamedTuple):
     hangs has returned. `denied`: the agent's user may not read it, which is usual for what belongs to other users.
     """
 
-    kind: Literal["file", "device", "interface", "mountpoint"]
+    kind: Literal["file", "device", "interface", "mountpoint", "sensor"]
     name: str
     why: str
     stuck: bool = False

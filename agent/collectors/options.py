@@ -61,6 +61,24 @@ class NetworkOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=T
         return selected("interfaces", self.include_interfaces, self.exclude_interfaces, INTERFACES)
 
 
+SENSORS = ("coretemp/.*/Core.*", "nvme/.*/Sensor.*")
+"""Parts of what has a temperature as a whole: the package of a processor, the composite of an NVMe disk."""
+
+
+class SensorsOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Temperature sensors by their chip, device and label."""
+
+    include_sensors: Patterns = ()
+    exclude_sensors: Patterns = SENSORS
+
+    def __post_init__(self) -> None:
+        self.sensors()
+
+    def sensors(self) -> Callable[[str], bool]:
+        """Return a function that says whether a sensor of this name is wanted."""
+        return selected("sensors", self.include_sensors, self.exclude_sensors, SENSORS)
+
+
 FSTYPES = (
     "tmpfs", "overlay", "squashfs", "erofs", "cramfs", "romfs", "iso9660", "udf",
     "fuse.snapfuse", "fuse.squashfuse.*", "fuse.erofsfuse", "fuse.dwarfs", "fuse.fuseiso", "fuse.archivemount",

@@ -1,12 +1,13 @@
 """The readers of the other collectors where there is no /proc, on psutil. Never imported on Linux.
 
 Not known there, and so absent: iowait, a disk's time with requests in flight and its queue, socket counts
-(psutil would walk over every process), OOM kills, and on Windows inodes.
+(psutil would walk over every process), OOM kills, pressure, of the sensors all but the uptime, and on Windows inodes.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -138,6 +139,15 @@ def host() -> Collect:
     return collect
 
 
+def sensors() -> Collect:
+    """Build what there is of the sensors collector."""
+
+    def collect(now: float) -> list[Sample]:
+        return [Sample("host_uptime_seconds", float(max(0, int(time.time() - psutil.boot_time()))))]
+
+    return collect
+
+
 def _disk_usage(options: DiskUsageOptions, paths: HostPaths) -> Collect:
     asker = disk_usage.Asker(lambda place: space(place.path), paths.patience)
     return disk_usage.disk_usage(lambda: places(options), asker, paths.report)
@@ -152,5 +162,7 @@ BUILD: Mapping[str, Callable[[Any, HostPaths], Collect]] = {
     ),
     "disk_usage": _disk_usage,
     "host": lambda _options, _paths: host(),
+    "sensors": lambda _options, _paths: sensors(),
+    "pressure": lambda _options, _paths: lambda _now: [],
 }
 """The functions that build the collectors, by name."""

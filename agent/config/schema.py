@@ -1,7 +1,7 @@
 """The configuration as types: every key, its default, and the rules that hold between keys.
 
 A `Config` that `load` returned keeps every rule here and in the modules of its sections: `destination`,
-`remote_write`, `influxdb`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
+`remote_write`, `influxdb`, `otlp`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from agent.collectors.options import Options
 from agent.config import values as v
 from agent.config.destination import DestinationConfig, host_name, named
 from agent.config.influxdb import InfluxDB
+from agent.config.otlp import OTLP
 from agent.config.remote_write import RemoteWrite
 from agent.config.scrape import ScrapeOptions, TextfileOptions
 from agent.config.section import Given, Problem, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
-DESTINATIONS = ("remote_write", "influxdb")
+DESTINATIONS = ("remote_write", "influxdb", "otlp")
 """The sections with destinations, each of another type."""
-DISK_USAGE_INTERVAL = 60.0
+SLOW = {"disk_usage": 60.0, "sensors": 60.0}
+"""The seconds between two runs of what changes slowly, or `collect.interval` where that is longer."""
+OFF = frozenset({"pressure"})
+"""The collectors that run only if they are named."""
 OWN_INTERVAL = 60.0
 
 OPTIONS: Mapping[str, type[Options]] = {name: kind.options for name, kind in COLLECTORS.items()} | {
@@ -62,7 +66,7 @@ class Collector(Section, frozen=True, kw_only=True):
 class CollectSection(Section, frozen=True, kw_only=True):
     """What is collected, and when. `collectors` holds the ones that were named; `plan()` knows them all.
 
-    A collector that is not built in runs only if it is named.
+    A collector that is not built in runs only if it is named, and so do those of OFF.
     """
 
     elsewhere = {"mask": "Write it at the top of the file."}
@@ -79,6 +83,8 @@ class CollectSection(Section, frozen=True, kw_only=True):
         """Return the enabled collectors that have something to do. A timeout is never longer than its interval."""
         planned = []
         for name in dict.fromkeys((*OPTIONS, *self.collectors)):
+            if name in OFF and name not in self.collectors:
+                continue
             one = self.collectors.get(name) or Collector(options=OPTIONS[name]())
             if one.enabled and one.options not in (ScrapeOptions(), TextfileOptions()):
                 interval = _interval(name, one, self.interval)
@@ -129,7 +135,7 @@ def _too_long(key: str, what: str) -> Problem:
 def _interval(name: str, one: Collector, common: float) -> float:
     if one.interval is not None:
         return one.interval
-    return max(DISK_USAGE_INTERVAL, common) if name == "disk_usage" else common
+    return max(SLOW.get(name, 0.0), common)
 
 
 class BufferSection(Section, frozen=True, kw_only=True):
@@ -188,7 +194,7 @@ class LogSection(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"
+    format: Literal["auto", "console", "json", "journal"] = "auto"
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -205,18 +211,19 @@ class Config(Section, frozen=True, kw_only=True):
     hostname: v.Words | None = None
     labels: dict[v.LabelName, v.Words] = {}
     data_dir: v.Folder = "/var/lib/limpet"
-    mask: tuple[Literal["mountpoint", "device", "interface"], ...] = ()
+    mask: tuple[Literal["mountpoint", "device", "interface", "sensor"], ...] = ()
     collect: CollectSection = CollectSection()
     buffer: BufferSection = BufferSection()
     history: HistorySection = HistorySection()
     remote_write: tuple[RemoteWrite, ...] = ()
     influxdb: tuple[InfluxDB, ...] = ()
+    otlp: tuple[OTLP, ...] = ()
     log: LogSection = LogSection()
 
     @property
     def destinations(self) -> tuple[DestinationConfig, ...]:
         """Return all destinations, whatever their type."""
-        return (*self.remote_write, *self.influxdb)
+        return (*self.remote_write, *self.influxdb, *self.otlp)
 
     @staticmethod
     def rules(got: Given) -> Problems:

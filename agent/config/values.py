@@ -161,7 +161,7 @@ def _pattern(text: str) -> str | Problem:
 TAKEN_LABELS = frozenset(
     (
         *("core", "device", "family", "fstype", "interface"),
-        *("kernel_release", "machine", "mountpoint", "os", "state"),
+        *("kernel_release", "machine", "mountpoint", "os", "sensor", "state"),
     )
 )
 """Labels of the collectors' series: a second label of that name would make them invalid."""

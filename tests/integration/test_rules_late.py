@@ -46,6 +46,9 @@ SERIES: list[tuple[str, dict[str, str], float | list[float], float | list[float]
     ("disk_usage_percent", DISK, 40.0, 95.0),
     ("inode_usage_percent", DISK, 10.0, 95.0),
     ("disk_readonly", CARD_DISK, 0.0, 1.0),
+    ("sensor_temperature_celsius", {"sensor": "cpu-thermal/thermal_zone0"}, 48.0, 95.0),
+    ("sensor_undervoltage", {"sensor": "raspberrypi"}, 0.0, 1.0),
+    ("pressure_memory_some_ratio", {}, 0.02, 0.9),
     ("limpet_destination_held", LINK, 0.0, 1.0),
     ("limpet_config_reload_successful", {}, 1.0, 0.0),
     ("limpet_buffer_state", {"state": "readonly"}, 0.0, 1.0),
@@ -69,6 +72,7 @@ FILLING = [  # what grows or shrinks steadily in trouble, and is as before at on
 EVERYTHING = {name for name, *_ in (*SERIES, *FILLING)}
 LEVELS = {name for name, _, _, ill in SERIES if not isinstance(ill, list)}
 LEVELS -= {"limpet_destination_clock_skew_seconds"}  # it is what says how old a sample really is
+LEVELS -= {"sensor_undervoltage"}  # its present is the last quarter of an hour
 
 
 class Host:

@@ -72,6 +72,7 @@ STORIES = {
         slow_disk=((2 * HOUR, 90 * 60),),
         failing=((25 * 60, 5 * 60),),
         stuck=((20 * 60, -60),),
+        hot=((20 * 60, -60),),
         disks={"/": Disk(16, 91.5, 1.7)},
     ),
     "edge-03": Story(cpu=8, version="0.5.2", disks={"/": Disk(8, 71, 0.2)}),

@@ -79,6 +79,7 @@ class Story:
     full_link: Stretches = ()
     failing: Stretches = ()  # a collector fails, hangs, and cannot read something
     stuck: Stretches = ()  # a mount point does not answer
+    hot: Stretches = ()  # in the sun, with a supply that is too weak, and programs that wait for memory
     oom: tuple[float, ...] = ()
     lossy: float = 0.001  # share of requests that are repeated
     missed: float = 0.0  # samples a day
@@ -147,6 +148,7 @@ class History:
         self._memory(at, day, put, count)
         self._disks(at, passed, day, put, count)
         self._network(at, passed, day, put, count)
+        self._hardware(at, day, put)
         self._agent(at, passed, put, count)
         boot = max((self._end - ago for ago in story.boots if self._end - ago <= at), default=at - 90 * DAY)
         put("host_boot_time_seconds", boot)
@@ -196,6 +198,20 @@ class History:
         put("swap_free_bytes", (swap - swapped) // 4096 * 4096)
         put("swap_usage_percent", 100 * swapped / swap)
         put("memory_oom_kills_total", sum(self._end - ago <= at for ago in story.oom))
+
+    def _hardware(self, at: float, day: float, put: Put) -> None:
+        hot = self._in(self._story.hot, at) is not None
+        sensor = {"sensor": "cpu-thermal/thermal_zone0"}
+        put("sensor_temperature_celsius", (88 if hot else 48 + 8 * day) + self._wander("heat", 0.5), **sensor)
+        for name in ("undervoltage", "throttled"):
+            put(f"sensor_{name}", hot, sensor="raspberrypi")
+        for kind in ("cpu_some", "memory_some", "memory_full", "io_some", "io_full"):
+            put(f"pressure_{kind}_ratio", max(0.0, (0.3 if hot else 0.02) + self._wander(kind, 0.01)))
+        put("host_open_files", 1500 + 500 * day // 1)
+        put("host_open_files_max", 92233)
+        put("host_conntrack_entries", 80 + 300 * day // 1)
+        put("host_conntrack_entries_max", 65536)
+        put("host_entropy_bits", 3500)
 
     def _disks(self, at: float, passed: float, day: float, put: Put, count: Count) -> None:
         slow = self._in(self._story.slow_disk, at) is not None
@@ -307,6 +323,7 @@ class History:
         put("limpet_destination_pending_samples", min(pending, appended), **to)
         put("limpet_destination_oldest_pending_age_seconds", waiting // 1, **to)
         put("limpet_destination_held", 0, **to)
+        put("limpet_destination_interval_seconds", 40, **to)
         count("limpet_destination_appended_samples_total", passed * SAMPLES_PER_S // 1, **to)
         for reason in REASONS:
             count("limpet_destination_dropped_samples_total", 0, reason=reason, **to)

@@ -71,17 +71,43 @@ def limpet(home: Path, *arguments: str | Path, **options: Any) -> Done:
 
 def started_by_root(home: Path, config: Path) -> subprocess.Popen[str]:
     """Start this tree's agent, which becomes another user: with a Python that anybody may read."""
-    python = next(
-        one for one in (sys.executable, "/usr/bin/python3") if "/root/" not in os.path.realpath(one)
-    )
-    where = {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
     return subprocess.Popen(
-        tied([python, "-m", "agent", "run", "--config", str(config)]),
-        env=environment(home) | where,
+        tied([*_for_anybody(), "run", "--config", str(config)]),
+        env=_environment_for_anybody(home),
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def as_user(uid: int, home: Path, *arguments: str | Path) -> Done:
+    """Run a command of this tree as another user, to its end; for root alone, with a Python that anybody may read."""
+    first, *more = map(str, arguments)
+    done = subprocess.run(
+        [*_for_anybody(), *first.split(), *more],
+        env=_environment_for_anybody(home),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        user=uid,
+        group=uid,
+        extra_groups=[],
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def _for_anybody() -> list[str]:
+    python = next(
+        one for one in (sys.executable, "/usr/bin/python3") if "/root/" not in os.path.realpath(one)
+    )
+    return [python, "-m", "agent"]
+
+
+def _environment_for_anybody(home: Path) -> dict[str, str]:
+    return environment(home) | {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
 
 
 def called(home: Path, *arguments: str | Path) -> Done:

@@ -32,6 +32,9 @@ FILES = [
                                  "network_errors", "network_drops", "network_missed", "network_unwanted",
                                  "network_bandwidth")),
     ("host", "proc/stat", ("host_boot",)),
+    ("sensors", "proc/uptime", ("host_uptime",)),
+    ("sensors", "proc/sys/fs/file-nr", ("host_open_files",)),
+    ("sensors", "proc/sys/net/netfilter/nf_conntrack_count", ("host_conntrack",)),
 ]  # fmt: skip
 SOCKET_FILES = {
     "proc/net/sockstat": {"tcp4", "udp4"},

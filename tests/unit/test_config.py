@@ -34,6 +34,7 @@ from agent.config import (
     load,
     load_file,
 )
+from agent.config.schema import OFF
 from agent.config.urls import public_url
 from agent.config.values import TAKEN_LABELS
 from buffer.errors import LimpetError
@@ -97,7 +98,7 @@ WRONG = [
     # unknown keys
     ("colect: {}", "colect", "Did you mean collect?"),
     ("max_size: 1GiB", "max_size", "It belongs at buffer.max_size"),
-    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, history, remote_write, influxdb, log"),
+    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, history, remote_write, influxdb, otlp, log"),
     ("collect: {intervall: 1s}", "collect.intervall", "Did you mean interval?"),
     collected("cpus: {}", "cpus", "Did you mean cpu?"),
     collected("disk_io: {exclude_device: []}", "disk_io.exclude_device", "Did you mean exclude_devices?"),
@@ -108,7 +109,7 @@ WRONG = [
     # what is not here yet, and what is called otherwise
     ("history: {raw: 7x}", "history.raw", "expected a duration"),
     ("history: {2m: 7d}", "history.2m", "unknown key"),
-    ("mask: [disk]", "mask[0]", "expected mountpoint, device or interface, got 'disk'"),
+    ("mask: [disk]", "mask[0]", "expected mountpoint, device, interface or sensor, got 'disk'"),
     ("mask: device", "mask", "expected a list, got a text"),
     ("collect: {mask: [device]}", "collect.mask", "Write it at the top of the file."),
     collected("disk_io: {partitions: 1}", "disk_io.partitions", "true or false"),
@@ -203,7 +204,7 @@ WRONG = [
     *((f"buffer: {{min_free_space: {share}}}", "buffer.min_free_space", "expected a share such as 5%")
       for share in ("100%", "-1%")),
     ("log: {level: warn}", "log.level", "expected debug, info, warning or error, got 'warn'"),
-    ("log: {format: xml}", "log.format", "expected auto, console or json, got 'xml'"),
+    ("log: {format: xml}", "log.format", "expected auto, console, json or journal, got 'xml'"),
     sent("allow_http: maybe", "allow_http", "expected true or false, got 'maybe'"),
     sent("queue_config: {max_samples_per_send: 0}", "queue_config.max_samples_per_send",
          "expected a whole number from 1"),
@@ -380,11 +381,19 @@ def plan_of(text: str) -> dict[str, tuple[float, float]]:
 
 
 def test_the_plan_has_every_collector() -> None:
-    usual = dict.fromkeys(COLLECTORS, (10.0, 5.0)) | {"disk_usage": (60.0, 5.0)}
+    slow = dict.fromkeys(("disk_usage", "sensors"), (60.0, 5.0))
+    usual = dict.fromkeys(COLLECTORS.keys() - OFF, (10.0, 5.0)) | slow
+    assert {"pressure"} == OFF
     assert plan_of("") == plan_of("collect: {collectors: {cpu: , disk_usage: {}}}") == usual
     assert {one.name: one.options for one in CollectSection().plan()} == {
-        n: k.options() for n, k in COLLECTORS.items()
+        n: k.options() for n, k in COLLECTORS.items() if n not in OFF
     }
+
+
+def test_one_that_is_off_runs_where_it_is_named() -> None:
+    for text in ("pressure: ", "pressure: {}", "pressure: {interval: 10s}"):
+        assert plan_of(f"collect: {{collectors: {{{text}}}}}")["pressure"] == (10.0, 5.0)
+    assert "pressure" not in plan_of("collect: {collectors: {pressure: {enabled: false}}}")
 
 
 def test_the_plan_follows_the_collectors_settings() -> None:
@@ -393,6 +402,7 @@ def test_the_plan_follows_the_collectors_settings() -> None:
         " network: {interval: 1m, timeout: 30s}, disk_usage: {interval: 500ms}}}"
     )
     assert plan == dict.fromkeys(("disk_io", "host"), (2.0, 2.0)) | {
+        "sensors": (60.0, 2.0),
         "memory": (1.0, 1.0), "network": (60.0, 30.0), "disk_usage": (0.5, 0.5),
     }  # fmt: skip
     assert plan_of("collect: {interval: 5m}")["disk_usage"] == (300.0, 5.0)

@@ -19,14 +19,14 @@ from buffer.model import Series
 from tests.support.collecting import Log
 
 HOST = {"hostname": "web-01"}
-BUILT_IN = ["cpu", "memory", "disk_io", "network", "disk_usage", "host"]
+BUILT_IN = ["cpu", "memory", "disk_io", "network", "disk_usage", "host", "sensors"]
 
 
 def config(collectors: str, more: str = "") -> Config:
     return load(f"{{collect: {{{more} collectors: {{{collectors}}}}}}}", "f.yaml").config
 
 
-def test_without_targets_and_a_folder_there_are_the_six() -> None:
+def test_without_targets_and_a_folder_there_are_the_seven() -> None:
     for text in ("", "scrape: {}", "scrape: {targets: []}, textfile: {directory: null}", "textfile: null"):
         assert [plan.name for plan in plans(config(text), HOST, Log(), Mask())] == BUILT_IN
     off = "scrape: {enabled: false, targets: [{url: 'http://x', job: a}]}, textfile: {enabled: no, directory: /x}"
