@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -53,6 +53,8 @@ class QueueConfig(Section, frozen=True, kw_only=True):
             yield Problem("max_backoff", "it is below min_backoff", "Raise it, or lower min_backoff.")
 
 
+METERED: Mapping[str, float] = {"queue_config.batch_send_deadline": 180.0, "max_bandwidth": 32 << 10}
+"""What `link: metered` sets: paths of keys in a destination, in seconds and bytes a second."""
 LONGEST_UNCHANGED = 240.0
 """Seconds: with a minute between two ticks, what Prometheus looks back for a value is just not exceeded."""
 _AUTH = ("basic_auth", "authorization", "oauth2")
@@ -80,6 +82,7 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
     proxy_from_environment: v.Flag = False
     no_proxy: v.Words | None = None
     queue_config: QueueConfig = QueueConfig()
+    link: Literal["usual", "metered"] = "usual"
     drain_order: Literal["oldest_first", "fresh_first", "auto"] = "oldest_first"
     max_bandwidth: v.Bandwidth | None = None
     send_unchanged_every: v.Limit = 0.0
@@ -92,9 +95,23 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
         """Where requests are posted to."""
         return self.url
 
+    def by_link(self) -> dict[str, tuple[float, bool]]:
+        """Return the keys that `link` is a word for: their values, and whether they are what it sets."""
+        queue, bandwidth = self.queue_config, self.max_bandwidth or 0
+        found = {"queue_config.batch_send_deadline": queue.batch_send_deadline, "max_bandwidth": bandwidth}
+        return (
+            {key: (found[key], found[key] == METERED[key]) for key in METERED}
+            if self.link == "metered"
+            else {}
+        )
+
     @staticmethod
     def rules(got: Given) -> Problems:
-        """Allow one way to authenticate, and plain HTTP to another host only where it is allowed."""
+        """Let the keys that were given win over what `link` sets; allow one way to authenticate, and plain HTTP to another host
+        only where it is allowed.
+        """
+        if got["link"] == "metered":
+            _set(got, METERED)
         yield from got.one_of(*_AUTH)
         yield from proxy_rules(got)
         credentials = "the credentials" if got.given & set(_AUTH) else None
@@ -105,6 +122,16 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
         if got["oauth2"]:
             token_url = got["oauth2"].token_url
             yield from in_the_clear(got, "oauth2.token_url", token_url, "the client secret and the token")
+
+
+def _set(got: Given, settings: Mapping[str, float]) -> None:
+    """Set the keys that were not given."""
+    for path, value in settings.items():
+        section, _, key = path.rpartition(".")
+        if not section and key not in got.given:
+            got.values[key] = value
+        elif section and got[section] is not None and key not in got.below.get(section, ()):
+            got.values[section] = msgspec.structs.replace(got[section], **{key: value})
 
 
 def host_name(url: str) -> str:

@@ -155,7 +155,8 @@ class Reader:
                 values[key] = default(field)
             elif key not in given:
                 self._wrong(join(path, key), "this key is missing", "It has no default.", node.line)
-        got = Given({key: value for key, value in values.items() if value is not UNSET}, given)
+        below = {key: _given(entry.node) for key, entry in entries.items()}
+        got = Given({key: value for key, value in values.items() if value is not UNSET}, given, below)
         for problem in rules(got):
             place = join(path, problem.path) if problem.path else path
             self._add([problem._replace(path=place, line=self._line(place, node))])
@@ -220,6 +221,12 @@ class Reader:
         what = f"expected keys with their values, got {_kind_of(node)}"
         self._wrong(path, what, "Write `key: value` lines below it, indented.", node.line)
         return None
+
+
+def _given(node: Node) -> frozenset[str]:
+    """Return the keys of a section that are given and not null."""
+    entries = node.value if isinstance(node.value, dict) else {}
+    return frozenset(key for key, entry in entries.items() if entry.node.value is not None)
 
 
 def _kind_of(node: Node) -> str:

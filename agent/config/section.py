@@ -9,7 +9,7 @@ Where a section has `shown`, its representation has these keys alone, and URLs w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -60,13 +60,19 @@ Problems = Iterator[Problem]
 class Given:
     """What a section's rules see: `values` of all keys but the wrong ones, and the keys that were `given`.
 
-    A rule may change a default in `values` that has to give way to a given value.
+    `below` are the keys that were given in each section below. A rule may change a default in `values` that has to give way to a
+    given value.
     """
 
-    __slots__ = ("given", "values")
+    __slots__ = ("below", "given", "values")
 
-    def __init__(self, values: dict[str, Any], given: frozenset[str]) -> None:
-        self.values, self.given = values, given
+    def __init__(
+        self,
+        values: dict[str, Any],
+        given: frozenset[str],
+        below: Mapping[str, Collection[str]] = {},
+    ) -> None:
+        self.values, self.given, self.below = values, given, below
 
     def __getitem__(self, key: str) -> Any:
         """Return the value, or None where it was wrong."""

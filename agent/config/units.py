@@ -9,7 +9,7 @@ Sizes follow `ParseBase2Bytes` of alecthomas/units, which Prometheus uses for it
 Unlike there, a plain number is a number of bytes, a fraction must come to whole bytes, and one number with
 one unit is all that a size has.
 
-What `format_duration` writes, `parse_duration` reads back to the same value.
+What `format_duration` writes, `parse_duration` reads back to the same value, and so with `format_size` and `parse_size`.
 """
 
 from __future__ import annotations
@@ -80,3 +80,11 @@ def parse_size(text: str) -> int:
     if scaled > _LARGEST:
         raise ValueError("more than 8EiB")
     return scaled
+
+
+def format_size(size: int) -> str:
+    """Return bytes with the largest unit in which they are a whole number: `32768` is `32KiB`."""
+    power = 0
+    while size and size % 1024 == 0 and power < len(_POWERS) - 1:
+        size, power = size // 1024, power + 1
+    return f"{size}{_POWERS[power]}iB" if power else f"{size}B"

@@ -248,6 +248,17 @@ def test_what_had_to_be_repeated(rig: Rig) -> None:
     assert 0.05 <= rig.of_central("send_seconds_total") < DEADLINE
 
 
+def test_how_old_the_newest_sample_may_become(rig: Rig) -> None:
+    """The alerts look for a sample that is younger than that."""
+    assert (
+        rig.of_central("interval_seconds") == 10.01
+    )  # of the presence, not of other collectors, and the deadline
+    rig.lane.stats.deadline = 180.0  # as with another configuration
+    assert rig.of_central("interval_seconds") == 190.0
+    rig.lane.stats.unchanged_every = 60.0
+    assert rig.of_central("interval_seconds") == 240.0
+
+
 def test_what_was_dropped_and_why(rig: Rig) -> None:
     def dropped() -> dict[str, float]:
         name = "limpet_destination_dropped_samples_total"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.units import format_duration, parse_duration, parse_size
+from agent.config.units import format_duration, format_size, parse_duration, parse_size
 
 DURATIONS = {  # after the cases of prometheus/common, model/time_test.go
     "0": 0, "0w": 0, "0s": 0, "324ms": 0.324, "3s": 3, "5m": 300, "1h": 3600, "4d": 345_600,
@@ -68,6 +68,21 @@ SIZES = {  # as Prometheus: no powers of 1000 anywhere
     "0": 0, "4096": 4096, "1B": 1, "1KiB": 1024, "1KB": 1024, "256MiB": 268_435_456, "256MB": 268_435_456,
     "1.5GiB": 1_610_612_736, "0.5KiB": 512, "2TB": 2_199_023_255_552, "1PiB": 1 << 50, "7EiB": 7 << 60,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", sorted({*SIZES.values(), 1023, 1025, 32 << 10, 2**63 - 1}))
+def test_a_size_is_read_as_it_was_written(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+def test_a_size_is_written_with_its_largest_unit() -> None:
+    assert [format_size(size) for size in (0, 1000, 1 << 10, 1536, 32 << 20)] == [
+        "0B",
+        "1000B",
+        "1KiB",
+        "1536B",
+        "32MiB",
+    ]
 
 
 @pytest.mark.parametrize(("text", "size"), SIZES.items())
