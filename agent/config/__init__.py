@@ -10,7 +10,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from agent.config.destination import DestinationConfig, QueueConfig
+from agent.config.destination import DataBudget, DestinationConfig, QueueConfig
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
 from agent.config.influxdb import InfluxDB
@@ -31,6 +31,7 @@ __all__ = [
     "Collector",
     "Config",
     "ConfigErrors",
+    "DataBudget",
     "DestinationConfig",
     "FreeSpace",
     "HttpHeader",

@@ -66,7 +66,11 @@ class Sender:
         clocks: Clocks,
         early: Early,
     ) -> None:
-        self.state, self.error = State.IDLE, delivery.now.error
+        self.state, self.error, self.deadline = (
+            State.IDLE,
+            delivery.now.error,
+            to.queue_config.batch_send_deadline,
+        )
         self.is_stopping = False
         """Whether a request without an answer was cut by us, perhaps: no reason to raise an alarm."""
         self._to, self._cursor, self._delivery, self._account = to, cursor, delivery, account
@@ -171,7 +175,7 @@ class Sender:
     def _load(self, work: Work) -> Pause | None:
         """Read the next chunk; a pause where nothing of it is to be sent."""
         if work is not Work.BACKLOG:
-            self._due = self._clocks.monotonic() + self._to.queue_config.batch_send_deadline
+            self._due = self._clocks.monotonic() + self.deadline
         read = self._cursor.read_ahead if work is Work.FRESH else self._cursor.read
         chunk = read(self._delivery.limit)
         if chunk.end == chunk.start:  # pending, but damaged and not readable before the next key frame
