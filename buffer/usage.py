@@ -105,7 +105,7 @@ def _month(at_ms: int) -> tuple[int, int]:
 class UsageNote:
     """The file that has the usage of one destination: usage/<name>.json, which is replaced as a whole.
 
-    One that is missing, damaged or not understood has none: then counting begins anew.
+    One that is missing, damaged or not understood has none: then counting begins again.
     """
 
     def __init__(self, fs: Fs, data_dir: str, name: str) -> None:

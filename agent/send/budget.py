@@ -7,7 +7,7 @@ Promises:
    sign of life (`heartbeat_due`), for which RESERVE of the budget is kept on top; and nothing is dropped.
 3. After a kill at any moment no less is counted than was spent: `ahead` is written before.
 4. A period ends when two clocks agree that it does, of three: the host's, the receiver's, and the monotonic one that continues from
-   what was written last. So a clock that jumps neither ends a period early nor lets it last for ever.
+   what was written last. So a clock that jumps neither ends a period early nor lets it last without end.
 """
 
 from __future__ import annotations

@@ -23,10 +23,9 @@ from buffer.lock import STATES
 from buffer.quarantine import Quarantine
 from buffer.reader import File, Reader
 from buffer.segment import MAX_POSITION, Header, Record
+from buffer.usage import Link, UsageNote, link
 
 Spans = Sequence[tuple[int, int]]
-
-
 NO_LOSS = frozenset(("relabeled", "unstorable", "unchanged"))
 """Reasons for which the operator has chosen that samples are not delivered: by a rule, by the type of the destination, by
 `send_unchanged_every`."""
@@ -92,6 +91,7 @@ class DestinationStatus(NamedTuple):
     failed_tries: int = 0
     next_try_timestamp_ms: int | None = None
     clock_skew_seconds: float | None = None
+    link: Link | None = None
 
 
 class Status(NamedTuple):
@@ -125,7 +125,10 @@ class Status(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Return it as `limpet buffer status --json` prints it."""
-        destinations = [{**one._asdict(), "ledger": one.ledger._asdict()} for one in self.destinations]
+        destinations = [
+            {**one._asdict(), "ledger": one.ledger._asdict(), "link": one.link and one.link._asdict()}
+            for one in self.destinations
+        ]
         return {**self._asdict(), "destinations": destinations}
 
 
@@ -350,6 +353,7 @@ def _destination(
         failed_tries=progress.tries,
         next_try_timestamp_ms=progress.next_try_ms if state in ("waiting", "held") else None,
         clock_skew_seconds=progress.skew,
+        link=link(UsageNote(log.fs, log.folder.removesuffix("/segments"), name).load(), int(now * 1000)),
     )
 
 
@@ -393,6 +397,4 @@ def _until_full(
 ) -> float | None:
     """Return the seconds until the room is used up at the present rate of growth; None while it drains."""
     stuck = any(one.state in ("waiting", "held", "stopped") for one in destinations)
-    if span_ms <= 0 or not stuck:
-        return None
-    return round(room / (size / (span_ms / 1000)), 1)
+    return round(room / (size / (span_ms / 1000)), 1) if stuck and span_ms > 0 else None

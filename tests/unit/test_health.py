@@ -25,6 +25,7 @@ from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
+from buffer.usage import DAY_MS, Usage
 from tests.support.collecting import World, a_plan
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
@@ -66,6 +67,8 @@ class Rig:
         self.is_reloaded = True
         self._presence = health.Presence(self.world)
         self.lane.stats.clock_skew = 0.0
+        now_ms = round(NOW * 1000)
+        self.lane.stats.used = Usage(now_ms, now_ms - 30 * DAY_MS, 5_000_000, 60_000_000, 0, 100_000_000)
         self.ticks = 0
 
     def _hanging(self, paths: HostPaths) -> Collect:
@@ -333,3 +336,16 @@ def test_the_page_has_every_series_as_the_table_says_it(rig: Rig) -> None:
 
 def test_the_page_has_every_reason() -> None:
     assert all(f"`{reason}`" in PAGE.read_text() for reason in health.REASONS)
+
+
+def test_a_budget_is_shown_with_what_it_comes_to(rig: Rig) -> None:
+    found = {
+        sample.name: (sample.value, dict(sample.labels)["period"])
+        for sample in rig.samples()
+        if "_budget_" in sample.name
+    }
+    assert found["limpet_destination_budget_bytes"] == (100_000_000, "month")
+    assert found["limpet_destination_budget_used_bytes"] == (60_000_000, "month")
+    assert found["limpet_destination_budget_forecast_bytes"][0] > 60_000_000
+    rig.lane.stats.used = Usage(1, 1, 5, 5)
+    assert not [sample for sample in rig.samples() if "_budget_" in sample.name]
