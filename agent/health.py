@@ -50,6 +50,7 @@ limpet_destination_pending_samples            | samples  | Samples that wait for
 limpet_destination_oldest_pending_age_seconds | seconds  | Age of the oldest sample that waits while a request is under way or repeated; 0 without one.
 limpet_destination_held                       |          | 1 while the destination needs an operator to fix something, else 0.
 limpet_destination_clock_skew_seconds         | seconds  | How far this host's clock is ahead of the destination's; absent until it has answered.
+limpet_destination_interval_seconds           | seconds  | How old the newest sample may become at the destination while all is well: the interval and the deadline.
 limpet_destination_requests_total             | requests | Requests sent to the destination.
 limpet_destination_retries_total              | requests | Requests that were repetitions.
 limpet_destination_sent_bytes_total           | bytes    | Bytes of request bodies sent.
@@ -130,11 +131,14 @@ class Health(Collector):
         samples += [
             Sample("limpet_buffer_state", float(so), (("state", state),)) for state, so in is_so.items()
         ]
+        interval = 0.0
         for plan in schedule.plans:
+            if isinstance(plan.collect, Presence):
+                interval = plan.interval_ms / 1000
             if not isinstance(plan.collect, Presence):
                 samples += _plan(plan, now_mono)
         for name, stats in self._destinations().items():
-            samples += _destination(buffer, name, stats, now)
+            samples += _destination(buffer, name, stats, now, interval)
         return samples
 
 
@@ -158,7 +162,7 @@ def _plan(plan: Plan, now: float) -> list[Sample]:
     return samples
 
 
-def _destination(buffer: Buffer, name: str, stats: SendStats, now: float) -> list[Sample]:
+def _destination(buffer: Buffer, name: str, stats: SendStats, now: float, interval: float) -> list[Sample]:
     cursor = buffer.cursors[name]
     ledger, oldest = cursor.ledger, cursor.oldest_pending_ms()
     end = buffer.log.end
@@ -169,6 +173,7 @@ def _destination(buffer: Buffer, name: str, stats: SendStats, now: float) -> lis
         "pending_samples": ledger.unsettled(ledger.position, end),
         "oldest_pending_age_seconds": round(max(0.0, now - oldest / 1000)) if oldest is not None else 0,
         "held": ledger.state == "held",
+        "interval_seconds": round(max(interval, stats.unchanged_every) + stats.deadline, 3),
         "requests_total": stats.requests,
         "retries_total": stats.retries,
         "sent_bytes_total": stats.bytes_sent,

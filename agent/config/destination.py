@@ -53,7 +53,7 @@ class QueueConfig(Section, frozen=True, kw_only=True):
             yield Problem("max_backoff", "it is below min_backoff", "Raise it, or lower min_backoff.")
 
 
-METERED: Mapping[str, float] = {"queue_config.batch_send_deadline": 300.0, "max_bandwidth": 32 << 10}
+METERED: Mapping[str, float] = {"queue_config.batch_send_deadline": 180.0, "max_bandwidth": 32 << 10}
 """What `link: metered` sets: paths of keys in a destination, in seconds and bytes a second."""
 LONGEST_UNCHANGED = 240.0
 """Seconds: with a minute between two ticks, what Prometheus looks back for a value is just not exceeded."""

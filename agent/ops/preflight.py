@@ -22,8 +22,10 @@ from agent.http.endpoint import Endpoint
 from agent.ops.doctor.certificate import DAY, SOON, Certificate, ends, names
 from buffer.errors import LimpetError
 
-ALERTS_LOOK_BACK = 120.0
-"""Seconds: the alerts on hosts ask for a sample that is at most so old (config/prometheus/rules)."""
+LOOK_BACK = 300.0
+"""Seconds: how old the newest value of a series may be for Prometheus, and for what has its query language."""
+WAY = 30.0
+"""Seconds that a request may take on a slow link."""
 COMMON = frozenset(
     [
         "alarmpi",
@@ -86,10 +88,14 @@ def _alerts(config: Config) -> Iterator[Problem]:
     for to in config.remote_write:
         if urlsplit(to.url).path in ("", "/"):
             yield Problem(f"{to.name}.url", "it has no path; Prometheus takes samples at /api/v1/write")
-        deadline = to.queue_config.batch_send_deadline
-        if deadline + config.collect.interval > ALERTS_LOOK_BACK:
-            what = f"samples arrive up to {format_duration(deadline + config.collect.interval)} late, and the alerts that "
-            what += f"ship with Limpet look at the last {format_duration(ALERTS_LOOK_BACK)}: they do not fire"
+        slowest = max(config.collect.own(), to.send_unchanged_every)
+        most = LOOK_BACK - WAY - slowest
+        if to.queue_config.batch_send_deadline > most:
+            what = f"Prometheus looks back {format_duration(LOOK_BACK)} for the newest value, and what is collected each "
+            what += f"{format_duration(slowest)} may be older before the next request arrives: graphs have gaps, and alerts "
+            what += "that must hold for minutes do not fire"
+            if most > 0:
+                what += f"; {format_duration(most // 60 * 60 or most)} is short enough"
             yield Problem(f"{to.name}.queue_config.batch_send_deadline", what)
 
 

@@ -64,6 +64,8 @@ class Lane:
         listen: Callable[[], News] | None = None,
     ) -> None:
         self.name, self.stats = to.name, stats or SendStats()
+        self.stats.deadline = to.queue_config.batch_send_deadline
+        self.stats.unchanged_every = to.send_unchanged_every
         self._buffer, self._wire, clocks = buffer, wire, clocks or Clocks()
         self._pulse, lane_log = Pulse(clocks.monotonic), LaneLog(to.name, log, clocks.monotonic)
         fresh = Fresh(speaks, labels or {}, lambda: buffer.newest, clocks.monotonic, clocks.wall)

@@ -323,6 +323,7 @@ class History:
         put("limpet_destination_pending_samples", min(pending, appended), **to)
         put("limpet_destination_oldest_pending_age_seconds", waiting // 1, **to)
         put("limpet_destination_held", 0, **to)
+        put("limpet_destination_interval_seconds", 40, **to)
         count("limpet_destination_appended_samples_total", passed * SAMPLES_PER_S // 1, **to)
         for reason in REASONS:
             count("limpet_destination_dropped_samples_total", 0, reason=reason, **to)

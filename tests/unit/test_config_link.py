@@ -23,11 +23,11 @@ def loaded(keys: str, section: str = "remote_write", text: str = WRITE) -> Desti
     [
         ("", 30.0, None),
         ("link: usual", 30.0, None),
-        ("link: metered", 300.0, 32 << 10),
-        ("link: metered, queue_config: {max_backoff: 2m}", 300.0, 32 << 10),
+        ("link: metered", 180.0, 32 << 10),
+        ("link: metered, queue_config: {max_backoff: 2m}", 180.0, 32 << 10),
         ("link: metered, queue_config: {batch_send_deadline: 30s}", 30.0, 32 << 10),
-        ("link: metered, queue_config: {batch_send_deadline: null}", 300.0, 32 << 10),
-        ("link: metered, max_bandwidth: 1MiB", 300.0, 1 << 20),
+        ("link: metered, queue_config: {batch_send_deadline: null}", 180.0, 32 << 10),
+        ("link: metered, max_bandwidth: 1MiB", 180.0, 1 << 20),
         ("queue_config: {batch_send_deadline: 10s}, max_bandwidth: 1KiB, link: metered", 10.0, 1 << 10),
     ],
 )

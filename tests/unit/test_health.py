@@ -17,7 +17,7 @@ from agent.collect.plan import Plan
 from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns
 from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
-from agent.config import QueueConfig, RemoteWrite
+from agent.config import DataBudget, QueueConfig, RemoteWrite
 from agent.destinations.remote_write.formats import remote_write
 from agent.send.client import Client
 from agent.send.lane import Lane
@@ -46,7 +46,8 @@ class Rig:
     def __init__(self, folder: Path, receiver: Receiver) -> None:
         self.receiver = receiver
         self.buffer = Buffer(str(folder), Limits(max_size=MAX_SIZE), ["central"])
-        to = RemoteWrite(url=receiver.url, name="central", queue_config=QUICK)
+        budget = DataBudget(per_month=100_000_000)
+        to = RemoteWrite(url=receiver.url, name="central", queue_config=QUICK, data_budget=budget)
         log = structlog.get_logger()
         kept = Quarantine(str(folder))
         self.lane = Lane(to, remote_write(to), Client(to, __version__), self.buffer, kept, log)
@@ -67,8 +68,6 @@ class Rig:
         self.is_reloaded = True
         self._presence = health.Presence(self.world)
         self.lane.stats.clock_skew = 0.0
-        now_ms = round(NOW * 1000)
-        self.lane.stats.used = Usage(now_ms, now_ms - 30 * DAY_MS, 5_000_000, 60_000_000, 0, 100_000_000)
         self.ticks = 0
 
     def _hanging(self, paths: HostPaths) -> Collect:
@@ -251,6 +250,17 @@ def test_what_had_to_be_repeated(rig: Rig) -> None:
     assert 0.05 <= rig.of_central("send_seconds_total") < DEADLINE
 
 
+def test_how_old_the_newest_sample_may_become(rig: Rig) -> None:
+    """The alerts look for a sample that is younger than that."""
+    assert (
+        rig.of_central("interval_seconds") == 10.01
+    )  # of the presence, not of other collectors, and the deadline
+    rig.lane.stats.deadline = 180.0  # as with another configuration
+    assert rig.of_central("interval_seconds") == 190.0
+    rig.lane.stats.unchanged_every = 60.0
+    assert rig.of_central("interval_seconds") == 240.0
+
+
 def test_what_was_dropped_and_why(rig: Rig) -> None:
     def dropped() -> dict[str, float]:
         name = "limpet_destination_dropped_samples_total"
@@ -339,6 +349,8 @@ def test_the_page_has_every_reason() -> None:
 
 
 def test_a_budget_is_shown_with_what_it_comes_to(rig: Rig) -> None:
+    now_ms = round(NOW * 1000)
+    rig.lane.stats.used = Usage(now_ms, now_ms - 30 * DAY_MS, 5_000_000, 60_000_000, 0, 100_000_000)
     found = {
         sample.name: (sample.value, dict(sample.labels)["period"])
         for sample in rig.samples()
@@ -347,5 +359,5 @@ def test_a_budget_is_shown_with_what_it_comes_to(rig: Rig) -> None:
     assert found["limpet_destination_budget_bytes"] == (100_000_000, "month")
     assert found["limpet_destination_budget_used_bytes"] == (60_000_000, "month")
     assert found["limpet_destination_budget_forecast_bytes"][0] > 60_000_000
-    rig.lane.stats.used = Usage(1, 1, 5, 5)
+    rig.lane.stats.used = Usage(now_ms, now_ms, 5, 5)
     assert not [sample for sample in rig.samples() if "_budget_" in sample.name]

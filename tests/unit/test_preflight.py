@@ -221,14 +221,19 @@ def test_a_url_without_a_path_is_a_warning(tmp_path: Path, url: str, is_fine: bo
 
 
 @pytest.mark.parametrize(
-    ("interval", "deadline", "is_fine"),
-    [("10s", "30s", True), ("10s", "110s", True), ("10s", "5m", False), ("2m", "1m", False)],
-)
+    ("interval", "deadline", "unchanged", "is_fine"),
+    [
+        ("10s", "30s", "0s", True), ("10s", "3m", "0s", True), ("10s", "3m30s", "0s", True), ("10s", "4m", "0s", False),
+        ("10s", "5m", "0s", False), ("2m", "1m", "0s", True), ("2m", "3m", "0s", False), ("10s", "30s", "4m", True),
+        ("10s", "1m", "4m", False), ("10m", "30s", "0s", False),
+    ],
+)  # fmt: skip
 def test_a_deadline_that_switches_alerts_off_is_a_warning(
-    tmp_path: Path, interval: str, deadline: str, is_fine: bool
+    tmp_path: Path, interval: str, deadline: str, unchanged: str, is_fine: bool
 ) -> None:
-    queue = {"batch_send_deadline": deadline}
-    _, warnings = found(tmp_path, collect={"interval": interval}, **to(queue_config=queue))
+    """The newest value of a series may be as old as the time between two, the deadline and the way together."""
+    more = {"queue_config": {"batch_send_deadline": deadline}, "send_unchanged_every": unchanged}
+    _, warnings = found(tmp_path, collect={"interval": interval}, **to(**more))
     assert [one.partition(": ")[0] for one in warnings] == (
         [] if is_fine else ["central.queue_config.batch_send_deadline"]
     )
