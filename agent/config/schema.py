@@ -19,6 +19,7 @@ from agent.config.scrape import ScrapeOptions, TextfileOptions
 from agent.config.section import Given, Problem, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
+Labels = dict[v.LabelName, v.Words]
 DESTINATIONS = ("remote_write", "influxdb")
 """The sections with destinations, each of another type."""
 SLOW = {"disk_usage": 60.0, "sensors": 60.0}
@@ -189,7 +190,9 @@ class Config(Section, frozen=True, kw_only=True):
     }
 
     hostname: v.Words | None = None
-    labels: dict[v.LabelName, v.Words] = {}
+    hostname_file: v.File | None = None
+    labels: Labels = {}
+    labels_file: v.File | None = None
     data_dir: v.Folder = "/var/lib/limpet"
     mask: tuple[Literal["mountpoint", "device", "interface", "sensor"], ...] = ()
     collect: CollectSection = CollectSection()
@@ -207,6 +210,7 @@ class Config(Section, frozen=True, kw_only=True):
     @staticmethod
     def rules(got: Given) -> Problems:
         """Require unique names; a destination without one is named for its host."""
+        yield from got.one_of("hostname", "hostname_file")
         sections = {key: got[key] for key in DESTINATIONS}
         if not any(one is None or one for one in sections.values()):
             what = "there is no destination: samples are collected and kept, and sent nowhere"
