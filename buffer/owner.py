@@ -10,10 +10,20 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 from buffer.errors import LimpetError
 
 _TURN = threading.RLock()  # rights are those of the whole process
+
+
+class User(NamedTuple):
+    """A user's rights."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    """The further groups."""
 
 
 @contextmanager
@@ -30,11 +40,19 @@ def acting_in(folder: str | int) -> Iterator[None]:
         if owner is None:
             yield
             return
+        with acting_as(owner):
+            yield
+
+
+@contextmanager
+def acting_as(user: User) -> Iterator[None]:
+    """Act as this user; for root, on whose behalf nothing else acts as somebody else meanwhile.  Raises OSError."""
+    with _TURN:
         group, groups = os.getegid(), os.getgroups()
         try:
-            os.setgroups([])
-            os.setegid(owner[1])
-            os.seteuid(owner[0])
+            os.setgroups(user.groups)
+            os.setegid(user.gid)
+            os.seteuid(user.uid)
             yield
         finally:
             os.seteuid(0)
@@ -51,22 +69,35 @@ def become(folder: str) -> None:
     owner = None
     with suppress(OSError):
         owner = _owner(folder) if os.geteuid() == 0 else None
-    if owner is None:
-        return
-    user, group = owner
-    os.setgroups([])
-    os.setresgid(group, group, group)
-    os.setresuid(user, user, user)
+    if owner is not None:
+        become_user(owner, folder)
+
+
+def become_user(user: User, folder: str) -> None:
+    """Become this user for good, who owns the folder, or is to.  Raises as `become` does."""
+    os.setgroups(user.groups)
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
     for part in (__file__, os.__file__):
         if not os.access(part, os.R_OK):
-            what = f"root runs as its owner (user {user}), who may not read the program, such as {part}"
+            what = f"root runs as its owner (user {user.uid}), who may not read the program, such as {part}"
             raise LimpetError(folder, what, "Install Limpet and its Python where every user may read them.")
 
 
-def _owner(folder: str | int) -> tuple[int, int] | None:
+def name(uid: int) -> str:
+    """Return the name of a user, or its number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _owner(folder: str | int) -> User | None:
     """Return the user and the group that the folder belongs to; None where that is root, or there is no folder."""
     try:
         found = os.stat(folder)
     except FileNotFoundError:
         return None
-    return (found.st_uid, found.st_gid) if found.st_uid != 0 else None
+    return User(found.st_uid, found.st_gid) if found.st_uid != 0 else None

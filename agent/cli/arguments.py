@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from buffer.errors import LimpetError
 
 if TYPE_CHECKING:
-    from agent.config import Config
+    from agent.config import Config, Loaded
 
 GIVE_UP_SECONDS = 300.0
 WATCH_SECONDS = 2.0
@@ -180,6 +180,20 @@ def config_file(args: argparse.Namespace) -> str:
         what = f"no configuration is named, and there is no {DEFAULT_CONFIG}"
         raise LimpetError("--config", what, "Give --config FILE.")
     return found
+
+
+def as_the_agent(file: str) -> Loaded:
+    """Read a configuration as the agent reads it: root takes the rights of the agent's user, for good. Raises ConfigErrors."""
+    from agent.config import load_file
+    from agent.ops import service
+    from buffer.owner import become_user
+
+    loaded = load_file(file)
+    user = service.user(loaded.config.data_dir, file, service.unit())
+    if user is None:
+        return loaded
+    become_user(user, loaded.config.data_dir)
+    return load_file(file)
 
 
 class Place(NamedTuple):

@@ -1,6 +1,7 @@
 """`limpet check-config`: is a configuration file fine, and if not, everything that is wrong with it.
 
-What the files hold that it names is looked at too, if the configuration has no errors, and what `link` has set is shown. Exit status: 0 it is fine, 2 it is
+What the files hold that it names is looked at too, if the configuration has no errors, as root with the rights of the
+agent's user; and what `link` has set is shown. Exit status: 0 it is fine, 2 it is
 not. Nothing is created, and nothing is sent.
 """
 
@@ -27,7 +28,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Read the file, and what it names, and print the verdict."""
-    from agent.config import ConfigErrors, load_file
+    from agent.config import ConfigErrors
     from agent.ops import preflight
     from agent.text import human
 
@@ -36,7 +37,7 @@ def run(args: Namespace) -> int:
     warnings: list[str] = []
     settings: dict[str, dict[str, str]] = {}
     try:
-        loaded = load_file(file)
+        loaded = common.as_the_agent(file)
         warnings += loaded.warnings
         settings = {to.name: _by_link(to) for to in loaded.config.destinations if to.link != "usual"}
         found = list(preflight.check(loaded.config, time.time()))

@@ -1,4 +1,4 @@
-"""`limpet doctor`: follows the way of a sample, destination by destination, then checks this host, and says what to do.
+"""`limpet doctor`: checks this host, then follows the way of a sample to each destination, and says what to do.
 
 Changes nothing on disk, and works while the agent runs. All that it sends is one empty write for each
 destination. Exit status: 0 all is fine, 1 something needs doing.
@@ -6,6 +6,7 @@ destination. Exit status: 0 all is fine, 1 something needs doing.
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -23,9 +24,9 @@ STEP_SECONDS = 10.0
 def arguments(parser: ArgumentParser) -> None:
     """Add the options."""
     parser.description = (
-        "Tries every step on the way to each destination, with an empty write at its end, then checks this "
-        "host. Nothing is changed on disk, and the agent may run meanwhile. Exit status 1 where something "
-        "needs doing."
+        "Checks this host, then tries every step on the way to each destination, with an empty write at its end; a line as "
+        "each step ends, and last what to do first. Run as root it looks with the rights of the agent's user. Nothing is changed "
+        "on disk, and the agent may run meanwhile. Exit status 1 where something needs doing."
     )
     common.config(parser)
     common.option(
@@ -44,32 +45,38 @@ def run(args: Namespace) -> int:
     from agent.http.endpoint import of_destination
     from agent.http.secrets import secrets
     from agent.ops.doctor import destination, host
-    from agent.ops.doctor.step import needing
+    from agent.ops.doctor.step import first, needing
 
     file = common.config_file(args)
-    config, warnings, _ = load_file(file)
+    before = host.early(load_file(file).config, file)
+    config, warnings, _ = common.as_the_agent(file)
     known = {secret for to in config.destinations for secret in secrets(of_destination(to))}
-    parts = [destination.walk(to, args.timeout) for to in config.destinations]
-    parts.append(host.look(config, warnings, known, args.timeout, path=file))
+    hide = args.json or not sys.stdout.isatty()  # the owner at the terminal may see his own names
+    parts = [host.look(config, warnings, known, args.timeout, path=file, first=before, hide=hide)]
+    parts += [destination.walk(to, args.timeout) for to in config.destinations]
     steps: list[Step] = []
     for part in parts:
-        found = list(part)
-        steps += found
+        for number, found in enumerate(part):
+            steps.append(found)
+            if not args.json:
+                output.show(show([found], titled=not number))
         if not args.json:
-            output.show(show(found))
-    count = needing(steps)
+            output.write("\n")
+    count, act = needing(steps), first(steps)
     if args.json:
         output.write_json([step._asdict() for step in steps])
-    elif count:
-        output.write(f"{count} {'thing needs' if count == 1 else 'things need'} doing.\n")
-    else:
+    elif act is None:
         output.write("Nothing needs doing.\n")
+    else:
+        output.write(f"{count} {'thing needs' if count == 1 else 'things need'} doing.\n")
+        output.show([[Styled("Do first: ", HEAD), f"{act.part}, {act.step}: {act.do}"]])
     return 1 if count else 0
 
 
-def show(steps: Sequence[Step]) -> View:
-    """Return the steps of one part below its name: each with a sign and a word, and below it what to do."""
-    return [Styled(steps[0].part, HEAD), Table("=, =,", [_row(step) for step in steps]), ""]
+def show(steps: Sequence[Step], *, titled: bool = True) -> View:
+    """Return steps, each with a sign and a word, and below it what to do; `titled`: below the name of their part."""
+    title: View = [Styled(steps[0].part, HEAD)] if titled else []
+    return [*title, Table("=, =,", [_row(step) for step in steps])]
 
 
 def _row(step: Step) -> list[Cell]:

@@ -15,6 +15,7 @@ from agent.config.destination import DestinationConfig, QueueConfig
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
 from agent.config.influxdb import InfluxDB
+from agent.config.otlp import OTLP
 from agent.config.reader import Look, Reader
 from agent.config.relabeling import RelabelConfig
 from agent.config.remote_write import MetadataConfig, RemoteWrite
@@ -22,9 +23,11 @@ from agent.config.schema import BufferSection, Collector, CollectSection, Config
 from agent.config.scrape import ScrapeOptions, Target, TextfileOptions
 from agent.config.section import ConfigErrors, Problem
 from agent.config.values import FreeSpace, Secret
+from buffer.owner import name
 
 __all__ = [
     "LARGEST",
+    "OTLP",
     "Authorization",
     "BasicAuth",
     "BufferSection",
@@ -152,5 +155,8 @@ def _look(path: str, kind: str) -> tuple[str, str] | None:
 
 
 def _unreadable(path: str, error: OSError | ValueError) -> tuple[str, str]:
+    if isinstance(error, PermissionError):
+        do = "The user of the agent has to be able to read it, and to enter the folders above it: chown, chmod."
+        return f"{path} cannot be read by user {name(os.geteuid())}: permission denied", do
     reason = (error.strerror or "I/O error").lower() if isinstance(error, OSError) else "not a valid path"
     return f"{path} cannot be read: {reason}", "Check its name and its permissions."

@@ -1,7 +1,7 @@
 """The configuration as types: every key, its default, and the rules that hold between keys.
 
 A `Config` that `load` returned keeps every rule here and in the modules of its sections: `destination`,
-`remote_write`, `influxdb`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
+`remote_write`, `influxdb`, `otlp`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from agent.collectors.options import Options
 from agent.config import values as v
 from agent.config.destination import DestinationConfig, host_name, named
 from agent.config.influxdb import InfluxDB
+from agent.config.otlp import OTLP
 from agent.config.remote_write import RemoteWrite
 from agent.config.scrape import ScrapeOptions, TextfileOptions
 from agent.config.section import Given, Problem, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
 Labels = dict[v.LabelName, v.Words]
-DESTINATIONS = ("remote_write", "influxdb")
+DESTINATIONS = ("remote_write", "influxdb", "otlp")
 """The sections with destinations, each of another type."""
 SLOW = {"disk_usage": 60.0, "sensors": 60.0}
 """The seconds between two runs of what changes slowly, or `collect.interval` where that is longer."""
@@ -200,12 +201,13 @@ class Config(Section, frozen=True, kw_only=True):
     history: HistorySection = HistorySection()
     remote_write: tuple[RemoteWrite, ...] = ()
     influxdb: tuple[InfluxDB, ...] = ()
+    otlp: tuple[OTLP, ...] = ()
     log: LogSection = LogSection()
 
     @property
     def destinations(self) -> tuple[DestinationConfig, ...]:
         """Return all destinations, whatever their type."""
-        return (*self.remote_write, *self.influxdb)
+        return (*self.remote_write, *self.influxdb, *self.otlp)
 
     @staticmethod
     def rules(got: Given) -> Problems:

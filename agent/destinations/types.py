@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from agent.config import DestinationConfig, InfluxDB, RemoteWrite
+from agent.config import OTLP, DestinationConfig, InfluxDB, RemoteWrite
 from agent.destinations.base import Speaks
 from buffer.exemplars import Exemplars
 
@@ -25,6 +25,10 @@ def speaks(
         from agent.destinations.influxdb.destination import influxdb
 
         return influxdb(to, wall)
+    if isinstance(to, OTLP):
+        from agent.destinations.otlp.destination import otlp
+
+        return otlp(to, from_boot, wall)
     assert isinstance(to, RemoteWrite)
     from agent.destinations.remote_write.formats import remote_write
 

@@ -2,6 +2,7 @@
 
 | answer                                            | verdict   |
 |---------------------------------------------------|-----------|
+| 400 with the words of a port for TLS              | HELD      |
 | 2xx                                               | DELIVERED |
 | what the type says that it refuses                | its own   |
 | no valid status, 5xx, 408, 421, 425, 429          | RETRY     |
@@ -13,6 +14,7 @@ Nothing here raises, whatever a receiver sends.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from agent.destinations import too_large
@@ -22,6 +24,11 @@ from agent.http.answer import date, in_brackets, is_temporary, is_web_page, redi
 Refused = Callable[[int, str, str], Outcome | None]
 """Given a status, the receiver's words and the error to be shown, returns what the type makes of them; None: nothing."""
 
+TLS_PORT = "this port speaks TLS"
+_TLS_PORT = re.compile(
+    r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:server|port)|plain HTTP to an SSL-enabled", re.IGNORECASE
+)
+"""What Go's servers, nginx and Apache say with a 400 where plain HTTP comes to a port for TLS."""
 _OWN = (Verdict.DELIVERED, Verdict.REJECTED)
 """What only the receiver itself answers."""
 
@@ -55,6 +62,9 @@ def verdict(
     `do` is what an operator can do, by the status; `said` takes a receiver's words from the body.
     """
     heard = date(headers.get("date", ""))
+    if status == 400 and (found_tls := _TLS_PORT.search(words(body))):
+        error = f"HTTP 400: {TLS_PORT}: begin the url with https:// ({found_tls[0]})"
+        return Outcome(Verdict.HELD, status, error)
     if is_web_page(status, headers, body):
         error = f"HTTP {status}: a web page, so something else than the receiver has answered"
         return Outcome(Verdict.HELD, status, error)

@@ -15,25 +15,19 @@ from typing import NamedTuple
 from agent import running
 from agent.config import LARGEST, Config, ConfigErrors, at_once, digest, load_file
 from agent.config.document import parse
-from agent.ops import processes, tail
+from agent.ops import processes, service, tail
 from agent.running import Note
 from buffer.errors import LimpetError
 from buffer.fs import RealFs
 from buffer.inspect.status import Status, status
 from buffer.model import Tick
+from buffer.owner import User, acting_as
 from buffer.versions import refuse_newer
 
-DEFAULT_CONFIG = "/etc/limpet/limpet.yaml"
+DEFAULT_CONFIG = service.CONFIG
 """The configuration of an agent that names none."""
 MISSING = "missing"
 """The reason where there is no such folder."""
-UNIT = "limpet.service"
-UNIT_FOLDERS = (
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-)
 HEALTH = "limpet"
 """The collector of the agent's own series."""
 LOOK_BACK = 64
@@ -91,9 +85,13 @@ def look(data_dir: str | None, path: str | None, default: str, now: float, boot_
     note, found, reason = running.read(data_dir), None, None
     if file is None and note is not None and _is_followed(note.config, default):
         file = read_file(note.config)
+    unit = service.unit()
+    if file is not None and (user := service.user(data_dir, file.path, unit)) is not None:
+        file = read_file(file.path, user)
     config = file.config if file else None
     try:
         os.listdir(data_dir)
+        _see_lock(data_dir)
         refuse_newer(RealFs(data_dir), data_dir)
         buffer = config.buffer if config else None
         limits = (buffer.max_size, now, buffer.min_free_space.on) if buffer else (None, now)
@@ -104,7 +102,9 @@ def look(data_dir: str | None, path: str | None, default: str, now: float, boot_
             if error.errno in (errno.ENOENT, errno.ENOTDIR)
             else (error.strerror or str(error)).lower()
         )
-    seen = Seen(now, data_dir, file, found, reason, owner(data_dir), note, boot_id, service=service())
+    state = unit and ("masked" if unit.is_masked else "there")
+    whose = service.owner(data_dir)
+    seen = Seen(now, data_dir, file, found, reason, whose, note, boot_id, service=state)
     if found is not None and found.writer_pid is not None:
         pid = found.writer_pid if processes.is_agent(found.writer_pid) else None
         return seen._replace(failing=tuple(failing(data_dir)), reachable=pid)
@@ -123,9 +123,19 @@ def _is_followed(path: str, default: str) -> bool:
     return path == default or os.geteuid() != 0
 
 
-def read_file(path: str) -> File:
-    """Read a configuration file, and find what is wrong with it."""
+def _see_lock(data_dir: str) -> None:
+    """Raise PermissionError where this user may not see who holds the lock: then nobody knows whether an agent runs."""
+    path = f"{data_dir}/lock"
+    if os.path.lexists(path) and not os.access(path, os.R_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def read_file(path: str, user: User | None = None) -> File:
+    """Read a configuration file, and find what is wrong with it: with the rights of a user, where one is given."""
     path = os.path.abspath(path)
+    if user is not None:
+        with acting_as(user):
+            return read_file(path)._replace(is_denied=False)
     try:
         loaded = load_file(path, again=True)
     except ConfigErrors as error:
@@ -155,31 +165,6 @@ def data_dir_of(path: str | None) -> str:
             ):
                 return os.path.join(os.path.dirname(os.path.abspath(path)), found)
     return Config().data_dir
-
-
-def owner(data_dir: str) -> str | None:
-    """Return the name of the user whose folder it is; None where there is none."""
-    import pwd
-
-    try:
-        uid = os.stat(data_dir).st_uid
-    except OSError:
-        return None
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def service(folders: tuple[str, ...] = UNIT_FOLDERS, run: str = "/run/systemd/system") -> str | None:
-    """Return whether systemd runs here and has a unit for the agent: `there`, `masked`, or None."""
-    if not os.path.isdir(run):
-        return None
-    for folder in folders:
-        path = f"{folder}/{UNIT}"
-        if os.path.lexists(path):
-            return "masked" if os.path.realpath(path) == os.devnull else "there"
-    return None
 
 
 def failing(data_dir: str) -> Iterator[str]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from agent.ops.doctor.receiver import CLOCK_WARNING, CLOCK_WRONG
-from agent.ops.doctor.step import Finding, Step, fine, step, unknown, warning, wrong
+from agent.ops.doctor.step import HERE, Finding, Step, fine, step, unknown, warning, wrong
 from agent.ops.seen import MISSING, Seen
 from agent.text import human
 from buffer.inspect.status import DestinationStatus, Status
@@ -80,7 +81,7 @@ def first(found: Sequence[Part]) -> Part | None:
 
 def steps(found: Sequence[Part]) -> list[Step]:
     """Return the parts as steps of a report."""
-    return [step("this host", one.title, one.finding, ()) for one in found]
+    return [step(HERE, one.title, one.finding, ()) for one in found]
 
 
 def agent(seen: Seen) -> Finding:
@@ -113,6 +114,13 @@ def agent(seen: Seen) -> Finding:
     return wrong(
         f"none runs: process {note.pid} died without a stop{when}", f"{start}; why: journalctl -u limpet"
     )
+
+
+def has_run(seen: Seen) -> bool:
+    """Return whether an agent has ever run here, as far as can be seen: where nothing can be, it may have."""
+    if seen.status is None:
+        return seen.reason != MISSING or seen.note is not None or seen.homeless is not None
+    return seen.is_running or seen.note is not None or seen.status.newest_timestamp_ms is not None
 
 
 def _start(seen: Seen) -> str:
@@ -198,7 +206,9 @@ def delivering(seen: Seen, one: DestinationStatus) -> Finding:
         return unknown(f"{since}; {waits}")
     if one.state == "held":
         said = f"held: {one.last_error or 'the receiver refuses'}; {waits}; {since}{_again(one, seen.now)}"
-        return wrong(said, "Correct that; step by step: limpet doctor. To try at once: limpet retry")
+        return wrong(
+            said, f"{_correct(seen, one.name)}; step by step: limpet doctor. To try at once: limpet retry"
+        )
     if one.state == "waiting":
         said = f"no delivery: {one.last_error or 'no answer'}; {waits}; {since}{_again(one, seen.now)}"
         if one.lag_seconds <= PATIENCE and last is not None:
@@ -208,6 +218,15 @@ def delivering(seen: Seen, one: DestinationStatus) -> Finding:
         return fine(f"catching up: {waits}, done in {human.duration(one.drain_eta_seconds)}")
     said = since if not one.pending_samples else f"{since}; {waits}"
     return fine(f"{said}; last error: {one.last_error}" if one.last_error else said)
+
+
+def _correct(seen: Seen, name: str) -> str:
+    """Return what to correct first, as far as the configuration shows it."""
+    config = seen.file.config if seen.file else None
+    to = next((to for to in config.remote_write if to.name == name), None) if config else None
+    if to is not None and urlsplit(to.url).path in ("", "/"):
+        return "Give the url its path, which for Prometheus is /api/v1/write"
+    return "Correct that"
 
 
 def _again(one: DestinationStatus, now: float) -> str:

@@ -25,10 +25,11 @@ import yaml
 
 import agent as limpet
 from tests.support.agent import QUICK, Agent
-from tests.support.machine import Machine, base
+from tests.support.machine import Machine, base, unpacked
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
 from tests.support.run import output, run
+from tests.support.server import tied
 from tools import deb, manpages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,7 +179,7 @@ def test_manual_pages_are_there_whole_and_without_a_warning(packages: Packages, 
 @pytest.fixture(scope="module")
 def booted(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with Machine(base("bookworm"), tmp_path_factory.mktemp("machines") / "bookworm") as machine:
-        for package in (packages.older, packages.this):
+        for package in packages:
             shutil.copy(package, machine.path("/srv"))
         yield machine
 
@@ -199,7 +200,7 @@ def test_from_the_file_to_samples_in_less_than_five_commands(
     assert section is not None
     commands = [line.strip() for line in section[1].splitlines() if line.startswith("    ")]
     assert len(commands) < 5
-    machine.shell(f"cp /srv/limpet_{limpet.__version__}-*.deb .")
+    machine.shell(f"cp /srv/limpet_{limpet.__version__}-*.deb .")  # of both architectures
     with Prometheus(prometheus_program, tmp_path) as prometheus:
         for command in commands:
             machine.shell(command.replace(URL, prometheus.write_url))
@@ -298,7 +299,9 @@ def test_an_upgrade_in_an_outage_loses_nothing_then_down_then_away(
 
 
 def install(machine: Machine, version: str) -> None:
-    machine.shell(f"apt-get install -y --allow-downgrades /srv/limpet_{version}-*.deb")
+    machine.shell(
+        f"apt-get install -y --allow-downgrades /srv/limpet_{version}-*_$(dpkg --print-architecture).deb"
+    )
     assert machine.shell("limpet version").startswith(f"limpet {version} ")
 
 
@@ -327,13 +330,40 @@ def check_holes(times: list[float], *restarts: tuple[float, float]) -> None:
             assert any(start - 1 < before and after < end + 3 for start, end in restarts), (before, after)
 
 
-def test_on_the_newest_python_that_it_is_for(packages: Packages, tmp_path: Path) -> None:
+def test_on_debian_13(packages: Packages, tmp_path: Path) -> None:
     """The same file serves Debian 13, whose Python is another one."""
     with Machine(base("trixie"), tmp_path / "trixie") as machine:
         shutil.copy(packages.this, machine.path("/root"))
         machine.run("apt-get", "install", "-y", f"./{packages.this.name}")
-        assert f"(Python {deb.pythons()[-1]}." in machine.shell("limpet version")
+        assert "(Python 3.13." in machine.shell("limpet version")
         machine.run("systemctl", "enable", "--now", "limpet")
         on_disk = Agent(tmp_path / "unused", [])
         on_disk.data_dir = machine.path("/var/lib/limpet")
         wait_for(lambda: on_disk.data_dir.joinpath("segments").exists() and on_disk.buffered(), 120, "a tick")
+
+
+def test_on_the_newest_python_that_it_is_for(packages: Packages, tmp_path: Path) -> None:
+    """The same file serves the Python of Debian's next release, with all libraries, without a warning."""
+    root = tmp_path / "root"
+    unpacked("sid", root, "python3", "libstdc++6", "coreutils", "libc-bin")
+    output("dpkg-deb", "-x", packages.this, root)
+    config = root / "etc/limpet/limpet.yaml"
+    relabel = {"source_labels": ["mode"], "regex": "(us|i)+e?r|idle", "action": "drop"}  # it needs google-re2
+    config.write_text(yaml.safe_dump({"remote_write": [{"url": URL, "write_relabel_configs": [relabel]}]}))
+
+    (root / "proc").mkdir(exist_ok=True)
+    within = ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--mount-proc={root}/proc"]
+    within += ["chroot", str(root), "/opt/limpet/bin/python3", "-Werror", "/opt/limpet/bin/limpet"]
+    assert f"(Python {deb.pythons()[-1]}." in output(*within, "version")
+    assert "fine" in output(*within, "check-config")
+    on_disk = Agent(tmp_path / "unused", [])
+    on_disk.data_dir = root / "var/lib/limpet"
+    with subprocess.Popen(tied([*within, "run"]), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as agent:
+        try:
+            wait_for(
+                lambda: on_disk.data_dir.joinpath("segments").exists() and on_disk.buffered(), 120, "a tick"
+            )
+        finally:
+            agent.kill()
+        said = agent.communicate()
+    assert b"Traceback" not in said[1] and b"Deprecat" not in said[0] + said[1]

@@ -130,6 +130,20 @@ def test_what_prometheus_refuses(
     fails(tmp_path, {key: value for key, value in to.items() if value}, step, said, do)
 
 
+def test_plain_http_to_a_port_for_tls(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
+    url = prometheus.write_url.replace("https://", "http://")
+    fails(
+        tmp_path, {"url": url}, "empty write", "HTTP 400: this port speaks TLS", "Begin the url with https://"
+    )
+
+
+@pytest.mark.parametrize("path", ["", "/"])
+def test_a_url_without_a_path(tmp_path: Path, prometheus: Prometheus, certs: Certs, path: str) -> None:
+    url = prometheus.write_url.replace("/api/v1/write", path)
+    to = to_prometheus(prometheus, certs, url=url)
+    fails(tmp_path, to, "empty write", "HTTP 40", "Give the url its path")
+
+
 def test_a_password_file_that_is_gone_by_then(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> None:
     password = tmp_path / "password"
     password.write_text(LOGIN.password)
@@ -245,7 +259,11 @@ def test_an_address_that_does_not_answer_beside_one_that_does(tmp_path: Path) ->
         (Answer(403, body=b"no rights"), "authentication", "HTTP 403"),
         (Answer(407), "authentication", "HTTP 407"),
         (Answer(404), "empty write", "HTTP 404"),
-        (Answer(405, body=b"use GET"), "empty write", "HTTP 405: check the path of the url"),
+        (
+            Answer(405, body=b"use GET"),
+            "empty write",
+            "HTTP 405: check the path of the url: nothing is written",
+        ),
         (Answer(301, {"Location": "https://u:p@else.example.com/w?t=1"}), "empty write", "to https://else"),
         (Answer(415), "empty write", "HTTP 415"),
         (Answer(413), "empty write", "HTTP 413"),
@@ -419,7 +437,9 @@ def test_the_command(tmp_path: Path, prometheus: Prometheus, certs: Certs) -> No
     one_wrong = doctor(tmp_path, file)
     assert (one_wrong.status, one_wrong.err) == (1, "")
     last = "1 thing needs" if not doing else "2 things need"
-    assert one_wrong.out.endswith(f"\n{last} doing.\n")
+    assert f"\n{last} doing.\n" in one_wrong.out
+    assert one_wrong.out.splitlines()[-1].startswith("Do first: dead, connection: Check host and port")
+    assert one_wrong.out.startswith("this host\n")
     assert [one["ok"] for one in doctor(tmp_path, file, "--json").json].count(False) == 1
 
 
@@ -529,7 +549,7 @@ def test_a_volume_that_is_read_only(tmp_path: Path, volume: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(volume)], check=True)
     file = configured(tmp_path, data_dir=str(volume))
     ok, _, do = here(tmp_path, file, "data_dir")
-    assert (ok, "Mount it for writing" in (do or "")) == (False, True)
+    assert (ok, "mount it for writing" in (do or "")) == (False, True)
 
 
 @pytest.mark.parametrize("color", ["NO_COLOR", "LANG"])

@@ -81,7 +81,7 @@ def started_by_root(home: Path, config: Path) -> subprocess.Popen[str]:
 
 
 def as_user(uid: int, home: Path, *arguments: str | Path) -> Done:
-    """Run a command of this tree as another user, to its end; for root alone."""
+    """Run a command of this tree as another user, to its end; for root alone, with a Python that anybody may read."""
     first, *more = map(str, arguments)
     done = subprocess.run(
         [*_for_anybody(), *first.split(), *more],

@@ -108,6 +108,28 @@ def _make(command: Sequence[str], suite: str, root: Path) -> None:
         made.rename(root)
 
 
+def unpacked(suite: str, root: Path, *packages: str) -> None:
+    """Unpack these packages of this suite, and what they need, as a root to run a program in; none of it is set up.
+
+    Skips where it cannot be made.
+    """
+    if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
+        pytest.skip("a Debian root is made by root and mmdebstrap")
+    sources = root.with_suffix(".apt")
+    sources.mkdir()
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=extract", f"--include={','.join(packages)}"]
+    # What has ended is as good here, such as a suite of the mirror that is no longer brought up to date.
+    command += ['--aptopt=Acquire::Check-Valid-Until "false"', suite, str(root)]
+    done = subprocess.run(
+        [*command, *write_sources(sources, suite)], capture_output=True, text=True, check=False, timeout=300
+    )
+    if done.returncode:
+        pytest.skip(f"no Debian root: {done.stderr.strip()[-500:]}")
+    for name in ("bin", "lib", "lib64", "sbin"):
+        if (root / "usr" / name).is_dir() and not os.path.lexists(root / name):
+            (root / name).symlink_to(f"usr/{name}")
+
+
 class Machine:
     """A machine with this base below `folder`; as a context manager it is booted, and ends at the end."""
 

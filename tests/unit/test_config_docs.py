@@ -62,7 +62,7 @@ def test_the_example_shows_the_defaults() -> None:
 def once(path: str) -> str:
     """Return the path of a key in the example and on the page: what exists twice is described once."""
     common = "|".join(fields(DestinationConfig))
-    path = re.sub(rf"^influxdb\[\]\.({common})\b", r"remote_write[].\1", path)
+    path = re.sub(rf"^(?:influxdb|otlp)\[\]\.({common})\b", r"remote_write[].\1", path)
     path = re.sub(r"http_headers\.[^.]+", "http_headers.*", path)
     return path.replace(".oauth2.tls_config.", ".tls_config.")
 

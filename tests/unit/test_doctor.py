@@ -244,7 +244,7 @@ def test_a_host_before_the_first_start(data_dir: Path) -> None:
     found = look(configured(data_dir))
     assert needing(list(found.values())) == 0, found
     assert "not there yet" in found["data_dir"].said
-    assert found["agent"].said == "none runs, and nothing waits to be sent"
+    check(found["agent"], "advice", f"none runs, and none has run with {data_dir}", "Start it: limpet run")
     assert found["backlog of a"].said == "nothing has been kept for it yet"
     assert not data_dir.exists()
 
@@ -261,7 +261,7 @@ def test_a_host_where_all_is_well(data_dir: Path) -> None:
         found
     )  # which is not started
     check(found["agent"], "wrong", do="limpet run")
-    assert found["agent"].said == "none runs; 9 samples wait to be sent"
+    assert found["agent"].said == "none runs; 9 samples wait"
     assert found["permissions"].said.startswith("0700, ")
     assert found["lock"].said == "free: no agent runs here"
     assert "9 samples" in found["buffer"].said
@@ -365,7 +365,7 @@ def test_the_quarantine(data_dir: Path) -> None:
     Quarantine(str(data_dir)).put("a", 0, [tick(0)], "rejected", 400, "out of bounds", 1)
     found = look(configured(data_dir))["quarantine"]
     check(found, "warning", do="quarantine list")
-    assert found.said == "1 refused batch, 3 samples"
+    assert found.said == "1 batch, 3 samples are in quarantine"
 
 
 CLOCKS = {
@@ -466,7 +466,6 @@ def test_the_view() -> None:
         ["→", "Set", "it."],
         ["✗", "wrong", "write", "HTTP", "500"],
         ["→", "Look."],
-        [],
     ]
 
 

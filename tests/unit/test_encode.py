@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.destinations.boots import TOLERANCE_MS
 from agent.destinations.labels import Relabel
 from agent.destinations.remembered import MAX_CACHED_CHARACTERS, MAX_CACHED_SERIES
 from agent.destinations.remote_write.encode import (
@@ -19,7 +20,7 @@ from agent.destinations.remote_write.encode import (
     varint,
 )
 from agent.destinations.remote_write.encode1 import Encoder1
-from agent.destinations.remote_write.encode2 import TOLERANCE_MS, Encoder2
+from agent.destinations.remote_write.encode2 import Encoder2
 from buffer.model import Instant, Series, Tick
 from tests.support import wire
 

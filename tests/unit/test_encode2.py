@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
+from agent.destinations.boots import TOLERANCE_MS
 from agent.destinations.remote_write.encode1 import Encoder1
-from agent.destinations.remote_write.encode2 import MAX_LAYOUTS, MOST_OF_SERIES, TOLERANCE_MS, Encoder2
+from agent.destinations.remote_write.encode2 import MAX_LAYOUTS, MOST_OF_SERIES, Encoder2
 from buffer.exemplars import MOST, Exemplar, Exemplars
 from buffer.model import Instant, Series, Tick
 from tests.support import wire

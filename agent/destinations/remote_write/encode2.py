@@ -10,7 +10,7 @@ The first symbol is empty; every other one is used, and is there once. Beyond th
 1. With `metadata` each series carries its type, as the last tick with it says, and where it is to be described help and unit.
 2. A sample of a counter carries when it started to count, where its group counts from the host's boot: the boot as
    the tick's clocks have it, in whole seconds, the same for all ticks of a boot in a request. Where the clock was set
-   by more than TOLERANCE_MS, ticks before and after it have their own. A start is never at or after its sample, and
+   by more than ten seconds, ticks before and after it have their own. A start is never at or after its sample, and
    never at or before 1970. A staleness marker has none.
 3. A counter, histogram or summary that has a `_created` series next to it, as OpenMetrics has them, began when that says.
 4. An exemplar is in one request that goes out at most (`sent`): the next one that may have exemplars, and that has its series.
@@ -26,6 +26,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from struct import Struct
 from typing import NamedTuple
 
+from agent.destinations.boots import Boots
 from agent.destinations.columns import Stamps, Values
 from agent.destinations.labels import Relabel, utf8
 from agent.destinations.remote_write.encode import (
@@ -41,9 +42,6 @@ from agent.destinations.remote_write.encode import (
 )
 from buffer.exemplars import MOST, Exemplar, Exemplars
 from buffer.model import Labels, Series, Tick, is_stale
-
-TOLERANCE_MS = 10_000
-"""A tick may be as late as its interval: then its clocks show an earlier boot. That is no other boot."""
 
 MOST_OF_SERIES = 10
 
@@ -102,7 +100,7 @@ class Encoder2(Encoder):
         """
         ticks = list(ticks)
         merged = self._merged(ticks)
-        boots = _Boots([tick for tick in ticks if tick.group in self._from_boot])
+        boots = Boots([tick for tick in ticks if tick.group in self._from_boot])
         every = {key: series for block in merged.blocks for key, series, _ in block.columns}
         layout = self._layout(every, frozenset(describe))
         heads = layout.heads
@@ -217,28 +215,6 @@ def _ref(symbols: dict[bytes, bytes], text: bytes) -> bytes:
     if ref is None:
         ref = symbols[text] = varint(len(symbols))
     return ref
-
-
-class _Boots:
-    """When the host was booted, by the clocks of some ticks."""
-
-    def __init__(self, ticks: Sequence[Tick]) -> None:
-        found: dict[str, set[int]] = {}
-        for wall_ms, mono_ms, boot_id in {tick.at for tick in ticks}:
-            found.setdefault(boot_id, set()).add(wall_ms - mono_ms)
-        self._boots: dict[tuple[str, int], int] = {}
-        for boot_id, times in found.items():
-            newest: int | None = None  # the tick that was least late
-            for time in sorted(times, reverse=True):
-                if newest is None or newest - time > TOLERANCE_MS:
-                    newest = time
-                self._boots[boot_id, time] = newest - newest % 1000
-
-    def start(self, tick: Tick) -> int:
-        """The boot that a tick belongs to; 0: it is not known."""
-        wall_ms, mono_ms, boot_id = tick.at
-        boot = self._boots[boot_id, wall_ms - mono_ms]
-        return boot if boot_id and 0 < boot < wall_ms else 0
 
 
 def _created(columns: Sequence[tuple[bytes, Series, Values]]) -> dict[_Counted | None, Values]:

@@ -29,7 +29,7 @@ REFUSING = frozenset((400, 409, 415, 422))
 
 _DO = {
     404: "check the path of the url, and that the receiver takes remote write",
-    405: "check the path of the url, and that the receiver takes remote write",
+    405: "check the path of the url: nothing is written there (Prometheus: /api/v1/write)",
 }
 
 

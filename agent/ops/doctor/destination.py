@@ -21,6 +21,7 @@ from agent.destinations import types
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.destinations.remote_write import formats
 from agent.destinations.remote_write.protocol import Protocol
+from agent.destinations.verdict import TLS_PORT
 from agent.http import endpoint
 from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure, failure
@@ -49,6 +50,7 @@ _REMOTE_WRITE = (
     "Correct the url: Prometheus takes writes at /api/v1/write, and only when it was started with "
     "--web.enable-remote-write-receiver."
 )
+_NO_PATH = "Give the url its path: Prometheus takes writes at /api/v1/write."
 _INFLUXDB = "Correct url, api, db, rp, org and bucket, or make there what is missing."
 
 
@@ -121,6 +123,15 @@ def _empty_write(
     outcome = classify(request, answer)
     date = answer.headers.get("date") if isinstance(answer, Answer) else None
     return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
+
+
+def _correct(to: DestinationConfig, error: str) -> str:
+    """Return what to correct where something answers that takes no writes."""
+    if TLS_PORT in error:
+        return "Begin the url with https://, and set tls_config.ca_file if the authority is your own."
+    if not isinstance(to, RemoteWrite):
+        return _INFLUXDB
+    return _NO_PATH if urlsplit(to.url).path in ("", "/") else _REMOTE_WRITE
 
 
 class _Visit:
@@ -272,12 +283,11 @@ class _Visit:
         outcome, status = done.outcome, done.outcome.status
         if outcome.verdict is Verdict.DELIVERED:
             return fine(f"HTTP {status} in {done.took * 1000:.0f} ms")
-        path = _REMOTE_WRITE if self._message else _INFLUXDB
         if outcome.verdict is Verdict.HELD:
             certificate_needed = (
                 "Fix this; a receiver that wants a certificate needs tls_config.cert_file and key_file."
             )
-            do = path if status else certificate_needed
+            do = _correct(self._to, outcome.error or "") if status else certificate_needed
         elif outcome.verdict is Verdict.RETRY:
             do = "Look at the receiver, and at the proxies before it; the agent tries again by itself."
         elif status == 415 and self._message not in (None, "auto"):
@@ -285,7 +295,7 @@ class _Visit:
         elif outcome.verdict is Verdict.TOO_LARGE:
             do = "Raise the largest request that the receiver, or a proxy before it, takes."
         else:
-            do = f"{path} Nothing is sent until an empty write or a part of the samples is taken."
+            do = f"{_correct(self._to, outcome.error or '')} Nothing is sent until an empty write or a part of the samples is taken."
         return wrong(outcome.error or "no answer", do)
 
     def _protocol(self) -> Finding:

@@ -7,11 +7,8 @@ that a dead mount costs its own line only.
 from __future__ import annotations
 
 import os
-import pwd
-import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +20,8 @@ from agent.collect.series import host_labels
 from agent.collectors import HostPaths
 from agent.config import Config
 from agent.ops import seen, verdict
-from agent.ops.doctor.step import Finding, Step, fine, step, unknown, warning, wrong
+from agent.ops.doctor import folder
+from agent.ops.doctor.step import HERE, Finding, Step, fine, step, unknown, warning, wrong
 from agent.ops.seen import DEFAULT_CONFIG, Seen
 from agent.system.log import Silent
 from agent.text import human
@@ -31,14 +29,12 @@ from buffer import lock
 from buffer.errors import LimpetError, NewerFormat
 from buffer.fs import RealFs
 from buffer.inspect.status import Status, status
-from buffer.quarantine import Quarantine
 from buffer.versions import refuse_newer
 
-HERE = "this host"
+OWNERS = ("data_dir", "permissions", "lock", "buffer", "backlog", "quarantine", "mask")
+"""Steps that only the owner of data_dir, and root, can judge."""
 FULL_SOON = 86400.0
 """A buffer that is full in fewer seconds is a warning."""
-DEEPEST = 8
-"""Folders below each other in data_dir that are looked at; the agent makes two."""
 
 
 class System(NamedTuple):
@@ -50,6 +46,22 @@ class System(NamedTuple):
     wall: Callable[[], float] = time.time
 
 
+class Early(NamedTuple):
+    """What root finds before it takes the rights of the agent's user, which see less of processes and of foreign files."""
+
+    seen: Seen | None = None
+    permissions: Finding | None = None
+
+
+def early(config: Config, path: str) -> Early:
+    """Look with the rights that this process has."""
+    found = seen.look(config.data_dir, path, DEFAULT_CONFIG, time.time(), running.boot_id())
+    try:
+        return Early(found, folder.permissions(config.data_dir))
+    except OSError:
+        return Early(found)
+
+
 def look(
     config: Config,
     warnings: tuple[str, ...],
@@ -57,9 +69,16 @@ def look(
     timeout: float,
     system: System | None = None,
     path: str | None = None,
+    first: Early | None = None,
+    *,
+    hide: bool = True,
 ) -> Iterator[Step]:
-    """Yield every step as it is done. `warnings` are the configuration's, `path` its file, `known` its secrets."""
-    view = _View(config, system or System(), path)
+    """Yield every step as it is done. `warnings` are the configuration's, `path` its file, `known` its secrets.
+
+    `first` is what was found before, with other rights. With `hide`, names are masked as in what is sent.
+    """
+    view = _View(config, system or System(), path, first or Early())
+    hiding = view.hiding() if hide else mask.Mask((), b"")
     steps: list[tuple[str, float, Callable[[], Finding]]] = [
         ("configuration", timeout, lambda: view.configuration(warnings)),
         ("agent", timeout, view.agent),
@@ -75,10 +94,13 @@ def look(
     ]
     steps += [
         (f"collector {plan.name}", min(timeout, plan.timeout), partial(_collector, plan))
-        for plan in plans(config, host_labels(config), Silent(), view.hiding(), view.system.paths)
+        for plan in plans(config, host_labels(config), Silent(), hiding, view.system.paths)
     ]
+    foreign = folder.stranger(config.data_dir)
     for title, patience, take in steps:
-        yield step(HERE, title, _found(take, patience), known)
+        is_owners = foreign is not None and title.split(" ")[0] in OWNERS
+        found = foreign if is_owners and foreign else _found(take, patience)
+        yield step(HERE, title, found, known)
 
 
 def _found(take: Callable[[], Finding], patience: float) -> Finding:
@@ -89,14 +111,17 @@ def _found(take: Callable[[], Finding], patience: float) -> Finding:
     except OSError as error:
         at = f"{error.filename}: " if isinstance(error.filename, str) else ""
         said = f"{at}{human.reason(error)}"
-        return wrong(said, "Run it as the agent's user or as root; then fix the permissions.")
+        return wrong(
+            said, "Give everything in data_dir to the user of the agent: chown -R; see the step permissions."
+        )
     except NewerFormat as error:
         return wrong(f"{error.where}: {error.what}", error.do)
 
 
 class _View:
-    def __init__(self, config: Config, system: System, path: str | None) -> None:
+    def __init__(self, config: Config, system: System, path: str | None, first: Early) -> None:
         self.config, self.system, self._dir, self._path = config, system, config.data_dir, path
+        self._early = first
         self._read: Status | None = None
 
     def configuration(self, warnings: tuple[str, ...]) -> Finding:
@@ -112,48 +137,29 @@ class _View:
         """Check that an agent runs, if samples wait for one, and that its folder was not removed under it."""
         found = self._seen()
         waiting = sum(one.pending_samples for one in found.status.destinations) if found.status else 0
-        if found.is_running or found.homeless is not None:
-            return verdict.agent(found)
-        if not waiting:
-            return fine("none runs, and nothing waits to be sent")
-        stopped = verdict.agent(found)
-        return stopped._replace(said=f"{stopped.said}; {human.count(waiting)} samples wait to be sent")
+        judged = verdict.agent(found)
+        if not verdict.has_run(found) and found.service is None:
+            return unknown(judged.said, judged.do)
+        return (
+            judged._replace(said=f"{judged.said}; {human.count(waiting)} samples wait")
+            if waiting and judged.do
+            else judged
+        )
 
     def _seen(self) -> Seen:
-        return seen.look(self._dir, self._path, DEFAULT_CONFIG, self.system.wall(), running.boot_id())
+        return self._early.seen or seen.look(
+            self._dir, self._path, DEFAULT_CONFIG, self.system.wall(), running.boot_id()
+        )
 
     def folder(self) -> Finding:
-        me = _user(os.geteuid())
-        if os.path.isdir(self._dir):
-            if os.access(self._dir, os.W_OK | os.X_OK, effective_ids=True):
-                return fine(f"{self._dir}, {me} may write there")
-            do = f"Mount it for writing, run as the agent's user, or give it to {me}: chown {me} {self._dir}"
-            return wrong(f"{self._dir}: {me} may not write there", do)
-        above = _existing(self._dir)
-        if os.access(above, os.W_OK | os.X_OK, effective_ids=True):
-            return fine(f"{self._dir} is not there yet; the agent makes it when it starts")
-        do = f"Make it for the agent's user: install -d -m 0700 -o {me} {self._dir}"
-        return wrong(f"{self._dir} is not there, and {me} may not make it in {above}", do)
+        return folder.folder(self._dir)
 
     def permissions(self) -> Finding:
-        """Check that the folder is for its owner only, and that everything in it is the owner's."""
-        if not os.path.isdir(self._dir):
-            return unknown("nothing is there yet")
-        top = os.stat(self._dir)
-        owner = _user(top.st_uid)
-        foreign = [path for path, found in _below(self._dir) if found.st_uid != top.st_uid]
-        if foreign:
-            said = f"{foreign[0]} does not belong to {owner}, as the folder does ({len(foreign)} in all)"
-            return wrong(said, f"Give it back: chown -R {owner} {self._dir}")
-        mode = stat.S_IMODE(top.st_mode)
-        said = f"{mode:04o}, all of it belongs to {owner}"
-        if mode & 0o077:
-            return warning(f"{said}: others may look into it", f"Close it: chmod 0700 {self._dir}")
-        return fine(said)
+        return self._early.permissions or folder.permissions(self._dir)
 
     def space(self) -> Finding:
         limits = self.config.buffer
-        free, volume = self.system.free(_existing(self._dir))
+        free, volume = self.system.free(folder.existing(self._dir))
         floor = limits.min_free_space.on(volume)
         said = f"{human.size(free)} of {human.size(volume)} are free"
         if free + self._size("history") < floor:  # that goes first
@@ -165,8 +171,8 @@ class _View:
             return warning(said, "Free space on this volume, or lower buffer.max_size.")
         return fine(f"{said}, the buffer may grow by {human.size(growth)}")
 
-    def _size(self, folder: str) -> int:
-        return sum(found.st_size for _, found in _below(self._dir, folder))
+    def _size(self, below: str) -> int:
+        return sum(found.st_size for _, found in folder.below(self._dir, below))
 
     def lock(self) -> Finding:
         path = f"{self._dir}/lock"
@@ -207,14 +213,8 @@ class _View:
         return fine(said)
 
     def quarantine(self) -> Finding:
-        items = Quarantine(self._dir).items()
-        if not items:
-            return fine("empty")
-        samples = human.count(sum(item.samples for item in items))
-        return warning(
-            f"{human.plural(len(items), 'refused batch', 'refused batches')}, {samples} samples",
-            "See the receivers' messages: limpet buffer quarantine list. Fix the cause, then replay or drop them.",
-        )
+        found = self._status()
+        return fine("empty") if found is None else verdict.refused(found)
 
     def masked(self) -> Finding:
         """Check the key with which names are masked."""
@@ -273,42 +273,3 @@ def _collector(plan: Plan) -> Finding:
     if any(not one.denied for one in plan.collect.troubles.values()):
         return warning(f"{said}, but not all: {unread}", "Fix it, or leave it out (exclude_*).")
     return fine(f"{said}, without what its user may not read: {unread}" if unread else said)
-
-
-def _existing(path: str) -> str:
-    """Return the path, or the nearest existing folder above it."""
-    path = os.path.abspath(path)
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
-
-
-def _below(data_dir: str, folder: str = "") -> list[tuple[str, os.stat_result]]:
-    """Return everything in a folder of data_dir, at any depth. Raises OSError where it cannot be listed.
-
-    No link below data_dir is followed, even if folders are exchanged for links meanwhile. A missing folder is empty, and what
-    is removed meanwhile is left out. What is deeper than DEEPEST is none of ours.
-    """
-
-    def fail(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise error
-
-    top = os.path.join(os.path.realpath(data_dir), folder)
-    if not os.path.lexists(top):
-        return []
-    found = []
-    for at, folders, files, fd in os.fwalk(top, onerror=fail, follow_symlinks=False):
-        for name in (*folders, *files):
-            with suppress(FileNotFoundError):
-                found.append((os.path.join(at, name), os.stat(name, dir_fd=fd, follow_symlinks=False)))
-        if at.count("/") - top.count("/") >= DEEPEST:
-            folders.clear()
-    return found
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -18,6 +18,10 @@ from typing import NamedTuple
 from agent.http.secrets import hidden
 
 NOT_TRIED = "not tried"
+HERE = "this host"
+"""The part of a report that is about no destination."""
+LATER = ("buffer", "backlog", "quarantine")
+"""Steps on this host that show what follows from something else."""
 
 
 class Step(NamedTuple):
@@ -68,6 +72,16 @@ def step(part: str, title: str, found: Finding, secrets: Iterable[str]) -> Step:
     known = list(secrets)
     do = None if found.do is None else hidden(found.do, known)
     return Step(part, title, found.ok, hidden(found.said, known), do)
+
+
+def first(steps: Sequence[Step]) -> Step | None:
+    """Return the step to act on first: what is wrong before a warning, and a cause before what follows from it."""
+
+    def turn(one: Step) -> tuple[bool, int]:
+        follows = one.part == HERE and one.step.split(" ")[0] in LATER
+        return one.ok is not False, 2 if follows else 0 if one.part == HERE else 1
+
+    return min((one for one in steps if one.needs_doing), key=turn, default=None)
 
 
 def needing(steps: Sequence[Step]) -> int:

@@ -1,0 +1,74 @@
+"""OTLP over HTTP as a destination type: protobuf, compressed with gzip.
+
+Promises beyond those of `agent.destinations.base`:
+1. Points that the receiver rejects (`partial_success`) are found and kept in the quarantine; the others are delivered.
+2. No 2xx counts without proof that it is a receiver's: it has to refuse what says that it is protobuf and is not.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+
+from agent.config import OTLP
+from agent.destinations.base import (
+    REJECTED,
+    RELABELED,
+    Destination,
+    Encoded,
+    Outcome,
+    Request,
+    Speaks,
+    Verdict,
+)
+from agent.destinations.labels import relabeling
+from agent.destinations.otlp.outcome import PROTOBUF, classify
+from agent.destinations.otlp.points import PointWriter
+from agent.destinations.proof import Proof
+from agent.http.answer import Answer
+from agent.http.failures import Failure
+from buffer.model import Tick
+
+NAME = "OTLP"
+LEVEL = 6
+HEADERS = {"Content-Encoding": b"gzip", "Content-Type": PROTOBUF.encode()}
+PLAIN = {"Content-Type": PROTOBUF.encode()}
+UNREADABLE = b"\x0a" + b"\xff" * 12
+"""The tag of the resources with a length that has no end: no message."""
+
+
+def otlp(to: OTLP, from_boot: frozenset[str] = frozenset(), wall: Callable[[], float] = time.time) -> Speaks:
+    """Return what says how to send to a destination. `from_boot` are the groups that count from the host's boot."""
+    writer = PointWriter(relabeling(to), from_boot)
+    packed = to.compression == "gzip"
+    headers, proof = HEADERS if packed else PLAIN, Proof(Request(UNREADABLE, 0, NAME, PLAIN))
+
+    def made(body: bytes, samples: int) -> Request:
+        return Request(_compressed(body) if packed else body, samples, NAME, headers)
+
+    def encode(ticks: Sequence[Tick], part: bool) -> Encoded:
+        body, samples, repeated, relabeled = writer.encode(ticks)
+        counts = {RELABELED: relabeled, REJECTED: repeated}
+        return Encoded(made(body, samples), {reason: count for reason, count in counts.items() if count})
+
+    def judge(request: Request, answer: Answer | Failure) -> Outcome:
+        found = classify(request, answer, wall())
+        if request.body == UNREADABLE:
+            return proof.hear(request, found)
+        if found.verdict is Verdict.DELIVERED and request.samples and isinstance(answer, Answer):
+            check = proof.check(answer)
+            return found._replace(verdict=Verdict.UNPROVEN, check=check) if check else found
+        return found
+
+    def ask() -> Request:
+        return proof.request() if proof.is_missing else made(b"", 0)
+
+    spoken = Destination(NAME, encode, judge, ask, writer.identity)
+    return lambda: spoken
+
+
+def _compressed(body: bytes) -> bytes:
+    """Return a body as gzip, without the time at which it was made."""
+    packer = zlib.compressobj(LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()

@@ -1,0 +1,177 @@
+"""Ticks into an OTLP ExportMetricsServiceRequest, before compression (opentelemetry-proto 1.x, metrics/v1 and collector/metrics/v1).
+
+    Request         := (0x0a length ResourceMetrics)*
+    ResourceMetrics := 0x0a length (0x0a length KeyValue)* 0x12 length ScopeMetrics
+    ScopeMetrics    := 0x0a length (0x0a length "limpet" 0x12 length version) (0x12 length Metric)*
+    Metric          := 0x0a length name [0x12 length help] [0x1a length unit] (0x2a length Gauge | 0x3a length Sum)
+    Gauge           := (0x0a length Point)*
+    Sum             := (0x0a length Point)* 0x10 0x02 0x18 0x01            cumulative, monotonic
+    Point           := [0x11 start u64] 0x19 time u64 0x21 value f64 (0x3a length KeyValue)*     nanoseconds since 1970
+                     | 0x19 time u64 (0x3a length KeyValue)* 0x40 0x01     no value: the series ended
+    KeyValue        := 0x0a length key 0x12 length (0x0a length text)
+
+`length` is a varint of the bytes that follow; numbers are little-endian.
+
+Promises, for any ticks:
+
+1. A counter is a cumulative monotonic sum, everything else a gauge. A series of a histogram or summary is a gauge of its own,
+   under its own name: so a part of a request means the same as the whole.
+2. Every label of a series is an attribute of each of its points, under its own name. The resource says whose they are:
+   `service.name` is the label `job`, or "limpet"; `service.instance.id` is `instance`, or the hostname; `host.name` is `hostname`.
+3. Values arrive bit for bit; a stale marker is a point without a value.
+4. A sum of a group that counts from the host's boot has the boot's time as its start. Of other sums the start is not known, and
+   left out.
+5. `columns` has the rest: order, repeated instants, counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from struct import Struct
+from typing import NamedTuple
+
+from agent import __version__
+from agent.destinations.boots import Boots
+from agent.destinations.columns import Block, merge
+from agent.destinations.labels import Relabel, final, utf8
+from agent.destinations.remembered import Remembered
+from buffer.model import Series, Tick, is_stale
+from buffer.varint import varint
+
+UCUM = {
+    "bytes": "By",
+    "bytes_per_sec": "By/s",
+    "celsius": "Cel",
+    "hertz": "Hz",
+    "ms": "ms",
+    "ops_per_sec": "{operation}/s",
+    "packets": "{packet}",
+    "packets_per_sec": "{packet}/s",
+    "percent": "%",
+    "requests": "{request}",
+    "samples": "{sample}",
+    "seconds": "s",
+    "volts": "V",
+}
+"""Units as the Unified Code for Units of Measure writes them; another one is left out."""
+
+_SEPARATOR = b"\xff"  # no byte of UTF-8
+_MONOTONIC = b"\x10\x02\x18\x01"
+_NO_VALUE = b"\x40\x01"
+_MS = 1_000_000
+_LATEST = (1 << 64) // _MS
+_START, _TIME = Struct("<BQ"), Struct("<BQ")
+_VALUE = Struct("<BQBd")
+
+
+class Encoded(NamedTuple):
+    """A request's body before compression, the samples in it, and those that were left out."""
+
+    body: bytes
+    samples: int
+    repeated: int
+    relabeled: int
+
+
+class _Known(NamedTuple):
+    """What is made of a series once."""
+
+    identity: bytes | None
+    resource: bytes
+    head: bytes
+    """Of its metric: name, help and unit."""
+    is_sum: bool
+    attributes: bytes
+
+
+class PointWriter:
+    """Encodes ticks, and remembers their series. `from_boot` are the groups whose counters begin with the host's boot."""
+
+    def __init__(self, relabel: Relabel | None = None, from_boot: frozenset[str] = frozenset()) -> None:
+        self._relabel, self._from_boot = relabel, from_boot
+        self._known = Remembered(self._learn)
+
+    def identity(self, series: Series) -> bytes | None:
+        """Return the labels of a series after relabeling, as bytes; None: it is not sent. Series of the same are one."""
+        return self._known[series].identity
+
+    def encode(self, ticks: Iterable[Tick]) -> Encoded:
+        """Return the request that holds every sample of some ticks, none of them twice."""
+        ticks = list(ticks)
+        merged = merge(ticks, self.identity)
+        boots = Boots([tick for tick in ticks if tick.group in self._from_boot])
+        resources: dict[bytes, dict[tuple[bytes, bool], list[bytes]]] = {}
+        for block in merged.blocks:
+            times = [at * _MS if 0 <= at < _LATEST else 0 for at in block.stamps]
+            starts = self._starts(block, boots)
+            for _, series, values in block.columns:
+                known = self._known[series]
+                points = resources.setdefault(known.resource, {}).setdefault((known.head, known.is_sum), [])
+                points += _points(times, starts if known.is_sum else (), values, known.attributes)
+        parts = []
+        for resource, metrics in sorted(resources.items()):
+            scope = _SCOPE + b"".join([_metric(*key, points) for key, points in sorted(metrics.items())])
+            parts.append(_field(0x0A, resource + _field(0x12, scope)))
+        return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled)
+
+    def _starts(self, block: Block[bytes], boots: Boots) -> tuple[int, ...]:
+        """Return when the host booted, by the ticks of a block, in ns; 0 where that is not known; empty where it never is."""
+        starts = [boots.start(row) * _MS if row.group in self._from_boot else 0 for row in block.rows]
+        return tuple(starts) if any(starts) else ()
+
+    def _learn(self, series: Series) -> _Known:
+        found = final(series, self._relabel)
+        if found is None:
+            return _Known(None, b"", b"", False, b"")
+        name = found.pop("__name__")
+        pairs = sorted((utf8(key), utf8(value)) for key, value in found.items())
+        identity = _SEPARATOR.join([utf8(name), *(text for pair in pairs for text in pair)])
+        host = found.get("hostname", "")
+        resource = {
+            "host.name": host,
+            "service.instance.id": found.get("instance", host),
+            "service.name": found.get("job", "limpet"),
+        }
+        described = (0x0A, name), (0x12, series.help), (0x1A, UCUM.get(series.unit, ""))
+        return _Known(
+            identity,
+            _field(0x0A, b"".join([_attribute(0x0A, utf8(k), utf8(v)) for k, v in resource.items() if v])),
+            b"".join([_field(tag, utf8(text)) for tag, text in described if text]),
+            series.type == "counter",
+            b"".join([_attribute(0x3A, key, value) for key, value in pairs]),
+        )
+
+
+def _points(
+    times: list[int], starts: tuple[int, ...], values: Iterable[float], attributes: bytes
+) -> list[bytes]:
+    """Return the points of a series, each as a field of its metric's data."""
+    head = b"\x0a" + varint(_VALUE.size + len(attributes))
+    begun = b"\x0a" + varint(_START.size + _VALUE.size + len(attributes)) if starts else b""
+    points = []
+    for i, (time, value) in enumerate(zip(times, values, strict=True)):
+        if value != value and is_stale(value):
+            points.append(_field(0x0A, _TIME.pack(0x19, time) + attributes + _NO_VALUE))
+        elif starts and starts[i]:
+            points.append(
+                begun + _START.pack(0x11, starts[i]) + _VALUE.pack(0x19, time, 0x21, value) + attributes
+            )
+        else:
+            points.append(head + _VALUE.pack(0x19, time, 0x21, value) + attributes)
+    return points
+
+
+def _metric(head: bytes, is_sum: bool, points: list[bytes]) -> bytes:
+    data = b"".join(points)
+    return _field(0x12, head + (_field(0x3A, data + _MONOTONIC) if is_sum else _field(0x2A, data)))
+
+
+def _attribute(tag: int, key: bytes, value: bytes) -> bytes:
+    return _field(tag, _field(0x0A, key) + _field(0x12, _field(0x0A, value)))
+
+
+def _field(tag: int, content: bytes) -> bytes:
+    return bytes((tag,)) + varint(len(content)) + content
+
+
+_SCOPE = _field(0x0A, _field(0x0A, b"limpet") + _field(0x12, __version__.encode()))

@@ -1,0 +1,178 @@
+"""OTLP as bytes and answers: what OpenTelemetry's own library reads of a request, and what an answer means."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config import OTLP, RelabelConfig
+from agent.destinations.base import Age, Request, Verdict
+from agent.destinations.otlp.destination import otlp
+from agent.destinations.otlp.outcome import classify
+from agent.destinations.otlp.protobuf import fields
+from agent.http.answer import Answer
+from buffer.model import STALE, Instant, Series, Tick
+from tests.support.otlp import Point, partial, points
+
+URL = "https://otel.example.com/v1/metrics"
+HOST = ("hostname", "web-01")
+BOOT = "0123456789abcdef0123456789abcdef"
+AT_MS = 1_800_000_000_000
+NOW = AT_MS / 1000
+"""Of the answers, whose times do not count here."""
+SENT = Request(b"", 10, "OTLP")
+
+
+def tick(series: tuple[Series, ...], values: list[float], n: int = 0, group: str = "cpu") -> Tick:
+    return Tick(Instant(AT_MS + n * 10_000, 50_000 + n * 10_000, BOOT), group, series, values)
+
+
+def read(*ticks: Tick, **settings: object) -> list[Point]:
+    spoken = otlp(OTLP(url=URL, **settings), frozenset(("cpu",)))()  # type: ignore[arg-type]
+    request = spoken.encode(ticks, False).request
+    headers = {name.lower(): value.decode() for name, value in request.headers.items()}
+    found = list(points(request.body, headers))
+    assert request.samples == len(found)
+    return found
+
+
+def test_a_counter_is_a_sum_from_the_boot_on_and_a_gauge_a_gauge() -> None:
+    series = (
+        Series("cpu_seconds_total", (("cpu", "0"), HOST), "counter", "seconds", "CPU time."),
+        Series("cpu_usage_percent", (HOST,), "gauge", "percent", "CPU in use."),
+    )
+    counted, used = read(tick(series, [17.5, 3.0]))
+    whose = {"host.name": "web-01", "service.instance.id": "web-01", "service.name": "limpet"}
+    labels = (("cpu", "0"), HOST)
+    assert counted == Point(
+        whose, "cpu_seconds_total", "CPU time.", "s", True, labels, AT_MS - 50_000, AT_MS, 17.5
+    )
+    assert used == Point(whose, "cpu_usage_percent", "CPU in use.", "%", False, (HOST,), 0, AT_MS, 3.0)
+
+
+def test_a_counter_that_may_be_older_than_the_boot_has_no_start() -> None:
+    [one] = read(tick((Series("jobs_total", (HOST,), "counter"),), [3.0], group="scrape"))
+    assert (one.is_sum, one.start_ms) == (True, 0)
+
+
+def test_what_a_target_calls_job_and_instance_is_the_service() -> None:
+    series = Series("up", (HOST, ("instance", "a:9100"), ("job", "node")))
+    [one] = read(tick((series,), [1.0]))
+    assert one.resource == {"host.name": "web-01", "service.instance.id": "a:9100", "service.name": "node"}
+    assert one.labels == series.labels
+
+
+def test_a_series_that_ended_is_a_point_without_a_value() -> None:
+    """The reader takes a point with that flag only where it has no value."""
+    series = (Series("jobs_total", (HOST,), "counter"), Series("temperature", (HOST,)))
+    found = read(tick(series, [STALE, STALE], group="cpu"))
+    assert [struct.pack("<d", one.value) for one in found] == [struct.pack("<d", STALE)] * 2
+    assert [one.start_ms for one in found] == [0, 0]
+
+
+def test_rules_apply_and_what_they_drop_is_counted() -> None:
+    rule = RelabelConfig(source_labels=("__name__",), regex="drop_me", action="drop")
+    series = (Series("drop_me", (HOST,)), Series("keep_me", (HOST,)))
+    spoken = otlp(OTLP(url=URL, write_relabel_configs=(rule,)))()
+    encoded = spoken.encode([tick(series, [1.0, 2.0]), tick(series, [1.0, 2.0], 1)], False)
+    assert encoded.dropped == {"relabeled": 2}
+    assert encoded.request.samples == 2
+    assert spoken.carries(series[0]) is None
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+@given(
+    texts=st.lists(st.text(min_size=1, max_size=8), min_size=3, max_size=3),
+    values=st.lists(st.floats(width=64), min_size=1, max_size=4),
+)
+def test_every_value_and_text_is_read_back(compression: str, texts: list[str], values: list[float]) -> None:
+    name, key, text = (one.encode("utf-8", "backslashreplace").decode() for one in texts)
+    series = Series(name, ((key, text),), "counter")
+    found = read(*(tick((series,), [value], n) for n, value in enumerate(values)), compression=compression)
+    assert [(one.metric, one.labels, one.at_ms) for one in found] == [
+        (name, ((key, text),), AT_MS + n * 10_000) for n in range(len(values))
+    ]
+    assert [struct.pack("<d", one.value) for one in found] == [struct.pack("<d", value) for value in values]
+
+
+def test_the_same_ticks_give_the_same_bytes_in_any_process() -> None:
+    series = tuple(Series(f"m{n}", (HOST, ("n", str(n)))) for n in range(50))
+    ticks = [tick(series, [float(n)] * 50, n) for n in range(3)]
+    first, second = (otlp(OTLP(url=URL))().encode(ticks, False) for _ in range(2))
+    assert first == second
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+
+def words(message: str) -> bytes:
+    """Return a google.rpc.Status."""
+    return b"\x08\x03\x12" + bytes((len(message),)) + message.encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        *((status, Verdict.DELIVERED) for status in (200, 202, 204)),
+        *((status, Verdict.RETRY) for status in (408, 429, 502, 503, 504, 599, 0, 999)),
+        *((status, Verdict.REJECTED) for status in (400, 500)),
+        *((status, Verdict.HELD) for status in (301, 401, 403, 404, 405, 415, 422, 511)),
+        (413, Verdict.TOO_LARGE),
+    ],
+)
+def test_each_status_has_a_verdict(status: int, verdict: Verdict) -> None:
+    assert classify(SENT, answer(status), NOW).verdict is verdict
+
+
+def test_the_time_that_the_receiver_asks_for_is_kept() -> None:
+    assert classify(SENT, answer(503, retry_after="17"), NOW).after == 17
+
+
+def test_points_that_were_rejected_are_counted_and_the_reason_is_shown() -> None:
+    found = classify(SENT, answer(200, partial(3, "no \x1bsuch metric")), NOW)
+    assert (found.verdict, found.written, found.age) == (Verdict.REJECTED, 7, None)
+    assert "3 points rejected: no" in (found.error or "")
+    assert "\x1b" not in (found.error or "")
+
+
+def test_more_points_rejected_than_sent_are_all() -> None:
+    assert classify(SENT, answer(200, partial(1 << 40, "")), NOW).written == 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"", partial(0, "a warning"), b"{}", b"\x0a", b"\xff" * 20, b"\x0a\x03\x08\xff\xff", b"ok"]
+)
+def test_a_warning_or_what_nobody_can_read_rejects_nothing(body: bytes) -> None:
+    assert classify(SENT, answer(200, body), NOW).verdict is Verdict.DELIVERED
+
+
+@pytest.mark.parametrize(
+    ("said", "age"),
+    [
+        ("out of bounds", Age.WINDOW),
+        ("too old sample", Age.WINDOW),
+        ("out of order sample", Age.WINDOW),
+        ("duplicate sample for timestamp", Age.DUPLICATE),
+        ("label name is empty", None),
+    ],
+)
+def test_a_refusal_says_in_protobuf_or_in_words_what_is_wrong(said: str, age: Age | None) -> None:
+    for body, kind in ((words(said), "application/x-protobuf"), (said.encode(), "text/plain")):
+        found = classify(SENT, answer(400, body, content_type=kind), NOW)
+        assert (found.verdict, found.age, found.error) == (Verdict.REJECTED, age, f"HTTP 400: {said}")
+
+
+@given(st.binary(max_size=60), st.sampled_from([200, 400, 503]))
+def test_no_body_raises(body: bytes, status: int) -> None:
+    found = classify(SENT, answer(status, body, content_type="application/x-protobuf"), NOW)
+    assert found.verdict in Verdict
+    assert all(isinstance(value, int | bytes) for value in fields(body).values())
+    assert math.isfinite(found.written or 0)
