@@ -176,7 +176,7 @@ class LogSection(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"
+    format: Literal["auto", "console", "json", "journal"] = "auto"
 
 
 class Config(Section, frozen=True, kw_only=True):

@@ -7,8 +7,9 @@
 - After PATIENCE failures of the same request an empty probe goes out instead. While that is not answered, nothing else does;
   when it is answered, the request is sent once more. Then its sender may doubt it (`Batch.divide`), and each failure is
   followed by a probe.
-- Requests begin with at most USUAL samples. While a backlog goes out and the receiver answers quickly, they grow, up to TICKS ticks
-  of the series in them, so that each label travels and is encoded once for all of these; LARGEST bounds them in bytes.
+- Requests begin with at most USUAL samples. While a backlog goes out and the receiver answers quickly, they grow: to FEW, or to MANY
+  over a long way, and to TICKS ticks of the series in them if that is more, so that each label travels and is encoded once for
+  all of these. LARGEST bounds them in bytes.
 - A request that was too large is halved at once, in samples and in bytes. Twice that size is tried again after GROW
   full requests that were taken, and each time it fails, after twice as many.
 - A refusal counts only where the receiver has judged the samples, a 2xx only where a receiver has given it.
@@ -37,7 +38,11 @@ LARGEST = 1_000_000
 """Bytes in a request, compressed: below the limit of 1 MiB that a gateway has by default, and decompressed, at 21 to 1
 at most (snappy), below the 32 MiB of the usual receivers."""
 USUAL = 10_000
-"""Samples in a request in normal operation, and for any number of series that are reported in less than a tick of them."""
+"""Samples in a request in normal operation."""
+FEW, MANY = 20_000, 50_000
+"""Samples in a request while a backlog goes out, for any number of series; the second where an answer takes longer than LONG."""
+LONG = 0.1
+"""Seconds for an answer: the way is long, so what goes out in a second depends on the size of a request (docs/decisions/0068)."""
 TICKS = 20
 """Behind that the labels are a tenth of a request, and memory grows for little."""
 QUICKLY = 5.0
@@ -253,7 +258,7 @@ def grown(was: Situation, request: Request, most: int, series: int = 0, seconds:
 
     `series` are those of the chunk that it is of.
     """
-    most = min(most, max(USUAL, TICKS * series))
+    most = min(most, max(MANY if seconds > LONG else FEW, TICKS * series))
     if was.limit > USUAL and seconds > 2 * QUICKLY:
         return was._replace(limit=max(USUAL, was.limit // 2), full=0)
     if 2 * request.samples < was.limit and 2 * len(request.body) < was.largest:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
+import snappy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from agent.destinations.boots import TOLERANCE_MS
 from agent.destinations.labels import Relabel
 from agent.destinations.remembered import MAX_CACHED_CHARACTERS, MAX_CACHED_SERIES
 from agent.destinations.remote_write.encode import (
+    SPAN,
     TYPES,
     Encoder,
     varint,
@@ -22,12 +24,14 @@ from agent.destinations.remote_write.encode import (
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
 from buffer.model import Instant, Series, Tick
+from tests.bench import replay
 from tests.support import wire
 
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]
 
 UP = Series("up", (("hostname", "a"),))
 DOWN = Series("down", (("hostname", "a"),))
+SLOW = Series("slow", (("hostname", "a"),))
 
 BOTH: dict[wire.Version, Callable[[Relabel | None], Encoder]] = {"1.0": Encoder1, "2.0": Encoder2}
 both = pytest.mark.parametrize("version", BOTH)
@@ -111,6 +115,44 @@ def test_ticks_become_series(case: Case, version: wire.Version) -> None:
     assert samples(encoded.body, version) == expected
     assert (encoded.repeated, encoded.relabeled) == (case.repeated, 0)
     assert encoded.samples + encoded.repeated == held(case.ticks)
+
+
+# Long series go in pieces.
+
+
+@both
+@pytest.mark.parametrize("length", [SPAN, SPAN + 1, 3 * SPAN, 3 * SPAN + 1])
+def test_a_long_series_is_in_pieces_that_stand_in_time_order(length: int, version: wire.Version) -> None:
+    often = [tick(1000 + n, (UP, DOWN), n, -n) for n in range(length)]
+    rare = [tick(1000 + n, (SLOW,), n) for n in range(0, length, 60)]
+    encoded = BOTH[version](None).encode([*often[length // 2 :], *rare, *often[: length // 2]])
+    pieces = wire.decode_message(encoded.body, version).series
+    of_up = [series for series in pieces if series.labels == (("__name__", "up"), ("hostname", "a"))]
+    assert len(of_up) == -(-length // SPAN)
+    assert max(len(series.samples) for series in pieces) <= SPAN
+    assert min(len(series.samples) for series in pieces) > 0
+    assert [at for series in of_up for at, _ in series.samples] == list(range(1000, 1000 + length))
+    assert {series.labels for series in pieces[:2]} <= {series.labels for series in pieces[-3:]}
+    found: dict[wire.Labels, list[tuple[int, float]]] = {}
+    for series in pieces:
+        found.setdefault(series.labels, []).extend(series.samples)
+    assert sorted(map(len, found.values())) == [len(rare), length, length]
+    assert encoded.samples == 2 * length + len(rare) == sum(map(len, found.values()))
+
+
+@both
+def test_a_sample_takes_as_few_bytes_in_a_large_request(version: wire.Version) -> None:
+    recording = replay.load()
+    rounds = list(replay.repeated(recording, 80_000, 1_790_000_000_000))
+
+    def size(count: int) -> float:
+        encoder = BOTH[version](None)
+        few = [tick for ticks in rounds[:count] for tick in ticks]
+        encoder.encode(few)
+        encoded = encoder.encode(few)
+        return len(snappy.compress(encoded.body)) / encoded.samples
+
+    assert size(500) < 1.03 * size(75)
 
 
 # Any ticks, and any relabeling.

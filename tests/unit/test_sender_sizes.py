@@ -13,7 +13,7 @@ from agent.destinations.base import Request
 from agent.destinations.remote_write.formats import remote_write
 from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure
-from agent.send.state import LARGEST, QUICKLY, TICKS, USUAL, Situation, State, grown
+from agent.send.state import FEW, LARGEST, LONG, MANY, QUICKLY, TICKS, USUAL, Situation, State, grown
 from buffer.model import Series, Tick
 from tests.support import wire
 from tests.support.scripted import TOO_LARGE, Rig, Script, by_labels
@@ -47,22 +47,24 @@ def wide(script: Script, ticks: int = 100, queue: QueueConfig | None = None) -> 
 
 
 def test_a_backlog_of_many_series_goes_out_in_larger_requests_each_label_once() -> None:
-    rig = wide(Script())
+    rig = wide(Script(), ticks=60)
     rig.drain()
     sizes = rig.script.sizes
     assert sizes[0] <= USUAL
-    assert max(sizes) == TICKS * 600
+    assert max(sizes) == FEW // 600 * 600
     labels = [series.labels for series in wire.decode(rig.script.bodies[sizes.index(max(sizes))]).series]
     assert len(labels) == len(set(labels)) == 600
     assert rig.script.stored == rig.everything()  # in order: the receiver looks
-    assert rig.ledger == (60_000, {})
+    assert rig.ledger == (36_000, {})
 
 
-def test_a_few_series_and_a_configured_size_stay_as_they_are() -> None:
+def test_requests_of_a_few_series_grow_too_and_a_configured_size_stays_as_it_is() -> None:
     few = Rig(queue=QueueConfig(), script=Script())
-    few.collect(400, many(50))
+    few.collect(1000, many(50))
     few.drain()
-    assert max(few.script.sizes) == USUAL
+    assert few.script.sizes[0] == USUAL
+    assert max(few.script.sizes) == FEW
+    assert few.script.stored == few.everything()
     capped = wide(Script(), queue=QueueConfig(max_samples_per_send=1200))
     capped.drain()
     assert max(capped.script.sizes) == 1200
@@ -85,11 +87,12 @@ def test_each_metric_of_a_record_that_is_larger_than_a_request_is_described() ->
 
 
 def test_requests_are_as_before_when_there_are_few_series_again() -> None:
-    rig = wide(Script())
-    rig.collect(1000, many(50))
+    rig = Rig(queue=QueueConfig(), script=Script())
+    rig.collect(50, many(1500))
+    rig.collect(1500, many(50))
     rig.drain()
-    assert max(rig.script.sizes) >= TICKS * 600
-    assert max(rig.script.sizes[-3:]) <= USUAL
+    assert max(rig.script.sizes) >= TICKS * 1500 > FEW
+    assert max(rig.script.sizes[-2:]) <= FEW
 
 
 def test_in_normal_operation_nothing_waits_for_a_larger_request() -> None:
@@ -121,7 +124,12 @@ def test_requests_grow_by_what_they_cost_and_shrink_where_an_answer_takes_long()
     assert (
         grown(was._replace(limit=80_000), BODY._replace(samples=80_000), most, series, 11.0).limit == 40_000
     )
-    assert grown(was, BODY, most, 400, 1.0).limit == USUAL
+    small = BODY._replace(body=bytes(40_000))
+    assert grown(was, small, most, 400, 0.01).limit == FEW
+    assert grown(was._replace(limit=FEW), small, most, 400, 0.01).limit == FEW
+    assert grown(was._replace(limit=FEW), small, most, 400, 2 * LONG).limit == 2 * FEW
+    assert grown(was._replace(limit=MANY), small, most, 400, 2 * LONG).limit == MANY
+    assert grown(was._replace(limit=MANY), small._replace(samples=MANY), most, 400, 0.01).limit == FEW
     assert grown(was, BODY, 15_000, series, 1.0).limit == 15_000
 
 

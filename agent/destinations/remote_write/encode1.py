@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from io import BytesIO
 
 from agent.destinations.columns import Stamps, Values
 from agent.destinations.labels import utf8
@@ -21,8 +22,7 @@ from agent.destinations.remote_write.encode import (
     Heads,
     Pairs,
     field,
-    first_value,
-    writer,
+    runs,
 )
 from buffer.model import Series, Tick
 
@@ -35,18 +35,17 @@ class Encoder1(Encoder):
         families where they are among the ticks.
         """
         merged = self._merged(list(ticks))
-        shared: dict[Stamps, list[tuple[bytes, Values]]] = {}
+        shared: dict[tuple[Stamps, Stamps], list[tuple[bytes, Values]]] = {}
         for block in merged.blocks:
-            shared.setdefault(block.stamps, []).extend(
-                [(labels, values) for labels, _, values in block.columns]
-            )
-        parts: list[bytes] = []
-        heads = Heads(0x0A)
-        for stamps, columns in shared.items():
-            write = writer(stamps)
-            for labels, values in sorted(columns, key=first_value):
-                written = write(values)
+            columns = [(labels, values) for labels, _, values in block.columns]
+            shared.setdefault((block.stamps, ()), []).extend(columns)
+        body, heads = BytesIO(), Heads(0x0A)
+        for run in runs(shared):
+            parts: list[bytes] = []
+            for labels, values in run.columns:
+                written = run.write(values)
                 parts += (heads[len(labels) + len(written)], labels, written)
+            body.write(b"".join(parts))
         described: dict[str, Series] = {}
         if describe:
             for block in merged.blocks:
@@ -54,8 +53,8 @@ class Encoder1(Encoder):
                     family = self._known[series].family
                     if family in describe:
                         described[family] = series
-        parts += [_metadata(family, described[family]) for family in sorted(described)]
-        return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled)
+        body.write(b"".join([_metadata(family, described[family]) for family in sorted(described)]))
+        return Encoded(body.getvalue(), merged.samples, merged.repeated, merged.relabeled)
 
     def _identity(self, pairs: Pairs) -> bytes:
         return b"".join([field(0x0A, field(0x0A, name) + field(0x12, value)) for name, value in pairs])

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from io import BytesIO
 from struct import Struct
 from typing import NamedTuple
 
@@ -36,9 +37,8 @@ from agent.destinations.remote_write.encode import (
     Heads,
     Pairs,
     field,
-    first_value,
+    runs,
     varint,
-    writer,
 )
 from buffer.exemplars import MOST, Exemplar, Exemplars
 from buffer.model import Labels, Series, Tick, is_stale
@@ -128,16 +128,17 @@ class Encoder2(Encoder):
                     counters.append((heads[key], values))
                 else:
                     shared.setdefault((block.stamps, begun), []).append((heads[key], values))
-        parts, sizes = [table], Heads(0x2A)
-        for (stamps, begun), columns in shared.items():
-            if columns:
-                write = writer(stamps, begun)
-                for (labels, metadata), values in sorted(columns, key=first_value):
-                    written = write(values)
-                    if examples:
-                        written += examples.get(labels, b"")
-                    parts += (sizes[len(labels) + len(written) + len(metadata)], labels, written, metadata)
-        return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled, found)
+        body, sizes = BytesIO(), Heads(0x2A)
+        body.write(table)
+        for run in runs(shared):
+            parts: list[bytes] = []
+            for (labels, metadata), values in run.columns:
+                written = run.write(values)
+                if examples and run.is_last:
+                    written += examples.get(labels, b"")
+                parts += (sizes[len(labels) + len(written) + len(metadata)], labels, written, metadata)
+            body.write(b"".join(parts))
+        return Encoded(body.getvalue(), merged.samples, merged.repeated, merged.relabeled, found)
 
     def sent(self, exemplars: Sequence[Exemplar]) -> None:
         """Take it that a request with these went out."""
