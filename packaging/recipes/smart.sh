@@ -12,7 +12,7 @@ disks() {
     timeout 60 smartctl --scan | while read -r device option type rest; do
         [ "$option" = -d ] || continue
         echo "device ${device#/dev/}"
-        # The exit status tells of old errors too; what counts is in the output.
+        # The exit status is about old errors too; what counts is in the output.
         timeout 60 smartctl -n standby -H -A -d "$type" "$device" < /dev/null || true
     done
 }

@@ -225,6 +225,7 @@ def test_a_reload_that_changes_nothing_tries_now(tmp_path: Path) -> None:
 def test_what_is_switched_off_ends_and_other_labels_are_other_series(tmp_path: Path) -> None:
     with Receiver() as receiver:
         every = {"disk_usage": {"interval": "1s", "include_mountpoints": ["/"]}}  # others come and go
+        every["sensors"] = {"interval": "1s"}
         agent = Agent(
             tmp_path, [destination(receiver, name="p")], collect={"interval": "1s", "collectors": every}
         )
