@@ -11,6 +11,7 @@ import stat
 from typing import NamedTuple
 
 from agent.config import host_files
+from agent.config.custom import Custom
 from agent.config.destination import DestinationConfig, QueueConfig
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
@@ -35,6 +36,7 @@ __all__ = [
     "Collector",
     "Config",
     "ConfigErrors",
+    "Custom",
     "DestinationConfig",
     "FreeSpace",
     "HttpHeader",

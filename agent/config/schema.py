@@ -1,7 +1,7 @@
 """The configuration as types: every key, its default, and the rules that hold between keys.
 
 A `Config` that `load` returned keeps every rule here and in the modules of its sections: `destination`,
-`remote_write`, `influxdb`, `otlp`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
+`remote_write`, `influxdb`, `otlp`, `custom`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.collectors.options import Options
 from agent.config import values as v
+from agent.config.custom import Custom
 from agent.config.destination import DestinationConfig, host_name, named
 from agent.config.influxdb import InfluxDB
 from agent.config.otlp import OTLP
@@ -20,8 +21,7 @@ from agent.config.scrape import ScrapeOptions, TextfileOptions
 from agent.config.section import Given, Problem, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
-Labels = dict[v.LabelName, v.Words]
-DESTINATIONS = ("remote_write", "influxdb", "otlp")
+DESTINATIONS = ("remote_write", "influxdb", "otlp", "custom")
 """The sections with destinations, each of another type."""
 SLOW = {"disk_usage": 60.0, "sensors": 60.0}
 """The seconds between two runs of what changes slowly, or `collect.interval` where that is longer."""
@@ -172,6 +172,10 @@ class HistorySection(Section, frozen=True, kw_only=True):
     max_size: v.Size = 64 << 20
 
 
+Labels = dict[v.LabelName, v.Words]
+"""Labels of every series of a host."""
+
+
 class LogSection(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
@@ -202,12 +206,13 @@ class Config(Section, frozen=True, kw_only=True):
     remote_write: tuple[RemoteWrite, ...] = ()
     influxdb: tuple[InfluxDB, ...] = ()
     otlp: tuple[OTLP, ...] = ()
+    custom: tuple[Custom, ...] = ()
     log: LogSection = LogSection()
 
     @property
     def destinations(self) -> tuple[DestinationConfig, ...]:
         """Return all destinations, whatever their type."""
-        return (*self.remote_write, *self.influxdb, *self.otlp)
+        return (*self.remote_write, *self.influxdb, *self.otlp, *self.custom)
 
     @staticmethod
     def rules(got: Given) -> Problems:
