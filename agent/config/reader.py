@@ -203,11 +203,11 @@ class Reader:
             return UNSET
         for key, field in known.items():
             if key in got.values:
-                more[key] = got.values[key]
+                more[field.name] = got.values[key]
             elif field.required:
                 return UNSET
             else:
-                more[key] = default(field)
+                more[field.name] = default(field)
         try:
             return kind(**more)
         except Exception as error:  # what a collector's options check for themselves

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.collectors.options import Options
 from agent.config import values as v
@@ -169,7 +171,24 @@ class HistorySection(Section, frozen=True, kw_only=True):
     """What is kept of what every destination has."""
 
     raw: v.Age = 604_800.0
+    minute: v.Age = msgspec.field(name="1m", default=2_592_000.0)
+    hour: v.Age = msgspec.field(name="1h", default=31_536_000.0)
     max_size: v.Size = 64 << 20
+
+    @staticmethod
+    def rules(got: Given) -> Problems:
+        """Require that a coarser tier is kept for longer; a default that is shorter gives way."""
+        longest, whose = got["raw"], "raw"
+        for key in ("1m", "1h"):
+            age = got[key]
+            if not age or longest is None:
+                continue
+            if key not in got.given:
+                got.values[key] = max(age, longest)
+            elif age <= longest:
+                what = f"it is not longer than {whose}, so that nothing would be kept in it"
+                yield Problem(key, what, "Choose a longer one, or 0 to do without it.")
+            longest, whose = max(age, longest), key
 
 
 Labels = dict[v.LabelName, v.Words]

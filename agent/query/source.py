@@ -17,7 +17,7 @@ from agent.query.limits import Budget
 from agent.query.selecting import Data, Span
 from agent.query.tree import Matchers
 from agent.query.value import Samples
-from buffer.inspect.status import segments
+from buffer.inspect.segments import segments
 from buffer.model import Labels, Series, Tick
 
 _KEPT = 256
