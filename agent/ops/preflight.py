@@ -63,7 +63,7 @@ def check(config: Config, now: float) -> Iterator[Problem]:
     """Yield everything that is found at the UTC time `now` in seconds; a problem without `do` is a warning."""
     yield from _names(config)
     yield from _alerts(config)
-    for to in _endpoints(config):
+    for to in endpoints(config):
         yield from _secrets(to)
         yield from _headers(to)
         if to.is_https:
@@ -71,17 +71,22 @@ def check(config: Config, now: float) -> Iterator[Problem]:
 
 
 def _names(config: Config) -> Iterator[Problem]:
+    place = "hostname_file" if config.hostname_file else "hostname"
     texts = {f"labels.{name}": text for name, text in config.labels.items()}
-    for path, text in {"hostname": config.hostname or "", **texts}.items():
+    for path, text in {place: config.hostname or "", **texts}.items():
         if _PLACEHOLDER.search(text):
-            yield Problem(path, f"{text!r} is sent as it is written: nothing in it is replaced")
+            what = f"{text!r} is sent as it is written: nothing in it is replaced"
+            if not config.hostname_file or path != place:
+                key = "hostname_file" if path == place else "labels_file"
+                what += f". For one configuration on many hosts there is {key}"
+            yield Problem(path, what)
     hostname = host_labels(config)["hostname"]
     if hostname.lower() in COMMON:
         whose = "" if config.hostname else " (the system's)"
         what = (
             f"many hosts have the name {hostname!r}{whose}, and at a receiver two with one name are one host"
         )
-        yield Problem("hostname", what)
+        yield Problem(place, what)
 
 
 def _alerts(config: Config) -> Iterator[Problem]:
@@ -99,7 +104,8 @@ def _alerts(config: Config) -> Iterator[Problem]:
             yield Problem(f"{to.name}.queue_config.batch_send_deadline", what)
 
 
-def _endpoints(config: Config) -> Iterator[Endpoint]:
+def endpoints(config: Config) -> Iterator[Endpoint]:
+    """Yield everything that the agent speaks to: destinations, token servers, scrape targets."""
     for to in config.destinations:
         yield (found := endpoint.of_destination(to))
         if found.oauth2 is not None:
