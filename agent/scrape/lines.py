@@ -18,8 +18,8 @@ MOST_LINES = 300_000
 # repeats begins with a character of its own, so there is one way to read a line. Groups are not possessive: Python before
 # 3.11.5 (Debian 12 has 3.11.2) stays behind what such a group tried in vain (github.com/python/cpython/issues/106052).
 NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*+"
-QUOTED = rb'"(?:[^"\\]++|\\.)*"'
-BETWEEN = rb'(?:[^"}]++|' + QUOTED + rb")*"
+QUOTED = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
+BETWEEN = rb'[^"}]*+(?:' + QUOTED + rb'[^"}]*+)*'
 """What is between braces."""
 _REST = rb'"(?:[^"\\]++|\\.)*\\?+'
 _OPEN_SAMPLE = re.compile(rb"[ \t]*+(?:" + NAME + rb")?[ \t]*+\{" + BETWEEN + _REST)

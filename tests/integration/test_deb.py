@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 class Packages(NamedTuple):
-    """The package of this version, of the one before, and of this one for the other architecture."""
+    """The package of this version, of the one before, and of this one for the other 64-bit architecture."""
 
     this: Path
     older: Path
@@ -53,10 +53,10 @@ class Packages(NamedTuple):
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     if not shutil.which("dpkg-deb"):
         pytest.skip("there is no dpkg-deb")
-    if deb.native() not in deb.MACHINES:
+    if deb.native() not in ("amd64", "arm64"):
         pytest.skip(f"no package is made for {deb.native()}")
     folder = tmp_path_factory.mktemp("packages")
-    [other] = set(deb.MACHINES) - {deb.native()}
+    [other] = {"amd64", "arm64"} - {deb.native()}  # test_release.py has armhf
     return Packages(
         built(folder / "this"), built(folder / "older", "--version", OLDER), built(folder, "--arch", other)
     )
@@ -224,7 +224,9 @@ def check_installed(machine: Machine) -> None:
     compiled = machine.shell("find /opt/limpet -name 'main.cpython-311.pyc' -path '*agent/cli*'")
     assert compiled, "each start would compile all modules anew"
     plain = "import agent.collectors.options as o, agent.regex as r; print([p for p in o.DEVICES if not r.is_plain(p)])"
-    assert machine.run("/opt/limpet/bin/python3", "-c", plain).stdout == "[]\n", "the defaults load google-re2"
+    assert machine.run("/opt/limpet/bin/python3", "-c", plain).stdout == "[]\n", (
+        "the defaults load google-re2"
+    )
 
 
 def test_an_upgrade_in_an_outage_loses_nothing_then_down_then_away(
