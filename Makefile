@@ -58,7 +58,7 @@ dist: .venv/.ready ## build the sdist and the wheel into dist/: the same commit 
 	@rm -rf dist/limpet-*
 	@sh tools/dist.sh $(PY) dist
 
-deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 for the other architecture)
+deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 or armhf for another architecture)
 	@$(PY) -m tools.deb $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION))
 
 release: .venv/.ready ## build everything that ships into dist/limpet-VERSION/, with notes and checksums (ARGS=--draft)

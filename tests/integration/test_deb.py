@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 class Packages(NamedTuple):
-    """The package of this version, of the one before, and of this one for the other architecture."""
+    """The package of this version, of the one before, and of this one for the other 64-bit architecture."""
 
     this: Path
     older: Path
@@ -53,10 +53,10 @@ class Packages(NamedTuple):
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     if not shutil.which("dpkg-deb"):
         pytest.skip("there is no dpkg-deb")
-    if deb.native() not in deb.MACHINES:
+    if deb.native() not in ("amd64", "arm64"):
         pytest.skip(f"no package is made for {deb.native()}")
     folder = tmp_path_factory.mktemp("packages")
-    [other] = set(deb.MACHINES) - {deb.native()}
+    [other] = {"amd64", "arm64"} - {deb.native()}  # test_release.py has armhf
     return Packages(
         built(folder / "this"), built(folder / "older", "--version", OLDER), built(folder, "--arch", other)
     )
