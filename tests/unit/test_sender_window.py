@@ -10,10 +10,22 @@ from agent.config import ConfigErrors, load
 from agent.send.delivery import Clocks
 from agent.send.window import Window, is_open
 from buffer.model import Instant, Tick
-from tests.support.scripted import BOOT, SERIES, Rig
+from tests.support import wire
+from tests.support.scripted import BOOT, SERIES, Rig, Script
 
 NIGHT: Window = (22 * 60, 6 * 60)
 MIDNIGHT = time.mktime((2026, 12, 1, 0, 0, 0, 0, 0, -1))
+
+
+class Late(Script):
+    """A receiver that takes samples out of order; `arrived` has the ticks in the order in which they came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived: list[int] = []
+
+    def store(self, write: wire.Write) -> None:
+        self.arrived += [at // 10_000 for one in write.series[:1] for at, _ in one.samples]
 
 
 @pytest.mark.parametrize(
@@ -36,17 +48,14 @@ def test_the_times_of_a_day(minute: int, window: Window, found: bool) -> None:
 
 def test_a_backlog_waits_for_the_window_and_what_is_fresh_does_not() -> None:
     clock, mono = [MIDNIGHT + 12 * 3600], [1000.0]
+    script = Late()
     host = Rig(
+        script=script,
         clocks=Clocks(lambda: mono[0], lambda: clock[0], lambda: 0.5),
         drain_order="fresh_first",
         send_window=(NIGHT,),
     )
-    host.script.store = (
-        lambda write: arrived.extend(  # type: ignore[method-assign]
-            at // 10_000 for one in write.series[:1] for at, _ in one.samples
-        )
-    )
-    arrived: list[int] = []
+    arrived = script.arrived
 
     def collect(first: int, last: int) -> None:
         for n in range(first, last + 1):
