@@ -43,6 +43,7 @@ def arguments(parser: ArgumentParser) -> None:
         "time between two readings, such as 500ms or 5s; default: 1s, with --watch 2s",
         type=common.duration,
     )
+    common.option(parser, "--traceback", "show where in its code a collector failed")
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
         "--format",
@@ -73,24 +74,26 @@ def _show(collectors: Collectors, args: Namespace) -> int:
     pause = args.interval or (WATCH_SECONDS if args.watch else ONCE_SECONDS)
     rounds = sys.maxsize if args.watch else 1
     if args.json or args.format == "json":
-        return _each(collectors, pause, rounds, lambda groups: _json(groups, one_line=args.watch))
+        return _each(collectors, pause, rounds, lambda groups: _json(groups, one_line=args.watch), args)
     if args.format == "prometheus":
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the format requires it
-        return _each(collectors, pause, rounds, lambda groups: exposition(_readings(groups)))
+        return _each(collectors, pause, rounds, lambda groups: exposition(_readings(groups)), args)
     host = collectors.host
     if args.watch:
         output.live(lambda _, height: show_live(collectors.read(), host, height), pause)
     from agent.cli import screen
 
-    return _each(collectors, pause, 1, lambda groups: screen.text(show(groups, host, screen.width())))
+    return _each(collectors, pause, 1, lambda groups: screen.text(show(groups, host, screen.width())), args)
 
 
 def _json(groups: list[Group], *, one_line: bool) -> str:
     return output.json_text(documents(list(_readings(groups))), one_line=one_line)
 
 
-def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[list[Group]], str]) -> int:
+def _each(
+    collectors: Collectors, pause: float, rounds: int, render: Callable[[list[Group]], str], args: Namespace
+) -> int:
     groups: list[Group] = []
     for _ in range(rounds):
         time.sleep(pause)
@@ -100,6 +103,8 @@ def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[l
             for text in (group.problem, *group.unread):
                 if text:
                     output.complain(f"{group.name}: {text}")
+            if args.traceback:
+                output.complain(*group.traceback.splitlines())
     return 1 if any(group.problem for group in groups) else 0
 
 
