@@ -1,7 +1,8 @@
 """What a host costs in a month on a link that is paid by the megabyte, by the settings: the table in docs/capacity.md.
 
     python -m tests.bench.bill                 five minutes, then the table
-    python -m tests.bench.bill --seconds 720   longer, and so more exact
+    python -m tests.bench.bill --seconds 360   an hour of the field
+    python -m tests.bench.bill --faster 1      as it is in the field; an hour takes an hour
 
 For each setting a real agent sends this host to a real Prometheus, over TLS, all at the same time. A relay between them
 counts every byte, both ways: handshakes, headers, bodies and answers. Time is compressed by ten: each interval and each wait
@@ -79,31 +80,31 @@ class Row(NamedTuple):
         return whole * MONTH / self.seconds / 1e6
 
 
-def destination(one: Setting, port: int, certs: Certs) -> dict[str, Any]:
+def destination(one: Setting, port: int, certs: Certs, faster: float) -> dict[str, Any]:
     """A destination with a tenth of each wait."""
     made = {
         "url": f"https://127.0.0.1:{port}/api/v1/write",
         "name": "central",
         "tls_config": {"ca_file": str(certs.ca)},
-        "queue_config": {"batch_send_deadline": format_duration(one.deadline / FASTER)},
+        "queue_config": {"batch_send_deadline": format_duration(one.deadline / faster)},
         **one.to,
     }
     if one.unchanged:
-        made["send_unchanged_every"] = format_duration(one.unchanged / FASTER)
+        made["send_unchanged_every"] = format_duration(one.unchanged / faster)
     if one.without_own:
         rule = {"source_labels": ["__name__"], "regex": "limpet_.*", "action": "drop"}
         made["write_relabel_configs"] = [rule]
     return made
 
 
-def collect(one: Setting) -> dict[str, Any]:
+def collect(one: Setting, faster: float) -> dict[str, Any]:
     """What is collected, at a tenth of each interval; those of a minute stay at a minute where all are."""
-    minute = format_duration(60 / FASTER)
+    minute = format_duration(60 / faster)
     slow = {name: {"interval": minute} for name in ("disk_usage", "sensors")}
-    return {"interval": format_duration(one.interval / FASTER), "own_interval": minute, "collectors": slow}
+    return {"interval": format_duration(one.interval / faster), "own_interval": minute, "collectors": slow}
 
 
-def measure(folder: Path, seconds: float) -> Iterator[Row]:
+def measure(folder: Path, seconds: float, faster: float) -> Iterator[Row]:
     """Run an agent for each setting, all at once, for so many seconds."""
     certs = make_certs(folder)
     server = ensure("prometheus")
@@ -114,8 +115,8 @@ def measure(folder: Path, seconds: float) -> Iterator[Row]:
             relay = stack.enter_context(Relay(prometheus.port))
             relay.open()
             name = f"web-{number:02}"
-            agent = steady.at_defaults(folder / name, name, destination(one, relay.port, certs), "1s")
-            agent.config["collect"] = collect(one)
+            agent = steady.at_defaults(folder / name, name, destination(one, relay.port, certs, faster), "1s")
+            agent.config["collect"] = collect(one, faster)
             running.append((one, relay, stack.enter_context(agent)))
         begun = time.monotonic()
         for _, _, agent in running:
@@ -123,7 +124,7 @@ def measure(folder: Path, seconds: float) -> Iterator[Row]:
         time.sleep(max(0.0, begun + seconds - time.monotonic()))
         for one, relay, agent in running:
             sent, received, took = relay.sent, relay.received, time.monotonic() - begun
-            yield Row(one, look_into(agent.data_dir).series, sent, received, took * FASTER)
+            yield Row(one, look_into(agent.data_dir).series, sent, received, took * faster)
 
 
 def _has_delivered(agent: Agent) -> bool:
@@ -145,9 +146,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=300, help="how long to measure (default: 300)")
+    parser.add_argument(
+        "--faster", type=float, default=FASTER, help=f"by what time is compressed (default: {FASTER})"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="limpet-bill-") as name:
-        rows = list(measure(Path(name), args.seconds))
+        rows = list(measure(Path(name), args.seconds, args.faster))
     print(table(rows))
     print(
         f"\n{rows[0].series} series, {rows[0].seconds / 60:.0f} minutes in {args.seconds:.0f} s, on", end=" "
