@@ -328,7 +328,8 @@ def _quarantine_size(config: Config) -> int:
 
 
 def _limits(config: Config) -> Limits:
-    to, history = config.buffer, Tiers(config.history.raw, config.history.max_size)
+    to, kept = config.buffer, config.history
+    history = Tiers(kept.raw, kept.minute, kept.hour, kept.max_size)
     return Limits(to.max_size, to.min_free_space.on, to.segment_size, to.on_full, to.forget_after, history)
 
 

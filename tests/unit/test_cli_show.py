@@ -13,7 +13,8 @@ from rich.console import Console
 from agent.cli import collect, quarantine_list, quarantine_show, screen, segments, status, verify
 from agent.cli.view import Table, View
 from agent.ops.collect import Group
-from buffer.inspect.status import Balance, DestinationStatus, SegmentStatus, Status
+from buffer.inspect.segments import SegmentStatus
+from buffer.inspect.status import Balance, DestinationStatus, Status
 from buffer.inspect.verify import Verification, VerifiedCursor
 from buffer.model import Series
 from buffer.quarantine import Item
