@@ -251,6 +251,8 @@ _shtab_limpet_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[the configuration file (YAML)\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--timeout[the longest that a single step may take (default 10s)]:DURATION:"
+  "--bundle[write what somebody needs who is to help into FILE (.tar.gz), without secrets, after showing what it is and asking]:FILE:_files"
+  "--yes[with --bundle\: do not ask]"
   "--json[print JSON]"
 )
 
