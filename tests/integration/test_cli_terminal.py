@@ -161,7 +161,7 @@ def load(data_dir: Path) -> tuple[str, ...]:
 
 def test_a_chart_fits_the_terminal_with_and_without_colors(tmp_path: Path) -> None:
     words = load(tmp_path / "data")
-    for columns, lines in ((80, 24), (40, 16), (200, 60)):
+    for columns, lines in ((80, 24), (44, 16), (200, 60)):
         with terminal(*words, columns=columns, lines=lines) as shown:
             seen = shown.rest()
             assert shown.process.returncode == 0
