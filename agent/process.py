@@ -43,6 +43,7 @@ from agent.send.stats import SendStats
 from agent.system import log, memory, systemd
 from agent.system.events import Event
 from agent.system.news import News
+from agent.text import advice
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer, Tiers
 from buffer.exemplars import Exemplars
 
@@ -128,7 +129,7 @@ class Agent:
         try:
             self.buffer.close()
         except OSError as error:
-            self._log.error(Event.SYNC_FAILED, error=str(error))
+            self._log.error(Event.SYNC_FAILED, **why(error, self._config))
         self._log.info(Event.STOPPED, seconds=round(time.monotonic() - begun, 2))
         self._notify.close()
         return 1 if self._died else 0
@@ -242,7 +243,7 @@ class Agent:
 
     def _log_buffer(self, what: str, **fields: object) -> None:
         event = Event(f"buffer.{what}")
-        getattr(self._log, LEVELS.get(event, "warning"))(event, **fields)
+        getattr(self._log, LEVELS.get(event, "warning"))(event, **advised(fields, self._config))
 
     def _sync(self) -> None:
         try:
@@ -252,7 +253,8 @@ class Agent:
                 give_way(self._quarantine, self._log)
             self._failing = False
         except OSError as error:
-            (self._log.debug if self._failing else self._log.error)(Event.SYNC_FAILED, error=str(error))
+            say = self._log.debug if self._failing else self._log.error
+            say(Event.SYNC_FAILED, **why(error, self._config))
             self._failing = True
 
     def _thread_died(self, args: threading.ExceptHookArgs) -> None:
@@ -263,6 +265,17 @@ class Agent:
         )
         self._died = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def why(error: OSError, config: Config) -> dict[str, object]:
+    """Return the fields of an event about an error of the system."""
+    return {"error": str(error), "do": advice.about(error, config.data_dir)}
+
+
+def advised(fields: dict[str, object], config: Config) -> dict[str, object]:
+    """Return the fields of an event of the buffer, with what to do where they have the state of its disk."""
+    state = fields.get("state")
+    return fields | {"do": advice.about_disk(str(state), config.data_dir)} if state else fields
 
 
 def next_signal(seconds: float) -> signal.Signals | None:
@@ -315,7 +328,8 @@ def _quarantine_size(config: Config) -> int:
 
 
 def _limits(config: Config) -> Limits:
-    to, history = config.buffer, Tiers(config.history.raw, config.history.max_size)
+    to, kept = config.buffer, config.history
+    history = Tiers(kept.raw, kept.minute, kept.hour, kept.max_size)
     return Limits(to.max_size, to.min_free_space.on, to.segment_size, to.on_full, to.forget_after, history)
 
 

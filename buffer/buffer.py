@@ -2,7 +2,7 @@
 
     data_dir/lock              held by the writer, names its pid
     data_dir/segments/*.seg    the log (`buffer.segment`)
-    data_dir/history/*.seg     what every destination has settled (`buffer.history`)
+    data_dir/history/          what every destination has settled (`buffer.history`)
     data_dir/cursors/*.json    one for each destination (`buffer.ledger`)
     data_dir/requests/         what `limpet buffer trim` requests of the writer (`buffer.requests`)
 
@@ -127,8 +127,8 @@ class Buffer:
 
     @property
     def written(self) -> int:
-        """Bytes written to segments and cursor files since the buffer was opened."""
-        return self.log.written + sum(cursor.written for cursor in self._cursors)
+        """Bytes written to segments, history and cursor files since the buffer was opened."""
+        return self.log.written + self._room.written + sum(cursor.written for cursor in self._cursors)
 
     def configure(
         self, limits: Limits, destinations: Iterable[str], *, start_now: Collection[str] = ()
@@ -218,6 +218,7 @@ class Buffer:
                 stack.callback(cursor.close)
                 stack.callback(cursor.persist)
             stack.callback(self.log.close)
+            stack.callback(self._room.rest)
 
 
 def _newest(ticks: Sequence[Tick], before: Sequence[Tick]) -> Sequence[Tick]:

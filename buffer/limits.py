@@ -12,12 +12,14 @@ OnFull = Literal["thin", "drop_oldest", "drop_newest"]
 
 
 class Tiers(NamedTuple):
-    """How long history is kept, in seconds since its samples were collected, and in how many bytes at most.
+    """How old history gets, in seconds, and in how many bytes: as it was collected, by the minute, and by the hour.
 
-    With a `raw` of 0 nothing is kept.
+    With a `raw` of 0 nothing is kept; with another 0 there is no such tier.
     """
 
     raw: float
+    minute: float
+    hour: float
     max_size: int
 
 

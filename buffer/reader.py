@@ -175,8 +175,8 @@ class File:
             self._fs.close(fd)
 
 
-class _Entries:
-    """The entries of one file, decoded; damage and what cannot be decoded is passed over and counted."""
+class Entries:
+    """The entries of one file, decoded; damage and what cannot be decoded is passed over and counted in `damaged`."""
 
     def __init__(self, file: File, decoder: Decoder) -> None:
         decoder.reset()
@@ -209,7 +209,7 @@ class Reader:
 
     def __init__(self, fs: Fs, folder: str, seq: int = 0, judge: Judge = _is_damage) -> None:
         self._fs, self._folder, self._seq, self._judge = fs, folder, seq, judge
-        self._entries: _Entries | None = None
+        self._entries: Entries | None = None
         self._done = -1
         self._decoder = Decoder()
         self.damaged = 0
@@ -288,7 +288,7 @@ class Reader:
                 self._done = first
         if file is None:
             return False
-        self._entries = _Entries(file, self._decoder)
+        self._entries = Entries(file, self._decoder)
         try:
             file.seek(_last_key(file, self._seq))
         except OSError:
@@ -351,6 +351,6 @@ def entries_of(fs: Fs, folder: str, first_seq: int, decoder: Decoder | None = No
     except (segment.Short, segment.NewerVersion):
         return
     with closing(file):
-        entries = _Entries(file, decoder or Decoder())
+        entries = Entries(file, decoder or Decoder())
         while (entry := entries.next()) is not None:
             yield entry

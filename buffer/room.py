@@ -18,6 +18,7 @@ from contextlib import suppress
 from buffer.cursors import Cursors, Place
 from buffer.errors import BufferFull
 from buffer.history.keep import History
+from buffer.history.work import Worker
 from buffer.limits import Limits
 from buffer.log import Log
 from buffer.thin import thinnable
@@ -33,7 +34,8 @@ class Room:
 
     def __init__(self, place: Place, log: Log, cursors: Cursors, limits: Limits) -> None:
         self._place, self._log, self._cursors = place, log, cursors
-        self.history = History(place.fs, place.data_dir, place.clock, place.wall)
+        self.history = History(place.fs, place.data_dir)
+        self._worker = Worker(place.fs, self.history, place.clock, place.wall)
         self.lock = threading.RLock()
         self._limit(limits)
 
@@ -124,6 +126,16 @@ class Room:
                 history.make_folder()
         return False
 
+    @property
+    def written(self) -> int:
+        """Bytes written to history."""
+        return self._worker.written
+
+    def rest(self) -> None:
+        """Give up the work on history that is under way."""
+        with self.lock:
+            self._worker.rest()
+
     def give_way(self) -> bool:
         """Remove the oldest file of history for the sake of the log; False where there is none."""
         with self.lock:
@@ -131,9 +143,9 @@ class Room:
 
     def _keep_history_to_its_limits(self) -> None:
         with self.lock, suppress(OSError):
-            if self.limits.history is not None:
-                self.history.keep_to(self.limits.history, self._log.folder, self._log.first)
-            while len(self.history):
+            if self.limits.history is not None and self._log.in_memory_from is None:
+                self._worker.keep_to(self.limits.history)
+            while self.history.files:
                 free, volume = self._place.fs.free(self._place.data_dir)
                 if free >= self.limits.min_free(volume) + HISTORY_RESERVE or not self.history.drop_oldest():
                     return

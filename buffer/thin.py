@@ -26,8 +26,8 @@ from buffer.model import Instant, Series, Tick
 from buffer.reader import Entry, entries_of
 from buffer.segment import MAX_SPAN, Header, Record
 
-STEPS_MS = (0, 60_000, 600_000)
-"""The step of each level; level 0 is as collected."""
+STEPS_MS = (0, 60_000, 600_000, 3_600_000)
+"""The step of each level; level 0 is as collected, and level 3 is of history only (`buffer.history.tiers`)."""
 COLLECTED_MS = 10_000
 """The step that level 0 is taken to have, to estimate how much thinning saves."""
 KEEP_RAW, KEEP_FINE = 1 / 4, 1 / 2

@@ -18,7 +18,7 @@ from buffer import lock, requests
 from buffer.buffer import Buffer
 from buffer.errors import BufferInUse, LimpetError
 from buffer.fs import Fs, RealFs
-from buffer.inspect.status import SegmentStatus, segments, span
+from buffer.inspect.segments import SegmentStatus, segments, span
 from buffer.ledger import Ledger, load_all
 
 PATIENCE = 30.0

@@ -12,6 +12,9 @@ One such file is enough, however many others could be read: the newest segment c
 without knowing what is settled is sent twice, or not at all.  What a program of that version leaves behind later can
 be of a version that is known here, and is then read as before.
 
+Files of history (`buffer.history`: segments, and packed files of version 1) are no reason to refuse: nothing depends on them.
+One of a later version is left alone until room is needed, and is not read.
+
 Other files have no version, or are no state: the key of masks is 32 bytes in hex forever, and a request to trim
 (`buffer.requests`) of a later version is refused by being taken away.
 """

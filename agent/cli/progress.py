@@ -48,6 +48,11 @@ class Bar:
         if self._progress is not None:
             self._progress.update(self._task, completed=done, text=human.plain(text))
 
+    def of(self, done: int, total: int) -> None:
+        """Show how far it is of a length that was not known at the start."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, total=max(1, total))
+
     def say(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
         if self._progress is not None:

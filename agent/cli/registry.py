@@ -36,6 +36,8 @@ COMMANDS = (
     Command("doctor", "doctor", "check each destination step by step, then this host, and say what to do"),
     Command("retry", "retry", "have the agent try now what waits and what is held"),
     Command("collect", "collect", "collect now, and show what the agent would send"),
+    Command("show", "show", "draw what this host did: cpu, memory, disk, io, network, load, temperature"),
+    Command("query", "query", "answer an expression in PromQL from what the buffer holds"),
     Command("buffer", "", "inspect the buffer, whether the agent runs, is stopped or dead"),
     Command("buffer status", "status", "how much waits for each destination, and what became of the rest"),
     Command("buffer segments", "segments", "what each segment file holds, oldest first"),

@@ -9,7 +9,7 @@ from agent.cli import arguments as common
 from agent.cli import output
 from agent.cli.view import DANGER, DIM, Cell, Styled, Table, View
 from agent.text import human
-from buffer.inspect.status import SegmentStatus, segments
+from buffer.inspect.segments import SegmentStatus, segments
 from buffer.thin import STEPS_MS
 
 
@@ -44,7 +44,7 @@ def _row(one: SegmentStatus) -> list[Cell]:
     times = (
         "-" if t is None else human.moment(t) for t in (one.oldest_timestamp_ms, one.newest_timestamp_ms)
     )
-    name = one.name.removesuffix(".seg").lstrip("0") or "0"
+    name = one.name.partition(".")[0].lstrip("0") or "0"
     return [
         f"{name} (history)" if one.history else name,
         human.size(one.bytes),

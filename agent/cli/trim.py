@@ -15,7 +15,7 @@ from agent.cli import output
 from agent.cli.view import DANGER, GOOD, Cell, Styled, View, properties
 from agent.text import human
 from buffer.errors import LimpetError
-from buffer.inspect.status import segments
+from buffer.inspect.segments import segments
 from buffer.trim import PATIENCE, Cut, carry_out, plan
 
 

@@ -15,7 +15,6 @@ from agent.cli.view import DANGER, DIM, GOOD, WARNING, Cell, Styled, Table, View
 from agent.text import human
 from buffer import lock
 from buffer.inspect.verify import Verification, VerifiedSegment, verify
-from buffer.segment import SUFFIX
 from buffer.thin import STEPS_MS
 
 
@@ -101,7 +100,7 @@ def _row(one: VerifiedSegment) -> list[Cell]:
     if one.damage:
         what, style = one.damage.reason, DANGER
     step = STEPS_MS[one.level] if one.level < len(STEPS_MS) else 0
-    name = one.name.removesuffix(SUFFIX).lstrip("0") or "0"
+    name = one.name.partition(".")[0].lstrip("0") or "0"
     return [
         f"{name} (history)" if one.history else name,
         human.size(one.bytes),

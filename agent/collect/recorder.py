@@ -20,11 +20,14 @@ from agent.collect import grid
 from agent.collect.plan import Plan
 from agent.collect.series import gone, markers
 from agent.system.events import Event, Logger
+from agent.text import advice
 from buffer.errors import BufferFull
 from buffer.model import ENDED, Instant, Tick
 
 RECORD_SAMPLES = 1 << 14
 """Samples of several ticks in one record: far below what a record can hold (`buffer.codec`)."""
+FULL = "Raise buffer.max_size, or let it drop the oldest: buffer.on_full"
+"""What to do about a buffer that takes nothing."""
 
 
 class Sink(Protocol):
@@ -110,7 +113,9 @@ class Recorder:
         except (OSError, BufferFull) as error:
             self.append_failures += 1
             say = self._log.debug if self._failing else self._log.error
-            say(Event.APPEND_FAILED, error=str(error), samples=sum(len(t.values) for t in ticks))
+            samples = sum(len(tick.values) for tick in ticks)
+            do = FULL if isinstance(error, BufferFull) else advice.about(error)
+            say(Event.APPEND_FAILED, error=str(error), samples=samples, do=do)
             self._failing = True
         else:
             recovered = bool(filled) and self._failing

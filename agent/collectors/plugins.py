@@ -14,51 +14,29 @@ docs/own-collectors.md is the page for authors of plugins; they import `limpet.c
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import Any, cast
 
 from agent.collectors.base import Collect, CollectorKind, HostPaths, Metric, Sample
 from agent.collectors.options import Options
-from buffer.errors import LimpetError
+from agent.system import entry_points
+from agent.system.entry_points import PluginFailed
 
 GROUP = "limpet.collectors"
 _METRIC = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
-class PluginFailed(LimpetError):
-    """An installed collector cannot be used."""
-
-
 def names() -> list[str]:
     """Return the names of the installed plugins."""
-    return sorted(_entry_points().names)
+    return entry_points.names(GROUP)
 
 
-@cache
 def find(name: str) -> CollectorKind | None:
     """Return the installed collector of this name; None if there is none. Raises PluginFailed."""
-    entries = _entry_points().select(name=name)
-    if not entries:
-        return None
-    if len(entries) > 1:
-        made_by = " and ".join(sorted(entry.dist.name if entry.dist else "?" for entry in entries))
-        raise PluginFailed(name, f"{made_by} both bring a collector of this name", "Uninstall one of them.")
-    (entry,) = entries
-    try:
-        kind = entry.load()
-    except (Exception, SystemExit) as error:
-        what = f"{entry.value} cannot be loaded: {type(error).__name__}: {error}"
-        raise PluginFailed(name, what, "Repair or uninstall the package, or remove this key.") from None
-    if wrong := _wrong(kind):
-        raise PluginFailed(name, f"{entry.value} {wrong}", "docs/own-collectors.md says what it must be.")
-    assert isinstance(kind, CollectorKind)
+    kind = entry_points.load(GROUP, name, "collector")
+    if kind is not None and (wrong := _wrong(kind)):
+        raise PluginFailed(name, f"the collector {wrong}", "docs/own-collectors.md says what it must be.")
+    assert kind is None or isinstance(kind, CollectorKind)
     return kind
-
-
-def _entry_points() -> Any:
-    from importlib.metadata import entry_points  # costs memory: only who names such a collector pays for it
-
-    return entry_points(group=GROUP)
 
 
 def _wrong(kind: Any) -> str | None:

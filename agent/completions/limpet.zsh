@@ -14,9 +14,12 @@ _shtab_limpet_commands() {
     check-config:'Report everything that is wrong with a configuration file.'
     collect:'Runs every enabled collector twice, one second apart, because rates need two readings, and shows the second. No buffer is opened and nothing is sent.'
     completion:'Print the completion script of a shell.'
-    doctor:'Tries every step on the way to each destination, with an empty write at its end, then checks this host. Nothing is changed on disk, and the agent may run meanwhile. Exit status 1 where something needs doing.'
+    doctor:'Checks this host, then tries every step on the way to each destination, with an empty write at its end; a line as each step ends, and last what to do first. Run as root it looks with the rights of the agent'"'"'s user. Nothing is changed on disk, and the agent may run meanwhile. Exit status 1 where something needs doing.'
     help:'Explain a command, as COMMAND --help does.'
+    query:'Answers an expression in PromQL from what the buffer holds, delivered or not.'
+    retry:'Asks the agent that runs (by SIGHUP, as `systemctl reload limpet` does) to read its configuration again, and to try each destination that waits or is held at once; then says what came of it. Exit status 1 where a destination is still in trouble, or no agent can try.'
     run:'Run the agent: collect, keep, send, until SIGTERM or Ctrl-C.'
+    show:'Draws what this host did, from what the buffer holds. Without a name: what there is to show.'
     status:'Says in one word whether all is well (ok, attention, stopped, unknown), then what runs, what is collected, delivered and kept, and last what to do first. It sends nothing, and needs no good configuration. Exit status 1 where something needs doing.'
     version:'Print the versions of Limpet, Python and the system.'
   )
@@ -261,6 +264,36 @@ _shtab_limpet_help_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_limpet_help_defaults_added=0
 
+_shtab_limpet_query_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--at[the answer at one time\: a date, or 6h (ago)\; default\: now]:TIME:"
+  "--last[the time until now, such as 6h or 7d]:DURATION:"
+  "--since[from a time on\: a date, or 6h (ago)]:TIME:"
+  "--until[until a time\; default\: now]:TIME:"
+  "--step[the time between two points]:DURATION:"
+  "--series[list the series that match, instead of an answer]:SELECTOR:"
+  "--labels[list all labels, or the values of one]:LABEL:"
+  "--json[print JSON, as Prometheus\'s API has it]"
+  "--csv[print CSV, as limpet buffer export does]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
+  ":PromQL, see docs\/query.md:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_query_defaults_added=0
+
+_shtab_limpet_retry_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
+  "--wait[how long to look at what comes of it (default 10s)]:DURATION:"
+  "--json[print JSON]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_retry_defaults_added=0
+
 _shtab_limpet_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[the configuration file (YAML)\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
@@ -268,6 +301,20 @@ _shtab_limpet_run_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_limpet_run_defaults_added=0
+
+_shtab_limpet_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--last[the time until now, such as 6h or 7d]:DURATION:"
+  "--since[from a time on\: a date, or 6h (ago)]:TIME:"
+  "--until[until a time\; default\: now]:TIME:"
+  "--json[print what is drawn as JSON]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
+  ":one of\: cpu, memory, disk, io, network, load, temperature:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_show_defaults_added=0
 
 _shtab_limpet_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -313,7 +360,10 @@ _shtab_limpet() {
         completion) _arguments -C -s $_shtab_limpet_completion_options ;;
         doctor) _arguments -C -s $_shtab_limpet_doctor_options ;;
         help) _arguments -C -s $_shtab_limpet_help_options ;;
+        query) _arguments -C -s $_shtab_limpet_query_options ;;
+        retry) _arguments -C -s $_shtab_limpet_retry_options ;;
         run) _arguments -C -s $_shtab_limpet_run_options ;;
+        show) _arguments -C -s $_shtab_limpet_show_options ;;
         status) _arguments -C -s $_shtab_limpet_status_options ;;
         version) _arguments -C -s $_shtab_limpet_version_options ;;
       esac

@@ -10,6 +10,7 @@ import os
 import stat
 from typing import NamedTuple
 
+from agent.config.custom import Custom
 from agent.config.destination import DestinationConfig, QueueConfig
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
@@ -34,6 +35,7 @@ __all__ = [
     "Collector",
     "Config",
     "ConfigErrors",
+    "Custom",
     "DestinationConfig",
     "FreeSpace",
     "HttpHeader",

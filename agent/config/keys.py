@@ -39,7 +39,7 @@ _SECTIONS = frozenset(old.rpartition(".")[0] for old in RENAMED)
 
 def fields(kind: Any) -> dict[str, FieldInfo]:
     """Return the keys of a struct, in its order."""
-    return {field.name: field for field in msgspec.structs.fields(kind)}
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def default(field: FieldInfo) -> Any:

@@ -22,6 +22,7 @@ from agent.config.keys import default, fields, renamed, unknown
 from agent.config.schema import OPTIONS, Collector, Config, options_of
 from agent.config.section import Given, Problem, Problems, Section
 from agent.config.values import Flag, Number, Pattern, Text, Whole, Words, choice
+from agent.system.entry_points import PluginFailed
 
 Look = Callable[[str, str], tuple[str, str] | None]
 """For a path and what it must be (`file`, `folder` or `root`), returns what is wrong and what to do, or None."""
@@ -116,7 +117,7 @@ class Reader:
         line, node = entry
         try:
             options = options_of(name)
-        except plugins.PluginFailed as error:
+        except PluginFailed as error:
             return self._wrong(path, error.what, error.do, line)
         if options is None:
             self.problems.append(unknown(path, name, (*OPTIONS, *plugins.names()), line))
@@ -202,11 +203,11 @@ class Reader:
             return UNSET
         for key, field in known.items():
             if key in got.values:
-                more[key] = got.values[key]
+                more[field.name] = got.values[key]
             elif field.required:
                 return UNSET
             else:
-                more[key] = default(field)
+                more[field.name] = default(field)
         try:
             return kind(**more)
         except Exception as error:  # what a collector's options check for themselves

@@ -1,7 +1,7 @@
 """The configuration as types: every key, its default, and the rules that hold between keys.
 
 A `Config` that `load` returned keeps every rule here and in the modules of its sections: `destination`,
-`remote_write`, `influxdb`, `otlp`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
+`remote_write`, `influxdb`, `otlp`, `custom`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from agent.collectors import COLLECTORS, HostPaths, plugins
 from agent.collectors.options import Options
 from agent.config import values as v
+from agent.config.custom import Custom
 from agent.config.destination import DestinationConfig, host_name, named
 from agent.config.influxdb import InfluxDB
 from agent.config.otlp import OTLP
@@ -20,7 +23,7 @@ from agent.config.scrape import ScrapeOptions, TextfileOptions
 from agent.config.section import Given, Problem, Problems, Section
 from buffer.limits import OnFull, largest_segment
 
-DESTINATIONS = ("remote_write", "influxdb", "otlp")
+DESTINATIONS = ("remote_write", "influxdb", "otlp", "custom")
 """The sections with destinations, each of another type."""
 SLOW = {"disk_usage": 60.0, "sensors": 60.0}
 """The seconds between two runs of what changes slowly, or `collect.interval` where that is longer."""
@@ -168,14 +171,31 @@ class HistorySection(Section, frozen=True, kw_only=True):
     """What is kept of what every destination has."""
 
     raw: v.Age = 604_800.0
+    minute: v.Age = msgspec.field(name="1m", default=2_592_000.0)
+    hour: v.Age = msgspec.field(name="1h", default=31_536_000.0)
     max_size: v.Size = 64 << 20
+
+    @staticmethod
+    def rules(got: Given) -> Problems:
+        """Require that a coarser tier is kept for longer; a default that is shorter gives way."""
+        longest, whose = got["raw"], "raw"
+        for key in ("1m", "1h"):
+            age = got[key]
+            if not age or longest is None:
+                continue
+            if key not in got.given:
+                got.values[key] = max(age, longest)
+            elif age <= longest:
+                what = f"it is not longer than {whose}, so that nothing would be kept in it"
+                yield Problem(key, what, "Choose a longer one, or 0 to do without it.")
+            longest, whose = max(age, longest), key
 
 
 class LogSection(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"
+    format: Literal["auto", "console", "json", "journal"] = "auto"
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -199,12 +219,13 @@ class Config(Section, frozen=True, kw_only=True):
     remote_write: tuple[RemoteWrite, ...] = ()
     influxdb: tuple[InfluxDB, ...] = ()
     otlp: tuple[OTLP, ...] = ()
+    custom: tuple[Custom, ...] = ()
     log: LogSection = LogSection()
 
     @property
     def destinations(self) -> tuple[DestinationConfig, ...]:
         """Return all destinations, whatever their type."""
-        return (*self.remote_write, *self.influxdb, *self.otlp)
+        return (*self.remote_write, *self.influxdb, *self.otlp, *self.custom)
 
     @staticmethod
     def rules(got: Given) -> Problems:

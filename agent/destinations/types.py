@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from agent.config import OTLP, DestinationConfig, InfluxDB, RemoteWrite
+from agent.config import OTLP, Custom, DestinationConfig, InfluxDB, RemoteWrite
 from agent.destinations.base import Speaks
 from buffer.exemplars import Exemplars
 
@@ -19,7 +19,8 @@ def speaks(
 ) -> Speaks:
     """Return what says how to send to a destination now. `from_boot` are the groups that count from the host's boot.
 
-    `exemplars` go along where the type and the destination take them.
+    `exemplars` go along where the type and the destination take them. Raises LimpetError where a type of another package
+    cannot be built.
     """
     if isinstance(to, InfluxDB):
         from agent.destinations.influxdb.destination import influxdb
@@ -29,6 +30,10 @@ def speaks(
         from agent.destinations.otlp.destination import otlp
 
         return otlp(to, from_boot, wall)
+    if isinstance(to, Custom):
+        from agent.destinations.custom import custom
+
+        return custom(to)
     assert isinstance(to, RemoteWrite)
     from agent.destinations.remote_write.formats import remote_write
 

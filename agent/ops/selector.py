@@ -38,6 +38,14 @@ class SelectorError(LimpetError):
     """The text is not a selector; the message says at which character."""
 
 
+class StringError(ValueError):
+    """The text in quotes is not a string: what is wrong with it, and at which of its characters."""
+
+    def __init__(self, what: str, offset: int) -> None:
+        super().__init__(what)
+        self.what, self.offset = what, offset
+
+
 class Matcher(NamedTuple):
     """One condition: the label, `=`, `!=`, `=~` or `!~`, and the value or pattern."""
 
@@ -138,20 +146,11 @@ class _Parser:
     def _string(self) -> str:
         if self._kind == "open":
             raise self._wrong("the quotes are not closed")
-        start, word = self._at, self._take()
-        if word[0] == "`":
-            return word[1:-1]
-        out = b""
-        for part in _PART.finditer(word[1:-1]):
-            try:
-                out += _bytes(part)
-            except ValueError:
-                what, at = "not an escape that Prometheus knows", start + 1 + part.start()
-                raise self._wrong(what, at=at) from None
+        start = self._at
         try:
-            return out.decode()
-        except UnicodeDecodeError:
-            raise self._wrong("the value is not UTF-8", at=start) from None
+            return unquoted(self._take())
+        except StringError as error:
+            raise self._wrong(error.what, at=start + error.offset) from None
 
     def _wrong(
         self, what: str, do: str = 'Write it as Prometheus does: name{label="value"}.', at: int | None = None
@@ -160,6 +159,22 @@ class _Parser:
         rest = self._text[at : at + 12]
         near = f", at {rest!r}" if rest else ", at its end"
         return SelectorError("selector", f"{what}, character {at + 1}{near}", do)
+
+
+def unquoted(word: str) -> str:
+    """Return the value of a string in quotes. Raises StringError."""
+    if word[0] == "`":
+        return word[1:-1]
+    out = b""
+    for part in _PART.finditer(word[1:-1]):
+        try:
+            out += _bytes(part)
+        except ValueError:
+            raise StringError("not an escape that Prometheus knows", 1 + part.start()) from None
+    try:
+        return out.decode()
+    except UnicodeDecodeError:
+        raise StringError("the value is not UTF-8", 0) from None
 
 
 def _bytes(part: re.Match[str]) -> bytes:

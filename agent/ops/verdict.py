@@ -15,6 +15,7 @@ from agent.ops.doctor.receiver import CLOCK_WARNING, CLOCK_WRONG
 from agent.ops.doctor.step import HERE, Finding, Step, fine, step, unknown, warning, wrong
 from agent.ops.seen import MISSING, Seen
 from agent.text import human
+from agent.text.advice import DISK, about_disk
 from buffer.inspect.status import DestinationStatus, Status
 
 AGENT, CONFIGURATION, CLOCK, KEPT, COLLECTING, REFUSED = (
@@ -249,14 +250,10 @@ def kept(found: Status) -> Finding:
     memory = memory if found.unbuffered_samples else ""
     if found.disk_state == "full" or found.free_bytes + found.history_bytes < (floor or 0):
         least = f", less than buffer.min_free_space ({human.size(floor)})" if floor else ""
-        return wrong(
-            f"the disk is full: {free} are free{least}{memory}", f"Free space there: df -h {found.data_dir}"
-        )
-    if found.disk_state == "readonly":
-        do = f"See why, then mount it for writing: dmesg; findmnt --target {found.data_dir}"
-        return wrong(f"the disk is read-only{memory}", do)
-    if found.disk_state == "failing":
-        return wrong(f"the disk fails{memory}", "See why, and replace it: dmesg")
+        said = f"{DISK['full']}: {free} are free{least}{memory}"
+        return wrong(said, about_disk("full", found.data_dir))
+    if found.disk_state in DISK:
+        return wrong(f"{DISK[found.disk_state]}{memory}", about_disk(found.disk_state, found.data_dir))
     if found.damaged_records:
         said += f"; damage at {human.plural(found.damaged_records, 'place')}"
         return warning(said, "See what it cost: limpet buffer verify. The agent continues by itself.")

@@ -85,7 +85,7 @@ class Account:
                     self._name, position, ticks, reason, outcome.status, words, now_ms
                 )
             except (OSError, ValueError) as error:
-                self._log.not_quarantined(samples, str(error))
+                self._log.not_quarantined(samples, error)
                 return
         self._log.quarantined(samples, words, gone)
 
@@ -93,9 +93,9 @@ class Account:
         with self._hands_on:
             if self._left:
                 return
+            failed = None
             try:
                 change()
-                failed = ""
             except OSError as error:
-                failed = str(error)
+                failed = error
         self._log.disk(failed)

@@ -1,22 +1,24 @@
 """The log events of a lane.
 
-Promise: trouble is logged loudly when it begins or turns into something else, and quietly while it lasts; so an outage
-is two lines, however long it is. Whatever a receiver does, what is logged above debug is at most some lines an hour for each
-event, and the same refusal is logged once an hour (`quiet`). Events are in `agent.system.events`; no secret and no URL is
-among their fields.
+Promise: trouble is logged loudly when it begins or turns into something else, once an hour while it lasts, and else
+quietly; so an outage is two lines, and one for each of its hours. Whatever a receiver does, what is logged above debug is at most some lines an hour for each
+event, and the same refusal is logged once an hour (`quiet`). Events are in `agent.system.events`; no secret is among their
+fields, and of a URL only what is no secret.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from agent.config.urls import public_url
 from agent.destinations.base import AGED, APART, DUPLICATE, Outcome, Verdict
 from agent.send.batch import Settled, error_of
 from agent.send.culprits import Culprits
 from agent.send.delivery import Step
-from agent.send.quiet import Quiet
+from agent.send.quiet import HOUR, Quiet
 from agent.send.state import Situation, State
 from agent.system.events import Event, Logger
+from agent.text import advice
 from buffer.quarantine import Item
 
 Say = Callable[..., object]
@@ -25,9 +27,11 @@ Say = Callable[..., object]
 class LaneLog:
     """What happens at the destination `name`. Used from its lane's thread."""
 
-    def __init__(self, name: str, log: Logger, clock: Callable[[], float]) -> None:
-        self._name, self._log, self._quiet = name, log, Quiet(clock)
+    def __init__(self, name: str, url: str, log: Logger, clock: Callable[[], float]) -> None:
+        self._name, self._url, self._log, self._quiet = name, url, log, Quiet(clock)
+        self._has_delivered = False
         self._troubled: float | None = None  # since when nothing gets through
+        self._told = 0.0  # when that was said last
         self._repeats = False  # whether it was logged last time
         self._disk_error = ""
 
@@ -41,7 +45,7 @@ class LaneLog:
         request, outcome, before, after, *_ = step
         log, name, verdict = self._log, self._name, outcome.verdict
         if after.state is State.WAITING:
-            self._trouble(Event.RETRY, after, now, loud=after.failures == 1, attempt=after.failures)
+            self._trouble(Event.RETRY, after, now, loud=after.failures == 1)
         elif after.state is State.HELD:
             loud = after.error != before.error or self._troubled is None
             self._trouble(Event.HELD, after, now, loud=loud)
@@ -53,6 +57,9 @@ class LaneLog:
             log.debug(Event.REFUSED, destination=name, samples=request.samples, error=outcome.error)
         elif verdict is Verdict.DELIVERED:
             log.debug(Event.DELIVERED, destination=name, samples=request.samples, bytes=len(request.body))
+            if not self._has_delivered:
+                self._has_delivered = True
+                self._say(log.info, Event.FIRST_DELIVERED, url=public_url(self._url), samples=request.samples)
             if self._troubled is not None:
                 self._say(log.info, Event.RESUMED, seconds=round(now - self._troubled, 1))
                 self._troubled = None
@@ -62,12 +69,20 @@ class LaneLog:
         if outcome.found:
             self._say(self._log.info, Event.PROTOCOL, remote_write=outcome.found, error=outcome.error)
 
-    def _trouble(self, event: Event, after: Situation, now: float, *, loud: bool, **fields: int) -> None:
-        wait = round(after.not_before - now, 1)
-        say = self._log.warning if loud and self._quiet.is_news(event) else self._log.debug
-        say(event, destination=self._name, error=after.error, next_try_seconds=wait, **fields)
+    def _trouble(self, event: Event, after: Situation, now: float, *, loud: bool) -> None:
+        fields: dict[str, object] = {
+            "destination": self._name,
+            "error": after.error,
+            "next_try_seconds": round(after.not_before - now, 1),
+            "attempt": after.failures or after.probes,
+        }
         if self._troubled is None:
             self._troubled = now
+        elif now - self._told >= HOUR:
+            fields["troubled_seconds"], loud = round(now - self._troubled), True
+        if is_told := loud and self._quiet.is_news(event):
+            self._told = now
+        (self._log.warning if is_told else self._log.debug)(event, **fields)
 
     def order(self, outcome: Outcome | None) -> None:
         """Log whether the receiver takes samples as old as the backlog behind newer ones; None: no probe was sent."""
@@ -107,15 +122,17 @@ class LaneLog:
                 samples=item.samples,
             )
 
-    def not_quarantined(self, samples: int, error: str) -> None:
+    def not_quarantined(self, samples: int, error: Exception) -> None:
         """Log that refused samples could not be kept."""
-        self._say(self._log.error, Event.QUARANTINE_FAILED, samples=samples, error=error)
+        do = advice.about(error)
+        self._say(self._log.error, Event.QUARANTINE_FAILED, samples=samples, error=str(error), do=do)
 
-    def disk(self, error: str) -> None:
-        """Log that the cursor could not be written, the first time; with no error, it could."""
-        if error and error != self._disk_error:
-            self._say(self._log.error, Event.LANE_FAILED, error=error)
-        self._disk_error = error
+    def disk(self, error: OSError | None) -> None:
+        """Log that the cursor could not be written, the first time; None: it could."""
+        words = str(error) if error else ""
+        if error and words != self._disk_error:
+            self._say(self._log.error, Event.LANE_FAILED, error=words, do=advice.about(error))
+        self._disk_error = words
 
     def failed(self, error: str) -> None:
         """Log that the lane met a defect, or could not read."""

@@ -78,15 +78,18 @@ class Event(StrEnum):
     """warning: a destination that is not configured any more was let go, with what waited for it."""
     CURSOR_RESET = "buffer.cursor_reset"
     """warning: a cursor file could not be read; its destination starts at the oldest record."""
+    FIRST_DELIVERED = "sender.first_delivered"
+    """info: a destination took samples for the first time since it was begun with; `url` is without secrets."""
     DELIVERED = "sender.delivered"
     """debug: a request was answered with a 2xx."""
     REFUSED = "sender.refused"
     """debug: a request was refused for good; what of it is at fault is found out by further ones."""
     RETRY = "sender.retry"
-    """A request will be repeated; warning for the first of a row, debug for the others."""
+    """A request will be repeated; warning for the first of a row and once an hour, with the number of tries
+    (`attempt`) and how long it lasts (`troubled_seconds`); debug for the others."""
     HELD = "sender.held"
-    """Nothing is sent until an operator has fixed what `error` says; warning when it begins or changes,
-    debug while it lasts."""
+    """Nothing is sent until an operator has fixed what `error` says; warning when it begins or changes and once an
+    hour, with the number of probes (`attempt`); debug otherwise."""
     RESUMED = "sender.resumed"
     """info: a destination that was held or waiting takes samples again."""
     REJECTED = "sender.rejected"

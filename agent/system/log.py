@@ -1,10 +1,11 @@
-"""Structured logs on standard error: one line an event, JSON for machines, colors on a terminal.
+"""Structured logs on standard error: one line an event, words for the journal, JSON for machines, colors on a terminal.
 
 Importing this module is how structlog gets imported, without two modules that cost memory and that
 `limpet run` does not need: rich, where it is installed (4 MB), and asyncio (1.7 MB). So the asynchronous methods of
 structlog's loggers do not work in a process that imports this module first.
 
-If standard error is systemd's journal, each line begins with its priority (`<4>`), which the journal takes off.
+If standard error is systemd's journal, each line begins with its priority (`<4>`), which the journal takes off, and in
+words there is no time: the journal has its own.
 
 Promise: logging never raises, and nobody waits for it longer than WRITE_WITHIN_MS. If standard error cannot be
 written (a full disk, a reader that went away or reads nothing, none at all) the line is lost, and nothing else is.
@@ -30,6 +31,8 @@ import structlog  # noqa: E402
 
 for _name in _absent:
     del sys.modules[_name]
+
+from agent.system import words  # noqa: E402
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
@@ -71,30 +74,42 @@ def is_journal(fd: int, environ: Mapping[str, str] = os.environ) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
+def _in_words(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+    return words.line(event)
+
+
 def _with_priority(render: Callable[..., Any]) -> Callable[..., str]:
-    """Put the priority in front of a rendered line, for the journal (sd-daemon(3))."""
+    """Put the priority in front of each rendered line, for the journal (sd-daemon(3))."""
 
     def line(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
-        priority = PRIORITIES.get(event["level"], 6)
-        return f"<{priority}>{render(logger, name, event)}"
+        priority = f"<{PRIORITIES.get(event['level'], 6)}>"
+        return "\n".join(priority + each for each in render(logger, name, event).split("\n"))
 
     return line
 
 
 def configure(level: str, style: str, out: TextIO | None = None) -> None:
-    """Log from `level` on, as "json" or "console"; "auto" is console on a terminal."""
-    journal = out is None and is_journal(2)
+    """Log from `level` on, as "json", "console" or "journal": words with their priority.
+
+    "auto" is journal where standard error is the journal, console on a terminal, and JSON otherwise.
+    """
+    to_journal = out is None and is_journal(2)
     out = out or cast("TextIO", _StandardError())
-    console = style == "console" or (style == "auto" and out.isatty())
-    render: Callable[..., Any] = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty()) if console else structlog.processors.JSONRenderer()
-    )
+    if style == "auto":
+        style = "journal" if to_journal else "console" if out.isatty() else "json"
+    renderers: dict[str, Callable[..., Any]] = {
+        "console": structlog.dev.ConsoleRenderer(colors=out.isatty()),
+        "json": structlog.processors.JSONRenderer(),
+        "journal": _in_words,
+    }
+    render = renderers[style]
+    time = [] if style == "journal" else [structlog.processors.TimeStamper(fmt="iso", utc=True)]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *time,
             structlog.processors.format_exc_info,
-            _with_priority(render) if journal else render,
+            _with_priority(render) if to_journal or style == "journal" else render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(out),

@@ -1,67 +1,32 @@
 """How much is in a buffer, what waits for each destination, and what became of the rest.
 
-`segments` reads every record.  `status` must be quick on a small host with a full buffer: it reads the newest segment
-whole, and of the others the header and the first record, which say what was written.  What damage has taken of these
-is known once a destination has met it; `verify` looks for it.
+It is quick on a small host with a full buffer (`buffer.inspect.segments`).  What damage has taken of all but the newest
+segment is known once a destination has met it; `verify` looks for it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from buffer import lock, segment
 from buffer.fs import Fs, RealFs
 from buffer.hints import Progress
 from buffer.history.keep import FOLDER
-from buffer.inspect.scan import scan_file
+from buffer.inspect.segments import SegmentStatus, Spans, glance, kept, span
 from buffer.ledger import SUFFIX, Ledger, load_all, load_hints
 from buffer.lock import STATES
 from buffer.quarantine import Quarantine
 from buffer.reader import File, Reader
-from buffer.segment import MAX_POSITION, Header, Record
-
-Spans = Sequence[tuple[int, int]]
-
+from buffer.segment import Record
 
 NO_LOSS = frozenset(("relabeled", "unstorable", "unchanged"))
 """Reasons for which the operator has chosen that samples are not delivered: by a rule, by the type of the destination, by
 `send_unchanged_every`."""
 SLOWEST = 0.1
 """Samples a second: what cursors round to. By less nothing is foretold."""
-
-
-class SegmentStatus(NamedTuple):
-    """What is in one segment file."""
-
-    name: str
-    level: int
-    first_seq: int
-    end_seq: int
-    bytes: int
-    records: int
-    key_frames: int
-    samples: int
-    oldest_timestamp_ms: int | None
-    newest_timestamp_ms: int | None
-    damaged: int
-    damaged_bytes: int
-    history: bool = False
-    """Whether every destination has settled it, and it is kept all the same."""
-
-    def pending(self, ledger: Ledger) -> int:
-        """Return how many samples in it a destination has not settled."""
-        positions = ledger.unsettled(self.first_seq, self.end_seq)
-        return positions - self.holes(ledger.gaps(self.end_seq))
-
-    def holes(self, spans: Spans) -> int:
-        """Return how many positions of these spans were thinned away in it."""
-        return (
-            Header(self.first_seq, self.level, self.end_seq, self.samples).holes(spans) if self.level else 0
-        )
 
 
 class Balance(NamedTuple):
@@ -139,24 +104,6 @@ class _Log(NamedTuple):
     missed: int
 
 
-def segments(data_dir: str, fs: Fs | None = None) -> list[SegmentStatus]:
-    """Read every segment file and return what is in each, oldest first: history, then the log.  Raises OSError."""
-    fs, found = fs or RealFs(data_dir), list[SegmentStatus]()
-    # The log first: what moves from it to history meanwhile is seen twice, not never.
-    log = _segments(fs, f"{data_dir}/segments")
-    begins = log[0].first_seq if log else MAX_POSITION
-    for one in _segments(fs, f"{data_dir}/{FOLDER}"):
-        if one.first_seq < begins:
-            found.append(one._replace(history=True))
-    return found + log
-
-
-def _segments(fs: Fs, folder: str) -> list[SegmentStatus]:
-    firsts = segment.listed(fs, folder)
-    found = (_segment(fs, folder, *pair) for pair in zip_longest(firsts, firsts[1:]))
-    return [one for one in found if one is not None]
-
-
 def status(
     data_dir: str,
     max_bytes: int | None = None,
@@ -173,8 +120,8 @@ def status(
     writer = lock.look(f"{data_dir}/lock")
     # The cursors first: what is appended and sent between the two reads is then pending, not negative.
     ledgers = load_all(fs, data_dir)
-    files = _glance(fs, f"{data_dir}/segments")
-    history = _kept(fs, f"{data_dir}/{FOLDER}", files[0].first_seq if files else None)
+    files = glance(fs, f"{data_dir}/segments")
+    history = kept(fs, f"{data_dir}/{FOLDER}", files[0].first_seq if files else None)
     if writer is None and files:  # it may have died between dropping a segment and accounting for it
         ledgers = {name: ledger.not_before(files[0].first_seq) for name, ledger in ledgers.items()}
     # A cursor can be ahead of the log after a power cut; the writer continues the numbering from there.
@@ -197,7 +144,7 @@ def status(
     ]
     free, volume = fs.free(data_dir)
     floor = min_free(volume) if min_free else None
-    kept = Quarantine(data_dir).items()
+    refused = Quarantine(data_dir).items()
     # It grows to its limit, or to the floor of free space: what comes first.  On a full disk it does not grow at all.
     # History counts as free, since it goes first.
     spare = free + sum(one.bytes for one in history) - (floor or 0)
@@ -223,82 +170,14 @@ def status(
         free_bytes=free,
         volume_bytes=volume,
         min_free_bytes=floor,
-        quarantine_items=len(kept),
-        quarantine_samples=sum(item.samples for item in kept),
-        quarantine_reasons=tuple(sorted({item.reason for item in kept})),
+        quarantine_items=len(refused),
+        quarantine_samples=sum(item.samples for item in refused),
+        quarantine_reasons=tuple(sorted({item.reason for item in refused})),
         history_bytes=sum(one.bytes for one in history),
         history_max_bytes=history_max_bytes,
         history_segments=len(history),
         history_samples=sum(one.samples for one in history),
         history_oldest_timestamp_ms=span(history)[0],
-    )
-
-
-def span(files: Iterable[SegmentStatus]) -> tuple[int | None, int | None]:
-    """Return the oldest and the newest wall time in ms that is known of these segments."""
-    times = [t for f in files for t in (f.oldest_timestamp_ms, f.newest_timestamp_ms) if t is not None]
-    return min(times, default=None), max(times, default=None)
-
-
-def _glance(fs: Fs, folder: str) -> list[SegmentStatus]:
-    """Return what the segments say of themselves; of the newest one, what is in it."""
-    firsts = segment.listed(fs, folder)
-    found = []
-    for first, following in zip_longest(firsts, firsts[1:]):
-        outline = None if following is None else _outline(fs, folder, first, following)
-        found.append(outline or _segment(fs, folder, first, following))
-    return [each for each in found if each is not None]
-
-
-def _kept(fs: Fs, folder: str, log_begins: int | None) -> list[SegmentStatus]:
-    """Return what the files of history say of themselves; the log begins at the position where they end."""
-    firsts = [first for first in segment.listed(fs, folder) if log_begins is None or first < log_begins]
-    found = []
-    for first, following in zip_longest(firsts, firsts[1:], fillvalue=log_begins):
-        outline = None if following is None else _outline(fs, folder, first or 0, following)
-        found.append(outline or _segment(fs, folder, first or 0, following))
-    return [each for each in found if each is not None]
-
-
-def _outline(fs: Fs, folder: str, first: int, following: int) -> SegmentStatus | None:
-    """Return what a sealed segment holds by its header, its first record, and the next one's name.
-
-    None where its beginning is damaged.
-    """
-    name = segment.name(first)
-    try:
-        size = fs.size(f"{folder}/{name}")
-        with closing(File(fs, folder, first)) as file:
-            record, header = file.next(), file.header
-    except (OSError, segment.Short, segment.NewerVersion):
-        return None
-    if file.damaged_header or not isinstance(record, Record):
-        return None
-    end, samples = (header.end_seq, header.samples) if header.level else (following, following - first)
-    return SegmentStatus(name, header.level, first, end, size, 0, 0, samples, record.wall_ms, None, 0, 0)
-
-
-def _segment(fs: Fs, folder: str, first: int, following: int | None) -> SegmentStatus | None:
-    """Return what is in a segment; None where it was dropped since the folder was listed.
-
-    One that cannot be read ends where the next one begins.
-    """
-    scan = scan_file(fs, folder, first)
-    if scan.gone:
-        return None
-    end = max(scan.end, following or 0) if scan.error is not None else scan.end
-    return SegmentStatus(
-        segment.name(first),
-        scan.header.level,
-        first,
-        end,
-        scan.size,
-        scan.records,
-        scan.key_frames,
-        scan.stored,
-        *scan.stored_times,
-        scan.stretches,
-        scan.damaged_bytes,
     )
 
 

@@ -14,13 +14,16 @@ writer, and takes some ten times as long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 from buffer import lock, segment
 from buffer.fs import TEMPORARY, Fs, RealFs, names
+from buffer.history import packed
 from buffer.history.keep import FOLDER
-from buffer.inspect.scan import Damage, Scan, Times, scan_file
+from buffer.history.packed import Head, PackedFile
+from buffer.inspect.scan import Damage, Scan, Times, reason_of, scan_file
 from buffer.ledger import SUFFIX, load
 
 ROUNDS = 20
@@ -137,19 +140,55 @@ def verify(
                 scan = scan_file(fs, folder, key[0], deep=deep, progress=report)
             found[key] = scan
     segments, gaps = _join([found[key] for key in keys if key in found and not found[key].gone])
-    # What every destination has: what is missing there is missed by nobody.
-    kept, _ = _join(_history(fs, f"{data_dir}/{FOLDER}", progress, deep=deep))
+    kept = _history(fs, f"{data_dir}/{FOLDER}", progress, deep=deep)
     end = max((one.end_seq for one in segments), default=0)
     notes += _foreign(fs, data_dir)
-    segments = [*(one._replace(history=True) for one in kept), *segments]
+    segments = kept + segments
     return Verification(segments, gaps, [_checked(cursor, reach, end) for cursor, reach in cursors], notes)
 
 
-def _history(fs: Fs, folder: str, progress: Progress | None, *, deep: bool) -> list[Scan]:
+def _history(fs: Fs, folder: str, progress: Progress | None, *, deep: bool) -> list[VerifiedSegment]:
     keys = _keys(fs, folder)
     report = _progress(fs, folder, keys, progress)
-    found = [scan_file(fs, folder, first, deep=deep, progress=report) for first, _ in keys]
-    return [scan for scan in found if not scan.gone]
+    scans = [scan_file(fs, folder, first, deep=deep, progress=report) for first, _ in keys]
+    # What every destination has: what is missing there is missed by nobody.
+    found, _ = _join([scan for scan in scans if not scan.gone])
+    found += [one for first in packed.listed(fs, folder) for one in _packed(fs, folder, first, deep=deep)]
+    return [one._replace(history=True) for one in sorted(found, key=lambda one: (one.first_seq, one.name))]
+
+
+def _packed(fs: Fs, folder: str, first: int, *, deep: bool) -> Iterator[VerifiedSegment]:
+    """Yield what is in a packed file; nothing where it has gone."""
+    name, size, damage, damaged = packed.name(first), 0, None, 0
+    head = Head(0, first, first, 0, 0, 0)
+    records = 0
+    try:
+        size = fs.size(f"{folder}/{name}")
+        with closing(PackedFile(fs, folder, first)) as file:
+            head = file.head
+            for offset, length, what in file.check(deep=deep):
+                damage, damaged = damage or Damage(offset, what), damaged + length
+            records = file.records
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        damage, damaged, head = Damage(0, reason_of(error)), size, head._replace(samples=0)
+    oldest, newest = (head.oldest_ms, head.newest_ms) if head.samples else (None, None)
+    yield VerifiedSegment(
+        name,
+        head.level,
+        first,
+        head.end_seq,
+        size,
+        records,
+        head.samples,
+        0,
+        damaged,
+        damage,
+        oldest,
+        newest,
+        False,
+    )
 
 
 def _keys(fs: Fs, folder: str) -> list[_Key]:

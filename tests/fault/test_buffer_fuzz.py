@@ -12,7 +12,7 @@ import pytest
 
 from buffer import segment
 from buffer.errors import NewerFormat
-from buffer.inspect.status import segments
+from buffer.inspect.segments import segments
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.reader import File, Reader

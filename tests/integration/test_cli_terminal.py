@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -19,6 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from buffer.buffer import Buffer
+from buffer.limits import Limits
+from buffer.model import Instant, Series, Tick
 from tests.support.limpet import LIMPET
 
 ENTER, LEAVE, SHOW_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
@@ -29,6 +33,7 @@ class Terminal:
 
     def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
         self._master, self.process, self.seen = master, process, ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def until(self, pattern: str) -> str:
         """Read until the pattern is there; return everything so far."""
@@ -51,7 +56,7 @@ class Terminal:
             data = os.read(self._master, 65536)
         except OSError:  # the process has closed the other side
             return False
-        self.seen += data.decode()
+        self.seen += self._decoder.decode(data)
         return bool(data)
 
     def press(self, keys: bytes) -> None:
@@ -130,6 +135,37 @@ def test_no_color_and_dumb_terminals(tmp_path: Path) -> None:
         assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", shown.rest())
     with terminal("buffer", "status", "--watch", "0.1", *where, TERM="dumb") as shown:
         assert "\x1b" not in shown.until("(?s)buffer .*buffer ")
+
+
+def load(data_dir: Path) -> tuple[str, ...]:
+    """Fill a buffer with an hour of three load averages, and return the words of a command that shows them."""
+    buffer, now = Buffer(str(data_dir), Limits(), []), int(time.time() * 1000)
+    series = tuple(Series(f"load_average_{minutes}m", (("hostname", "a"),)) for minutes in (1, 5, 15))
+    for n in range(360):
+        at = Instant(now - (360 - n) * 10_000, n * 10_000, "0" * 32)
+        buffer.append([Tick(at, "load", series, [n % 7, 3 + n % 5, 9.0])])
+    buffer.close()
+    return "show", "load", "--last", "1h", "--data-dir", str(data_dir)
+
+
+def test_a_chart_fits_the_terminal_with_and_without_colors(tmp_path: Path) -> None:
+    words = load(tmp_path / "data")
+    for columns, lines in ((80, 24), (40, 16), (200, 60)):
+        with terminal(*words, columns=columns, lines=lines) as shown:
+            seen = shown.rest()
+            assert shown.process.returncode == 0
+        chart = seen[seen.index("load average") :]
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", chart).splitlines()
+        assert max(map(len, text)) <= columns
+        assert lines - 6 <= len(text) < lines
+        assert re.search(r"\x1b\[[0-9;]*3[0-7]m", chart)
+    with terminal(*words, NO_COLOR="1") as shown:
+        seen = shown.rest()
+        assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", seen)
+        assert {line[-1] for line in seen.replace("\r", "").splitlines() if "│" in line} >= {"a", "b", "c"}
+    piped = subprocess.run([LIMPET, *words], capture_output=True, text=True, timeout=60, check=True)
+    assert "\x1b" not in piped.stdout + piped.stderr
+    assert "│" in piped.stdout
 
 
 @pytest.mark.parametrize(

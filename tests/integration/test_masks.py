@@ -85,6 +85,8 @@ def test_nothing_that_leaves_the_agent_holds_a_name(agent: Agent, mountpoints: t
         shown.append(limpet("doctor", "--config", agent.config_file))
         shown.append(limpet("buffer", "tail", "-n", "200", "--config", agent.config_file))
         shown.append(limpet("buffer", "status", "--json", "--config", agent.config_file))
+        shown.append(limpet("query", "--series", '{hostname!=""}', "--config", agent.config_file))
+        shown.append(limpet("show", "disk", "--json", "--last", "1h", "--config", agent.config_file))
         collected = json.loads(shown[1].stdout)
         first = labels_of(agent)
         agent.stop()

@@ -130,6 +130,7 @@ def config(prometheus: Prometheus) -> dict[str, Any]:
         "hostname": "web-01",
         "collect": {"interval": "1s", "collectors": collectors},
         "buffer": {"sync_interval": "500ms"},
+        "log": {"format": "json"},
         "remote_write": [to | {"basic_auth": login, "tls_config": tls}],
     }
 
@@ -246,6 +247,23 @@ def test_reload_applies_a_new_configuration(host: Host) -> None:
     host.configure()
     host.systemctl("reload")
     assert host.pid() == pid
+
+
+def test_the_journal_has_words_with_priorities(host: Host) -> None:
+    """As the log is by default: words without a time of their own, and what is urgent is found by its priority."""
+    host.configure(log={})
+    host.systemctl("reload")
+    host.configure(log={}, collect={"interval": "often"})
+    host.systemctl("reload")
+    wait_for(lambda: "not reloaded" in host.show("StatusText"), 10, "the refusal")
+    read = "journalctl --no-pager --output=cat --unit=limpet"
+    words = "the new configuration was refused, the agent runs on as before: "
+    (refused,) = [line for line in host.inside.shell(f"{read} -p err").splitlines() if line.startswith(words)]
+    assert "collect.interval" in refused
+    assert refused in host.inside.shell(f"{read} -g reload_refused").splitlines()
+    assert refused not in host.inside.shell(f"{read} -p crit").splitlines()
+    host.configure()
+    host.systemctl("reload")
 
 
 def test_a_stop_ends_the_series_and_a_restart_does_not(host: Host) -> None:

@@ -86,6 +86,11 @@ def expected(wanted: Iterable[int], width: int = 3) -> list[Any]:
     return exactly([tick(number, width) for number in wanted])
 
 
+def packed_exactly(found: Iterable[Any]) -> list[Any]:
+    """Return of what `exactly` returned what a packed file keeps: not the monotonic time, nor the boot."""
+    return [(at.wall_ms, *rest) for at, *rest in found]
+
+
 # Settling.
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 GROUP = "limpet.collectors"
 
 
-def install(folder: Path, module: str, code: str, entry_points: Mapping[str, str]) -> None:
-    """Put a module into a folder of sys.path, with these entry points for collectors."""
+def install(
+    folder: Path, module: str, code: str, entry_points: Mapping[str, str], group: str = GROUP
+) -> None:
+    """Put a module into a folder of sys.path, with these entry points, for collectors where nothing else is said."""
     name = module.replace("_", "-")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{module}.py").write_text(code)
@@ -18,5 +20,5 @@ def install(folder: Path, module: str, code: str, entry_points: Mapping[str, str
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     lines = "".join(f"{key} = {value}\n" for key, value in entry_points.items())
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{lines}")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{lines}")
     importlib.invalidate_caches()

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
-from buffer.inspect.status import SegmentStatus, status
+from buffer.inspect.segments import SegmentStatus
+from buffer.inspect.status import status
 from buffer.inspect.verify import verify
 from buffer.ledger import MAX_STRETCHES, SLOT, Ledger, decode, encode, load
 from buffer.limits import Limits

@@ -16,7 +16,7 @@ import pytest
 from buffer import segment
 from buffer.errors import NewerFormat
 from buffer.fs import Fs, RealFs
-from buffer.inspect.status import segments
+from buffer.inspect.segments import segments
 from buffer.log import Log
 from tests.support.buffers import expected, ticks_in
 from tests.support.faults import (

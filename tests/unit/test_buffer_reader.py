@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.fs import Fs, RealFs
-from buffer.inspect.status import segments, status
+from buffer.inspect.segments import segments
+from buffer.inspect.status import status
 from buffer.limits import Limits
 from buffer.log import Log
 from buffer.model import Series, Tick

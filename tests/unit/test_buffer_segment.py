@@ -18,7 +18,7 @@ from buffer import segment
 from buffer.codec import FLUSHED
 from buffer.errors import NewerFormat
 from buffer.fs import RealFs
-from buffer.inspect.status import segments
+from buffer.inspect.segments import segments
 from buffer.log import Log
 from buffer.model import Instant, Series, Tick
 from buffer.reader import File, Reader

@@ -13,7 +13,8 @@ import pytest
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.fs import RealFs
-from buffer.inspect.status import segments, status
+from buffer.inspect.segments import segments
+from buffer.inspect.status import status
 from buffer.inspect.verify import verify
 from buffer.limits import Limits
 from tests.support.buffers import assert_balances, drain, fill

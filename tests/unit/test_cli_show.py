@@ -13,7 +13,8 @@ from rich.console import Console
 from agent.cli import collect, screen, segments, status
 from agent.cli.view import View
 from agent.ops.collect import Group
-from buffer.inspect.status import Balance, DestinationStatus, SegmentStatus, Status
+from buffer.inspect.segments import SegmentStatus
+from buffer.inspect.status import Balance, DestinationStatus, Status
 from buffer.model import Series
 
 NOW = 1_750_000_000.0

@@ -98,7 +98,7 @@ WRONG = [
     # unknown keys
     ("colect: {}", "colect", "Did you mean collect?"),
     ("max_size: 1GiB", "max_size", "It belongs at buffer.max_size"),
-    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, history, remote_write, influxdb, otlp, log"),
+    ("zzz: 1", "zzz", "Known here: hostname, labels, data_dir, mask, collect, buffer, history, remote_write, influxdb, otlp, custom, log"),
     ("collect: {intervall: 1s}", "collect.intervall", "Did you mean interval?"),
     collected("cpus: {}", "cpus", "Did you mean cpu?"),
     collected("disk_io: {exclude_device: []}", "disk_io.exclude_device", "Did you mean exclude_devices?"),
@@ -204,7 +204,7 @@ WRONG = [
     *((f"buffer: {{min_free_space: {share}}}", "buffer.min_free_space", "expected a share such as 5%")
       for share in ("100%", "-1%")),
     ("log: {level: warn}", "log.level", "expected debug, info, warning or error, got 'warn'"),
-    ("log: {format: xml}", "log.format", "expected auto, console or json, got 'xml'"),
+    ("log: {format: xml}", "log.format", "expected auto, console, json or journal, got 'xml'"),
     sent("allow_http: maybe", "allow_http", "expected true or false, got 'maybe'"),
     sent("queue_config: {max_samples_per_send: 0}", "queue_config.max_samples_per_send",
          "expected a whole number from 1"),

@@ -62,26 +62,27 @@ def test_the_example_shows_the_defaults() -> None:
 def once(path: str) -> str:
     """Return the path of a key in the example and on the page: what exists twice is described once."""
     common = "|".join(fields(DestinationConfig))
-    path = re.sub(rf"^(?:influxdb|otlp)\[\]\.({common})\b", r"remote_write[].\1", path)
+    path = re.sub(rf"^(?:influxdb|otlp|custom)\[\]\.({common})\b", r"remote_write[].\1", path)
     path = re.sub(r"http_headers\.[^.]+", "http_headers.*", path)
     return path.replace(".oauth2.tls_config.", ".tls_config.")
 
 
 def test_the_example_has_every_key_and_no_other() -> None:
-    free = {"remote_write[].http_headers.*"}  # a name is no key
+    free = {"remote_write[].http_headers.*", "custom[].options.table"}  # a name is no key
     assert {once(path) for path in written_keys(uncommented())} - free == {once(path) for path in keys()}
 
 
 def test_what_is_commented_out_would_be_right_but_for_what_excludes_each_other() -> None:
     with pytest.raises(ConfigErrors) as caught:
         load(uncommented(), "f.yaml")
+    excluding = (
+        *("username_file", "password_file", "credentials_file", "client_secret_file"),
+        *("ca_file", "cert_file", "key_file", "oauth2", "authorization"),
+        *("static_configs", "scheme", "metrics_path", "params"),
+    )
     assert {problem.what.rpartition(" and ")[2] for problem in caught.value.problems} == {
-        f"{key} exclude each other"
-        for key in (
-            *("username_file", "password_file", "credentials_file", "client_secret_file"),
-            *("ca_file", "cert_file", "key_file", "oauth2", "authorization"),
-            *("static_configs", "scheme", "metrics_path", "params"),
-        )
+        "no type 'jsonlines' is installed",
+        *(f"{key} exclude each other" for key in excluding),
     }
 
 

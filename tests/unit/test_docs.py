@@ -18,7 +18,7 @@ DOCS = PROJECT / "docs"
 PAGES = sorted(
     [*PROJECT.glob("*.md"), *DOCS.rglob("*.md"), *(PROJECT / "packaging").rglob("*.md")],
 )
-OWN = "docs/own-collectors.md"
+OWN = ("docs/own-collectors.md", "docs/own-destinations.md")
 """A page that configures a collector of its own, which this test has not installed."""
 NAMES = [str(page.relative_to(PROJECT)) for page in PAGES]
 INSTALL = (DOCS / "install.md").read_text()
@@ -96,10 +96,10 @@ def test_no_two_decisions_have_one_number() -> None:
 
 def configurations() -> Iterator[tuple[str, str]]:
     """Every limpet.yaml in the pages: blocks that begin as one does, and those within the user data of cloud-init."""
-    first = r"(hostname|labels|data_dir|collect|buffer|remote_write|influxdb|otlp|mask|log):"
+    first = r"(hostname|labels|data_dir|collect|buffer|remote_write|influxdb|otlp|custom|mask|log):"
     for name, page in zip(NAMES, PAGES, strict=True):
         for block in blocks(page.read_text()):
-            if re.match(rf"(#.*\n)*{first}", block) and name != OWN:
+            if re.match(rf"(#.*\n)*{first}", block) and name not in OWN:
                 yield name, block
             elif block.startswith("#cloud-config"):
                 files = yaml.safe_load(block)["write_files"]

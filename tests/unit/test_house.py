@@ -22,7 +22,16 @@ FORBIDDEN = {
     "agent.scrape": {"agent.send", "agent.destinations"},
     "agent.destinations": {"agent.send", "agent.collect", "agent.scrape"},
     "agent.send": {"agent.collect", "agent.scrape", "agent.ops", "agent.cli"},
-    "agent.ops": {"agent.cli"},
+    "agent.ops": {"agent.cli", "agent.query"},
+    "agent.query": {
+        "agent.send",
+        "agent.destinations",
+        "agent.http",
+        "agent.collect",
+        "agent.collectors",
+        "agent.scrape",
+        "agent.cli",
+    },
 }
 """By room, the rooms of which nothing in it may import anything, not even for types."""
 STILL_WRONG: set[str] = set()

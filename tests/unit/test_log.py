@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from agent.system import log
+from agent.system import log, words
 from agent.system.events import Event
 
 # Somebody alerts on these. A change here is a line in the changelog, under Changed or Removed.
@@ -27,7 +30,7 @@ EVENTS = {
     "config": "warning",
     "schedule": "clock_stepped",
     "scrape": "duplicates failed recovered",
-    "sender": "aged apart batch_halved delivered drain_order failed held protocol quarantine_failed quarantine_full quarantined refused rejected repeated resumed retry",
+    "sender": "aged apart batch_halved delivered drain_order failed first_delivered held protocol quarantine_failed quarantine_full quarantined refused rejected repeated resumed retry",
     "textfile": "failed recovered",
 }
 
@@ -113,6 +116,7 @@ def test_what_is_below_the_level_is_not_written(level: str) -> None:
         ("auto", Terminal, False),
         ("json", Terminal, True),
         ("console", io.StringIO, False),
+        ("journal", Terminal, False),
     ],
 )
 def test_console_is_for_terminals(style: str, out: type[io.StringIO], is_json: bool) -> None:
@@ -122,7 +126,7 @@ def test_console_is_for_terminals(style: str, out: type[io.StringIO], is_json: b
     text = written.getvalue()
     assert text.startswith("{") == is_json
     assert "agent.started" in text
-    assert ("\x1b[" in text) == (isinstance(written, Terminal) and not is_json)
+    assert ("\x1b[" in text) == (isinstance(written, Terminal) and style == "auto")
 
 
 @pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-", "2>&- >&- <&-", "2> >(exec 2>&-; exit)"])
@@ -163,7 +167,7 @@ log.get().error("buffer.append_failed")
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("style", ["json", "console"])
+@pytest.mark.parametrize("style", ["json", "console", "auto", "journal"])
 def test_the_journal_is_told_the_priority(style: str) -> None:
     code = f"""
 import os
@@ -175,14 +179,16 @@ for say in ("debug", "info", "warning", "error", "critical"):
     getattr(log.get(), say)("agent.started", pid=7)
 os.environ["JOURNAL_STREAM"] = "1:2"
 log.configure("debug", "{style}")
-log.get().error("agent.started")
+log.get().error("agent.stopped")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *told, other = done.stderr.splitlines()
     assert [line[:3] for line in told] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
-    assert other[0] != "<"
+    assert (other[0] == "<") == (style == "journal")
     if style == "json":
         assert [json.loads(line[3:])["pid"] for line in told] == [7] * 5
+    if style in ("auto", "journal"):
+        assert {line[3:] for line in told} == {"Limpet runs as process 7 [agent.started]"}
 
 
 def modules_after(statement: str) -> set[str]:
@@ -220,3 +226,85 @@ def test_the_log_brings_no_asyncio_and_leaves_it_importable() -> None:
     assert "asyncio" not in modules_after("import agent.system.log")
     assert "asyncio.base_events" in modules_after("import agent.system.log, asyncio")
     assert "asyncio.base_events" in modules_after("import asyncio, agent.system.log")
+
+
+FIELDS: dict[str, Any] = {
+    "version": "1.2.3", "pid": 4711, "destinations": ["central", "far"], "changed": ["labels"], "was": "localhost",
+    "hostname": "web-01", "problems": ["f.yaml:1: collect.interval: expected a duration"], "seconds": 90.0,
+    "signal": "SIGTERM", "series_end": True, "thread": "lane-central", "text": "a url without a path",
+    "back_seconds": 4000, "collector": "disk_usage", "timeout_seconds": 5.0, "mountpoint": "/mnt/nas",
+    "error": "no space left", "job": "nginx", "instance": "127.0.0.1:9113", "duplicates": 3, "file": "/a.prom",
+    "samples": 12345, "state": "full", "upto": 1234567, "level": 2, "pending_samples": 1, "position": 7,
+    "destination": "central", "url": "https://a/b", "bytes": 2048, "attempt": 3, "next_try_seconds": 36.0,
+    "troubled_seconds": 7260, "item": "central-1", "limit": 500, "remote_write": "2.0", "order": "fresh_first",
+}  # fmt: skip
+
+
+def test_every_event_has_a_sentence_that_only_uses_fields_that_exist() -> None:
+    """`FIELDS` has an example of each field, and a sentence with all of them has no gap."""
+    assert set(words.SENTENCES) == set(Event)
+    for event, parts in words.SENTENCES.items():
+        used = set(re.findall(r"\{(\w+)\}", "".join(parts)))
+        assert used <= FIELDS.keys() | {"device", "interface"}, event
+        said = words.line(
+            {"event": event, "level": "info"} | {key: FIELDS[key] for key in used & FIELDS.keys()}
+        )
+        assert said.endswith(f" [{event}]")
+        assert not re.search(r"[{}]|  | [,;:]|None|True", said), said
+        bare = words.line({"event": event, "level": "info"})
+        assert not re.search(r"[{}]|^ |  |None", bare), bare
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "said"),
+    [
+        (
+            Event.HELD,
+            {"destination": "central", "error": "HTTP 401: check the user and password", "next_try_seconds": 36.0, "attempt": 1},
+            "central held: HTTP 401: check the user and password; next try in 36 s",
+        ),
+        (
+            Event.RETRY,
+            {"destination": "a", "error": "no route", "next_try_seconds": 7.9, "attempt": 912, "troubled_seconds": 7200},
+            "a waiting: no route; failed 912 times; nothing went for 2 h; next try in 7.9 s",
+        ),
+        (Event.APPEND_FAILED, {"samples": 1, "error": "x", "do": "Free space"}, "lost 1 sample, not written: x; to do: Free space"),
+        (Event.COLLECTOR_UNREADABLE, {"collector": "disk_io", "device": "sda", "error": "EIO"}, "collector disk_io cannot read device sda: EIO"),
+        (Event.STOPPING, {"signal": "SIGTERM", "series_end": False}, "stopping on SIGTERM"),
+        (Event.STOPPING, {"signal": "SIGTERM", "series_end": True}, "stopping on SIGTERM, the series of this host end"),
+        (Event.STOPPED, {"seconds": 0.2, "odd": [1, "b"]}, "stopped after 0.2 s, everything is on disk (odd: 1, b)"),
+        (Event.RELOADED, {"changed": [], "destinations": ["a"]}, "the configuration was read again; it sends to a"),
+    ],
+)  # fmt: skip
+def test_an_event_in_words(event: Event, fields: dict[str, Any], said: str) -> None:
+    assert words.line({"event": event, "level": "info"} | fields) == f"{said} [{event}]"
+
+
+@settings(max_examples=60)
+@given(
+    st.dictionaries(st.sampled_from([*FIELDS, "do", "odd"]), st.text() | st.floats() | st.lists(st.text()))
+)
+def test_an_event_in_words_is_one_line_whatever_is_in_it(fields: dict[str, Any]) -> None:
+    for event in (Event.HELD, Event.AGED, Event.STARTED, "unknown\n<0>event"):
+        said = words.line(fields | {"event": event, "level": "info"})
+        assert said.isprintable()
+        assert "\n" not in said
+
+
+def test_each_line_of_a_traceback_has_the_priority() -> None:
+    out = io.StringIO()
+    log.configure("info", "journal", out)
+    try:
+        raise ValueError("odd")
+    except ValueError as error:
+        log.get().critical(
+            Event.THREAD_DIED, thread="lane-a", exc_info=(type(error), error, error.__traceback__)
+        )
+    first, *rest = out.getvalue().splitlines()
+    assert (
+        first
+        == "<2>a defect ended the thread lane-a: the agent stops, to be started again [agent.thread_died]"
+    )
+    assert rest[0] == "<2>Traceback (most recent call last):"
+    assert rest[-1] == "<2>ValueError: odd"
+    assert all(line.startswith("<2>") for line in rest)

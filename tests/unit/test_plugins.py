@@ -16,6 +16,7 @@ from agent.collect.plans import plans
 from agent.collect.series import CheckedColumns
 from agent.collectors import plugins
 from agent.config import ConfigErrors, load
+from agent.system import entry_points
 from limpet.collectors import CollectorKind, HostPaths, Metric, Options, Sample, Trouble
 from tests.support.collecting import Log
 from tests.support.package import install
@@ -56,9 +57,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of packages that are installed for the test."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
-    plugins.find.cache_clear()
+    entry_points.load.cache_clear()
     yield tmp_path
-    plugins.find.cache_clear()
+    entry_points.load.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("limpet_"):
             del sys.modules[name]
@@ -169,7 +170,7 @@ def test_a_name_that_nobody_has_is_reported_with_those_that_are_installed(folder
         ("1 / 0", "cannot be loaded: ZeroDivisionError: division by zero"),
         ("raise SystemExit(3)", "cannot be loaded: SystemExit: 3"),
         ("KINDS = 1", "cannot be loaded: AttributeError"),
-        ("KIND = 1", "limpet_bad:KIND is a int, not a CollectorKind"),
+        ("KIND = 1", "the collector is a int, not a CollectorKind"),
         ("KIND = CollectorKind((), dict, print)", "has options that are not a subclass of Options"),
         ("KIND = CollectorKind((), Options, None)", "has a `build` that cannot be called"),
         ("KIND = CollectorKind(('a',), Options, print)", "has a row 'a' that is not a Metric"),

@@ -173,6 +173,7 @@ def test_a_held_destination_is_probed_and_resumes_by_itself() -> None:
         ("debug", Event.HELD, HELD_WORDS),
         ("warning", Event.HELD, "no answer"),
         ("debug", Event.DELIVERED, None),
+        ("info", Event.FIRST_DELIVERED, None),
         ("info", Event.RESUMED, None),
     ]
     assert rig.lane.error is None
@@ -263,10 +264,11 @@ def test_a_refused_batch_is_told_with_the_receivers_words() -> None:
     assert logged(logs) == [
         *[("debug", Event.REFUSED, WORDS)] * 3,
         ("debug", Event.DELIVERED, None),  # a sample for now
+        ("info", Event.FIRST_DELIVERED, None),
         ("error", Event.REJECTED, WORDS),
         ("info", Event.QUARANTINED, WORDS),
     ]
-    assert [entry["samples"] for entry in logs] == [4, 2, 2, 1, 4, 4]
+    assert [entry["samples"] for entry in logs] == [4, 2, 2, 1, 1, 4, 4]
     assert (rig.cursor.position, rig.ledger[1]) == (4, {"rejected": 4})
     assert rig.lane.error == WORDS
 
@@ -314,6 +316,7 @@ def test_a_refused_batch_that_cannot_be_kept_is_logged_and_settled_all_the_same(
     assert (rig.cursor.position, rig.ledger) == (10, (0, {"rejected": 10}))
     failed = [entry for entry in logs if entry["event"] == Event.QUARANTINE_FAILED]
     assert [(e["log_level"], e["samples"], e["error"]) for e in failed] == [("error", 10, str(error))]
+    assert failed[0]["do"] == ("Free space there: df -h DATA_DIR" if isinstance(error, OSError) else None)
 
 
 def test_what_had_to_go_for_a_refused_batch_is_logged() -> None:
@@ -535,6 +538,51 @@ def test_a_row_of_failures_is_told_aloud_once() -> None:
         ("debug", Event.RETRY, "HTTP 503"),
     ]
     assert all(entry["destination"] == "there" for entry in logs)
+
+
+def test_a_failure_that_lasts_is_told_aloud_once_an_hour_with_its_count() -> None:
+    rig = Rig([NO_ANSWER] * 2000)
+    rig.collect(1)
+    begun = rig.now
+    with capture_logs() as logs:
+        while rig.now - begun < 3.5 * 3600:
+            rig.step()
+    told = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert [entry["event"] for entry in told] == [Event.RETRY] * 4
+    assert "troubled_seconds" not in told[0]
+    assert [round(entry["troubled_seconds"] / 3600, 1) for entry in told[1:]] == [1.0, 2.0, 3.0]
+    tries = [entry["attempt"] for entry in told]
+    assert tries[0] == 1
+    assert tries == sorted(set(tries))
+
+
+def test_a_held_destination_says_so_once_an_hour_with_its_count() -> None:
+    rig = Rig([HELD] * 2000)
+    rig.collect(1)
+    begun = rig.now
+    with capture_logs() as logs:
+        while rig.now - begun < 2.5 * 3600:
+            rig.step()
+    told = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert [(entry["event"], "troubled_seconds" in entry) for entry in told] == [
+        (Event.HELD, False),
+        (Event.HELD, True),
+        (Event.HELD, True),
+    ]
+    assert told[-1]["attempt"] > told[1]["attempt"] > 1
+
+
+def test_the_first_delivery_is_told_once_with_the_url_and_without_its_secrets() -> None:
+    rig = Rig(url="https://host:secret@there.example/write/of?token=secret#secret")
+    rig.collect(1)
+    with capture_logs() as logs:
+        rig.drain()
+        rig.collect(1)
+        rig.drain()
+    [first] = [entry for entry in logs if entry["event"] == Event.FIRST_DELIVERED]
+    assert first["log_level"] == "info"
+    assert first["url"] == "https://there.example/write/of"
+    assert "secret" not in str(logs)
 
 
 def test_an_instant_that_is_there_twice_is_sent_once_and_balances() -> None:

@@ -20,7 +20,8 @@ from buffer import requests
 from buffer.buffer import Buffer
 from buffer.errors import LimpetError
 from buffer.fs import RealFs
-from buffer.inspect.status import SegmentStatus, segments, status
+from buffer.inspect.segments import SegmentStatus, segments
+from buffer.inspect.status import status
 from buffer.ledger import Ledger
 from buffer.limits import Limits
 from buffer.lock import Lock

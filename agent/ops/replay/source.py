@@ -21,7 +21,7 @@ from agent.ops import jsonl
 from buffer.errors import LimpetError
 from buffer.fs import RealFs
 from buffer.history.read import WholeReader
-from buffer.inspect.status import segments
+from buffer.inspect.segments import segments
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Item, Quarantine
 
