@@ -1,7 +1,7 @@
-"""The manual pages: `python -m tools.manpages FOLDER` writes limpet.1 and limpet.yaml.5 there.
+"""The manual pages: `python -m tools.manpages FOLDER` writes limpet.1, limpet-silent.7 and limpet.yaml.5 there.
 
-Nothing in them is written twice: limpet(1) is the parser's own help, limpet.yaml(5) is docs/configuration.md, with
-config/limpet.yaml as its example. They are made when the package is built, so they cannot be stale.
+Nothing in them is written twice: limpet(1) is the parser's own help, limpet-silent(7) is docs/silent.md, limpet.yaml(5) is
+docs/configuration.md, with config/limpet.yaml as its example. They are made when the package is built, so they cannot be stale.
 
 Source: man(7) and man-pages(7), on the macros and on how sections are called.
 """
@@ -22,14 +22,16 @@ from tools.completions import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+SILENT = ROOT / "docs" / "silent.md"
 EXAMPLE = ROOT / "config" / "limpet.yaml"
 
 
 def pages(epoch: int, version: str = agent.__version__) -> dict[str, str]:
-    """Return both pages by the name of their file; `epoch` (Unix seconds) is the date in their last line."""
+    """Return the pages by the name of their file; `epoch` (Unix seconds) is the date in their last line."""
     date = datetime.fromtimestamp(epoch, UTC).date().isoformat()
     return {
         "limpet.1": _head("limpet", 1, date, version, "Limpet's manual") + command_page(),
+        "limpet-silent.7": _head("limpet-silent", 7, date, version, "Limpet's manual") + silent_page(),
         "limpet.yaml.5": _head("limpet.yaml", 5, date, version, "Limpet's manual") + configuration_page(),
     }
 
@@ -53,7 +55,17 @@ def command_page() -> str:
     lines += [".SH EXIT STATUS", text(registry.STATUS.removeprefix("Exit status: "))]
     lines += [".SH FILES", ".TP", r".I /etc/limpet/limpet.yaml", "The configuration of the service."]
     lines += [".TP", r".I /var/lib/limpet", "The buffer, unless the configuration says otherwise."]
-    lines += [".SH SEE ALSO", r"\fBlimpet.yaml\fR(5), and the files in \fI/usr/share/doc/limpet\fR"]
+    lines += [
+        ".SH SEE ALSO",
+        r"\fBlimpet-silent\fR(7), \fBlimpet.yaml\fR(5), and the files in \fI/usr/share/doc/limpet\fR",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def silent_page() -> str:
+    """Return the body of limpet-silent(7)."""
+    lines = [".SH NAME", r"limpet\-silent \- what to do about a box that sends nothing", ".SH DESCRIPTION"]
+    lines += [*markdown(SILENT.read_text(encoding="utf-8")), ".SH SEE ALSO", r"\fBlimpet\fR(1)"]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -87,7 +99,7 @@ def markdown(source: str) -> Iterator[str]:
                 yield ".PP"
             case "list_item_open":
                 in_list = opened = True
-                yield r".IP \(bu 2"
+                yield f".IP {token.info}. 4" if token.info else r".IP \(bu 2"
             case "list_item_close":
                 in_list = False
             case "thead_open":
@@ -163,7 +175,7 @@ def _block(code: str) -> Iterator[str]:
 
 
 def main(folder: Path) -> None:
-    """Write both pages, as of today."""
+    """Write the pages, as of today."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, page in pages(int(datetime.now(UTC).timestamp())).items():
         (folder / name).write_text(page, encoding="utf-8")
@@ -173,5 +185,5 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(
         prog="python -m tools.manpages", description="Write the manual pages."
     )
-    arguments.add_argument("folder", type=Path, help="where limpet.1 and limpet.yaml.5 are written")
+    arguments.add_argument("folder", type=Path, help="where the pages are written")
     main(arguments.parse_args().folder)

@@ -6,6 +6,7 @@ destination. Exit status: 0 all is fine, 1 something needs doing.
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from agent.cli import arguments as common
 from agent.cli import output
 from agent.cli.view import BREAK, DANGER, DIM, GOOD, HEAD, WARNING, Cell, Styled, Table, View
+from buffer.errors import LimpetError
 
 if TYPE_CHECKING:
     from agent.ops.doctor.step import Step
@@ -36,11 +38,43 @@ def arguments(parser: ArgumentParser) -> None:
         type=common.duration,
         default=STEP_SECONDS,
     )
+    common.option(
+        parser,
+        "--bundle FILE",
+        "write what somebody needs who is to help into FILE (.tar.gz), without secrets, after showing what it is and asking",
+    )
+    common.option(parser, "--yes", "with --bundle: do not ask")
     common.json(parser)
+
+
+def bundle(args: Namespace) -> int:
+    """Show what would be in the bundle, ask, and write it. Raises LimpetError."""
+    from agent.ops import bundle as parts
+    from agent.text import human
+
+    file = os.path.abspath(common.config_file(args))
+    if os.path.lexists(args.bundle):
+        raise LimpetError(args.bundle, "it is there already", "Name a file that does not exist.")
+    found = parts.gather(file)
+    config = next(part.text for part in found if part.name == "config.yaml")
+    output.write("".join(f"{human.plain(line)}\n" for line in config.splitlines()) + "\n")
+    rows = [[part.name, human.size(len(part.text)), part.what] for part in found]
+    output.show([Table("file, >size, what", rows)])
+    output.write(
+        "\nThe configuration is shown above. No environment, no file that it names, and no secret is in the others.\n"
+    )
+    if not args.yes and not output.agreed("--bundle", f"Write {args.bundle}?"):
+        output.complain("Nothing was written.")
+        return 1
+    parts.write(args.bundle, found)
+    output.write(f"{human.plain(args.bundle)} is written. Read it: tar -xzOf {human.plain(args.bundle)}\n")
+    return 0
 
 
 def run(args: Namespace) -> int:
     """Show every step as it is done. Raises ConfigErrors."""
+    if args.bundle is not None:
+        return bundle(args)
     from agent.config import load_file
     from agent.http.endpoint import of_destination
     from agent.http.secrets import secrets

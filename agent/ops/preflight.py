@@ -63,7 +63,7 @@ def check(config: Config, now: float) -> Iterator[Problem]:
     """Yield everything that is found at the UTC time `now` in seconds; a problem without `do` is a warning."""
     yield from _names(config)
     yield from _alerts(config)
-    for to in _endpoints(config):
+    for to in endpoints(config):
         yield from _secrets(to)
         yield from _headers(to)
         if to.is_https:
@@ -99,7 +99,8 @@ def _alerts(config: Config) -> Iterator[Problem]:
             yield Problem(f"{to.name}.queue_config.batch_send_deadline", what)
 
 
-def _endpoints(config: Config) -> Iterator[Endpoint]:
+def endpoints(config: Config) -> Iterator[Endpoint]:
+    """Yield everything that the agent speaks to: destinations, token servers, scrape targets."""
     for to in config.destinations:
         yield (found := endpoint.of_destination(to))
         if found.oauth2 is not None:

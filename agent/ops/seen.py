@@ -16,6 +16,7 @@ from agent import running
 from agent.config import LARGEST, Config, ConfigErrors, at_once, digest, load_file
 from agent.config.document import parse
 from agent.ops import processes, service, tail
+from agent.ops.doctor import folder
 from agent.running import Note
 from buffer.errors import LimpetError
 from buffer.fs import RealFs
@@ -65,6 +66,8 @@ class Seen(NamedTuple):
     """The process of an agent with this configuration that holds no lock in `data_dir`."""
     reachable: int | None = None
     """The process that holds the lock, if that is an agent by this number here: a lock file may name any."""
+    foreign: str | None = None
+    """A file or folder below data_dir that does not belong to the owner of data_dir."""
     service: str | None = None
     """`there` where systemd has a unit for the agent, `masked` where that is masked."""
 
@@ -104,7 +107,8 @@ def look(data_dir: str | None, path: str | None, default: str, now: float, boot_
         )
     state = unit and ("masked" if unit.is_masked else "there")
     whose = service.owner(data_dir)
-    seen = Seen(now, data_dir, file, found, reason, whose, note, boot_id, service=state)
+    foreign = _foreign(data_dir) if found is not None else None
+    seen = Seen(now, data_dir, file, found, reason, whose, note, boot_id, service=state, foreign=foreign)
     if found is not None and found.writer_pid is not None:
         pid = found.writer_pid if processes.is_agent(found.writer_pid) else None
         return seen._replace(failing=tuple(failing(data_dir)), reachable=pid)
@@ -121,6 +125,12 @@ def _is_followed(path: str, default: str) -> bool:
     show what is in it. So root follows a note to the default path alone.
     """
     return path == default or os.geteuid() != 0
+
+
+def _foreign(data_dir: str) -> str | None:
+    with suppress(OSError):
+        return next(iter(folder.foreign(data_dir)), None)
+    return None
 
 
 def _see_lock(data_dir: str) -> None:

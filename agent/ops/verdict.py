@@ -42,6 +42,22 @@ PACE = 600.0
 """Seconds of samples from which the pace of growth can be seen."""
 
 
+CORRECT = (
+    ("through the proxy", "Check proxy_url, and that the proxy runs"),
+    ("cannot be resolved", "Check the url, and the name servers of this host (/etc/resolv.conf)"),
+    ("connection refused", "Check host and port of the url, and that the receiver runs"),
+    ("has expired", "Renew the receiver's certificate, unless this host's clock is wrong (timedatectl)"),
+    ("not yet valid", "Set this host's clock: timedatectl"),
+    ("HTTP 401", "Correct the user and password, or the credentials"),
+    ("HTTP 403", "Correct the credentials, or their rights at the receiver"),
+    ("HTTP 404", "Correct the path of the url"),
+    ("HTTP 405", "Correct the path of the url"),
+    ("a redirect", "Write the address that it names into the url"),
+    ("this port speaks TLS", "Begin the url with https://"),
+)
+"""What to do, by the words of a destination's last error."""
+
+
 class Part(NamedTuple):
     """A line of the report, and how early it is to be acted on (0 first)."""
 
@@ -60,7 +76,7 @@ def parts(seen: Seen) -> list[Part]:
     found += [Part(CLOCK, clock(seen), 3), Part(COLLECTING, collecting(seen), 6)]
     here = [one for one in seen.status.destinations if one.removed_timestamp_ms is None]
     found += [Part(f"to {one.name}", delivering(seen, one), 5) for one in here]
-    found.append(Part(KEPT, kept(seen.status), 4))
+    found.append(Part(KEPT, kept(seen.status, seen.foreign, seen.owner), 0 if seen.foreign else 4))
     found.append(Part(REFUSED, refused(seen.status), 7))
     return found
 
@@ -207,27 +223,27 @@ def delivering(seen: Seen, one: DestinationStatus) -> Finding:
         return unknown(f"{since}; {waits}")
     if one.state == "held":
         said = f"held: {one.last_error or 'the receiver refuses'}; {waits}; {since}{_again(one, seen.now)}"
-        return wrong(
-            said, f"{_correct(seen, one.name)}; step by step: limpet doctor. To try at once: limpet retry"
-        )
+        do = _correct(seen, one) or "Correct that"
+        return wrong(said, f"{do}; step by step: limpet doctor. To try at once: limpet retry")
     if one.state == "waiting":
         said = f"no delivery: {one.last_error or 'no answer'}; {waits}; {since}{_again(one, seen.now)}"
         if one.lag_seconds <= PATIENCE and last is not None:
             return fine(said)
-        return warning(said, "If link and receiver should work: limpet doctor. It continues by itself.")
+        do = _correct(seen, one) or "See that the link and the receiver work"
+        return warning(said, f"{do}; step by step: limpet doctor. It continues by itself.")
     if one.drain_eta_seconds is not None and one.lag_seconds > PATIENCE:
         return fine(f"catching up: {waits}, done in {human.duration(one.drain_eta_seconds)}")
     said = since if not one.pending_samples else f"{since}; {waits}"
     return fine(f"{said}; last error: {one.last_error}" if one.last_error else said)
 
 
-def _correct(seen: Seen, name: str) -> str:
-    """Return what to correct first, as far as the configuration shows it."""
+def _correct(seen: Seen, one: DestinationStatus) -> str | None:
+    """Return what to correct, as far as the configuration and the error show it."""
     config = seen.file.config if seen.file else None
-    to = next((to for to in config.remote_write if to.name == name), None) if config else None
-    if to is not None and urlsplit(to.url).path in ("", "/"):
+    to = next((to for to in config.remote_write if to.name == one.name), None) if config else None
+    if one.state == "held" and to is not None and urlsplit(to.url).path in ("", "/"):
         return "Give the url its path, which for Prometheus is /api/v1/write"
-    return "Correct that"
+    return next((do for words, do in CORRECT if words in (one.last_error or "")), None)
 
 
 def _again(one: DestinationStatus, now: float) -> str:
@@ -238,8 +254,11 @@ def _again(one: DestinationStatus, now: float) -> str:
     return f"{said}; next {f'in {human.duration(left)}' if left > 1 else 'within seconds'}"
 
 
-def kept(found: Status) -> Finding:
-    """Return how full the buffer and its volume are."""
+def kept(found: Status, foreign: str | None = None, owner: str | None = None) -> Finding:
+    """Return how full the buffer and its volume are; `foreign` is a file in it that does not belong to the folder's owner."""
+    if foreign is not None:
+        said = f"{foreign} does not belong to {owner}, as the folder does: the agent cannot use it"
+        return wrong(said, f"Give it back: chown -R {owner} {found.data_dir}")
     free, floor, cap = human.size(found.free_bytes), found.min_free_bytes, found.max_bytes
     said = (
         f"{human.size(found.bytes)}{f' of {human.size(cap)}' if cap else ''}, {free} are free on the volume"

@@ -65,7 +65,9 @@ class Lane:
         self.stats.deadline = to.queue_config.batch_send_deadline
         self.stats.unchanged_every = to.send_unchanged_every
         self._buffer, self._wire, clocks = buffer, wire, clocks or Clocks()
-        self._pulse, lane_log = Pulse(clocks.monotonic), LaneLog(to.name, to.write_url, log, clocks.monotonic)
+        counted = self.stats
+        lane_log = LaneLog(to.name, to.write_url, log, clocks.monotonic, lambda: counted.clock_skew)
+        self._pulse = Pulse(clocks.monotonic)
         fresh = Fresh(speaks, labels or {}, lambda: buffer.newest, clocks.monotonic, clocks.wall)
         unchanged = Unchanged(speaks, to.send_unchanged_every) if to.send_unchanged_every else None
         delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks, fresh, unchanged)

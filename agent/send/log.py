@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from agent.config.urls import public_url
+from agent.destinations import clocks
 from agent.destinations.base import AGED, APART, DUPLICATE, Outcome, Verdict
 from agent.send.batch import Settled, error_of
 from agent.send.culprits import Culprits
@@ -27,8 +28,16 @@ Say = Callable[..., object]
 class LaneLog:
     """What happens at the destination `name`. Used from its lane's thread."""
 
-    def __init__(self, name: str, url: str, log: Logger, clock: Callable[[], float]) -> None:
-        self._name, self._url, self._log, self._quiet = name, url, log, Quiet(clock)
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        log: Logger,
+        clock: Callable[[], float],
+        skew: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """`clock` is monotonic seconds; `skew` returns by how many seconds the host's clock is ahead of the receiver's."""
+        self._name, self._url, self._log, self._quiet, self._skew = name, url, log, Quiet(clock), skew
         self._has_delivered = False
         self._troubled: float | None = None  # since when nothing gets through
         self._told = 0.0  # when that was said last
@@ -97,9 +106,8 @@ class LaneLog:
         if reason == APART:
             self._say(self._log.warning, Event.APART, words, samples=samples, error=error_of(culprits))
         elif reason in (AGED, DUPLICATE):
-            self._say(
-                self._log.error, Event.AGED, outcome.advice, samples=samples, error=words, do=outcome.advice
-            )
+            do = (clocks.advice(self._skew()) if reason == AGED else None) or outcome.advice
+            self._say(self._log.error, Event.AGED, do, samples=samples, error=words, do=do)
         else:
             self._say(self._log.error, Event.REJECTED, words, samples=samples, error=words)
 

@@ -1,14 +1,18 @@
 """Broken boxes: a script makes each for real, and `limpet status` names the cause and the action first; so does `doctor`.
 
-Each box is a folder with a configuration, and perhaps an agent and a receiver. What is expected of `limpet status` is its
-word, the part that it names first, and words of it; of `limpet doctor` a step that needs doing, or that none does.
+Each box is a folder with a configuration, and perhaps an agent and a receiver. It is looked at on a terminal of 80 columns, and
+then as a new user does it: by the commands of docs/silent.md in their order, until one shows the cause.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,14 +20,16 @@ from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
 import trustme
 import yaml
 
+from tests.support import namespaces
 from tests.support.agent import Agent
 from tests.support.certs import Certs
-from tests.support.limpet import called, limpet
+from tests.support.limpet import LIMPET, ROOT, Done, called, environment, limpet
 from tests.support.net import free_port, wait_for
 from tests.support.receiver import Answer, Receiver
 
@@ -37,12 +43,22 @@ class Box(NamedTuple):
     agent: Agent
     receiver: Receiver
     stack: ExitStack
+    elsewhere: list[Callable[[list[str]], Done]]
+    """How commands are run, where they need more than this process."""
 
-    def status(self, *more: str) -> Any:
+    def run(self, *arguments: str | Path, columns: int | None = None) -> Done:
+        """Run a command on this box, on so many columns."""
+        first, *more = map(str, arguments)
+        words = [*first.split(), *more, "--config", str(self.agent.config_file)]
+        size = {} if columns is None else {"COLUMNS": str(columns)}
+        with patch.dict(os.environ, size):
+            return (
+                self.elsewhere[0](words) if self.elsewhere else called(self.folder, *words, columns=columns)
+            )
+
+    def status(self) -> Any:
         """What `limpet status --json` says."""
-        return called(
-            self.folder, "status", *(more or ("--config", str(self.agent.config_file))), "--json"
-        ).json
+        return self.run("status --json").json
 
     def until(self, part: str, words: str) -> None:
         """Wait until a part of the status has these words."""
@@ -100,11 +116,13 @@ def corrected_not_reloaded(box: Box) -> None:
     refused_reload(box)
     box.agent.config["labels"] = {"role": "gateway"}
     box.agent.config_file.write_text(yaml.safe_dump(box.agent.config))
+    box.until("configuration", "a reload was refused")
 
 
-def held(status: int, body: bytes = b"") -> Callable[[Box], None]:
+def held(status: int, body: bytes = b"", **headers: str) -> Callable[[Box], None]:
     def make(box: Box) -> None:
-        box.receiver.default = Answer(status, body=body)
+        box.receiver.default = Answer(status, headers, body=body)
+        box.receiver.takes_empty_writes = False
         box.stack.enter_context(box.agent)
         box.until("to central", "held")
 
@@ -125,30 +143,47 @@ def certificate(box: Box) -> None:
     box.until("to central", "expired")
 
 
+def no_path(box: Box) -> None:
+    box.agent.config["remote_write"][0]["url"] = box.receiver.url.replace("/api/v1/write", "")
+    held(405)(box)
+
+
 def nobody_there(box: Box) -> None:
     box.agent.config["remote_write"][0]["url"] = f"http://127.0.0.1:{free_port()}/api/v1/write"
     box.stack.enter_context(box.agent)
-    box.until("to central", "connection refused")
+    box.until("to central", "no delivery: ")
 
 
 def no_name(box: Box) -> None:
     box.agent.config["remote_write"][0]["url"] = "https://nobody.invalid/api/v1/write"
     box.stack.enter_context(box.agent)
-    box.until("to central", "nobody.invalid")
+    box.until("to central", "no delivery: ")
 
 
 def proxy(box: Box) -> None:
     box.agent.config["remote_write"][0]["proxy_url"] = f"http://127.0.0.1:{free_port()}"
     box.stack.enter_context(box.agent)
-    box.until("to central", "connection refused")
+    box.until("to central", "no delivery: ")
 
 
 def wrong_clock(box: Box) -> None:
     """The receiver's is three days ahead, which is the same for whom only one of the two can be seen."""
-    ahead = formatdate(time.time() + 3 * 86_400, usegmt=True)
+    ahead = formatdate(time.time() + 3 * 86_400 + 600, usegmt=True)
     box.receiver.default = Answer(204, headers={"Date": ahead})
     box.stack.enter_context(box.agent)
     box.until("clock", "behind")
+
+
+def clock_of_last_year(box: Box) -> None:
+    """The host's own clock: every command goes by it, too. The receiver refuses what is so old."""
+    late = [sys.executable, "-m", "tests.support.shifted", str(400 * 86_400 + 600)]
+    box.agent.program[:] = late
+    box.elsewhere.append(lambda words: program(box.folder, [*late, *words]))
+    box.receiver.default = Answer(400, {"Date": formatdate(usegmt=True)}, b"out of bounds")
+    box.stack.enter_context(box.agent)
+    box.until("clock", "behind")
+    [aged, *_] = wait_for(lambda: box.agent.events("sender.aged"), SECONDS, "the refusal in the log")
+    assert aged["do"].startswith("set the clock that is wrong (this host's is 400 d behind the receiver's)")
 
 
 def two_with_one_name(box: Box) -> None:
@@ -158,10 +193,9 @@ def two_with_one_name(box: Box) -> None:
 
 
 def target_hangs(box: Box) -> None:
-    """It takes the connection, and never answers."""
-    hanging = box.stack.enter_context(Receiver())
-    hanging.default = Answer(hang=True)
-    target = {"url": hanging.url, "job": "plc", "timeout": "500ms"}
+    """The system takes the connection, and nobody answers."""
+    hanging = box.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    target = {"url": f"http://127.0.0.1:{hanging.getsockname()[1]}/metrics", "job": "plc", "timeout": "500ms"}
     box.agent.config["collect"]["collectors"] = {"scrape": {"targets": [target]}}
     box.running()
     box.until("collecting", "plc")
@@ -180,6 +214,21 @@ def foreign_file(box: Box) -> None:
     os.chown(box.agent.data_dir / "segments", 65534, 65534)
 
 
+def masked_service(box: Box) -> None:
+    """In a mount namespace, in which systemd runs and the unit is masked."""
+    stopped(box)
+    script = (
+        "mount -t tmpfs tmpfs /run\nmkdir -p /run/systemd/system\n"
+        "ln -s /dev/null /run/systemd/system/limpet.service\n"
+    )
+
+    def run(words: list[str]) -> Done:
+        return program(box.folder, namespaces.inside(script, command=[LIMPET, *words])[0])
+
+    namespaces.inside(script)
+    box.elsewhere.append(run)
+
+
 def quarantine(box: Box) -> None:
     box.receiver.default = Answer(400, body=b"out of bounds")
     box.stack.enter_context(box.agent)
@@ -187,11 +236,20 @@ def quarantine(box: Box) -> None:
 
 
 def data_dir_gone(box: Box) -> None:
-    """By the name of the folder above it, so that the agent cannot make it again."""
+    """Somebody removed it, and what is below its name now is another volume, on which the agent cannot make it again."""
+    where = box.stack.enter_context(volume(box))
     box.running()
-    shutil.rmtree(box.agent.data_dir)
-    box.agent.data_dir.write_text("in its way")
+    shutil.rmtree(where / "data")
+    mount("-t", "tmpfs", "-o", "ro", "tmpfs", where)
+    box.stack.callback(subprocess.run, ["umount", str(where)], check=True)
     box.until("agent", "is gone")
+
+
+def program(folder: Path, words: list[str]) -> Done:
+    more = {"COLUMNS": os.environ["COLUMNS"]} if "COLUMNS" in os.environ else {}
+    known = environment(folder) | {"OUTSIDE": os.readlink("/proc/self/ns/mnt")} | more
+    done = subprocess.run(words, env=known, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def mount(*words: str | Path) -> None:
@@ -231,85 +289,274 @@ def read_only_disk(box: Box) -> None:
 
 
 class Expected(NamedTuple):
-    """The word of `limpet status`, the part it names first, and words of it; the step that `limpet doctor` names."""
+    """The word of `limpet status`, the part it names first, and words of it; part and step that `limpet doctor` names first,
+    and words of that.
+    """
 
     word: str
     part: str | None
     words: str
     step: str | None
+    do: str = ""
 
 
-BOXES: dict[str, tuple[Callable[[Box], None], Expected]] = {
+Make = Callable[[Box], None]
+HERE, THERE = "this host", "central"
+BOXES: dict[str, tuple[Make, Expected]] = {
     "nothing wrong": (nothing, Expected("ok", None, "", None)),
-    "stopped": (stopped, Expected("stopped", "agent", "it was stopped", None)),
-    "killed": (killed, Expected("stopped", "agent", "died without a stop", None)),
-    "never started": (never_started, Expected("stopped", "agent", "none has run", None)),
-    "crash-looping": (crash_looping, Expected("stopped", "configuration", "colect", None)),
+    "stopped": (
+        stopped,
+        Expected("stopped", "agent", "it was stopped", f"{HERE}, agent", "Start it: limpet run"),
+    ),
+    "killed": (
+        killed,
+        Expected("stopped", "agent", "died without a stop", f"{HERE}, agent", "journalctl -u limpet"),
+    ),
+    "crash-looping": (
+        crash_looping,
+        Expected("stopped", "configuration", "colect: unknown key", None, "colect: unknown key"),
+    ),
     "not reloaded": (
         not_reloaded,
-        Expected("attention", "configuration", "was not reloaded", "configuration"),
+        Expected("attention", "configuration", "was not reloaded", f"{HERE}, configuration", "kill -HUP"),
     ),
-    "refused reload": (refused_reload, Expected("attention", "configuration", "it has errors", None)),
+    "refused reload": (
+        refused_reload,
+        Expected("attention", "configuration", "it has errors", None, "labels.0"),
+    ),
     "corrected, not reloaded": (
         corrected_not_reloaded,
-        Expected("attention", "configuration", "a reload was refused", "configuration"),
+        Expected("attention", "configuration", "a reload was refused", f"{HERE}, configuration", "kill -HUP"),
     ),
     "wrong password": (
         held(401),
-        Expected("attention", "to central", "check the user and password", "authentication"),
+        Expected(
+            "attention",
+            "to central",
+            "Correct the user and password",
+            f"{THERE}, authentication",
+            "Set basic_auth",
+        ),
     ),
     "wrong path": (
         held(404),
-        Expected("attention", "to central", "check the path of the url", "empty write"),
+        Expected(
+            "attention",
+            "to central",
+            "Correct the path of the url",
+            f"{THERE}, empty write",
+            "Correct the url",
+        ),
     ),
-    "expired certificate": (certificate, Expected("attention", "to central", "expired", "TLS")),
-    "data_dir gone": (data_dir_gone, Expected("attention", "agent", "systemctl restart limpet", "agent")),
-    "nobody there": (nobody_there, Expected("attention", "to central", "connection refused", "connection")),
-    "no such name": (no_name, Expected("attention", "to central", "cannot be resolved", "name")),
+    "no path": (
+        no_path,
+        Expected(
+            "attention",
+            "to central",
+            "Give the url its path",
+            f"{THERE}, empty write",
+            "Give the url its path",
+        ),
+    ),
+    "http to a port for TLS": (
+        held(400, b"Client sent an HTTP request to an HTTPS server."),
+        Expected("attention", "to central", "https://", f"{THERE}, empty write", "https://"),
+    ),
+    "expired certificate": (
+        certificate,
+        Expected("attention", "to central", "expired", f"{THERE}, TLS", "Renew the receiver's certificate"),
+    ),
+    "nobody there": (
+        nobody_there,
+        Expected(
+            "attention", "to central", "connection refused", f"{THERE}, connection", "that the receiver runs"
+        ),
+    ),
+    "DNS": (
+        no_name,
+        Expected("attention", "to central", "the name servers", f"{THERE}, name", "the name servers"),
+    ),
+    "proxy": (
+        proxy,
+        Expected("attention", "to central", "Check proxy_url", f"{THERE}, connection", "proxy_url"),
+    ),
+    "held": (
+        held(301, Location="https://elsewhere.example/api/v1/write"),
+        Expected("attention", "to central", "into the url", f"{THERE}, empty write", "Correct the url"),
+    ),
+    "full disk": (
+        full_disk,
+        Expected("attention", "kept", "Free space there", f"{HERE}, space", "Free space on this volume"),
+    ),
+    "read-only disk": (
+        read_only_disk,
+        Expected("attention", "kept", "mount it for writing", f"{HERE}, data_dir", "mount it for writing"),
+    ),
+    "root-owned file": (
+        foreign_file,
+        Expected(
+            "attention", "kept", "Give it back: chown -R", f"{HERE}, permissions", "Give it back: chown -R"
+        ),
+    ),
+    "wrong clock": (
+        wrong_clock,
+        Expected("attention", "clock", "3 d behind", f"{THERE}, clock", "Set the clock that is wrong"),
+    ),
+    "a clock of last year": (
+        clock_of_last_year,
+        Expected("attention", "clock", "400 d behind", f"{THERE}, clock", "Set the clock that is wrong"),
+    ),
+    "two with one name": (
+        two_with_one_name,
+        Expected(
+            "attention",
+            "refused",
+            "give one of them another hostname",
+            f"{THERE}, sample",
+            "give one of them another",
+        ),
+    ),
     "quarantine": (
         quarantine,
-        Expected("attention", "refused", "limpet buffer quarantine list", "quarantine"),
+        Expected(
+            "attention",
+            "refused",
+            "limpet buffer quarantine list",
+            f"{THERE}, sample",
+            "out_of_order_time_window",
+        ),
     ),
-    "full disk": (full_disk, Expected("attention", "kept", "the disk is full", "space")),
-    "read-only disk": (read_only_disk, Expected("attention", "kept", "the disk is read-only", None)),
+    "masked": (
+        masked_service,
+        Expected("stopped", "agent", "systemctl unmask limpet", f"{HERE}, agent", "systemctl unmask limpet"),
+    ),
+    "data_dir gone": (
+        data_dir_gone,
+        Expected(
+            "attention", "agent", "systemctl restart limpet", f"{HERE}, agent", "systemctl restart limpet"
+        ),
+    ),
+    "target hanging": (
+        target_hangs,
+        Expected(
+            "attention",
+            "collecting",
+            "scrape target plc",
+            f"{HERE}, collector scrape/plc/127.0.0.1",
+            "the program runs",
+        ),
+    ),
 }
 
 
+PAGE = (ROOT / "docs" / "silent.md").read_text()
+SILENT = re.findall(r"(?m)^\d\. `limpet ([^`]+)`", PAGE)
+"""The commands of the page, in their order. The last writes a bundle, for which a person helps."""
+SHOWN_BY: dict[str, tuple[str, int]] = {
+    "nothing wrong": ("ok", 1),
+    "stopped": ("it was stopped", 1),
+    "killed": ("died without a stop", 1),
+    "crash-looping": ("colect: unknown key", 1),
+    "not reloaded": ("was not reloaded", 1),
+    "refused reload": ("labels.0", 1),
+    "corrected, not reloaded": ("a reload was refused", 1),
+    "wrong password": ("HTTP 401", 1),
+    "wrong path": ("HTTP 404", 1),
+    "no path": ("Give the url its path", 1),
+    "http to a port for TLS": ("this port speaks TLS", 1),
+    "expired certificate": ("certificate has expired", 1),
+    "nobody there": ("connection refused", 1),
+    "DNS": ("nobody.invalid cannot be resolved", 1),
+    "proxy": ("through the proxy", 1),
+    "held": ("a redirect", 1),
+    "full disk": ("the disk is full", 1),
+    "read-only disk": ("the disk is read-only", 1),
+    "root-owned file": ("does not belong to", 1),
+    "wrong clock": ("clock is 3 d behind", 1),
+    "a clock of last year": ("clock is 400 d behind", 1),
+    "two with one name": ("Another sender has the same series", 1),
+    "quarantine": ("out of bounds", 3),
+    "masked": ("unmask", 1),
+    "data_dir gone": ("is gone", 1),
+    "target hanging": ("timeout", 3),
+}
+"""The cause, and by how many commands of docs/silent.md a new user has seen it."""
+MOST_COMMANDS, LEAST_FOUND = 5, 0.9
+
+
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    with ExitStack() as stack:
-        receiver = stack.enter_context(Receiver())
-        agent = Agent(tmp_path, [{"url": receiver.url, "name": "central"}])
-        yield Box(tmp_path, agent, receiver, stack)
+def box() -> Iterator[Box]:
+    """In a folder whose name is about as long as those on a box, since they are on its screen."""
+    with tempfile.TemporaryDirectory(prefix="box") as name, ExitStack() as stack:
+        receiver, folder = stack.enter_context(Receiver()), Path(name)
+        agent = Agent(folder, [{"url": receiver.url, "name": "central"}])
+        yield Box(folder, agent, receiver, stack, [])
+
+
+def squeezed(text: str) -> str:
+    """Without white space: where a terminal folds a line does not matter."""
+    return "".join(text.split())
+
+
+def do_first(done: Done) -> str:
+    """The last thing that a command says: what to do first. Nothing of it is cut, on 80 columns."""
+    assert all(len(line) <= 80 for line in done.out.splitlines()), done.out
+    assert "\u2026" not in done.out
+    _, found, last = done.out.rpartition("Do first: ")
+    return squeezed(last) if found else ""
+
+
+def commands_until(box: Box, cause: str, first: Done) -> int | None:
+    """Type the commands of docs/silent.md until one shows the cause; return how many that were. `first` is what the first said."""
+    assert SILENT[0] == "status"
+    for number, words in enumerate(SILENT[:-1], 1):
+        done = first if number == 1 else box.run(words)
+        if squeezed(cause) in squeezed(done.out + done.err):
+            return number
+    return None
+
+
+def test_by_silent_md_the_cause_is_found_on_18_of_20_boxes() -> None:
+    """The numbers are those of `test_a_broken_box`, which counts."""
+    assert len(PAGE.splitlines()) <= 24
+    assert max(map(len, PAGE.splitlines())) <= 80
+    assert SHOWN_BY.keys() == BOXES.keys()
+    assert SILENT[-1].startswith("doctor --bundle")
+    few = [name for name, (_, commands) in SHOWN_BY.items() if commands <= MOST_COMMANDS]
+    assert len(few) >= LEAST_FOUND * len(BOXES)
 
 
 @pytest.mark.parametrize("name", BOXES)
 def test_a_broken_box(name: str, box: Box) -> None:
     make, expected = BOXES[name]
     make(box)
-    found = box.status()
-    assert found["word"] == expected.word, found["parts"]
-    first = found["first"]
-    assert (first and first["part"]) == expected.part, found["parts"]
-    if first:
-        assert expected.words in f"{first['said']} {first['do']}"
-    file = str(box.agent.config_file)
-    shown = called(box.folder, "status", "--config", file)
+    shown = box.run("status", columns=80)
+    assert len(shown.out.splitlines()) <= 24, shown.out
+    assert shown.out.split()[0] == expected.word, shown.out
     assert shown.status == (0 if expected.word == "ok" else 1)
-    assert shown.out.split()[0] == expected.word
-    if first:
-        assert shown.out.splitlines()[-1] == f"Do first: {first['part']}: {first['do']}"
-    done = called(box.folder, "doctor", "--config", file, "--timeout", "5s", "--json")
-    if done.status == 2:  # a configuration that has errors: doctor says all of them
-        assert found["parts"][1]["ok"] is False
-    elif expected.step is not None:
-        assert expected.step in {one["step"] for one in done.json if one["ok"] is False or one["do"]}
+    first = do_first(shown)
+    assert first.startswith(squeezed(f"{expected.part}:") if expected.part else "")
+    assert squeezed(expected.words) in (squeezed(shown.out) if expected.part else ""), shown.out
+    assert bool(first) is (expected.word != "ok")
+
+    walked = box.run("doctor --timeout 5s", columns=80)
+    if walked.status == 2:  # a configuration that has errors: doctor says all of them
+        assert expected.step is None
+        assert expected.do in walked.err
+    elif expected.step is None:
+        assert (do_first(walked), walked.status) == ("", 0), walked.out
+    else:
+        first = do_first(walked)
+        assert first.startswith(squeezed(expected.step)), walked.out
+        assert squeezed(expected.do) in first, walked.out
+    cause, commands = SHOWN_BY[name]
+    assert commands_until(box, cause, shown) == commands
 
 
 def test_without_anything_but_the_data_dir(box: Box) -> None:
     """The note leads to the configuration, but not root, who would show what others may not read."""
     box.running()
-    found = box.status("--data-dir", str(box.agent.data_dir))
+    found = called(box.folder, "status --json --data-dir", box.agent.data_dir).json
     assert found["word"] == "ok"
     is_read = None if os.geteuid() == 0 else True
     assert [one["ok"] for one in found["parts"] if one["part"] == "configuration"] == [is_read]

@@ -163,7 +163,7 @@ def test_lintian_has_nothing_to_say(packages: Packages) -> None:
     assert output("lintian", "--allow-root", "--fail-on", "warning,error", packages.this) == ""
 
 
-@pytest.mark.parametrize("name", ["limpet.1", "limpet.yaml.5"])
+@pytest.mark.parametrize("name", ["limpet.1", "limpet-silent.7", "limpet.yaml.5"])
 def test_manual_pages_are_there_whole_and_without_a_warning(packages: Packages, name: str) -> None:
     page = gzip.decompress(read(packages.this, f"usr/share/man/man{name[-1]}/{name}.gz"))
     assert page.decode() == manpages.pages(deb.source_date())[name]
@@ -173,6 +173,7 @@ def test_manual_pages_are_there_whole_and_without_a_warning(packages: Packages, 
     done = run("man", "--warnings", "-E", "UTF-8", "-l", "-", input=page.decode(), env=wide)
     assert (done.returncode, done.stderr) == (0, "")
     words = {"limpet.1": ("buffer quarantine", "--give-up-after"), "limpet.yaml.5": ("max_backoff",)}
+    words["limpet-silent.7"] = ("limpet doctor", "6.")
     assert all(word in done.stdout for word in words[name])
 
 

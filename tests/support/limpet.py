@@ -110,10 +110,15 @@ def _environment_for_anybody(home: Path) -> dict[str, str]:
     return environment(home) | {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
 
 
-def called(home: Path, *arguments: str | Path) -> Done:
+def called(home: Path, *arguments: str | Path, columns: int | None = None) -> Done:
     """Run a command to its end in this process: where the process is not the matter, its start is time lost."""
     first, *more = map(str, arguments)
     out, err = io.StringIO(), io.StringIO()
-    with patch.dict(os.environ, environment(home), clear=True), redirect_stdout(out), redirect_stderr(err):
+    size = {} if columns is None else {"COLUMNS": str(columns)}
+    with (
+        patch.dict(os.environ, environment(home) | size, clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
         status = main([*first.split(), *more])
     return Done(status, out.getvalue(), err.getvalue())

@@ -221,9 +221,9 @@ def configured(data_dir: Path, text: str = "") -> Config:
     return load(f"data_dir: {data_dir}\nremote_write: [{{url: 'https://a/w', name: a}}]\n{text}", "x").config
 
 
-def look(config: Config, **system: Any) -> dict[str, Step]:
+def look(config: Config, *, hide: bool = True, **system: Any) -> dict[str, Step]:
     there = host.System(run=system.pop("run", "/nowhere"), wall=lambda: NOW, **system)
-    return {one.step: one for one in host.look(config, (), set(), 10, there)}
+    return {one.step: one for one in host.look(config, (), set(), 10, there, hide=hide)}
 
 
 @pytest.fixture
@@ -438,7 +438,13 @@ def test_what_belongs_to_another_user_is_not_worth_a_warning(
     monkeypatch.setattr("agent.collectors.disk_usage.statvfs", statvfs)
     found = look(configured(data_dir), paths=Host("raspberrypi", tmp_path).paths)["collector disk_usage"]
     assert found.ok is True
-    assert "without what its user may not read: mountpoint /: permission denied" in found.said
+    said = "without what its user may not read: mountpoint /: permission denied"
+    assert said in found.said
+    # A mask hides names from everybody but the person at the terminal.
+    for hide in (True, False):
+        config = configured(data_dir, "mask: [mountpoint]")
+        found = look(config, hide=hide, paths=Host("raspberrypi", tmp_path).paths)["collector disk_usage"]
+        assert (said in found.said) is not hide
 
 
 # The view.
@@ -474,6 +480,7 @@ def test_a_buffer_of_a_later_version_is_reported(tmp_path: Path) -> None:
     later_segment(path := max((tmp_path / "segments").iterdir()))
     found = look(configured(tmp_path))["buffer"]
     check(found, "wrong", f"{path}: it is of format version 2", "Run the version of Limpet that wrote it")
+    assert host.early(configured(tmp_path), "x").seen is None  # the steps report it
 
 
 # The sample that is read back.

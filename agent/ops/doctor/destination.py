@@ -81,7 +81,7 @@ def walk(to: DestinationConfig, timeout: float, resolve: Resolve = _resolve) -> 
         for title, take in visit.steps():
             found = unknown(NOT_TRIED)
             if going:
-                found = _found(take, visit.host, timeout)
+                found = _found(take, visit, timeout)
                 going = found.ok is not False
             yield step(to.name, title, found, known | visit.learned)
     finally:
@@ -89,7 +89,8 @@ def walk(to: DestinationConfig, timeout: float, resolve: Resolve = _resolve) -> 
         visit.client.close()
 
 
-def _found(take: Callable[[], Finding], host: str, timeout: float) -> Finding:
+def _found(take: Callable[[], Finding], visit: _Visit, timeout: float) -> Finding:
+    host = visit.host
     try:
         return crew.call(take, timeout + GRACE)
     except LimpetError as error:
@@ -97,9 +98,13 @@ def _found(take: Callable[[], Finding], host: str, timeout: float) -> Finding:
     except ValueError as error:  # a name that no host can have
         return wrong(failure(error, host).text, "Correct the url, or tls_config.server_name.")
     except OSError as error:
-        found = failure(error, host)
+        found = failure(error, host if visit.proxy is None else visit.proxy.host)
         if found.cause is Cause.TLS:
             return wrong(found.text, certificate.refused(found.verify_code))
+        if visit.proxy is not None:
+            return wrong(
+                found.text, f"Check proxy_url, and that the proxy {visit.proxy!r} runs and is reached."
+            )
         return wrong(found.text, _DO.get(found.cause, _DO[Cause.UNREACHABLE]))
 
 
@@ -143,7 +148,8 @@ class _Visit:
         self.client = Client(to, __version__)
         self._message = to.protobuf_message if isinstance(to, RemoteWrite) else None
         """Of remote write, which protocol it is to be; None: it is another type."""
-        self._proxy: Proxy | None = None
+        self.proxy: Proxy | None = None
+        """The one on the way, once the name was looked up."""
         self._found: Found = ()
         self._exchanged: _Exchange  # which the step "authentication" sets, or ends the walk
         self.learned: set[str] = set()
@@ -175,7 +181,7 @@ class _Visit:
 
     def _name(self) -> Finding:
         """Look up the host, or the proxy on the way there, which looks it up itself."""
-        self._proxy = proxy = route(self.endpoint, os.environ)
+        self.proxy = proxy = route(self.endpoint, os.environ)
         host, self._port = (proxy.host, proxy.port) if proxy else (self.host, self._port)
         found = self._resolve(host, self._port)
         if not found:
@@ -213,7 +219,7 @@ class _Visit:
         context = endpoint.tls(self.endpoint)
         if context is None:
             return fine("none: plain http")
-        if self._proxy:
+        if self.proxy:
             return unknown("it is within the proxy's tunnel, where the empty write tries it")
         verified = context.verify_mode is not ssl.CERT_NONE
         try:

@@ -55,16 +55,21 @@ def permissions(data_dir: str) -> Finding:
     if not os.path.isdir(data_dir):
         return unknown("nothing is there yet")
     top = os.stat(data_dir)
-    owner = name(top.st_uid)
-    foreign = [path for path, found in below(data_dir) if found.st_uid != top.st_uid]
-    if foreign:
-        said = f"{foreign[0]} does not belong to {owner}, as the folder does ({len(foreign)} in all)"
+    owner, others = name(top.st_uid), foreign(data_dir)
+    if others:
+        said = f"{others[0]} does not belong to {owner}, as the folder does ({len(others)} in all)"
         return wrong(said, f"Give it back: chown -R {owner} {data_dir}")
     mode = stat.S_IMODE(top.st_mode)
     said = f"{mode:04o}, all of it belongs to {owner}"
     if mode & 0o077:
         return warning(f"{said}: others may look into it", f"Close it: chmod 0700 {data_dir}")
     return fine(said)
+
+
+def foreign(data_dir: str) -> list[str]:
+    """Return what is below data_dir and does not belong to its owner. Raises OSError."""
+    owner = os.stat(data_dir).st_uid
+    return [path for path, found in below(data_dir) if found.st_uid != owner]
 
 
 def existing(path: str) -> str:

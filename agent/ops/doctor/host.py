@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -55,11 +56,12 @@ class Early(NamedTuple):
 
 def early(config: Config, path: str) -> Early:
     """Look with the rights that this process has."""
-    found = seen.look(config.data_dir, path, DEFAULT_CONFIG, time.time(), running.boot_id())
-    try:
-        return Early(found, folder.permissions(config.data_dir))
-    except OSError:
-        return Early(found)
+    found, permissions = None, None
+    with suppress(LimpetError):  # which the steps report
+        found = seen.look(config.data_dir, path, DEFAULT_CONFIG, time.time(), running.boot_id())
+    with suppress(OSError):
+        permissions = folder.permissions(config.data_dir)
+    return Early(found, permissions)
 
 
 def look(

@@ -11,8 +11,9 @@ from agent.config.units import format_duration, parse_duration
 from agent.destinations import clocks
 from agent.http.answer import date as http_date
 from agent.ops.doctor.step import Finding, fine, unknown, warning, wrong
+from agent.text import human
 
-CLOCK_WARNING, CLOCK_WRONG = 5.0, 60.0
+CLOCK_WARNING, CLOCK_WRONG = 5.0, clocks.WRONG
 """Seconds that two clocks may differ."""
 
 WRITE, CONFIG = "/api/v1/write", "/api/v1/status/config"
@@ -38,10 +39,12 @@ def agree(date: str | None, begun: float, ended: float) -> Finding:
     if abs(off) < 1:
         return fine("the receiver's clock and ours agree to a second")
     way = "ahead of" if off > 0 else "behind"
-    said = f"the receiver's clock is {abs(off):.0f} s {way} ours"
+    span = f"{abs(off):.0f} s" if abs(off) < 100 else human.duration(abs(off))
+    said = f"the receiver's clock is {span} {way} ours"
     if abs(off) <= CLOCK_WARNING:
         return fine(said)
-    do = "Set the clock that is wrong, and let NTP keep both: samples carry this host's time."
+    said += f": here it is {human.moment(ended * 1000)}, there {human.moment((ended + off) * 1000)}"
+    do = "Set the clock that is wrong: timedatectl set-ntp true; chronyc tracking. Samples carry this host's time."
     return (warning if abs(off) <= CLOCK_WRONG else wrong)(said, do)
 
 

@@ -43,9 +43,12 @@ def check(to: DestinationConfig, client: Client, timeout: float) -> Finding:
     if outcome is None:
         return unknown(f"write_relabel_configs drop {SERIES}, so it was not sent")
     if outcome.verdict is not Verdict.DELIVERED:
-        return wrong(
-            client.hidden(outcome.error or f"HTTP {outcome.status}"), _DO.get(outcome.verdict, _ELSE)
+        do = (
+            f"{outcome.advice[0].upper()}{outcome.advice[1:]}."
+            if outcome.advice
+            else _DO.get(outcome.verdict, _ELSE)
         )
+        return wrong(client.hidden(outcome.error or f"HTTP {outcome.status}"), do)
     url, found = query_url(to.url), None
     while url is not None and (left := end - time.monotonic()) > 0:
         found = contains(client.get(url, LARGEST, left) or b"", now_ms)
