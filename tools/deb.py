@@ -194,8 +194,9 @@ def system_files(stage: Path, version: str, epoch: int) -> None:
         stage / DOC / "sbom.cdx.json", sbom.document(version, os.environ | {"SOURCE_DATE_EPOCH": str(epoch)})
     )
     write(stage / DOC / "examples" / "limpet.yaml", manpages.EXAMPLE.read_text(encoding="utf-8"))
-    for example in (ROOT / "packaging" / "systemd" / "examples").glob("*.conf"):
-        write(stage / DOC / "examples" / example.name, example.read_text(encoding="utf-8"))
+    for where, names in (("systemd/examples", "*.conf"), ("recipes", "*.sh")):
+        for example in (ROOT / "packaging" / where).glob(names):
+            write(stage / DOC / "examples" / example.name, example.read_text(encoding="utf-8"))
     write(stage / DOC / "SECURITY.md", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
     for folder in (ROOT / "docs", ROOT / "docs" / "runbooks"):
         for document in folder.glob("*.md"):

@@ -114,13 +114,15 @@ def show(found: Status, now: float, columns: int) -> View:
 
 
 def _notes(one: DestinationStatus, now: float) -> list[Styled]:
-    """Return what is to say about a destination in words: its last error, tries and delivery, and that it was removed."""
+    """Return what is to say about a destination in words: its last error, tries and delivery, what it cost on the wire, and that it was removed."""
     notes = []
     if one.last_error:
         style = DANGER if one.state == "held" else WARNING
         notes.append(Styled(f"{one.name}: {one.last_error}", style))
     if one.state in ("waiting", "held"):
         notes.append(Styled(f"{one.name}: {'; '.join(tries(one, now))}", DIM))
+    if one.link is not None:
+        notes.append(Styled(f"{one.name}: on the wire {human.spent(*one.link)}", DIM))
     if one.removed_timestamp_ms is not None:
         since = human.moment(one.removed_timestamp_ms)
         notes.append(Styled(f"{one.name}: not in the configuration since {since}", WARNING))

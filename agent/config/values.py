@@ -202,6 +202,7 @@ Age = Annotated[float, _duration("0")]
 Interval = Annotated[float, _duration("100ms")]
 Limit = Annotated[float, _duration("0s")]
 Size = Annotated[int, _size()]
+DataSize = Annotated[int, _size(100 << 10, what="expected 100KiB or more", do="Write a size, such as 5MiB.")]
 Bandwidth = Annotated[int, _size(100, what="expected 100 bytes per second or more", do="Write a size, such as 16KiB.")]
 BodySizeLimit = Annotated[int, _size(
     1 << 10, 256 << 20, "expected a size from 1KiB to 256MiB", "It is held in memory; remove the key to have 16MiB.")]

@@ -115,6 +115,7 @@ def test_what_is_in_it(packages: Packages) -> None:
             assert match[1].startswith(("agent", "buffer", "limpet")) or f"/{deb.SITE}/{match[1]}" in licenses
     told = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")}
     told |= {Path("examples") / path.name for path in (ROOT / "packaging/systemd/examples").iterdir()}
+    told |= {Path("examples") / path.name for path in (ROOT / "packaging/recipes").iterdir()}
     told = {path for path in told if path.parts[0] != "decisions"} | {Path("sbom.cdx.json")}
     assert {f"{deb.DOC}/{path}" for path in told} <= names
 
