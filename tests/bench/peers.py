@@ -1,4 +1,4 @@
-"""Limpet beside its peers: Prometheus in agent mode and vmagent, the same targets, the same receiver, one run.
+"""Limpet next to its peers: Prometheus in agent mode and vmagent, the same targets, the same receiver, one run.
 
     python -m tests.bench.peers               five minutes
     python -m tests.bench.peers --away 20     the same with an outage of 20 s, two minutes
@@ -273,7 +273,7 @@ def side_by_side(found: list[Figure]) -> str:
 def main() -> int:
     """Measure, and show it; or be the large target."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.peers", description="Measure Limpet beside its peers."
+        prog="python -m tests.bench.peers", description="Measure Limpet next to its peers."
     )
     parser.add_argument("--away", type=float, default=AWAY, help="seconds of the outage")
     parser.add_argument("--expose", type=int, metavar="PORT", help=argparse.SUPPRESS)
