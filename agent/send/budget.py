@@ -12,6 +12,7 @@ Promises:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from agent.config import DataBudget
@@ -24,8 +25,8 @@ RESERVE = 0.01
 """Of the budget, for signs of life when it is spent."""
 EVERY = 900.0
 """Seconds between two of them at least."""
-REQUESTS = 100
-"""This part of a budget is not begun: it would hardly do for a request."""
+RECENT = 16
+"""Requests, of which the cheapest says what one costs at least."""
 SAMPLE = 24
 """Bytes of a sample on the wire that are hardly ever exceeded."""
 AGREED = 3600.0
@@ -57,7 +58,7 @@ class Budget:
         self.is_limited = any(budgets.values())
         self._smallest = min((budget for budget in budgets.values() if budget), default=0)
         self._wire, self._dates, self._at = stats.wire_bytes, stats.dates, mono()
-        self._last = 0  # what the last request cost
+        self._costs = deque[int](maxlen=RECENT)
         self._mark = self._unwritten = 0  # bytes that the file is ahead, and behind
         self._beat_at = 0.0  # when a sign of life is due
 
@@ -73,27 +74,27 @@ class Budget:
         self._wire, self._mark = wire, max(0, self._mark - cost)
         self._unwritten += cost
         if cost:
-            self._last = cost
+            self._costs.append(cost)
 
     @property
     def is_spent(self) -> bool:
-        """Whether the next request would exceed the budget, if it costs what the last one did."""
-        return self.used.plus(min(self._last, self._smallest // REQUESTS)).share >= 1.0
+        """Whether the cheapest request would exceed the budget."""
+        return self.used.plus(self.least).share >= 1.0
 
     @property
-    def margin(self) -> float:
-        """The share of a budget that a request may be."""
-        return 1 / REQUESTS
+    def least(self) -> int:
+        """The bytes that a request costs at least, as far as is known: a lone large one says nothing about a small one."""
+        return min(*self._costs, self._smallest // 20) if self._costs else 0
 
     @property
     def left(self) -> float:
         """Seconds until more may be spent."""
-        return self.used.plus(self._smallest // REQUESTS).left_ms / 1000
+        return self.used.plus(self.least).left_ms / 1000
 
     @property
     def most(self) -> int:
         """The samples that may be paid at once."""
-        return max(1, self.used.room(1.0) // SAMPLE) if self.is_limited else 1 << 30
+        return max(1, (self.used.room(1.0) - self.least) // SAMPLE) if self.is_limited else 1 << 30
 
     def deadline(self, usual: float) -> float:
         """Return the seconds between two requests, of which `usual` are configured."""
@@ -101,7 +102,7 @@ class Budget:
 
     def heartbeat_due(self) -> bool:
         """Return whether a sign of life is due, and affordable."""
-        return self._mono() >= self._beat_at and self.used.room(1 + RESERVE) > 0
+        return self._mono() >= self._beat_at and self.used.room(1 + RESERVE) >= self.least
 
     def beaten(self) -> None:
         """Take it that one was sent: the next is due so much later that those until the end of the period are affordable."""
@@ -112,7 +113,7 @@ class Budget:
 
     def ahead(self) -> Usage | None:
         """Return what has to be written before the next request; None: what is written is enough for it."""
-        ahead = self._last + self._smallest // REQUESTS
+        ahead = max(self._costs, default=0) + self._smallest // AHEAD
         if self.is_limited:
             if self._mark >= ahead:
                 return None

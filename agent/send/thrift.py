@@ -111,7 +111,7 @@ class Thrift:
                 ("day", used.day_bytes, used.day_budget),
                 ("month", used.month_bytes, used.month_budget),
             )
-            if limit and count >= limit * (1 - self._budget.margin)
+            if limit and count + self._budget.least >= limit
         ]
         return f"the data budget is spent: {', '.join(spent)}; samples wait for the next one"
 
