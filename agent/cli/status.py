@@ -96,7 +96,10 @@ def not_fresh(found: Status, within: float, now: float) -> str | None:
 
 
 def show(found: Status, now: float, columns: int) -> View:
-    """Return the view at the UTC time `now` in seconds: one table of destinations where it has room, else two."""
+    """Return the view at the UTC time `now` in seconds.
+
+    The destinations are one table where it has room, else two, else a block for each.
+    """
     from agent.cli import screen
 
     parts: View = [_header(found, now), ""]
@@ -104,11 +107,13 @@ def show(found: Status, now: float, columns: int) -> View:
     if not destinations:
         return [*parts, Styled("No destination has a cursor in this buffer.", DIM)]
     whole = _destinations(destinations, FIGURES)
-    if screen.fits(whole, columns):
-        parts.append(whole)
+    halves = [
+        _destinations(destinations, of) for of in (FIGURES[:BACKLOG_FIGURES], FIGURES[BACKLOG_FIGURES:])
+    ]
+    if not screen.fits(whole, columns) and all(screen.fits(half, columns) for half in halves):
+        parts += [halves[0], "", halves[1]]
     else:
-        backlog, ledger = FIGURES[:BACKLOG_FIGURES], FIGURES[BACKLOG_FIGURES:]
-        parts += [_destinations(destinations, backlog), "", _destinations(destinations, ledger)]
+        parts.append(whole)
     notes = [note for one in destinations for note in _notes(one, now)]
     return [*parts, *([""] if notes else []), *notes]
 
@@ -220,15 +225,15 @@ def _eta(one: DestinationStatus) -> str:
 
 
 FIGURES: tuple[tuple[str, Callable[[DestinationStatus], Cell]], ...] = (
-    ("~state", lambda one: Styled(one.state, STATES.get(one.state, ""))),
-    ("~>pending", lambda one: human.count(one.pending_samples)),
-    ("~>on disk", lambda one: human.size(one.pending_bytes)),
-    ("~>lag", lambda one: human.duration(one.lag_seconds) if one.pending_samples else "-"),
-    ("~>drained in", _eta),
-    ("~>delivered", lambda one: human.count(one.ledger.delivered)),
-    ("~>dropped", _dropped),
-    ("~>missed", lambda one: human.count(one.ledger.missed)),
-    (f"~>lost (limit {BUDGET * 100:g} %)", _loss),
+    ("state", lambda one: Styled(one.state, STATES.get(one.state, ""))),
+    (">pending", lambda one: human.count(one.pending_samples)),
+    (">on disk", lambda one: human.size(one.pending_bytes)),
+    (">lag", lambda one: human.duration(one.lag_seconds) if one.pending_samples else "-"),
+    (">drained in", _eta),
+    (">delivered", lambda one: human.count(one.ledger.delivered)),
+    (">dropped", _dropped),
+    (">missed", lambda one: human.count(one.ledger.missed)),
+    (f">lost (limit {BUDGET * 100:g} %)", _loss),
 )
 """The columns of the table of destinations: title and cell."""
 BACKLOG_FIGURES = 5
