@@ -30,6 +30,7 @@ from agent.send.state import Rules, State
 from agent.send.stats import SendStats
 from agent.send.thrift import Thrift
 from agent.send.unchanged import Unchanged
+from agent.send.window import is_open
 from agent.system.events import Logger
 from agent.system.pulse import Pulse
 from buffer.buffer import Buffer
@@ -73,7 +74,8 @@ class Lane:
         fresh = Fresh(speaks, labels or {}, lambda: buffer.newest, clocks.monotonic, clocks.wall)
         unchanged = Unchanged(speaks, to.send_unchanged_every) if to.send_unchanged_every else None
         delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks, fresh, unchanged)
-        cursor, order = buffer.cursors[to.name], Order(to.drain_order, labels or {})
+        cursor, wall = buffer.cursors[to.name], clocks.wall
+        order = Order(to.drain_order, labels or {}, lambda: is_open(to.send_window, wall()))
         self._account = Account(to.name, cursor, quarantine, lane_log, clocks.wall)
         self._early = early = Early(listen, clocks.monotonic)
         self.sender = Sender(to, cursor, delivery, self._account, lane_log, order, self._pulse, clocks, early)
