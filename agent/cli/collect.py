@@ -122,7 +122,7 @@ def show(groups: Sequence[Group], host: Mapping[str, str], columns: int) -> View
     rows: list[tuple[str | Styled, Styled, str]] = []
     for group in groups:
         rows.append((Styled(group.name, HEAD), _problem(group), ""))
-        for series, value in _present(group):
+        for series, value in group.readings:
             own = ", ".join(f"{key}={label}" for key, label in _own(series.labels, host))
             value_text = human.quantity(series.name, value, series.unit)
             rows.append((f"  {series.name}", Styled(own, DIM), value_text))
