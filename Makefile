@@ -41,7 +41,8 @@ fmt: .venv/.ready ## format, and fix what the linter can fix
 	@$(PY) -m ruff format $(SOURCES)
 
 bench: .venv/.ready ## measure, and print the figures as a table
-	@$(PY) -m tools.servers prometheus
+	@$(PY) -m tools.servers prometheus node-exporter victoria-metrics
+	@$(PY) -m tests.bench.peers
 	@$(PY) -m tests.bench
 
 dashboards: .venv/.ready pages ## generate the dashboards' JSON, and the pages
@@ -58,7 +59,7 @@ dist: .venv/.ready ## build the sdist and the wheel into dist/: the same commit 
 	@rm -rf dist/limpet-*
 	@sh tools/dist.sh $(PY) dist
 
-deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 for the other architecture)
+deb: .venv/.ready ## build the Debian package into dist/ (ARCH=arm64 or armhf for another architecture)
 	@$(PY) -m tools.deb $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION))
 
 release: .venv/.ready ## build everything that ships into dist/limpet-VERSION/, with notes and checksums (ARGS=--draft)

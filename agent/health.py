@@ -20,6 +20,7 @@ from agent.collectors.base import Labels, Metric, Sample
 from agent.send.stats import SendStats
 from buffer.buffer import Buffer
 from buffer.lock import STATES
+from buffer.usage import link
 
 TABLE = """\
 limpet_build_info                             |          | Always 1; the labels say which version runs on which Python.
@@ -54,6 +55,9 @@ limpet_destination_requests_total             | requests | Requests sent to the 
 limpet_destination_retries_total              | requests | Requests that were repetitions.
 limpet_destination_sent_bytes_total           | bytes    | Bytes of request bodies sent.
 limpet_destination_wire_bytes_total           | bytes    | Bytes of IP packets to and from the destination, as a link is paid for.
+limpet_destination_budget_bytes               | bytes    | Most bytes on the wire in the period; absent without a `data_budget`, as are the next two.
+limpet_destination_budget_used_bytes          | bytes    | Bytes on the wire in the period so far.
+limpet_destination_budget_forecast_bytes      | bytes    | Bytes on the wire that the period will come to at the pace so far; absent in its first hour.
 limpet_destination_send_seconds_total         | seconds  | Time spent waiting for the destination.
 """
 """Name, unit and meaning of each series; one that ends in _total is a counter, the others are gauges."""
@@ -179,10 +183,30 @@ def _destination(buffer: Buffer, name: str, stats: SendStats, now: float, interv
     samples = [Sample(f"limpet_destination_{what}", float(value), labels) for what, value in values.items()]
     if (skew := stats.clock_skew) is not None:
         samples.append(Sample("limpet_destination_clock_skew_seconds", round(skew, 1) + 0.0, labels))
+    samples += _budget(stats, now, labels)
     for reason in dict.fromkeys((*REASONS, *ledger.dropped)):
         labeled: Labels = (("destination", name), ("reason", reason))
         count = float(ledger.dropped.get(reason, 0))
         samples.append(Sample("limpet_destination_dropped_samples_total", count, labeled))
+    return samples
+
+
+def _budget(stats: SendStats, now: float, labels: Labels) -> list[Sample]:
+    found = link(stats.used, int(now * 1000))
+    if found is None:
+        return []
+    samples = []
+    for period, budget, used, forecast in (
+        ("day", found.day_budget_bytes, found.day_bytes, found.day_forecast_bytes),
+        ("month", found.month_budget_bytes, found.month_bytes, found.month_forecast_bytes),
+    ):
+        values = {"": budget, "used_": used, "forecast_": forecast} if budget else {}
+        labeled: Labels = (*labels, ("period", period))
+        samples += [
+            Sample(f"limpet_destination_budget_{what}bytes", float(value), labeled)
+            for what, value in values.items()
+            if value is not None
+        ]
     return samples
 
 

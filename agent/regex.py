@@ -28,12 +28,15 @@ Match = Any
 _ATOM = (
     r"(?:[^\\.+*?()\[\]{}|^$]|\.|\\[-./:+*?()\[\]{}^$\\]|\[\^?(?:[a-zA-Z0-9](?:-[a-zA-Z0-9])?|[_.:/ ])+\])"
 )
-_ONCE = rf"(?:{_ATOM}(?![+*?]))*+"  # possessive: this pattern takes linear time, too
-_FIXED = rf"(?:{_ATOM}(?![+*?])|\({_ONCE}(?:\|{_ONCE})*+\))*+"
+# Without possessive repetitions, which Python before 3.11.5 (Debian 12 has 3.11.2) gets wrong in groups
+# (github.com/python/cpython/issues/106052). An atom begins in one way only, so there is little to go back to.
+_ONCE = rf"(?:{_ATOM}(?![+*?]))*"
+_FIXED = rf"(?:{_ATOM}(?![+*?])|\({_ONCE}(?:\|{_ONCE})*\))*"
 _REPEATED = rf"{_ATOM}[+*?](?![+*?])"
 _REST = r"(?:\.[+*]|\(\.[+*]\))"  # takes all that is left of the text, so it is never tried in another length
-_ALTERNATIVE = rf"{_FIXED}(?:(?:{_REPEATED}|\({_ONCE}{_REPEATED}{_ONCE}\)){_FIXED})?+(?:{_REST}(?=\||\Z))?+"
-_PLAIN = re.compile(rf"{_ALTERNATIVE}(?:\|{_ALTERNATIVE})*+")
+_ALTERNATIVE = re.compile(
+    rf"{_FIXED}(?:(?:{_REPEATED}|\({_ONCE}{_REPEATED}{_ONCE}\)){_FIXED})?(?:{_REST}(?=\||\Z))?"
+)
 _GROUP = re.compile(r"\(([^()]*)\)|(\|)")  # or the end of an alternative
 _MOST_WAYS = 4
 """Ways through the groups of an alternative: each may be tried at each character of a text."""
@@ -104,8 +107,11 @@ def any_of(sources: Iterable[str]) -> Callable[[str], bool]:
 
 def is_plain(source: str) -> bool:
     """Return whether a pattern is matched by Python's `re`, because it means the same there in linear time."""
-    if not _PLAIN.fullmatch(source):
-        return False
+    at = 0
+    while (found := _ALTERNATIVE.match(source, at)) and (at := found.end()) < len(source):
+        if source[at] != "|":
+            return False
+        at += 1
     ways = 1
     for group, ends in _GROUP.findall(_ESCAPE.sub("", source)):
         ways = 1 if ends else ways * (group.count("|") + 1)

@@ -30,6 +30,7 @@ from buffer.lock import Lock
 from buffer.log import Log
 from buffer.model import Tick
 from buffer.room import Room
+from buffer.usage import UsageNote
 from buffer.versions import refuse_newer
 
 FOLDERS = ("segments", "cursors", requests.FOLDER)
@@ -114,6 +115,10 @@ class Buffer:
     def cursors(self) -> Mapping[str, Cursor]:
         """The cursors by the names of their destinations."""
         return self._cursors.by_name
+
+    def usage(self, name: str) -> UsageNote:
+        """Return the note of what a destination has cost on the wire."""
+        return UsageNote(self._fs, self._dir, name)
 
     @property
     def history(self) -> History:

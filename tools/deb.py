@@ -1,4 +1,4 @@
-"""The Debian package: `python -m tools.deb [--arch amd64|arm64] [--version V] [--out FOLDER]`, or `make deb`.
+"""The Debian package: `python -m tools.deb [--arch amd64|arm64|armhf] [--version V] [--out FOLDER]`, or `make deb`.
 
 Promises:
 
@@ -15,7 +15,6 @@ It needs dpkg-deb, which is told where it is missing. Sources: deb(5), deb-contr
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import os
 import re
@@ -25,19 +24,20 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from email.utils import formatdate
 from pathlib import Path
 
 import agent
 from agent.cli.completion import SHELLS
 from buffer.errors import LimpetError
-from tools import manpages, sbom
+from tools import armhf, manpages, sbom
 from tools.debian_copyright import copyright_file
+from tools.packing import DebError, link, packed, pip, run, write
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "packaging" / "debian"
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l"}
 GLIBC = ((2, 28), (2, 17), (2, 12), (2, 5))
 """Which wheels are taken: those for a C library that every system with Python 3.11 has."""
 HOME = Path("opt/limpet")
@@ -49,10 +49,6 @@ PACKAGES = [name for name in PROJECT["tool"]["setuptools"]["packages"]["find"]["
 SOURCES = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE")
 
 
-class DebError(LimpetError):
-    """The package cannot be built."""
-
-
 def build(arch: str, out: Path, version: str = agent.__version__, level: int = LEVEL) -> Path:
     """Build the package of this version for `arch` into the folder `out`; return its path. Raises DebError."""
     if not shutil.which("dpkg-deb"):
@@ -62,11 +58,14 @@ def build(arch: str, out: Path, version: str = agent.__version__, level: int = L
         work = Path(temporary)
         stage = work / "stage"
         (stage / SITE).mkdir(parents=True)
-        download(arch, work / "wheels")
+        if arch == "armhf":
+            armhf.wheels(work / "wheels", work / "armhf")
+        else:
+            download(arch, work / "wheels")
         own_wheel(version, work, epoch)
         for wheel in sorted((work / "wheels").glob("*.whl")):
             unpack(wheel, stage / SITE)
-        environment(stage)
+        environment(stage, arch)
         system_files(stage, version, epoch)
         tops = tops_of((work / "wheels").glob("*.whl"))
         write(stage / DOC / "copyright", copyright_file(stage, SITE, tops))
@@ -80,9 +79,10 @@ def build(arch: str, out: Path, version: str = agent.__version__, level: int = L
     return package
 
 
-def pythons() -> list[str]:
+def pythons(arch: str = "amd64") -> list[str]:
     """Return the versions of Python that the package is for, oldest first: ["3.11", ...]."""
-    return re.findall(r"Python :: (3\.\d+)$", "\n".join(PROJECT["project"]["classifiers"]), re.MULTILINE)
+    found = re.findall(r"Python :: (3\.\d+)$", "\n".join(PROJECT["project"]["classifiers"]), re.MULTILINE)
+    return [python for python in found if arch != "armhf" or python in armhf.HEADERS]
 
 
 def source_date() -> int:
@@ -102,9 +102,14 @@ def download(arch: str, folder: Path) -> None:
     """Fetch the wheels of the lock for every version of Python; pip checks each against its hash."""
     platforms = [f"--platform=manylinux_{major}_{minor}_{MACHINES[arch]}" for major, minor in GLIBC]
     platforms += [f"--platform=manylinux{year}_{MACHINES[arch]}" for year in (2014, 2010, 1)]
-    for python in pythons():
-        command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"]
-        command += ["--no-deps", "--require-hashes", "--only-binary=:all:", "--implementation=cp"]
+    for python in pythons(arch):
+        command = [
+            *pip("download"),
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+            "--implementation=cp",
+        ]
         command += [
             f"--python-version={python}",
             *platforms,
@@ -162,13 +167,13 @@ def tops_of(wheels: Iterable[Path]) -> dict[str, set[str]]:
     return found
 
 
-def environment(stage: Path) -> None:
+def environment(stage: Path, arch: str) -> None:
     """Make it a virtual environment for each Python: `pyvenv.cfg`, an interpreter, and the way to the modules."""
     write(stage / HOME / "pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n")
     write(stage / HOME / "bin" / "limpet", recipe("launcher"))
     link(stage / HOME / "bin" / "python3", "/usr/bin/python3")
     link(stage / "usr" / "bin" / "limpet", "/opt/limpet/bin/limpet")
-    for python in pythons():
+    for python in pythons(arch):
         link(stage / HOME / "lib" / f"python{python}" / "site-packages", "../site-packages")
 
 
@@ -194,8 +199,9 @@ def system_files(stage: Path, version: str, epoch: int) -> None:
         stage / DOC / "sbom.cdx.json", sbom.document(version, os.environ | {"SOURCE_DATE_EPOCH": str(epoch)})
     )
     write(stage / DOC / "examples" / "limpet.yaml", manpages.EXAMPLE.read_text(encoding="utf-8"))
-    for example in (ROOT / "packaging" / "systemd" / "examples").glob("*.conf"):
-        write(stage / DOC / "examples" / example.name, example.read_text(encoding="utf-8"))
+    for where, names in (("systemd/examples", "*.conf"), ("recipes", "*.sh")):
+        for example in (ROOT / "packaging" / where).glob(names):
+            write(stage / DOC / "examples" / example.name, example.read_text(encoding="utf-8"))
     write(stage / DOC / "SECURITY.md", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
     for folder in (ROOT / "docs", ROOT / "docs" / "runbooks"):
         for document in folder.glob("*.md"):
@@ -204,11 +210,15 @@ def system_files(stage: Path, version: str, epoch: int) -> None:
 
 def control_files(stage: Path, arch: str, version: str) -> None:
     """Write what dpkg reads: control, scripts, the list of conffiles and the checksums."""
-    major, minor = pythons()[-1].split(".")
+    versions = pythons(arch)
+    major, minor = versions[-1].split(".")
+    python = f"python3 (>= {versions[0]}), python3 (<< {major}.{int(minor) + 1})"
+    if versions != pythons():  # some are left out between the first and the last
+        python += f", {' | '.join(f'python{one}' for one in versions)}"
     values = {
         "VERSION": f"{version}-1",
         "ARCHITECTURE": arch,
-        "PYTHON": f"python3 (>= {pythons()[0]}), python3 (<< {major}.{int(minor) + 1})",
+        "PYTHON": python,
         "SIZE": str(sum(-(-path.lstat().st_size // 1024) for path in stage.rglob("*"))),
     }
     control = re.sub(r"@(\w+)@", lambda match: values[match[1]], recipe("control"))
@@ -258,34 +268,6 @@ def files(stage: Path) -> Iterator[Path]:
 def recipe(name: str) -> str:
     """Return a file of packaging/debian."""
     return (RECIPE / name).read_text(encoding="utf-8")
-
-
-def write(path: Path, content: str) -> None:
-    """Write a text, and its folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
-
-
-def packed(path: Path, content: str) -> None:
-    """Write a text compressed, without a time in it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(content.encode(), 9, mtime=0))
-
-
-def link(path: Path, target: str) -> None:
-    """Make a symbolic link."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.symlink_to(target)
-
-
-def run(command: Sequence[str | Path], more: dict[str, str] | None = None) -> None:
-    """Run a program to its end. Raises DebError with what it said."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **(more or {})}
-    )
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip()
-        raise DebError(" ".join(map(str, command)), f"ended with {done.returncode}: {said}", "See there.")
 
 
 def native() -> str:

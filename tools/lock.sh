@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write requirements/run.txt, dev.txt and build.txt: every package pinned, every file hashed, one lock for
+# Write requirements/run.txt, dev.txt, build.txt and armhf.txt: every package pinned, every file hashed, one lock for
 # Python 3.11 and later. No registry is named in them: whatever index pip is set up with serves them.
 # A version that is locked already stays, unless --upgrade follows the name of the Python.
 # The resolver lives in an environment of its own, which is never part of the project's.
@@ -24,3 +24,4 @@ lock() {
 lock requirements/run.txt pyproject.toml --extra re2
 lock requirements/dev.txt pyproject.toml --extra re2 --group pyproject.toml:dev --constraints requirements/run.txt
 lock requirements/build.txt --group pyproject.toml:build --constraints requirements/dev.txt
+lock requirements/armhf.txt --group pyproject.toml:armhf --constraints requirements/dev.txt

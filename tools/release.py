@@ -30,6 +30,7 @@ from pathlib import Path
 import agent
 from buffer.errors import LimpetError
 from tools import deb
+from tools.packing import write
 
 ROOT = Path(__file__).resolve().parents[1]
 SUMS = "SHA256SUMS"
@@ -39,7 +40,9 @@ class ReleaseError(LimpetError):
     """The release cannot be made."""
 
 
-def release(out: Path, level: int = deb.LEVEL, draft: bool = False) -> Path:
+def release(
+    out: Path, level: int = deb.LEVEL, draft: bool = False, archs: Sequence[str] = tuple(deb.MACHINES)
+) -> Path:
     """Build the release of HEAD into a folder of its own below `out`; return that. Raises ReleaseError."""
     version = agent.__version__
     refuse_changes()
@@ -51,10 +54,10 @@ def release(out: Path, level: int = deb.LEVEL, draft: bool = False) -> Path:
         tree, files = Path(temporary) / "tree", Path(temporary) / "files"
         files.mkdir()
         export(tree)
-        build(tree, files, version, level)
+        build(tree, files, version, level, archs)
         title = f"Limpet {version}" + (" (draft)" if draft else "")
-        deb.write(files / f"limpet-{version}.md", f"# {title}\n\n{notes}\n")
-        deb.write(files / SUMS, sums(files))
+        write(files / f"limpet-{version}.md", f"# {title}\n\n{notes}\n")
+        write(files / SUMS, sums(files))
         for path in (files, *files.iterdir()):
             path.chmod(0o755 if path.is_dir() else 0o644)
         place = out / f"limpet-{version}"
@@ -63,15 +66,15 @@ def release(out: Path, level: int = deb.LEVEL, draft: bool = False) -> Path:
     return place
 
 
-def build(tree: Path, files: Path, version: str, level: int) -> None:
+def build(tree: Path, files: Path, version: str, level: int, archs: Sequence[str]) -> None:
     """Build each part from the exported tree."""
     environment = {"SOURCE_DATE_EPOCH": git("log", "-1", "--format=%ct").strip()}
     run(["sh", "tools/dist.sh", sys.executable, str(files)], tree, environment)
-    for arch in deb.MACHINES:
+    for arch in archs:
         building = [sys.executable, "-m", "tools.deb", "--arch", arch, "--level", str(level)]
         run([*building, "--out", files], tree, environment)
     bill = run([sys.executable, "-m", "tools.sbom"], tree, environment)
-    deb.write(files / f"limpet-{version}.cdx.json", bill)
+    write(files / f"limpet-{version}.cdx.json", bill)
 
 
 def refuse_changes() -> None:
@@ -150,9 +153,13 @@ def main(words: list[str]) -> int:
     arguments.add_argument("--draft", action="store_true", help="of a commit that is no release")
     arguments.add_argument("--level", type=int, default=deb.LEVEL, help="of the compression, 0 to 9")
     arguments.add_argument("--out", type=Path, default=ROOT / "dist", help="the folder it goes to")
+    arguments.add_argument(
+        "--arch", choices=tuple(deb.MACHINES), help="the package for this one only, as a draft"
+    )
     given = arguments.parse_args(words)
+    archs = (given.arch,) if given.arch else tuple(deb.MACHINES)
     try:
-        place = release(given.out.absolute(), given.level, given.draft)
+        place = release(given.out.absolute(), given.level, given.draft or bool(given.arch), archs)
     except LimpetError as error:
         print(f"release: {error}", file=sys.stderr)
         return 1

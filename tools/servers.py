@@ -215,7 +215,7 @@ def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
     where = f"Debian's {suite}" if suite else "this machine's suite"
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as temporary:
         folder = Path(temporary)
-        apt = _private_apt(folder, suite)
+        apt = private_apt(folder, suite)
         _say(f"fetching {package} from {where}")
         # Hooks of the machine's configuration may fail without root; what counts is whether the download works.
         updated = subprocess.run([*apt, "update"], capture_output=True, text=True, check=False)
@@ -248,7 +248,7 @@ def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
     return Server(ready, _version(ready, wanted) or f"{name} {version}")
 
 
-def _private_apt(folder: Path, suite: str | None) -> list[str]:
+def private_apt(folder: Path, suite: str | None) -> list[str]:
     """Write apt's sources for `suite` (None: as they are) below `folder`; return the command to use them with."""
     parts = folder / "sources.list.d"
     for needed in (parts, folder / "state/lists/partial", folder / "cache/archives/partial"):

@@ -143,7 +143,7 @@ def parse_time(option: str, text: str, now: float) -> int:
     try:
         if re.fullmatch(r"[0-9]{9,11}(\.[0-9]{1,9})?", text):
             return round(float(text) * 1000)
-        if re.fullmatch(r"([0-9]++[a-z]++)++", text):
+        if re.fullmatch(r"([0-9]++[a-z]++)+", text):
             return round((now - parse_duration(text)) * 1000)
         return round(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
     except (ValueError, OverflowError, OSError):

@@ -157,7 +157,7 @@ def legend(names: Sequence[str], summaries: Sequence[Summary], text: Callable[[f
     """Return what each line is, with its numbers."""
     several = len(names) > 1
     return Table(
-        "=,series,>=min,>=mean,>=max,>=last",
+        ",series,>min,>mean,>max,>last",
         [
             [Styled(LETTERS[i] if several else "", STYLES[i]), name, *(text(value) for value in numbers)]
             for i, (name, numbers) in enumerate(zip(names, summaries, strict=True))

@@ -25,6 +25,7 @@ from buffer.model import Labels
 if TYPE_CHECKING:
     from agent.ops.collect import Collectors, Group
 
+INDENT = "    "
 ONCE_SECONDS, WATCH_SECONDS = 1.0, 2.0
 
 
@@ -42,6 +43,7 @@ def arguments(parser: ArgumentParser) -> None:
         "time between two readings, such as 500ms or 5s; default: 1s, with --watch 2s",
         type=common.duration,
     )
+    common.option(parser, "--traceback", "show where in its code a collector failed")
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
         "--format",
@@ -72,24 +74,26 @@ def _show(collectors: Collectors, args: Namespace) -> int:
     pause = args.interval or (WATCH_SECONDS if args.watch else ONCE_SECONDS)
     rounds = sys.maxsize if args.watch else 1
     if args.json or args.format == "json":
-        return _each(collectors, pause, rounds, lambda groups: _json(groups, one_line=args.watch))
+        return _each(collectors, pause, rounds, lambda groups: _json(groups, one_line=args.watch), args)
     if args.format == "prometheus":
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the format requires it
-        return _each(collectors, pause, rounds, lambda groups: exposition(_readings(groups)))
+        return _each(collectors, pause, rounds, lambda groups: exposition(_readings(groups)), args)
     host = collectors.host
     if args.watch:
         output.live(lambda _, height: show_live(collectors.read(), host, height), pause)
     from agent.cli import screen
 
-    return _each(collectors, pause, 1, lambda groups: screen.text(show(groups, host)))
+    return _each(collectors, pause, 1, lambda groups: screen.text(show(groups, host, screen.width())), args)
 
 
 def _json(groups: list[Group], *, one_line: bool) -> str:
     return output.json_text(documents(list(_readings(groups))), one_line=one_line)
 
 
-def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[list[Group]], str]) -> int:
+def _each(
+    collectors: Collectors, pause: float, rounds: int, render: Callable[[list[Group]], str], args: Namespace
+) -> int:
     groups: list[Group] = []
     for _ in range(rounds):
         time.sleep(pause)
@@ -99,6 +103,8 @@ def _each(collectors: Collectors, pause: float, rounds: int, render: Callable[[l
             for text in (group.problem, *group.unread):
                 if text:
                     output.complain(f"{group.name}: {text}")
+            if args.traceback:
+                output.complain(*group.traceback.splitlines())
     return 1 if any(group.problem for group in groups) else 0
 
 
@@ -106,38 +112,69 @@ def _readings(groups: list[Group]) -> Iterator[Reading]:
     return (reading for group in groups for reading in group.readings)
 
 
-def show(groups: Sequence[Group], host: Mapping[str, str]) -> View:
-    """Return every series with its own labels and its value, by collector; the labels of all come first, once."""
-    rows: list[list[str | Styled]] = []
+def show(groups: Sequence[Group], host: Mapping[str, str], columns: int) -> View:
+    """Return every series with its own labels and its value, by collector; the labels of all come first, once.
+
+    Where a table has no room in so many columns, the labels are below the name.
+    """
+    from agent.cli import screen
+
+    rows: list[tuple[str | Styled, Styled, str]] = []
     for group in groups:
-        rows.append([Styled(group.name, HEAD), _problem(group), ""])
+        rows.append((Styled(group.name, HEAD), _problem(group), ""))
         for series, value in group.readings:
             own = ", ".join(f"{key}={label}" for key, label in _own(series.labels, host))
-            rows.append(
-                [f"  {series.name}", Styled(own, DIM), human.quantity(series.name, value, series.unit)]
-            )
-    return [_identity(host), "", Table("series, labels, ~>value", rows)]
+            value_text = human.quantity(series.name, value, series.unit)
+            rows.append((f"  {series.name}", Styled(own, DIM), value_text))
+    table = Table("series, labels, >value", rows)
+    if screen.fits(table, columns):
+        return [_identity(host), "", table]
+    lines: View = [_identity(host), ""]
+    widest = max((len(name) for name, *_ in rows if isinstance(name, str)), default=0)
+    for name, labels, shown in rows:
+        lines.append([f"{name:<{widest}}  ", shown] if isinstance(name, str) else [name, "  ", labels])
+        if isinstance(name, str) and labels.text:
+            lines.append([INDENT, labels])
+    return lines
 
 
 def show_live(groups: Sequence[Group], host: Mapping[str, str], lines: int) -> View:
     """Return a row for each metric, with a value for each device; as many rows as there are lines.
 
-    Where there are too few lines, the counters are left out first: the rates give the same at a glance.
+    Where there are too few lines, the counters are left out first: the rates give the same at a glance. Then each
+    collector has its first rows, and those with many have the fewer of them.
     """
-    rows = [row for group in groups for row in _rows(group, host)]
+    every = [list(_rows(group, host)) for group in groups]
     room = max(1, lines - 4)
     counters, hidden = 0, 0
-    if len(rows) > room:
-        counters = sum(row.counter for row in rows)
-        rows = [row for row in rows if not row.counter]
-    if len(rows) > room:
-        hidden = len(rows) - room
-        rows = rows[:room]
-    parts: View = [_identity(host), "", Table("=, ~", [(row.title, row.value) for row in rows])]
+    if sum(map(len, every)) > room:
+        counters = sum(row.counter for of in every for row in of)
+        every = [[row for row in of if not row.counter] for of in every]
+    if (count := sum(map(len, every))) > room:
+        hidden = count - room
+        every = [of[:share] for of, share in zip(every, shares([len(of) for of in every], room), strict=True)]
+    rows = [row for of in every for row in of]
+    parts: View = [_identity(host), "", Table(", ~", [(row.title, row.value) for row in rows])]
     left_out = [
         human.plural(number, what) for number, what in ((counters, "counter"), (hidden, "metric")) if number
     ]
     return [*parts, Styled(f"Not shown here: {' and '.join(left_out)}.", DIM)] if left_out else parts
+
+
+def shares(wanted: Sequence[int], room: int) -> list[int]:
+    """Return how much each gets of what there is: as much as it wants, or else as much as any other, the first ones first."""
+    given = [0] * len(wanted)
+    while room and given != list(wanted):
+        for at, most in enumerate(wanted):
+            if room and given[at] < most:
+                given[at], room = given[at] + 1, room - 1
+    return given
+
+
+def _present(group: Group) -> list[Reading]:
+    """Return the readings but for those of a swap that is not there, which are zeros."""
+    has_none = any(series.name == "swap_total_bytes" and not value for series, value in group.readings)
+    return [one for one in group.readings if not (has_none and one[0].name.startswith("swap_"))]
 
 
 class Row(NamedTuple):
@@ -151,7 +188,7 @@ class Row(NamedTuple):
 def _rows(group: Group, host: Mapping[str, str]) -> Iterator[Row]:
     yield Row(Styled(group.name, HEAD), [_problem(group)], counter=False)
     by_name: dict[str, list[Reading]] = {}
-    for reading in group.readings:
+    for reading in _present(group):
         by_name.setdefault(reading[0].name, []).append(reading)
     for name, found in by_name.items():
         value: list[str | Styled] = []

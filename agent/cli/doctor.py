@@ -110,7 +110,7 @@ def run(args: Namespace) -> int:
 def show(steps: Sequence[Step], *, titled: bool = True) -> View:
     """Return steps, each with a sign and a word, and below it what to do; `titled`: below the name of their part."""
     title: View = [Styled(steps[0].part, HEAD)] if titled else []
-    return [*title, Table("=, =,", [_row(step) for step in steps])]
+    return [*title, Table(", , *", [_row(step) for step in steps])]
 
 
 def _row(step: Step) -> list[Cell]:

@@ -84,7 +84,7 @@ def show(seen: Seen, parts: Sequence[Part]) -> View:
     config = seen.file.config if seen.file else None
     host = (config.hostname if config else None) or os.uname().nodename
     head: Cell = [Styled(word, f"{HEAD} {STYLES[word]}"), f"  {host}  ", Styled(seen.data_dir, DIM)]
-    view: View = [head, "", Table("=, =,", [_row(one) for one in parts])]
+    view: View = [head, "", Table(", , *", [_row(one) for one in parts])]
     if first is not None:
         view += ["", [Styled("Do first: ", HEAD), f"{first.title}: {first.finding.do}"]]
     return view

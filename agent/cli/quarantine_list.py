@@ -34,7 +34,7 @@ def show(found: Sequence[Item]) -> View:
     samples, size = sum(item.samples for item in found), human.size(sum(item.bytes for item in found))
     batches = human.plural(len(found), "refused batch", "refused batches")
     sums = Styled(f"{batches}, {human.count(samples)} samples, {size}", DIM)
-    titles = "item, refused, >samples, >size, oldest, newest, the receiver's words"
+    titles = "item, refused, >samples, >size, oldest, newest, *the receiver's words"
     rows = [
         (
             item.id,

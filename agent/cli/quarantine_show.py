@@ -78,4 +78,4 @@ def show(one: Item, found: Samples) -> View:
         )
         for series, of in found.items()
     ]
-    return [head, "", Table("series, ~>samples, ~>first, ~>last", rows)]
+    return [head, "", Table("series, >samples, >first, >last", rows)]

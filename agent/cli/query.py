@@ -119,7 +119,7 @@ def _values(result: Result, source: BufferSource) -> Table:
         for value in line.values
         if value is not None
     ]
-    return Table(">=,", rows)
+    return Table(">,", rows)
 
 
 def _samples(result: Result, source: BufferSource) -> Table:
@@ -132,7 +132,7 @@ def _samples(result: Result, source: BufferSource) -> Table:
         )
         for ms, value in zip(one.times, one.values, strict=True)
     ]
-    return Table("=,>=,", rows)
+    return Table(",>,", rows)
 
 
 def _written(labels: tuple[tuple[str, str], ...], value: float, source: BufferSource) -> str:
@@ -225,7 +225,7 @@ def _series(found: list[Found], source: BufferSource) -> tuple[list[Any], View]:
         [human.count(one.samples), human.moment(one.first_ms), human.moment(one.last_ms), name]
         for one, name in zip(found, names, strict=True)
     ]
-    return [dict(one.labels) for one in found], [Table(">=samples,=first,=last,series", rows)]
+    return [dict(one.labels) for one in found], [Table(">samples,first,last,series", rows)]
 
 
 def _labels(found: list[Found], name: str) -> tuple[list[str], View]:
@@ -236,6 +236,6 @@ def _labels(found: list[Found], name: str) -> tuple[list[str], View]:
             counts[value] = counts.get(value, 0) + 1
     if name:
         counts = values.get(name, {})
-        return sorted(counts), [Table(">=series,value", [[str(counts[key]), key] for key in sorted(counts)])]
+        return sorted(counts), [Table(">series,value", [[str(counts[key]), key] for key in sorted(counts)])]
     rows = [[str(len(values[key])), key, ", ".join(sorted(values[key])[:5])] for key in sorted(values)]
-    return sorted(values), [Table(">=values,=label,~such as", rows)]
+    return sorted(values), [Table(">values,label,~such as", rows)]

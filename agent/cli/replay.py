@@ -211,5 +211,5 @@ def show(report: Replayed) -> View:
         for one in report.refusals
     ]
     notes += [f"{report.ended.value}: {report.error}"] * bool(report.error)
-    table = Table("~, ~>,", [(Styled(name, DIM), *others) for name, *others in rows])
+    table = Table(", >, *", [(Styled(name, DIM), *others) for name, *others in rows])
     return [table, *(Styled(note, DANGER) for note in notes)]

@@ -1,22 +1,25 @@
 """Views on a terminal or as text, by rich, which nothing imports but this module and `progress`.
 
-No text of a view reaches the terminal as a command: what cannot be printed is escaped.
+No text of a view reaches the terminal as a command: what cannot be printed is escaped. No word is cut in two, so a path or a
+metric's name can be copied: a line is wider than the terminal only where a single word is, and a table that has no room
+becomes a block for each of its rows.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-from rich.console import Console, Group, OverflowMethod, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.containers import Lines
 from rich.live import Live
-from rich.measure import Measurement
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from agent.cli.view import BREAK, DIM, Cell, Styled, Table, View
@@ -24,6 +27,10 @@ from agent.text import human
 
 UNLIMITED = 1000
 """The width of a file or a pipe."""
+GAP, INDENT = 2, "  "
+LEAST_WORDS = 30
+"""The room that words at the end of a table need."""
+_WORD = re.compile(r"\S+")
 
 
 def width() -> int:
@@ -35,7 +42,7 @@ def text(view: View) -> str:
     """Return the view as text for standard output, with colors where it is a terminal that has them."""
     console = _console()
     with console.capture() as captured:
-        console.print(renderable(view))
+        console.print(renderable(view), crop=False)
     lines = captured.get().splitlines()
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
@@ -60,41 +67,121 @@ def live(view: Callable[[int, int], View], every: float) -> None:
 
 
 def fits(table: Table, columns: int) -> bool:
-    """Return whether a table has room in so many columns, with no cell folded."""
-    console = Console(width=UNLIMITED)
-    return Measurement.get(console, console.options, _table(table)).maximum <= columns
+    """Return whether a table has room in so many columns, with only its words folded."""
+    return sum(_widths(table)) <= columns
 
 
 def renderable(view: View) -> RenderableType:
     """Return the view as rich prints it."""
-    return Group(*(_table(one) if isinstance(one, Table) else _text(one, "fold") for one in view))
+    return Group(*(_Block(one) for one in view))
 
 
-def _table(table: Table) -> RichTable:
+class _Block:
+    """A text or a table in the width that there is: no word is cut in two, so all of them can be copied."""
+
+    def __init__(self, block: Cell | Table) -> None:
+        self._block = block
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        block, room = self._block, options.max_width
+        if not isinstance(block, Table):
+            lines = _folded(_text(block), room)
+        elif not any(_titles(block)) or fits(block, room):
+            lines = _table(block, room)
+        else:
+            lines = _items(block, room)
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ignore"
+            yield line
+
+
+def _titles(table: Table) -> list[str]:
+    return [column.strip().lstrip(">~*") for column in table.columns.split(",")]
+
+
+def _marks(table: Table) -> list[str]:
     columns = [column.strip() for column in table.columns.split(",")]
-    titles = [column.lstrip(">=~") for column in columns]
-    made = RichTable(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM, show_header=any(titles)
-    )
-    cells = [[_text(cell) for cell in row] for row in table.rows]
-    for at, (column, title) in enumerate(zip(columns, titles, strict=True)):
-        mark = column.removesuffix(title)
-        one_line = "=" in mark or "~" in mark
-        least = max((row[at].cell_len for row in cells), default=0) if "=" in mark else None
-        made.add_column(
-            title,
-            justify="right" if ">" in mark else "left",
-            no_wrap=one_line,
-            min_width=least,
-            overflow="ellipsis" if one_line else "fold",
-        )
-    for row in cells:
-        made.add_row(*row)
-    return made
+    return [column.removesuffix(title) for column, title in zip(columns, _titles(table), strict=True)]
 
 
-def _text(cell: Cell, overflow: OverflowMethod | None = None) -> Text:
-    made = Text(overflow=overflow)
+def _widths(table: Table) -> list[int]:
+    """Return how wide each column is, with the room between them; one of words as wide as it has to be."""
+    titles, marks = _titles(table), _marks(table)
+    widths = []
+    for at, (title, mark) in enumerate(zip(titles, marks, strict=True)):
+        lines = [line.cell_len for row in table.rows for line in _text(row[at]).split("\n")]
+        widest = max((len(title), *lines))
+        widths.append(min(widest, LEAST_WORDS) if "*" in mark else widest)
+    return [width + GAP for width in widths[:-1]] + widths[-1:]
+
+
+def _table(table: Table, room: int) -> Iterator[Text]:
+    """Return the lines of a table; the words at its end take what is left of the room."""
+    titles, marks, widths = _titles(table), _marks(table), _widths(table)
+    if "*" in marks[-1] or "~" in marks[-1]:
+        widths[-1] = max(LEAST_WORDS, room - sum(widths[:-1]))
+    rows: list[list[Text]] = [[Text(title, style=DIM) for title in titles]] if any(titles) else []
+    for row in [*rows, *([_text(cell) for cell in row] for row in table.rows)]:
+        cells = [cell.split("\n") for cell in row]
+        if "*" in marks[-1]:
+            cells[-1] = Lines(_folded(row[-1], widths[-1]))
+        if "~" in marks[-1]:
+            cells[-1][0].truncate(widths[-1], overflow="ellipsis")
+        for number in range(max(map(len, cells))):
+            line = Text()
+            for at, (of, width, mark) in enumerate(zip(cells, widths, marks, strict=True)):
+                piece = of[number] if number < len(of) else Text()
+                gap = " " * (width - piece.cell_len - (GAP if at < len(widths) - 1 else 0))
+                line = Text.assemble(line, gap if ">" in mark else "", piece, "" if ">" in mark else gap)
+                line.append(" " * GAP if at < len(widths) - 1 else "")
+            line.rstrip()
+            yield line
+
+
+def _items(table: Table, room: int) -> Iterator[Text]:
+    """Return a table that has no room as a block for each row: what it is about, and below it the rest by name."""
+    titles, marks = _titles(table), _marks(table)
+    for row in table.rows:
+        yield Text.assemble((f"{titles[0]} ", DIM), _text(row[0]))
+        line = Text(INDENT)
+        for title, mark, cell in zip(titles[1:], marks[1:], row[1:], strict=True):
+            text = Text(", ").join(_text(cell).split("\n"))
+            if not text:
+                continue
+            piece = Text.assemble((f"{title} ", DIM), text)
+            if line.cell_len + piece.cell_len > room and len(line) > len(INDENT):
+                line.rstrip()
+                yield line
+                line = Text(INDENT)
+            if "*" in mark:
+                line.rstrip()
+                if line:
+                    yield line
+                line = Text(INDENT)
+                for each in _folded(piece, room - len(INDENT)):
+                    yield Text.assemble(INDENT, each)
+                continue
+            line = Text.assemble(line, piece, " " * (GAP + 1))
+        line.rstrip()
+        if line:
+            yield line
+
+
+def _folded(text: Text, room: int) -> Iterator[Text]:
+    """Return the lines of a text, folded between words and nowhere else."""
+    for line in text.split("\n", allow_blank=True):
+        at, cuts = 0, []
+        for word in _WORD.finditer(line.plain):
+            if cell_len(line.plain[at : word.end()].rstrip()) > room and word.start() > at:
+                at = word.start()
+                cuts.append(at)
+        for piece in line.divide(cuts):
+            piece.rstrip()
+            yield piece
+
+
+def _text(cell: Cell) -> Text:
+    made = Text()
     for piece in cell if isinstance(cell, list) else [cell]:
         if piece is BREAK:
             made.append("\n")

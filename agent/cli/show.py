@@ -103,7 +103,7 @@ def run(args: Namespace) -> int:
             output.write_json({"names": list(SUBJECTS)})
         else:
             rows: list[list[Cell]] = [[name, Styled(one.help, DIM)] for name, one in SUBJECTS.items()]
-            output.show([Table("=,", rows)])
+            output.show([Table(",", rows)])
         return 0
     subject = SUBJECTS.get(args.name)
     if subject is None:

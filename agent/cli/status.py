@@ -96,7 +96,10 @@ def not_fresh(found: Status, within: float, now: float) -> str | None:
 
 
 def show(found: Status, now: float, columns: int) -> View:
-    """Return the view at the UTC time `now` in seconds: one table of destinations where it has room, else two."""
+    """Return the view at the UTC time `now` in seconds.
+
+    The destinations are one table where it has room, else two, else a block for each.
+    """
     from agent.cli import screen
 
     parts: View = [_header(found, now), ""]
@@ -104,23 +107,27 @@ def show(found: Status, now: float, columns: int) -> View:
     if not destinations:
         return [*parts, Styled("No destination has a cursor in this buffer.", DIM)]
     whole = _destinations(destinations, FIGURES)
-    if screen.fits(whole, columns):
-        parts.append(whole)
+    halves = [
+        _destinations(destinations, of) for of in (FIGURES[:BACKLOG_FIGURES], FIGURES[BACKLOG_FIGURES:])
+    ]
+    if not screen.fits(whole, columns) and all(screen.fits(half, columns) for half in halves):
+        parts += [halves[0], "", halves[1]]
     else:
-        backlog, ledger = FIGURES[:BACKLOG_FIGURES], FIGURES[BACKLOG_FIGURES:]
-        parts += [_destinations(destinations, backlog), "", _destinations(destinations, ledger)]
+        parts.append(whole)
     notes = [note for one in destinations for note in _notes(one, now)]
     return [*parts, *([""] if notes else []), *notes]
 
 
 def _notes(one: DestinationStatus, now: float) -> list[Styled]:
-    """Return what is to say about a destination in words: its last error, tries and delivery, and that it was removed."""
+    """Return what is to say about a destination in words: its last error, tries and delivery, what it cost on the wire, and that it was removed."""
     notes = []
     if one.last_error:
         style = DANGER if one.state == "held" else WARNING
         notes.append(Styled(f"{one.name}: {one.last_error}", style))
     if one.state in ("waiting", "held"):
         notes.append(Styled(f"{one.name}: {'; '.join(tries(one, now))}", DIM))
+    if one.link is not None:
+        notes.append(Styled(f"{one.name}: on the wire {human.spent(*one.link)}", DIM))
     if one.removed_timestamp_ms is not None:
         since = human.moment(one.removed_timestamp_ms)
         notes.append(Styled(f"{one.name}: not in the configuration since {since}", WARNING))
@@ -218,15 +225,15 @@ def _eta(one: DestinationStatus) -> str:
 
 
 FIGURES: tuple[tuple[str, Callable[[DestinationStatus], Cell]], ...] = (
-    ("~state", lambda one: Styled(one.state, STATES.get(one.state, ""))),
-    ("~>pending", lambda one: human.count(one.pending_samples)),
-    ("~>on disk", lambda one: human.size(one.pending_bytes)),
-    ("~>lag", lambda one: human.duration(one.lag_seconds) if one.pending_samples else "-"),
-    ("~>drained in", _eta),
-    ("~>delivered", lambda one: human.count(one.ledger.delivered)),
-    ("~>dropped", _dropped),
-    ("~>missed", lambda one: human.count(one.ledger.missed)),
-    (f"~>lost (limit {BUDGET * 100:g} %)", _loss),
+    ("state", lambda one: Styled(one.state, STATES.get(one.state, ""))),
+    (">pending", lambda one: human.count(one.pending_samples)),
+    (">on disk", lambda one: human.size(one.pending_bytes)),
+    (">lag", lambda one: human.duration(one.lag_seconds) if one.pending_samples else "-"),
+    (">drained in", _eta),
+    (">delivered", lambda one: human.count(one.ledger.delivered)),
+    (">dropped", _dropped),
+    (">missed", lambda one: human.count(one.ledger.missed)),
+    (f">lost (limit {BUDGET * 100:g} %)", _loss),
 )
 """The columns of the table of destinations: title and cell."""
 BACKLOG_FIGURES = 5

@@ -65,10 +65,13 @@ def line(tick: Tick, room: int) -> str:
     head = f"{human.moment(tick.at.wall_ms)}  {tick.group:<10} {len(tick.values):>5} series  "
     host = _shared_labels(tick.series)
     shown = islice(zip(tick.series, tick.values, strict=True), VALUES_IN_A_LINE)
-    text = head + ", ".join(f"{_named(s, host)} {human.quantity(s.name, v, s.unit)}" for s, v in shown)
-    text += " …" if len(tick.values) > VALUES_IN_A_LINE else ""
-    text = human.plain(text.rstrip())
-    return (text if len(text) <= room else text[: room - 1] + "…") + "\n"
+    pieces = [human.plain(f"{_named(s, host)} {human.quantity(s.name, v, s.unit)}") for s, v in shown]
+    whole, head = len(tick.values) == len(pieces), human.plain(head)
+    text = head + ", ".join(pieces)
+    while pieces and len(text) + (0 if whole else 2) > room:  # a name that is cut could not be copied
+        pieces, whole = pieces[:-1], False
+        text = head + ", ".join(pieces)
+    return text.rstrip() + ("" if whole else " …") + "\n"
 
 
 def values(tick: Tick) -> str:

@@ -73,7 +73,7 @@ def document(data_dir: str, report: Verification, *, deep: bool, writer: int | N
 
 def show(report: Verification, *, running: bool) -> View:
     """Return the segments, the cursors, what is not the log's, and what all that means."""
-    titles = "segment, >size, >step, >records, >readable, >lost, >damaged, >at, what is wrong"
+    titles = "segment, >size, >step, >records, >readable, >lost, >damaged, >at, *what is wrong"
     parts: View = [Table(titles, [_row(one) for one in report.segments])]
     if report.cursors:
         cursors = [
@@ -84,7 +84,7 @@ def show(report: Verification, *, running: bool) -> View:
             )
             for one in report.cursors
         ]
-        parts += ["", Table("cursor, >position, what is wrong", cursors)]
+        parts += ["", Table("cursor, >position, *what is wrong", cursors)]
     notes = [
         Styled(f"positions {gap.first_seq} to {gap.end_seq}: no file holds them", DANGER)
         for gap in report.gaps

@@ -31,8 +31,8 @@ class Table(NamedTuple):
     """A table without lines.
 
     `columns` are the titles, separated by commas; where all are empty there is no row of titles. A column may begin
-    with marks: `>` to the right, `=` never narrower than its widest cell, `~` on one line, and cut where there is no
-    room. In the other columns, what has no room is folded.
+    with marks: `>` to the right; the last one also `*`, words that are folded where there is no room, or `~`, cut there.
+    Nothing else is folded or cut: a table with titles that has no room is shown as a block for each row.
     """
 
     columns: str
@@ -44,4 +44,4 @@ View = list[Cell | Table]
 
 def properties(rows: Sequence[tuple[str, Cell]]) -> Table:
     """Return a table of names and values."""
-    return Table("~,", [(Styled(name, DIM), value) for name, value in rows])
+    return Table(", *", [(Styled(name, DIM), value) for name, value in rows])

@@ -50,9 +50,11 @@ class LocalCollector(Collector):
         try:
             return self._mask.samples(self._collect(now))
         except BaseException as error:
+            raised = error
             if not isinstance(error, Exception):
                 error = RuntimeError(f"it raised {type(error).__name__}: {error}")
-            raise (self._mask.error(error) if self._mask else error) from None
+            shown = self._mask.error(error) if self._mask else error
+            raise shown.with_traceback(raised.__traceback__) from None
         finally:
             self._settle(now)
 

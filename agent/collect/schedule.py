@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
+from agent.collect import raised
 from agent.collect.plan import CREWS, Plan
 from agent.collect.recorder import Recorder, Sink
 from agent.collect.series import Collected
@@ -233,9 +234,10 @@ class Schedule:
             late, plan.running, plan.timed_out, plan.seconds = plan.timed_out, None, False, done.seconds
             if done.error is not None:
                 plan.failures += 1
-                say = self._log.debug if plan.failing else self._log.warning
-                error = f"{type(done.error).__name__}: {done.error}"
-                say(Event.COLLECTOR_FAILED, collector=plan.name, error=error)
+                fields = {"collector": plan.name, "error": raised.words(done.error)}
+                if not plan.failing:
+                    self._log.warning(Event.COLLECTOR_FAILED, **fields)
+                self._log.debug(Event.COLLECTOR_FAILED, **fields, exc_info=done.error)
                 plan.failing = True
             elif late:
                 self._log.info(Event.COLLECTOR_RECOVERED, collector=plan.name, seconds=round(done.seconds, 1))

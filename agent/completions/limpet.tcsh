@@ -10,14 +10,16 @@
 complete limpet \
         'c/--data-dir=/d/' \
         'c/--config=/f/' \
+        'c/--bundle=/f/' \
         'c/--format=/(table prometheus json)/' \
         'c/--format=/(jsonl openmetrics csv)/' \
         'c/--output=/f/' \
         'c/--file=/f/' \
-        'c/--/(all at before config csv data-dir deep dry-run file follow force format fresh give-up-after help interval json labels last number output resume selector series since step timeout to to-size until values version wait watch yes)/' \
+        'c/--/(all at before bundle config csv data-dir deep dry-run file follow force format fresh give-up-after help interval json labels last number output resume selector series since step timeout to to-size traceback until values version wait watch yes)/' \
         'c/-/(- f h n)/' \
         'n/--data-dir/d/' \
         'n/--config/f/' \
+        'n/--bundle/f/' \
         'n/--format/(table prometheus json)/' \
         'n/--format/(jsonl openmetrics csv)/' \
         'n/--output/f/' \

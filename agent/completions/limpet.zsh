@@ -231,6 +231,7 @@ _shtab_limpet_collect_options=(
   "--config[the configuration file (YAML), without which every collector runs, with its defaults\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--watch[show every further reading too, until Ctrl-C]"
   "--interval[time between two readings, such as 500ms or 5s\; default\: 1s, with --watch 2s]:DURATION:"
+  "--traceback[show where in its code a collector failed]"
   "--format[a table for people (default), Prometheus\'s text format 0.0.4, or a JSON array]:format:(table prometheus json)"
   "--json[the same as --format json\; with --watch one array a line]"
 )
@@ -250,6 +251,8 @@ _shtab_limpet_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[the configuration file (YAML)\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--timeout[the longest that a single step may take (default 10s)]:DURATION:"
+  "--bundle[write what somebody needs who is to help into FILE (.tar.gz), without secrets, after showing what it is and asking]:FILE:_files"
+  "--yes[with --bundle\: do not ask]"
   "--json[print JSON]"
 )
 

@@ -10,8 +10,9 @@ import os
 import stat
 from typing import NamedTuple
 
+from agent.config import host_files
 from agent.config.custom import Custom
-from agent.config.destination import DestinationConfig, QueueConfig
+from agent.config.destination import DataBudget, DestinationConfig, QueueConfig
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
 from agent.config.influxdb import InfluxDB
@@ -36,6 +37,7 @@ __all__ = [
     "Config",
     "ConfigErrors",
     "Custom",
+    "DataBudget",
     "DestinationConfig",
     "FreeSpace",
     "HttpHeader",
@@ -69,7 +71,7 @@ class Loaded(NamedTuple):
     config: Config
     warnings: tuple[str, ...]
     digest: str = ""
-    """Of the file's content (`digest`); empty where it is no file."""
+    """Of the content (`digest`) of the file, and of those for the host's name and labels; empty where it is no file."""
 
 
 def load(text: str, where: str) -> Loaded:
@@ -105,7 +107,11 @@ def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
     if not text.strip():
         do = "Begin with a remote_write section; `config/limpet.yaml` of the distribution has every key."
         raise ConfigErrors(where, [Problem("", "the file is empty", do)])
-    return _load(text, where, _look)._replace(digest=digest(content))
+    loaded = _load(text, where, _look)
+    config, more, problems = host_files.read(loaded.config, at_once)
+    if problems:
+        raise ConfigErrors(where, problems)
+    return loaded._replace(config=config, digest=digest(content + more))
 
 
 def at_once(path: str, flags: int) -> int:

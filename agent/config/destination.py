@@ -60,6 +60,20 @@ LONGEST_UNCHANGED = 240.0
 _AUTH = ("basic_auth", "authorization", "oauth2")
 
 
+class DataBudget(Section, frozen=True, kw_only=True):
+    """The most bytes on the wire in a day and in a month (UTC)."""
+
+    per_day: v.DataSize | None = None
+    per_month: v.DataSize | None = None
+
+    @staticmethod
+    def rules(got: Given) -> Problems:
+        """Warn of a limit that never counts."""
+        day, month = got["per_day"], got["per_month"]
+        if day and month and month <= day:
+            yield Problem("per_day", "a day may cost more than a month, so only per_month counts")
+
+
 class DestinationConfig(Section, frozen=True, kw_only=True):
     """A destination. Its `name` is never empty once loaded, and unique. Headers and queries may hold secrets."""
 
@@ -86,6 +100,8 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
     drain_order: Literal["oldest_first", "fresh_first", "auto"] = "oldest_first"
     max_bandwidth: v.Bandwidth | None = None
     send_unchanged_every: v.Limit = 0.0
+    data_budget: DataBudget = DataBudget()
+    send_window: tuple[v.DayTimes, ...] = ()
     write_relabel_configs: tuple[RelabelConfig, ...] = ()
     start: Literal["oldest", "now"] = "oldest"
     allow_http: v.Flag = False
@@ -116,6 +132,10 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
         yield from proxy_rules(got)
         credentials = "the credentials" if got.given & set(_AUTH) else None
         yield from in_the_clear(got, "url", got["url"], credentials)
+        if got["send_window"] and got["drain_order"] in ("oldest_first", "auto"):
+            what = "outside of it fresh samples go ahead of the backlog, and drain_order does not allow that"
+            do = "Set drain_order: fresh_first, and have a receiver that takes samples out of order."
+            yield Problem("send_window", what, do)
         if (got["send_unchanged_every"] or 0) > LONGEST_UNCHANGED:
             what = f"constant series may have gaps: queries look back 5m, and samples are up to {format_duration(got['send_unchanged_every'])} apart; set 4m or less"
             yield Problem("send_unchanged_every", what)

@@ -18,7 +18,7 @@ _WITHOUT = {
 }
 _WITH_TARGET = frozenset(("replace", "hashmod", "keepequal", "dropequal", "lowercase", "uppercase"))
 # A name that every receiver takes, with the references that a rule fills in.
-_PLAIN_NAME = re.compile(r"(?![0-9])(?:\w|\$\{\w++\}|\$\w++)*+", re.ASCII)
+_PLAIN_NAME = re.compile(r"(?![0-9])(?:\w|\$\{\w++\}|\$\w++)*", re.ASCII)
 
 
 class RelabelConfig(Section, frozen=True, kw_only=True):

@@ -191,6 +191,10 @@ class HistorySection(Section, frozen=True, kw_only=True):
             longest, whose = max(age, longest), key
 
 
+Labels = dict[v.LabelName, v.Words]
+"""Labels of every series of a host."""
+
+
 class LogSection(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
@@ -210,7 +214,9 @@ class Config(Section, frozen=True, kw_only=True):
     }
 
     hostname: v.Words | None = None
-    labels: dict[v.LabelName, v.Words] = {}
+    hostname_file: v.File | None = None
+    labels: Labels = {}
+    labels_file: v.File | None = None
     data_dir: v.Folder = "/var/lib/limpet"
     mask: tuple[Literal["mountpoint", "device", "interface", "sensor"], ...] = ()
     collect: CollectSection = CollectSection()
@@ -230,6 +236,7 @@ class Config(Section, frozen=True, kw_only=True):
     @staticmethod
     def rules(got: Given) -> Problems:
         """Require unique names; a destination without one is named for its host."""
+        yield from got.one_of("hostname", "hostname_file")
         sections = {key: got[key] for key in DESTINATIONS}
         if not any(one is None or one for one in sections.values()):
             what = "there is no destination: samples are collected and kept, and sent nowhere"

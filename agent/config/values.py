@@ -107,6 +107,11 @@ def _is(parse: Callable[[str], float], least: float = 0) -> Callable[[str], bool
     return passes
 
 
+def _day_times(text: str) -> tuple[int, int]:
+    begin, end = (60 * int(one[:2]) + int(one[3:]) for one in text.split("-"))
+    return begin, end
+
+
 def _duration(least: str) -> Text:
     what, do = f"expected a duration of {least} or more", "Choose a longer one."
     enough = _is(parse_duration, parse_duration(least))
@@ -202,6 +207,10 @@ Age = Annotated[float, _duration("0")]
 Interval = Annotated[float, _duration("100ms")]
 Limit = Annotated[float, _duration("0s")]
 Size = Annotated[int, _size()]
+DayTimes = Annotated[tuple[int, int], Text(
+    r"(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)", "expected two times of the day such as 22:00-06:00",
+    "Write hours and minutes with two digits each, in the host's local time.", _day_times)]
+DataSize = Annotated[int, _size(100 << 10, what="expected 100KiB or more", do="Write a size, such as 5MiB.")]
 Bandwidth = Annotated[int, _size(100, what="expected 100 bytes per second or more", do="Write a size, such as 16KiB.")]
 BodySizeLimit = Annotated[int, _size(
     1 << 10, 256 << 20, "expected a size from 1KiB to 256MiB", "It is held in memory; remove the key to have 16MiB.")]

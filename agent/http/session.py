@@ -138,10 +138,10 @@ class Session:
         return hidden(without_token(text, self.tokens.secret) if self.tokens else text, self._secrets)
 
     def wire_bytes(self) -> int:
-        """Return the bytes on the wire so far (connection.py), without those to a token server."""
-        return self._wire_bytes + (
-            self._connection.sockets.wire_bytes() if self._connection is not None else 0
-        )
+        """Return the bytes on the wire so far (connection.py), with those to a token server."""
+        tokens = self._token_server.wire_bytes() if self._token_server is not None else 0
+        own = self._connection.sockets.wire_bytes() if self._connection is not None else 0
+        return self._wire_bytes + own + tokens
 
     def repeats(self) -> int:
         """Return how many requests went out twice so far, because the connection was dead."""

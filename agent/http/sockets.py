@@ -32,6 +32,10 @@ _TCP_INFO = struct.Struct("<128xQII56xQ")
 """Of struct tcp_info: bytes received, segments out and in, bytes sent (with those sent again), Linux 4.19."""
 _PACKET_HEAD = {socket.AF_INET: 52, socket.AF_INET6: 72}
 """Bytes of the IP and TCP heads of a packet, with TCP's timestamps."""
+_CLOSING = 3
+"""Packets of a connection that come behind its last look: the end, the other end, and the acknowledgment."""
+_LOOKUP = 300
+"""Bytes of the questions and answers by which a name is looked up, IPv4 and IPv6; more than a cache of the system needs."""
 _AT_ONCE = struct.pack("ii", 1, 0)
 """Of SO_LINGER: close resets the connection, and what was not sent is dropped."""
 
@@ -141,6 +145,7 @@ class Sockets:
     def connect(self, host: str, port: int) -> socket.socket:
         """Return a connected socket, by the first address of the host that answers."""
         self._check()
+        self._counted += 0 if _is_address(host) else _LOOKUP
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for i, (family, kind, protocol, _, address) in enumerate(found):
             sock = socket.socket(family, kind, protocol)
@@ -195,7 +200,7 @@ class Sockets:
         if sock is self._socket:
             if self._unacknowledged():  # which would keep the link from the next request
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-            self._counted += _tcp_bytes(sock)
+            self._counted += _tcp_bytes(sock, _CLOSING)
             self._socket = None
         sock.close()
 
@@ -210,11 +215,17 @@ class Sockets:
                 pass  # not connected, or closed already
 
 
-def _tcp_bytes(sock: socket.socket) -> int:
-    """Return what a connection has cost on the wire; 0 where that is not known."""
+def _is_address(host: str) -> bool:
+    """Return whether nothing has to be looked up."""
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def _tcp_bytes(sock: socket.socket, more: int = 0) -> int:
+    """Return what a connection has cost on the wire, with so many packets more; 0 where that is not known."""
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         received, segments_out, segments_in, sent = _TCP_INFO.unpack(info)
     except (AttributeError, OSError, struct.error):  # not Linux, an old kernel, or closed already
         return 0
-    return int(received + sent + (segments_out + segments_in) * _PACKET_HEAD.get(sock.family, 52))
+    more = more if segments_in else 0  # nobody closes what was never open
+    return int(received + sent + (segments_out + segments_in + more) * _PACKET_HEAD.get(sock.family, 52))

@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import NamedTuple
 
-from agent.collect import mask
+from agent.collect import mask, raised
 from agent.collect.plans import NAME_LOOKUP, plans
 from agent.collect.series import Collected, host_labels
 from agent.config import Config
@@ -28,6 +28,8 @@ class Group(NamedTuple):
     problem: str | None = None
     unread: tuple[str, ...] = ()
     """What the collector could not read, each with the reason."""
+    traceback: str = ""
+    """Where in the code it failed."""
 
 
 class Collectors:
@@ -56,7 +58,8 @@ class Collectors:
         if done is None:
             return Group(name, [], f"it takes longer than {self._patience:g} s, and was left behind")
         if done.result is None:
-            return Group(name, [], f"it cannot be read: {done.error}")
+            error = done.error or RuntimeError("it returned nothing")
+            return Group(name, [], f"it cannot be read: {raised.words(error)}", traceback=raised.whole(error))
         plan = self._plans[name]
         columns = [done.result, *((tick.series, tick.values) for tick in plan.stamped(Instant(0, 0, "")))]
         readings = [reading for column in columns for reading in zip(*column, strict=True)]

@@ -71,17 +71,22 @@ def check(config: Config, now: float) -> Iterator[Problem]:
 
 
 def _names(config: Config) -> Iterator[Problem]:
+    place = "hostname_file" if config.hostname_file else "hostname"
     texts = {f"labels.{name}": text for name, text in config.labels.items()}
-    for path, text in {"hostname": config.hostname or "", **texts}.items():
+    for path, text in {place: config.hostname or "", **texts}.items():
         if _PLACEHOLDER.search(text):
-            yield Problem(path, f"{text!r} is sent as it is written: nothing in it is replaced")
+            what = f"{text!r} is sent as it is written: nothing in it is replaced"
+            if not config.hostname_file or path != place:
+                key = "hostname_file" if path == place else "labels_file"
+                what += f". For one configuration on many hosts there is {key}"
+            yield Problem(path, what)
     hostname = host_labels(config)["hostname"]
     if hostname.lower() in COMMON:
         whose = "" if config.hostname else " (the system's)"
         what = (
             f"many hosts have the name {hostname!r}{whose}, and at a receiver two with one name are one host"
         )
-        yield Problem("hostname", what)
+        yield Problem(place, what)
 
 
 def _alerts(config: Config) -> Iterator[Problem]:

@@ -25,7 +25,7 @@ from buffer.model import Series
 NAME = "__name__"
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+)|(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)|(?P<operator>=~|!~|!=|=)"""
-    r"""|(?P<string>"(?:[^"\\\n]|\\[^\n])*+"|'(?:[^'\\\n]|\\[^\n])*+'|`[^`]*`)|(?P<open>["'`])|(?P<sign>[\s\S])"""
+    r"""|(?P<string>"(?:[^"\\\n]++|\\[^\n])*"|'(?:[^'\\\n]++|\\[^\n])*'|`[^`]*`)|(?P<open>["'`])|(?P<sign>[\s\S])"""
 )
 _PART = re.compile(
     r"""(?P<plain>[^\\]+)|\\(?:(?P<short>[abfnrtv\\'"])|(?P<octal>[0-3][0-7]{2})|x(?P<byte>[0-9a-fA-F]{2})"""

@@ -234,6 +234,8 @@ def delivering(seen: Seen, one: DestinationStatus) -> Finding:
     if one.drain_eta_seconds is not None and one.lag_seconds > PATIENCE:
         return fine(f"catching up: {waits}, done in {human.duration(one.drain_eta_seconds)}")
     said = since if not one.pending_samples else f"{since}; {waits}"
+    if one.link is not None:
+        said += f"; {human.spent(*one.link)}"
     return fine(f"{said}; last error: {one.last_error}" if one.last_error else said)
 
 

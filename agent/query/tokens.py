@@ -15,7 +15,7 @@ _PARTS = r"""(?P<space>[ \t\r\n]+|\#[^\n]*)
 |(?P<duration>(?:[0-9]+(?:ms|[smhdwy]))+)(?![a-zA-Z0-9_])
 |(?P<number>0[xX][0-9a-fA-F_]+|(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![a-zA-Z0-9_.])
 |(?P<word>WORD)
-|(?P<string>"(?:[^"\\\n]|\\[^\n])*+"|'(?:[^'\\\n]|\\[^\n])*+'|`[^`]*`)
+|(?P<string>"(?:[^"\\\n]++|\\[^\n])*"|'(?:[^'\\\n]++|\\[^\n])*'|`[^`]*`)
 |(?P<sign>==|!=|<=|>=|=~|!~|[-+*/%^=<>(){}\[\],:@])"""
 _OUTSIDE = re.compile(_PARTS.replace("WORD", "[a-zA-Z_:][a-zA-Z0-9_:]*"), re.VERBOSE)
 # A colon in brackets is between the range and the step of a subquery; elsewhere it is a part of a name.

@@ -29,19 +29,19 @@ from agent.collectors.base import Labels
 from agent.scrape.families import Family, family
 from agent.scrape.lines import BETWEEN, NAME, QUOTED, ParseError, quoted_name, shown, unquoted
 
-# Every repetition is possessive, as in agent.scrape.lines: the time is linear in the line.
+# The time is linear in the line, as in agent.scrape.lines.
 _LABEL = rb"[a-zA-Z_][a-zA-Z0-9_]*+"
-_QUOTED_LINE = rb'"(?:[^"\\\n]++|\\.)*+"'
-_SERIES = rb"(" + NAME + rb")?+%s(?:\{(" + BETWEEN + rb")\})?+"
+_QUOTED_LINE = rb'"(?:[^"\\\n]++|\\.)*"'
+_SERIES = rb"(?:(" + NAME + rb")|(?![a-zA-Z_:]))%s(?:\{(" + BETWEEN + rb")\})?"
 _TEXT_LINE = re.compile(
-    rb"[ \t]*+" + _SERIES % rb"[ \t]*+" + rb"[ \t]*+([^ \t\n{]++)(?:[ \t]++([0-9]++))?+[ \t]*+"
+    rb"[ \t]*+" + _SERIES % rb"[ \t]*+" + rb"[ \t]*+([^ \t\n{]++)(?:[ \t]++([0-9]++))?[ \t]*+"
 )
-_EXEMPLAR = rb" # \{(" + BETWEEN + rb")\} ([^ \n]++)(?: ([^ \n]++))?+"
-_OPEN_LINE = re.compile(_SERIES % b"" + rb" ([^ \n]++)(?: (?!# \{)([^ \n]++))?+(?:" + _EXEMPLAR + rb")?+")
+_EXEMPLAR = rb" # \{(" + BETWEEN + rb")\} ([^ \n]++)(?: ([^ \n]++))?"
+_OPEN_LINE = re.compile(_SERIES % b"" + rb" ([^ \n]++)(?: (?!# \{)([^ \n]++))?(?:" + _EXEMPLAR + rb")?")
 _TEXT = rb"(" + _LABEL + rb"|" + QUOTED + rb")"
 _VALUE = rb"=[ \t]*+(" + QUOTED + rb")[ \t]*+,?+"
 _PAIR = re.compile(rb"[ \t]*+" + _TEXT + rb"[ \t]*+(?:" + _VALUE + rb"|(?:,|\Z))[ \t]*+")
-_OPEN_PAIR = re.compile(_TEXT + rb"(?:=(" + _QUOTED_LINE + rb"))?+(?:,|\Z)")
+_OPEN_PAIR = re.compile(_TEXT + rb"(?:=(" + _QUOTED_LINE + rb"))?(?:,|\Z)")
 _NUMBER = re.compile(
     rb"(?i:[+-]?(?:[0-9]++\.?[0-9]*+(?:e[+-]?[0-9]++)?|\.[0-9]++(?:e[+-]?[0-9]++)?|inf(?:inity)?)|nan)"
 )

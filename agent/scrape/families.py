@@ -24,11 +24,11 @@ MOST_METADATA = 4 << 20
 """Bytes of these descriptions together."""
 
 
-# Every repetition is possessive, as in agent.scrape.lines: the time is linear in the line.
-_META = re.compile(rb"[ \t]*+#[ \t]++(HELP|TYPE)[ \t]++(" + NAME + rb"|" + QUOTED + rb")(?:.(.*+))?+")
+# The time is linear in the line, as in agent.scrape.lines.
+_META = re.compile(rb"[ \t]*+#[ \t]++(HELP|TYPE)[ \t]++(" + NAME + rb"|" + QUOTED + rb")(?:.(.*+))?")
 _OPEN_META = re.compile(rb"# (HELP|TYPE|UNIT) (" + NAME + rb"|" + QUOTED + rb") (.*+)")
 _FILE_META = re.compile(
-    rb"[ \t]*+#[ \t]*+(HELP|TYPE)(?:[ \t]++(" + NAME + rb"|" + QUOTED + rb")(?:[ \t]++(.*+))?+)?+[ \t]*+"
+    rb"[ \t]*+#[ \t]*+(HELP|TYPE)(?:[ \t]++(" + NAME + rb"|" + QUOTED + rb")(?:[ \t]++(.*+))?)?[ \t]*+"
 )
 _LIKE_META = re.compile(rb"[ \t]*+#[ \t]++(?:HELP|TYPE)[ \t]")
 _HELP_ESCAPE = re.compile(rb"\\([\\n])")

@@ -104,13 +104,14 @@ class Delivery:
         self.apart, self._fresh = self._selection.apart, fresh
         self._batch: Batch | None = None
         self._doubt: _Doubt | None = None
+        self.affordable = 1 << 30  # samples at once
         self._probe, self.known = Probe(speaks), Known(self._clocks.monotonic)
         self._held_by: Probe | Fresh = self._probe  # what a held destination has to take
 
     @property
     def limit(self) -> int:
         """The most samples for the next chunk."""
-        return min(self.now.limit, self.speaks().max_samples or self.now.limit)
+        return min(self.now.limit, self.speaks().max_samples or self.now.limit, self.affordable)
 
     @property
     def has_chunk(self) -> bool:

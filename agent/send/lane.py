@@ -19,6 +19,7 @@ from agent.config import DestinationConfig
 from agent.destinations.base import Speaks
 from agent.send.account import Account
 from agent.send.asking import Wire
+from agent.send.budget import Budget
 from agent.send.delivery import Clocks, Delivery
 from agent.send.early import Early, News
 from agent.send.fresh import Fresh
@@ -27,7 +28,9 @@ from agent.send.order import Order
 from agent.send.sender import NOW, Pause, Sender
 from agent.send.state import Rules, State
 from agent.send.stats import SendStats
+from agent.send.thrift import Thrift
 from agent.send.unchanged import Unchanged
+from agent.send.window import is_open
 from agent.system.events import Logger
 from agent.system.pulse import Pulse
 from buffer.buffer import Buffer
@@ -71,10 +74,25 @@ class Lane:
         fresh = Fresh(speaks, labels or {}, lambda: buffer.newest, clocks.monotonic, clocks.wall)
         unchanged = Unchanged(speaks, to.send_unchanged_every) if to.send_unchanged_every else None
         delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks, fresh, unchanged)
-        cursor, order = buffer.cursors[to.name], Order(to.drain_order, labels or {})
+        cursor, wall = buffer.cursors[to.name], clocks.wall
+        order = Order(to.drain_order, labels or {}, lambda: is_open(to.send_window, wall()))
         self._account = Account(to.name, cursor, quarantine, lane_log, clocks.wall)
         self._early = early = Early(listen, clocks.monotonic)
         self.sender = Sender(to, cursor, delivery, self._account, lane_log, order, self._pulse, clocks, early)
+        note = buffer.usage(to.name)
+        budget = Budget(to.data_budget, note.load(), self.stats, clocks.monotonic, clocks.wall)
+        thrifty = (
+            self.sender,
+            delivery,
+            budget,
+            note,
+            self._account,
+            lane_log,
+            self.stats,
+            labels or {},
+            clocks,
+        )
+        self._thrift = Thrift(*thrifty)
         self._stopping, self._stop_at, self._leaving = threading.Event(), 0.0, False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lane-{to.name}", daemon=True)
@@ -145,20 +163,25 @@ class Lane:
         while not self._stopping.is_set():
             self._rest(self.step())
         self._guarded(self._finish if self._leaving else self._last_try)
+        self._guarded(self._close)
         self.sender.note(State.STOPPED)
         self._early.close()
         self._wire.close()
 
     def step(self) -> Pause:
         """Take the sender's next step; nothing is raised. For the lane's thread; or without one."""
-        return self._guarded(self.sender.step)
+        return self._guarded(self._thrift.step)
 
     def _last_try(self) -> Pause:
-        self.sender.last_try(self._stop_at - STOP_MARGIN - time.monotonic())
+        self._thrift.last_try(self._stop_at - STOP_MARGIN - time.monotonic())
         return NOW
 
     def _finish(self) -> Pause:
         self.sender.finish(FINISH)
+        return NOW
+
+    def _close(self) -> Pause:
+        self._thrift.close()
         return NOW
 
     def _guarded(self, step: Callable[[], Pause]) -> Pause:

@@ -142,6 +142,10 @@ class LaneLog:
             self._say(self._log.error, Event.LANE_FAILED, error=words, do=advice.about(error))
         self._disk_error = words
 
+    def spent(self, error: str) -> None:
+        """Log that the data budget is spent."""
+        self._say(self._log.warning, Event.BUDGET_SPENT, error=error)
+
     def failed(self, error: str) -> None:
         """Log that the lane met a defect, or could not read."""
         self._say(self._log.error, Event.LANE_FAILED, error=error)

@@ -7,13 +7,14 @@
 Promises:
 1. Out of order is only what `fresh_first` is set for, or what the receiver was seen to take.
 2. What is fresh never waits for the backlog, nor for the bandwidth that the backlog has used.
-3. `auto` asks once for a backlog (more than a full request): with a sample of PROBE for now, and one for the time of the
+3. Outside a `send_window` only what is fresh goes out, but for a request that was under way.
+4. `auto` asks once for a backlog (more than a full request): with a sample of PROBE for now, and one for the time of the
    oldest pending sample. A receiver that refuses the second has no such window, and the backlog goes oldest first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 
 from agent.destinations.base import Outcome, Verdict
@@ -50,10 +51,12 @@ def choose(pending: int, fresh: int | None, limit: int, *, due: bool) -> Work:
 
 
 class Order:
-    """The order of one destination. `labels` are the host's, for the probe."""
+    """The order of one destination. `labels` are the host's, for the probe; `is_open` says whether a backlog may go out now."""
 
-    def __init__(self, drain_order: str, labels: Mapping[str, str]) -> None:
-        self._is_auto, self._labels = drain_order == "auto", labels
+    def __init__(
+        self, drain_order: str, labels: Mapping[str, str], is_open: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._is_open, self._is_auto, self._labels = is_open, drain_order == "auto", labels
         self._fresh_first: bool | None = None if self._is_auto else drain_order == "fresh_first"
 
     def work(self, cursor: Cursor, limit: int, *, due: bool) -> Work:
@@ -61,7 +64,8 @@ class Order:
         if self._fresh_first and cursor.pending_ahead() > limit:
             cursor.go_ahead(1)
         fresh = cursor.pending_ahead() if cursor.ahead is not None else None
-        return choose(cursor.pending(), fresh, limit, due=due)
+        work = choose(cursor.pending(), fresh, limit, due=due)
+        return work if work is not Work.BACKLOG or self._is_open() else Work.NOTHING
 
     def is_unknown(self, pending: int, limit: int, *, away: bool) -> bool:
         """Return whether there is a backlog, and the receiver, if it is not away, has to be probed for its order."""

@@ -67,14 +67,14 @@ class Sender:
         early: Early,
     ) -> None:
         self.state, self.error = State.IDLE, delivery.now.error
+        self.deadline = to.queue_config.batch_send_deadline
         self.is_stopping = False
         """Whether a request without an answer was cut by us, perhaps: no reason to raise an alarm."""
         self._to, self._cursor, self._delivery, self._account = to, cursor, delivery, account
         self._log, self._order, self._pulse, self._clocks, self._early = log, order, pulse, clocks, early
         self._returning = Returning(account, delivery)
-        self._pace = Pace()
         self._due = clocks.monotonic()  # when a chunk that is not full may go out
-        self._away = True  # nothing got through lately, or yet
+        self._pace, self._away = Pace(), True  # nothing got through lately, or yet
         self._retry_at = clocks.monotonic() + APART_EVERY
         delivery.now = recalled(delivery.now, cursor.size)
         self._returning.recall()
@@ -171,7 +171,7 @@ class Sender:
     def _load(self, work: Work) -> Pause | None:
         """Read the next chunk; a pause where nothing of it is to be sent."""
         if work is not Work.BACKLOG:
-            self._due = self._clocks.monotonic() + self._to.queue_config.batch_send_deadline
+            self._due = self._clocks.monotonic() + self.deadline
         read = self._cursor.read_ahead if work is Work.FRESH else self._cursor.read
         chunk = read(self._delivery.limit)
         if chunk.end == chunk.start:  # pending, but damaged and not readable before the next key frame

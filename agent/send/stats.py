@@ -6,6 +6,7 @@ import time
 
 from agent.destinations.base import Outcome
 from agent.destinations.clocks import skew
+from buffer.usage import Usage
 
 
 class SendStats:
@@ -22,6 +23,12 @@ class SendStats:
         self.wire_bytes = 0
         """Bytes on the wire, both ways; of the bodies alone where the kernel does not count."""
         self.send_seconds_total = 0.0
+        self.date: float | None = None
+        """The receiver's time at the last answer that had it (Unix seconds)."""
+        self.dates = 0
+        """How many there were."""
+        self.used: Usage | None = None
+        """What the destination has cost on this day and in this month, and what it may; None: not counted yet."""
         self.clock_skew: float | None = None
         """Seconds by which this host's clock is ahead of the receiver's, see `clocks`; None: not known yet."""
 
@@ -36,4 +43,5 @@ class SendStats:
         self.wire_bytes += wire
         if outcome.date is not None:
             now = time.time()
+            self.date, self.dates = outcome.date, self.dates + 1
             self.clock_skew = skew(outcome.date, now - seconds, now, self.clock_skew or 0.0)

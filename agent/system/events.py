@@ -114,6 +114,8 @@ class Event(StrEnum):
     """info: which remote write the receiver speaks was found out, or has to change (`error` says why)."""
     DRAIN_ORDER = "sender.drain_order"
     """info: with `drain_order: auto`, in which order this backlog goes out, and what the receiver said."""
+    BUDGET_SPENT = "sender.budget_spent"
+    """warning: the data budget of the day or the month is spent; samples wait for the next one."""
     LANE_FAILED = "sender.failed"
     """error: the lane itself failed (a disk error at its cursor, or a defect); it continues after a while."""
 

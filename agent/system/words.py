@@ -122,6 +122,7 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
         "is behind, and is sent its backlog in the order {order}",
         ": {error}",
     ),
+    Event.BUDGET_SPENT: (_DESTINATION, "gets no samples for now", ": {error}"),
     Event.LANE_FAILED: (_DESTINATION, "could not be sent to, that is tried again", ": {error}"),
 }
 """By event its sentence in parts. A part is left out where the event has no value for its field."""

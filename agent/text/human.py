@@ -21,6 +21,24 @@ def size(count: float) -> str:
     return f"{count:.1f}".removesuffix(".0") + f" {SIZES[power]}" if power else f"{count:.0f} B"
 
 
+def spent(
+    day: int,
+    month: int,
+    of_day: int | None,
+    of_month: int | None,
+    day_forecast: int | None,
+    month_forecast: int | None,
+) -> str:
+    """Return what was spent in this day and month, of which budgets, and what it comes to."""
+    periods = ("day", day, of_day, day_forecast), ("month", month, of_month, month_forecast)
+    return ", ".join(
+        f"{size(used)} this {name}"
+        + (f" of {size(limit)}" if limit else "")
+        + (f" (comes to {size(forecast)})" if forecast is not None else "")
+        for name, used, limit, forecast in periods
+    )
+
+
 def count(number: int) -> str:
     """Return a number of things: exact below a million (12,345), else with three digits and more (1.23 M)."""
     if number < EXACT_BELOW:

@@ -21,6 +21,7 @@ from buffer.lock import STATES
 from buffer.quarantine import Quarantine
 from buffer.reader import File, Reader
 from buffer.segment import Record
+from buffer.usage import Link, UsageNote, link
 
 NO_LOSS = frozenset(("relabeled", "unstorable", "unchanged"))
 """Reasons for which the operator has chosen that samples are not delivered: by a rule, by the type of the destination, by
@@ -57,6 +58,7 @@ class DestinationStatus(NamedTuple):
     failed_tries: int = 0
     next_try_timestamp_ms: int | None = None
     clock_skew_seconds: float | None = None
+    link: Link | None = None
 
 
 class Status(NamedTuple):
@@ -90,7 +92,10 @@ class Status(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Return it as `limpet buffer status --json` prints it."""
-        destinations = [{**one._asdict(), "ledger": one.ledger._asdict()} for one in self.destinations]
+        destinations = [
+            {**one._asdict(), "ledger": one.ledger._asdict(), "link": one.link and one.link._asdict()}
+            for one in self.destinations
+        ]
         return {**self._asdict(), "destinations": destinations}
 
 
@@ -229,6 +234,7 @@ def _destination(
         failed_tries=progress.tries,
         next_try_timestamp_ms=progress.next_try_ms if state in ("waiting", "held") else None,
         clock_skew_seconds=progress.skew,
+        link=link(UsageNote(log.fs, log.folder.removesuffix("/segments"), name).load(), int(now * 1000)),
     )
 
 
@@ -272,6 +278,4 @@ def _until_full(
 ) -> float | None:
     """Return the seconds until the room is used up at the present rate of growth; None while it drains."""
     stuck = any(one.state in ("waiting", "held", "stopped") for one in destinations)
-    if span_ms <= 0 or not stuck:
-        return None
-    return round(room / (size / (span_ms / 1000)), 1)
+    return round(room / (size / (span_ms / 1000)), 1) if stuck and span_ms > 0 else None

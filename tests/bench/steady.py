@@ -15,7 +15,7 @@ from typing import NamedTuple
 from buffer.fs import RealFs
 from buffer.reader import Reader
 from tests.bench.figures import Figure
-from tests.bench.process import cpu_seconds, memory
+from tests.bench.process import compiled, cpu_seconds, memory
 from tests.support.agent import Agent
 from tests.support.certs import Certs
 from tests.support.net import wait_for
@@ -56,6 +56,7 @@ def agent(
 def at_defaults(folder: Path, hostname: str, destination: Mapping[str, object], interval: str) -> Agent:
     """An agent without any of the settings that make tests quick."""
     made = Agent(folder, [])
+    made.environment = compiled(made.environment)
     made.config = {
         "hostname": hostname,
         "labels": {"environment": "production", "region": "eu-west", "role": "gateway"},

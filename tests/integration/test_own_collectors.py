@@ -124,6 +124,25 @@ def kind(build):
 
 RAISES, EXITS, HANGS, NONSENSE, UNBUILT, FINE = map(kind, (raises, exits, hangs, nonsense, unbuilt, fine))
 """
+
+
+def line_of(words: str) -> int:
+    return 1 + next(number for number, line in enumerate(BAD.splitlines()) if words in line)
+
+
+def test_collect_shows_where_an_own_collector_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "site", "limpet_bad", BAD, {"raises": "limpet_bad:RAISES"})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    config = tmp_path / "limpet.yaml"
+    config.write_text("mask: [mountpoint]\ndata_dir: data\ncollect: {collectors: {raises: {}}}\n")
+    command = [LIMPET, "collect", "--json", "--interval", "100ms", "--config", str(config)]
+    for options, is_shown in ([], False), (["--traceback"], True):
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert f"(limpet_bad.py:{line_of('ZeroDivisionError')})" in done.stderr
+        assert ('raise ZeroDivisionError("of its own")' in done.stderr) == is_shown
+
+
 NAMES = ("raises", "exits", "hangs", "nonsense", "unbuilt", "fine")
 
 
@@ -155,11 +174,17 @@ def test_nothing_that_an_own_collector_does_ends_or_delays_the_agent(
         return {one["collector"]: one.get("error", "") for one in loud}
 
     assert told("collector.failed") == {
-        "raises": "ZeroDivisionError: of its own",
-        "exits": "RuntimeError: it raised SystemExit: bye",
+        "raises": f"ZeroDivisionError: of its own (limpet_bad.py:{line_of('ZeroDivisionError')})",
+        "exits": f"RuntimeError: it raised SystemExit: bye (limpet_bad.py:{line_of('sys.exit')})",
         "nonsense": "ValueError: it returned 'unheard_of', which is not in its table",
-        "unbuilt": "OSError: cannot be built",
+        "unbuilt": f"OSError: cannot be built (limpet_bad.py:{line_of('cannot be built')})",
     }
+    [trace, *_] = [
+        one["exception"]
+        for one in agent.events("collector.failed")
+        if one["level"] == "debug" and one["collector"] == "raises"
+    ]
+    assert 'raise ZeroDivisionError("of its own")' in trace
     assert told("collector.timed_out").keys() == {"hangs"}
     failures = {
         dict(labels)["collector"]: of[-2][1]

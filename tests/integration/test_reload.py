@@ -225,6 +225,7 @@ def test_a_reload_that_changes_nothing_tries_now(tmp_path: Path) -> None:
 def test_what_is_switched_off_ends_and_other_labels_are_other_series(tmp_path: Path) -> None:
     with Receiver() as receiver:
         every = {"disk_usage": {"interval": "1s", "include_mountpoints": ["/"]}}  # others come and go
+        every["sensors"] = {"interval": "1s"}
         agent = Agent(
             tmp_path, [destination(receiver, name="p")], collect={"interval": "1s", "collectors": every}
         )
@@ -374,3 +375,23 @@ def test_without_the_terminal_that_it_was_started_on_a_hangup_stops_it(tmp_path:
             process.kill()
             process.wait()
     assert agent.status()["writer_pid"] is None
+
+
+def test_a_file_of_labels_is_read_again_with_each_reload(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.yaml"
+    labels.write_text("role: pump\n")
+    with Receiver() as receiver:
+        agent = Agent(tmp_path / "agent", [destination(receiver, name="p")], labels_file=str(labels))
+        with agent:
+            wait_for(lambda: "pump" in roles(receiver), 20, "the first label")
+            labels.write_text("role: valve\n")
+            assert load_file(agent.config_file).digest != note(agent).digest  # `status` and `doctor` say so
+            assert agent.reload()["changed"] == ["labels"]
+            wait_for(lambda: "valve" in roles(receiver), 20, "the second label")
+            labels.write_text("hostname: other\n")
+            (told,) = agent.reload("agent.reload_refused")["problems"]
+            assert f"labels_file: {labels}, line 1: hostname: every series has this label already." in told
+            before = agent.status()["newest_timestamp_ms"]
+            wait_for(lambda: agent.status()["newest_timestamp_ms"] > before, 10, "a tick")
+            assert agent.stop() == 0
+    assert roles(receiver) == {"pump", "valve"}

@@ -118,7 +118,8 @@ def test_every_deadline_that_the_pages_name_has_a_test() -> None:
     named = {found for page in pages for found in re.findall(r"batch_send_deadline: (\w+)", page.read_text())}
     tests = yaml.safe_load((rules.TESTS / "deadlines.test.yml").read_text())["tests"]
     tested = {match[1] for test in tests if (match := re.match(r"deadline of (\w+):", test["name"]))}
-    assert named == tested
+    assert named
+    assert named <= tested
 
 
 LEVEL = re.compile(r"([<>]=?) (-?[\d.]+)(?![\w.])")

@@ -108,8 +108,8 @@ def _make(command: Sequence[str], suite: str, root: Path) -> None:
         made.rename(root)
 
 
-def unpacked(suite: str, root: Path, *packages: str) -> None:
-    """Unpack these packages of this suite, and what they need, as a root to run a program in; none of it is set up.
+def unpacked(suite: str, root: Path, *packages: str, arch: str | None = None) -> None:
+    """Unpack these packages of this suite (for another architecture, if it is given), and what they need, as a root to run a program in; none of it is set up.
 
     Skips where it cannot be made.
     """
@@ -119,6 +119,7 @@ def unpacked(suite: str, root: Path, *packages: str) -> None:
     sources.mkdir()
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=extract", f"--include={','.join(packages)}"]
     # What has ended is as good here, such as a suite of the mirror that is no longer brought up to date.
+    command += [f"--architectures={arch}"] if arch else []
     command += ['--aptopt=Acquire::Check-Valid-Until "false"', suite, str(root)]
     done = subprocess.run(
         [*command, *write_sources(sources, suite)], capture_output=True, text=True, check=False, timeout=300

@@ -18,7 +18,7 @@ from tests.support.agent import Agent
 from tests.support.ticks import BOOT
 
 PLACE = {"environment": "production", "region": "eu-west", "datacenter": "dc1", "role": "gateway"}
-OFF = ("cpu", "memory", "disk_io", "network", "disk_usage")
+OFF = ("cpu", "memory", "disk_io", "network", "disk_usage", "sensors")
 
 Values = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 """Name and labels of a series (without those of the host), and its value."""

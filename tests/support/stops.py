@@ -29,7 +29,7 @@ from tests.support.receiver import Answer, Receiver
 INTERVAL_MS, SCRAPE_MS = 1000, 4000
 BEGUN_WITHIN = 0.7
 """Seconds behind a grid time in which its round has begun, also on a machine with much to do."""
-EVERY = ("cpu", "memory", "disk_io", "network", "disk_usage", "host")
+EVERY = ("cpu", "memory", "disk_io", "network", "disk_usage", "host", "sensors")
 FALSE = {
     "agent.thread_died", "agent.thread_stuck", "collector.failed", "collector.timed_out", "collector.stuck",
     "collector.unreadable", "sender.failed", "scrape.failed", "sender.retry", "buffer.append_failed", "buffer.sync_failed", "schedule.clock_stepped",

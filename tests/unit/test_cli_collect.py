@@ -90,7 +90,9 @@ def test_it_runs_twice_and_says_what_failed(
     assert cli.main(["collect", "--json"]) == 1
     said = capsys.readouterr()
     assert [one["name"] for one in json.loads(said.out)] == ["probe_bytes"]
-    assert said.err == "two: it cannot be read: [Errno 5] Input/output error\n"
+    assert (
+        said.err == "two: it cannot be read: OSError: [Errno 5] Input/output error (test_cli_collect.py:35)\n"
+    )
     assert (probes["one"].runs, probes["two"].runs) == (2, 2)
     probes["two"].broken = False
     assert cli.main(["collect", "--format", "table"]) == 0

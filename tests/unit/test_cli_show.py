@@ -10,24 +10,27 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agent.cli import collect, screen, segments, status
-from agent.cli.view import View
+from agent.cli import collect, quarantine_list, quarantine_show, screen, segments, status, verify
+from agent.cli.view import Table, View
 from agent.ops.collect import Group
 from buffer.inspect.segments import SegmentStatus
 from buffer.inspect.status import Balance, DestinationStatus, Status
+from buffer.inspect.verify import Verification, VerifiedCursor
 from buffer.model import Series
+from buffer.quarantine import Item
 
 NOW = 1_750_000_000.0
 HOST = {"hostname": "web-01", "role": "gateway"}
 
 
-def text(view: View, columns: int = 200, **console: Any) -> str:
+def text(view: View, columns: int = 200, *, is_narrow: bool = True, **console: Any) -> str:
     out = StringIO()
     Console(file=out, width=columns, highlight=False, markup=False, emoji=False, **console).print(
-        screen.renderable(view)
+        screen.renderable(view), crop=False
     )
     lines = out.getvalue().splitlines()
-    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= columns for line in lines)
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in lines]
+    assert all(len(line) <= columns or " " not in line.strip() for line in plain) or not is_narrow
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -202,7 +205,7 @@ GROUPS = [
 
 
 def test_readings() -> None:
-    shown = text(collect.show(GROUPS, HOST))
+    shown = text(collect.show(GROUPS, HOST, 200))
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     assert lines[0] == "web-01 role=gateway"
     assert "cpu_usage_percent core=all 12.5 %" in lines
@@ -232,3 +235,72 @@ def test_the_live_view_fits_and_counts_what_does_not(lines: int) -> None:
     hidden = sum(int(number) for number in re.findall(r"(\d+) (?:counter|metric)", note))
     assert rows + hidden == 8
     assert hidden != 1 or note == "Not shown here: 1 counter."
+
+
+LONG = "a-destination-with-a-name-that-is-as-long-as-a-name-may-be-" + "x" * 5
+METRIC = "an_exporter_with_a_long_name_and_a_metric_of_it_with_a_longer_one_total"
+
+
+def long_views(columns: int) -> dict[str, tuple[View, list[str]]]:
+    """By command a view with long names, and what has to be in one piece."""
+    item = Item(
+        id=f"{LONG}-{'0' * 20}", destination=LONG, refused_at_ms=int(NOW * 1000), reason="rejected", code=400,
+        message="label value too long " * 8, samples=12_345_678, bytes=1 << 22,
+        oldest_timestamp_ms=int(NOW * 1000), newest_timestamp_ms=int(NOW * 1000),
+    )  # fmt: skip
+    one = series(METRIC, mountpoint="/srv/a/rather/long/path/as/people/have/them", role="gateway")
+    named = 'mountpoint="/srv/a/rather/long/path/as/people/have/them"'
+    path = f"/srv/{'deep/' * 20}limpet"
+    whole = found(destination(LONG, last_error=f"open {path}: denied"), data_dir=path)
+    cursors = [VerifiedCursor(LONG, 7, "its position is behind the end of the log")]
+    return {
+        "status": (status.show(whole, NOW, columns), [LONG, path, f"{path}:"]),
+        "segments": (segments.show([SegmentStatus("0" * 12 + "12345678.seg", 1, 0, 1, 1 << 22, 1000, 9, 10**6, 1, 2, 0, 0)]), ["12345678"]),
+        "quarantine list": (quarantine_list.show([item]), [item.id]),
+        "quarantine show": (quarantine_show.show(item, {one: [(1, 2.0)]}), [item.id, LONG, METRIC, named]),
+        "verify": (verify.show(Verification([], [], cursors, []), running=False), [LONG]),
+        "collect": (collect.show([Group("scrape", [(one, 1e12)])], HOST, columns), [METRIC]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [40, 80, 109, 200])
+def test_what_may_be_copied_is_in_one_piece(columns: int) -> None:
+    for command, (view, pieces) in long_views(columns).items():
+        shown = text(view, columns, is_narrow=False).split()
+        for piece in pieces:
+            assert any(piece in word for word in shown), (command, piece)
+
+
+def test_a_table_without_room_is_a_block_for_each_row() -> None:
+    table = Table("name, >size, *words", [("a" * 30, "1 KiB", "some words"), ("b", "2 KiB", "")])
+    assert text([table], 80).splitlines()[1] == "a" * 30 + "  1 KiB  some words"
+    assert text([table], 45).splitlines() == [
+        "name " + "a" * 30,
+        "  size 1 KiB",
+        "  words some words",
+        "name b",
+        "  size 2 KiB",
+    ]
+
+
+def test_words_at_the_end_of_a_table_are_folded_between_words() -> None:
+    table = Table("name, *words", [("a", "one two three four five six seven eight nine ten")])
+    assert text([table], 40).splitlines() == [
+        "name  words",
+        "a     one two three four five six seven",
+        "      eight nine ten",
+    ]
+
+
+def test_the_live_view_has_the_first_rows_of_each_collector() -> None:
+    many = [Group(name, [(series(f"{name}_{i}"), 1.0) for i in range(12)]) for name in "abcde"]
+    shown = text(collect.show_live([*many, Group("f", [])], HOST, 21), 80)
+    assert [sum(f"{name}_" in line for line in shown.splitlines()) for name in "abcde"] == [3, 2, 2, 2, 2]
+    assert re.search("^f$", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("total", "rows"), [(0.0, 0), (1024.0, 2)])
+def test_a_swap_that_is_not_there_has_no_rows_in_the_live_view(total: float, rows: int) -> None:
+    memory = Group("memory", [(series("swap_total_bytes"), total), (series("swap_usage_percent"), 0.0)])
+    assert text(collect.show_live([memory], HOST, 40)).count("swap_") == rows
+    assert text(collect.show([memory], HOST, 80)).count("swap_") == 2, "the table has every series"

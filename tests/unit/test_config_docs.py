@@ -82,6 +82,7 @@ def test_what_is_commented_out_would_be_right_but_for_what_excludes_each_other()
     )
     assert {problem.what.rpartition(" and ")[2] for problem in caught.value.problems} == {
         "no type 'jsonlines' is installed",
+        "drain_order does not allow that",
         *(f"{key} exclude each other" for key in excluding),
     }
 

@@ -17,7 +17,7 @@ from agent.collect.plan import Plan
 from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns
 from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
-from agent.config import QueueConfig, RemoteWrite
+from agent.config import DataBudget, QueueConfig, RemoteWrite
 from agent.destinations.remote_write.formats import remote_write
 from agent.send.client import Client
 from agent.send.lane import Lane
@@ -25,6 +25,7 @@ from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
 from buffer.quarantine import Quarantine
+from buffer.usage import DAY_MS, Usage
 from tests.support.collecting import World, a_plan
 from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
@@ -45,7 +46,8 @@ class Rig:
     def __init__(self, folder: Path, receiver: Receiver) -> None:
         self.receiver = receiver
         self.buffer = Buffer(str(folder), Limits(max_size=MAX_SIZE), ["central"])
-        to = RemoteWrite(url=receiver.url, name="central", queue_config=QUICK)
+        budget = DataBudget(per_month=100_000_000)
+        to = RemoteWrite(url=receiver.url, name="central", queue_config=QUICK, data_budget=budget)
         log = structlog.get_logger()
         kept = Quarantine(str(folder))
         self.lane = Lane(to, remote_write(to), Client(to, __version__), self.buffer, kept, log)
@@ -344,3 +346,15 @@ def test_the_page_has_every_series_as_the_table_says_it(rig: Rig) -> None:
 
 def test_the_page_has_every_reason() -> None:
     assert all(f"`{reason}`" in PAGE.read_text() for reason in health.REASONS)
+
+
+def test_a_budget_is_shown_with_what_it_comes_to(rig: Rig) -> None:
+    now_ms = round(NOW * 1000)
+    rig.lane.stats.used = Usage(now_ms, now_ms - 30 * DAY_MS, 5_000_000, 60_000_000, 0, 100_000_000)
+    shown = [sample for sample in rig.samples() if "_budget_" in sample.name]
+    assert {dict(sample.labels)["period"] for sample in shown} == {"month"}
+    budget, used, forecast = (sample.value for sample in shown)
+    assert (budget, used) == (100_000_000, 60_000_000)
+    assert forecast > used
+    rig.lane.stats.used = Usage(now_ms, now_ms, 5, 5)
+    assert not [sample for sample in rig.samples() if "_budget_" in sample.name]

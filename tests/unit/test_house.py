@@ -134,3 +134,13 @@ def test_no_module_and_no_class_is_too_long(name: str) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef) and node.end_lineno is not None:
             assert node.end_lineno - node.lineno + 1 <= LARGEST_CLASS, node.name
+
+
+def test_no_group_is_repeated_possessively() -> None:
+    """Python before 3.11.5 gets these wrong (cpython#106052), and Debian 12 has 3.11.2: a scrape failed there."""
+    wrong = [
+        str(path)
+        for path in modules().values()
+        if re.search(r"(?<!\\)\)[*+?]\+", path.read_text(encoding="utf-8"))
+    ]
+    assert wrong == []

@@ -30,7 +30,7 @@ EVENTS = {
     "config": "warning",
     "schedule": "clock_stepped",
     "scrape": "duplicates failed recovered",
-    "sender": "aged apart batch_halved delivered drain_order failed first_delivered held protocol quarantine_failed quarantine_full quarantined refused rejected repeated resumed retry",
+    "sender": "aged apart batch_halved budget_spent delivered drain_order failed first_delivered held protocol quarantine_failed quarantine_full quarantined refused rejected repeated resumed retry",
     "textfile": "failed recovered",
 }
 

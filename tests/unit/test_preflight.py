@@ -199,6 +199,17 @@ def test_what_nobody_replaces_is_a_warning(tmp_path: Path, text: str) -> None:
     errors, warnings = found(tmp_path, hostname=f"site-{text}", labels={"site": text, "price": "5 $"}, **to())
     assert errors == []
     assert [one.partition(":")[0] for one in warnings] == ["hostname", "labels.site"]
+    for one, key in zip(warnings, ("hostname_file", "labels_file"), strict=True):
+        assert one.endswith(f"For one configuration on many hosts there is {key}")
+
+
+def test_a_name_from_a_file_is_looked_at_too(tmp_path: Path) -> None:
+    (tmp_path / "name").write_text("$HOSTNAME\n")
+    _, warnings = found(tmp_path, hostname_file="name", **to())
+    assert warnings == ["hostname_file: '$HOSTNAME' is sent as it is written: nothing in it is replaced"]
+    (tmp_path / "name").write_text("raspberrypi\n")
+    _, warnings = found(tmp_path, hostname_file="name", **to())
+    assert [one.partition(":")[0] for one in warnings] == ["hostname_file"]
 
 
 @pytest.mark.parametrize("is_given", [True, False])

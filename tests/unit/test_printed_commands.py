@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from agent.cli import registry
+from agent.system import words
+from agent.system.events import Event
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -105,3 +107,14 @@ def test_commands_are_found() -> None:
 def test_it_is_a_command(place: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert wrong_with(line) is None
     capsys.readouterr()  # of --help
+
+
+IN_THE_LOG = re.compile(r"journalctl -u limpet [^`\n]*?-g '?([\w.]+)'?")
+
+
+def test_what_people_are_to_look_for_in_the_journal_is_there() -> None:
+    """As the log is under systemd by default: words, with the event's name."""
+    lines = [words.line({"event": event, "level": "info", "collector": "cpu"}) for event in Event]
+    sought = {one for path in PAGES for one in IN_THE_LOG.findall(path.read_text())}
+    assert {"collector", "reload_refused", "sender.held"} <= sought
+    assert [one for one in sought if not any(re.search(one, line) for line in lines)] == []

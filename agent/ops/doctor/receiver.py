@@ -73,6 +73,6 @@ def window(answer: bytes) -> Finding:
 
 def _window(config: str) -> float:
     """Return the seconds, 0 where it is not set. The text is as Prometheus writes it, which is plain block style."""
-    storage = re.search(r"(?m)^storage:\n((?:[ ].*+\n?)*+)", config)
+    storage = re.search(r"(?m)^storage:\n((?:[ ].*+\n?)*)", config)
     key = storage and re.search(rf"(?m)^ +{_KEY}: (\S+)$", storage[1])
     return parse_duration(key[1]) if key else 0.0
