@@ -97,7 +97,7 @@ def test_plain_http_to_the_tls_port_of_nginx(
 ) -> None:
     with Nginx(nginx_program, tmp_path / "nginx", victoria, certs=certs) as front:
         url = f"http://127.0.0.1:{front.port}{PATH}"
-        with stuck(tmp_path, destination(url, protobuf_message=message), "plain HTTP request"):
+        with stuck(tmp_path, destination(url, protobuf_message=message), "this port speaks TLS"):
             pass
     arrives(tmp_path, destination(victoria.write_url, protobuf_message=message), victoria)
 
