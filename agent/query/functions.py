@@ -186,7 +186,7 @@ def _check_name(name: str, fail: Fail) -> None:
 
 
 _BOUND = re.compile(
-    r"[+-]?(?:inf(?:inity)?|nan|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)", re.IGNORECASE
+    r"[+-]?(?:inf(?:inity)?|nan|(?:[0-9]++\.?[0-9]*+|\.[0-9]+)(?:e[+-]?[0-9]+)?)", re.IGNORECASE
 )
 
 

@@ -1,7 +1,7 @@
 """Python's regular expressions over others' text: none can take more than linear time.
 
-Of two repetitions that follow each other, or lie in each other, the first must be possessive (`*+`), or what it repeats
-must not begin what follows: else a text that does not match is tried in every division among them.
+Of two repetitions that follow each other the first must be possessive (`*+`), or what it repeats must not begin what follows, be it
+itself, if it lies in a third one: else a text that does not match is tried in every division among them.
 """
 
 from __future__ import annotations
@@ -115,21 +115,24 @@ def begins(op: Any, av: Any) -> tuple[set[int], bool]:
     return (set(range(256)) if taken is None else taken), False
 
 
-def is_risky(nodes: list[Any], behind: list[Any], inside: bool = False) -> bool:
-    """Return whether a repetition is followed by, or holds, one that could take the same characters."""
+def is_risky(nodes: list[Any], behind: list[Any]) -> bool:
+    """Return whether a repetition is followed by one that could take the same characters; `behind` is what follows.
+
+    What is repeated is followed by itself.
+    """
     for i, (op, av) in enumerate(nodes):
         rest = nodes[i + 1 :] + behind
         if op in GREEDY and av[1] > 16:
             own, _ = first(list(av[2]))
-            if inside or any(step is not None and own & step for step in repetitions(rest)):
+            if any(step is not None and own & step for step in repetitions(rest)):
                 return True
-        if op in GREEDY and is_risky(list(av[2]), rest, inside or av[1] > 16):
+        if op in GREEDY and is_risky(list(av[2]), [*(av[2] if av[1] > 1 else ()), *rest]):
             return True
-        if op is kind.POSSESSIVE_REPEAT and is_risky(list(av[2]), [], inside):
+        if op is kind.POSSESSIVE_REPEAT and is_risky(list(av[2]), list(av[2]) if av[1] > 1 else []):
             return True
-        if op is kind.SUBPATTERN and is_risky(list(av[3]), rest, inside):
+        if op is kind.SUBPATTERN and is_risky(list(av[3]), rest):
             return True
-        if op is kind.BRANCH and any(is_risky(list(way), rest, inside) for way in av[1]):
+        if op is kind.BRANCH and any(is_risky(list(way), rest) for way in av[1]):
             return True
     return False
 
@@ -158,14 +161,27 @@ def risky(pattern: str | bytes) -> bool:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["a+a+", "[ab]*b*c", "(a+)+", "(?:a*b?)*", r"\w*\d*x", "(a*)(a*)", ".*.*", "a*b?a*"]
+    "pattern",
+    [
+        "a+a+",
+        "[ab]*b*c",
+        "(a+)+",
+        "(?:a*b?)*",
+        r"\w*\d*x",
+        "(a*)(a*)",
+        ".*.*",
+        "a*b?a*",
+        "(?:a*b?)*+",
+        "(?:x|a*)*",
+    ],
 )
 def test_the_scan_finds(pattern: str) -> None:
     assert risky(pattern)
 
 
 @pytest.mark.parametrize(
-    "pattern", ["a+b+", "[ab]*+b*c", "(?:a++)*+", "a*ba*", "(?:a|b)*", "[0-9]{1,9}[0-9]{1,9}"]
+    "pattern",
+    ["a+b+", "[ab]*+b*c", "(?:a++)*+", "a*ba*", "(?:a|b)*", "[0-9]{1,9}[0-9]{1,9}", '(?:"(?:x[^"x]*)*")*'],
 )
 def test_the_scan_lets_pass(pattern: str) -> None:
     assert not risky(pattern)
