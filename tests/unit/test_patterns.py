@@ -150,6 +150,11 @@ def repetitions(nodes: list[Any]) -> Iterator[set[int] | None]:
             yield from repetitions(list(av[3]))
             if not first(list(av[3]))[1]:
                 return
+        elif op is kind.BRANCH:
+            for way in av[1]:
+                yield from repetitions(list(way))
+            if not begins(op, av)[1]:
+                return
         elif op is not kind.AT:
             return
 
