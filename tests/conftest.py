@@ -60,10 +60,12 @@ LONG = {  # files of a minute or more: `pytest --durations=100` shows them
     "integration/test_doctor.py",
     "integration/test_image.py",
     "integration/test_receivers.py",
+    "integration/test_release.py",
     "integration/test_reload.py",
     "integration/test_replay.py",
     "integration/test_rules.py",
     "integration/test_service.py",
+    "load/test_fleet.py",
 }
 
 

@@ -62,7 +62,7 @@ def test_one_host_is_back_within_seconds_of_a_receiver_that_refused_connections(
     assert max(back) < 10
 
 
-@pytest.mark.parametrize("outage", [20, 120, 86_400])
+@pytest.mark.parametrize("outage", [20, 120, 7_200])
 @pytest.mark.parametrize("deadline", [5.0, 30.0])
 def test_a_fleet_whose_receiver_refused_connections(outage: float, deadline: float) -> None:
     seen = returned(150, outage, REFUSED, deadline)
