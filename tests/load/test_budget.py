@@ -52,7 +52,7 @@ print(json.dumps(found))
 @pytest.mark.timeout(SECONDS + 120)
 @pytest.mark.parametrize("limit", [0, BUDGET], ids=["counted", "kept"])
 def test_real_bytes(tmp_path: Path, limit: int) -> None:
-    found = run(SITE, f"limit, seconds = {limit}, {SECONDS}\n{RUN}", tmp_path)
+    found = run(SITE, f"limit, seconds = {limit}, {SECONDS}\n{RUN}", tmp_path, SECONDS + 90)
     assert found["balanced"]
     assert found["counted"] == pytest.approx(found["on_wire"], rel=0.02)
     assert found["waits"] == bool(limit)
