@@ -153,8 +153,8 @@ print(json.dumps(found))
 )
 
 
-def run(script: str, what: str, folder: Path) -> dict[str, float]:
-    """Run Python code in the namespaces that a script makes, and return the times that it prints."""
+def run(script: str, what: str, folder: Path, within: float = 240) -> dict[str, float]:
+    """Run Python code in the namespaces that a script makes, in so many seconds, and return the numbers that it prints."""
     if reason := namespaces.reason():
         pytest.skip(reason)
     if not shutil.which("ip"):
@@ -162,7 +162,7 @@ def run(script: str, what: str, folder: Path) -> dict[str, float]:
     command, env = namespaces.inside(
         script, more=["--net"], command=[sys.executable, "-c", what, str(folder)]
     )
-    done = subprocess.run(command, env=dict(env), capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, env=dict(env), capture_output=True, text=True, timeout=within, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, float] = json.loads(done.stdout)
     print(found)
