@@ -154,10 +154,13 @@ def main(words: list[str]) -> int:
     arguments.add_argument("--level", type=int, default=deb.LEVEL, help="of the compression, 0 to 9")
     arguments.add_argument("--out", type=Path, default=ROOT / "dist", help="the folder it goes to")
     arguments.add_argument(
-        "--arch", choices=tuple(deb.MACHINES), help="the package for this one only, as a draft"
+        "--arch",
+        action="append",
+        choices=tuple(deb.MACHINES),
+        help="the package for this one only, as a draft; may be repeated",
     )
     given = arguments.parse_args(words)
-    archs = (given.arch,) if given.arch else tuple(deb.MACHINES)
+    archs = tuple(given.arch or deb.MACHINES)
     try:
         place = release(given.out.absolute(), given.level, given.draft or bool(given.arch), archs)
     except LimpetError as error:
