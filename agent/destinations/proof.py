@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.http.answer import WORDS, Answer, content_type
+from agent.http.failures import Failure
 
 MOST_KINDS = 16
 MOST_TRIES = 3
@@ -48,6 +49,15 @@ class Proof:
         self._tries = 0
         self.is_missing = False
         """Whether the endpoint has taken a body that nobody can read."""
+
+    def judge(self, request: Request, answer: Answer | Failure, found: Outcome) -> Outcome:
+        """Return what an outcome is worth: a 2xx of an unknown kind is UNPROVEN, with what has to be refused first."""
+        if request.body == self._unreadable.body:
+            return self.hear(request, found)
+        if found.verdict is Verdict.DELIVERED and request.samples and isinstance(answer, Answer):
+            check = self.check(answer)
+            return found._replace(verdict=Verdict.UNPROVEN, check=check) if check else found
+        return found
 
     def check(self, answer: Answer) -> Request | None:
         """Return what has to be refused before this 2xx counts; None where its kind is proven."""

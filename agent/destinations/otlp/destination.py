@@ -8,7 +8,6 @@ Promises beyond those of `agent.destinations.base`:
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Sequence
 
 from agent.config import OTLP
@@ -20,8 +19,8 @@ from agent.destinations.base import (
     Outcome,
     Request,
     Speaks,
-    Verdict,
 )
+from agent.destinations.gzipped import gzipped
 from agent.destinations.labels import relabeling
 from agent.destinations.otlp.outcome import PROTOBUF, classify
 from agent.destinations.otlp.points import PointWriter
@@ -31,7 +30,6 @@ from agent.http.failures import Failure
 from buffer.model import Tick
 
 NAME = "OTLP"
-LEVEL = 6
 HEADERS = {"Content-Encoding": b"gzip", "Content-Type": PROTOBUF.encode()}
 PLAIN = {"Content-Type": PROTOBUF.encode()}
 UNREADABLE = b"\x0a" + b"\xff" * 12
@@ -45,7 +43,7 @@ def otlp(to: OTLP, from_boot: frozenset[str] = frozenset(), wall: Callable[[], f
     headers, proof = HEADERS if packed else PLAIN, Proof(Request(UNREADABLE, 0, NAME, PLAIN))
 
     def made(body: bytes, samples: int) -> Request:
-        return Request(_compressed(body) if packed else body, samples, NAME, headers)
+        return Request(gzipped(body) if packed else body, samples, NAME, headers)
 
     def encode(ticks: Sequence[Tick], part: bool) -> Encoded:
         body, samples, repeated, relabeled = writer.encode(ticks)
@@ -53,22 +51,10 @@ def otlp(to: OTLP, from_boot: frozenset[str] = frozenset(), wall: Callable[[], f
         return Encoded(made(body, samples), {reason: count for reason, count in counts.items() if count})
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
-        found = classify(request, answer, wall())
-        if request.body == UNREADABLE:
-            return proof.hear(request, found)
-        if found.verdict is Verdict.DELIVERED and request.samples and isinstance(answer, Answer):
-            check = proof.check(answer)
-            return found._replace(verdict=Verdict.UNPROVEN, check=check) if check else found
-        return found
+        return proof.judge(request, answer, classify(request, answer, wall()))
 
     def ask() -> Request:
         return proof.request() if proof.is_missing else made(b"", 0)
 
     spoken = Destination(NAME, encode, judge, ask, writer.identity)
     return lambda: spoken
-
-
-def _compressed(body: bytes) -> bytes:
-    """Return a body as gzip, without the time at which it was made."""
-    packer = zlib.compressobj(LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    return packer.compress(body) + packer.flush()

@@ -24,7 +24,6 @@ from agent.destinations.base import (
     Outcome,
     Request,
     Speaks,
-    Verdict,
     failed,
 )
 from agent.destinations.labels import relabeling
@@ -83,13 +82,9 @@ def version1(
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
         found = classify(request, answer, wall())
-        if request.body == UNREADABLE:
-            return proof.hear(request, found)
-        descriptions.hear(request, found)
-        if found.verdict is Verdict.DELIVERED and request.samples and isinstance(answer, Answer):
-            check = proof.check(answer)
-            return found._replace(verdict=Verdict.UNPROVEN, check=check) if check else found
-        return found
+        if request.body != UNREADABLE:
+            descriptions.hear(request, found)
+        return proof.judge(request, answer, found)
 
     def ask() -> Request:
         return proof.request() if proof.is_missing else probe(Protocol.V1)
