@@ -8,18 +8,14 @@ from typing import Any
 
 import pytest
 
-from agent.config import BasicAuth, InfluxDB, QueueConfig, Secret, TlsConfig
+from agent.config import InfluxDB, QueueConfig
 from agent.destinations.influxdb.destination import UNREADABLE
-from agent.send.state import State
 from agent.system.events import Event
 from buffer.model import Instant, Series, Tick
-from tests.fault.test_sender_faults import CUT, FAULTS, Fault
 from tests.support.certs import Certs
-from tests.support.front import Front
 from tests.support.line_protocol import decode
-from tests.support.net import wait_for
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import BOOT, FIRST_MS, PASSWORD, SERIES, STEP_MS, Samples, arrived, count, host
+from tests.support.sending import BOOT, FIRST_MS, SERIES, STEP_MS, Samples, arrived, count, host
 
 PARTIAL = b'{"error":"partial write: field type conflict: it is already an integer dropped=1"}'
 OLD = b'{"error":"partial write: points beyond retention policy dropped=%d"}'
@@ -141,63 +137,6 @@ def test_a_cluster_that_keeps_it_for_later_has_it(tmp_path: Path) -> None:
         one.settled()
         assert not one.logged(Event.RETRY)
         assert one.cursor.ledger.delivered == 8
-
-
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_after_a_fault_everything_has_arrived(tmp_path: Path, fault: Fault) -> None:
-    with receiver() as there, Front(there, [None, fault.act, fault.act]) as front:
-        to = influxdb(front.port, remote_timeout=fault.timeout)
-        with host(tmp_path, to) as one:
-            one.collect(40)
-            one.settled()
-            assert not front.acts
-            events = Event.RETRY, Event.HELD  # a page that answers is held
-            troubles = [str(entry["error"]) for event in events for entry in one.logged(event)]
-            beginnings = tuple(words[:8] for words in fault.words or CUT)  # the rest is the type's own
-            assert all(error.startswith(beginnings) for error in troubles)
-            assert len(troubles) in fault.troubles or not fault.words
-            # What was held before its answer was proven is sent again.
-            one.accounted(there, repeated=fault.stored or bool(one.logged(Event.HELD)))
-
-
-def test_a_page_that_takes_anything_is_held(tmp_path: Path) -> None:
-    with receiver() as there:
-        there.to_unreadable = Answer(200)
-        with host(tmp_path, influxdb(there.port)) as one:
-            assert "no receiver" in one.held()
-            there.to_unreadable = None
-            one.settled()
-            one.accounted(there, repeated=True)
-
-
-def test_tls_and_a_password_that_is_corrected(tmp_path: Path, certs: Certs) -> None:
-    ca = tmp_path / "ca.pem"
-    ca.write_bytes(certs.unknown_ca.read_bytes())
-    with receiver(certs=certs) as there:
-        auth = BasicAuth(username="limpet", password=Secret(PASSWORD))
-        to = influxdb(there.port, "https", tls_config=TlsConfig(ca_file=str(ca)), basic_auth=auth)
-        with host(tmp_path, to) as one:
-            assert one.held().startswith("TLS: ")
-            ca.write_bytes(certs.ca.read_bytes())
-            one.settled()
-            one.accounted(there)
-            assert all("authorization" in request.headers for request in there.requests)
-
-
-def test_a_receiver_that_restarts_and_an_agent_that_does(tmp_path: Path) -> None:
-    with receiver() as there:
-        to = influxdb(there.port)
-        for _ in range(2):
-            with host(tmp_path, to) as one:
-                one.collect(15)
-                one.settled()
-                there.stop()
-                one.collect(15)
-                wait_for(lambda: one.lane.state is State.WAITING, 10, "a failed try")
-            there.start()
-        with host(tmp_path, to) as one:
-            one.settled()
-            one.accounted(there)
 
 
 def test_what_cannot_be_stored_is_counted_and_costs_nothing_else(tmp_path: Path) -> None:
