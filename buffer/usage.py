@@ -50,10 +50,9 @@ class Usage(NamedTuple):
         """Return the bytes until so much of a budget is used, of the one of which less is left; there is one."""
         return min(round(budget * share) - used for used, budget, _ in self.periods() if budget)
 
-    @property
-    def left_ms(self) -> int:
-        """How long until a budget that is used up begins again; 0 where none is."""
-        ends = [end for used, budget, (_, end) in self.periods() if budget and used >= budget]
+    def left_ms(self, share: float) -> int:
+        """Return how long until a budget begins again of which so much is used; 0 where none is."""
+        ends = [end for used, budget, (_, end) in self.periods() if budget and used >= budget * share]
         return max(0, max(ends, default=0) - self.at_ms)
 
     def periods(self) -> tuple[tuple[int, int, tuple[int, int]], ...]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from agent.config import host_files
 from agent.config.custom import Custom
-from agent.config.destination import DataBudget, DestinationConfig, QueueConfig
+from agent.config.destination import DataBudget, DestinationConfig, QueueConfig, selected
 from agent.config.document import parse
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
 from agent.config.influxdb import InfluxDB
@@ -60,6 +60,7 @@ __all__ = [
     "digest",
     "load",
     "load_file",
+    "selected",
 ]
 
 LARGEST = 1 << 20  # bytes; a file that is larger is no configuration

@@ -20,6 +20,7 @@ from agent.config import DestinationConfig
 from agent.destinations.base import Verdict
 from agent.send import pace
 from agent.send.account import Account
+from agent.send.course import Course
 from agent.send.delivery import Clocks, Delivery, Step
 from agent.send.early import Early
 from agent.send.log import LaneLog
@@ -28,7 +29,6 @@ from agent.send.pace import Pace
 from agent.send.returning import Returning, Tried
 from agent.send.state import State, kept, recalled
 from agent.system.pulse import Pulse
-from buffer.cursor import Cursor
 from buffer.hints import Progress
 
 LONGEST_WAIT = 3600.0
@@ -57,7 +57,7 @@ class Sender:
     def __init__(
         self,
         to: DestinationConfig,
-        cursor: Cursor,
+        course: Course,
         delivery: Delivery,
         account: Account,
         log: LaneLog,
@@ -70,19 +70,19 @@ class Sender:
         self.deadline = to.queue_config.batch_send_deadline
         self.is_stopping = False
         """Whether a request without an answer was cut by us, perhaps: no reason to raise an alarm."""
-        self._to, self._cursor, self._delivery, self._account = to, cursor, delivery, account
+        self._to, self._course, self._delivery, self._account = to, course, delivery, account
         self._log, self._order, self._pulse, self._clocks, self._early = log, order, pulse, clocks, early
         self._returning = Returning(account, delivery)
         self._due = clocks.monotonic()  # when a chunk that is not full may go out
         self._pace, self._away = Pace(), True  # nothing got through lately, or yet
         self._retry_at = clocks.monotonic() + APART_EVERY
-        delivery.now = recalled(delivery.now, cursor.size)
+        delivery.now = recalled(delivery.now, course.cursor.size)
         self._returning.recall()
 
     def step(self) -> Pause:
         """Do what is due, and return how long to wait before the next step."""
         delivery = self._delivery
-        delivery.forget_before(self._cursor.position)
+        delivery.forget_before(self._course.position)
         at_hand = delivery.has_chunk
         delivery.now = self._early.hurried(delivery.now)
         if delivery.now.state is State.HELD:
@@ -91,16 +91,21 @@ class Sender:
         if delivery.now.state is State.WAITING:
             left = max(delivery.wait(), self._pace.wait(self._clocks.monotonic(), full=False))
             return Pause(min(left, self._early.every)) if left else self._send(Work.IN_ORDER)
-        if not at_hand and delivery.apart and self._clocks.monotonic() >= self._retry_at:
+        if (
+            not at_hand
+            and not self._course.only
+            and delivery.apart
+            and self._clocks.monotonic() >= self._retry_at
+        ):
             return self._retry()
         if not at_hand and self._order.is_unknown(
-            self._cursor.pending(), delivery.now.enough, away=self._away
+            self._course.pending(), delivery.now.enough, away=self._away
         ):
             return self._ask_order()
         work = (
             Work.IN_ORDER
             if at_hand
-            else self._order.work(self._cursor, delivery.now.enough, due=self._is_due())
+            else self._order.work(self._course, delivery.now.enough, due=self._is_due())
         )
         if work is Work.NOTHING:
             self.note(State.IDLE)
@@ -109,10 +114,14 @@ class Sender:
             return self._rest(left) if work is Work.BACKLOG else Pause(left)
         return self._send(work)
 
+    def hurry(self) -> None:
+        """Let the next request go out now, though it is not full."""
+        self._due = self._clocks.monotonic()
+
     def last_try(self, within: float) -> None:
         """Send what is pending once more, in so many seconds, if there is no trouble."""
-        if within > 0 and self._delivery.now.state is State.IDLE and self._cursor.pending():
-            ahead = self._cursor.ahead is not None and self._cursor.pending_ahead() > 0
+        if within > 0 and self._delivery.now.state is State.IDLE and self._course.pending():
+            ahead = self._course.ahead is not None and self._course.pending_ahead() > 0
             until = self._clocks.monotonic() + within
             self._send(Work.FRESH if ahead else Work.IN_ORDER, within)
             self.finish(until - self._clocks.monotonic())
@@ -142,9 +151,9 @@ class Sender:
     def _pause(self, work: Work, *, at_hand: bool) -> float:
         """Return how long to wait before this. Fresh samples wait only if they fill more than one request."""
         limit = self._delivery.now.enough
-        if work is Work.FRESH and self._cursor.pending_ahead() <= limit:
+        if work is Work.FRESH and self._course.pending_ahead() <= limit:
             return 0.0
-        full = work is not Work.IN_ORDER or at_hand or self._cursor.pending() >= limit
+        full = work is not Work.IN_ORDER or at_hand or self._course.pending() >= limit
         return self._pace.wait(self._clocks.monotonic(), full=full)
 
     def _rest(self, longest: float) -> Pause:
@@ -152,12 +161,12 @@ class Sender:
         left = self._due - self._clocks.monotonic()
         # Before it is due only a full chunk is of interest, afterwards any sample.
         wanted = self._delivery.now.enough if left > 0 else 1
-        position = self._cursor.position if self._cursor.ahead is None else self._cursor.ahead
+        position = self._course.position if self._course.ahead is None else self._course.ahead
         return Pause(min(left, longest) if left > 0 else longest, position + wanted - 1)
 
     def _probe(self, *, at_hand: bool) -> Pause:
         """Probe a held destination, with a chunk at hand if there is any: its samples are the second form of a probe."""
-        if not at_hand and self._cursor.pending():
+        if not at_hand and self._course.pending():
             self._load(Work.IN_ORDER)
         return self._attempt()
 
@@ -172,7 +181,7 @@ class Sender:
         """Read the next chunk; a pause where nothing of it is to be sent."""
         if work is not Work.BACKLOG:
             self._due = self._clocks.monotonic() + self.deadline
-        read = self._cursor.read_ahead if work is Work.FRESH else self._cursor.read
+        read = self._course.read_ahead if work is Work.FRESH else self._course.read
         chunk = read(self._delivery.limit)
         if chunk.end == chunk.start:  # pending, but damaged and not readable before the next key frame
             return Pause(UNREADABLE_PAUSE)
@@ -232,7 +241,7 @@ class Sender:
     def _ask_order(self) -> Pause:
         """Find out whether the receiver takes samples as old as the backlog behind newer ones."""
         step = None
-        for ticks in self._order.probes(self._cursor.read(1), int(self._clocks.wall() * 1000)):
+        for ticks in self._order.probes(self._course.read(1), int(self._clocks.wall() * 1000)):
             self._is_asking()
             request = self._delivery.speaks().encode(ticks, True).request
             if not request.samples:  # relabeling may leave nothing
