@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from calendar import monthrange
+from contextlib import suppress
 from typing import NamedTuple
 
 from buffer.fs import Fs, read_all, write_atomic
@@ -126,3 +127,8 @@ class UsageNote:
         self._fs.make_folder(self._folder)
         write_atomic(self._fs, self._path, json.dumps({"version": VERSION, **used._asdict()}).encode())
         self._fs.sync_folder(self._folder)
+
+    def remove(self) -> None:
+        """Remove the file.  Raises OSError."""
+        with suppress(FileNotFoundError):
+            self._fs.unlink(self._path)

@@ -89,7 +89,7 @@ def selected(selectors: Sequence[str]) -> Callable[[Series], bool]:
     """Return what says whether a series matches one of these. Raises SelectorError."""
     if not selectors:
         return lambda series: False
-    from agent.ops.selector import parse  # only who has some pays for it
+    from agent.ops.selector import parse  # only where there are some
 
     tests = [parse(one).matches for one in selectors]
     return lambda series: any(matches(series) for matches in tests)

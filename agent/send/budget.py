@@ -130,7 +130,7 @@ class Budget:
         room = max(1, self.used.room(1 + RESERVE))
         every = EVERY if turn else max(EVERY, self.left * (self.beat_cost or self.least) / room)
         self._beat_at = self._mono() + every
-        return every + 1.5 * turn  # costs differ from turn to turn
+        return min(every + 1.5 * turn, self.left)  # costs differ from turn to turn
 
     def beaten(self) -> None:
         """Take it that the sign of life has gone out."""

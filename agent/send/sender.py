@@ -27,7 +27,7 @@ from agent.send.log import LaneLog
 from agent.send.order import Order, Work
 from agent.send.pace import Pace
 from agent.send.returning import Returning, Tried
-from agent.send.state import State, kept, recalled
+from agent.send.state import State, kept, recalled, rested
 from agent.system.pulse import Pulse
 from buffer.hints import Progress
 
@@ -68,12 +68,13 @@ class Sender:
     ) -> None:
         self.state, self.error = State.IDLE, delivery.now.error
         self.deadline = to.queue_config.batch_send_deadline
+        self.due = clocks.monotonic()
+        """When a chunk that is not full may go out."""
         self.is_stopping = False
         """Whether a request without an answer was cut by us, perhaps: no reason to raise an alarm."""
         self._to, self._course, self._delivery, self._account = to, course, delivery, account
         self._log, self._order, self._pulse, self._clocks, self._early = log, order, pulse, clocks, early
         self._returning = Returning(account, delivery)
-        self._due = clocks.monotonic()  # when a chunk that is not full may go out
         self._pace, self._away = Pace(), True  # nothing got through lately, or yet
         self._retry_at = clocks.monotonic() + APART_EVERY
         delivery.now = recalled(delivery.now, course.cursor.size)
@@ -91,12 +92,8 @@ class Sender:
         if delivery.now.state is State.WAITING:
             left = max(delivery.wait(), self._pace.wait(self._clocks.monotonic(), full=False))
             return Pause(min(left, self._early.every)) if left else self._send(Work.IN_ORDER)
-        if (
-            not at_hand
-            and not self._course.only
-            and delivery.apart
-            and self._clocks.monotonic() >= self._retry_at
-        ):
+        may_retry = not self._course.only and self._clocks.monotonic() >= self._retry_at
+        if not at_hand and delivery.apart and may_retry:
             return self._retry()
         if not at_hand and self._order.is_unknown(
             self._course.pending(), delivery.now.enough, away=self._away
@@ -105,18 +102,15 @@ class Sender:
         work = (
             Work.IN_ORDER
             if at_hand
-            else self._order.work(self._course, delivery.now.enough, due=self._is_due())
+            else self._order.work(self._course, delivery.now.enough, due=self._clocks.monotonic() >= self.due)
         )
         if work is Work.NOTHING:
+            delivery.now = rested(delivery.now)
             self.note(State.IDLE)
             return self._rest(LONGEST_WAIT)
         if (left := self._pause(work, at_hand=at_hand)) > 0:
             return self._rest(left) if work is Work.BACKLOG else Pause(left)
         return self._send(work)
-
-    def hurry(self) -> None:
-        """Let the next request go out now, though it is not full."""
-        self._due = self._clocks.monotonic()
 
     def last_try(self, within: float) -> None:
         """Send what is pending once more, in so many seconds, if there is no trouble."""
@@ -145,9 +139,6 @@ class Sender:
         size = kept(self._delivery.now, self._to.queue_config.max_samples_per_send)
         self._account.note(state, self.error, size, progress(self._delivery, self._clocks))
 
-    def _is_due(self) -> bool:
-        return self._clocks.monotonic() >= self._due
-
     def _pause(self, work: Work, *, at_hand: bool) -> float:
         """Return how long to wait before this. Fresh samples wait only if they fill more than one request."""
         limit = self._delivery.now.enough
@@ -158,7 +149,7 @@ class Sender:
 
     def _rest(self, longest: float) -> Pause:
         """Wait until there is something new to be sent."""
-        left = self._due - self._clocks.monotonic()
+        left = self.due - self._clocks.monotonic()
         # Before it is due only a full chunk is of interest, afterwards any sample.
         wanted = self._delivery.now.enough if left > 0 else 1
         position = self._course.position if self._course.ahead is None else self._course.ahead
@@ -180,7 +171,7 @@ class Sender:
     def _load(self, work: Work) -> Pause | None:
         """Read the next chunk; a pause where nothing of it is to be sent."""
         if work is not Work.BACKLOG:
-            self._due = self._clocks.monotonic() + self.deadline
+            self.due = self._clocks.monotonic() + self.deadline
         read = self._course.read_ahead if work is Work.FRESH else self._course.read
         chunk = read(self._delivery.limit)
         if chunk.end == chunk.start:  # pending, but damaged and not readable before the next key frame
@@ -223,9 +214,9 @@ class Sender:
         if step.after.state is not State.IDLE:
             self._away = True
         elif step.before.state is State.HELD or verdict is Verdict.REWRITE:
-            self._due = now
+            self.due = now
         elif verdict is Verdict.DELIVERED and self._log.is_troubled:
-            self._due = now  # what came in meanwhile does not wait for its turn
+            self.due = now  # what came in meanwhile does not wait for its turn
         if verdict is Verdict.DELIVERED and step.oldest_ms is not None and self._away:
             self._away = False
             outage, longest = self._clocks.wall() - step.oldest_ms / 1000, self._delivery.rules.first_pause

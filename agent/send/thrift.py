@@ -115,7 +115,7 @@ class Thrift:
             if (left := self._turn_at - clock()) > 0:
                 return Pause(min(self._wait().seconds, left))
             self._turn_began = self._stats.wire_bytes
-            self._sender.hurry()
+            self._sender.due = clock()
         pause = self._step()
         if not delivery.has_chunk and delivery.now.state is State.IDLE:
             self._turn_at = clock() + self._turn()

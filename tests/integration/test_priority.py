@@ -41,7 +41,9 @@ def test_what_has_priority_goes_ahead_over_a_kill_and_the_rest_follows_once(
             before = newest(FIRST)
             time.sleep(max(0.0, before + 2.5 - time.time()))  # new ticks, and the cursor is written
             agent.kill()
-            agent.config["remote_write"][0]["headers"] = {}  # which were there to spend the budget in half a minute
+            agent.config["remote_write"][0][
+                "headers"
+            ] = {}  # which were there to spend the budget in half a minute
             agent.start()
             wait_for(lambda: newest(FIRST) > before, 60, "a sample with priority")  # noqa: B023
             assert newest("memory_total_bytes") == rest
