@@ -9,7 +9,7 @@
   followed by a probe.
 - Requests begin with at most USUAL samples. While a backlog goes out and the receiver answers quickly, they grow: to FEW, or to MANY
   over a long way, and to TICKS ticks of the series in them if that is more, so that each label travels and is encoded once for
-  all of these. LARGEST bounds them in bytes. When the backlog is gone they begin anew: what a receiver took before an outage
+  all of these. LARGEST bounds them in bytes. When the backlog is gone they begin as small as before: what a receiver took before an outage
   says little about the one after it.
 - A request that was too large is halved at once, in samples and in bytes. Twice that size is tried again after GROW
   full requests that were taken, and each time it fails, after twice as many.
