@@ -21,6 +21,7 @@ from agent.config.otlp import OTLP
 from agent.config.remote_write import RemoteWrite
 from agent.config.scrape import ScrapeOptions, TextfileOptions
 from agent.config.section import Given, Problem, Problems, Section
+from agent.config.serve import ServeSection
 from buffer.limits import OnFull, largest_segment
 
 DESTINATIONS = ("remote_write", "influxdb", "otlp", "custom")
@@ -205,7 +206,7 @@ class LogSection(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    later = frozenset(("query", "serve"))
+    later = frozenset(("query",))
     elsewhere = {
         "global": "Write labels for external_labels, and collect.interval for scrape_interval.",
         "scrape": "Write it below collect.collectors.",
@@ -226,6 +227,7 @@ class Config(Section, frozen=True, kw_only=True):
     influxdb: tuple[InfluxDB, ...] = ()
     otlp: tuple[OTLP, ...] = ()
     custom: tuple[Custom, ...] = ()
+    serve: ServeSection = ServeSection()
     log: LogSection = LogSection()
 
     @property
