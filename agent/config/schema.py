@@ -26,9 +26,9 @@ from buffer.limits import OnFull, largest_segment
 
 DESTINATIONS = ("remote_write", "influxdb", "otlp", "custom")
 """The sections with destinations, each of another type."""
-SLOW = {"disk_usage": 60.0, "sensors": 60.0}
+SLOW = {"disk_usage": 60.0, "sensors": 60.0, "link": 60.0}
 """The seconds between two runs of what changes slowly, or `collect.interval` where that is longer."""
-OFF = frozenset({"pressure"})
+OFF = frozenset({"pressure", "link"})
 """The collectors that run only if they are named."""
 OWN_INTERVAL = 60.0
 
