@@ -53,7 +53,7 @@ class Package(NamedTuple):
     also: tuple[str, ...] = ()
     """Packages with libraries that it needs and that few machines have; they are unpacked beside it."""
     is_whole: bool = False
-    """Whether every package that it depends on and that this machine lacks is unpacked beside it, as apt finds them."""
+    """Whether it comes with every package that it depends on and that this machine lacks, as apt finds them."""
 
     def below(self, root: Path) -> Path:
         """The program, in a package that is unpacked there."""

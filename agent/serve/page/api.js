@@ -1,9 +1,9 @@
 /**
- * What the server is asked, and what came of it: answers, refusals, and no answer. The requests go to this page's own
+ * Requests to the server, and what comes of them: answers, refusals, and no answer. The requests go to this page's own
  * server and nowhere else.
  */
 
-/** A question may wait for its turn at the server, and then take half a minute. */
+/** A request may wait for its turn at the server, and then take half a minute. */
 const DEADLINE_MS = 60_000;
 
 /** @typedef {{metric: Record<string, string>, value: [number, string]}} Value */
@@ -24,7 +24,7 @@ export class Refused extends Error {
 /** Seconds that the host's clock is ahead of this browser's, as of the newest answer. */
 let ahead = 0;
 
-/** What the server warned of, as of the newest answer to each kind of question. */
+/** What the server warned of, as of the newest answer to each kind of request. */
 const warned = new Map();
 
 /** Return the host's time, in Unix seconds. */
@@ -83,7 +83,7 @@ export function forecast() {
 }
 
 /**
- * Ask, and return the `data` of the answer. Throws Away where there is none, Refused where the server will not.
+ * Send a request, and return the `data` of the answer. Throws Away where there is none, Refused where the server will not.
  * @param {string} path below /api/v1/
  * @param {Record<string, string>} [words] sent as a form
  * @param {AbortSignal} [signal]

@@ -18,6 +18,8 @@ const HEIGHT = 200;
 const WIDTHS = { bytes_per_sec: 74, celsius: 62, percent: 52, samples: 62 };
 const TABLE_ROWS = 24;
 const COLORS = 8;
+/** Fewer values than these are points: a line needs two. */
+const FEW = 3;
 const SYNC = "limpet";
 
 export class Chart {
@@ -89,9 +91,8 @@ export class Chart {
             width: index === 0 ? 2 : 1.5,
             dash: index >= COLORS ? [5, 3] : undefined,
             fill: alone || (index === 0 && most === 100 && this._tracks.length < 3) ? color("--fill") : undefined,
-            points: { show: false },
-            spanGaps: false,
-            gaps: (plot, _, __, ___, gaps) => real(plot, gaps, spacing(track.values) * step * 2.5),
+            points: { size: 5, show: (plot, line) => plot.data[line].filter((/** @type {any} */ one) => one !== null).length < FEW },
+            gaps: (plot, line, _, __, gaps) => real(plot, gaps, spacing(plot.data[line]) * step * 2.5),
           })),
         ],
         hooks: {

@@ -1,6 +1,6 @@
 /**
  * What happened to this host, read off its series: gaps, starts, outages, steps of the clock, losses, and the times beyond
- * the thresholds of the alerts that ship. Pure functions; the series say it as exactly as the steps of the question do.
+ * the thresholds of the alerts that ship. Pure functions; the series say it as exactly as the steps of the query do.
  */
 
 import { el } from "./dom.js";
@@ -43,12 +43,12 @@ const THRESHOLDS = [
   { id: "outage", value: "max_over_time(limpet_destination_oldest_pending_age_seconds[$])", least: OUTAGE, unit: "seconds", text: (of) => `Nothing reached ${of.destination}` },
 ];
 
-/** Return the question about when agent and host were started: a point each step at which there were samples. @param {number} step */
+/** Return the query about when agent and host were started: a point each step at which there were samples. @param {number} step */
 export function starts(step) {
   return `last_over_time({__name__=~"${NOTED.join("|")}"}[${step}s])`;
 }
 
-/** Return the question about what was counted, and what was beyond a threshold: only the points at which something was. @param {number} step */
+/** Return the query about what was counted, and what was beyond a threshold: only the points at which something was. @param {number} step */
 export function incidents(step) {
   const long = `${Math.max(step, 300)}s`;
   const as = (/** @type {string} */ text, /** @type {string} */ id) => `label_replace(${text}, "${OF}", "${id}", "", "")`;
@@ -62,7 +62,7 @@ export function incidents(step) {
  * @param {Line[]} started the answer to `starts`
  * @param {Line[]} found the answer to `incidents`
  * @param {number} step of both, in seconds
- * @param {number} end Unix seconds: until when was asked
+ * @param {number} end Unix seconds: until when it was queried
  * @returns {Happening[]}
  */
 export function happenings(started, found, step, end) {

@@ -1,7 +1,7 @@
 /**
- * The charts and the events of the time that is chosen: asked for as a whole once, and then only what is new.
+ * The charts and the events of the time that is chosen: requested as a whole once, and then only what is new.
  *
- * A time of a day and less is one question. Of a longer one each panel is a question of its own, one after another, so that
+ * A time of a day and less is one query. Of a longer one each panel is a query of its own, one after another, so that
  * none exceeds what the server reads for one, and the first chart is there before the last is read.
  */
 
@@ -10,7 +10,7 @@ import { Chart } from "./chart.js";
 import { by, el, fill } from "./dom.js";
 import { happenings, incidents, list, starts } from "./events.js";
 import { duration, moment } from "./format.js";
-import { expression, Grid, PANELS, stepFor } from "./panels.js";
+import { expression, Grid, PANELS, round, stepFor } from "./panels.js";
 import { RANGES, View } from "./view.js";
 
 /** @typedef {import("./panels.js").Panel} Panel */
@@ -21,7 +21,7 @@ const POINTS = 240;
 const EVENT_STEPS = 360;
 
 export class History {
-  /** @param {(part: string, work: Promise<void>) => Promise<void>} watched tells what became of a question */
+  /** @param {(part: string, work: Promise<void>) => Promise<void>} watched notes what became of a request */
   constructor(watched) {
     this._watched = watched;
     this._view = new View(api.now, () => this._chosen());
@@ -44,11 +44,12 @@ export class History {
 
   /** Bring the events up to date. */
   async events() {
-    const [from, to] = this._view.limits;
+    const { limits: [from, to], stretch } = this._view;
     const step = stepFor(to - from, EVENT_STEPS);
-    const [start, end] = [Math.ceil(from / step) * step, Math.floor(to / step) * step];
+    const end = round(to);
+    const start = end - Math.floor((to - from) / step) * step;
     const [started, found] = await Promise.all([starts(step), incidents(step)].map((text) => api.range(text, start, end, step)));
-    if (from >= this._view.limits[0] - step) fill(by("events"), list(happenings(started, found, step, to), step));
+    if (stretch === this._view.stretch) fill(by("events"), list(happenings(started, found, step, to), step));
   }
 
   /** Draw again, in the colors of the theme that is in force. */
@@ -92,10 +93,11 @@ export class History {
   /** @param {Grid} grid */
   async _follow(grid) {
     const [, to] = this._view.limits;
-    if (to - grid.end < grid.step) return;
-    const [since, until] = [grid.end, Math.floor(to / grid.step) * grid.step];
-    grid.slide(to);
-    await this._ask(PANELS, grid, since, until);
+    const steps = Math.floor((to - grid.end) / grid.step);
+    if (steps < 1) return;
+    const since = grid.end;
+    grid.slide(steps);
+    await this._ask(PANELS, grid, since, grid.end);
     if (grid === this._grid) this.draw();
   }
 

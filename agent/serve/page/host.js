@@ -17,7 +17,7 @@ const METRICS = [
   "host_boot_time_seconds", "host_uptime_seconds", "host_info", "limpet_build_info",
 ];
 
-/** The question whose answer everything here is made of. */
+/** The query whose answer everything here is made of. */
 export const EXPRESSION = `{__name__=~"${METRICS.join("|")}"}`;
 
 /** From which share on a bar warns, and from which it is bad: those of the alerts that ship. */

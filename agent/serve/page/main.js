@@ -1,8 +1,8 @@
 /**
- * The page: asks this host's own server every few seconds, and shows what it says.
+ * The page: requests the state of this host every few seconds, and shows it.
  *
- * Promises: while the page is hidden or paused nothing is asked. Where the server does not answer, the page says so, keeps
- * what it has and asks again, each time after twice as long, up to a minute. A question that is refused costs its own part.
+ * Promises: while the page is hidden or paused it requests nothing. Where the server does not answer, the page says so, keeps
+ * what it has and tries again, each time after twice as long, up to a minute. A request that is refused costs its own part.
  */
 
 import * as api from "./api.js";
@@ -37,9 +37,9 @@ const state = {
 let timer;
 const history = new History(watched);
 
-// What is asked.
+// What is requested.
 
-/** Ask for everything that is due, show it, and plan the next round. */
+/** Request everything that is due, show it, and plan the next round. */
 async function round() {
   if (state.isPaused || document.hidden || state.isAsking) return;
   clearTimeout(timer);
@@ -140,7 +140,7 @@ function tell() {
 /** @returns {[string, string]} */
 function word() {
   if (state.away) return ["bad", `${state.away}${state.buffer ? ` What is shown is of ${moment(state.answered / 1000)}.` : ""}`];
-  if (state.isPaused) return ["warn", "Paused: nothing is asked."];
+  if (state.isPaused) return ["warn", "Paused: no requests."];
   switch (state.buffer?.verdict.word) {
     case undefined: return ["warn", "Asking this host …"];
     case "ok": return ["good", "Live: all is well."];

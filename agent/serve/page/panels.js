@@ -1,5 +1,5 @@
 /**
- * What is charted: the panels, the one question that brings all their lines, and the grid of times that the answers fill.
+ * What is charted: the panels, the one query that brings all their lines, and the grid of times that the answers fill.
  */
 
 /** @typedef {import("./api.js").Line} Line */
@@ -60,7 +60,7 @@ export const PANELS = [
 export const MOST = 12;
 
 /**
- * Return the question for every line of these panels: one, so that a slow link is crossed once and the log is read once.
+ * Return the query for every line of these panels: one, so that a slow link is crossed once and the log is read once.
  * @param {Panel[]} panels
  * @param {number} step seconds between two points
  * @param {string} how `avg`, `min` or `max` of the samples of a step
@@ -83,13 +83,21 @@ export function stepFor(seconds, points) {
   return steps.find((step) => step * points >= seconds) || Math.ceil(seconds / points / 86400) * 86400;
 }
 
-/** Times a step apart, and for each line of an answer its value at each of them, null where there is none. */
+/**
+ * Return a moment without its last seconds, so that times are plain ones.
+ * @param {number} seconds Unix time
+ */
+export function round(seconds) {
+  return Math.floor(seconds / 10) * 10;
+}
+
+/** Times a step apart, up to the end, and for each line of an answer its value at each of them, null where there is none. */
 export class Grid {
   /** @param {number} start Unix seconds @param {number} end Unix seconds @param {number} step */
   constructor(start, end, step) {
     this.step = step;
-    this.start = Math.ceil(start / step) * step;
-    this.length = Math.max(1, Math.floor((end - this.start) / step) + 1);
+    this.length = Math.max(1, Math.floor((end - start) / step)) + 1;
+    this.start = round(end) - (this.length - 1) * step;
     /** @type {Map<string, {labels: Labels, values: (number|null)[]}>} */
     this.lines = new Map();
   }
@@ -122,12 +130,10 @@ export class Grid {
   }
 
   /**
-   * Move on, so that the last time is the last one before `end`; what is older than the first is forgotten.
-   * @param {number} end Unix seconds
+   * Move on by some steps; what is older than the first time is forgotten.
+   * @param {number} by
    */
-  slide(end) {
-    const by = Math.floor((end - this.end) / this.step);
-    if (by <= 0) return;
+  slide(by) {
     this.start += by * this.step;
     for (const [key, { values }] of this.lines) {
       values.splice(0, by);
