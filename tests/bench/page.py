@@ -125,7 +125,6 @@ def picture(
         page.wait_for_selector("#events .events")
         page.wait_for_selector("#collectors table")
         page.get_by_role("button", name="6 h", exact=True).click()
-        page.locator("#span", has_text="1 min 30 s").wait_for()
         page.locator("#charts:not([aria-busy])").wait_for()
         if place:
             page.evaluate(

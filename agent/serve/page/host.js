@@ -194,7 +194,7 @@ function full(trend) {
   if (days === null) return el("span", { class: "soft" }, trend.free_bytes_per_day < 0 ? "years" : "not filling");
   const [soon, late] = trend.days_until_full_range;
   const kind = days < 2 ? "bad" : days < 7 ? "warn" : "good";
-  const range = soon === null ? "" : ` (${amount(soon)} to ${late === null ? "never" : amount(late)})`;
+  const range = soon === null || amount(soon) === amount(late ?? Infinity) ? "" : ` (${amount(soon)} to ${late === null ? "never" : amount(late)})`;
   return [el("b", { class: kind !== "good" && `${kind}-text` }, `${amount(days)} ${days === 1 ? "day" : "days"}`), el("span", { class: "soft" }, range)];
 }
 

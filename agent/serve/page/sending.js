@@ -7,7 +7,10 @@ import { bar, el, fill, table } from "./dom.js";
 import { ago, bytes, count, duration, moment, number } from "./format.js";
 
 const STATES = { sending: "good", idle: "good", waiting: "warn", held: "bad", stopped: "soft" };
-const MARKS = { true: ["✓", "good", "fine"], false: ["!", "bad", "needs doing"], null: ["–", "soft", "not known"] };
+const FINE = ["✓", "good", "fine"];
+const DO = ["!", "warn", "needs doing"];
+const WRONG = ["!", "bad", "wrong"];
+const UNKNOWN = ["–", "soft", "not known"];
 const LOSS_LIMIT = 0.001;
 
 /** Show the state of each part, and what to do first. @param {any} found @param {Element} parts @param {any} todo */
@@ -15,7 +18,7 @@ export function showState(found, parts, todo) {
   fill(
     parts,
     found.parts.map((/** @type {any} */ part) => {
-      const [sign, kind, word] = MARKS[/** @type {"true"} */ (String(part.ok))];
+      const [sign, kind, word] = part.ok === null ? UNKNOWN : !part.ok ? WRONG : part.do ? DO : FINE;
       return el(
         "li", { class: `part ${kind}` },
         el("span", { class: "sign", role: "img", "aria-label": word }, sign),
