@@ -94,10 +94,15 @@ def source(data_dir: str, allowed: Budget) -> Iterator[BufferSource]:
 
 def warnings(found: BufferSource) -> list[str]:
     """Return what people must know about an answer."""
-    if not found.damaged:
-        return []
-    text = f"{human.plural(found.damaged, 'stretch', 'stretches')} of damage passed over, so samples may be missing"
-    return [f"{text}; `limpet buffer verify` says what is"]
+    said = []
+    if found.damaged:
+        text = f"{human.plural(found.damaged, 'stretch', 'stretches')} of damage passed over, so samples may be missing"
+        said.append(f"{text}; `limpet buffer verify` says what is")
+    if not found.is_whole:
+        said.append(
+            "the agent changed its files faster than they could be read, so samples may be missing; try again"
+        )
+    return said
 
 
 def nothing(found: BufferSource, since_ms: int, until_ms: int) -> int:
