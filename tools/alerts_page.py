@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "config" / "prometheus" / "rules"
 PAGE = ROOT / "docs" / "alerts.md"
 RUNBOOKS = ROOT / "docs" / "runbooks"
-FILES = ("fleet", "hosts", "limpet", "anomalies", "anomaly-alerts", "tiers")
+FILES = ("fleet", "hosts", "limpet", "anomalies", "anomaly-alerts", "targets", "tiers")
 """In the order in which they are shown: `NAME.rules.yml`."""
 GROUPS = ("cpu", "memory", "disk_io", "network", "disk_usage", "link", "fleet", "agent", "host")
 """The `group` labels of alerts, in the order in which they are shown."""
@@ -122,7 +122,7 @@ def _records(found: list[Rule]) -> Iterator[str]:
         recorded = [rule for rule in found if rule.file == file and not rule.is_alert]
         if not recorded:
             continue
-        off = " (off by default)" if file == "tiers" else ""
+        off = " (off by default)" if file in ("targets", "tiers") else ""
         yield f"### {file}.rules.yml{off}\n\n"
         if file == "tiers":
             yield from _tiers(recorded)

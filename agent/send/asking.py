@@ -66,7 +66,7 @@ class Asking:
         repeats = wire.repeats() - repeats
         body = len(request.body) * (1 + repeats)
         cost = wire.wire_bytes() - before or body
-        self._stats.certificate_expires = wire.expires()
+        self._stats.certificate_expires = wire.expires() or self._stats.certificate_expires
         outcome = self._speaks().classify(request, answer)
         outcome = outcome._replace(error=outcome.error and wire.hidden(outcome.error))
         ended = clock()

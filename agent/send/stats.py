@@ -28,7 +28,7 @@ class SendStats:
         self.dates = 0
         """How many there were."""
         self.certificate_expires: float | None = None
-        """When the first certificate in use ends, the receiver's or this host's own (Unix seconds); None: not known."""
+        """When the first certificate ends that was in use last, the receiver's or this host's own (Unix seconds); None: not known."""
         self.used: Usage | None = None
         """What the destination has cost on this day and in this month, and what it may; None: not counted yet."""
         self.clock_skew: float | None = None

@@ -219,7 +219,7 @@ def test_the_certificate_that_ends_first_is_known(
     key, cert = mine.private_key_pem.bytes().decode(), mine.cert_chain_pems[0].bytes().decode()
     (tmp_path / "cert.pem").write_text(cert)
     ca = authority.cert_pem.bytes().decode()
-    from_file = {"cert_file": str(tmp_path / "cert.pem"), "key": Secret(key)}
+    from_file: dict[str, Any] = {"cert_file": str(tmp_path / "cert.pem"), "key": Secret(key)}
     for kind, shown in ("file", from_file), ("inline", {"cert": cert, "key": Secret(key)}):
         with Receiver(certs=certs, client_cert=True) as receiver:
             assert receiver.tls
