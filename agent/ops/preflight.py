@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,8 +17,9 @@ from agent.collect.series import host_labels
 from agent.config import Config, Problem, ScrapeOptions, TlsConfig
 from agent.config.units import format_duration
 from agent.http import endpoint
+from agent.http.certificates import Certificate, decoded, ends
 from agent.http.endpoint import Endpoint
-from agent.ops.doctor.certificate import DAY, SOON, Certificate, ends, names
+from agent.ops.doctor.certificate import DAY, SOON, names
 from buffer.errors import LimpetError
 
 LOOK_BACK = 300.0
@@ -158,10 +158,8 @@ def _certificates(to: Endpoint, now: float) -> Iterator[Problem]:
             )
         yield from _dates(f"{where}.ca", config, "ca", context.get_ca_certs(), now)
     if config.cert_file:
-        with suppress(ssl.SSLError, OSError):
-            # There is no public way to read a certificate's dates; for 20 years the tests of Python use this one.
-            own = ssl._ssl._test_decode_cert(config.cert_file)  # type: ignore[attr-defined]  # noqa: SLF001
-            yield from _dates(f"{where}.cert", config, "cert", [own], now)
+        own = decoded(config.cert_file)
+        yield from _dates(f"{where}.cert", config, "cert", [own] if own is not None else [], now)
 
 
 def _dates(
