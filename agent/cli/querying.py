@@ -92,19 +92,6 @@ def source(data_dir: str, allowed: Budget) -> Iterator[BufferSource]:
         yield BufferSource(data_dir, allowed, bar.of)
 
 
-def warnings(found: BufferSource) -> list[str]:
-    """Return what people must know about an answer."""
-    said = []
-    if found.damaged:
-        text = f"{human.plural(found.damaged, 'stretch', 'stretches')} of damage passed over, so samples may be missing"
-        said.append(f"{text}; `limpet buffer verify` says what is")
-    if not found.is_whole:
-        said.append(
-            "the agent changed its files faster than they could be read, so samples may be missing; try again"
-        )
-    return said
-
-
 def nothing(found: BufferSource, since_ms: int, until_ms: int) -> int:
     """Say that there is no data in a span of time, and what there is; return the exit status."""
     newest = found.newest_ms()

@@ -20,6 +20,7 @@ from agent.query.limits import Budget
 from agent.query.selecting import Data, Span, Whole
 from agent.query.tree import Matchers
 from agent.query.value import Samples, Thinned, rows_of
+from agent.text import human
 from buffer.fs import RealFs
 from buffer.lookup.cache import Cache
 from buffer.lookup.files import Lookup
@@ -78,10 +79,17 @@ class BufferSource:
         """The places that could not be read."""
         return self._lookup.damaged
 
-    @property
-    def is_whole(self) -> bool:
-        """False where the agent changed its files so fast that something may be missing."""
-        return self._lookup.is_whole
+    def warnings(self) -> list[str]:
+        """Return what people must know about what was read."""
+        said = []
+        if self.damaged:
+            places = human.plural(self.damaged, "stretch", "stretches")
+            what = f"{places} of damage passed over, so samples may be missing"
+            said.append(f"{what}; `limpet buffer verify` says what is")
+        if not self._lookup.is_whole:
+            what = "the agent changed its files faster than they could be read"
+            said.append(f"{what}, so samples may be missing; try again")
+        return said
 
     @property
     def host(self) -> Labels:

@@ -114,3 +114,17 @@ def test_reading_stops_when_its_time_is_over(tmp_path: Path) -> None:
         found.read({named("load"): ALL})
     with pytest.raises(Stopped, match="takes longer than 10 s"):
         found.series((), ALL)
+
+
+def test_what_people_must_know_is_said(tmp_path: Path) -> None:
+    found = filled(tmp_path, *(Tick(at(n), "x", (LOAD,), [float(n)]) for n in range(50)))
+    found.read({named("load"): ALL})
+    assert found.warnings() == []
+    (path,) = (tmp_path / "segments").iterdir()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    damaged = source(tmp_path)
+    damaged.read({named("load"): ALL})
+    (said,) = damaged.warnings()
+    assert "of damage passed over, so samples may be missing" in said
