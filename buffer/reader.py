@@ -215,6 +215,11 @@ class Reader:
         self.damaged = 0
         """Stretches of damage, unreadable records and unreadable files met so far."""
 
+    @property
+    def position(self) -> int:
+        """The position behind what was returned: another reader that begins there continues with what follows."""
+        return self._seq
+
     def __iter__(self) -> Iterator[Entry]:
         """Yield the entries that follow, up to the present end of the log."""
         while (entry := self.next()) is not None:

@@ -7,7 +7,7 @@
 
 _shtab_limpet_buffer_quarantine_subparsers=(list show replay drop)
 _shtab_limpet_buffer_subparsers=(status segments tail verify export replay trim quarantine)
-_shtab_limpet_subparsers=(status run check-config doctor retry collect show query buffer completion help version)
+_shtab_limpet_subparsers=(status run check-config doctor retry collect show query serve buffer completion help version)
 
 _shtab_limpet_status_option_strings=(-h --help --data-dir --config --watch --json)
 _shtab_limpet_run_option_strings=(-h --help --config)
@@ -17,6 +17,7 @@ _shtab_limpet_retry_option_strings=(-h --help --data-dir --config --wait --json)
 _shtab_limpet_collect_option_strings=(-h --help --config --watch --interval --traceback --format --json)
 _shtab_limpet_show_option_strings=(-h --help --last --since --until --json --data-dir --config)
 _shtab_limpet_query_option_strings=(-h --help --at --last --since --until --step --series --labels --json --csv --data-dir --config)
+_shtab_limpet_serve_option_strings=(-h --help --data-dir --config --listen)
 _shtab_limpet_buffer_status_option_strings=(-h --help --data-dir --config --fresh --watch --json)
 _shtab_limpet_buffer_segments_option_strings=(-h --help --data-dir --config --json)
 _shtab_limpet_buffer_tail_option_strings=(-h --help --data-dir --config -n --number -f --follow --values --json)
@@ -49,6 +50,8 @@ _shtab_limpet_show___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_limpet_show___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_query___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_limpet_query___config_COMPGEN=_shtab_compgen_files
+_shtab_limpet_serve___data_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_limpet_serve___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_buffer_status___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_limpet_buffer_status___config_COMPGEN=_shtab_compgen_files
 _shtab_limpet_buffer_segments___data_dir_COMPGEN=_shtab_compgen_dirs
@@ -79,7 +82,7 @@ _shtab_limpet_buffer_export___format_choices=(jsonl openmetrics csv)
 _shtab_limpet_buffer_quarantine_pos_0_choices=(list show replay drop)
 _shtab_limpet_buffer_pos_0_choices=(status segments tail verify export replay trim quarantine)
 _shtab_limpet_completion_pos_0_choices=(bash zsh tcsh)
-_shtab_limpet_pos_0_choices=(status run check-config doctor retry collect show query buffer completion help version)
+_shtab_limpet_pos_0_choices=(status run check-config doctor retry collect show query serve buffer completion help version)
 
 _shtab_limpet_status__h_nargs=0
 _shtab_limpet_status___help_nargs=0
@@ -110,6 +113,8 @@ _shtab_limpet_query___help_nargs=0
 _shtab_limpet_query___labels_nargs='?'
 _shtab_limpet_query___json_nargs=0
 _shtab_limpet_query___csv_nargs=0
+_shtab_limpet_serve__h_nargs=0
+_shtab_limpet_serve___help_nargs=0
 _shtab_limpet_buffer_status__h_nargs=0
 _shtab_limpet_buffer_status___help_nargs=0
 _shtab_limpet_buffer_status___watch_nargs='?'

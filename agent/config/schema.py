@@ -22,13 +22,14 @@ from agent.config.otlp import OTLP
 from agent.config.remote_write import RemoteWrite
 from agent.config.scrape import ScrapeOptions, TextfileOptions
 from agent.config.section import Given, Problem, Problems, Section
+from agent.config.serve import ServeSection
 from buffer.limits import OnFull, largest_segment
 
 DESTINATIONS = ("remote_write", "influxdb", "otlp", "file", "custom")
 """The sections with destinations, each of another type."""
-SLOW = {"disk_usage": 60.0, "sensors": 60.0}
+SLOW = {"disk_usage": 60.0, "sensors": 60.0, "link": 60.0}
 """The seconds between two runs of what changes slowly, or `collect.interval` where that is longer."""
-OFF = frozenset({"pressure"})
+OFF = frozenset({"pressure", "link"})
 """The collectors that run only if they are named."""
 OWN_INTERVAL = 60.0
 
@@ -206,7 +207,7 @@ class LogSection(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    later = frozenset(("query", "serve"))
+    later = frozenset(("query",))
     elsewhere = {
         "global": "Write labels for external_labels, and collect.interval for scrape_interval.",
         "scrape": "Write it below collect.collectors.",
@@ -228,6 +229,7 @@ class Config(Section, frozen=True, kw_only=True):
     otlp: tuple[OTLP, ...] = ()
     file: tuple[File, ...] = ()
     custom: tuple[Custom, ...] = ()
+    serve: ServeSection = ServeSection()
     log: LogSection = LogSection()
 
     @property

@@ -15,7 +15,7 @@ import ssl
 import stat as stat_of
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple
 
 from agent.config import (
@@ -29,6 +29,7 @@ from agent.config import (
     TlsConfig,
 )
 from agent.config.urls import split_url
+from agent.http import certificates
 from buffer.errors import LimpetError
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -215,6 +216,17 @@ def tls(to: Endpoint) -> ssl.SSLContext | None:
     if config.cert or config.cert_file:
         _identify(context, config, where)
     return context
+
+
+def own_certificate_ends(to: Endpoint) -> float | None:
+    """Return when the certificate ends by which this host identifies itself (Unix seconds); None where there is none."""
+    config = to.tls_config
+    if not to.is_https or not (config.cert or config.cert_file):
+        return None
+    with suppress(OSError), _file(config.cert, config.cert_file) as name:
+        found = certificates.decoded(name)
+        return certificates.ends(found) if found is not None else None
+    return None
 
 
 def _authorities(config: TlsConfig, where: str) -> ssl.SSLContext:

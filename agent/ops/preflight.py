@@ -11,7 +11,6 @@ import os
 import re
 import ssl
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +20,9 @@ from agent.config import Config, File, HttpDestination, Problem, ScrapeOptions, 
 from agent.config.units import format_duration
 from agent.destinations.file import medium
 from agent.http import endpoint
+from agent.http.certificates import Certificate, decoded, ends
 from agent.http.endpoint import Endpoint
-from agent.ops.doctor.certificate import DAY, SOON, Certificate, ends, names
+from agent.ops.doctor.certificate import DAY, SOON, names
 from agent.ops.doctor.folder import existing
 from buffer.errors import LimpetError
 
@@ -187,10 +187,8 @@ def _certificates(to: Endpoint, now: float) -> Iterator[Problem]:
             )
         yield from _dates(f"{where}.ca", config, "ca", context.get_ca_certs(), now)
     if config.cert_file:
-        with suppress(ssl.SSLError, OSError):
-            # There is no public way to read a certificate's dates; for 20 years the tests of Python use this one.
-            own = ssl._ssl._test_decode_cert(config.cert_file)  # type: ignore[attr-defined]  # noqa: SLF001
-            yield from _dates(f"{where}.cert", config, "cert", [own], now)
+        own = decoded(config.cert_file)
+        yield from _dates(f"{where}.cert", config, "cert", [own] if own is not None else [], now)
 
 
 def _dates(

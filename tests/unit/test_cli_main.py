@@ -30,7 +30,9 @@ def sections() -> dict[str, str]:
 
 
 def test_the_commands_of_this_version() -> None:
-    top = "status, run, check-config, doctor, retry, collect, show, query, {}, completion, help, version"
+    top = (
+        "status, run, check-config, doctor, retry, collect, show, query, serve, {}, completion, help, version"
+    )
     buffer = "status, segments, tail, verify, export, replay, trim, {}"
     items = ", ".join(f"buffer quarantine {one}" for one in ("list", "show", "replay", "drop"))
     below = ", ".join(f"buffer {one}" for one in buffer.removesuffix(", {}").split(", "))

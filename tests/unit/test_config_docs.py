@@ -89,7 +89,7 @@ def test_what_is_commented_out_would_be_right_but_for_what_excludes_each_other()
 
 def test_every_key_has_a_comment() -> None:
     sections = {"collect", "buffer", "log", "memory", "network", "host", "disk_io", "disk_usage", "cpu"}
-    sections |= {"sensors", "pressure"}
+    sections |= {"sensors", "pressure", "link"}
     repeated = {
         "enabled",
         "interval",
@@ -117,7 +117,7 @@ def rows() -> dict[str, str]:
     for part in re.split(r"(?m)^##+ ", PAGE)[1:]:
         heading = part.splitlines()[0].strip("`")
         if (
-            heading not in {"The file", "log", "collect", "collect.collectors", "buffer", "history"}
+            heading not in {"The file", "log", "collect", "collect.collectors", "buffer", "history", "serve"}
             and "[]" not in heading
         ):
             continue

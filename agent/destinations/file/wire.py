@@ -214,6 +214,10 @@ class FileWire:
         """Return whether something was mounted or unmounted since the last request."""
         return medium.mounts() != self._mounts
 
+    def expires(self) -> float | None:
+        """Return None: there is no certificate."""
+        return None
+
     def interrupt(self) -> None:
         """Let the file that is being written get no name any more."""
         self._ended = True

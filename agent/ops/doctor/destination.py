@@ -24,6 +24,7 @@ from agent.destinations.remote_write.protocol import Protocol
 from agent.destinations.verdict import TLS_PORT
 from agent.http import endpoint
 from agent.http.answer import Answer
+from agent.http.certificates import Certificate, ends
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
@@ -231,9 +232,7 @@ class _Visit:
             return wrong("no TLS handshake in time", "Check that this port speaks TLS.")
         return certificate.verdict(chain, how, time.time(), verified=verified)
 
-    def _handshake(
-        self, context: ssl.SSLContext, *, verified: bool
-    ) -> tuple[str, list[certificate.Certificate]]:
+    def _handshake(self, context: ssl.SSLContext, *, verified: bool) -> tuple[str, list[Certificate]]:
         with socket.create_connection(self._found[0][4][:2], self._timeout) as plain:
             name = self._to.tls_config.server_name or self.host
             with context.wrap_socket(plain, server_hostname=name) as sock:
@@ -250,7 +249,7 @@ class _Visit:
         except OSError:
             return ""
         own = chain[0]
-        until = time.strftime("%Y-%m-%d", time.gmtime(certificate.ends(own)))
+        until = time.strftime("%Y-%m-%d", time.gmtime(ends(own)))
         who = f"for {certificate.names(own)}, issued by {certificate.issuer(own)}, good until {until}"
         return f"; it is {who}"
 
