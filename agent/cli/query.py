@@ -167,8 +167,8 @@ def drawn(result: Result, expression: str, source: BufferSource) -> View:
 
 
 def _write_csv(result: Result) -> None:
-    from agent.ops.export import csv
     from agent.query.answer import points
+    from agent.text.export import csv
     from buffer.model import Instant, Series, Tick
 
     found = [(line.labels, points(line, result.times)) for line in result.lines]
