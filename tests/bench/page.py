@@ -81,9 +81,9 @@ def main() -> None:
 
 
 PICTURES: tuple[tuple[str, tuple[int, int], Scheme, str], ...] = (
-    ("page-light.webp", (1280, 1500), "light", ""),
+    ("page-light.webp", (1280, 1500), "light", "header"),
     ("page-dark.webp", (1280, 1500), "dark", "#history"),
-    ("page-phone.webp", PHONE, "light", ""),
+    ("page-phone.webp", PHONE, "light", "header"),
     ("page-phone-dark.webp", PHONE, "dark", "#history"),
 )
 """File, size of the window, theme, and the part that is scrolled to."""
@@ -126,10 +126,7 @@ def picture(
         page.wait_for_selector("#collectors table")
         page.get_by_role("button", name="6 h", exact=True).click()
         page.locator("#charts:not([aria-busy])").wait_for()
-        if place:
-            page.evaluate(
-                "(place) => { document.querySelector(place).scrollIntoView(); scrollBy(0, -60); }", place
-            )
+        page.evaluate("(place) => document.querySelector(place).scrollIntoView()", place)
         time.sleep(0.5)  # the fade-in of the charts
         session = visit.context.new_cdp_session(page)
         found = session.send("Page.captureScreenshot", {"format": "webp", "quality": QUALITY})
