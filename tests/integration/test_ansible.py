@@ -50,7 +50,7 @@ class Host:
         self.machine, self._folder = machine, folder
         ssh = folder / "ssh"
         inside = shlex.join(machine.inside("sh", "-c"))
-        # The last word is the command for the host; what stands before it is for SSH.
+        # The last word is the command for the host; the words before it are for SSH.
         ssh.write_text(f'#!/bin/sh\nfor command; do :; done\nexec {inside} "$command"\n')
         ssh.chmod(0o755)
         self._settings = os.environ | {
