@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from agent.config import host_files
 from agent.config.custom import Custom
-from agent.config.destination import DataBudget, DestinationConfig, QueueConfig
+from agent.config.destination import DataBudget, DestinationConfig, HttpDestination, QueueConfig
 from agent.config.document import parse
+from agent.config.file import File
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
 from agent.config.influxdb import InfluxDB
 from agent.config.otlp import OTLP
@@ -39,7 +40,9 @@ __all__ = [
     "Custom",
     "DataBudget",
     "DestinationConfig",
+    "File",
     "FreeSpace",
+    "HttpDestination",
     "HttpHeader",
     "InfluxDB",
     "Loaded",

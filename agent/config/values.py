@@ -5,6 +5,7 @@ r"""The kinds of value a key can have: one table. A row says how a text is check
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -265,6 +266,8 @@ ProxyUrl = Annotated[Secret, Text(
     hidden=True)]
 File = Annotated[str, Text(*_PATH, kind="file")]
 Folder = Annotated[str, Text(*_PATH, kind="folder")]
+Place = Annotated[str, Text(
+    r"/[^\0]*", "expected an absolute path", "Begin it with /.", lambda text: os.path.normpath(text).replace("//", "/"))]
 Root = Annotated[str, Text(*_PATH, lambda text: text.rstrip("/") or "/", kind="root")]
 _LABEL = (
     "(?!__)[a-zA-Z_][a-zA-Z0-9_]*", "expected a label name: letters, digits and _, not a digit first, not __ first",

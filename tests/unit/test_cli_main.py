@@ -30,7 +30,9 @@ def sections() -> dict[str, str]:
 
 
 def test_the_commands_of_this_version() -> None:
-    top = "status, run, check-config, doctor, retry, collect, show, query, {}, completion, help, version"
+    top = (
+        "status, run, check-config, doctor, retry, collect, show, query, serve, {}, completion, help, version"
+    )
     buffer = "status, segments, tail, verify, export, replay, trim, {}"
     items = ", ".join(f"buffer quarantine {one}" for one in ("list", "show", "replay", "drop"))
     below = ", ".join(f"buffer {one}" for one in buffer.removesuffix(", {}").split(", "))
@@ -192,7 +194,7 @@ buffer tail --data-dir a -n -1
 buffer tail --data-dir a -n 1e3
 buffer tail --data-dir a --json --values
 buffer replay --data-dir a
-buffer replay --data-dir a --file b --to c
+buffer replay --data-dir a --from b --to c
 buffer replay --data-dir a --to c --give-up-after 0
 buffer quarantine --data-dir a
 buffer quarantine show --data-dir a

@@ -13,8 +13,9 @@ import pytest
 
 from agent.collectors import HostPaths, Trouble, chips, kernel, raspberrypi, sensors
 from agent.collectors.chips import Chips, millidegrees
+from agent.collectors.kernel import hexadecimal
 from agent.collectors.options import SensorsOptions
-from agent.collectors.raspberrypi import RaspberryPi, hexadecimal
+from agent.collectors.raspberrypi import RaspberryPi
 from tests.support.hosts import Values, values
 from tests.support.net import wait_for
 
