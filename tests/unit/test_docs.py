@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from agent.config import ConfigErrors, load
+from agent.config.destination import HttpDestination
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"
@@ -137,7 +138,7 @@ def test_the_playbook_of_the_page_is_the_one_that_ships_and_its_configuration_is
     files = [f"/etc/limpet/{name}" for name in variables["limpet_secrets"]]
     loaded = load(yaml.safe_dump(variables["limpet_config"]), "limpet.yaml")
     [to] = loaded.config.destinations
-    assert to.basic_auth is not None
+    assert isinstance(to, HttpDestination) and to.basic_auth is not None
     assert [to.basic_auth.password_file, to.tls_config.ca_file] == files
     options = PROJECT / "packaging/ansible/roles/limpet/meta/argument_specs.yml"
     known = yaml.safe_load(options.read_text())["argument_specs"]["main"]["options"]
