@@ -139,14 +139,11 @@ class Delivery:
         return self._continue(self._selection.batch(chunk, self.known))
 
     def is_outdated(self) -> bool:
-        """Return whether the chunk at hand has to be read and offered again: its format changed, or it grew too old.
-
-        One that is begun is not: a part of it would go out twice.
-        """
+        """Return whether the chunk at hand, none of which went out, has to be read and offered again: its format changed, or it aged."""
         batch = self._batch
-        if batch is None or (batch.format != self.speaks().name and not batch.is_begun):
-            return True
-        return not self.is_begun and self._selection.is_too_old(batch.ticks[0])
+        if batch is None or self.is_begun:
+            return batch is None
+        return batch.format != self.speaks().name or self._selection.is_too_old(batch.ticks[0])
 
     def wait(self) -> float:
         """Return the seconds until the next request may go out."""
