@@ -195,7 +195,7 @@ COMMANDS = (
 
 
 def test_commands_on_a_data_dir_that_hangs_say_so_and_end(tmp_path: Path, mounts: Mounts) -> None:
-    """Whoever looks for the fault is not to hang in it, too."""
+    """A person who looks for the fault does not hang in it, too."""
     config = tmp_path / "limpet.yaml"
     config.write_text(f"data_dir: {mounts.dead}\n")
     mounts.hang()
