@@ -117,7 +117,11 @@ def look(data_dir: str | None, path: str | None, default: str, now: float, boot_
         return seen._replace(failing=tuple(failing(data_dir)), reachable=pid)
     # By name: the paths of a note and of a stranger's process may lead to where root has to wait.
     wanted = {os.path.realpath(path), os.path.abspath(path)} if path else {note.config if note else None}
-    same = (one.pid for one in processes.agents(default) if os.path.normpath(one.config) in wanted)
+    same = (
+        one.pid
+        for one in processes.agents(default)
+        if os.path.normpath(one.config) in wanted and processes.has_begun(one.pid)
+    )
     return seen._replace(homeless=next(same, None))
 
 
