@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent import __version__
+from agent.collect.guard import Guard
 from agent.collect.plan import Collector, Plan
 from agent.collect.schedule import Clock, Schedule, SystemClock
 from agent.collectors.base import Labels, Metric, Sample
@@ -37,6 +38,11 @@ limpet_buffer_append_failures_total           | appends  | Appends that failed s
 limpet_buffer_written_bytes_total             | bytes    | Bytes written to segments and cursors since the start.
 limpet_buffer_state                           |          | 1 for the state of the buffer's disk: ok, full, readonly or failing; memory: 1 while the buffer is in memory.
 limpet_buffer_unbuffered_samples_total        | samples  | Samples that were appended in memory, because the disk was ill, since the start.
+limpet_clock_believed                         |          | 1 while this host's clock is believed, else 0; source says why: always, synchronized, chip, plausible; or why not: ancient, behind, unset, stepped.
+limpet_clock_steps_total                      |          | How often this host's clock was set by more than a second since the start.
+limpet_clock_last_step_seconds                | seconds  | By how much it was set last; 0 if it was not.
+limpet_clock_provisional_samples              | samples  | Samples that were collected while the clock was not believed, and wait for their times.
+limpet_clock_estimated                        |          | 1 over the time of a boot whose clock was never right, so that its samples are placed by an estimate; else absent.
 limpet_collector_duration_seconds             | seconds  | How long the collector's last run took.
 limpet_collector_failures_total               | runs     | Runs of the collector that raised an error.
 limpet_collector_timeouts_total               | runs     | Runs of the collector that were left behind.
@@ -102,16 +108,17 @@ class Health(Collector):
         destinations: Callable[[], Mapping[str, SendStats]],
         schedule: Callable[[], Schedule],
         is_reloaded: Callable[[], bool],
+        guard: Guard,
         clock: Clock | None = None,
     ) -> None:
         self._buffer, self._destinations, self._schedule = buffer, destinations, schedule
-        self._is_reloaded = is_reloaded
+        self._is_reloaded, self._guard = is_reloaded, guard
         self._clock = clock or SystemClock()
         self._info: Labels = (("python", platform.python_version()), ("version", __version__))
 
     def __call__(self, now_mono: float, /) -> list[Sample]:
         """Return the agent's own samples."""
-        buffer, schedule = self._buffer, self._schedule()
+        buffer, schedule, guard = self._buffer, self._schedule(), self._guard
         log, now = buffer.log, self._clock.wall()
         samples = [
             Sample("limpet_build_info", 1.0, self._info),
@@ -126,6 +133,12 @@ class Health(Collector):
             Sample("limpet_buffer_append_failures_total", float(schedule.append_failures)),
             Sample("limpet_buffer_written_bytes_total", float(buffer.written)),
             Sample("limpet_buffer_unbuffered_samples_total", float(buffer.unbuffered)),
+            Sample(
+                "limpet_clock_believed", float(guard.trust.is_good), (("source", guard.trust.source),)
+            ),
+            Sample("limpet_clock_steps_total", float(guard.steps)),
+            Sample("limpet_clock_last_step_seconds", guard.last_step),
+            Sample("limpet_clock_provisional_samples", float(log.provisional)),
         ]
         is_so = {state: state == buffer.state for state in STATES} | {"memory": buffer.is_in_memory}
         samples += [

@@ -29,10 +29,12 @@ from typing import Any
 
 from agent import __version__, health, running
 from agent.collect import mask
+from agent.collect.guard import Guard
 from agent.collect.plan import Collector, Plan
 from agent.collect.plans import plans as configured
 from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns, host_labels
+from agent.collect.timekeeper import Timekeeper
 from agent.collectors import COLLECTORS
 from agent.config import Config, ConfigErrors, DestinationConfig, Loaded
 from agent.destinations import types
@@ -43,6 +45,7 @@ from agent.send.stats import SendStats
 from agent.system import log, memory, systemd
 from agent.system.events import Event
 from agent.system.news import News
+from agent.system.timesync import HostClock
 from agent.text import advice
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer, Tiers
 from buffer.exemplars import Exemplars
@@ -86,13 +89,23 @@ class Agent:
         types.load(config.destinations)  # now, so that it is there before the first tick
         self._exemplars = Exemplars()
         self.lanes = Lanes(self._open_lane)
+        self._guard = Guard(config.clock.trust, config.clock.max_skew, HostClock())
         self._health = health.Health(
-            self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note.is_applied
+            self.buffer,
+            lambda: self.lanes.stats,
+            lambda: self.schedule,
+            self._note.is_applied,
+            self._guard,
         )
         self._presence = health.Presence()
         self._labels = host_labels(config)
         plans = self._plans(config, self._labels, self._mask)
-        self.schedule = Schedule(plans, self.buffer, self._note.note.boot_id, logger, SystemClock())
+        self._timekeeper = Timekeeper(
+            self._guard, self.buffer, logger, lambda: self._labels, config.clock.unplaced
+        )
+        self.schedule = Schedule(
+            plans, self.buffer, self._note.note.boot_id, logger, SystemClock(), timekeeper=self._timekeeper
+        )
 
     def _open_lane(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks = types.speaks(to, frozenset(COLLECTORS), exemplars=self._exemplars)
@@ -202,6 +215,8 @@ class Agent:
         if config.log != was.log:
             log.configure(config.log.level, config.log.format)
         self._quarantine.limit(_quarantine_size(config), _limits(config).min_free)
+        self._guard.configure(config.clock.trust, config.clock.max_skew)
+        self._timekeeper.unplaced = config.clock.unplaced
         self._config, self._mask = config, masked
         self._adopt(plans, labels)
         changed = {key for key in config.__struct_fields__ if getattr(config, key) != getattr(was, key)}

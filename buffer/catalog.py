@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from buffer import segment
 from buffer.fs import Fs
+from buffer.placing import Unplaced
 from buffer.segment import Header
 from buffer.thin import replace
 
@@ -24,6 +25,8 @@ class Catalog:
         self.sizes, self.thinned, self.end = sizes, thinned, end
         self.in_memory_from: int | None = None
         """The position of the first record that was appended while the disk was ill (`Log.leave`)."""
+        self.unplaced: dict[int, Unplaced] = {}
+        """The provisional segments whose times nobody knows yet, by their first positions."""
         self._stuck: dict[int, int] = {}
         """The sizes of files that count no more and could not be removed: they still take room."""
         self.written = 0
@@ -32,6 +35,16 @@ class Catalog:
     def size(self) -> int:
         """The size of all segment files."""
         return sum(self.sizes.values()) + sum(self._stuck.values())
+
+    @property
+    def placed(self) -> int:
+        """The position up to which the time of everything is known: nobody is sent more."""
+        return min(tuple(self.unplaced), default=self.end)
+
+    @property
+    def provisional(self) -> int:
+        """How many samples wait for a clock that can be believed."""
+        return sum(one.end - one.first for one in tuple(self.unplaced.values()))
 
     @property
     def first(self) -> int:
@@ -76,6 +89,7 @@ class Catalog:
         with self._lock:
             del self.sizes[first]
             self.thinned.pop(first, None)
+            self.unplaced.pop(first, None)
 
     def segments(self) -> list[tuple[Header, int]]:
         """Return the headers of all segments, with their ends filled in, and their sizes in bytes; oldest first."""
@@ -83,9 +97,13 @@ class Catalog:
             firsts = sorted(self.sizes)
             ends = [*firsts, self.end][1:]
             return [
-                (self.thinned.get(first) or Header(first, 0, end, end - first), self.sizes[first])
+                (self.thinned.get(first) or self._plain(first, end), self.sizes[first])
                 for first, end in zip(firsts, ends, strict=True)
             ]
+
+    def _plain(self, first: int, end: int) -> Header:
+        one = self.unplaced.get(first)
+        return Header(first, 0, end, end - first, one.base_ms if one is not None else None)
 
     def holes_in(self, spans: Sequence[tuple[int, int]]) -> int:
         """Return how many of the positions in these spans were thinned away; see `Header.holes`."""

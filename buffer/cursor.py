@@ -56,6 +56,7 @@ class Cursor:
         self._file = LedgerFile(fs, data_dir, name)
         self.size, self.progress = load_hints(fs, self._file.path)
         self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge))
+        self._placings = log.placings
         self._lock = threading.Lock()
         self._dirty, self._persisted = True, -PERSIST_EVERY
         self._forgotten = False
@@ -84,9 +85,14 @@ class Cursor:
         end = self.log.end
         return ledger.unsettled(ledger.position, end) - self.log.holes_in(ledger.gaps(end))
 
-    def pending_ahead(self) -> int:
+    def waiting(self) -> int:
+        """Return how many of the pending samples can be read: those whose time is known, and that of all before them."""
+        ledger, end = self.ledger, self.log.placed
+        return ledger.unsettled(ledger.position, end) - self.log.holes_in(ledger.gaps(end))
+
+    def waiting_ahead(self) -> int:
         """Return the number of samples that `read_ahead` has, or `read` where nothing is ahead."""
-        return self.log.end - self.ahead if self.ahead is not None else self.pending()
+        return max(0, self.log.placed - self.ahead) if self.ahead is not None else self.waiting()
 
     def oldest_pending_ms(self) -> int | None:
         """Return the wall time of the oldest pending record that was read, or None."""
@@ -96,19 +102,21 @@ class Cursor:
     def read(self, max_samples: int) -> Chunk:
         """Return the records from the position on, up to `max_samples`, but at least one.
 
-        It ends where something after it is settled already.  What an ill disk does not return stays a gap: then the
+        It ends where something after it is settled already, or its time is not known.  What an ill disk does not return stays a gap: then the
         chunk is of the records that are in memory.  Empty where there is nothing new.  Neither the position
         nor what a later call returns is changed.  Raises OSError.
         """
         ledger = self._tidy()
-        until = ledger.ahead[0][0] if ledger.ahead else MAX_POSITION
+        until = min(ledger.ahead[0][0] if ledger.ahead else MAX_POSITION, self._until)
         self._read_at = self._clock()
+        if until <= ledger.position:
+            return Chunk([], ledger.position, ledger.position, 0)
         try:
             return self._feeds.main(ledger.position).chunk(ledger.position, max_samples, until)
         except OSError:
             if (at := _in_memory(self.log, ledger)) is None:
                 raise
-        return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
+        return self._feeds.ahead(at).chunk(at, max_samples, self._until)
 
     def go_ahead(self, samples: int) -> bool:
         """Leave a gap, so that `read_ahead` continues at the newest records: those of the last `samples`.
@@ -118,7 +126,7 @@ class Cursor:
         MAX_STRETCHES already; that is cheap.  Raises OSError.
         """
         ledger, ahead = self._tidy(), self.ahead
-        at, wanted = ahead or ledger.position, self.log.end - max(1, samples)
+        at, wanted = ahead or ledger.position, self.log.placed - max(1, samples)
         if wanted <= at or len(ledger.ahead) >= MAX_STRETCHES:
             return False
         if self.log.in_memory_from is not None:  # what a gap begins with need not be readable
@@ -133,18 +141,24 @@ class Cursor:
 
         Empty where there is nothing new, or `ahead` is None.  Raises OSError.
         """
-        ledger, at = self._tidy(), self.ahead
-        if at is None:
-            return Chunk([], ledger.position, ledger.position, 0)
+        ledger, at, until = self._tidy(), self.ahead, self._until
+        if at is None or until <= at:
+            at = ledger.position if at is None else at
+            return Chunk([], at, at, 0)
         self._read_at = self._clock()
         try:
             # The first record of the gap, so that its age is known; it has to be read anyway.
             self._feeds.main(ledger.position).first()
-            return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
+            return self._feeds.ahead(at).chunk(at, max_samples, until)
         except OSError:
             if (begins := _in_memory(self.log, ledger)) is None:
                 raise
-        return self._feeds.ahead(max(at, begins)).chunk(max(at, begins), max_samples, MAX_POSITION)
+        return self._feeds.ahead(max(at, begins)).chunk(max(at, begins), max_samples, until)
+
+    @property
+    def _until(self) -> int:
+        """The position from which on the time is not known."""
+        return min(tuple(self.log.unplaced), default=MAX_POSITION)
 
     def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         """Settle the positions of a chunk: `dropped` by reason, the rest of what was read delivered.
@@ -229,6 +243,9 @@ class Cursor:
 
     def _tidy(self) -> Ledger:
         ahead, ledger = self.ahead, self.ledger
+        if self._placings != self.log.placings:  # what was read before has its times as the clock was
+            self._placings = self.log.placings
+            self._feeds.forget()
         self._feeds.tidy(ledger, ahead)
         return ledger
 

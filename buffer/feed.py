@@ -157,6 +157,12 @@ class Feeds:
         read = {e.seq: e for feed in self._open for e in feed.entries if start < e.end <= end}
         return sum(ledger.unsettled(max(e.seq, start), e.end) - e.samples for e in read.values())
 
+    def forget(self) -> None:
+        """Read again whatever is not settled."""
+        for feed in self._open:
+            self._leave(feed)
+        self._main = self._ahead = None
+
     def take_damaged(self) -> int:
         """Return the damage that was met since the last call."""
         damaged, self._damaged = self._damaged, 0

@@ -10,6 +10,8 @@ Promises:
 - Opening never appends to an existing file: every process starts its own segment, so a torn tail stays where it is,
   and does no harm.  See `buffer.recovery`.
 - The newest segment is never dropped, because it carries the numbering.
+- What is appended under a clock that is not believed is in segments of its own.  `place` gives them their times by one
+  append to each, and returns when that is durable; a kill in between leaves each as it was, or placed.
 
 `missed` is the running total of samples that could not be collected.  It travels in every record, so
 that the log is the only account of it.  What an earlier process collected and could not write (`collected`) is not
@@ -29,12 +31,15 @@ from buffer.catalog import Catalog
 from buffer.codec import Encoder
 from buffer.fs import Fs, write_all
 from buffer.model import Tick
+from buffer.placing import Unplaced, notes
 from buffer.recovery import recover, set_aside
-from buffer.segment import Header, Record
+from buffer.segment import NOTE_SIZE, Header, Note, Record
 
 _VOLUME = (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT)
 """What is wrong with a volume, and not with one file of it."""
 
+STEPPED_MS = 500
+"""A clock whose base changes by more was set: a provisional segment has one base."""
 MOST_STUCK = 4
 """So many files may be damaged in a way that they cannot be removed: half of a full buffer.  More is the volume."""
 
@@ -57,13 +62,20 @@ class Log(Catalog):
         self._sealed: list[int] = []
         self._new_names = False
         self.missed, self.last, self.synced = found.missed, found.last, self.end
+        self.unplaced, self._bases = {one.first: one for one in found.unplaced}, dict(found.bases)
+        self.kept_ms = found.kept_ms
+        """The time of the newest record whose clock was believed; 0: there is none."""
+        self.placings = 0
+        """How often something was placed."""
+        self._base: int | None = None
         self.collected = max(0, numbered_from - found.end)
         """Samples that were appended after the last record that can be read, and are not missed yet."""
         self._begun: set[str] = set()
 
-    def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
+    def append(self, ticks: Sequence[Tick], missed: int = 0, base_ms: int | None = None) -> int:
         """Append the ticks of one instant as one record, and return the position after it.
 
+        With `base_ms` it is provisional: that is wall time minus monotonic time of a clock that is not believed.
         `missed` is the number of samples that were not collected since the last append, or since the last record.
         Raises OSError where the record could not be written, and ValueError where the ticks do not
         belong together or cannot be stored; the log is then as it was, and so is what later records refer to.
@@ -73,6 +85,7 @@ class Log(Catalog):
             if self._fd >= 0 and (
                 self.sizes[self._first] >= self.segment_size
                 or self.end + count - self._first >= segment.MAX_SPAN
+                or self._is_another(base_ms)
             ):
                 self._seal()
             if self._fd < 0:
@@ -81,10 +94,15 @@ class Log(Catalog):
             missed -= known
             body, key = self._encoder.encode(ticks, self.missed + missed)
             try:
-                self._write(Record(self.end, self.end + count, ticks[0].at.wall_ms, count, key, body))
+                record = Record(self.end, self.end + count, ticks[0].at.wall_ms, count, key, body)
+                self._write(record, base_ms)
             except BaseException:
                 self._encoder.reset()
                 raise
+            if base_ms is None:
+                self.kept_ms = record.wall_ms
+            else:
+                self._note_unplaced(ticks[0].at.boot_id, record)
             self.end += count
             self.missed += missed
             self.collected -= known
@@ -92,6 +110,50 @@ class Log(Catalog):
                 self.last[tick.group] = tick.at.wall_ms, len(tick.values)
                 self._begun.add(tick.group)
             return self.end
+
+    def _is_another(self, base_ms: int | None) -> bool:
+        """Whether a record by this clock needs another segment than the active one."""
+        if self._base is None or base_ms is None:
+            return self._base is not base_ms
+        return abs(self._base - base_ms) > STEPPED_MS
+
+    def _note_unplaced(self, boot_id: str, record: Record) -> None:
+        at, size = record.wall_ms, self.sizes[self._first]
+        one = self.unplaced.get(self._first) or Unplaced(
+            self._first, record.end, boot_id, self._base or 0, at, at, self.kept_ms, size
+        )
+        self.unplaced[self._first] = one._replace(end=record.end, last_ms=max(one.last_ms, at), size=size)
+
+    def plan(self, boot_id: str, base_ms: int) -> list[tuple[Unplaced, Note]]:
+        """Return what `place` can place now that this boot's clock is known: its wall time minus its monotonic time."""
+        with self._lock:
+            unplaced = [self.unplaced[first] for first in sorted(self.unplaced)]
+            return notes(unplaced, self._bases | {boot_id: base_ms})
+
+    def place(self, found: Sequence[tuple[Unplaced, Note]]) -> None:
+        """Give provisional segments their times.  Raises OSError: what was not placed by then is still provisional."""
+        with self._sync_lock, self._lock:
+            if self._fd >= 0 and self._first in self.unplaced:
+                self._seal()
+            for one, note in found:
+                self._place(one, note)
+
+    def _place(self, one: Unplaced, note: Note) -> None:
+        fd = self._fs.modify(self._path(one.first))
+        try:
+            self._fs.truncate(fd, one.size)  # a torn tail, or a note that was not finished
+            self.written += write_all(self._fs, fd, segment.encode_note(one.first, note), one.size)
+            self._fs.sync(fd)
+        finally:
+            self._fs.close(fd)
+        self.sizes[one.first] = one.size + NOTE_SIZE
+        if not note.is_estimated:
+            self._bases[one.boot_id] = one.base_ms + note.shift_ms
+        for group, (at, count) in self.last.items():
+            if one.first_ms <= at <= one.last_ms:
+                self.last[group] = at + note.shift_ms, count
+        del self.unplaced[one.first]
+        self.placings += 1
 
     def _known(self, ticks: Sequence[Tick], missed: int) -> int:
         """Return how many samples before these ticks an earlier process has collected."""
@@ -188,11 +250,13 @@ class Log(Catalog):
                     self._seal()
                 self._close_sealed(list(self._sealed))
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Record, base_ms: int | None) -> None:
         fresh = self._fd < 0
         data = segment.encode(self.end if fresh else self._first, record)
         if fresh:
-            data = segment.encode_header(Header(self.end)) + data
+            header = Header(self.end, base_ms=base_ms, kept_ms=0 if base_ms is None else self.kept_ms)
+            data = segment.encode_header(header) + data
+            self._base = base_ms
             self._fd, self._first = _create(self._fs, self.folder, self.end), self.end
             self._new_names, self.sizes[self._first] = self.in_memory_from is None, 0
         try:

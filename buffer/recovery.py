@@ -1,24 +1,31 @@
 """Recovery: what the files of a log hold when its writer opens it.
 
-A file that holds a record is never changed, nor removed unless a thinned one covers it.  What a writer left behind
+A file that holds a record is not changed here, nor removed unless a thinned one covers it.  What a writer left behind
 that died while thinning is removed.  A newest file without a record is moved out of the way (`set_aside`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from contextlib import closing, suppress
 from typing import NamedTuple
 
 from buffer import segment
+from buffer.codec import CodecError, Decoder
 from buffer.errors import NewerFormat
 from buffer.fs import TEMPORARY, Fs
-from buffer.reader import Reader, opened
+from buffer.model import Instant
+from buffer.placing import Unplaced
+from buffer.reader import File, Reader, opened
 from buffer.segment import Header, Record
 
 
 class Recovered(NamedTuple):
     """A log as it was found: the sizes of its files and the headers of the thinned ones, by first seq; the position
     after its last record, and what that record and those since its key frame say (see `buffer.log.Log`).
+
+    `unplaced` are the provisional segments whose times are not known, in order, `bases` what is known of the boots among
+    them, and `kept_ms` the time of the newest record whose clock was believed.
     """
 
     sizes: dict[int, int]
@@ -26,6 +33,9 @@ class Recovered(NamedTuple):
     end: int
     missed: int
     last: dict[str, tuple[int, int]]
+    unplaced: list[Unplaced]
+    bases: Mapping[str, int]
+    kept_ms: int
 
 
 def recover(fs: Fs, folder: str) -> Recovered:
@@ -34,7 +44,7 @@ def recover(fs: Fs, folder: str) -> Recovered:
     A file that cannot be read is damage.  Only where the newest one cannot be read, and cannot be moved either, OSError
     is raised: nobody knows then where the log ends, and numbers are never reused.
     """
-    sizes, thinned = _files(fs, folder)
+    sizes, thinned, provisional = _files(fs, folder)
     if sizes:
         with suppress(OSError):
             fs.sync_folder(folder)
@@ -45,7 +55,9 @@ def recover(fs: Fs, folder: str) -> Recovered:
         if found is not None:
             key, end, is_reached = found[0], max(end, found[1]), True
             if (remembered := _remembered(fs, folder, key)) is not None:
-                return Recovered(sizes, thinned, end, *remembered)
+                return Recovered(
+                    sizes, thinned, end, *remembered, *_clocks(fs, folder, sizes, provisional), found[2]
+                )
         elif not is_reached and first not in thinned:
             # Now, before anybody reads it and waits for what follows it.  The numbering continues after it where it
             # cannot be moved, or may hold records that cannot be read.
@@ -58,7 +70,53 @@ def recover(fs: Fs, folder: str) -> Recovered:
                 if not is_readable:
                     raise
             end = max(end, first + 1)
-    return Recovered(sizes, thinned, end, 0, {})
+    return Recovered(sizes, thinned, end, 0, {}, *_clocks(fs, folder, sizes, provisional), 0)
+
+
+def _clocks(
+    fs: Fs, folder: str, sizes: Collection[int], provisional: Collection[int]
+) -> tuple[list[Unplaced], dict[str, int]]:
+    """Return the segments whose times are not known, and the bases that are known of boots from the first of them on."""
+    unplaced: list[Unplaced] = []
+    bases: dict[str, int] = {}
+    for first in sorted(sizes):
+        if first not in provisional and not unplaced:
+            continue
+        with suppress(OSError, segment.Short), closing(opened(fs, folder, first)) as file:
+            at = _first_instant(file)
+            if at is None:
+                continue
+            if not file.is_unplaced:
+                if file.note is None or not file.note.is_estimated:
+                    bases[at.boot_id] = at.wall_ms - at.mono_ms
+            else:
+                unplaced.append(_unplaced(file, at))
+    return unplaced, bases
+
+
+def _first_instant(file: File) -> Instant | None:
+    """Return when a file begins; None where that cannot be read."""
+    offset, found = file.offset, file.next()
+    file.seek(offset)
+    if not isinstance(found, Record):
+        return None
+    try:
+        at = Decoder().decode(found.body, found.wall_ms - file.shift_ms, found.key).ticks[0].at
+    except (CodecError, LookupError):
+        return None
+    base_ms = file.header.base_ms
+    mono_ms = at.mono_ms if base_ms is None else at.wall_ms - base_ms
+    return at._replace(wall_ms=at.wall_ms + file.shift_ms, mono_ms=mono_ms)
+
+
+def _unplaced(file: File, at: Instant) -> Unplaced:
+    header, end, last_ms, size = file.header, file.first_seq, at.wall_ms, file.offset
+    for found in file:
+        if isinstance(found, Record):
+            end, last_ms, size = found.end, max(last_ms, found.wall_ms), file.offset
+    return Unplaced(
+        file.first_seq, end, at.boot_id, header.base_ms or 0, at.wall_ms, last_ms, header.kept_ms, size
+    )
 
 
 def set_aside(fs: Fs, folder: str, first: int) -> None:
@@ -74,14 +132,17 @@ def set_aside(fs: Fs, folder: str, first: int) -> None:
         fs.rename(path, path + ".damaged")
 
 
-def _files(fs: Fs, folder: str) -> tuple[dict[int, int], dict[int, Header]]:
-    """Remove what is left of a thinning, and return the sizes of the others and the headers of the thinned ones."""
+def _files(fs: Fs, folder: str) -> tuple[dict[int, int], dict[int, Header], set[int]]:
+    """Remove what is left of a thinning; return the sizes of the others, the headers of the thinned ones, and which are
+    provisional.
+    """
     for name in fs.list(folder):
         if name.endswith(TEMPORARY):  # of a process that died while thinning
             with suppress(OSError):
                 fs.unlink(f"{folder}/{name}")
     sizes: dict[int, int] = {}
     thinned: dict[int, Header] = {}
+    provisional: set[int] = set()
     covered = 0
     for first in segment.listing(fs, folder):
         path = f"{folder}/{segment.name(first)}"
@@ -96,7 +157,9 @@ def _files(fs: Fs, folder: str) -> tuple[dict[int, int], dict[int, Header]]:
         if header.level:
             thinned[first] = header
             covered = header.end_seq
-    return sizes, thinned
+        elif header.base_ms is not None:
+            provisional.add(first)
+    return sizes, thinned, provisional
 
 
 def _header(fs: Fs, path: str, first: int) -> Header:
@@ -117,24 +180,26 @@ def _header(fs: Fs, path: str, first: int) -> Header:
         raise NewerFormat(path, str(error), "Run the newer version of Limpet that wrote it.") from None
 
 
-def _last_records(fs: Fs, folder: str, first: int) -> tuple[tuple[int, int] | None, bool]:
-    """Return the seq of the file's last key frame and the position after its last record; None without a record.
+def _last_records(fs: Fs, folder: str, first: int) -> tuple[tuple[int, int, int] | None, bool]:
+    """Return the seq of the file's last key frame, the position after its last record, and the time of that, or, where
+    that is not known, of the newest record before the file; None without a record.
 
     And whether the file could be read.
     """
-    key, end, is_readable = -1, first, True
+    key, end, kept_ms, is_readable = -1, first, 0, True
     try:
         with closing(opened(fs, folder, first)) as file:
             for found in file:
                 if isinstance(found, Record):
                     end = found.end
+                    kept_ms = file.header.kept_ms if file.is_unplaced else found.wall_ms
                     if found.key or key < 0:
                         key = found.seq
     except segment.Short:
         pass
     except OSError:
         is_readable = False
-    return None if key < 0 else (key, end), is_readable
+    return None if key < 0 else (key, end, kept_ms), is_readable
 
 
 def _remembered(fs: Fs, folder: str, key: int) -> tuple[int, dict[str, tuple[int, int]]] | None:

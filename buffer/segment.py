@@ -1,4 +1,4 @@
-"""Segment files: the on-disk format, version 1, and nothing else.
+"""Segment files: the on-disk format, versions 1 and 2, and nothing else.
 
     segment := header record*
     header  := magic "LMPT" | version u16 | level u16 | first_seq u64 | end_seq u64 | samples u64 | crc32 u32
@@ -21,6 +21,16 @@ record but mark and checksum, so a record is valid in one file only.  A record i
 if its mark is there, all its bytes are there, and its checksum matches.  Records never span segments.
 File name: first_seq, 20 digits, ".seg"; it replaces a damaged header.
 
+A segment of version 2 is *provisional*: the clock was not believed when it was written.  It has level 0, and holds in
+the places of end_seq and samples, both signed, the clock's base (its wall time minus the monotonic time, in ms), and
+the time of the newest record before it whose clock was believed (0: there is none).  Its times are as the clock was.
+When they are known, a note is appended as the last record of the file:
+
+    note    := a record with samples 0, and seq and time 0 | body: shift i64 (ms) | estimated u8           31 bytes
+
+Each record's time is then its own plus the shift.  A note counts if it is valid and ends the file; after it nothing is
+appended, and what was torn before it was cut off.  All other segments are of version 1, as before.
+
 A record that is cut short by the end of the file is *torn*: the writer died there, nothing in it was
 acknowledged.  Anything else that is invalid, and everything invalid that has a valid record behind
 it, is *damage*; reading continues at that record.
@@ -35,11 +45,17 @@ from typing import NamedTuple
 
 from buffer.fs import Fs
 
-MAGIC, VERSION = b"LMPT", 1
+MAGIC = b"LMPT"
+PLAIN_VERSION, VERSION = 1, 2
+"""Of a segment whose clock was believed, and of a provisional one."""
 MARK = 0xA7
 SUFFIX = ".seg"
 HEADER = struct.Struct("<4sHHQQQI")
+PROVISIONAL = struct.Struct("<4sHHQqqI")
+"""The header of a provisional segment."""
 RECORD = struct.Struct("<IIIIHI")
+_NOTE = struct.Struct("<qB")
+NOTE_SIZE = RECORD.size + _NOTE.size
 MAX_LENGTH = (1 << 24) - 1
 MAX_SPAN = 1 << 30
 """Positions of a record, and of a segment."""
@@ -56,6 +72,10 @@ class Header(NamedTuple):
     level: int = 0
     end_seq: int = 0
     samples: int = 0
+    base_ms: int | None = None
+    """Of a provisional segment: wall time minus monotonic time of the clock that nobody believed."""
+    kept_ms: int = 0
+    """Of a provisional segment: the time of the newest record before it whose clock was believed."""
 
     def holes(self, spans: Iterable[tuple[int, int]]) -> int:
         """Return how many positions of these spans hold no sample, in a segment that was thinned.
@@ -85,6 +105,13 @@ class Record(NamedTuple):
     after: int = 0
 
 
+class Note(NamedTuple):
+    """By how many ms the clock of a provisional segment was behind, and whether that is an estimate."""
+
+    shift_ms: int
+    is_estimated: bool = False
+
+
 class Torn(NamedTuple):
     """The file ends within the record at `at`."""
 
@@ -109,8 +136,11 @@ class Short(ValueError):
 
 def encode_header(header: Header) -> bytes:
     """Return the bytes of a header."""
-    first_seq, level, end_seq, samples = header
-    head = HEADER.pack(MAGIC, VERSION, level, first_seq, end_seq, samples, 0)[:-4]
+    first_seq, level, end_seq, samples, base_ms, kept_ms = header
+    if base_ms is None:
+        head = HEADER.pack(MAGIC, PLAIN_VERSION, level, first_seq, end_seq, samples, 0)[:-4]
+    else:
+        head = PROVISIONAL.pack(MAGIC, VERSION, 0, first_seq, base_ms, kept_ms, 0)[:-4]
     return head + zlib.crc32(head).to_bytes(4, "little")
 
 
@@ -124,9 +154,12 @@ def decode_header(data: bytes, named: int) -> Header | None:
     magic, version, level, first_seq, end_seq, samples, crc = HEADER.unpack_from(data)
     if magic != MAGIC or crc != zlib.crc32(data[: HEADER.size - 4]):
         return None
-    if version != VERSION:
-        raise NewerVersion(f"format version {version}; this program knows version {VERSION}")
+    if not PLAIN_VERSION <= version <= VERSION:
+        raise NewerVersion(f"format version {version}; this program knows versions up to {VERSION}")
     header = Header(first_seq, level, end_seq, samples)
+    if version == VERSION:
+        *_, base_ms, kept_ms, _ = PROVISIONAL.unpack_from(data)
+        header = Header(first_seq, level, 0, 0, base_ms, kept_ms)
     return header if first_seq == named and _is_sound(header) else None
 
 
@@ -173,6 +206,28 @@ def encode(first_seq: int, record: Record) -> bytes:
 
 def _checksum(first_seq: int, length: bytes, rest: bytes) -> int:
     return zlib.crc32(rest, zlib.crc32(length, zlib.crc32(first_seq.to_bytes(8, "little"))))
+
+
+def encode_note(first_seq: int, note: Note) -> bytes:
+    """Return the bytes of the note that ends the provisional segment which begins at `first_seq`."""
+    body = _NOTE.pack(*note)
+    head = RECORD.pack(MARK | len(body) << 8, 0, 0, 0, 0, 0)
+    rest = head[8:] + body
+    return head[:4] + _checksum(first_seq, head[1:4], rest).to_bytes(4, "little") + rest
+
+
+def decode_note(data: bytes, first_seq: int) -> Note | None:
+    """Return the note that the last NOTE_SIZE bytes of a provisional segment are; None where they are something else."""
+    found = decode(data, 0, first_seq)
+    if not isinstance(found, Record) or not is_note(found) or len(found.body) != _NOTE.size:
+        return None
+    shift_ms, is_estimated = _NOTE.unpack(found.body)
+    return Note(shift_ms, bool(is_estimated))
+
+
+def is_note(record: Record) -> bool:
+    """Whether this is a note, which holds no samples."""
+    return record.samples == 0 and record.seq == record.end
 
 
 def next_mark(data: bytes, at: int) -> int:

@@ -10,6 +10,7 @@ Promises:
 - Nothing that a collector raises, and no error of the disk, ends the schedule.
 - A clock that is set back by more than an interval is followed, not waited for.
 - A run that fails or hangs ends no series.
+- What is collected while the clock is not believed is provisional (`agent.collect.timekeeper`).
 - `adopt` replaces the plans between two rounds, without a missed tick.  What stays the same continues, what is changed
   continues as `agent.collect.plan` says, and the series of plans that are gone end.  A plan that is running keeps its
   place until it has returned or is left behind.
@@ -30,6 +31,7 @@ from agent.collect import raised
 from agent.collect.plan import CREWS, Plan
 from agent.collect.recorder import Recorder, Sink
 from agent.collect.series import Collected
+from agent.collect.timekeeper import Timekeeper
 from agent.crew import Crew, Done, Job
 from agent.system.events import Event, Logger
 from agent.system.pulse import Pulse
@@ -88,7 +90,10 @@ class Awake:
 
 
 class Schedule:
-    """Runs the plans on a thread of its own, from `start` to `stop`. `wake` ends its pauses."""
+    """Runs the plans on a thread of its own, from `start` to `stop`. `wake` ends its pauses.
+
+    Without a `timekeeper` every clock is believed.
+    """
 
     def __init__(
         self,
@@ -98,7 +103,9 @@ class Schedule:
         log: Logger,
         clock: Clock,
         wake: threading.Event | None = None,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
+        self._timekeeper = timekeeper
         self._plans = {plan.name: plan for plan in plans}
         self._recorder = Recorder(sink, log)
         self._boot_id, self._log, self._clock = boot_id, log, clock
@@ -199,6 +206,8 @@ class Schedule:
     def _round(self) -> None:
         now_ms = int(self._clock.wall() * 1000)
         self._follow_clock(now_ms)
+        if self._timekeeper is not None:
+            self._timekeeper.begin_round(self._now(), self._plans.values(), self._recorder)
         mono, begun = self._clock.monotonic(), self._awake.seconds()
         patience = min(WAIT, min(plan.interval_ms for plan in self._plans.values()) / 4000)
         jobs: dict[str, list[Job[Collected]]] = {name: [] for name in self._crews}

@@ -61,10 +61,10 @@ class Order:
 
     def work(self, cursor: Cursor, limit: int, *, due: bool) -> Work:
         """Return what to send next, and let the cursor go ahead of a backlog where fresh samples go first."""
-        if self._fresh_first and cursor.pending_ahead() > limit:
+        if self._fresh_first and cursor.waiting_ahead() > limit:
             cursor.go_ahead(1)
-        fresh = cursor.pending_ahead() if cursor.ahead is not None else None
-        work = choose(cursor.pending(), fresh, limit, due=due)
+        fresh = cursor.waiting_ahead() if cursor.ahead is not None else None
+        work = choose(cursor.waiting(), fresh, limit, due=due)
         return work if work is not Work.BACKLOG or self._is_open() else Work.NOTHING
 
     def is_unknown(self, pending: int, limit: int, *, away: bool) -> bool:

@@ -94,7 +94,7 @@ class Sender:
         if not at_hand and delivery.apart and self._clocks.monotonic() >= self._retry_at:
             return self._retry()
         if not at_hand and self._order.is_unknown(
-            self._cursor.pending(), delivery.now.enough, away=self._away
+            self._cursor.waiting(), delivery.now.enough, away=self._away
         ):
             return self._ask_order()
         work = (
@@ -111,8 +111,8 @@ class Sender:
 
     def last_try(self, within: float) -> None:
         """Send what is pending once more, in so many seconds, if there is no trouble."""
-        if within > 0 and self._delivery.now.state is State.IDLE and self._cursor.pending():
-            ahead = self._cursor.ahead is not None and self._cursor.pending_ahead() > 0
+        if within > 0 and self._delivery.now.state is State.IDLE and self._cursor.waiting():
+            ahead = self._cursor.ahead is not None and self._cursor.waiting_ahead() > 0
             until = self._clocks.monotonic() + within
             self._send(Work.FRESH if ahead else Work.IN_ORDER, within)
             self.finish(until - self._clocks.monotonic())
@@ -142,9 +142,9 @@ class Sender:
     def _pause(self, work: Work, *, at_hand: bool) -> float:
         """Return how long to wait before this. Fresh samples wait only if they fill more than one request."""
         limit = self._delivery.now.enough
-        if work is Work.FRESH and self._cursor.pending_ahead() <= limit:
+        if work is Work.FRESH and self._cursor.waiting_ahead() <= limit:
             return 0.0
-        full = work is not Work.IN_ORDER or at_hand or self._cursor.pending() >= limit
+        full = work is not Work.IN_ORDER or at_hand or self._cursor.waiting() >= limit
         return self._pace.wait(self._clocks.monotonic(), full=full)
 
     def _rest(self, longest: float) -> Pause:
@@ -157,7 +157,7 @@ class Sender:
 
     def _probe(self, *, at_hand: bool) -> Pause:
         """Probe a held destination, with a chunk at hand if there is any: its samples are the second form of a probe."""
-        if not at_hand and self._cursor.pending():
+        if not at_hand and self._cursor.waiting():
             self._load(Work.IN_ORDER)
         return self._attempt()
 
