@@ -28,7 +28,7 @@ from buffer.ledger import Ledger, load_each
 from buffer.limits import DEFAULTS, Limits
 from buffer.lock import Lock
 from buffer.log import Log
-from buffer.model import Tick
+from buffer.model import Doubted, Tick
 from buffer.placing import Unplaced
 from buffer.room import Room
 from buffer.segment import Note
@@ -149,7 +149,7 @@ class Buffer:
             self._cursors.configure(destinations, start_now)
             self._room.configure(limits)
 
-    def append(self, ticks: Sequence[Tick], missed: int = 0, base_ms: int | None = None) -> int:
+    def append(self, ticks: Sequence[Tick], missed: int = 0, clock: Doubted | None = None) -> int:
         """Append the ticks of one instant and return the position after them; see `Log.append`.
 
         Raises OSError or BufferFull where they could not be written.
@@ -157,14 +157,14 @@ class Buffer:
         while True:
             try:
                 self._room.make()
-                return self._append(ticks, missed, base_ms)
+                return self._append(ticks, missed, clock)
             except OSError as error:  # a full disk: history is what can be spared
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._room.give_way():
                     raise
 
-    def _append(self, ticks: Sequence[Tick], missed: int, base_ms: int | None) -> int:
-        end = self.log.append(ticks, missed, base_ms)
-        if ticks and base_ms is None:
+    def _append(self, ticks: Sequence[Tick], missed: int, clock: Doubted | None) -> int:
+        end = self.log.append(ticks, missed, clock)
+        if ticks and clock is None:
             self.newest = _newest(ticks, self.newest)
         with self._arrived:
             # Wake nobody for less than it waits for: a wake-up costs more than the append.

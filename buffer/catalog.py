@@ -103,7 +103,7 @@ class Catalog:
 
     def _plain(self, first: int, end: int) -> Header:
         one = self.unplaced.get(first)
-        return Header(first, 0, end, end - first, one.base_ms if one is not None else None)
+        return Header(first, 0, end, end - first, None if one is None else one.base_ms)
 
     def holes_in(self, spans: Sequence[tuple[int, int]]) -> int:
         """Return how many of the positions in these spans were thinned away; see `Header.holes`."""

@@ -30,7 +30,7 @@ from buffer import segment
 from buffer.catalog import Catalog
 from buffer.codec import Encoder
 from buffer.fs import Fs, write_all
-from buffer.model import Tick
+from buffer.model import Doubted, Tick
 from buffer.placing import Unplaced, notes
 from buffer.recovery import recover, set_aside
 from buffer.segment import NOTE_SIZE, Header, Note, Record
@@ -67,15 +67,15 @@ class Log(Catalog):
         """The time of the newest record whose clock was believed; 0: there is none."""
         self.placings = 0
         """How often something was placed."""
-        self._base: int | None = None
+        self._clock: Doubted | None = None
         self.collected = max(0, numbered_from - found.end)
         """Samples that were appended after the last record that can be read, and are not missed yet."""
         self._begun: set[str] = set()
 
-    def append(self, ticks: Sequence[Tick], missed: int = 0, base_ms: int | None = None) -> int:
+    def append(self, ticks: Sequence[Tick], missed: int = 0, clock: Doubted | None = None) -> int:
         """Append the ticks of one instant as one record, and return the position after it.
 
-        With `base_ms` it is provisional: that is wall time minus monotonic time of a clock that is not believed.
+        With a `clock` that is doubted it is provisional.
         `missed` is the number of samples that were not collected since the last append, or since the last record.
         Raises OSError where the record could not be written, and ValueError where the ticks do not
         belong together or cannot be stored; the log is then as it was, and so is what later records refer to.
@@ -85,7 +85,7 @@ class Log(Catalog):
             if self._fd >= 0 and (
                 self.sizes[self._first] >= self.segment_size
                 or self.end + count - self._first >= segment.MAX_SPAN
-                or self._is_another(base_ms)
+                or self._is_another(clock)
             ):
                 self._seal()
             if self._fd < 0:
@@ -95,14 +95,14 @@ class Log(Catalog):
             body, key = self._encoder.encode(ticks, self.missed + missed)
             try:
                 record = Record(self.end, self.end + count, ticks[0].at.wall_ms, count, key, body)
-                self._write(record, base_ms)
+                self._write(record, clock)
             except BaseException:
                 self._encoder.reset()
                 raise
-            if base_ms is None:
+            if clock is None:
                 self.kept_ms = record.wall_ms
             else:
-                self._note_unplaced(ticks[0].at.boot_id, record)
+                self._note_unplaced(ticks[0].at.boot_id, record, self._clock or clock)
             self.end += count
             self.missed += missed
             self.collected -= known
@@ -111,16 +111,16 @@ class Log(Catalog):
                 self._begun.add(tick.group)
             return self.end
 
-    def _is_another(self, base_ms: int | None) -> bool:
+    def _is_another(self, clock: Doubted | None) -> bool:
         """Whether a record by this clock needs another segment than the active one."""
-        if self._base is None or base_ms is None:
-            return self._base is not base_ms
-        return abs(self._base - base_ms) > STEPPED_MS
+        if self._clock is None or clock is None:
+            return self._clock is not clock
+        return abs(self._clock.base_ms - clock.base_ms) > STEPPED_MS
 
-    def _note_unplaced(self, boot_id: str, record: Record) -> None:
+    def _note_unplaced(self, boot_id: str, record: Record, clock: Doubted) -> None:
         at, size = record.wall_ms, self.sizes[self._first]
         one = self.unplaced.get(self._first) or Unplaced(
-            self._first, record.end, boot_id, self._base or 0, at, at, self.kept_ms, size
+            self._first, record.end, boot_id, clock.base_ms, at, at, self.kept_ms, size, clock.good_ms
         )
         self.unplaced[self._first] = one._replace(end=record.end, last_ms=max(one.last_ms, at), size=size)
 
@@ -148,7 +148,7 @@ class Log(Catalog):
             self._fs.close(fd)
         self.sizes[one.first] = one.size + NOTE_SIZE
         if not note.is_estimated:
-            self._bases[one.boot_id] = one.base_ms + note.shift_ms
+            self._bases[one.boot_id] = note.base_ms
         for group, (at, count) in self.last.items():
             if one.first_ms <= at <= one.last_ms:
                 self.last[group] = at + note.shift_ms, count
@@ -250,13 +250,15 @@ class Log(Catalog):
                     self._seal()
                 self._close_sealed(list(self._sealed))
 
-    def _write(self, record: Record, base_ms: int | None) -> None:
+    def _write(self, record: Record, clock: Doubted | None) -> None:
         fresh = self._fd < 0
         data = segment.encode(self.end if fresh else self._first, record)
         if fresh:
-            header = Header(self.end, base_ms=base_ms, kept_ms=0 if base_ms is None else self.kept_ms)
+            header = Header(self.end)
+            if clock is not None:
+                header = Header(self.end, 0, 0, 0, clock.base_ms, clock.good_ms, self.kept_ms)
             data = segment.encode_header(header) + data
-            self._base = base_ms
+            self._clock = clock
             self._fd, self._first = _create(self._fs, self.folder, self.end), self.end
             self._new_names, self.sizes[self._first] = self.in_memory_from is None, 0
         try:

@@ -16,7 +16,7 @@ from buffer.errors import NewerFormat
 from buffer.fs import TEMPORARY, Fs
 from buffer.model import Instant
 from buffer.placing import Unplaced
-from buffer.reader import File, Reader, opened
+from buffer.reader import File, Reader, entries_of, opened
 from buffer.segment import Header, Record
 
 
@@ -76,21 +76,28 @@ def recover(fs: Fs, folder: str) -> Recovered:
 def _clocks(
     fs: Fs, folder: str, sizes: Collection[int], provisional: Collection[int]
 ) -> tuple[list[Unplaced], dict[str, int]]:
-    """Return the segments whose times are not known, and the bases that are known of boots from the first of them on."""
+    """Return the segments whose times are not known, and the bases that are known of their boots and of placed ones."""
     unplaced: list[Unplaced] = []
     bases: dict[str, int] = {}
-    for first in sorted(sizes):
-        if first not in provisional and not unplaced:
-            continue
+    for first in sorted(provisional):
         with suppress(OSError, segment.Short), closing(opened(fs, folder, first)) as file:
-            at = _first_instant(file)
-            if at is None:
+            if (at := _first_instant(file)) is None:
                 continue
-            if not file.is_unplaced:
-                if file.note is None or not file.note.is_estimated:
-                    bases[at.boot_id] = at.wall_ms - at.mono_ms
-            else:
+            if file.is_unplaced:
                 unplaced.append(_unplaced(file, at))
+            elif file.note is not None and not file.note.is_estimated:
+                bases[at.boot_id] = file.note.base_ms
+    lost = {one.boot_id for one in unplaced if one.good_ms is None} - set(bases)
+    for first in sorted(set(sizes) - set(provisional), reverse=True) if lost else ():
+        with suppress(OSError, segment.Short), closing(opened(fs, folder, first)) as file:
+            if (at := _first_instant(file)) is not None and at.boot_id in lost:
+                # The first tick of a process is stamped with a time that is over: the latest one is the truest.
+                bases[at.boot_id] = max(
+                    one.ticks[0].at.wall_ms - one.ticks[0].at.mono_ms
+                    for one in entries_of(fs, folder, first)
+                    if one.ticks[0].at.boot_id == at.boot_id
+                )
+                lost.discard(at.boot_id)
     return unplaced, bases
 
 
@@ -115,7 +122,15 @@ def _unplaced(file: File, at: Instant) -> Unplaced:
         if isinstance(found, Record):
             end, last_ms, size = found.end, max(last_ms, found.wall_ms), file.offset
     return Unplaced(
-        file.first_seq, end, at.boot_id, header.base_ms or 0, at.wall_ms, last_ms, header.kept_ms, size
+        file.first_seq,
+        end,
+        at.boot_id,
+        header.base_ms or 0,
+        at.wall_ms,
+        last_ms,
+        header.kept_ms,
+        size,
+        header.good_ms,
     )
 
 
@@ -192,7 +207,7 @@ def _last_records(fs: Fs, folder: str, first: int) -> tuple[tuple[int, int, int]
             for found in file:
                 if isinstance(found, Record):
                     end = found.end
-                    kept_ms = file.header.kept_ms if file.is_unplaced else found.wall_ms
+                    kept_ms = _kept_ms(file, found.wall_ms)
                     if found.key or key < 0:
                         key = found.seq
     except segment.Short:
@@ -200,6 +215,14 @@ def _last_records(fs: Fs, folder: str, first: int) -> tuple[tuple[int, int, int]
     except OSError:
         is_readable = False
     return None if key < 0 else (key, end, kept_ms), is_readable
+
+
+def _kept_ms(file: File, wall_ms: int) -> int:
+    """Return the time of a record, or, where that is not known, of the newest one before its file."""
+    base_ms, good_ms = file.header.base_ms, file.header.good_ms
+    if base_ms is None or not file.is_unplaced:
+        return wall_ms
+    return file.header.kept_ms if good_ms is None else wall_ms - base_ms + good_ms
 
 
 def _remembered(fs: Fs, folder: str, key: int) -> tuple[int, dict[str, tuple[int, int]]] | None:

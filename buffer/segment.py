@@ -21,14 +21,15 @@ record but mark and checksum, so a record is valid in one file only.  A record i
 if its mark is there, all its bytes are there, and its checksum matches.  Records never span segments.
 File name: first_seq, 20 digits, ".seg"; it replaces a damaged header.
 
-A segment of version 2 is *provisional*: the clock was not believed when it was written.  It has level 0, and holds in
-the places of end_seq and samples, both signed, the clock's base (its wall time minus the monotonic time, in ms), and
-the time of the newest record before it whose clock was believed (0: there is none).  Its times are as the clock was.
-When they are known, a note is appended as the last record of the file:
+A segment of version 2 is *provisional*: the clock was not believed when it was written.  Its times are as the clock was.
+In the place of end_seq it holds the clock's base (its wall time minus the monotonic time, in ms), and in that of samples,
+where level is 1, the base that the clock had when it was believed in this boot, and where level is 0, because it never was,
+the time of the newest record before it whose clock was believed (0: there is none).  All of them are signed.
+When the times are known, a note is appended as the last record of the file:
 
-    note    := a record with samples 0, and seq and time 0 | body: shift i64 (ms) | estimated u8           31 bytes
+    note    := a record with samples 0, and seq and time 0 | shift i64 (ms) | base i64 (ms) | estimated u8      39 bytes
 
-Each record's time is then its own plus the shift.  A note counts if it is valid and ends the file; after it nothing is
+Each record's time is then its own plus the shift, and base is that of the right clock.  A note counts if it is valid and ends the file; after it nothing is
 appended, and what was torn before it was cut off.  All other segments are of version 1, as before.
 
 A record that is cut short by the end of the file is *torn*: the writer died there, nothing in it was
@@ -54,7 +55,7 @@ HEADER = struct.Struct("<4sHHQQQI")
 PROVISIONAL = struct.Struct("<4sHHQqqI")
 """The header of a provisional segment."""
 RECORD = struct.Struct("<IIIIHI")
-_NOTE = struct.Struct("<qB")
+_NOTE = struct.Struct("<qqB")
 NOTE_SIZE = RECORD.size + _NOTE.size
 MAX_LENGTH = (1 << 24) - 1
 MAX_SPAN = 1 << 30
@@ -74,8 +75,10 @@ class Header(NamedTuple):
     samples: int = 0
     base_ms: int | None = None
     """Of a provisional segment: wall time minus monotonic time of the clock that nobody believed."""
+    good_ms: int | None = None
+    """Of a provisional segment: the base that the clock of this boot had when it was believed."""
     kept_ms: int = 0
-    """Of a provisional segment: the time of the newest record before it whose clock was believed."""
+    """The time of the newest record before it whose clock was believed, where `good_ms` is not known."""
 
     def holes(self, spans: Iterable[tuple[int, int]]) -> int:
         """Return how many positions of these spans hold no sample, in a segment that was thinned.
@@ -106,9 +109,10 @@ class Record(NamedTuple):
 
 
 class Note(NamedTuple):
-    """By how many ms the clock of a provisional segment was behind, and whether that is an estimate."""
+    """By how many ms the clock of a provisional segment was behind, the base of the right one, whether that is an estimate."""
 
     shift_ms: int
+    base_ms: int
     is_estimated: bool = False
 
 
@@ -136,11 +140,12 @@ class Short(ValueError):
 
 def encode_header(header: Header) -> bytes:
     """Return the bytes of a header."""
-    first_seq, level, end_seq, samples, base_ms, kept_ms = header
+    first_seq, level, end_seq, samples, base_ms, good_ms, kept_ms = header
     if base_ms is None:
         head = HEADER.pack(MAGIC, PLAIN_VERSION, level, first_seq, end_seq, samples, 0)[:-4]
     else:
-        head = PROVISIONAL.pack(MAGIC, VERSION, 0, first_seq, base_ms, kept_ms, 0)[:-4]
+        is_known, known = (0, kept_ms) if good_ms is None else (1, good_ms)
+        head = PROVISIONAL.pack(MAGIC, VERSION, is_known, first_seq, base_ms, known, 0)[:-4]
     return head + zlib.crc32(head).to_bytes(4, "little")
 
 
@@ -158,8 +163,9 @@ def decode_header(data: bytes, named: int) -> Header | None:
         raise NewerVersion(f"format version {version}; this program knows versions up to {VERSION}")
     header = Header(first_seq, level, end_seq, samples)
     if version == VERSION:
-        *_, base_ms, kept_ms, _ = PROVISIONAL.unpack_from(data)
-        header = Header(first_seq, level, 0, 0, base_ms, kept_ms)
+        *_, base_ms, known, _ = PROVISIONAL.unpack_from(data)
+        good_ms, kept_ms = (known, 0) if level else (None, known)
+        header = Header(first_seq, 0, 0, 0, base_ms, good_ms, kept_ms)
     return header if first_seq == named and _is_sound(header) else None
 
 
@@ -221,8 +227,8 @@ def decode_note(data: bytes, first_seq: int) -> Note | None:
     found = decode(data, 0, first_seq)
     if not isinstance(found, Record) or not is_note(found) or len(found.body) != _NOTE.size:
         return None
-    shift_ms, is_estimated = _NOTE.unpack(found.body)
-    return Note(shift_ms, bool(is_estimated))
+    shift_ms, base_ms, is_estimated = _NOTE.unpack(found.body)
+    return Note(shift_ms, base_ms, bool(is_estimated))
 
 
 def is_note(record: Record) -> bool:

@@ -71,7 +71,8 @@ class Guard:
         self.trust = UNSET
         """What the last look found."""
         self._base: int | None = None
-        self._good_base: int | None = None
+        self.good_base: int | None = None
+        """Wall time minus monotonic time, in ms, when the clock was believed last."""
         self._doubted: tuple[int, int] | None = None  # the base, and the monotonic time from which on
         self._waited: float | None = None
         self._last_mono = 0
@@ -90,7 +91,7 @@ class Guard:
         self.trust = self._judge(wall_ms, mono_ms, base_ms, kept_ms)
         self._last_mono = mono_ms
         if self.trust.is_good:
-            self._good_base, self._doubted = base_ms, None
+            self.good_base, self._doubted = base_ms, None
         return self.trust
 
     def _judge(self, wall_ms: int, mono_ms: int, base_ms: int, kept_ms: int) -> Trust:
@@ -100,8 +101,8 @@ class Guard:
             return ANCIENT
         if self._evidence.is_synced():
             return SYNCED
-        if self._good_base is not None:
-            return self._after_good(self._good_base, base_ms, mono_ms)
+        if self.good_base is not None:
+            return self._after_good(self.good_base, base_ms, mono_ms)
         is_behind = wall_ms < kept_ms - self._max_skew_ms
         is_unset = not self._evidence.has_chip() and self._evidence.has_service()
         if (is_behind or is_unset) and not self._has_waited(mono_ms):

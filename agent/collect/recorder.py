@@ -7,7 +7,7 @@ Promises:
 - Grid times without a tick are counted as missed when the collector's next tick is appended, including those at which
   no agent was running (the buffer's last tick is the other end of the gap).  A clock that is set while the agent
   runs makes no gap: the monotonic clock says how much time passed.
-- While `base_ms` is set, the clock is not believed, and all is appended as provisional.  A gap before the first tick of
+- While `clock` is set, the clock is not believed, and all is appended as provisional.  A gap before the first tick of
   such a process is counted when its time is known.
 - A tick that cannot be stored costs itself alone. It is logged once in a row, and counted as missed.
 - No error of the disk gets out.  It is counted, and logged once in a row.
@@ -24,7 +24,7 @@ from agent.collect.series import gone, markers
 from agent.system.events import Event, Logger
 from agent.text import advice
 from buffer.errors import BufferFull
-from buffer.model import ENDED, Instant, Tick
+from buffer.model import ENDED, Doubted, Instant, Tick
 from buffer.placing import Unplaced
 from buffer.segment import Note
 
@@ -37,8 +37,8 @@ FULL = "Raise buffer.max_size, or let it drop the oldest: buffer.on_full"
 class Sink(Protocol):
     """The part of the buffer that the schedule uses."""
 
-    def append(self, ticks: Sequence[Tick], missed: int = 0, base_ms: int | None = None) -> int:
-        """Store the ticks of one instant; with the base of the clock if it is not believed."""
+    def append(self, ticks: Sequence[Tick], missed: int = 0, clock: Doubted | None = None) -> int:
+        """Store the ticks of one instant; with the clock if it is not believed."""
 
     def last(self, group: str) -> tuple[int, int] | None:
         """Return the wall time and the size of the group's last tick."""
@@ -52,8 +52,8 @@ class Recorder:
         self._failing = False
         self._refused: set[str] = set()  # groups whose last tick could not be stored
         self.append_failures = 0
-        self.base_ms: int | None = None
-        """Wall time minus monotonic time of the clock, where that is not believed."""
+        self.clock: Doubted | None = None
+        """The clock, where that is not believed."""
         self._gaps: dict[str, tuple[Plan, tuple[int, int], int]] = {}
         self._uncounted: dict[str, int] = {}
 
@@ -69,7 +69,7 @@ class Recorder:
         if last is None:
             return 0
         uncounted = self._uncounted.get(plan.name, 0)
-        if since is None and self.base_ms is not None:
+        if since is None and self.clock is not None:
             self._gaps[plan.name] = plan, last, at.mono_ms
             return 0
         if since is None:  # the last one is of an earlier process: only the wall clock knows
@@ -128,8 +128,8 @@ class Recorder:
         filled = [tick for tick in ticks if tick.series]
         try:
             if filled:
-                base = {} if self.base_ms is None else {"base_ms": self.base_ms}
-                self._sink.append(filled, sum(missed.get(tick.group, 0) for tick in ticks), **base)
+                doubted = {} if self.clock is None else {"clock": self.clock}
+                self._sink.append(filled, sum(missed.get(tick.group, 0) for tick in ticks), **doubted)
         except ValueError as error:
             if len(ticks) == 1:
                 self._refuse(ticks[0], error)

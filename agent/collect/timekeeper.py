@@ -7,7 +7,8 @@ Promises:
 - A boot that ended before its clock was right is placed by an estimate (`buffer.placing`).  Over that time there is
   a series, ESTIMATED, with the value 1, at its end the marker of its end, and a sample at least every MARK_EVERY_MS, but at
   most MOST_MARKS.  Where that is not wanted, no destination gets it, and each counts it as `unplaced`.
-- A step of a clock that is not believed, before it or after it, makes no tick earlier than the one before.
+- A step of a clock that is not believed, before it or after it, makes no tick earlier than the one before.  The first
+  round of a process whose clock is not believed comes with the next time of the grid, not at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from agent.system.events import Event, Logger
 from agent.text import advice
 from buffer.buffer import Buffer
 from buffer.errors import BufferFull
-from buffer.model import ENDED, STALE, Instant, Series, Tick
+from buffer.model import ENDED, STALE, Doubted, Instant, Series, Tick
 from buffer.placing import Unplaced
 from buffer.segment import Note
 
@@ -37,9 +38,10 @@ UnplacedSetting = Literal["estimate", "drop"]
 
 
 class Seen(NamedTuple):
-    """What a look has found: the base of a clock that is not believed, in ms, else None; by how much ticks have to move."""
+    """What a look has found: the clock, if it is not believed; whether plans begin again behind now; by how much ticks move."""
 
-    base_ms: int | None
+    clock: Doubted | None
+    begins: bool
     moved_ms: int
 
 
@@ -62,10 +64,8 @@ class Timekeeper:
     def begin_round(self, now: Instant, plans: Iterable[Plan], recorder: Recorder) -> None:
         """Look at the clock, and have plans and recorder go by what was found."""
         seen = self.look(now, recorder)
-        recorder.base_ms = seen.base_ms
-        if not seen.moved_ms:
-            return
-        for plan in plans:
+        recorder.clock = seen.clock
+        for plan in plans if seen.begins else ():
             plan.next_ms = plan.following(now.wall_ms)
             if plan.running is not None:
                 at, begun = plan.running
@@ -82,9 +82,12 @@ class Timekeeper:
             say(Event.CLOCK_BELIEVED if trust.is_good else Event.CLOCK_DOUBTED, source=trust.source)
         if trust.is_good and self._buffer.log.unplaced:
             self._place(now, base_ms, recorder)
-        is_sure = trust.is_good and (before is None or before.is_good)
-        has_moved = before is not None and abs(moved_ms) > STEP_MS and not is_sure
-        return Seen(None if trust.is_good else base_ms, moved_ms if has_moved else 0)
+        clock = None if trust.is_good else Doubted(base_ms, self._guard.good_base)
+        if before is None:  # what is stamped with a time that is over could be behind what will be placed
+            return Seen(clock, not trust.is_good, 0)
+        is_sure = trust.is_good and before.is_good
+        has_moved = abs(moved_ms) > STEP_MS and not is_sure
+        return Seen(clock, has_moved, moved_ms if has_moved else 0)
 
     def _place(self, now: Instant, base_ms: int, recorder: Recorder) -> None:
         try:
@@ -95,7 +98,7 @@ class Timekeeper:
             self._failing = True
             return
         self._failing = False
-        recorder.base_ms = None  # also for the marks
+        recorder.clock = None  # also for the marks
         recorder.placed(found, base_ms)
         estimated = [one for one in found if one[1].is_estimated]
         samples, unsure = (sum(one.end - one.first for one, _ in each) for each in (found, estimated))
