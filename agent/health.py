@@ -133,9 +133,7 @@ class Health(Collector):
             Sample("limpet_buffer_append_failures_total", float(schedule.append_failures)),
             Sample("limpet_buffer_written_bytes_total", float(buffer.written)),
             Sample("limpet_buffer_unbuffered_samples_total", float(buffer.unbuffered)),
-            Sample(
-                "limpet_clock_believed", float(guard.trust.is_good), (("source", guard.trust.source),)
-            ),
+            Sample("limpet_clock_believed", float(guard.trust.is_good), (("source", guard.trust.source),)),
             Sample("limpet_clock_steps_total", float(guard.steps)),
             Sample("limpet_clock_last_step_seconds", guard.last_step),
             Sample("limpet_clock_provisional_samples", float(log.provisional)),

@@ -62,9 +62,15 @@ class Log(Catalog):
         self._sealed: list[int] = []
         self._new_names = False
         self.missed, self.last, self.synced = found.missed, found.last, self.end
-        self.unplaced, self._bases = {one.first: one for one in found.unplaced}, dict(found.bases)
+        self.unplaced, self._bases = (
+            {one.first: one for one in found.clocks.unplaced},
+            dict(found.clocks.bases),
+        )
+        """The second: of the boots that are known, wall time minus monotonic time of the right clock."""
         self.kept_ms = found.kept_ms
         """The time of the newest record whose clock was believed; 0: there is none."""
+        self.unmarked = list(found.clocks.unmarked)
+        """What was placed by an estimate that no series says so of yet."""
         self.placings = 0
         """How often something was placed."""
         self._clock: Doubted | None = None
@@ -90,6 +96,8 @@ class Log(Catalog):
                 self._seal()
             if self._fd < 0:
                 self._encoder.reset()
+            if clock is not None and clock.good_ms is None:
+                clock = clock._replace(good_ms=self._bases.get(ticks[0].at.boot_id))
             known = self._known(ticks, missed)
             missed -= known
             body, key = self._encoder.encode(ticks, self.missed + missed)
@@ -138,6 +146,19 @@ class Log(Catalog):
             for one, note in found:
                 self._place(one, note)
 
+    def marked(self) -> None:
+        """Note that everything unmarked is marked, by what is synced here.  Raises OSError."""
+        self.sync()
+        for one, _ in tuple(self.unmarked):
+            with suppress(FileNotFoundError):  # dropped since
+                fd = self._fs.modify(self._path(one.first))
+                try:
+                    size = self._fs.size(self._path(one.first))
+                    write_all(self._fs, fd, segment.MARKED, size - 1)
+                finally:
+                    self._fs.close(fd)
+            self.unmarked.remove((one, _))
+
     def _place(self, one: Unplaced, note: Note) -> None:
         fd = self._fs.modify(self._path(one.first))
         try:
@@ -147,7 +168,9 @@ class Log(Catalog):
         finally:
             self._fs.close(fd)
         self.sizes[one.first] = one.size + NOTE_SIZE
-        if not note.is_estimated:
+        if note.is_estimated:
+            self.unmarked.append((one._replace(size=one.size + NOTE_SIZE), note))
+        else:
             self._bases[one.boot_id] = note.base_ms
         for group, (at, count) in self.last.items():
             if one.first_ms <= at <= one.last_ms:

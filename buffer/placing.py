@@ -40,7 +40,7 @@ class Unplaced(NamedTuple):
     kept_ms: int
     size: int
     good_ms: int | None = None
-    """The base of the right clock, where the clock of this boot was believed before."""
+    """The base of this boot's clock when it was believed."""
 
     @property
     def up_ms(self) -> int:
@@ -60,7 +60,7 @@ def notes(unplaced: Sequence[Unplaced], known: Mapping[str, int]) -> list[tuple[
     lost: list[list[Unplaced]] = []
     after_ms = unplaced[0].kept_ms if unplaced else 0
     for boot_id, segments in boots:
-        base_ms = known.get(boot_id, segments[-1].good_ms)
+        base_ms = known.get(boot_id)
         if base_ms is None:
             lost.append(segments)
             continue

@@ -17,15 +17,24 @@ from buffer.fs import TEMPORARY, Fs
 from buffer.model import Instant
 from buffer.placing import Unplaced
 from buffer.reader import File, Reader, entries_of, opened
-from buffer.segment import Header, Record
+from buffer.segment import Header, Note, Record
+
+
+class Clocks(NamedTuple):
+    """The provisional segments whose times are not known, in order; what is known of their boots and of placed ones; and
+    what was placed by an estimate that is not marked.
+    """
+
+    unplaced: list[Unplaced]
+    bases: Mapping[str, int]
+    unmarked: list[tuple[Unplaced, Note]]
 
 
 class Recovered(NamedTuple):
     """A log as it was found: the sizes of its files and the headers of the thinned ones, by first seq; the position
     after its last record, and what that record and those since its key frame say (see `buffer.log.Log`).
 
-    `unplaced` are the provisional segments whose times are not known, in order, `bases` what is known of the boots among
-    them, and `kept_ms` the time of the newest record whose clock was believed.
+    `kept_ms` is the time of the newest record whose clock was believed.
     """
 
     sizes: dict[int, int]
@@ -33,8 +42,7 @@ class Recovered(NamedTuple):
     end: int
     missed: int
     last: dict[str, tuple[int, int]]
-    unplaced: list[Unplaced]
-    bases: Mapping[str, int]
+    clocks: Clocks
     kept_ms: int
 
 
@@ -55,9 +63,8 @@ def recover(fs: Fs, folder: str) -> Recovered:
         if found is not None:
             key, end, is_reached = found[0], max(end, found[1]), True
             if (remembered := _remembered(fs, folder, key)) is not None:
-                return Recovered(
-                    sizes, thinned, end, *remembered, *_clocks(fs, folder, sizes, provisional), found[2]
-                )
+                clocks = _clocks(fs, folder, sizes, provisional)
+                return Recovered(sizes, thinned, end, *remembered, clocks, found[2])
         elif not is_reached and first not in thinned:
             # Now, before anybody reads it and waits for what follows it.  The numbering continues after it where it
             # cannot be moved, or may hold records that cannot be read.
@@ -70,24 +77,26 @@ def recover(fs: Fs, folder: str) -> Recovered:
                 if not is_readable:
                     raise
             end = max(end, first + 1)
-    return Recovered(sizes, thinned, end, 0, {}, *_clocks(fs, folder, sizes, provisional), 0)
+    return Recovered(sizes, thinned, end, 0, {}, _clocks(fs, folder, sizes, provisional), 0)
 
 
-def _clocks(
-    fs: Fs, folder: str, sizes: Collection[int], provisional: Collection[int]
-) -> tuple[list[Unplaced], dict[str, int]]:
-    """Return the segments whose times are not known, and the bases that are known of their boots and of placed ones."""
+def _clocks(fs: Fs, folder: str, sizes: Collection[int], provisional: Collection[int]) -> Clocks:
+    """Return what is known of the clocks by which the segments of a log were written."""
     unplaced: list[Unplaced] = []
+    unmarked: list[tuple[Unplaced, Note]] = []
     bases: dict[str, int] = {}
     for first in sorted(provisional):
         with suppress(OSError, segment.Short), closing(opened(fs, folder, first)) as file:
             if (at := _first_instant(file)) is None:
                 continue
-            if file.is_unplaced:
+            if file.note is None:
                 unplaced.append(_unplaced(file, at))
-            elif file.note is not None and not file.note.is_estimated:
+            elif not file.note.is_estimated:
                 bases[at.boot_id] = file.note.base_ms
-    lost = {one.boot_id for one in unplaced if one.good_ms is None} - set(bases)
+            elif not file.note.is_marked:
+                unmarked.append((_unplaced(file, at), file.note))
+    bases |= {one.boot_id: one.good_ms for one in unplaced if one.good_ms is not None}
+    lost = {one.boot_id for one in unplaced} - set(bases)
     for first in sorted(set(sizes) - set(provisional), reverse=True) if lost else ():
         with suppress(OSError, segment.Short), closing(opened(fs, folder, first)) as file:
             if (at := _first_instant(file)) is not None and at.boot_id in lost:
@@ -98,11 +107,11 @@ def _clocks(
                     if one.ticks[0].at.boot_id == at.boot_id
                 )
                 lost.discard(at.boot_id)
-    return unplaced, bases
+    return Clocks(unplaced, bases, unmarked)
 
 
 def _first_instant(file: File) -> Instant | None:
-    """Return when a file begins; None where that cannot be read."""
+    """Return when a file begins, as the clock was; None where that cannot be read."""
     offset, found = file.offset, file.next()
     file.seek(offset)
     if not isinstance(found, Record):
@@ -113,14 +122,14 @@ def _first_instant(file: File) -> Instant | None:
         return None
     base_ms = file.header.base_ms
     mono_ms = at.mono_ms if base_ms is None else at.wall_ms - base_ms
-    return at._replace(wall_ms=at.wall_ms + file.shift_ms, mono_ms=mono_ms)
+    return at._replace(mono_ms=mono_ms)
 
 
 def _unplaced(file: File, at: Instant) -> Unplaced:
     header, end, last_ms, size = file.header, file.first_seq, at.wall_ms, file.offset
     for found in file:
         if isinstance(found, Record):
-            end, last_ms, size = found.end, max(last_ms, found.wall_ms), file.offset
+            end, last_ms, size = found.end, max(last_ms, found.wall_ms - file.shift_ms), file.offset
     return Unplaced(
         file.first_seq,
         end,

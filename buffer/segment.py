@@ -29,7 +29,8 @@ When the times are known, a note is appended as the last record of the file:
 
     note    := a record with samples 0, and seq and time 0 | shift i64 (ms) | base i64 (ms) | estimated u8      39 bytes
 
-Each record's time is then its own plus the shift, and base is that of the right clock.  A note counts if it is valid and ends the file; after it nothing is
+Each record's time is then its own plus the shift, and base is that of the right clock.  estimated is 0, or 1, or 2 where
+the estimate is marked by a series of its own; that one byte is rewritten in place, and the checksum takes 2 for 1.  A note counts if it is valid and ends the file; after it nothing is
 appended, and what was torn before it was cut off.  All other segments are of version 1, as before.
 
 A record that is cut short by the end of the file is *torn*: the writer died there, nothing in it was
@@ -57,6 +58,8 @@ PROVISIONAL = struct.Struct("<4sHHQqqI")
 RECORD = struct.Struct("<IIIIHI")
 _NOTE = struct.Struct("<qqB")
 NOTE_SIZE = RECORD.size + _NOTE.size
+MARKED = b"\2"
+"""The last byte of a note whose estimate is marked."""
 MAX_LENGTH = (1 << 24) - 1
 MAX_SPAN = 1 << 30
 """Positions of a record, and of a segment."""
@@ -114,6 +117,8 @@ class Note(NamedTuple):
     shift_ms: int
     base_ms: int
     is_estimated: bool = False
+    is_marked: bool = False
+    """Whether there is a series that says so."""
 
 
 class Torn(NamedTuple):
@@ -216,7 +221,7 @@ def _checksum(first_seq: int, length: bytes, rest: bytes) -> int:
 
 def encode_note(first_seq: int, note: Note) -> bytes:
     """Return the bytes of the note that ends the provisional segment which begins at `first_seq`."""
-    body = _NOTE.pack(*note)
+    body = _NOTE.pack(note.shift_ms, note.base_ms, note.is_estimated)
     head = RECORD.pack(MARK | len(body) << 8, 0, 0, 0, 0, 0)
     rest = head[8:] + body
     return head[:4] + _checksum(first_seq, head[1:4], rest).to_bytes(4, "little") + rest
@@ -224,11 +229,12 @@ def encode_note(first_seq: int, note: Note) -> bytes:
 
 def decode_note(data: bytes, first_seq: int) -> Note | None:
     """Return the note that the last NOTE_SIZE bytes of a provisional segment are; None where they are something else."""
-    found = decode(data, 0, first_seq)
+    is_marked = data[-1:] == MARKED
+    found = decode(data[:-1] + b"\1" if is_marked else data, 0, first_seq)
     if not isinstance(found, Record) or not is_note(found) or len(found.body) != _NOTE.size:
         return None
     shift_ms, base_ms, is_estimated = _NOTE.unpack(found.body)
-    return Note(shift_ms, base_ms, bool(is_estimated))
+    return Note(shift_ms, base_ms, bool(is_estimated), is_marked)
 
 
 def is_note(record: Record) -> bool:

@@ -54,7 +54,9 @@ class Trust(NamedTuple):
     source: str
 
 
-ALWAYS, SYNCED, CHIP, PLAUSIBLE = (Trust(True, name) for name in ("always", "synchronized", "chip", "plausible"))
+ALWAYS, SYNCED, CHIP, PLAUSIBLE = (
+    Trust(True, name) for name in ("always", "synchronized", "chip", "plausible")
+)
 ANCIENT, BEHIND, UNSET, STEPPED = (Trust(False, name) for name in ("ancient", "behind", "unset", "stepped"))
 
 

@@ -14,6 +14,7 @@ Promises:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -82,6 +83,8 @@ class Timekeeper:
             say(Event.CLOCK_BELIEVED if trust.is_good else Event.CLOCK_DOUBTED, source=trust.source)
         if trust.is_good and self._buffer.log.unplaced:
             self._place(now, base_ms, recorder)
+        if trust.is_good and self._buffer.log.unmarked:
+            self._mark(recorder)
         clock = None if trust.is_good else Doubted(base_ms, self._guard.good_base)
         if before is None:  # what is stamped with a time that is over could be behind what will be placed
             return Seen(clock, not trust.is_good, 0)
@@ -98,14 +101,19 @@ class Timekeeper:
             self._failing = True
             return
         self._failing = False
-        recorder.clock = None  # also for the marks
         recorder.placed(found, base_ms)
         estimated = [one for one in found if one[1].is_estimated]
         samples, unsure = (sum(one.end - one.first for one, _ in each) for each in (found, estimated))
         self._log.info(Event.CLOCK_PLACED, samples=samples, estimated=unsure)
+
+    def _mark(self, recorder: Recorder) -> None:
+        """Say over which time there are estimates; after a kill once more."""
+        recorder.clock = None
         if self.unplaced == "estimate":
-            for tick in marks(estimated, self._labels()):
+            for tick in marks(self._buffer.log.unmarked, self._labels()):
                 recorder.mark(tick)
+        with suppress(OSError):  # they are repeated: a receiver takes the same sample twice
+            self._buffer.log.marked()
 
 
 def marks(estimated: Placed, labels: Mapping[str, str]) -> Iterator[Tick]:
