@@ -191,6 +191,13 @@ class Buffer:
                 self.wake()
             return found
 
+    def marked(self) -> None:
+        """Note that everything that was placed by an estimate is marked; it can be sent now.  Raises OSError."""
+        try:
+            self.log.marked()
+        finally:
+            self.wake()
+
     def last(self, group: str) -> tuple[int, int] | None:
         """Return the wall time in ms of the group's last tick and its number of series, if it is known."""
         return self.log.last.get(group)

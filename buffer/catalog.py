@@ -10,7 +10,7 @@ from itertools import pairwise
 from buffer import segment
 from buffer.fs import Fs
 from buffer.placing import Unplaced
-from buffer.segment import Header
+from buffer.segment import Header, Note
 from buffer.thin import replace
 
 
@@ -27,6 +27,8 @@ class Catalog:
         """The position of the first record that was appended while the disk was ill (`Log.leave`)."""
         self.unplaced: dict[int, Unplaced] = {}
         """The provisional segments whose times nobody knows yet, by their first positions."""
+        self.unmarked: list[tuple[Unplaced, Note]] = []
+        """What was placed by an estimate that no series says so of yet."""
         self._stuck: dict[int, int] = {}
         """The sizes of files that count no more and could not be removed: they still take room."""
         self.written = 0
@@ -38,8 +40,8 @@ class Catalog:
 
     @property
     def placed(self) -> int:
-        """The position up to which the time of everything is known: nobody is sent more."""
-        return min(tuple(self.unplaced), default=self.end)
+        """The position up to which everything has its time, and what is an estimate is marked: nobody is sent more."""
+        return min((*tuple(self.unplaced), *(one.first for one, _ in tuple(self.unmarked))), default=self.end)
 
     @property
     def provisional(self) -> int:
@@ -90,6 +92,7 @@ class Catalog:
             del self.sizes[first]
             self.thinned.pop(first, None)
             self.unplaced.pop(first, None)
+            self.unmarked = [each for each in self.unmarked if each[0].first != first]
 
     def segments(self) -> list[tuple[Header, int]]:
         """Return the headers of all segments, with their ends filled in, and their sizes in bytes; oldest first."""

@@ -157,8 +157,8 @@ class Cursor:
 
     @property
     def _until(self) -> int:
-        """The position from which on the time is not known."""
-        return min(tuple(self.log.unplaced), default=MAX_POSITION)
+        """The position from which on the time is not known; see `Catalog.placed`."""
+        return self.log.placed if self.log.unplaced or self.log.unmarked else MAX_POSITION
 
     def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         """Settle the positions of a chunk: `dropped` by reason, the rest of what was read delivered.

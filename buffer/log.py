@@ -70,7 +70,6 @@ class Log(Catalog):
         self.kept_ms = found.kept_ms
         """The time of the newest record whose clock was believed; 0: there is none."""
         self.unmarked = list(found.clocks.unmarked)
-        """What was placed by an estimate that no series says so of yet."""
         self.placings = 0
         """How often something was placed."""
         self._clock: Doubted | None = None
@@ -149,15 +148,15 @@ class Log(Catalog):
     def marked(self) -> None:
         """Note that everything unmarked is marked, by what is synced here.  Raises OSError."""
         self.sync()
-        for one, _ in tuple(self.unmarked):
-            with suppress(FileNotFoundError):  # dropped since
-                fd = self._fs.modify(self._path(one.first))
+        with self._lock:
+            while self.unmarked:
+                first = self.unmarked[0][0].first
+                fd = self._fs.modify(self._path(first))
                 try:
-                    size = self._fs.size(self._path(one.first))
-                    write_all(self._fs, fd, segment.MARKED, size - 1)
+                    write_all(self._fs, fd, segment.MARKED, self.sizes[first] - 1)
                 finally:
                     self._fs.close(fd)
-            self.unmarked.remove((one, _))
+                self.unmarked = self.unmarked[1:]
 
     def _place(self, one: Unplaced, note: Note) -> None:
         fd = self._fs.modify(self._path(one.first))

@@ -113,7 +113,7 @@ class Timekeeper:
             for tick in marks(self._buffer.log.unmarked, self._labels()):
                 recorder.mark(tick)
         with suppress(OSError):  # they are repeated: a receiver takes the same sample twice
-            self._buffer.log.marked()
+            self._buffer.marked()
 
 
 def marks(estimated: Placed, labels: Mapping[str, str]) -> Iterator[Tick]:
