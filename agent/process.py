@@ -29,7 +29,6 @@ from typing import Any
 
 from agent import __version__, health, running
 from agent.collect import mask
-from agent.collect.guard import Guard
 from agent.collect.plan import Collector, Plan
 from agent.collect.plans import plans as configured
 from agent.collect.schedule import Schedule, SystemClock
@@ -89,23 +88,15 @@ class Agent:
         types.load(config.destinations)  # now, so that it is there before the first tick
         self._exemplars = Exemplars()
         self.lanes = Lanes(self._open_lane)
-        self._guard = Guard(config.clock.trust, config.clock.max_skew, HostClock())
         self._health = health.Health(
-            self.buffer,
-            lambda: self.lanes.stats,
-            lambda: self.schedule,
-            self._note.is_applied,
-            self._guard,
+            self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note.is_applied
         )
         self._presence = health.Presence()
         self._labels = host_labels(config)
         plans = self._plans(config, self._labels, self._mask)
-        self._timekeeper = Timekeeper(
-            self._guard, self.buffer, logger, lambda: self._labels, config.clock.unplaced
-        )
-        self.schedule = Schedule(
-            plans, self.buffer, self._note.note.boot_id, logger, SystemClock(), timekeeper=self._timekeeper
-        )
+        self._keeper = Timekeeper(config.clock, HostClock(), self.buffer, logger, lambda: self._labels)
+        parts = plans, self.buffer, self._note.note.boot_id, logger, SystemClock()
+        self.schedule = Schedule(*parts, timekeeper=self._keeper)
 
     def _open_lane(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks = types.speaks(to, frozenset(COLLECTORS), exemplars=self._exemplars)
@@ -215,8 +206,7 @@ class Agent:
         if config.log != was.log:
             log.configure(config.log.level, config.log.format)
         self._quarantine.limit(_quarantine_size(config), _limits(config).min_free)
-        self._guard.configure(config.clock.trust, config.clock.max_skew)
-        self._timekeeper.unplaced = config.clock.unplaced
+        self._keeper.configure(config.clock)
         self._config, self._mask = config, masked
         self._adopt(plans, labels)
         changed = {key for key in config.__struct_fields__ if getattr(config, key) != getattr(was, key)}

@@ -185,18 +185,9 @@ class Buffer:
                     cursor.skip(one.end, "unplaced", one.first)
             if drop:
                 self._cursors.persist()
-            try:
-                self.log.place(found)
-            finally:
-                self.wake()
-            return found
-
-    def marked(self) -> None:
-        """Note that everything that was placed by an estimate is marked; it can be sent now.  Raises OSError."""
-        try:
-            self.log.marked()
-        finally:
-            self.wake()
+            self.log.place(found)
+        self.wake()
+        return found
 
     def last(self, group: str) -> tuple[int, int] | None:
         """Return the wall time in ms of the group's last tick and its number of series, if it is known."""

@@ -28,7 +28,7 @@ class Catalog:
         self.unplaced: dict[int, Unplaced] = {}
         """The provisional segments whose times nobody knows yet, by their first positions."""
         self.unmarked: list[tuple[Unplaced, Note]] = []
-        """What was placed by an estimate that no series says so of yet."""
+        """What was placed by an estimate, and has no series yet that shows it."""
         self._stuck: dict[int, int] = {}
         """The sizes of files that count no more and could not be removed: they still take room."""
         self.written = 0
@@ -37,16 +37,6 @@ class Catalog:
     def size(self) -> int:
         """The size of all segment files."""
         return sum(self.sizes.values()) + sum(self._stuck.values())
-
-    @property
-    def placed(self) -> int:
-        """The position up to which everything has its time, and what is an estimate is marked: nobody is sent more."""
-        return min((*tuple(self.unplaced), *(one.first for one, _ in tuple(self.unmarked))), default=self.end)
-
-    @property
-    def provisional(self) -> int:
-        """How many samples wait for a clock that can be believed."""
-        return sum(one.end - one.first for one in tuple(self.unplaced.values()))
 
     @property
     def first(self) -> int:

@@ -55,8 +55,7 @@ class Cursor:
         self.log, self._clock = log, clock
         self._file = LedgerFile(fs, data_dir, name)
         self.size, self.progress = load_hints(fs, self._file.path)
-        self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge))
-        self._placings = log.placings
+        self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge), log)
         self._lock = threading.Lock()
         self._dirty, self._persisted = True, -PERSIST_EVERY
         self._forgotten = False
@@ -107,16 +106,14 @@ class Cursor:
         nor what a later call returns is changed.  Raises OSError.
         """
         ledger = self._tidy()
-        until = min(ledger.ahead[0][0] if ledger.ahead else MAX_POSITION, self._until)
+        until = ledger.ahead[0][0] if ledger.ahead else MAX_POSITION
         self._read_at = self._clock()
-        if until <= ledger.position:
-            return Chunk([], ledger.position, ledger.position, 0)
         try:
             return self._feeds.main(ledger.position).chunk(ledger.position, max_samples, until)
         except OSError:
             if (at := _in_memory(self.log, ledger)) is None:
                 raise
-        return self._feeds.ahead(at).chunk(at, max_samples, self._until)
+        return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
 
     def go_ahead(self, samples: int) -> bool:
         """Leave a gap, so that `read_ahead` continues at the newest records: those of the last `samples`.
@@ -141,24 +138,18 @@ class Cursor:
 
         Empty where there is nothing new, or `ahead` is None.  Raises OSError.
         """
-        ledger, at, until = self._tidy(), self.ahead, self._until
-        if at is None or until <= at:
-            at = ledger.position if at is None else at
-            return Chunk([], at, at, 0)
+        ledger, at = self._tidy(), self.ahead
+        if at is None:
+            return Chunk([], ledger.position, ledger.position, 0)
         self._read_at = self._clock()
         try:
             # The first record of the gap, so that its age is known; it has to be read anyway.
             self._feeds.main(ledger.position).first()
-            return self._feeds.ahead(at).chunk(at, max_samples, until)
+            return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
         except OSError:
             if (begins := _in_memory(self.log, ledger)) is None:
                 raise
-        return self._feeds.ahead(max(at, begins)).chunk(max(at, begins), max_samples, until)
-
-    @property
-    def _until(self) -> int:
-        """The position from which on the time is not known; see `Catalog.placed`."""
-        return self.log.placed if self.log.unplaced or self.log.unmarked else MAX_POSITION
+        return self._feeds.ahead(max(at, begins)).chunk(max(at, begins), max_samples, MAX_POSITION)
 
     def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
         """Settle the positions of a chunk: `dropped` by reason, the rest of what was read delivered.
@@ -243,9 +234,6 @@ class Cursor:
 
     def _tidy(self) -> Ledger:
         ahead, ledger = self.ahead, self.ledger
-        if self._placings != self.log.placings:  # what was read before has its times as the clock was
-            self._placings = self.log.placings
-            self._feeds.forget()
         self._feeds.tidy(ledger, ahead)
         return ledger
 

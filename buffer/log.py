@@ -27,24 +27,22 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from buffer import segment
-from buffer.catalog import Catalog
 from buffer.codec import Encoder
 from buffer.fs import Fs, write_all
 from buffer.model import Doubted, Tick
-from buffer.placing import Unplaced, notes
+from buffer.placing import Unplaced
+from buffer.provisional import Provisional
 from buffer.recovery import recover, set_aside
-from buffer.segment import NOTE_SIZE, Header, Note, Record
+from buffer.segment import Note, Record
 
 _VOLUME = (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT)
 """What is wrong with a volume, and not with one file of it."""
 
-STEPPED_MS = 500
-"""A clock whose base changes by more was set: a provisional segment has one base."""
 MOST_STUCK = 4
 """So many files may be damaged in a way that they cannot be removed: half of a full buffer.  More is the volume."""
 
 
-class Log(Catalog):
+class Log(Provisional):
     """The segment files of one folder, and their only writer.
 
     `end` is the position after the last record.  `last` has the wall time of the last tick and the number of series
@@ -54,25 +52,14 @@ class Log(Catalog):
     def __init__(self, fs: Fs, folder: str, segment_size: int, numbered_from: int = 0) -> None:
         found = recover(fs, folder)
         # A cursor can be ahead of the log where the disk lied about a sync: numbers are never reused.
-        super().__init__(fs, folder, found.sizes, found.thinned, max(found.end, numbered_from))
+        super().__init__(fs, folder, found, max(found.end, numbered_from))
         self.segment_size = segment_size
         self._sync_lock = threading.Lock()
         self._encoder = Encoder()
         self._fd, self._first = -1, -1
         self._sealed: list[int] = []
         self._new_names = False
-        self.missed, self.last, self.synced = found.missed, found.last, self.end
-        self.unplaced, self._bases = (
-            {one.first: one for one in found.clocks.unplaced},
-            dict(found.clocks.bases),
-        )
-        """The second: of the boots that are known, wall time minus monotonic time of the right clock."""
-        self.kept_ms = found.kept_ms
-        """The time of the newest record whose clock was believed; 0: there is none."""
-        self.unmarked = list(found.clocks.unmarked)
-        self.placings = 0
-        """How often something was placed."""
-        self._clock: Doubted | None = None
+        self.missed, self.synced = found.missed, self.end
         self.collected = max(0, numbered_from - found.end)
         """Samples that were appended after the last record that can be read, and are not missed yet."""
         self._begun: set[str] = set()
@@ -95,8 +82,7 @@ class Log(Catalog):
                 self._seal()
             if self._fd < 0:
                 self._encoder.reset()
-            if clock is not None and clock.good_ms is None:
-                clock = clock._replace(good_ms=self._bases.get(ticks[0].at.boot_id))
+            clock = self._completed(clock, ticks[0].at.boot_id)
             known = self._known(ticks, missed)
             missed -= known
             body, key = self._encoder.encode(ticks, self.missed + missed)
@@ -106,10 +92,7 @@ class Log(Catalog):
             except BaseException:
                 self._encoder.reset()
                 raise
-            if clock is None:
-                self.kept_ms = record.wall_ms
-            else:
-                self._note_unplaced(ticks[0].at.boot_id, record, self._clock or clock)
+            self._note_clock(ticks[0].at.boot_id, record, self._first)
             self.end += count
             self.missed += missed
             self.collected -= known
@@ -118,24 +101,16 @@ class Log(Catalog):
                 self._begun.add(tick.group)
             return self.end
 
-    def _is_another(self, clock: Doubted | None) -> bool:
-        """Whether a record by this clock needs another segment than the active one."""
-        if self._clock is None or clock is None:
-            return self._clock is not clock
-        return abs(self._clock.base_ms - clock.base_ms) > STEPPED_MS
-
-    def _note_unplaced(self, boot_id: str, record: Record, clock: Doubted) -> None:
-        at, size = record.wall_ms, self.sizes[self._first]
-        one = self.unplaced.get(self._first) or Unplaced(
-            self._first, record.end, boot_id, clock.base_ms, at, at, self.kept_ms, size, clock.good_ms
-        )
-        self.unplaced[self._first] = one._replace(end=record.end, last_ms=max(one.last_ms, at), size=size)
+    def mark(self) -> None:
+        """Note that whatever was placed by an estimate is marked, by what is synced here.  Raises OSError."""
+        self.sync()
+        with self._lock:
+            self._mark()
 
     def plan(self, boot_id: str, base_ms: int) -> list[tuple[Unplaced, Note]]:
         """Return what `place` can place now that this boot's clock is known: its wall time minus its monotonic time."""
         with self._lock:
-            unplaced = [self.unplaced[first] for first in sorted(self.unplaced)]
-            return notes(unplaced, self._bases | {boot_id: base_ms})
+            return self._planned({boot_id: base_ms})
 
     def place(self, found: Sequence[tuple[Unplaced, Note]]) -> None:
         """Give provisional segments their times.  Raises OSError: what was not placed by then is still provisional."""
@@ -144,38 +119,6 @@ class Log(Catalog):
                 self._seal()
             for one, note in found:
                 self._place(one, note)
-
-    def marked(self) -> None:
-        """Note that everything unmarked is marked, by what is synced here.  Raises OSError."""
-        self.sync()
-        with self._lock:
-            while self.unmarked:
-                first = self.unmarked[0][0].first
-                fd = self._fs.modify(self._path(first))
-                try:
-                    write_all(self._fs, fd, segment.MARKED, self.sizes[first] - 1)
-                finally:
-                    self._fs.close(fd)
-                self.unmarked = self.unmarked[1:]
-
-    def _place(self, one: Unplaced, note: Note) -> None:
-        fd = self._fs.modify(self._path(one.first))
-        try:
-            self._fs.truncate(fd, one.size)  # a torn tail, or a note that was not finished
-            self.written += write_all(self._fs, fd, segment.encode_note(one.first, note), one.size)
-            self._fs.sync(fd)
-        finally:
-            self._fs.close(fd)
-        self.sizes[one.first] = one.size + NOTE_SIZE
-        if note.is_estimated:
-            self.unmarked.append((one._replace(size=one.size + NOTE_SIZE), note))
-        else:
-            self._bases[one.boot_id] = note.base_ms
-        for group, (at, count) in self.last.items():
-            if one.first_ms <= at <= one.last_ms:
-                self.last[group] = at + note.shift_ms, count
-        del self.unplaced[one.first]
-        self.placings += 1
 
     def _known(self, ticks: Sequence[Tick], missed: int) -> int:
         """Return how many samples before these ticks an earlier process has collected."""
@@ -276,11 +219,7 @@ class Log(Catalog):
         fresh = self._fd < 0
         data = segment.encode(self.end if fresh else self._first, record)
         if fresh:
-            header = Header(self.end)
-            if clock is not None:
-                header = Header(self.end, 0, 0, 0, clock.base_ms, clock.good_ms, self.kept_ms)
-            data = segment.encode_header(header) + data
-            self._clock = clock
+            data = segment.encode_header(self._header(clock)) + data
             self._fd, self._first = _create(self._fs, self.folder, self.end), self.end
             self._new_names, self.sizes[self._first] = self.in_memory_from is None, 0
         try:

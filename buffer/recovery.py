@@ -6,7 +6,7 @@ that died while thinning is removed.  A newest file without a record is moved ou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import closing, suppress
 from typing import NamedTuple
 
@@ -21,13 +21,14 @@ from buffer.segment import Header, Note, Record
 
 
 class Clocks(NamedTuple):
-    """The provisional segments whose times are not known, in order; what is known of their boots and of placed ones; and
-    what was placed by an estimate that is not marked.
+    """The provisional segments whose times are not known, in order; what is known of boots; what was placed by an estimate
+    that is not marked; and the newest time of what was placed.
     """
 
     unplaced: list[Unplaced]
-    bases: Mapping[str, int]
+    bases: dict[str, int]
     unmarked: list[tuple[Unplaced, Note]]
+    placed_ms: int
 
 
 class Recovered(NamedTuple):
@@ -64,7 +65,11 @@ def recover(fs: Fs, folder: str) -> Recovered:
             key, end, is_reached = found[0], max(end, found[1]), True
             if (remembered := _remembered(fs, folder, key)) is not None:
                 clocks = _clocks(fs, folder, sizes, provisional)
-                return Recovered(sizes, thinned, end, *remembered, clocks, found[2])
+                missed, last, base = remembered
+                if base is not None and first not in provisional:
+                    clocks.bases.setdefault(*base)
+                kept_ms = max(found[2], clocks.placed_ms)
+                return Recovered(sizes, thinned, end, missed, last, clocks, kept_ms)
         elif not is_reached and first not in thinned:
             # Now, before anybody reads it and waits for what follows it.  The numbering continues after it where it
             # cannot be moved, or may hold records that cannot be read.
@@ -85,16 +90,20 @@ def _clocks(fs: Fs, folder: str, sizes: Collection[int], provisional: Collection
     unplaced: list[Unplaced] = []
     unmarked: list[tuple[Unplaced, Note]] = []
     bases: dict[str, int] = {}
+    placed_ms = 0
     for first in sorted(provisional):
         with suppress(OSError, segment.Short), closing(opened(fs, folder, first)) as file:
             if (at := _first_instant(file)) is None:
                 continue
+            one = _unplaced(file, at)
             if file.note is None:
-                unplaced.append(_unplaced(file, at))
-            elif not file.note.is_estimated:
+                unplaced.append(one if unplaced else one._replace(kept_ms=max(one.kept_ms, placed_ms)))
+                continue
+            placed_ms = max(placed_ms, one.last_ms + file.note.shift_ms)
+            if not file.note.is_estimated:
                 bases[at.boot_id] = file.note.base_ms
             elif not file.note.is_marked:
-                unmarked.append((_unplaced(file, at), file.note))
+                unmarked.append((one, file.note))
     bases |= {one.boot_id: one.good_ms for one in unplaced if one.good_ms is not None}
     lost = {one.boot_id for one in unplaced} - set(bases)
     for first in sorted(set(sizes) - set(provisional), reverse=True) if lost else ():
@@ -107,7 +116,7 @@ def _clocks(fs: Fs, folder: str, sizes: Collection[int], provisional: Collection
                     if one.ticks[0].at.boot_id == at.boot_id
                 )
                 lost.discard(at.boot_id)
-    return Clocks(unplaced, bases, unmarked)
+    return Clocks(unplaced, bases, unmarked, placed_ms)
 
 
 def _first_instant(file: File) -> Instant | None:
@@ -234,12 +243,21 @@ def _kept_ms(file: File, wall_ms: int) -> int:
     return file.header.kept_ms if good_ms is None else wall_ms - base_ms + good_ms
 
 
-def _remembered(fs: Fs, folder: str, key: int) -> tuple[int, dict[str, tuple[int, int]]] | None:
-    """Return what the log says from this key frame on: see `Recovered`.  None where nothing of it can be read."""
-    missed, last = None, dict[str, tuple[int, int]]()
+def _remembered(
+    fs: Fs, folder: str, key: int
+) -> tuple[int, dict[str, tuple[int, int]], tuple[str, int] | None] | None:
+    """Return what the log says from this key frame on: see `Recovered`; and its boot, with the base of the clock.
+
+    None where nothing of it can be read.  The first tick of a process is stamped with a time that is over: the latest
+    base is the truest.
+    """
+    missed, last, base = None, dict[str, tuple[int, int]](), None
     with closing(Reader(fs, folder, key)) as reader:
         for entry in reader:
             missed = entry.missed
+            at = entry.ticks[0].at
+            if base is None or base[0] != at.boot_id or base[1] < at.wall_ms - at.mono_ms:
+                base = at.boot_id, at.wall_ms - at.mono_ms
             for tick in entry.ticks:
                 last[tick.group] = entry.wall_ms, len(tick.values)
-    return None if missed is None else (missed, last)
+    return None if missed is None else (missed, last, base)

@@ -8,7 +8,7 @@ Promises:
   a series, ESTIMATED, with the value 1, at its end the marker of its end, and a sample at least every MARK_EVERY_MS, but at
   most MOST_MARKS.  Where that is not wanted, no destination gets it, and each counts it as `unplaced`.
 - A step of a clock that is not believed, before it or after it, makes no tick earlier than the one before.  The first
-  round of a process whose clock is not believed comes with the next time of the grid, not at once.
+  round of a process whose clock is not believed, or was not before, comes with the next time of the grid, not at once.
 """
 
 from __future__ import annotations
@@ -81,13 +81,14 @@ class Timekeeper:
         if trust != before and not (before is None and trust.is_good):
             say = self._log.info if trust.is_good else self._log.warning
             say(Event.CLOCK_BELIEVED if trust.is_good else Event.CLOCK_DOUBTED, source=trust.source)
+        begins = not trust.is_good or bool(self._buffer.log.unplaced)
         if trust.is_good and self._buffer.log.unplaced:
             self._place(now, base_ms, recorder)
         if trust.is_good and self._buffer.log.unmarked:
             self._mark(recorder)
         clock = None if trust.is_good else Doubted(base_ms, self._guard.good_base)
         if before is None:  # what is stamped with a time that is over could be behind what will be placed
-            return Seen(clock, not trust.is_good, 0)
+            return Seen(clock, begins, 0)
         is_sure = trust.is_good and before.is_good
         has_moved = abs(moved_ms) > STEP_MS and not is_sure
         return Seen(clock, has_moved, moved_ms if has_moved else 0)
@@ -113,7 +114,8 @@ class Timekeeper:
             for tick in marks(self._buffer.log.unmarked, self._labels()):
                 recorder.mark(tick)
         with suppress(OSError):  # they are repeated: a receiver takes the same sample twice
-            self._buffer.marked()
+            self._buffer.log.mark()
+            self._buffer.wake()
 
 
 def marks(estimated: Placed, labels: Mapping[str, str]) -> Iterator[Tick]:

@@ -58,11 +58,13 @@ class Rig:
         alive = Plan("limpet/presence", health.Presence(), Columns((), {}), 10, 5, "web-01")
         self.schedule = Schedule([self.plan, other, alive], self.buffer, "0" * 32, log, SystemClock())
         self.world = World(NOW)
+        self.guard = Guard("always", 30.0, HostClock())
         self._collect = health.Health(
             self.buffer,
             lambda: {"central": self.lane.stats},
             lambda: self.schedule,
             lambda: self.is_reloaded,
+            self.guard,
             self.world,
         )
         self.is_reloaded = True
