@@ -108,17 +108,16 @@ class Health(Collector):
         destinations: Callable[[], Mapping[str, SendStats]],
         schedule: Callable[[], Schedule],
         is_reloaded: Callable[[], bool],
-        guard: Guard,
         clock: Clock | None = None,
     ) -> None:
         self._buffer, self._destinations, self._schedule = buffer, destinations, schedule
-        self._is_reloaded, self._guard = is_reloaded, guard
+        self._is_reloaded = is_reloaded
         self._clock = clock or SystemClock()
         self._info: Labels = (("python", platform.python_version()), ("version", __version__))
 
     def __call__(self, now_mono: float, /) -> list[Sample]:
         """Return the agent's own samples."""
-        buffer, schedule, guard = self._buffer, self._schedule(), self._guard
+        buffer, schedule = self._buffer, self._schedule()
         log, now = buffer.log, self._clock.wall()
         samples = [
             Sample("limpet_build_info", 1.0, self._info),
@@ -133,15 +132,13 @@ class Health(Collector):
             Sample("limpet_buffer_append_failures_total", float(schedule.append_failures)),
             Sample("limpet_buffer_written_bytes_total", float(buffer.written)),
             Sample("limpet_buffer_unbuffered_samples_total", float(buffer.unbuffered)),
-            Sample("limpet_clock_believed", float(guard.trust.is_good), (("source", guard.trust.source),)),
-            Sample("limpet_clock_steps_total", float(guard.steps)),
-            Sample("limpet_clock_last_step_seconds", guard.last_step),
-            Sample("limpet_clock_provisional_samples", float(log.provisional)),
         ]
         is_so = {state: state == buffer.state for state in STATES} | {"memory": buffer.is_in_memory}
         samples += [
             Sample("limpet_buffer_state", float(so), (("state", state),)) for state, so in is_so.items()
         ]
+        if schedule.timekeeper is not None:
+            samples += _clock(schedule.timekeeper.guard, log.provisional)
         interval = 0.0
         for plan in schedule.plans:
             if isinstance(plan.collect, Presence):
@@ -151,6 +148,15 @@ class Health(Collector):
         for name, stats in self._destinations().items():
             samples += _destination(buffer, name, stats, now, interval)
         return samples
+
+
+def _clock(guard: Guard, provisional: int) -> list[Sample]:
+    return [
+        Sample("limpet_clock_believed", float(guard.trust.is_good), (("source", guard.trust.source),)),
+        Sample("limpet_clock_steps_total", float(guard.steps)),
+        Sample("limpet_clock_last_step_seconds", guard.last_step),
+        Sample("limpet_clock_provisional_samples", float(provisional)),
+    ]
 
 
 def _plan(plan: Plan, now: float) -> list[Sample]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -105,7 +105,7 @@ class Schedule:
         wake: threading.Event | None = None,
         timekeeper: Timekeeper | None = None,
     ) -> None:
-        self._timekeeper = timekeeper
+        self.timekeeper = timekeeper
         self._plans = {plan.name: plan for plan in plans}
         self._recorder = Recorder(sink, log)
         self._boot_id, self._log, self._clock = boot_id, log, clock
@@ -205,9 +205,9 @@ class Schedule:
 
     def _round(self) -> None:
         now_ms = int(self._clock.wall() * 1000)
-        self._follow_clock(now_ms)
-        if self._timekeeper is not None:
-            self._timekeeper.begin_round(self._now(), self._plans.values(), self._recorder)
+        follow_clock(self._plans.values(), now_ms, self._log)
+        if self.timekeeper is not None:
+            self.timekeeper.begin_round(self._now(), self._plans.values(), self._recorder)
         mono, begun = self._clock.monotonic(), self._awake.seconds()
         patience = min(WAIT, min(plan.interval_ms for plan in self._plans.values()) / 4000)
         jobs: dict[str, list[Job[Collected]]] = {name: [] for name in self._crews}
@@ -224,14 +224,6 @@ class Schedule:
         ended = [done for name, crew in self._crews.items() for done in crew.run(jobs[name], patience)]
         self._awake.note(begun, patience * len(self._crews))
         self._settle(ended)
-
-    def _follow_clock(self, now_ms: int) -> None:
-        for plan in self._plans.values():
-            if plan.next_ms - now_ms > plan.interval_ms + 1000:
-                self._log.warning(Event.CLOCK_STEPPED, back_seconds=(plan.next_ms - now_ms) // 1000)
-                for each in self._plans.values():
-                    each.next_ms = each.following(now_ms)
-                return
 
     def _settle(self, ended: Sequence[Done[Collected]]) -> None:
         """Store what the jobs collected, the ticks of one instant together."""
@@ -294,3 +286,13 @@ class Schedule:
                 self._log.warning(
                     Event.COLLECTOR_TIMED_OUT, collector=plan.name, timeout_seconds=plan.timeout
                 )
+
+
+def follow_clock(plans: Collection[Plan], now_ms: int, log: Logger) -> None:
+    """Have the plans continue from now on, where the clock was set back by more than an interval."""
+    for plan in plans:
+        if plan.next_ms - now_ms > plan.interval_ms + 1000:
+            log.warning(Event.CLOCK_STEPPED, back_seconds=(plan.next_ms - now_ms) // 1000)
+            for each in plans:
+                each.next_ms = each.following(now_ms)
+            return

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from agent.collect.guard import STEP_MS, Guard, Trust
+from agent.collect.guard import STEP_MS, Evidence, Guard, Trust
 from agent.collect.plan import Plan
 from agent.collect.recorder import Recorder
 from agent.system.events import Event, Logger
@@ -29,13 +29,15 @@ from buffer.model import ENDED, STALE, Doubted, Instant, Series, Tick
 from buffer.placing import Unplaced
 from buffer.segment import Note
 
+if TYPE_CHECKING:
+    from agent.config.schema import ClockSection
+
 ESTIMATED = "limpet_clock_estimated"
 MARK_EVERY_MS = 240_000
 MOST_MARKS = 500
 _HELP = "1 over the time of a boot whose clock was never right: its samples are placed by an estimate."
 
 Placed = Sequence[tuple[Unplaced, Note]]
-UnplacedSetting = Literal["estimate", "drop"]
 
 
 class Seen(NamedTuple):
@@ -47,20 +49,26 @@ class Seen(NamedTuple):
 
 
 class Timekeeper:
-    """See above.  Used from the schedule's thread; `configure` from any."""
+    """See above.  Used from the schedule's thread; `configure` from any.  `labels` are the host's, for ESTIMATED."""
 
     def __init__(
         self,
-        guard: Guard,
+        settings: ClockSection,
+        evidence: Evidence,
         buffer: Buffer,
         log: Logger,
         labels: Callable[[], Mapping[str, str]],
-        unplaced: UnplacedSetting = "estimate",
     ) -> None:
-        self._guard, self._buffer, self._log, self._labels = guard, buffer, log, labels
-        self.unplaced = unplaced
+        self.guard = Guard(settings.trust, settings.max_skew, evidence)
+        self._buffer, self._log, self._labels = buffer, log, labels
+        self._settings = settings
         self._trust: Trust | None = None
         self._base, self._failing = 0, False
+
+    def configure(self, settings: ClockSection) -> None:
+        """Go by these settings from the next round on."""
+        self._settings = settings
+        self.guard.configure(settings.trust, settings.max_skew)
 
     def begin_round(self, now: Instant, plans: Iterable[Plan], recorder: Recorder) -> None:
         """Look at the clock, and have plans and recorder go by what was found."""
@@ -75,7 +83,7 @@ class Timekeeper:
     def look(self, now: Instant, recorder: Recorder) -> Seen:
         """Judge the clock, and give what is provisional its times if they are known now."""
         before, base_ms = self._trust, now.wall_ms - now.mono_ms
-        trust = self._guard.look(now.wall_ms, now.mono_ms, self._buffer.log.kept_ms)
+        trust = self.guard.look(now.wall_ms, now.mono_ms, self._buffer.log.kept_ms)
         moved_ms, self._base = base_ms - self._base, base_ms
         self._trust = trust
         if trust != before and not (before is None and trust.is_good):
@@ -86,7 +94,7 @@ class Timekeeper:
             self._place(now, base_ms, recorder)
         if trust.is_good and self._buffer.log.unmarked:
             self._mark(recorder)
-        clock = None if trust.is_good else Doubted(base_ms, self._guard.good_base)
+        clock = None if trust.is_good else Doubted(base_ms, self.guard.good_base)
         if before is None:  # what is stamped with a time that is over could be behind what will be placed
             return Seen(clock, begins, 0)
         is_sure = trust.is_good and before.is_good
@@ -95,7 +103,7 @@ class Timekeeper:
 
     def _place(self, now: Instant, base_ms: int, recorder: Recorder) -> None:
         try:
-            found = self._buffer.place(now.boot_id, base_ms, drop=self.unplaced == "drop")
+            found = self._buffer.place(now.boot_id, base_ms, drop=self._settings.unplaced == "drop")
         except (OSError, BufferFull) as error:
             say = self._log.debug if self._failing else self._log.error
             say(Event.CLOCK_NOT_PLACED, error=str(error), do=advice.about(error))
@@ -110,7 +118,7 @@ class Timekeeper:
     def _mark(self, recorder: Recorder) -> None:
         """Say over which time there are estimates; after a kill once more."""
         recorder.clock = None
-        if self.unplaced == "estimate":
+        if self._settings.unplaced == "estimate":
             for tick in marks(self._buffer.log.unmarked, self._labels()):
                 recorder.mark(tick)
         with suppress(OSError):  # they are repeated: a receiver takes the same sample twice

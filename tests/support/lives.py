@@ -9,15 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from agent.collect import plan
 from agent.collect.guard import SYNCED, UNSET, Guard, Trust
 from agent.collect.plan import Plan
 from agent.collect.schedule import Schedule
 from agent.collect.series import Columns
-from agent.collect.timekeeper import ESTIMATED, Timekeeper, UnplacedSetting
+from agent.collect.timekeeper import ESTIMATED, Timekeeper
 from agent.collectors import Sample
+from agent.config.schema import ClockSection
 from buffer.buffer import Buffer
 from buffer.errors import BufferFull
 from buffer.limits import Limits
@@ -139,7 +140,7 @@ class Life:
         self.kept: set[float] = set()
         self.power_was_cut = False
         self.world, self.evidence, self.boot_id, self.began_ms = World(), Evidence(chip=chip), "", 0
-        self.unplaced: UnplacedSetting = "estimate"
+        self.unplaced: Literal["estimate", "drop"] = "estimate"
         self.network = True
         self.log = Log()
         self.trust = UNSET
@@ -195,8 +196,9 @@ class Life:
     def _live(self, buffer: Watched, boot: Boot) -> None:
         world = self.world
         self.evidence.network = self.network
-        guard = _Seen(self)
-        keeper = Timekeeper(guard, buffer, self.log, lambda: {"hostname": HOST}, self.unplaced)
+        settings = ClockSection(unplaced=self.unplaced)
+        keeper = Timekeeper(settings, self.evidence, buffer, self.log, lambda: {"hostname": HOST})
+        keeper.guard = _Seen(self)
         collect = _TrueTime(self)
         plans = [Plan("cpu", collect, Columns(METRICS, {"hostname": HOST}), INTERVAL, 5, HOST)]
         schedule = Schedule(plans, buffer, self.boot_id, self.log, world, world, timekeeper=keeper)
