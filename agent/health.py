@@ -42,7 +42,6 @@ limpet_clock_believed                         |          | 1 while this host's c
 limpet_clock_steps_total                      |          | How often this host's clock was set by more than a second since the start.
 limpet_clock_last_step_seconds                | seconds  | By how much it was set last; 0 if it was not.
 limpet_clock_provisional_samples              | samples  | Samples that were collected while the clock was not believed, and wait for their times.
-limpet_clock_estimated                        |          | 1 over the time of a boot whose clock was never right, so that its samples are placed by an estimate; else absent.
 limpet_collector_duration_seconds             | seconds  | How long the collector's last run took.
 limpet_collector_failures_total               | runs     | Runs of the collector that raised an error.
 limpet_collector_timeouts_total               | runs     | Runs of the collector that were left behind.

@@ -86,13 +86,11 @@ class Agent:
         )
         self._mask = mask.load(config.data_dir, config.mask)
         types.load(config.destinations)  # now, so that it is there before the first tick
-        self._exemplars = Exemplars()
-        self.lanes = Lanes(self._open_lane)
+        self._exemplars, self.lanes = Exemplars(), Lanes(self._open_lane)
         self._health = health.Health(
             self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note.is_applied
         )
-        self._presence = health.Presence()
-        self._labels = host_labels(config)
+        self._presence, self._labels = health.Presence(), host_labels(config)
         plans = self._plans(config, self._labels, self._mask)
         self._keeper = Timekeeper(config.clock, HostClock(), self.buffer, logger, lambda: self._labels)
         parts = plans, self.buffer, self._note.note.boot_id, logger, SystemClock()

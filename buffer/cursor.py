@@ -51,15 +51,13 @@ class Cursor:
         start: Ledger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name, self.ledger = name, start
-        self.log, self._clock = log, clock
+        self.name, self.ledger, self.log, self._clock = name, start, log, clock
         self._file = LedgerFile(fs, data_dir, name)
         self.size, self.progress = load_hints(fs, self._file.path)
         self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge), log)
         self._lock = threading.Lock()
         self._dirty, self._persisted = True, -PERSIST_EVERY
-        self._forgotten = False
-        self._read_at = 0.0
+        self._forgotten, self._read_at = False, 0.0
 
     @property
     def position(self) -> int:
@@ -80,8 +78,7 @@ class Cursor:
 
     def pending(self) -> int:
         """Return the number of samples that are not settled."""
-        ledger = self.ledger  # before the end of the log, so that it is never behind that
-        end = self.log.end
+        ledger, end = self.ledger, self.log.end  # in this order, so that it is never behind the end
         return ledger.unsettled(ledger.position, end) - self.log.holes_in(ledger.gaps(end))
 
     def waiting(self) -> int:
@@ -124,9 +121,8 @@ class Cursor:
         """
         ledger, ahead = self._tidy(), self.ahead
         at, wanted = ahead or ledger.position, self.log.placed - max(1, samples)
-        if wanted <= at or len(ledger.ahead) >= MAX_STRETCHES:
-            return False
-        if self.log.in_memory_from is not None:  # what a gap begins with need not be readable
+        # Where the disk is ill, what a gap begins with need not be readable.
+        if wanted <= at or len(ledger.ahead) >= MAX_STRETCHES or self.log.in_memory_from is not None:
             return False
         feed = self._feeds.main(at) if ahead is None else self._feeds.ahead(at)
         if (entry := feed.first()) is not None and entry.end > wanted:

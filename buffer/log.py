@@ -30,10 +30,9 @@ from buffer import segment
 from buffer.codec import Encoder
 from buffer.fs import Fs, write_all
 from buffer.model import Doubted, Tick
-from buffer.placing import Unplaced
 from buffer.provisional import Provisional
 from buffer.recovery import recover, set_aside
-from buffer.segment import Note, Record
+from buffer.segment import Record
 
 _VOLUME = (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT)
 """What is wrong with a volume, and not with one file of it."""
@@ -56,7 +55,7 @@ class Log(Provisional):
         self.segment_size = segment_size
         self._sync_lock = threading.Lock()
         self._encoder = Encoder()
-        self._fd, self._first = -1, -1
+        self._fd = -1
         self._sealed: list[int] = []
         self._new_names = False
         self.missed, self.synced = found.missed, self.end
@@ -82,7 +81,7 @@ class Log(Provisional):
                 self._seal()
             if self._fd < 0:
                 self._encoder.reset()
-            clock = self._completed(clock, ticks[0].at.boot_id)
+            clock = self._completed(clock, ticks)
             known = self._known(ticks, missed)
             missed -= known
             body, key = self._encoder.encode(ticks, self.missed + missed)
@@ -100,25 +99,6 @@ class Log(Provisional):
                 self.last[tick.group] = tick.at.wall_ms, len(tick.values)
                 self._begun.add(tick.group)
             return self.end
-
-    def mark(self) -> None:
-        """Note that whatever was placed by an estimate is marked, by what is synced here.  Raises OSError."""
-        self.sync()
-        with self._lock:
-            self._mark()
-
-    def plan(self, boot_id: str, base_ms: int) -> list[tuple[Unplaced, Note]]:
-        """Return what `place` can place now that this boot's clock is known: its wall time minus its monotonic time."""
-        with self._lock:
-            return self._planned({boot_id: base_ms})
-
-    def place(self, found: Sequence[tuple[Unplaced, Note]]) -> None:
-        """Give provisional segments their times.  Raises OSError: what was not placed by then is still provisional."""
-        with self._sync_lock, self._lock:
-            if self._fd >= 0 and self._first in self.unplaced:
-                self._seal()
-            for one, note in found:
-                self._place(one, note)
 
     def _known(self, ticks: Sequence[Tick], missed: int) -> int:
         """Return how many samples before these ticks an earlier process has collected."""

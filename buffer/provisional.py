@@ -6,10 +6,12 @@ placed, and once; and what is placed by an estimate is not readable for destinat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from buffer import segment
 from buffer.catalog import Catalog
 from buffer.fs import Fs, write_all
-from buffer.model import Doubted
+from buffer.model import Doubted, Tick
 from buffer.placing import Unplaced, notes
 from buffer.recovery import Recovered
 from buffer.segment import MAX_POSITION, NOTE_SIZE, Header, Note, Record
@@ -19,7 +21,7 @@ STEPPED_MS = 500
 
 
 class Provisional(Catalog):
-    """See above.  Its methods are called with the log's lock held, but for the properties."""
+    """See above.  Methods that begin with _ are called with the lock held."""
 
     def __init__(self, fs: Fs, folder: str, found: Recovered, end: int) -> None:
         super().__init__(fs, folder, found.sizes, found.thinned, end)
@@ -32,6 +34,8 @@ class Provisional(Catalog):
         self.last = found.last
         self.placings = 0
         """How often something was placed."""
+        self._first = -1
+        """Where the active segment begins, if there is one."""
         self._clock: Doubted | None = None
         """By which the active segment is written, where that is provisional."""
 
@@ -51,16 +55,16 @@ class Provisional(Catalog):
         """How many samples wait for a clock that can be believed."""
         return sum(one.end - one.first for one in tuple(self.unplaced.values()))
 
-    def _completed(self, clock: Doubted | None, boot_id: str) -> Doubted | None:
+    def _completed(self, clock: Doubted | None, ticks: Sequence[Tick]) -> Doubted | None:
         """Return a clock with what an earlier process of the same boot knew of it."""
-        if clock is None or clock.good_ms is not None:
+        if clock is None or clock.good_ms is not None or not ticks:
             return clock
-        return clock._replace(good_ms=self._bases.get(boot_id))
+        return clock._replace(good_ms=self._bases.get(ticks[0].at.boot_id))
 
     def _is_another(self, clock: Doubted | None) -> bool:
         """Whether a record by this clock needs another segment than the active one."""
-        if self._clock is None or clock is None:
-            return self._clock is not clock
+        if self._clock is None or clock is None or self._first not in self.unplaced:
+            return self._clock is not None or clock is not None
         return abs(self._clock.base_ms - clock.base_ms) > STEPPED_MS
 
     def _header(self, clock: Doubted | None) -> Header:
@@ -81,10 +85,22 @@ class Provisional(Catalog):
         )
         self.unplaced[first] = one._replace(end=record.end, last_ms=max(one.last_ms, at), size=size)
 
-    def _planned(self, known: dict[str, int]) -> list[tuple[Unplaced, Note]]:
-        """Return what can be placed now that these boots are known besides."""
-        unplaced = [self.unplaced[first] for first in sorted(self.unplaced)]
-        return notes(unplaced, self._bases | known)
+    def plan(self, boot_id: str, base_ms: int) -> list[tuple[Unplaced, Note]]:
+        """Return what `place` can place now that this boot's clock is known: its wall time minus its monotonic time."""
+        with self._lock:
+            unplaced = [self.unplaced[first] for first in sorted(self.unplaced)]
+            return notes(unplaced, self._bases | {boot_id: base_ms})
+
+    def place(self, found: Sequence[tuple[Unplaced, Note]]) -> None:
+        """Give provisional segments their times.  Raises OSError: what was not placed by then is still provisional."""
+        with self._lock:
+            for one, note in found:
+                self._place(one, note)
+
+    def mark(self) -> None:
+        """Note that whatever was placed by an estimate is marked, by what is synced.  Raises OSError."""
+        with self._lock:
+            self._mark()
 
     def _place(self, one: Unplaced, note: Note) -> None:
         """Append the note to a segment that nothing more is appended to, and make it durable.  Raises OSError."""
@@ -111,7 +127,6 @@ class Provisional(Catalog):
         self.placings += 1
 
     def _mark(self) -> None:
-        """Note that whatever was placed by an estimate is marked.  Raises OSError."""
         while self.unmarked:
             first = self.unmarked[0][0].first
             fd = self._fs.modify(self._path(first))

@@ -68,6 +68,7 @@ class File:
             self.close()
             raise
         self.damaged_header = header is None
+        self._ends: int | None = None  # where the note begins
         self.note = self._find_note() if header is not None and header.base_ms is not None else None
         """What is known of the clock of a provisional segment; None: nothing, or it is none."""
         self.header = header or Header(first_seq)
@@ -99,7 +100,9 @@ class File:
         at = self._fs.size(self._path) - segment.NOTE_SIZE
         if at < segment.HEADER.size:
             return None
-        return segment.decode_note(self._fs.read(self._fd, segment.NOTE_SIZE, at), self.first_seq)
+        note = segment.decode_note(self._fs.read(self._fd, segment.NOTE_SIZE, at), self.first_seq)
+        self._ends = at if note is not None else None
+        return note
 
     def seek(self, offset: int) -> None:
         """Continue at the record that starts at `offset`."""
@@ -114,6 +117,8 @@ class File:
 
     def next(self) -> Record | Damaged | None:
         """Return the next record or stretch of damage; None at the end, clean or torn, for now."""
+        if self._ends is not None and self.offset >= self._ends:
+            return None
         found = self._next()
         while isinstance(found, Record) and segment.is_note(found):
             found = self._next()

@@ -122,6 +122,7 @@ class Timekeeper:
             for tick in marks(self._buffer.log.unmarked, self._labels()):
                 recorder.mark(tick)
         with suppress(OSError):  # they are repeated: a receiver takes the same sample twice
+            self._buffer.log.sync()
             self._buffer.log.mark()
             self._buffer.wake()
 
