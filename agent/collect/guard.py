@@ -32,7 +32,7 @@ TrustSetting = Literal["auto", "always"]
 
 
 class Evidence(Protocol):
-    """What the host says of its clock."""
+    """What the host knows of its clock."""
 
     def is_synced(self) -> bool:
         """Whether the kernel, or else the time service, calls the clock synchronized."""
@@ -41,7 +41,7 @@ class Evidence(Protocol):
         """Whether there is a clock that continues while the host is off."""
 
     def has_service(self) -> bool:
-        """Whether something is installed that tells the kernel when the clock is right."""
+        """Whether something is installed that lets the kernel know when the clock is right."""
 
     def has_network(self) -> bool:
         """Whether there is a way to others."""

@@ -1,7 +1,7 @@
 """What the schedule does with the guard's word: provisional records while the clock is not believed, their times when it is.
 
 Promises:
-- While the clock is not believed, everything is appended as provisional: durable as ever, and sent to nobody.
+- While the clock is not believed, everything is appended as provisional: durable as any other, and sent to nobody.
 - When it is believed, what is provisional gets its times before anything else is appended.  Where the disk refuses that,
   each look tries again, and what comes meanwhile waits behind it.
 - A boot that ended before its clock was right is placed by an estimate (`buffer.placing`).  Over that time there is

@@ -1,4 +1,4 @@
-"""What the host says of its clock: the kernel's state of synchronization, the time services, and the clock chip.
+"""What the host knows of its clock: the kernel's state of synchronization, the time services, and the clock chip.
 
 No call needs a right that the agent does not have, and none raises.  Sources: adjtimex(2), which returns TIME_ERROR while
 nothing has synchronized the clock; systemd-timesyncd(8), which makes SYNCHRONIZED when it has; rtc(4).
@@ -11,9 +11,8 @@ import os
 from collections.abc import Callable
 
 SYNCHRONIZED = "/run/systemd/timesync/synchronized"
-SERVICES = (
-    "/run/systemd/timesync",
-    "/var/lib/systemd/timesync/clock",
+TIMESYNCD = ("/run/systemd/timesync", "/var/lib/systemd/timesync/clock")
+OTHERS = (
     "/run/chrony",
     "/var/lib/chrony/chrony.drift",
     "/var/lib/chrony/drift",
@@ -22,7 +21,7 @@ SERVICES = (
     "/var/lib/ntp/drift",
     "/etc/fake-hwclock.data",
 )
-"""What is there where something sets the kernel's clock and tells the kernel."""
+"""Files of what sets the kernel's clock, and lets the kernel know."""
 CHIPS = "/sys/class/rtc/rtc*"
 _TIME_ERROR = 5
 _TIMEX = 512
@@ -38,7 +37,7 @@ class HostClock:
         self._service = False
 
     def is_synced(self) -> bool:
-        """Whether the kernel calls the clock synchronized, or timesyncd where the kernel may not be asked."""
+        """Whether the kernel calls the clock synchronized, or timesyncd where the kernel does not answer."""
         state = self._kernel()
         if state is None:
             return os.path.lexists(self._root + SYNCHRONIZED)
@@ -51,8 +50,10 @@ class HostClock:
         return self._chip
 
     def has_service(self) -> bool:
-        """Whether something is installed that sets the clock; it may be started after the agent."""
-        self._service = self._service or any(os.path.lexists(self._root + path) for path in SERVICES)
+        """Whether something is installed that sets the clock, and `is_synced` shows it.  It may be started after the agent."""
+        if not self._service:
+            files = TIMESYNCD if self._kernel() is None else (*TIMESYNCD, *OTHERS)
+            self._service = any(os.path.lexists(self._root + path) for path in files)
         return self._service
 
     def has_network(self) -> bool:

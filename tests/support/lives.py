@@ -36,7 +36,7 @@ INTERVAL = 10
 
 
 class Evidence:
-    """What the model's host says of its clock."""
+    """What the model's host knows of its clock."""
 
     def __init__(self, *, chip: bool) -> None:
         self.synced, self.chip, self.network = False, chip, True

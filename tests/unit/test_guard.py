@@ -56,7 +56,7 @@ class Host:
 def test_a_healthy_host_is_believed_at_its_first_look_and_a_board_when_it_is_set(
     evidence: dict[str, bool], found: Trust
 ) -> None:
-    host = Host(**evidence)
+    host = Host("auto", **evidence)
     assert host.look() == found
     host.known["synced"] = True
     assert host.look() == SYNCED

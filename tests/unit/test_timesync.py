@@ -43,6 +43,14 @@ def test_a_board_has_no_chip_and_a_service(tmp_path: Path) -> None:
     assert board.has_service()
 
 
+def test_where_the_kernel_does_not_answer_nobody_waits_for_chrony(tmp_path: Path) -> None:
+    (tmp_path / "run/chrony").mkdir(parents=True)
+    assert host(tmp_path, 5).has_service()
+    assert not host(tmp_path, None).has_service()
+    (tmp_path / "run/systemd/timesync").mkdir(parents=True)
+    assert host(tmp_path, None).has_service()
+
+
 def test_a_server_has_a_chip(tmp_path: Path) -> None:
     (tmp_path / "sys/class/rtc/rtc0").mkdir(parents=True)
     assert host(tmp_path).has_chip()
