@@ -55,6 +55,7 @@ limpet_destination_pending_samples            | samples  | Samples that wait for
 limpet_destination_oldest_pending_age_seconds | seconds  | Age of the oldest sample that waits while a request is under way or repeated; 0 without one.
 limpet_destination_held                       |          | 1 while the destination needs an operator to fix something, else 0.
 limpet_destination_clock_skew_seconds         | seconds  | How far this host's clock is ahead of the destination's; absent until it has answered.
+limpet_destination_certificate_end_time_seconds | seconds  | When the first certificate in use ends, UTC since 1970: the destination's or this host's own; absent without TLS.
 limpet_destination_interval_seconds           | seconds  | How old the newest sample may become at the destination while all is well: the interval and the deadline.
 limpet_destination_requests_total             | requests | Requests sent to the destination.
 limpet_destination_retries_total              | requests | Requests that were repetitions.
@@ -199,6 +200,10 @@ def _destination(buffer: Buffer, name: str, stats: SendStats, now: float, interv
     samples = [Sample(f"limpet_destination_{what}", float(value), labels) for what, value in values.items()]
     if (skew := stats.clock_skew) is not None:
         samples.append(Sample("limpet_destination_clock_skew_seconds", round(skew, 1) + 0.0, labels))
+    if stats.certificate_expires is not None:
+        samples.append(
+            Sample("limpet_destination_certificate_end_time_seconds", stats.certificate_expires, labels)
+        )
     samples += _budget(stats, now, labels)
     for reason in dict.fromkeys((*REASONS, *ledger.dropped)):
         labeled: Labels = (("destination", name), ("reason", reason))

@@ -110,6 +110,10 @@ class File:
             self._data, self._base = b"", offset
         self._at = offset - self._base
 
+    def peek(self, at: int, size: int) -> bytes:
+        """Return up to `size` bytes from an offset; what cannot be read is zeros.  Raises OSError as `next` does."""
+        return self._read(size, at)
+
     def __iter__(self) -> Iterator[Record | Damaged]:
         """Yield the records and the stretches of damage that follow, up to the present end of the file."""
         while (found := self.next()) is not None:
@@ -249,6 +253,11 @@ class Reader:
         self._decoder = Decoder()
         self.damaged = 0
         """Stretches of damage, unreadable records and unreadable files met so far."""
+
+    @property
+    def position(self) -> int:
+        """The position behind what was returned: another reader that begins there continues with what follows."""
+        return self._seq
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield the entries that follow, up to the present end of the log."""

@@ -323,6 +323,25 @@ def network() -> list[PanelBuilder]:
             "none",
             Query(one_of("network_connections"), "{{family}} {{state}}"),
         ),
+        graph(
+            "Gateway and name server",
+            "Share of the runs in which the gateway and the name server of the site answered, where the collector link is on. "
+            "Below 1 the fault is in the site: cable, switch, router.",
+            "percentunit",
+            Query(mean(one_of("link_gateway_up")), "gateway {{interface}}"),
+            Query(mean(one_of("link_dns_up")), "name server"),
+            Query(mean(one_of("link_default_routes")) + " > bool 0", "a default route"),
+            width=12,
+        ),
+        graph(
+            "Time to an answer of the site",
+            "Of the gateway and the name server, where the collector link is on. Half a second or more of the name server: the first "
+            "of several does not answer.",
+            "ms",
+            Query(mean(one_of("link_gateway_answer_ms")), "gateway {{interface}}"),
+            Query(mean(one_of("link_dns_answer_ms")), "name server"),
+            width=12,
+        ),
     ]
 
 

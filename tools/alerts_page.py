@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "config" / "prometheus" / "rules"
 PAGE = ROOT / "docs" / "alerts.md"
 RUNBOOKS = ROOT / "docs" / "runbooks"
-FILES = ("fleet", "hosts", "limpet", "anomalies", "anomaly-alerts", "tiers")
+FILES = ("fleet", "hosts", "limpet", "anomalies", "anomaly-alerts", "targets", "tiers")
+OFF = ("anomaly-alerts", "targets", "tiers")
 """In the order in which they are shown: `NAME.rules.yml`."""
 GROUPS = ("cpu", "memory", "disk_io", "network", "disk_usage", "link", "fleet", "agent", "host")
 """The `group` labels of alerts, in the order in which they are shown."""
@@ -110,7 +111,7 @@ def _alerts(found: list[Rule]) -> Iterator[str]:
             levels = {rule.labels["severity"]: rule.annotations["threshold"] for rule in same}
             first = next(rule for rule in those if rule.name == name)
             means = meaning(name) if first.labels.get("trouble", "") == trouble else ""
-            off = " (off by default)" if first.file == "anomaly-alerts" else ""
+            off = " (off by default)" if first.file in OFF else ""
             kind = f" `{trouble}`" if trouble else ""
             warning, critical = levels.get("warning", ""), levels.get("critical", "")
             yield f"| [{name}](runbooks/{name}.md){kind}{off} | {warning} | {critical} | {means} |\n"
@@ -122,7 +123,7 @@ def _records(found: list[Rule]) -> Iterator[str]:
         recorded = [rule for rule in found if rule.file == file and not rule.is_alert]
         if not recorded:
             continue
-        off = " (off by default)" if file == "tiers" else ""
+        off = " (off by default)" if file in OFF else ""
         yield f"### {file}.rules.yml{off}\n\n"
         if file == "tiers":
             yield from _tiers(recorded)

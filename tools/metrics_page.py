@@ -27,6 +27,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "network_": ("interface",),
     "network_connections": ("family", "state"),
     "sensor_": ("sensor",),
+    "link_gateway_": ("interface",),
     "host_info": ("kernel_release", "machine", "os"),
     "up": ("instance", "job"),
     "scrape_": ("instance", "job"),
@@ -132,6 +133,20 @@ Options: `include_sensors`, `exclude_sensors`.""",
     "pressure": """From `/proc/pressure`, off unless it is named (`pressure: {}`). A ratio of 0.25 is a quarter of the interval. `some`: at
 least one task waited; `full`: all that had work waited. The values are from the kernel's sum of waiting time, not its
 averages, so a mean over any stretch is right. A kernel without it has no series; Raspberry Pi OS needs `psi=1` in `cmdline.txt`.""",
+    "link": """Where a fault is, in the site or behind it: whether there is a default route, whether its gateway answers, and how long the
+name server takes. Off unless it is named (`link: {}`); then it runs each minute, and has at most seven series.
+
+It asks the network of the site alone, and nothing that it sends leaves that, so it costs nothing on a link that is paid for by the
+megabyte. The two preferred default routes of IPv4 over a cable or Wi-Fi are queried, one for an interface. A gateway behind a modem (`wwan`,
+`ppp`) or a tunnel is the carrier's and is not queried; nor is a name server that is not a neighbor: of a host whose `resolv.conf` has
+`8.8.8.8` there is no `link_dns_up`.
+
+- **Gateways** get a ping. That needs no right where the agent's group is in `net.ipv4.ping_group_range` (systemd's default is
+  everybody; `sysctl net.ipv4.ping_group_range` shows it). Elsewhere, and where a router drops pings, the kernel's table of ARP decides: then
+  there is no `link_gateway_answer_ms`, and a gateway that is gone shows a run later.
+- **Name servers** get a query for the address of `localhost`, which they answer themselves. That shows that the name server is there. It
+  does not show that names of the internet can be resolved: the errors of the destinations say that.
+- **In a container** it runs only with the network of the host.""",
 }
 
 READ = {
@@ -252,7 +267,11 @@ def section(name: str, kind: CollectorKind) -> str:
 Promises = tuple[str, list[tuple[list[str], str]]]
 """The source, and what it says about which series."""
 
-READERS = {"network": ("network", "links"), "sensors": ("sensors", "chips", "raspberrypi")}
+READERS = {
+    "network": ("network", "links"),
+    "sensors": ("sensors", "chips", "raspberrypi"),
+    "link": ("link", "routes"),
+}
 """The modules of a collector's readers, where they are more than one."""
 
 

@@ -38,6 +38,7 @@ COMMANDS = (
     Command("collect", "collect", "collect now, and show what the agent would send"),
     Command("show", "show", "draw what this host did: cpu, memory, disk, io, network, load, temperature"),
     Command("query", "query", "answer an expression in PromQL from what the buffer holds"),
+    Command("serve", "serve", "answer queries over HTTP from what the buffer holds, until SIGTERM or Ctrl-C"),
     Command("buffer", "", "inspect the buffer, whether the agent runs, is stopped or dead"),
     Command("buffer status", "status", "how much waits for each destination, and what became of the rest"),
     Command("buffer segments", "segments", "what each segment file holds, oldest first"),

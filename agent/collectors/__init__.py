@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.collectors import cpu, disk_io, disk_usage, host, memory, network, pressure, sensors
+from agent.collectors import cpu, disk_io, disk_usage, host, link, memory, network, pressure, sensors
 from agent.collectors.base import (
     LINUX,
     Collect,
@@ -40,6 +40,7 @@ _LINUX = {
     "host": CollectorKind(host.METRICS, Options, host.build),
     "sensors": CollectorKind(sensors.METRICS, SensorsOptions, sensors.build),
     "pressure": CollectorKind(pressure.METRICS, Options, pressure.build),
+    "link": CollectorKind(link.METRICS, Options, link.build),
 }
 
 

@@ -8,6 +8,7 @@ made up. Every value is rounded to the digits that carry information, as a float
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TypeVar
 
@@ -92,6 +93,12 @@ def number(field: bytes) -> int | None:
         return None
     value = int(field)
     return value if value <= LARGEST else None
+
+
+def hexadecimal(field: bytes) -> int | None:
+    """Return the number of at most 32 bits that the kernel wrote in hexadecimal digits, or None."""
+    text = field.strip()
+    return int(text, 16) if re.fullmatch(rb"(0x)?[0-9a-fA-F]{1,8}", text) else None
 
 
 def numbers(fields: list[bytes]) -> list[int] | None:

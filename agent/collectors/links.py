@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import os
 
-from agent.collectors.kernel import MOST_NAMES, number, read_or_none
+from agent.collectors.kernel import MOST_NAMES, hexadecimal, number, read_or_none
 
 MADE_OF_OTHERS = frozenset((b"bond", b"team", b"vlan"))
 OVER_THE_AIR = frozenset((b"wlan", b"wwan"))
+LOOPBACK, POINT_TO_POINT, NO_ARP = 0x8, 0x10, 0x80
+"""Flags of an interface (linux/if.h)."""
 DEEPEST = 8
 """Interfaces on top of each other: what the kernel allows (MAX_NEST_DEV)."""
 
@@ -40,6 +42,13 @@ class Links:
     def is_down(self, name: bytes) -> bool:
         """Whether it can pass nothing: it is switched off, or has no carrier."""
         return self._read(name, b"operstate").strip() in (b"down", b"lowerlayerdown", b"notpresent")
+
+    def is_local(self, name: bytes) -> bool:
+        """Whether it leads to neighbors that ARP finds, by cable or Wi-Fi: not a tunnel, a dial-up or a modem."""
+        flags = hexadecimal(self._read(name, b"flags"))
+        if flags is None or flags & (LOOPBACK | POINT_TO_POINT | NO_ARP):
+            return False
+        return self._kind(name) != b"wwan"
 
     def losses(self, name: bytes, drops: int, frame: int, fifo: int) -> tuple[int, int] | None:
         """Return the frames lost for want of room, and those that nobody wanted; None if they are not known.
@@ -76,12 +85,15 @@ class Links:
             return b""
         return read_or_none(os.fsdecode(b"%b/%b/%b" % (self._folder, name, file))) or b""
 
+    def _kind(self, name: bytes) -> bytes:
+        uevent = self._read(name, b"uevent").split(b"\n")
+        return next((line[8:] for line in uevent if line.startswith(b"DEVTYPE=")), b"")
+
     def _is_measured(self, name: bytes, deepest: int) -> bool:
         if b"/" in name or b"\0" in name or deepest == 0:
             return False
         at = b"%b/%b" % (self._folder, name)
-        uevent = self._read(name, b"uevent").split(b"\n")
-        kind = next((line[8:] for line in uevent if line.startswith(b"DEVTYPE=")), b"")
+        kind = self._kind(name)
         if os.path.exists(at + b"/device"):
             return kind not in OVER_THE_AIR and not os.path.exists(at + b"/phy80211")
         if kind not in MADE_OF_OTHERS:

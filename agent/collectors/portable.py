@@ -1,7 +1,7 @@
 """The readers of the other collectors where there is no /proc, on psutil. Never imported on Linux.
 
 Not known there, and so absent: iowait, a disk's time with requests in flight and its queue, socket counts
-(psutil would walk over every process), OOM kills, pressure, of the sensors all but the uptime, and on Windows inodes.
+(psutil would walk over every process), OOM kills, pressure, the state of the link, of the sensors all but the uptime, and on Windows inodes.
 """
 
 from __future__ import annotations
@@ -164,5 +164,6 @@ BUILD: Mapping[str, Callable[[Any, HostPaths], Collect]] = {
     "host": lambda _options, _paths: host(),
     "sensors": lambda _options, _paths: sensors(),
     "pressure": lambda _options, _paths: lambda _now: [],
+    "link": lambda _options, _paths: lambda _now: [],
 }
 """The functions that build the collectors, by name."""

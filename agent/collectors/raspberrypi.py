@@ -7,14 +7,13 @@ every process that has the file open (sysfs_notify), so the file stays open, and
 from __future__ import annotations
 
 import os
-import re
 import select
 from collections.abc import Callable
 from contextlib import suppress
 
 from agent.collectors.base import Labels, Sample
 from agent.collectors.chips import Readings
-from agent.collectors.kernel import read_or_none
+from agent.collectors.kernel import hexadecimal, read_or_none
 
 LABELS: Labels = (("sensor", "raspberrypi"),)
 UNDER_VOLTAGE, THROTTLED = 0x1, 0xE
@@ -104,9 +103,3 @@ def _get_throttled(sys: str) -> str | None:
             if soc.startswith("soc") and os.path.exists(path):
                 return path
     return None
-
-
-def hexadecimal(content: bytes) -> int | None:
-    """Return the number that the kernel wrote in hexadecimal digits, or None."""
-    text = content.strip()
-    return int(text, 16) if re.fullmatch(rb"(0x)?[0-9a-f]{1,8}", text) else None

@@ -19,6 +19,7 @@ _shtab_limpet_commands() {
     query:'Answers an expression in PromQL from what the buffer holds, delivered or not.'
     retry:'Asks the agent that runs (by SIGHUP, as `systemctl reload limpet` does) to read its configuration again, and to try each destination that waits or is held at once; then says what came of it. Exit status 1 where a destination is still in trouble, or no agent can try.'
     run:'Run the agent: collect, keep, send, until SIGTERM or Ctrl-C.'
+    serve:'Answers queries over HTTP from what the buffer holds: Prometheus'"'"'s API, this host'"'"'s state, and a page for browsers. Without serve.listen in the configuration it listens on 127.0.0.1:9147. See docs/serve.md.'
     show:'Draws what this host did, from what the buffer holds. Without a name: what there is to show.'
     status:'Says in one word whether all is well (ok, attention, stopped, unknown), then what runs, what is collected, delivered and kept, and last what to do first. It sends nothing, and needs no good configuration. Exit status 1 where something needs doing.'
     version:'Print the versions of Limpet, Python and the system.'
@@ -143,13 +144,14 @@ _shtab_limpet_buffer_replay_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--to[the name of a destination of --config, or a URL (https, or this machine)]:DESTINATION:"
   "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
-  "--file[an exported file (JSON lines, may be gzipped)]:FILE:_files"
+  "--from[files, or folders of files with manifests]:FILE:_files"
   "--config[the configuration file (YAML)\: it names the buffer, if nothing else does, and the destinations\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
   "--since[only samples of this time and later\: a date, or 6h (ago)]:TIME:"
   "--until[only samples of this time and earlier]:TIME:"
   "--selector[only series such as \'name\{label\=\~\"pattern\"\}\']:SELECTOR:"
   "--dry-run[read and count, but send nothing]"
-  "--resume[continue an unfinished replay of these options]"
+  "--resume[continue an unfinished replay of a buffer (of files it always does)]"
+  "--again[send files again that were played before]"
   "--give-up-after[end when nothing got through for so long (default 5m)]:DURATION:"
   "--json[print JSON]"
 )
@@ -305,6 +307,16 @@ _shtab_limpet_run_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_limpet_run_defaults_added=0
 
+_shtab_limpet_serve_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--data-dir[the folder that holds the buffer]:FOLDER:_files -/"
+  "--config[the configuration file (YAML), which names it and its limits\; default\: \/etc\/limpet\/limpet.yaml]:FILE:_files"
+  "--listen[an address such as 127.0.0.1\:9147 or unix\:\/run\/x.sock]:ADDRESS:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_limpet_serve_defaults_added=0
+
 _shtab_limpet_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--last[the time until now, such as 6h or 7d]:DURATION:"
@@ -366,6 +378,7 @@ _shtab_limpet() {
         query) _arguments -C -s $_shtab_limpet_query_options ;;
         retry) _arguments -C -s $_shtab_limpet_retry_options ;;
         run) _arguments -C -s $_shtab_limpet_run_options ;;
+        serve) _arguments -C -s $_shtab_limpet_serve_options ;;
         show) _arguments -C -s $_shtab_limpet_show_options ;;
         status) _arguments -C -s $_shtab_limpet_status_options ;;
         version) _arguments -C -s $_shtab_limpet_version_options ;;

@@ -40,6 +40,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from agent.http import certificates
 from agent.http.failures import ProxyAnswer
 from agent.http.proxy import Proxy
 from agent.http.sockets import LARGEST_HEAD, Sockets
@@ -77,6 +78,8 @@ class Connection(httpx.BaseTransport):
         self._tls, self._proxy, self._server_name, self._clock = tls, proxy, server_name, clock
         self.sockets, self._opened = Sockets(clock), 0.0
         self._http: httpcore.HTTP11Connection | None = None
+        self.peer_expires: float | None = None
+        """When the certificate ends that the server has shown last (Unix seconds)."""
         if tls is not None:
             tls.set_alpn_protocols(["http/1.1"])
 
@@ -119,7 +122,8 @@ class Connection(httpx.BaseTransport):
                 if proxy is not None:
                     _open_tunnel(_Stream(self.sockets, sock), proxy, origin)
                     self.sockets.heard = False
-                sock = self.sockets.secure(sock, self._tls, self._server_name or host)
+                sock = inner = self.sockets.secure(sock, self._tls, self._server_name or host)
+                self.peer_expires = certificates.shown_by_peer(inner)
         except BaseException:
             self.sockets.leave(sock)
             raise

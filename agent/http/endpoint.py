@@ -15,13 +15,13 @@ import ssl
 import stat as stat_of
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple
 
 from agent.config import (
     Authorization,
     BasicAuth,
-    DestinationConfig,
+    HttpDestination,
     HttpHeader,
     OAuth2,
     Secret,
@@ -29,6 +29,7 @@ from agent.config import (
     TlsConfig,
 )
 from agent.config.urls import split_url
+from agent.http import certificates
 from buffer.errors import LimpetError
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -71,7 +72,7 @@ class Endpoint(NamedTuple):
         return (parts.hostname if parts else None) or self.name
 
 
-def of_destination(to: DestinationConfig) -> Endpoint:
+def of_destination(to: HttpDestination) -> Endpoint:
     """Return where a destination is; all keys are called the same there."""
     return _of(to)
 
@@ -86,7 +87,7 @@ def of_token_server(oauth2: OAuth2, name: str) -> Endpoint:
     return _of(oauth2, url=oauth2.token_url, name=f"{name}.oauth2")
 
 
-def _of(section: DestinationConfig | Target | OAuth2, **keys: str) -> Endpoint:
+def _of(section: HttpDestination | Target | OAuth2, **keys: str) -> Endpoint:
     """Return the endpoint with the keys that a section has in common with it, and these."""
     common = [key for key in Endpoint._fields if key in section.__struct_fields__]
     return Endpoint(**{key: getattr(section, key) for key in common} | keys)
@@ -215,6 +216,17 @@ def tls(to: Endpoint) -> ssl.SSLContext | None:
     if config.cert or config.cert_file:
         _identify(context, config, where)
     return context
+
+
+def own_certificate_ends(to: Endpoint) -> float | None:
+    """Return when the certificate ends by which this host identifies itself (Unix seconds); None where there is none."""
+    config = to.tls_config
+    if not to.is_https or not (config.cert or config.cert_file):
+        return None
+    with suppress(OSError), _file(config.cert, config.cert_file) as name:
+        found = certificates.decoded(name)
+        return certificates.ends(found) if found is not None else None
+    return None
 
 
 def _authorities(config: TlsConfig, where: str) -> ssl.SSLContext:

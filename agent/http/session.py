@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, TypeVar
 import httpcore
 import httpx
 
-from agent.http import endpoint
+from agent.http import certificates, endpoint
 from agent.http.answer import LARGEST_ANSWER, Answer
 from agent.http.connection import Connection, clock
 from agent.http.endpoint import Endpoint
@@ -65,6 +65,7 @@ class Session:
         self._configured: dict[str, bytes] = {}
         self._secrets: set[str] = set()
         self._proxy: Proxy | None = None
+        self._own_expires: float | None = None
         self._connection: Connection | None = None
         self._interrupted = self._is_over = False
         self._repeats = 0
@@ -147,6 +148,11 @@ class Session:
         """Return how many requests went out twice so far, because the connection was dead."""
         return self._repeats
 
+    def expires(self) -> float | None:
+        """Return when the first certificate in use ends, the server's or this host's own (Unix s); None: not known."""
+        peer = self._connection.peer_expires if self._connection is not None else None
+        return certificates.first(peer, self._own_expires)
+
     def changed(self) -> bool:
         """Return whether a file that a request depends on has changed, come or gone since the last request."""
         return endpoint.stamp(self._files) != self._stamp
@@ -180,6 +186,7 @@ class Session:
             self._stamp = stamp
             self._proxy = route(self._to, self._environment)
             self._configured, self._secrets = endpoint.headers(self._to), secrets(self._to)
+            self._own_expires = endpoint.own_certificate_ends(self._to)
             name = self._to.tls_config.server_name
             self._connection = Connection(endpoint.tls(self._to), self._proxy, name, self._clock)
             if self._interrupted:

@@ -26,6 +26,9 @@ class Wire(Protocol):
     def repeats(self) -> int:
         """Return how many requests went out twice so far, at once, because a kept connection was dead."""
 
+    def expires(self) -> float | None:
+        """Return when the first certificate in use ends (Unix seconds); None where there is none, or not known yet."""
+
     def renew(self) -> None:
         """Let the next request open a connection. Safe from any thread."""
 
@@ -63,6 +66,7 @@ class Asking:
         repeats = wire.repeats() - repeats
         body = len(request.body) * (1 + repeats)
         cost = wire.wire_bytes() - before or body
+        self._stats.certificate_expires = wire.expires() or self._stats.certificate_expires
         outcome = self._speaks().classify(request, answer)
         outcome = outcome._replace(error=outcome.error and wire.hidden(outcome.error))
         ended = clock()

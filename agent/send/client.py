@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
-from agent.config import DestinationConfig
+from agent.config import HttpDestination
 from agent.destinations.base import Request
 from agent.http import endpoint
 from agent.http.answer import LARGEST_ANSWER, Answer
@@ -24,7 +24,7 @@ class Client:
 
     def __init__(
         self,
-        to: DestinationConfig,
+        to: HttpDestination,
         version: str,
         wall: Callable[[], float] = time.time,
         environment: Mapping[str, str] = os.environ,
@@ -32,7 +32,7 @@ class Client:
         self._url, self._step = to.write_url, to.remote_timeout
         self.session = session = Session(endpoint.of_destination(to), version, wall, environment)
         self.wire_bytes, self.changed, self.hidden = session.wire_bytes, session.changed, session.hidden
-        self.repeats, self.renew = session.repeats, session.renew
+        self.repeats, self.renew, self.expires = session.repeats, session.renew, session.expires
         self.interrupt, self.close = session.interrupt, session.close
 
     def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:

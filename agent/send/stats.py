@@ -27,6 +27,8 @@ class SendStats:
         """The receiver's time at the last answer that had it (Unix seconds)."""
         self.dates = 0
         """How many there were."""
+        self.certificate_expires: float | None = None
+        """When the first certificate ends that was in use last, the receiver's or this host's own (Unix seconds); None: not known."""
         self.used: Usage | None = None
         """What the destination has cost on this day and in this month, and what it may; None: not counted yet."""
         self.clock_skew: float | None = None

@@ -135,6 +135,26 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     ),
     Event.BUDGET_SPENT: (_DESTINATION, "gets no samples for now", ": {error}"),
     Event.LANE_FAILED: (_DESTINATION, "could not be sent to, that is tried again", ": {error}"),
+    Event.SERVE_STARTED: ("Limpet", " {version}", " answers at {address}"),
+    Event.SERVE_STOPPED: ("Limpet answers no more", ": {signal}"),
+    Event.SERVE_ACCESS: (
+        "a request",
+        " of {user}",
+        " from {address}",
+        ": {method} {path}",
+        " {query}",
+        ": {status}",
+        ", {bytes}",
+        " in {seconds}",
+        ": {error}",
+    ),
+    Event.SERVE_RELOADED: ("users, tokens and certificates were read again",),
+    Event.SERVE_KEPT: (
+        "the new users, tokens or certificates were refused, those before still count",
+        ": {problems}",
+    ),
+    Event.SERVE_LOG_FAILED: ("the access log", " {file}", " cannot be written", ": {error}"),
+    Event.SERVE_FAILED: ("a defect", " in request {request}", ", {path}"),
 }
 """By event its sentence in parts. A part is left out where the event has no value for its field."""
 

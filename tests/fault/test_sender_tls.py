@@ -22,7 +22,7 @@ from tests.support.exchanges import delivering, posted, received
 from tests.support.net import wait_for
 from tests.support.protocols import PROTOCOLS
 from tests.support.receiver import Receiver
-from tests.support.sending import PASSWORD, destination, host
+from tests.support.sending import PASSWORD, Host, destination, host
 from tests.support.tcp import listener
 
 
@@ -207,3 +207,44 @@ def test_a_key_with_a_passphrase_asks_nobody(tmp_path: Path, certs: Certs) -> No
     found = posted(destination("https://127.0.0.1:1/", tls_config=config))
     assert found.verdict is Verdict.HELD
     assert "certificate and key are not usable" in str(found.error)
+
+
+@pytest.mark.parametrize(("server", "own"), [(9, 30), (30, 12)], ids=["the receiver's", "this host's own"])
+def test_the_certificate_that_ends_first_is_known(
+    tmp_path: Path, certs: Certs, server: int, own: int
+) -> None:
+    """Days; both are shown, the host's from files or inline. After a renewal the new one counts."""
+    authority = trustme.CA()
+    mine = dated(-1, own)(authority)
+    key, cert = mine.private_key_pem.bytes().decode(), mine.cert_chain_pems[0].bytes().decode()
+    (tmp_path / "cert.pem").write_text(cert)
+    ca = authority.cert_pem.bytes().decode()
+    from_file: dict[str, Any] = {"cert_file": str(tmp_path / "cert.pem"), "key": Secret(key)}
+    for kind, shown in ("file", from_file), ("inline", {"cert": cert, "key": Secret(key)}):
+        with Receiver(certs=certs, client_cert=True) as receiver:
+            assert receiver.tls
+            authority.configure_trust(receiver.tls)
+            renew(receiver, tmp_path, dated(-1, server)(authority))
+            with delivering(tmp_path / kind, receiver, tls_config=TlsConfig(ca=ca, **shown)) as one:
+                one.collect(30)
+                one.settled()
+                assert days(one) == min(server, own)
+                renew(receiver, tmp_path, dated(-1, 100)(authority))
+                one.lane.try_now()
+                one.collect(30)
+                one.settled()
+                assert days(one) == own
+
+
+def days(one: Host) -> int:
+    """Return in how many days the first certificate ends that a host and its receiver showed each other."""
+    ends = one.lane.stats.certificate_expires
+    assert ends is not None
+    return round((ends - time.time()) / 86400)
+
+
+def test_plain_text_has_no_certificate(tmp_path: Path) -> None:
+    with Receiver() as receiver, delivering(tmp_path, receiver) as one:
+        one.collect(30)
+        one.settled()
+        assert one.lane.stats.certificate_expires is None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.collectors import COLLECTORS, HostPaths
-from tests.support.hosts import HOSTS, KINDS, Values, expected, labeled, of, values
+from tests.support.hosts import HOSTS, KINDS, READING, Values, expected, labeled, of, values
 from tests.support.node_exporter import Exposed, NodeExporter
 from tests.support.trees import CORES, Tree
 from tools.servers import ServerError, ensure
@@ -156,7 +156,7 @@ def file_systems(exposed: Exposed, mine: Values) -> Values:
 def collected(paths: HostPaths | None = None) -> Values:
     """What all collectors return; of another tree than this machine's all but the file systems."""
     found: Values = {}
-    for name, kind in COLLECTORS.items():
+    for name, kind in READING.items():
         if paths is None or name != "disk_usage":
             found |= values(kind.build(kind.options(), paths or HostPaths())(0.0))
     return found

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.collectors import COLLECTORS, HostPaths
-from tests.support.hosts import Values, labeled, of, values
+from agent.collectors import HostPaths
+from tests.support.hosts import READING, Values, labeled, of, values
 from tests.support.limpet import ENVIRONMENT, LIMPET
 from tests.support.namespaces import inside
 from tests.support.run import run
@@ -81,7 +81,7 @@ def read(done: subprocess.CompletedProcess[str]) -> Values:
 
 def of_the_host() -> Values:
     found: Values = {}
-    for kind in COLLECTORS.values():
+    for kind in READING.values():
         found |= values(kind.build(kind.options(), HostPaths())(0.0))
     return found
 

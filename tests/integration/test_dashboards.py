@@ -41,6 +41,9 @@ EMPTY_RULES: dict[str, str] = {
     "LimpetManyHosts": "three hosts are no crowd",
     "LimpetAgentRestarting": "each agent starts once",
     "LimpetBufferIll": "each disk takes what is appended",
+    "HostTargetDown": "these hosts scrape nothing",
+    "HostTextFileError": "and read no text files",
+    "LimpetCertificateEnds": "each certificate is new",
     "LimpetConfigReloadFailed": "no agent reloads its configuration",
     "LimpetLossBudgetSpent": "what was missed before the rules knew a host is forgiven",
 }

@@ -13,7 +13,6 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ import agent as limpet
 from tests.support.agent import QUICK, Agent
 from tests.support.machine import Machine, base, unpacked
 from tests.support.net import free_port, wait_for
+from tests.support.packages import built
 from tests.support.prometheus import Prometheus
 from tests.support.run import output, run
 from tests.support.server import tied
@@ -60,14 +60,6 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     return Packages(
         built(folder / "this"), built(folder / "older", "--version", OLDER), built(folder, "--arch", other)
     )
-
-
-def built(folder: Path, *more: str) -> Path:
-    """Build as `make deb` does, but compressed in a hurry."""
-    command = (sys.executable, "-m", "tools.deb", "--out", folder, "--level", "0", *more)
-    output(*command, cwd=ROOT)
-    [package] = folder.glob("*.deb")
-    return package
 
 
 def contents(package: Path) -> dict[str, tarfile.TarInfo]:

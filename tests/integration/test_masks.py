@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from agent.collect.mask import KEY_FILE
-from agent.collectors import COLLECTORS, HostPaths
+from agent.collectors import HostPaths
 from tests.support.agent import Agent
+from tests.support.hosts import READING
 from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
 
@@ -28,7 +29,7 @@ EVERY_TYPE = (".*",)
 def real_names(mountpoints: tuple[str, ...] = ()) -> dict[str, set[str]]:
     """The names on this machine, by label; of these mount points alone, if there are any."""
     found: dict[str, set[str]] = {label: set() for label in MASKED}
-    for name, kind in COLLECTORS.items():
+    for name, kind in READING.items():
         wanted = {"include_fstypes": EVERY_TYPE, "include_mountpoints": mountpoints}
         options = kind.options(**wanted) if name == "disk_usage" else kind.options()
         for sample in kind.build(options, HostPaths())(0.0):

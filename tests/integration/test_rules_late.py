@@ -51,6 +51,7 @@ SERIES: list[tuple[str, dict[str, str], float | list[float], float | list[float]
     ("pressure_memory_some_ratio", {}, 0.02, 0.9),
     ("limpet_destination_held", LINK, 0.0, 1.0),
     ("limpet_config_reload_successful", {}, 1.0, 0.0),
+    ("limpet_destination_certificate_end_time_seconds", LINK, time.time() + 100 * 86400, time.time() + 86400),
     ("limpet_buffer_state", {"state": "readonly"}, 0.0, 1.0),
     ("limpet_destination_clock_skew_seconds", LINK, 0.0, -100.0),
     ("limpet_destination_appended_samples_total", LINK, [10.0], [10.0]),
@@ -182,6 +183,7 @@ def test_a_backlog_in_which_everything_was_wrong_raises_nothing(server: Promethe
     expected = {rule["alert"] for rule in rules.alerts().values()}
     never = {"LimpetHostSilent", "LimpetFleetSilent", "LimpetLossBudgetSpent", "AnomalyHigh", "AnomalyLow"}
     never |= {"LimpetManyHosts", "LimpetAgentRestarting"}
+    never |= {"HostTargetDown", "HostTextFileError"}  # off by default
     never.add("HostDiskReadOnly")  # that of "ill" was read-only for most of the day
     assert alerts(server) == {*((name, "ill") for name in expected - never), ("HostDiskReadOnly", "turned")}
     told = json.loads(server.get("/api/v1/alerts"))["data"]["alerts"]

@@ -13,9 +13,9 @@ from typing import Any, Self
 import yaml
 
 from buffer.fs import RealFs
+from buffer.history.read import WholeReader
 from buffer.inspect.status import status
 from buffer.model import Labels
-from buffer.reader import Reader
 from tests.support import ticks
 from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
@@ -138,8 +138,8 @@ class Agent:
         return sum(map(len, self._everything().values()))
 
     def _everything(self) -> Samples:
-        reader, found = Reader(RealFs(), str(self.data_dir / "segments")), Samples()
-        while (entry := reader.next()) is not None:
+        reader, found = WholeReader(RealFs(), str(self.data_dir)), Samples()
+        for entry in reader:
             for tick in entry.ticks:
                 for series, value in zip(tick.series, tick.values, strict=True):
                     labels = tuple(sorted([*series.labels, ("__name__", series.name)]))

@@ -251,6 +251,10 @@ class History:
 
     def _network(self, at: float, passed: float, day: float, put: Put, count: Count) -> None:
         on = {"interface": "eth0"}
+        put("link_default_routes", 1)
+        for name, wait, where in (("gateway", 0.4, on), ("dns", 2.5, {})):
+            put(f"link_{name}_up", 1, **where)
+            put(f"link_{name}_answer_ms", wait * math.exp(self._wander(name, 0.3)), **where)
         rates = {}
         full = self._in(self._story.full_link, at) is not None
         ways = (("sent", "sent", self._story.sent), ("received", "recv", self._story.received))

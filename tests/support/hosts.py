@@ -18,6 +18,9 @@ HOSTS = Path(__file__).parents[1] / "fixtures" / "hosts"
 SECONDS = 10.0
 KINDS = ["laptop", "storage", "raspberrypi", "container", "microvm", "noswap"]
 
+READING = {name: kind for name, kind in COLLECTORS.items() if name != "link"}
+"""The collectors that only read. On this machine no test runs the one that asks the network: tests talk to nobody but themselves."""
+
 Values = dict[tuple[str, Labels], float]
 
 

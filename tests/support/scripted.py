@@ -131,6 +131,9 @@ class Script:
     def repeats(self) -> int:
         return 0
 
+    def expires(self) -> float | None:
+        return None
+
     def renew(self) -> None:
         pass
 

@@ -98,7 +98,7 @@ WRONG = [
     # unknown keys
     ("colect: {}", "colect", "Did you mean collect?"),
     ("max_size: 1GiB", "max_size", "It belongs at buffer.max_size"),
-    ("zzz: 1", "zzz", "Known here: hostname, hostname_file, labels, labels_file, data_dir, mask, collect, buffer, history, clock, remote_write, influxdb, otlp, custom, log"),
+    ("zzz: 1", "zzz", "Known here: hostname, hostname_file, labels, labels_file, data_dir, mask, collect, buffer, history, clock, remote_write, influxdb, otlp, file, custom, serve, log"),
     ("collect: {intervall: 1s}", "collect.intervall", "Did you mean interval?"),
     collected("cpus: {}", "cpus", "Did you mean cpu?"),
     collected("disk_io: {exclude_device: []}", "disk_io.exclude_device", "Did you mean exclude_devices?"),
@@ -383,7 +383,7 @@ def plan_of(text: str) -> dict[str, tuple[float, float]]:
 def test_the_plan_has_every_collector() -> None:
     slow = dict.fromkeys(("disk_usage", "sensors"), (60.0, 5.0))
     usual = dict.fromkeys(COLLECTORS.keys() - OFF, (10.0, 5.0)) | slow
-    assert {"pressure"} == OFF
+    assert {"pressure", "link"} == OFF
     assert plan_of("") == plan_of("collect: {collectors: {cpu: , disk_usage: {}}}") == usual
     assert {one.name: one.options for one in CollectSection().plan()} == {
         n: k.options() for n, k in COLLECTORS.items() if n not in OFF
@@ -394,6 +394,7 @@ def test_one_that_is_off_runs_where_it_is_named() -> None:
     for text in ("pressure: ", "pressure: {}", "pressure: {interval: 10s}"):
         assert plan_of(f"collect: {{collectors: {{{text}}}}}")["pressure"] == (10.0, 5.0)
     assert "pressure" not in plan_of("collect: {collectors: {pressure: {enabled: false}}}")
+    assert plan_of("collect: {collectors: {link: {}}}")["link"] == (60.0, 5.0)
 
 
 def test_the_plan_follows_the_collectors_settings() -> None:

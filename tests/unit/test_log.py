@@ -32,6 +32,7 @@ EVENTS = {
     "schedule": "clock_stepped",
     "scrape": "duplicates failed recovered",
     "sender": "aged apart batch_halved budget_spent delivered drain_order failed first_delivered held protocol quarantine_failed quarantine_full quarantined refused rejected repeated resumed retry",
+    "serve": "access access_log_failed failed reload_refused reloaded started stopped",
     "textfile": "failed recovered",
 }
 
@@ -238,6 +239,8 @@ FIELDS: dict[str, Any] = {
     "samples": 12345, "state": "full", "source": "unset", "estimated": 3, "upto": 1234567, "level": 2, "pending_samples": 1, "position": 7,
     "destination": "central", "url": "https://a/b", "bytes": 2048, "attempt": 3, "next_try_seconds": 36.0,
     "troubled_seconds": 7260, "item": "central-1", "limit": 500, "remote_write": "2.0", "order": "fresh_first",
+    "address": "127.0.0.1:9147", "user": "grafana", "method": "GET", "path": "/metrics", "query": "query=up", "status": 200,
+    "request": "5d413c0d-7",
 }  # fmt: skip
 
 

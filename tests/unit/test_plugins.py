@@ -160,7 +160,7 @@ def test_its_keys_are_those_of_its_options(folder: Path) -> None:
 def test_a_name_that_nobody_has_is_reported_with_those_that_are_installed(folder: Path) -> None:
     install(folder, "limpet_queue", GOOD, {"queue": "limpet_queue:KIND"})
     assert problem("queues: {}").startswith("collect.collectors.queues: unknown key. Did you mean queue?")
-    assert problem("zzz: {}").endswith("host, sensors, pressure, scrape, textfile, queue.")
+    assert problem("zzz: {}").endswith("host, sensors, pressure, link, scrape, textfile, queue.")
 
 
 @pytest.mark.parametrize(

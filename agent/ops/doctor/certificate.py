@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from agent.http.certificates import Certificate, ends
 from agent.ops.doctor.step import Finding, fine, warning
 
 DAY = 86400.0
@@ -16,9 +15,6 @@ SOON = 14
 _NOT_YET, _EXPIRED = 9, 10
 _UNKNOWN = frozenset((2, 18, 19, 20, 21))
 _OTHER_NAME = frozenset((62, 64))
-
-Certificate = Mapping[str, Any]
-"""As `SSLSocket.getpeercert()` returns it."""
 
 
 def names(certificate: Certificate) -> str:
@@ -38,11 +34,6 @@ def _who(name: Sequence[Sequence[tuple[str, str]]]) -> str:
         return parts["commonName"]
     known = [parts[key] for key in ("organizationName", "organizationalUnitName") if key in parts]
     return ", ".join(known) or "nobody in particular"
-
-
-def ends(certificate: Certificate) -> float:
-    """Return when it expires, in Unix seconds."""
-    return float(ssl.cert_time_to_seconds(certificate["notAfter"]))
 
 
 def verdict(chain: Sequence[Certificate], how: str, now: float, *, verified: bool) -> Finding:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agent import __version__, crew
-from agent.config import DestinationConfig, RemoteWrite
+from agent.config import HttpDestination, RemoteWrite
 from agent.destinations import types
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.destinations.remote_write import formats
@@ -24,6 +24,7 @@ from agent.destinations.remote_write.protocol import Protocol
 from agent.destinations.verdict import TLS_PORT
 from agent.http import endpoint
 from agent.http.answer import Answer
+from agent.http.certificates import Certificate, ends
 from agent.http.failures import Cause, Failure, failure
 from agent.http.proxy import Proxy, route
 from agent.http.secrets import secrets
@@ -73,7 +74,7 @@ class _Exchange(NamedTuple):
     took: float
 
 
-def walk(to: DestinationConfig, timeout: float, resolve: Resolve = _resolve) -> Iterator[Step]:
+def walk(to: HttpDestination, timeout: float, resolve: Resolve = _resolve) -> Iterator[Step]:
     """Yield every step as it is done, the ones that were not tried as well. Nothing is raised."""
     visit, going = _Visit(to, timeout, resolve), True
     known = secrets(visit.endpoint)
@@ -130,7 +131,7 @@ def _empty_write(
     return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
 
 
-def _correct(to: DestinationConfig, error: str) -> str:
+def _correct(to: HttpDestination, error: str) -> str:
     """Return what to correct where something answers that takes no writes."""
     if TLS_PORT in error:
         return "Begin the url with https://, and set tls_config.ca_file if the authority is your own."
@@ -140,7 +141,7 @@ def _correct(to: DestinationConfig, error: str) -> str:
 
 
 class _Visit:
-    def __init__(self, to: DestinationConfig, timeout: float, resolve: Resolve) -> None:
+    def __init__(self, to: HttpDestination, timeout: float, resolve: Resolve) -> None:
         self._to, self._timeout, self._resolve = to, timeout, resolve
         self.endpoint = endpoint.of_destination(to)
         self.host = self.endpoint.host
@@ -231,9 +232,7 @@ class _Visit:
             return wrong("no TLS handshake in time", "Check that this port speaks TLS.")
         return certificate.verdict(chain, how, time.time(), verified=verified)
 
-    def _handshake(
-        self, context: ssl.SSLContext, *, verified: bool
-    ) -> tuple[str, list[certificate.Certificate]]:
+    def _handshake(self, context: ssl.SSLContext, *, verified: bool) -> tuple[str, list[Certificate]]:
         with socket.create_connection(self._found[0][4][:2], self._timeout) as plain:
             name = self._to.tls_config.server_name or self.host
             with context.wrap_socket(plain, server_hostname=name) as sock:
@@ -250,7 +249,7 @@ class _Visit:
         except OSError:
             return ""
         own = chain[0]
-        until = time.strftime("%Y-%m-%d", time.gmtime(certificate.ends(own)))
+        until = time.strftime("%Y-%m-%d", time.gmtime(ends(own)))
         who = f"for {certificate.names(own)}, issued by {certificate.issuer(own)}, good until {until}"
         return f"; it is {who}"
 

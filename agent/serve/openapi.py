@@ -1,0 +1,161 @@
+"""The description of the API in OpenAPI 3.1, as `/api/openapi.json` has it. Source: OpenAPI Specification 3.1.0."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from agent import __version__
+from agent.serve.message import FORM, JSON, Answer, json_bytes
+
+_TIME = {
+    "type": "string",
+    "description": "Unix seconds, or RFC 3339",
+    "examples": ["1700000000", "2026-05-01T12:00:00Z"],
+}
+_DURATION = {"type": "string", "description": "seconds, or a duration", "examples": ["60", "5m"]}
+_COUNT = {"type": "integer", "minimum": 0}
+_TEXT = {"type": "string"}
+_SELECTORS = {"type": "array", "items": {"type": "string", "examples": ['up{job="node"}']}}
+
+Parameter = tuple[str, dict[str, Any], bool]
+_SPAN: list[Parameter] = [("start", _TIME, False), ("end", _TIME, False), ("limit", _COUNT, False)]
+_MATCH: list[Parameter] = [("match[]", _SELECTORS, False), *_SPAN]
+_QUERY: list[Parameter] = [
+    ("query", {"type": "string", "description": "PromQL", "examples": ["cpu_usage_percent"]}, True),
+    ("timeout", _DURATION, False),
+    ("limit", _COUNT, False),
+]
+
+
+def _parameter(name: str, schema: dict[str, Any], required: bool, where: str = "query") -> dict[str, Any]:
+    return {"name": name, "in": where, "required": required, "schema": schema}
+
+
+_REFUSED = {"description": "refused", "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
+
+
+def _operation(
+    id_: str, summary: str, parameters: list[Parameter], data: dict[str, Any], *, form: bool, statuses: str
+) -> dict[str, Any]:
+    answer = {
+        "type": "object",
+        "required": ["status", "data"],
+        "properties": {
+            "status": {"const": "success"},
+            "data": data,
+            "warnings": {"type": "array", "items": _TEXT},
+        },
+    }
+    found: dict[str, Any] = {
+        "operationId": id_,
+        "summary": summary,
+        "responses": {
+            "200": {"description": "the answer", "content": {JSON: {"schema": answer}}},
+            **dict.fromkeys(statuses.split(), _REFUSED),
+        },
+    }
+    if form:
+        schema = {
+            "type": "object",
+            "properties": {name: schema for name, schema, _ in parameters},
+            "required": [name for name, _, required in parameters if required],
+        }
+        found["requestBody"] = {"required": True, "content": {FORM: {"schema": schema}}}
+    else:
+        found["parameters"] = [_parameter(*one) for one in parameters]
+    return found
+
+
+def _api(
+    name: str,
+    summary: str,
+    parameters: list[Parameter],
+    data: dict[str, Any],
+    *,
+    form: bool = False,
+    statuses: str = "400 401 403 421 422 429 500 503",
+) -> dict[str, Any]:
+    found = {"get": _operation(name, summary, parameters, data, form=False, statuses=statuses)}
+    if form:
+        found["post"] = _operation(
+            f"{name}_post", summary, parameters, data, form=True, statuses=f"{statuses} 413"
+        )
+    return found
+
+
+def _text(name: str, summary: str, kinds: tuple[str, ...], statuses: str) -> dict[str, Any]:
+    content: dict[str, Any] = {kind: {"schema": _TEXT} for kind in kinds}
+    responses = {
+        "200": {"description": "the answer", "content": content},
+        **dict.fromkeys(statuses.split(), _REFUSED),
+    }
+    return {"get": {"operationId": name, "summary": summary, "responses": responses}}
+
+
+_RESULT = {"type": "object", "required": ["resultType", "result"]}
+_NAMES = {"type": "array", "items": _TEXT}
+_OBJECT = {"type": "object"}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the description."""
+    times: list[Parameter] = [("start", _TIME, True), ("end", _TIME, True), ("step", _DURATION, True)]
+    series: list[Parameter] = [("match[]", _SELECTORS, True), *_SPAN]
+    values = _api("label_values", "The values of a label", _MATCH, _NAMES, form=True)
+    label = _parameter("name", {"type": "string", "minLength": 1, "examples": ["device"]}, True, "path")
+    each: list[Parameter] = [
+        ("metric", _TEXT, False),
+        ("limit", _COUNT, False),
+        ("limit_per_metric", _COUNT, False),
+    ]
+    at: list[Parameter] = [*_QUERY, ("time", _TIME, False)]
+    text, refused = "text/plain", "401 403 421 429 500 503"
+    metrics = (text, "application/openmetrics-text")
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Limpet",
+            "version": __version__,
+            "description": "What this host's buffer holds: Prometheus's HTTP API, and the host about itself.",
+        },
+        "paths": {
+            "/api/v1/query": _api("query", "An expression at one time", at, _RESULT, form=True),
+            "/api/v1/query_range": _api(
+                "query_range", "An expression over time", [*_QUERY, *times], _RESULT, form=True
+            ),
+            "/api/v1/series": _api(
+                "series", "The series that match", series, {"type": "array", "items": _OBJECT}, form=True
+            ),
+            "/api/v1/labels": _api("labels", "The names of labels", _MATCH, _NAMES, form=True),
+            "/api/v1/label/{name}/values": {"parameters": [label], **values},
+            "/api/v1/metadata": _api("metadata", "Type, unit and help of metrics", each, _OBJECT),
+            "/api/v1/status/buildinfo": _api("build_info", "What this is", [], _OBJECT),
+            "/api/v1/buffer": _api("buffer", "The buffer and its destinations", [], _OBJECT),
+            "/api/v1/collectors": _api("collectors", "What is collected, and what fails", [], _OBJECT),
+            "/api/v1/forecast": _api("forecast", "When file systems are full", [], _OBJECT),
+            "/metrics": _text("metrics", "The newest values, for a scrape", metrics, refused),
+            "/-/healthy": _text("healthy", "Whether this server works", (text,), "421 500"),
+            "/-/ready": _text("ready", "Whether there is a buffer to read", (text,), "421 500 503"),
+        },
+        "components": {
+            "schemas": {
+                "Error": {
+                    "type": "object",
+                    "required": ["status", "errorType", "error"],
+                    "properties": {"status": {"const": "error"}, "errorType": _TEXT, "error": _TEXT},
+                }
+            },
+            "securitySchemes": {
+                "basic": {"type": "http", "scheme": "basic"},
+                "token": {"type": "http", "scheme": "bearer"},
+            },
+        },
+        "security": [{}, {"basic": []}, {"token": []}],
+    }
+
+
+def answer() -> Answer:
+    """Return the description as an answer."""
+    return Answer(200, json_bytes(document()))
