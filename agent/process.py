@@ -91,16 +91,15 @@ class Agent:
             self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note.is_applied
         )
         self._presence, self._labels = health.Presence(), host_labels(config)
-        plans = self._plans(config, self._labels, self._mask)
         self._keeper = Timekeeper(config.clock, HostClock(), self.buffer, logger, lambda: self._labels)
-        parts = plans, self.buffer, self._note.note.boot_id, logger, SystemClock()
-        self.schedule = Schedule(*parts, timekeeper=self._keeper)
+        plans = self._plans(config, self._labels, self._mask)
+        clock = self._note.note.boot_id, logger, SystemClock()
+        self.schedule = Schedule(plans, self.buffer, *clock, timekeeper=self._keeper)
 
     def _open_lane(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks = types.speaks(to, frozenset(COLLECTORS), exemplars=self._exemplars)
-        way = wire(to, __version__, labels["hostname"])
-        parts = to, speaks, way, self.buffer, self._quarantine, self._log
-        return Lane(*parts, labels=labels, stats=stats, listen=News)
+        parts = speaks, wire(to, __version__, labels["hostname"]), self.buffer, self._quarantine, self._log
+        return Lane(to, *parts, labels=labels, stats=stats, listen=News)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
         collect = config.collect

@@ -15,7 +15,7 @@ from agent.collect.timekeeper import ESTIMATED
 from buffer.model import is_stale
 from tests.support.lives import BIRTH_MS, Boot, Happens, Life, random_life
 
-LIVES = int(os.environ.get("LIMPET_LIVES", "60"))
+LIVES = int(os.environ.get("LIMPET_LIVES", "40"))
 FIRST = int(os.environ.get("LIMPET_LIFE", "0"))
 SEEDS = [FIRST] if "LIMPET_LIFE" in os.environ else range(LIVES)
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
