@@ -38,10 +38,11 @@ class Feed:
                 return True
         return False
 
-    def chunk(self, start: int, max_samples: int, until: int) -> Chunk:
+    def chunk(self, start: int, max_samples: int, until: int, cut: int = 0) -> Chunk:
         """Return the whole records from `start` on, but none from `until` on, nor from where the time is not known.
 
-        They are as many as fit in `max_samples` and in MAX_TEXT, but at least one.
+        They are as many as fit in `max_samples` and in MAX_TEXT, but at least one; and all of them end at `cut` or before, or
+        none does.
         """
         until = min(until, self._log.known)
         stored, held = sum(entry.samples for entry in self.entries), _Text()
@@ -56,6 +57,8 @@ class Feed:
             if entry.seq >= until:
                 break
             text.add(texts)
+            if ticks and end <= cut < entry.end:
+                return Chunk(ticks, start, end, samples)
             if ticks and (samples + entry.samples > max_samples or text.size > MAX_TEXT):
                 return Chunk(ticks, start, end, samples)
             ticks += entry.ticks

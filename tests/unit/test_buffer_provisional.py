@@ -13,6 +13,8 @@ from buffer.history.read import WholeReader
 from buffer.inspect.verify import verify
 from buffer.limits import Limits, Tiers
 from buffer.log import Log
+from buffer.lookup.cache import Cache
+from buffer.lookup.rows import Rows
 from buffer.model import Doubted, Instant, Tick
 from buffer.placing import LEAD_MS, STEP_MS, Unplaced, notes
 from buffer.reader import Reader
@@ -115,6 +117,33 @@ def test_history_has_the_times_that_were_given(tmp_path: Path) -> None:
     found = [one.at for entry in reader for one in entry.ticks]
     reader.close()
     assert found == [right(number).at for number in (*range(50), 60)]
+    buffer.close()
+
+
+def test_a_query_finds_them_at_the_times_that_were_given(tmp_path: Path) -> None:
+    buffer, cache = opened(tmp_path), Cache()
+    for number in range(3):
+        buffer.append([wrong(number)], clock=Doubted(0))
+
+    def oldest() -> int:
+        rows = Rows(buffer._fs, f"{tmp_path}/segments", 0, cache)
+        rows.close()
+        return min(one.oldest_ms for one in rows.stretches)
+
+    assert oldest() == 0
+    buffer.place(B, BASE_MS)
+    assert oldest() == BASE_MS
+    buffer.close()
+
+
+def test_samples_with_priority_wait_for_their_times_too(tmp_path: Path) -> None:
+    buffer = opened(tmp_path)
+    buffer.append([right(0)])
+    buffer.append([wrong(1)], clock=Doubted(0))
+    cursor = buffer.cursors[NAME]
+    assert exactly(cursor.read_priority(list).ticks) == exactly([right(0)])
+    buffer.place(B, BASE_MS)
+    assert exactly(cursor.read_priority(list).ticks) == exactly([right(0), right(1)])
     buffer.close()
 
 
