@@ -22,7 +22,7 @@ class Text(NamedTuple):
     """How a single value is read: `passes`, or else `what` and `do` are reported; then the checks in `also`; `read`.
 
     An error does not repeat a `hidden` value. A `file` must be readable when the configuration is loaded, and so must a
-    `root`, which is a folder; a `folder` may not exist yet. All are joined to the folder of the configuration.
+    `root`, which is a folder; a `folder` may not exist yet, and neither a `written` file. All are joined to the folder of the configuration.
     """
 
     passes: Passes = "(?s).*"
@@ -31,7 +31,7 @@ class Text(NamedTuple):
     read: Callable[[str], Any] = str
     also: tuple[tuple[Passes, str, str], ...] = ()
     hidden: bool = False
-    kind: Literal["value", "file", "folder", "root"] = "value"
+    kind: Literal["value", "file", "folder", "root", "written"] = "value"
 
     def value(self, text: str) -> Any:
         """Return the value, or a Problem without a path."""
@@ -164,6 +164,16 @@ def _pattern(text: str) -> str | Problem:
     return text
 
 
+def _selector(text: str) -> str | Problem:
+    from agent.ops.selector import SelectorError, parse
+
+    try:
+        parse(text)
+    except SelectorError as error:
+        return Problem("", error.what, error.do)
+    return text
+
+
 TAKEN_LABELS = frozenset(
     (
         *("core", "device", "family", "fstype", "interface"),
@@ -266,6 +276,7 @@ ProxyUrl = Annotated[Secret, Text(
     hidden=True)]
 File = Annotated[str, Text(*_PATH, kind="file")]
 Folder = Annotated[str, Text(*_PATH, kind="folder")]
+Written = Annotated[str, Text(*_PATH, kind="written")]
 Place = Annotated[str, Text(
     r"/[^\0]*", "expected an absolute path", "Begin it with /.", lambda text: os.path.normpath(text).replace("//", "/"))]
 Root = Annotated[str, Text(*_PATH, lambda text: text.rstrip("/") or "/", kind="root")]
@@ -286,6 +297,7 @@ DestinationName = Annotated[str, Text(
     "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "expected a name of 1 to 64 letters, digits, _, - and .",
     "It names a file: start it with a letter or digit.")]
 Pattern = Annotated[str, Text(read=_pattern)]
+SeriesSelector = Annotated[str, Text(read=_selector)]
 TlsVersion = Annotated[Literal["TLS12", "TLS13"], Text(
     "(?!TLS1[01]$).*", "TLS 1.0 and 1.1 are not spoken here (RFC 8996)",
     "Write TLS12 or TLS13, one of which it must speak.",
