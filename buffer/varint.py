@@ -9,7 +9,8 @@ def varint(number: int) -> bytes:
     """Return a number >= 0 as LEB128."""
     if number < 128:
         return bytes((number,))
-    if number < 1 << 14:  # as most differences of a host's values; written out, that takes two thirds of the time
+    # Most differences of a host's values are of two to four bytes: written out, they take two thirds of the time.
+    if number < 1 << 14:
         return bytes((number & 127 | 128, number >> 7))
     if number < 1 << 21:
         return bytes((number & 127 | 128, number >> 7 & 127 | 128, number >> 14))
