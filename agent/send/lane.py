@@ -65,7 +65,6 @@ class Lane:
         listen: Callable[[], News] | None = None,
     ) -> None:
         self.name, self.stats = to.name, stats or SendStats()
-        self.stats.kind = to.kind
         self.stats.deadline = to.queue_config.batch_send_deadline
         self.stats.unchanged_every = to.send_unchanged_every
         self._buffer, self._wire, clocks = buffer, wire, clocks or Clocks()
