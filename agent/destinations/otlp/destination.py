@@ -30,17 +30,15 @@ from agent.http.failures import Failure
 from buffer.model import Tick
 
 NAME = "OTLP"
-LEVEL = 3
-"""Of zstd: the default of its library."""
 PLAIN = {"Content-Type": PROTOBUF.encode()}
 UNREADABLE = b"\x0a" + b"\xff" * 12
 """The tag of the resources with a length that has no end: no message."""
 
 
 def _zstd(body: bytes) -> bytes:
-    from cramjam import zstd  # which is there for snappy; imported where it is used
+    from agent.destinations.zstd import zstd
 
-    return bytes(zstd.compress(body, LEVEL))
+    return zstd(body)
 
 
 def _plain(body: bytes) -> bytes:
