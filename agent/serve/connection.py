@@ -25,6 +25,7 @@ from agent.serve.outgoing import TAKEN_SECONDS, Outgoing, TooSlow
 
 HEAD_BYTES = 16 << 10
 HEAD_SECONDS = 10.0
+LINGER_SECONDS = 2.0
 IDLE_SECONDS = 75.0
 """Seconds that a connection is kept after an answer; Grafana and browsers use it again."""
 
@@ -44,11 +45,15 @@ class Connection(asyncio.Protocol):
         self._body = bytearray()
         self._begun = self._since = time.monotonic()
         self._is_reading = False
+        self._is_over = False
+        """Whether what comes is thrown away."""
+        self._ahead = 0
+        """Bytes that came while a request was being handled."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no request of it is being handled."""
-        return self._task is None
+        """Whether it has been made, and no request of it is being handled."""
+        return self._task is None and self._transport is not None
 
     @property
     def since(self) -> float:
@@ -66,25 +71,31 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Continue to read the request."""
+        if self._is_over:
+            return
         if not self._is_reading and self._task is None:
             self._is_reading, self._begun = True, time.monotonic()
             self._wait(HEAD_SECONDS, "the head of the request took too long")
         self._http.receive_data(data)
+        if self._task is not None:  # it is kept for later, and not much of it
+            self._ahead += len(data)
+            if self._ahead > HEAD_BYTES and self._transport is not None:
+                self._transport.pause_reading()
         self._proceed()
 
     def eof_received(self) -> bool:
-        """Close where nothing is being answered; a client may close its half and wait for the answer."""
+        """Close: a client that sends no more is taken for one that has gone, as elsewhere; what it asked for is given up."""
         if self._task is None:
             self._http.receive_data(b"")
             self._proceed()
-            return False
-        return True
+        return False
 
     def connection_lost(self, error: Exception | None) -> None:
         """Give up the request."""
         self._stop_timer()
         if self._task is not None:
-            self._task.cancel()
+            # Not before it has begun, or it would never run, and not be reported.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
         self._transport = None
         self._house.left(self)
 
@@ -118,6 +129,18 @@ class Connection(asyncio.Protocol):
     def _take(self, event: h11.Event) -> None:
         if isinstance(event, h11.Request):
             self._head = event
+            # h11 bounds a head that is not there as a whole; this one may have come at once.
+            if (
+                sum(len(name) + len(value) + 4 for name, value in event.headers) + len(event.target)
+                > HEAD_BYTES
+            ):
+                raise Refusal(431, "bad_data", f"the head is larger than {HEAD_BYTES:,} bytes")
+            names = {name for name, _ in event.headers}
+            if {
+                b"content-length",
+                b"transfer-encoding",
+            } <= names:  # somebody on the way may have believed the other one
+                raise Refusal(400, "bad_data", "not HTTP: Content-Length and Transfer-Encoding")
             self._wait(HEAD_SECONDS, "the body of the request took too long")
             length = next((value for name, value in event.headers if name == b"content-length"), b"0")
             self._check_body(int(length))
@@ -128,8 +151,6 @@ class Connection(asyncio.Protocol):
             self._check_body(len(self._body))
         elif isinstance(event, h11.EndOfMessage):
             self._stop_timer()
-            if self._transport is not None:
-                self._transport.pause_reading()
             self._task = asyncio.get_running_loop().create_task(self._answer(self._request()))
 
     def _check_body(self, size: int) -> None:
@@ -169,7 +190,7 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         if self._transport is None:
             return
-        self._head, self._is_reading = None, False
+        self._head, self._is_reading, self._ahead = None, False, 0
         self._body.clear()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self.close()
@@ -190,7 +211,16 @@ class Connection(asyncio.Protocol):
         request = self._request() if self._head is not None else None
         seconds = time.monotonic() - self._begun
         self._house.done(Exchange(request, self._peer, status, 0, seconds, "", self._house.new_id(), note))
-        self.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close it, once the client had time to read the answer: a reset, for what it still sends, would take that from it."""
+        self._is_over = True
+        if self._transport is None or not self._transport.can_write_eof():
+            self.close()
+            return
+        self._transport.write_eof()
+        self._wait(LINGER_SECONDS, "")
 
     # Time.
 
@@ -218,6 +248,15 @@ class Connection(asyncio.Protocol):
             transport.close()
             if transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(TAKEN_SECONDS, transport.abort)
+
+    def give_way(self) -> None:
+        """Close it at once for another one; a request that has begun is reported."""
+        if self._is_reading:
+            seconds = time.monotonic() - self._begun
+            note = "it was slow, and gave way to another connection"
+            request = self._request() if self._head is not None else None
+            self._house.done(Exchange(request, self._peer, 0, 0, seconds, "", self._house.new_id(), note))
+        self.abort()
 
     def abort(self) -> None:
         """Close it at once."""
