@@ -118,6 +118,7 @@ def test_what_is_no_request_is_refused_and_nothing_behind_it_is_read(name: str, 
         return [one for one in serving.accesses()[before:] if one["status"] == first[0]]
 
     logged = wait_for(refused, 10, "the refusal in the log")[-1]
+    assert logged["request"] not in [one["request"] for one in serving.accesses()[:before]]
     assert logged["level"] == "warning"
     assert logged["error"]
 
