@@ -36,10 +36,10 @@ from agent.collect.series import Columns, host_labels
 from agent.collectors import COLLECTORS
 from agent.config import Config, ConfigErrors, DestinationConfig, Loaded
 from agent.destinations import types
-from agent.send.client import Client
 from agent.send.lane import Lane
 from agent.send.lanes import Lanes
 from agent.send.stats import SendStats
+from agent.send.wires import wire
 from agent.system import log, memory, systemd
 from agent.system.events import Event
 from agent.system.news import News
@@ -96,7 +96,8 @@ class Agent:
 
     def _open_lane(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks = types.speaks(to, frozenset(COLLECTORS), exemplars=self._exemplars)
-        parts = to, speaks, Client(to, __version__), self.buffer, self._quarantine, self._log
+        way = wire(to, __version__, labels["hostname"])
+        parts = to, speaks, way, self.buffer, self._quarantine, self._log
         return Lane(*parts, labels=labels, stats=stats, listen=News)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:

@@ -82,11 +82,12 @@ class RealFs:
 
     Below `root`, the data directory, no folder is entered through a link: each is opened by the descriptor of the one
     above it, so nothing outside is reached, whatever is exchanged meanwhile.  There root acts as the owner of that
-    directory (`buffer.owner`).
+    directory (`buffer.owner`), unless `as_owner` is False: for a medium that may hang, because who acts as somebody else keeps
+    everybody from that meanwhile.
     """
 
-    def __init__(self, root: str = "") -> None:
-        self._root = root
+    def __init__(self, root: str = "", *, as_owner: bool = True) -> None:
+        self._root, self._as_owner = root, as_owner
 
     def create(self, path: str) -> int:
         """Create a new file for writing; FileExistsError where there is one."""
@@ -188,7 +189,7 @@ class RealFs:
         # The way to the root may be one that its owner cannot go (a container's volume, say): that is ours to go.
         fd = os.open(folder if below is None else self._root, how)
         try:
-            with acting_in(fd) if below is not None else nullcontext():
+            with acting_in(fd) if below is not None and self._as_owner else nullcontext():
                 for name in below or ():
                     fd, above = os.open(name, how | os.O_NOFOLLOW, dir_fd=fd), fd
                     os.close(above)

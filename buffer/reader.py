@@ -88,6 +88,10 @@ class File:
             self._data, self._base = b"", offset
         self._at = offset - self._base
 
+    def peek(self, at: int, size: int) -> bytes:
+        """Return up to `size` bytes from an offset; what cannot be read is zeros.  Raises OSError as `next` does."""
+        return self._read(size, at)
+
     def __iter__(self) -> Iterator[Record | Damaged]:
         """Yield the records and the stretches of damage that follow, up to the present end of the file."""
         while (found := self.next()) is not None:

@@ -21,7 +21,7 @@ lock() {
         --output-file "$out" "$@"
 }
 
-lock requirements/run.txt pyproject.toml --extra re2
-lock requirements/dev.txt pyproject.toml --extra re2 --group pyproject.toml:dev --constraints requirements/run.txt
+lock requirements/run.txt pyproject.toml --extra re2 --extra serve
+lock requirements/dev.txt pyproject.toml --extra re2 --extra serve --group pyproject.toml:dev --constraints requirements/run.txt
 lock requirements/build.txt --group pyproject.toml:build --constraints requirements/dev.txt
 lock requirements/armhf.txt --group pyproject.toml:armhf --constraints requirements/dev.txt

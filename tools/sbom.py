@@ -47,7 +47,8 @@ def document(version: str = agent.__version__, environ: Mapping[str, str] = os.e
     found = _from_lock(environ)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     root = found["metadata"]["component"]
-    needed = project["dependencies"] + project["optional-dependencies"]["re2"]
+    extras = project["optional-dependencies"]
+    needed = project["dependencies"] + extras["re2"] + extras["serve"]
     root |= {"version": version, "purl": f"pkg:generic/limpet@{version}"}
     components = {component["name"]: component for component in found["components"]}
     packages = {name: _installed(component) for name, component in components.items()}

@@ -75,19 +75,21 @@ def run(args: Namespace) -> int:
     """Show every step as it is done. Raises ConfigErrors."""
     if args.bundle is not None:
         return bundle(args)
-    from agent.config import load_file
+    from agent.config import HttpDestination, load_file
     from agent.http.endpoint import of_destination
     from agent.http.secrets import secrets
-    from agent.ops.doctor import destination, host
+    from agent.ops.doctor import destination, host, medium
     from agent.ops.doctor.step import first, needing
 
     file = common.config_file(args)
     before = host.early(load_file(file).config, file)
     config, warnings, _ = common.as_the_agent(file)
-    known = {secret for to in config.destinations for secret in secrets(of_destination(to))}
+    over_http = [to for to in config.destinations if isinstance(to, HttpDestination)]
+    known = {secret for to in over_http for secret in secrets(of_destination(to))}
     hide = args.json or not sys.stdout.isatty()  # the owner at the terminal may see his own names
     parts = [host.look(config, warnings, known, args.timeout, path=file, first=before, hide=hide)]
-    parts += [destination.walk(to, args.timeout) for to in config.destinations]
+    parts += [destination.walk(to, args.timeout) for to in over_http]
+    parts += [medium.walk(to, args.timeout) for to in config.file]
     steps: list[Step] = []
     for part in parts:
         for number, found in enumerate(part):

@@ -97,7 +97,7 @@ def _ticks(
 
 
 def _text(args: Namespace, ticks: Iterator[Tick]) -> Iterator[str]:
-    from agent.ops import export
+    from agent.text import export
 
     if args.format == "jsonl":
         return export.json_lines(ticks)
@@ -107,7 +107,7 @@ def _text(args: Namespace, ticks: Iterator[Tick]) -> Iterator[str]:
 
 
 def _openmetrics(output_file: str, ticks: Iterator[Tick]) -> Iterator[str]:
-    from agent.ops.export import openmetrics
+    from agent.text.export import openmetrics
 
     folder = None if output_file == "-" else os.path.dirname(os.path.abspath(output_file))
     with _storing(folder or tempfile.gettempdir()), tempfile.TemporaryFile(dir=folder) as scratch:

@@ -19,7 +19,7 @@ from buffer.quarantine import Item, Quarantine
 
 if TYPE_CHECKING:
     from agent.cli.progress import Bar
-    from agent.config import DestinationConfig
+    from agent.config import HttpDestination
     from agent.ops.replay.run import Replayed
     from agent.send.known import Known
 
@@ -85,7 +85,7 @@ def run(args: Namespace) -> int:
 
 
 def _send(
-    quarantine: Quarantine, item: Item, to: DestinationConfig, bar: Bar, give_up_after: float, known: Known
+    quarantine: Quarantine, item: Item, to: HttpDestination, bar: Bar, give_up_after: float, known: Known
 ) -> Replayed:
     from agent import __version__
     from agent.cli import sending
@@ -110,7 +110,7 @@ def _remove(quarantine: Quarantine, item: Item) -> bool:
         return False
 
 
-def _line(item: Item, to: DestinationConfig, report: Replayed, *, removed: bool) -> str:
+def _line(item: Item, to: HttpDestination, report: Replayed, *, removed: bool) -> str:
     tally = report.tally
     text = f"{item.id}: {human.count(tally.delivered)} of {human.count(item.samples)} samples delivered to {to.name}"
     if removed:

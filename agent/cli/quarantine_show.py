@@ -29,8 +29,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show the item."""
-    from agent.ops import jsonl
     from agent.ops.replay.source import ItemHistory
+    from agent.text import jsonl
 
     quarantine = Quarantine(common.place(args).data_dir)
     item = quarantine.get(args.id)

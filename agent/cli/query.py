@@ -73,7 +73,7 @@ def _answered(args: Namespace, ranged: bool) -> int:
     data_dir, budget = common.place(args).data_dir, querying.budget()
     with querying.source(data_dir, budget) as source:
         result = evaluate(tree, args.expression, steps, source.read, budget)
-    warnings = querying.warnings(source)
+    warnings = source.warnings()
     output.complain(*warnings)
     if args.json:
         from agent.query import answer
@@ -167,8 +167,8 @@ def drawn(result: Result, expression: str, source: BufferSource) -> View:
 
 
 def _write_csv(result: Result) -> None:
-    from agent.ops.export import csv
     from agent.query.answer import points
+    from agent.text.export import csv
     from buffer.model import Instant, Series, Tick
 
     found = [(line.labels, points(line, result.times)) for line in result.lines]
@@ -202,7 +202,7 @@ def _listed(args: Namespace, ranged: bool) -> int:
     data_dir, budget = common.place(args).data_dir, querying.budget()
     with querying.source(data_dir, budget) as source:
         found = source.series(matchers, (since_ms, until_ms))
-    warnings = querying.warnings(source)
+    warnings = source.warnings()
     output.complain(*warnings)
     document, view = _series(found, source) if args.series is not None else _labels(found, args.labels)
     if args.json:

@@ -92,14 +92,6 @@ def source(data_dir: str, allowed: Budget) -> Iterator[BufferSource]:
         yield BufferSource(data_dir, allowed, bar.of)
 
 
-def warnings(found: BufferSource) -> list[str]:
-    """Return what people must know about an answer."""
-    if not found.damaged:
-        return []
-    text = f"{human.plural(found.damaged, 'stretch', 'stretches')} of damage passed over, so samples may be missing"
-    return [f"{text}; `limpet buffer verify` says what is"]
-
-
 def nothing(found: BufferSource, since_ms: int, until_ms: int) -> int:
     """Say that there is no data in a span of time, and what there is; return the exit status."""
     newest = found.newest_ms()

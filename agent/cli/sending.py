@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.cli import output
 from agent.cli.progress import Bar
-from agent.config import Config, ConfigErrors, DestinationConfig, load
+from agent.config import Config, ConfigErrors, HttpDestination, load
 from agent.config.urls import public_url
 from agent.ops.replay.cursor import Tally
 from agent.ops.replay.run import Replayed, Watcher
@@ -14,11 +14,15 @@ from agent.text import human
 from buffer.errors import LimpetError
 
 
-def destination(to: str, config: Config | None) -> DestinationConfig:
+def destination(to: str, config: Config | None) -> HttpDestination:
     """Return a destination of the configuration by its name, or of a plain URL. Raises LimpetError."""
     for one in config.destinations if config else ():
-        if one.name == to:
+        if one.name != to:
+            continue
+        if isinstance(one, HttpDestination):
             return one
+        do = "Write files with limpet buffer export, or give a receiver."
+        raise LimpetError("--to", f"{to} is a folder, and a replay goes to a receiver", do)
     if "://" not in to:
         names = ", ".join(one.name for one in config.destinations) if config else ""
         known = (

@@ -51,7 +51,7 @@ def _listening(config: Config, text: str) -> Config:
     import msgspec
 
     from agent.config.listen import parse
-    from agent.config.serve import open_to_others
+    from agent.config.serve import OPEN_TO_OTHERS
 
     try:
         address = parse(text)
@@ -59,6 +59,6 @@ def _listening(config: Config, text: str) -> Config:
         do = "Give one such as 127.0.0.1:9147 or unix:/run/limpet-serve/limpet.sock."
         raise LimpetError("--listen", f"{text!r} is no address with a port", do) from None
     serve = msgspec.structs.replace(config.serve, listen=address)
-    for problem in open_to_others(address):
-        raise LimpetError("--listen", problem.what, problem.do)
+    if not address.is_private and serve.web_config_file is None:
+        raise LimpetError("--listen", OPEN_TO_OTHERS.what, OPEN_TO_OTHERS.do)
     return msgspec.structs.replace(config, serve=serve)

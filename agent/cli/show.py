@@ -136,7 +136,7 @@ def _shown(args: Namespace, subject: Subject) -> int:
             metric: evaluate(tree, texts[metric], steps, lambda _: data, budget).lines
             for metric, tree in trees.items()
         }
-    warnings = querying.warnings(source)
+    warnings = source.warnings()
     output.complain(*warnings)
     summaries = _summaries(data)
     panels = [one for panel in subject.panels if (one := _drawn(panel, found, summaries, source)).lines]

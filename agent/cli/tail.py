@@ -91,7 +91,7 @@ def json_line(tick: Tick) -> str:
 
 def document(tick: Tick) -> dict[str, Any]:
     """Return a tick as `--json` prints it."""
-    from agent.ops.jsonl import special
+    from agent.text.jsonl import special
 
     samples = [
         {"name": one.name, "labels": dict(one.labels), "value": special(value)}

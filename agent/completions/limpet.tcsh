@@ -14,8 +14,8 @@ complete limpet \
         'c/--format=/(table prometheus json)/' \
         'c/--format=/(jsonl openmetrics csv)/' \
         'c/--output=/f/' \
-        'c/--file=/f/' \
-        'c/--/(all at before bundle config csv data-dir deep dry-run file follow force format fresh give-up-after help interval json labels last listen number output resume selector series since step timeout to to-size traceback until values version wait watch yes)/' \
+        'c/--from=/f/' \
+        'c/--/(again all at before bundle config csv data-dir deep dry-run follow force format fresh from give-up-after help interval json labels last listen number output resume selector series since step timeout to to-size traceback until values version wait watch yes)/' \
         'c/-/(- f h n)/' \
         'n/--data-dir/d/' \
         'n/--config/f/' \
@@ -23,7 +23,7 @@ complete limpet \
         'n/--format/(table prometheus json)/' \
         'n/--format/(jsonl openmetrics csv)/' \
         'n/--output/f/' \
-        'n/--file/f/' \
+        'n/--from/f/' \
         'p/1/(status run check-config doctor retry collect show query serve buffer completion help version)/' \
         'n/check-config/f/' \
         'n/buffer/(status segments tail verify export replay trim quarantine)/' \

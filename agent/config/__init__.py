@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from agent.config import host_files
 from agent.config.custom import Custom
-from agent.config.destination import DataBudget, DestinationConfig, QueueConfig
+from agent.config.destination import DataBudget, DestinationConfig, HttpDestination, QueueConfig
 from agent.config.document import parse
+from agent.config.file import File
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
 from agent.config.influxdb import InfluxDB
 from agent.config.otlp import OTLP
@@ -22,7 +23,7 @@ from agent.config.relabeling import RelabelConfig
 from agent.config.remote_write import MetadataConfig, RemoteWrite
 from agent.config.schema import BufferSection, Collector, CollectSection, Config, LogSection, PlanSpec
 from agent.config.scrape import ScrapeOptions, Target, TextfileOptions
-from agent.config.section import ConfigErrors, Problem
+from agent.config.section import ConfigErrors, Problem, Section
 from agent.config.values import FreeSpace, Secret
 from buffer.owner import name
 
@@ -39,7 +40,9 @@ __all__ = [
     "Custom",
     "DataBudget",
     "DestinationConfig",
+    "File",
     "FreeSpace",
+    "HttpDestination",
     "HttpHeader",
     "InfluxDB",
     "Loaded",
@@ -60,8 +63,10 @@ __all__ = [
     "digest",
     "load",
     "load_file",
+    "load_section",
 ]
 
+S = TypeVar("S", bound=Section)
 LARGEST = 1 << 20  # bytes; a file that is larger is no configuration
 
 
@@ -89,21 +94,8 @@ def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
     not waited for. Raises ConfigErrors with everything that is wrong, an unreadable file included.
     """
     where = os.fspath(path)
-    try:
-        with open(where, "rb", opener=at_once if again else None) as file:
-            if again and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                do = "Give the agent a file, or restart it."
-                raise ConfigErrors(where, [Problem("", "not a file, so it cannot be read again", do)])
-            content = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:
-        raise ConfigErrors(where, [Problem("", *_unreadable("the file", error))]) from None
-    if len(content) > LARGEST:
-        raise ConfigErrors(where, [Problem("", "larger than 1MiB", "Check that it is the right file.")])
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigErrors(where, [Problem("", "not UTF-8", "Save it as UTF-8.", line)]) from None
+    content = _content(where, again=again)
+    text = _text(content, where)
     if not text.strip():
         do = "Begin with a remote_write section; `config/limpet.yaml` of the distribution has every key."
         raise ConfigErrors(where, [Problem("", "the file is empty", do)])
@@ -114,20 +106,57 @@ def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
     return loaded._replace(config=config, digest=digest(content + more))
 
 
+def _content(where: str, *, again: bool) -> bytes:
+    """Return the bytes of a file. Raises ConfigErrors."""
+    try:
+        with open(where, "rb", opener=at_once if again else None) as file:
+            if again and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                do = "Give the agent a file, or restart it."
+                raise ConfigErrors(where, [Problem("", "not a file, so it cannot be read again", do)])
+            content = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigErrors(where, [Problem("", *_unreadable("the file", error))]) from None
+    if len(content) > LARGEST:
+        raise ConfigErrors(where, [Problem("", "larger than 1MiB", "Check that it is the right file.")])
+    return content
+
+
+def _text(content: bytes, where: str) -> str:
+    """Return the text of a file. Raises ConfigErrors."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigErrors(where, [Problem("", "not UTF-8", "Save it as UTF-8.", line)]) from None
+
+
 def at_once(path: str, flags: int) -> int:
     """Open a file, as `open` wants it of an opener: a pipe without a writer is not waited for."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _load(text: str, where: str, look: Look | None) -> Loaded:
+    return Loaded(*_section(Config, text, where, look))
+
+
+def load_section(kind: type[S], path: str) -> S:
+    """Read a file that has the keys of a section, and check that the files it names can be read.
+
+    Raises ConfigErrors with everything that is wrong, an unreadable file included.
+    """
+    return _section(kind, _text(_content(path, again=True), path), path, _look)[0]
+
+
+def _section(kind: type[S], text: str, where: str, look: Look | None) -> tuple[S, tuple[str, ...]]:
+    """Return a section, and the warnings."""
     root, malformed = parse(text)
     if any(not problem.path for problem in malformed):  # it is not YAML as a whole: there is nothing to walk
         raise ConfigErrors(where, malformed)
     reader = Reader(os.path.dirname(os.path.abspath(where)), look)
-    config = reader.config(root)
-    if config is None or malformed:
+    found = reader.section(kind, root)
+    if found is None or malformed:
         raise ConfigErrors(where, [*malformed, *reader.problems])
-    return Loaded(config, tuple(warning.text(where) for warning in reader.warnings))
+    return found, tuple(warning.text(where) for warning in reader.warnings)
 
 
 def digest(content: bytes) -> str:
@@ -143,6 +172,9 @@ def _look(path: str, kind: str) -> tuple[str, str] | None:
         if kind == "folder":
             if os.path.exists(path) and not os.path.isdir(path):
                 return f"{path} is a file", "Name a folder; it is made if need be."
+        elif kind == "written":
+            if os.path.isdir(path):
+                return f"{path} is a folder", "Name a file in it."
         elif kind == "root":
             os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         else:

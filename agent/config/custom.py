@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from agent.config import values as v
-from agent.config.destination import DestinationConfig
+from agent.config.destination import HttpDestination
 from agent.config.section import Given, Problem, Problems
 from agent.system import entry_points
 
 GROUP = "limpet.destinations"
 
 
-class Custom(DestinationConfig, frozen=True, kw_only=True):
+class Custom(HttpDestination, frozen=True, kw_only=True):
     """A destination of an installed type, which is the name of an entry point. The type reads `options` itself."""
 
     type: v.Words
@@ -19,7 +19,7 @@ class Custom(DestinationConfig, frozen=True, kw_only=True):
     @staticmethod
     def rules(got: Given) -> Problems:
         """Require the type to be installed, and to be a function."""
-        yield from DestinationConfig.rules(got)
+        yield from HttpDestination.rules(got)
         name = got["type"]
         if name is None:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -20,7 +21,6 @@ from agent.config.http_client import (
 from agent.config.relabeling import RelabelConfig
 from agent.config.section import Given, Problem, Problems, Section
 from agent.config.units import format_duration
-from agent.config.urls import split_url
 
 
 class QueueConfig(Section, frozen=True, kw_only=True):
@@ -75,26 +75,10 @@ class DataBudget(Section, frozen=True, kw_only=True):
 
 
 class DestinationConfig(Section, frozen=True, kw_only=True):
-    """A destination. Its `name` is never empty once loaded, and unique. Headers and queries may hold secrets."""
+    """A destination of any type: what its lane needs. Its `name` is never empty once loaded, and unique."""
 
-    shown = ("name", "url")
-    ignored = {
-        "enable_http2": "HTTP/1.1 is spoken, with one request at a time",
-        "follow_redirects": "a redirect is never followed; it is shown as an error until the url is corrected",
-    }
-
-    url: v.Url
     name: v.DestinationName = ""
-    headers: dict[v.HeaderName, v.HeaderValue] = {}
-    http_headers: dict[v.HeaderName, HttpHeader] = {}
     remote_timeout: v.Duration = 30.0
-    basic_auth: BasicAuth | None = None
-    authorization: Authorization | None = None
-    oauth2: OAuth2 | None = None
-    tls_config: TlsConfig = TlsConfig()
-    proxy_url: v.ProxyUrl | None = None
-    proxy_from_environment: v.Flag = False
-    no_proxy: v.Words | None = None
     queue_config: QueueConfig = QueueConfig()
     link: Literal["usual", "metered"] = "usual"
     drain_order: Literal["oldest_first", "fresh_first", "auto"] = "oldest_first"
@@ -104,12 +88,16 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
     send_window: tuple[v.DayTimes, ...] = ()
     write_relabel_configs: tuple[RelabelConfig, ...] = ()
     start: Literal["oldest", "now"] = "oldest"
-    allow_http: v.Flag = False
+
+    @property
+    def where(self) -> str:
+        """Where the samples go, as a URL. Its query may hold secrets."""
+        raise NotImplementedError
 
     @property
     def write_url(self) -> str:
-        """Where requests are posted to."""
-        return self.url
+        """Where requests go."""
+        return self.where
 
     def by_link(self) -> dict[str, tuple[float, bool]]:
         """Return the keys that `link` is a word for: their values, and whether they are what it sets."""
@@ -123,15 +111,9 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
 
     @staticmethod
     def rules(got: Given) -> Problems:
-        """Let the keys that were given win over what `link` sets; allow one way to authenticate, and plain HTTP to another host
-        only where it is allowed.
-        """
+        """Let the keys that were given win over what `link` sets; allow no order that a send window contradicts."""
         if got["link"] == "metered":
-            _set(got, METERED)
-        yield from got.one_of(*_AUTH)
-        yield from proxy_rules(got)
-        credentials = "the credentials" if got.given & set(_AUTH) else None
-        yield from in_the_clear(got, "url", got["url"], credentials)
+            unless_given(got, METERED)
         if got["send_window"] and got["drain_order"] in ("oldest_first", "auto"):
             what = "outside of it fresh samples go ahead of the backlog, and drain_order does not allow that"
             do = "Set drain_order: fresh_first, and have a receiver that takes samples out of order."
@@ -139,12 +121,48 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
         if (got["send_unchanged_every"] or 0) > LONGEST_UNCHANGED:
             what = f"constant series may have gaps: queries look back 5m, and samples are up to {format_duration(got['send_unchanged_every'])} apart; set 4m or less"
             yield Problem("send_unchanged_every", what)
+
+
+class HttpDestination(DestinationConfig, frozen=True, kw_only=True):
+    """A destination over HTTP. Headers and queries may hold secrets."""
+
+    shown = ("name", "url")
+    ignored = {
+        "enable_http2": "HTTP/1.1 is spoken, with one request at a time",
+        "follow_redirects": "a redirect is never followed; it is shown as an error until the url is corrected",
+    }
+
+    url: v.Url
+    headers: dict[v.HeaderName, v.HeaderValue] = {}
+    http_headers: dict[v.HeaderName, HttpHeader] = {}
+    basic_auth: BasicAuth | None = None
+    authorization: Authorization | None = None
+    oauth2: OAuth2 | None = None
+    tls_config: TlsConfig = TlsConfig()
+    proxy_url: v.ProxyUrl | None = None
+    proxy_from_environment: v.Flag = False
+    no_proxy: v.Words | None = None
+    allow_http: v.Flag = False
+
+    @property
+    def where(self) -> str:
+        """The URL as it is configured."""
+        return self.url
+
+    @staticmethod
+    def rules(got: Given) -> Problems:
+        """Allow one way to authenticate, and plain HTTP to another host only where it is allowed."""
+        yield from DestinationConfig.rules(got)
+        yield from got.one_of(*_AUTH)
+        yield from proxy_rules(got)
+        credentials = "the credentials" if got.given & set(_AUTH) else None
+        yield from in_the_clear(got, "url", got["url"], credentials)
         if got["oauth2"]:
             token_url = got["oauth2"].token_url
             yield from in_the_clear(got, "oauth2.token_url", token_url, "the client secret and the token")
 
 
-def _set(got: Given, settings: Mapping[str, float]) -> None:
+def unless_given(got: Given, settings: Mapping[str, float]) -> None:
     """Set the keys that were not given."""
     for path, value in settings.items():
         section, _, key = path.rpartition(".")
@@ -155,16 +173,16 @@ def _set(got: Given, settings: Mapping[str, float]) -> None:
 
 
 def host_name(url: str) -> str:
-    """Return the name of a destination that has none: its host, and the port where one is given."""
-    parts = split_url(url)
-    host = parts.netloc.rpartition("@")[2] if parts else ""
+    """Return the name of a destination that has none: its host, and the port where one is given; of a file the last folder."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2] or parts.path.rpartition("/")[2]
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in host)
     return safe.strip("-.")[:48] or "host"
 
 
 def named(destinations: Sequence[DestinationConfig | None]) -> list[DestinationConfig | None]:
     """Return the same with no name empty: the host's, with eight digits of the URL's hash where that is taken."""
-    wanted = [None if one is None else one.name or host_name(one.url) for one in destinations]
+    wanted = [None if one is None else one.name or host_name(one.where) for one in destinations]
     found: list[DestinationConfig | None] = []
     for one, name in zip(destinations, wanted, strict=True):
         if one is not None and name is not None and not one.name:

@@ -6,7 +6,7 @@ from typing import Literal
 from urllib.parse import urlencode
 
 from agent.config import values as v
-from agent.config.destination import DestinationConfig
+from agent.config.destination import HttpDestination
 from agent.config.section import Given, Problem, Problems
 from agent.config.urls import split_url
 
@@ -15,7 +15,7 @@ _NEEDED = {"v1": ("db",), "v2": ("org", "bucket"), "v3": ("db",)}
 _KNOWN = {"v1": ("db", "rp"), "v2": ("org", "bucket"), "v3": ("db",)}
 
 
-class InfluxDB(DestinationConfig, frozen=True, kw_only=True):
+class InfluxDB(HttpDestination, frozen=True, kw_only=True):
     """A destination that takes line protocol. `url` is the server's, without the path of a write."""
 
     api: Literal["v1", "v2", "v3"] = "v1"
@@ -37,7 +37,7 @@ class InfluxDB(DestinationConfig, frozen=True, kw_only=True):
     @staticmethod
     def rules(got: Given) -> Problems:
         """Require what the API needs, and nothing that it does not know; a bucket alone shows that it is v2."""
-        yield from DestinationConfig.rules(got)
+        yield from HttpDestination.rules(got)
         if "api" not in got.given and "bucket" in got.given:
             got.values["api"] = "v2"
         api, parts = got["api"], split_url(got["url"] or "")

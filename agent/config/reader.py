@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from msgspec import UNSET
 from msgspec.structs import FieldInfo
@@ -25,7 +25,9 @@ from agent.config.values import Flag, Number, Pattern, Text, Whole, Words, choic
 from agent.system.entry_points import PluginFailed
 
 Look = Callable[[str, str], tuple[str, str] | None]
-"""For a path and what it must be (`file`, `folder` or `root`), returns what is wrong and what to do, or None."""
+"""For a path and what it must be (`file`, `folder`, `root` or `written`), returns what is wrong and what to do, or None."""
+
+S = TypeVar("S", bound=Section)
 
 _PLAIN = {str: Words, int: Whole, float: Number, bool: Flag, tuple[str, ...]: tuple[Pattern, ...]}
 """How the options of collectors, whose types are plain, are read. Their lists of texts are lists of patterns."""
@@ -45,8 +47,12 @@ class Reader:
 
     def config(self, root: Node) -> Config | None:
         """Return the configuration, or None where there is no usable one."""
-        config = self._section(Config, root, "")
-        return config if isinstance(config, Config) and not self.problems else None
+        return self.section(Config, root)
+
+    def section(self, kind: type[S], root: Node) -> S | None:
+        """Return the section that a whole document is, or None where there is no usable one."""
+        found = self._section(kind, root, "")
+        return found if isinstance(found, kind) and not self.problems else None
 
     def value(self, kind: Any, node: Node, path: str) -> Any:
         """Return what a node is, read as this annotation says."""

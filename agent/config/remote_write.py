@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from agent.config import values as v
-from agent.config.destination import DestinationConfig
+from agent.config.destination import HttpDestination
 from agent.config.section import Section
 
 
@@ -17,12 +17,12 @@ class MetadataConfig(Section, frozen=True, kw_only=True):
     max_samples_per_send: v.Count = 2000
 
 
-class RemoteWrite(DestinationConfig, frozen=True, kw_only=True):
+class RemoteWrite(HttpDestination, frozen=True, kw_only=True):
     """A destination that takes remote write."""
 
     later = frozenset(("azuread", "google_iam", "proxy_connect_header", "sigv4"))
     ignored = {
-        **DestinationConfig.ignored,
+        **HttpDestination.ignored,
         "round_robin_dns": "one connection is kept, to an address the system chose",
         "send_native_histograms": "there are none",
     }

@@ -1,7 +1,7 @@
 """The configuration as types: every key, its default, and the rules that hold between keys.
 
 A `Config` that `load` returned keeps every rule here and in the modules of its sections: `destination`,
-`remote_write`, `influxdb`, `otlp`, `custom`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
+`remote_write`, `influxdb`, `otlp`, `file`, `custom`, `http_client`, `relabeling`, `scrape`. `section` says what a section is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from agent.collectors.options import Options
 from agent.config import values as v
 from agent.config.custom import Custom
 from agent.config.destination import DestinationConfig, host_name, named
+from agent.config.file import File
 from agent.config.influxdb import InfluxDB
 from agent.config.otlp import OTLP
 from agent.config.remote_write import RemoteWrite
@@ -24,7 +25,7 @@ from agent.config.section import Given, Problem, Problems, Section
 from agent.config.serve import ServeSection
 from buffer.limits import OnFull, largest_segment
 
-DESTINATIONS = ("remote_write", "influxdb", "otlp", "custom")
+DESTINATIONS = ("remote_write", "influxdb", "otlp", "file", "custom")
 """The sections with destinations, each of another type."""
 SLOW = {"disk_usage": 60.0, "sensors": 60.0, "link": 60.0}
 """The seconds between two runs of what changes slowly, or `collect.interval` where that is longer."""
@@ -226,6 +227,7 @@ class Config(Section, frozen=True, kw_only=True):
     remote_write: tuple[RemoteWrite, ...] = ()
     influxdb: tuple[InfluxDB, ...] = ()
     otlp: tuple[OTLP, ...] = ()
+    file: tuple[File, ...] = ()
     custom: tuple[Custom, ...] = ()
     serve: ServeSection = ServeSection()
     log: LogSection = LogSection()
@@ -233,7 +235,7 @@ class Config(Section, frozen=True, kw_only=True):
     @property
     def destinations(self) -> tuple[DestinationConfig, ...]:
         """Return all destinations, whatever their type."""
-        return (*self.remote_write, *self.influxdb, *self.otlp, *self.custom)
+        return (*self.remote_write, *self.influxdb, *self.otlp, *self.file, *self.custom)
 
     @staticmethod
     def rules(got: Given) -> Problems:
@@ -259,7 +261,7 @@ class Config(Section, frozen=True, kw_only=True):
             if first != place:
                 what = f"the name {one.name!r} belongs to {first} already"
                 yield Problem(f"{place}.name", what, "Give each destination a name of its own.")
-            elif one.name != was.name and one.name != host_name(one.url):
-                what = f"another destination has this host, so this one is called {one.name}; "
+            elif one.name != was.name and one.name != host_name(one.where):
+                what = f"another destination has this host or folder, so this one is called {one.name}; "
                 what += "set names, because a destination with a new name starts from scratch"
                 yield Problem(f"{place}.name", what)

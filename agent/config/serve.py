@@ -7,6 +7,7 @@ from typing import Annotated
 from agent.config import values as v
 from agent.config.listen import DEFAULT, Address, parse
 from agent.config.section import Given, Problem, Problems, Section
+from agent.config.web import Name, Role
 
 
 def _is_address(text: str) -> bool:
@@ -47,17 +48,24 @@ class ServeSection(Section, frozen=True, kw_only=True):
     """Who may ask, and where."""
 
     listen: Listen = parse(DEFAULT)
+    web_config_file: v.File | None = None
+    tokens_file: v.File | None = None
+    roles: dict[Name, Role] = {}
+    access_log: v.Written | None = None
+    access_log_size: v.DataSize = 10 << 20
+    access_log_files: v.Count = 5
     limits: LimitsSection = LimitsSection()
 
     @staticmethod
     def rules(got: Given) -> Problems:
-        """Require that nobody else can reach what needs no login."""
-        if got["listen"] is not None:
-            yield from open_to_others(got["listen"])
+        """Require that nobody else can reach what needs no login; whether TLS and a login are there is seen when the files are read."""
+        if got["listen"] is not None and not got["listen"].is_private and got["web_config_file"] is None:
+            yield OPEN_TO_OTHERS
 
 
-def open_to_others(listen: Address) -> Problems:
-    """Yield a problem where others can reach an address, and nobody has to log in."""
-    if not listen.is_private:
-        what = "others can reach this address, and nobody has to log in"
-        yield Problem("listen", what, "Choose a loopback address or a Unix socket.")
+OPEN_TO_OTHERS = Problem(
+    "listen",
+    "others can reach this address, which needs TLS and a login",
+    "Name a web_config_file with both, or choose a loopback address or a Unix socket.",
+)
+"""The problem of an address that others can reach."""

@@ -5,6 +5,7 @@ r"""The kinds of value a key can have: one table. A row says how a text is check
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -21,7 +22,7 @@ class Text(NamedTuple):
     """How a single value is read: `passes`, or else `what` and `do` are reported; then the checks in `also`; `read`.
 
     An error does not repeat a `hidden` value. A `file` must be readable when the configuration is loaded, and so must a
-    `root`, which is a folder; a `folder` may not exist yet. All are joined to the folder of the configuration.
+    `root`, which is a folder; a `folder` may not exist yet, and neither a `written` file. All are joined to the folder of the configuration.
     """
 
     passes: Passes = "(?s).*"
@@ -30,7 +31,7 @@ class Text(NamedTuple):
     read: Callable[[str], Any] = str
     also: tuple[tuple[Passes, str, str], ...] = ()
     hidden: bool = False
-    kind: Literal["value", "file", "folder", "root"] = "value"
+    kind: Literal["value", "file", "folder", "root", "written"] = "value"
 
     def value(self, text: str) -> Any:
         """Return the value, or a Problem without a path."""
@@ -265,6 +266,9 @@ ProxyUrl = Annotated[Secret, Text(
     hidden=True)]
 File = Annotated[str, Text(*_PATH, kind="file")]
 Folder = Annotated[str, Text(*_PATH, kind="folder")]
+Written = Annotated[str, Text(*_PATH, kind="written")]
+Place = Annotated[str, Text(
+    r"/[^\0]*", "expected an absolute path", "Begin it with /.", lambda text: os.path.normpath(text).replace("//", "/"))]
 Root = Annotated[str, Text(*_PATH, lambda text: text.rstrip("/") or "/", kind="root")]
 _LABEL = (
     "(?!__)[a-zA-Z_][a-zA-Z0-9_]*", "expected a label name: letters, digits and _, not a digit first, not __ first",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from agent.config import OTLP, Custom, DestinationConfig, InfluxDB, RemoteWrite
+from agent.config import OTLP, Custom, DestinationConfig, File, InfluxDB, RemoteWrite
 from agent.destinations.base import Speaks
 from buffer.exemplars import Exemplars
 
@@ -30,6 +30,10 @@ def speaks(
         from agent.destinations.otlp.destination import otlp
 
         return otlp(to, from_boot, wall)
+    if isinstance(to, File):
+        from agent.destinations.file.destination import file
+
+        return file(to)
     if isinstance(to, Custom):
         from agent.destinations.custom import custom
 

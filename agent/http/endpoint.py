@@ -21,7 +21,7 @@ from typing import IO, NamedTuple
 from agent.config import (
     Authorization,
     BasicAuth,
-    DestinationConfig,
+    HttpDestination,
     HttpHeader,
     OAuth2,
     Secret,
@@ -72,7 +72,7 @@ class Endpoint(NamedTuple):
         return (parts.hostname if parts else None) or self.name
 
 
-def of_destination(to: DestinationConfig) -> Endpoint:
+def of_destination(to: HttpDestination) -> Endpoint:
     """Return where a destination is; all keys are called the same there."""
     return _of(to)
 
@@ -87,7 +87,7 @@ def of_token_server(oauth2: OAuth2, name: str) -> Endpoint:
     return _of(oauth2, url=oauth2.token_url, name=f"{name}.oauth2")
 
 
-def _of(section: DestinationConfig | Target | OAuth2, **keys: str) -> Endpoint:
+def _of(section: HttpDestination | Target | OAuth2, **keys: str) -> Endpoint:
     """Return the endpoint with the keys that a section has in common with it, and these."""
     common = [key for key in Endpoint._fields if key in section.__struct_fields__]
     return Endpoint(**{key: getattr(section, key) for key in common} | keys)

@@ -7,25 +7,31 @@ date: certificates are renewed, and clocks are set, without a change of the conf
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from agent import crew
 from agent.collect.series import host_labels
-from agent.config import Config, Problem, ScrapeOptions, TlsConfig
+from agent.config import Config, File, HttpDestination, Problem, ScrapeOptions, TlsConfig
 from agent.config.units import format_duration
+from agent.destinations.file import medium
 from agent.http import endpoint
 from agent.http.certificates import Certificate, decoded, ends
 from agent.http.endpoint import Endpoint
 from agent.ops.doctor.certificate import DAY, SOON, names
+from agent.ops.doctor.folder import existing
 from buffer.errors import LimpetError
 
 LOOK_BACK = 300.0
 """Seconds: how old the newest value of a series may be for Prometheus, and for what has its query language."""
 WAY = 30.0
 """Seconds that a request may take on a slow link."""
+ANSWER = 5.0
+"""Seconds that a file system is given to answer."""
 COMMON = frozenset(
     [
         "alarmpi",
@@ -63,6 +69,8 @@ def check(config: Config, now: float) -> Iterator[Problem]:
     """Yield everything that is found at the UTC time `now` in seconds; a problem without `do` is a warning."""
     yield from _names(config)
     yield from _alerts(config)
+    for one in config.file:
+        yield from _medium(one, config.data_dir)
     for to in endpoints(config):
         yield from _secrets(to)
         yield from _headers(to)
@@ -104,9 +112,30 @@ def _alerts(config: Config) -> Iterator[Problem]:
             yield Problem(f"{to.name}.queue_config.batch_send_deadline", what)
 
 
+def _medium(to: File, data_dir: str) -> Iterator[Problem]:
+    """Look whether the medium is there, and whether it is the volume of the buffer."""
+    where = f"{to.name}.path"
+    try:
+        volume = crew.call(lambda: medium.volume(to), ANSWER)
+    except medium.NotThereError as error:
+        yield Problem(where, f"now {error}; until then samples wait in the buffer")
+        return
+    except OSError as error:
+        yield Problem(
+            where, f"{to.path} cannot be looked at now: {error}; until then samples wait in the buffer"
+        )
+        return
+    if volume == os.stat(existing(data_dir)).st_dev:
+        yield Problem(
+            where, "it is on the same volume as data_dir, so what is lost with the one is lost with the other"
+        )
+
+
 def endpoints(config: Config) -> Iterator[Endpoint]:
     """Yield everything that the agent speaks to: destinations, token servers, scrape targets."""
     for to in config.destinations:
+        if not isinstance(to, HttpDestination):
+            continue
         yield (found := endpoint.of_destination(to))
         if found.oauth2 is not None:
             yield endpoint.of_token_server(found.oauth2, found.name)

@@ -183,7 +183,7 @@ class _Evaluation:
         self, node: Call, argument: Selector | Subquery, one: Samples, steps: Steps, extra: Sequence[float]
     ) -> Column:
         self._budget.spend(len(one.times))
-        at = ranges.prepare(node.function, one.times, one.values)
+        at = ranges.prepare(node.function, one)
         column: Column = []
         spent = 0
         for window, more in zip(selecting.windows(argument, one.times, steps, self._top), extra, strict=True):

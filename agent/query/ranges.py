@@ -1,5 +1,7 @@
 """Functions of range vectors: from the samples in a window to a value, or to none.
 
+A sample that was made of many counts as these in `avg_`, `count_`, `max_`, `min_` and `sum_over_time`, and as one in all others.
+
 A function is prepared for a series once (`prepare`), so that a window costs as little as it can: what a window of any
 length needs, such as the places of counter resets, is found beforehand. Stale markers are not among the samples.
 
@@ -13,9 +15,11 @@ import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable
+from operator import mul
 from typing import NamedTuple, TypeAlias
 
 from agent.query.arithmetic import INF, NAN, add, divide, kahan_mean, kahan_sum, quantile
+from agent.query.value import Samples, Thinned
 
 Times: TypeAlias = "array[int]"
 Values: TypeAlias = "array[float]"
@@ -35,9 +39,11 @@ Function = Callable[[Window, float], "float | None"]
 """From a window with one sample or more, and the scalar argument, to a value."""
 
 
-def prepare(name: str, times: Times, values: Values) -> Function:
+def prepare(name: str, one: Samples) -> Function:
     """Return the function for a series."""
-    return _FUNCTIONS[name](times, values)
+    if one.thinned is not None and name in WHOLE:
+        return _WHOLE[name](one.values, one.thinned)
+    return _FUNCTIONS[name](one.times, one.values)
 
 
 def _extrapolated(counter: bool, per_second: bool) -> Callable[[Times, Values], Function]:
@@ -220,6 +226,34 @@ def _one(_: Times, __: Values) -> Function:
 def _count(_: Times, __: Values) -> Function:
     return lambda w, _: float(w.high - w.low)
 
+
+def _thinned_sum(values: Values, thinned: Thinned) -> Function:
+    sums = array("d", map(mul, values, thinned.counts))
+    return lambda w, _: kahan_sum(sums[w.low : w.high])
+
+
+def _thinned_mean(values: Values, thinned: Thinned) -> Function:
+    sums, counts = array("d", map(mul, values, thinned.counts)), thinned.counts
+
+    def at(window: Window, _: float) -> float:
+        low, high = window.low, window.high
+        part = values[low:high]
+        if part.count(part[0]) == len(part):  # no rounding where nothing changes
+            return part[0]
+        return kahan_sum(sums[low:high]) / sum(counts[low:high])
+
+    return at
+
+
+_WHOLE: dict[str, Callable[[Values, Thinned], Function]] = {
+    "avg_over_time": _thinned_mean,
+    "count_over_time": lambda _, thinned: lambda w, _: sum(thinned.counts[w.low : w.high]),
+    "max_over_time": lambda _, thinned: _FUNCTIONS["max_over_time"](thinned.steps, thinned.high),
+    "min_over_time": lambda _, thinned: _FUNCTIONS["min_over_time"](thinned.steps, thinned.low),
+    "sum_over_time": _thinned_sum,
+}
+"""Functions that know what the samples were made of, where some of them were made coarser."""
+WHOLE = frozenset(_WHOLE)
 
 _FUNCTIONS: dict[str, Callable[[Times, Values], Function]] = {
     "absent_over_time": _one,

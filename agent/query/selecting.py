@@ -1,7 +1,7 @@
 """Which samples an expression needs, and what its selectors see at each step.
 
 A vector selector sees the newest sample of the last five minutes, without their beginning; a stale marker there means no
-value. A range takes the samples from after its beginning to its end, without stale markers.
+value. A sample that represents a longer step, since it was thinned, is seen for that step more. A range takes the samples from after its beginning to its end, without stale markers.
 
 Source: "Staleness" and "Range vector selectors" of Prometheus's documentation (querying/basics), and `vectorSelectorSingle`
 and `matrixIterSlice` of promql/engine.go of Prometheus 3.5.
@@ -10,10 +10,13 @@ and `matrixIterSlice` of promql/engine.go of Prometheus 3.5.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from operator import ne
+from typing import NamedTuple
 
 from agent.query.limits import Budget
-from agent.query.ranges import Window
+from agent.query.ranges import WHOLE, Window
 from agent.query.tree import (
     Aggregation,
     Binary,
@@ -26,14 +29,23 @@ from agent.query.tree import (
     Selector,
     Subquery,
 )
-from agent.query.value import Column, Line, Samples, Steps
+from agent.query.value import Column, Line, Samples, Steps, rows_of
 from buffer.model import is_stale
 
 LOOKBACK_MS = 5 * 60_000
 SUBQUERY_STEP_MS = 60_000
 
 Span = tuple[int, int]
-"""From when to when samples are needed, in UTC milliseconds, both included."""
+"""From when to when samples are needed, in UTC milliseconds, both included; of what was thinned also from its step before."""
+
+
+class Whole(NamedTuple):
+    """A span of which minimum, maximum and number are needed too, where samples were made coarser."""
+
+    first_ms: int
+    last_ms: int
+
+
 Data = Mapping[Matchers, Sequence[Samples]]
 
 
@@ -44,12 +56,15 @@ def needs(node: Node, steps: Steps, budget: Budget) -> dict[Matchers, Span]:
     return found
 
 
-def _needs(node: Node, steps: Steps, top: Steps, found: dict[Matchers, Span], budget: Budget) -> None:
+def _needs(
+    node: Node, steps: Steps, top: Steps, found: dict[Matchers, Span], budget: Budget, *, whole: bool = False
+) -> None:
     if isinstance(node, Selector):
         first, last = _looked_at(node, steps, top)
         begin = first - (node.range_ms or LOOKBACK_MS) + 1
         known = found.get(node.matchers, (begin, last))
-        found[node.matchers] = min(known[0], begin), max(known[1], last)
+        span = min(known[0], begin), max(known[1], last)
+        found[node.matchers] = Whole(*span) if whole or isinstance(known, Whole) else span
     elif isinstance(node, Subquery):
         within = inner_steps(node, steps, top)
         budget.points(len(within.times))
@@ -57,7 +72,7 @@ def _needs(node: Node, steps: Steps, top: Steps, found: dict[Matchers, Span], bu
             _needs(node.inner, within, top, found, budget)
     elif isinstance(node, Call):
         for argument in node.arguments:
-            _needs(argument, steps, top, found, budget)
+            _needs(argument, steps, top, found, budget, whole=node.function in WHOLE)
     elif isinstance(node, Binary):
         _needs(node.left, steps, top, found, budget)
         _needs(node.right, steps, top, found, budget)
@@ -65,7 +80,9 @@ def _needs(node: Node, steps: Steps, top: Steps, found: dict[Matchers, Span], bu
         for part in (node.inner, node.parameter):
             if part is not None:
                 _needs(part, steps, top, found, budget)
-    elif isinstance(node, (Paren, Negation)):
+    elif isinstance(node, Paren):
+        _needs(node.inner, steps, top, found, budget, whole=whole)
+    elif isinstance(node, Negation):
         _needs(node.inner, steps, top, found, budget)
 
 
@@ -111,14 +128,15 @@ def newest(
 
 
 def _newest(one: Samples, steps: range, offset_ms: int, *, want_times: bool) -> Column:
-    _, times, values = one
+    times, values = one.times, one.values
+    steps_ms = None if one.thinned is None else one.thinned.steps
     column: Column = []
-    index, size = 0, len(times)
+    index = 0
     for ms in steps:
         ms -= offset_ms
-        while index < size and times[index] <= ms:
-            index += 1
-        value = values[index - 1] if index and times[index - 1] > ms - LOOKBACK_MS else None
+        index = bisect_right(times, ms, index)
+        seen_for = LOOKBACK_MS if steps_ms is None or not index else LOOKBACK_MS + steps_ms[index - 1]
+        value = values[index - 1] if index and times[index - 1] > ms - seen_for else None
         if value is not None and value != value and is_stale(value):
             value = None
         column.append(times[index - 1] / 1000 if want_times and value is not None else value)
@@ -127,11 +145,9 @@ def _newest(one: Samples, steps: range, offset_ms: int, *, want_times: bool) -> 
 
 def marker_free(one: Samples) -> Samples:
     """Return the samples without stale markers."""
-    if not any(value != value and is_stale(value) for value in one.values):
+    if not any(map(ne, one.values, one.values)):  # a marker is a NaN, and there is none
         return one
-    kept = [i for i, value in enumerate(one.values) if value == value or not is_stale(value)]
-    times = array("q", [one.times[i] for i in kept])
-    return Samples(one.labels, times, array("d", [one.values[i] for i in kept]))
+    return rows_of(one, [i for i, value in enumerate(one.values) if value == value or not is_stale(value)])
 
 
 def as_samples(line: Line, times: range) -> Samples:
@@ -144,13 +160,11 @@ def as_samples(line: Line, times: range) -> Samples:
 
 def windows(node: Selector | Subquery, times: array[int], steps: Steps, top: Steps) -> Iterator[Window]:
     """Yield the window of a range at each step, also where it is empty."""
-    moment, size = moment_of(node.moment, top), len(times)
+    moment = moment_of(node.moment, top)
     low = high = 0
     for ms in steps.times:
         end = (ms if moment is None else moment) - node.offset_ms
         start = end - node.range_ms
-        while high < size and times[high] <= end:
-            high += 1
-        while low < high and times[low] <= start:
-            low += 1
+        high = bisect_right(times, end, high)
+        low = bisect_right(times, start, low, high)
         yield Window(low, high, start, end, ms)

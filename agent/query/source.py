@@ -3,28 +3,33 @@
 Reads from outside, takes no lock, and changes nothing: an agent may run, be stopped or be dead. Whatever was delivered
 or not counts alike. What damage hides is missing; `damaged` counts its places. Names are as they were collected, so
 what is masked in the buffer is masked here. Of two samples of a series at the same time the one that was written last counts.
+
+Only what has something of the series and the time that are wanted is read (`buffer.lookup`).
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice, pairwise
+from operator import lt
+from typing import Any, NamedTuple
 
-from agent.ops.replay.source import SegmentHistory
 from agent.ops.selector import NAME
 from agent.query.limits import Budget
-from agent.query.selecting import Data, Span
+from agent.query.selecting import Data, Span, Whole
 from agent.query.tree import Matchers
-from agent.query.value import Samples
-from buffer.inspect.segments import segments
-from buffer.model import Labels, Series, Tick
-
-_KEPT = 256
-"""Sets of series of which it is remembered what is selected."""
+from agent.query.value import Samples, Thinned, rows_of
+from agent.text import human
+from buffer.fs import RealFs
+from buffer.lookup.cache import Cache
+from buffer.lookup.files import Lookup
+from buffer.lookup.table import Rows, Table, taken
+from buffer.model import Labels, Series
 
 Progress = Callable[[int, int], None]
 """Called now and then with how far it is, and how far there is to go."""
+_Key = tuple[Matchers, Labels]
 
 
 class Found(NamedTuple):
@@ -38,31 +43,22 @@ class Found(NamedTuple):
     samples: int
 
 
-class _Column:
-    """The samples of one series for one selector."""
+class _Part(NamedTuple):
+    """Samples of one series from one table of a file, which were written in the order that `order` has."""
 
-    def __init__(self, labels: Labels, span: Span) -> None:
-        self.labels, (self.first, self.last) = labels, span
-        self.times, self.values = array("q"), array("d")
-        self._in_order, self._newest = True, span[0] - 1
-
-    def add(self, ms: int, value: float) -> None:
-        if self.first <= ms <= self.last:
-            self._in_order = self._in_order and ms > self._newest
-            self._newest = ms
-            self.times.append(ms)
-            self.values.append(value)
-
-    def samples(self) -> Samples:
-        if self._in_order:
-            return Samples(self.labels, self.times, self.values)
-        newest = dict(zip(self.times, self.values, strict=True))
-        ordered = sorted(newest)
-        return Samples(self.labels, array("q", ordered), array("d", [newest[ms] for ms in ordered]))
+    key: _Key
+    file: int
+    order: array[int]
+    times: array[int]
+    values: array[float]
+    low: array[float]
+    high: array[float]
+    counts: array[float] | None
+    step_ms: int
 
 
 class BufferSource:
-    """The buffer in a folder, for one query.
+    """The buffer in a folder, for one query. A process that answers many gives all of them one `cache`.
 
     Attributes:
         damaged: places that could not be read.
@@ -70,11 +66,30 @@ class BufferSource:
         host: the labels that all series carry that were met, selected or not.
     """
 
-    def __init__(self, data_dir: str, budget: Budget, progress: Progress | None = None) -> None:
-        self._data_dir, self._budget, self._progress = data_dir, budget, progress
-        self.damaged = 0
+    def __init__(
+        self, data_dir: str, budget: Budget, progress: Progress | None = None, cache: Cache | None = None
+    ) -> None:
+        self._lookup = Lookup(RealFs(data_dir), data_dir, cache)
+        self._budget, self._progress = budget, progress
         self.units: dict[str, str] = {}
         self._shared: set[tuple[str, str]] | None = None
+
+    @property
+    def damaged(self) -> int:
+        """The places that could not be read."""
+        return self._lookup.damaged
+
+    def warnings(self) -> list[str]:
+        """Return what people must know about what was read."""
+        said = []
+        if self.damaged:
+            places = human.plural(self.damaged, "stretch", "stretches")
+            what = f"{places} of damage passed over, so samples may be missing"
+            said.append(f"{what}; `limpet buffer verify` says what is")
+        if not self._lookup.is_whole:
+            what = "the agent changed its files faster than they could be read"
+            said.append(f"{what}, so samples may be missing; try again")
+        return said
 
     @property
     def host(self) -> Labels:
@@ -87,80 +102,83 @@ class BufferSource:
 
     def newest_ms(self) -> int | None:
         """Return when the newest sample was, None where there is none. Raises OSError."""
-        times = [one.newest_timestamp_ms for one in segments(self._data_dir)]
-        return max((ms for ms in times if ms is not None), default=None)
+        return self._lookup.newest_ms()
 
     def read(self, needs: Mapping[Matchers, Span]) -> Data:
-        """Return the samples of each selector in its span, in one pass over the log. Raises QueryError, OSError."""
-        tests = {matchers: _test(matchers) for matchers in needs}
-        columns: dict[tuple[Matchers, Labels], _Column] = {}
+        """Return the samples of each selector in its span. Raises QueryError, OSError."""
+        data: dict[Matchers, list[Samples]] = {matchers: [] for matchers in needs}
+        if not needs:
+            return data
+        selected = self._selecting(needs)
 
-        def picked(series: tuple[Series, ...]) -> list[tuple[int, _Column]]:
-            found = []
+        def visit(table: Table) -> Iterator[_Part]:
+            self._budget.check_time()
+            rows: dict[Span, Rows] = {}
+            for index, key in selected(table.series):
+                span = needs[key[0]]
+                if span not in rows:
+                    rows[span] = table.placed.within(span[0] - table.step_ms, span[1])
+                if rows[span]:
+                    self._budget.read(len(rows[span]))
+                    whole = isinstance(span, Whole)
+                    if (part := _part(table, index, key, rows[span], whole=whole)) is not None:
+                        yield part
+
+        first, last = min(first for first, _ in needs.values()), max(last for _, last in needs.values())
+        parts: dict[_Key, list[_Part]] = {}
+        for number, file in enumerate(self._lookup.collect(first, last, visit, self._progress)):
+            for part in file:
+                parts.setdefault(part.key, []).append(part._replace(file=number))
+        for key in sorted(parts, key=lambda one: one[1]):
+            data[key[0]].append(_samples(key[1], parts[key]))
+        return data
+
+    def _selecting(
+        self, wanted: Iterable[Matchers]
+    ) -> Callable[[tuple[Series, ...]], list[tuple[int, _Key]]]:
+        tests = {matchers: _test(matchers) for matchers in wanted}
+        known: dict[int, tuple[tuple[Series, ...], list[tuple[int, _Key]]]] = {}
+        keys: set[_Key] = set()
+
+        def selected(series: tuple[Series, ...]) -> list[tuple[int, _Key]]:
+            # By identity: the same set is mostly the same object. It is held too, so that no other can have its address.
+            if (found := known.get(id(series))) is not None:
+                return found[1]
             self._meet(series)
+            pairs: list[tuple[int, _Key]] = []
             for index, one in enumerate(series):
                 labels = labels_of(one)
                 for matchers, matches in tests.items():
                     if matches(labels):
-                        column = columns.get((matchers, labels))
-                        if column is None:
-                            self._budget.series(len(columns) + 1)
-                            column = columns[matchers, labels] = _Column(labels, needs[matchers])
+                        keys.add((matchers, labels))
+                        self._budget.series(len(keys))
                         self.units[one.name] = one.unit
-                        found.append((index, column))
-            return found
+                        pairs.append((index, (matchers, labels)))
+            known[id(series)] = series, pairs
+            return pairs
 
-        if needs:
-            known: dict[int, tuple[tuple[Series, ...], list[tuple[int, _Column]]]] = {}
-            spans = needs.values()
-            for tick in self._ticks(min(first for first, _ in spans), max(last for _, last in spans)):
-                pick = known.get(id(tick.series))
-                if pick is None:
-                    if len(known) >= _KEPT:
-                        known.clear()
-                    # The series are held too, so that no others can come to have their address.
-                    pick = known[id(tick.series)] = tick.series, picked(tick.series)
-                ms, values = tick.at.wall_ms, tick.values
-                for index, column in pick[1]:
-                    column.add(ms, values[index])
-                self._budget.read(len(pick[1]))
-        data: dict[Matchers, list[Samples]] = {matchers: [] for matchers in needs}
-        for (matchers, _), column in sorted(columns.items(), key=lambda one: one[0][1]):
-            if column.times:
-                data[matchers].append(column.samples())
-        return data
+        return selected
 
     def series(self, matchers: Matchers, span: Span) -> list[Found]:
         """Return the series that match and have a sample in the span, by their labels. Raises QueryError, OSError."""
-        matches = _test(matchers)
-        found: dict[Labels, Found] = {}
-        known: dict[int, tuple[tuple[Series, ...], list[tuple[Labels, Series]]]] = {}
-        for tick in self._ticks(*span):
-            ms, picked = tick.at.wall_ms, known.get(id(tick.series))
-            if picked is None:
-                if len(known) >= _KEPT:
-                    known.clear()
-                self._meet(tick.series)
-                pairs = [(labels_of(one), one) for one in tick.series]
-                picked = known[id(tick.series)] = tick.series, [pair for pair in pairs if matches(pair[0])]
-            for labels, one in picked[1]:
-                _, _, _, first, last, count = found.get(labels, (labels, "", "", ms, ms, 0))
-                found[labels] = Found(labels, one.type, one.unit, min(first, ms), max(last, ms), count + 1)
-            self._budget.check_time()
-        self._budget.series(len(found))
-        return sorted(found.values())
+        selected = self._selecting([matchers])
 
-    def _ticks(self, first_ms: int, last_ms: int) -> Iterable[Tick]:
-        history = SegmentHistory(self._data_dir, first_ms, last_ms)
-        try:
-            for number, piece in enumerate(history.pieces(0)):
-                if self._progress is not None and not number % 256:
-                    self._progress(piece.done, history.total)
-                for tick in piece.ticks:
-                    if first_ms <= tick.at.wall_ms <= last_ms:
-                        yield tick
-        finally:
-            self.damaged += history.damaged
+        def visit(table: Table) -> Iterator[tuple[Series, Labels, int, int, int]]:
+            self._budget.check_time()
+            if (pairs := selected(table.series)) and (rows := table.placed.within(*span)):
+                times = taken(table.placed.times, rows)
+                first, last = min(times), max(times)
+                for index, (_, labels) in pairs:
+                    yield table.series[index], labels, first, last, len(times)
+
+        found: dict[Labels, Found] = {}
+        for file in self._lookup.collect(*span, visit, self._progress):
+            for one, labels, first, last, count in file:
+                _, _, _, oldest, newest, samples = found.get(labels, (labels, "", "", first, last, 0))
+                found[labels] = Found(
+                    labels, one.type, one.unit, min(first, oldest), max(last, newest), samples + count
+                )
+        return sorted(found.values())
 
 
 def labels_of(series: Series) -> Labels:
@@ -176,3 +194,52 @@ def _test(matchers: Matchers) -> Callable[[Labels], bool]:
         return all(test(found.get(label, "")) for label, test in tests)
 
     return matches
+
+
+def _part(table: Table, index: int, key: _Key, rows: Rows, *, whole: bool) -> _Part | None:
+    """Return some rows of a column; None where it is damaged."""
+    if (column := table.values(index)) is None:
+        return None
+    values = low = high = taken(column, rows)
+    counts = None
+    if whole and table.step_ms:
+        least, most = table.extremes(index)
+        low = values if least is None else taken(least, rows)
+        high = values if most is None else taken(most, rows)
+        counts = None if (numbers := table.counts()) is None else taken(numbers, rows)
+    times, order = taken(table.placed.times, rows), taken(table.placed.order, rows)
+    return _Part(key, 0, order, times, values, low, high, counts, table.step_ms)
+
+
+def _samples(labels: Labels, parts: list[_Part]) -> Samples:
+    """Return the samples of some parts, the oldest first; of two at the same time the last one."""
+    times = _joined("q", [one.times for one in parts])
+    values = _joined("d", [one.values for one in parts])
+    thinned = None
+    if any(one.step_ms for one in parts):
+        steps = _joined("q", [array("q", [one.step_ms]) * len(one.times) for one in parts])
+        low, high = _joined("d", [one.low for one in parts]), _joined("d", [one.high for one in parts])
+        counts = [one.counts or array("d", [1.0]) * len(one.times) for one in parts]
+        thinned = Thinned(steps, low, high, _joined("d", counts))
+    found = Samples(labels, times, values, thinned)
+    return found if all(map(lt, times, islice(times, 1, None))) else _ordered(found, parts)
+
+
+def _joined(code: str, columns: list[array[Any]]) -> array[Any]:
+    if len(columns) == 1:
+        return columns[0]
+    joined = array(code)
+    for one in columns:
+        joined += one
+    return joined
+
+
+def _ordered(found: Samples, parts: list[_Part]) -> Samples:
+    """Return samples in order of time; of two at the same time the one that was written last."""
+    times = found.times
+    rows = sorted(range(len(times)), key=times.__getitem__)
+    if any(times[a] == times[b] for a, b in pairwise(rows)):
+        written = [(one.file, order) for one in parts for order in one.order]
+        rows.sort(key=lambda row: (times[row], written[row]))
+        rows = [row for row, after in pairwise([*rows, -1]) if after < 0 or times[row] != times[after]]
+    return rows_of(found, rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent.ops.selector import NAME
 from agent.query.tree import QueryError
@@ -21,12 +21,39 @@ SAME = "two series of the result have the same labels"
 _DISTINCT = "Keep a label that distinguishes them, or aggregate them, with sum by (...) for instance."
 
 
+class Thinned(NamedTuple):
+    """What each sample of a series represents, where some of them were made coarser.
+
+    Attributes:
+        steps: the time in milliseconds; 0 for a sample as it was collected.
+        low, high, counts: the minimum, the maximum and the number of the samples that one was made of.
+    """
+
+    steps: array[int]
+    low: array[float]
+    high: array[float]
+    counts: array[float]
+
+
 class Samples(NamedTuple):
     """A series as it is stored: UTC milliseconds, strictly rising, and the values; stale markers are among them."""
 
     labels: Labels
     times: array[int]
     values: array[float]
+    thinned: Thinned | None = None
+
+
+def rows_of(one: Samples, rows: Sequence[int]) -> Samples:
+    """Return some of the samples of a series."""
+
+    def taken(column: array[Any]) -> array[Any]:
+        return array(column.typecode, [column[row] for row in rows])
+
+    extra = one.thinned
+    if extra is not None:
+        extra = Thinned(taken(extra.steps), taken(extra.low), taken(extra.high), taken(extra.counts))
+    return Samples(one.labels, taken(one.times), taken(one.values), extra)
 
 
 class Line(NamedTuple):

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
-from agent.config import DestinationConfig
+from agent.config import HttpDestination
 from agent.destinations.base import Request
 from agent.http import endpoint
 from agent.http.answer import LARGEST_ANSWER, Answer
@@ -24,7 +24,7 @@ class Client:
 
     def __init__(
         self,
-        to: DestinationConfig,
+        to: HttpDestination,
         version: str,
         wall: Callable[[], float] = time.time,
         environment: Mapping[str, str] = os.environ,

@@ -35,7 +35,7 @@ def query(data_dir: str, turn: Turn, found: Parameters) -> Answer:
     at = read.time_ms(found, "time", int(time.time() * 1000))
     most = read.limit(found)
     text, tree = _parsed(found)
-    source = BufferSource(data_dir, turn.budget)
+    source = BufferSource(data_dir, turn.budget, cache=turn.cache)
     result = _evaluated(tree, text, Steps(at, at, 1), source, turn)
     return _answered(result, source, most, turn)
 
@@ -66,7 +66,7 @@ def query_range(data_dir: str, turn: Turn, found: Parameters) -> Answer:
             f'invalid parameter "query": invalid expression type "{name}" for range query, '
             "must be Scalar or instant Vector"
         )
-    source = BufferSource(data_dir, turn.budget)
+    source = BufferSource(data_dir, turn.budget, cache=turn.cache)
     result = _evaluated(tree, text, Steps(start, end, step), source, turn)
     # At a single step it is a matrix too.
     lines = result.lines if result.type == "matrix" else sorted(result.lines)
@@ -97,17 +97,9 @@ def refused(error: QueryError, turn: Turn) -> Refusal:
     return Refusal(422, "execution", f"{error.what}. {error.do}")
 
 
-def warnings(source: BufferSource) -> list[str]:
-    """Return what people must know about an answer."""
-    if not source.damaged:
-        return []
-    places = human.plural(source.damaged, "stretch", "stretches")
-    return [f"{places} of damage passed over, so samples may be missing; `limpet buffer verify` says what is"]
-
-
 def _answered(result: Result, source: BufferSource, most: int, turn: Turn) -> Answer:
     """Return the answer, which is written series by series so that only its text is in memory as a whole."""
-    said = warnings(source)
+    said = source.warnings()
     if result.type in ("scalar", "string"):
         return success(answer.of_result(result), said)
     if most and len(result.lines) + len(result.raw) > most:
@@ -144,14 +136,14 @@ def series(data_dir: str, turn: Turn, found: Parameters) -> Answer:
     """List the series that match."""
     if not found.all("match[]"):
         raise bad_data("no match[] parameter provided")
-    source = BufferSource(data_dir, turn.budget)
+    source = BufferSource(data_dir, turn.budget, cache=turn.cache)
     listed = [dict(one.labels) for one in _found(source, turn, found)]
     return _listed(listed, found, source)
 
 
 def labels(data_dir: str, turn: Turn, found: Parameters) -> Answer:
     """List the names of labels."""
-    source = BufferSource(data_dir, turn.budget)
+    source = BufferSource(data_dir, turn.budget, cache=turn.cache)
     names = sorted({name for one in _found(source, turn, found) for name, _ in one.labels})
     return _listed(names, found, source)
 
@@ -161,7 +153,7 @@ def label_values(data_dir: str, turn: Turn, found: Parameters, name: str) -> Ans
     name = _unescaped(name)
     if not name:
         raise bad_data('invalid label name: ""')
-    source = BufferSource(data_dir, turn.budget)
+    source = BufferSource(data_dir, turn.budget, cache=turn.cache)
     values = {value for one in _found(source, turn, found) for key, value in one.labels if key == name}
     return _listed(sorted(values), found, source)
 
@@ -193,7 +185,7 @@ def _found(source: BufferSource, turn: Turn, found: Parameters) -> list[Found]:
 
 
 def _listed(entries: Sequence[Any], found: Parameters, source: BufferSource) -> Answer:
-    most, said = read.limit(found), warnings(source)
+    most, said = read.limit(found), source.warnings()
     if most and len(entries) > most:
         entries, said = entries[:most], [*said, TRUNCATED]
     return success(entries, said)

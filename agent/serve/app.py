@@ -24,6 +24,7 @@ from agent.serve import api, box, openapi
 from agent.serve.box import Box
 from agent.serve.exchange import Reply
 from agent.serve.files import FILES, INDEX
+from agent.serve.guard import ANYBODY, Guard, Unproven, Who
 from agent.serve.limits import Limits, Turn, Turns
 from agent.serve.message import Answer, Parameters, Refusal, Request
 from agent.serve.parameters import quoted, seconds
@@ -62,17 +63,6 @@ class Route(NamedTuple):
     methods: tuple[str, ...] = ("GET", "HEAD")
 
 
-class Who(NamedTuple):
-    """Who asks, as far as that is proven: a user's name, and his role."""
-
-    user: str
-    role: str
-
-
-ANYBODY = Who("", READ)
-"""Who asks where nobody has to log in."""
-
-
 def _asked(work: Callable[[str, Turn, Parameters], Answer]) -> Route:
     """Return the route of a function of Prometheus's API, whose parameters may come as a form too."""
     return Route(
@@ -107,16 +97,22 @@ ROUTES = {
 class App:
     """Answers requests. `log` is for errors of ours."""
 
-    def __init__(self, found: Box, limits: Limits, log: Any) -> None:
-        self._box, self._log = found, log
+    def __init__(self, found: Box, limits: Limits, guard: Guard, log: Any) -> None:
+        self._box, self._guard, self._log = found, guard, log
         self._turns = Turns(limits)
 
     async def reply(self, request: Request, id_: str) -> Reply:
         """Answer a request; raises nothing but CancelledError."""
         who, note = ANYBODY, ""
         try:
-            self._named(request)
-            answer = await self._answer(request, who)
+            route = _route(request.path)
+            if self._guard.is_open:
+                _named(request)
+            elif route is None or route.role != NOBODY:
+                who = await self._guard.who(request)
+            answer = await self._answer(request, route, who)
+        except Unproven as refusal:
+            answer, note = refusal.answer(), refusal.note
         except Refusal as refusal:
             answer, note = refusal.answer(), refusal.error
         except asyncio.CancelledError:
@@ -128,24 +124,12 @@ class App:
         headers = (*SECURITY, *answer.headers)
         if not any(name == "Cache-Control" for name, _ in answer.headers):
             headers = (*headers, ("Cache-Control", "no-store"))
-        return Reply(answer._replace(headers=headers), who.user, note)
+        return Reply(answer._replace(headers=headers), who.name, note)
 
-    def _named(self, request: Request) -> None:
-        """Refuse a request that calls this host by a name that a stranger could have given it."""
-        host = request.headers.get("host", "")
-        found = _HOST.fullmatch(host)
-        name = found[1].strip("[]") if found else ""
-        if name != "localhost":
-            try:
-                ipaddress.ip_address(name)
-            except ValueError:
-                what = f"call this host by its address or as localhost, not as {quoted(host)}"
-                raise Refusal(421, "bad_data", what) from None
-
-    async def _answer(self, request: Request, who: Who) -> Answer:
+    async def _answer(self, request: Request, route: Route | None, who: Who) -> Answer:
         if not request.path.startswith("/") or len(request.path) > LONGEST_PATH:
             raise Refusal(404, "not_found", "there is nothing here")
-        route, file = _route(request.path), FILES.get(request.path[1:] or INDEX)
+        file = FILES.get(request.path[1:] or INDEX)
         packs = "gzip" in request.headers.get("accept-encoding", "")
         role = route.role if route else READ
         if role not in (NOBODY, who.role) and who.role != READ:
@@ -186,6 +170,20 @@ class App:
     def close(self) -> None:
         """Stop what runs."""
         self._turns.close()
+        self._guard.close()
+
+
+def _named(request: Request) -> None:
+    """Refuse a request that calls this host by a name that a stranger could have given it."""
+    host = request.headers.get("host", "")
+    found = _HOST.fullmatch(host)
+    name = found[1].strip("[]") if found else ""
+    if name != "localhost":
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            what = f"call this host by its address or as localhost, not as {quoted(host)}"
+            raise Refusal(421, "bad_data", what) from None
 
 
 def _route(path: str) -> Route | None:

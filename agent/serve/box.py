@@ -144,7 +144,7 @@ def forecasts(box: Box, turn: Turn) -> Answer:
     """Return for each file system when it is full, if it continues as in the last week."""
     now_ms = int(time.time()) * 1000
     step = WEEK_MS // POINTS
-    source = BufferSource(box.data_dir, turn.budget)
+    source = BufferSource(box.data_dir, turn.budget, cache=turn.cache)
     newest = {
         one.series.labels: one.value for one in box.newest.at(now_ms) if one.series.name == "disk_free_bytes"
     }
@@ -169,7 +169,7 @@ def forecasts(box: Box, turn: Turn) -> Answer:
         if labels in newest:
             out.append(forecast.document(dict(labels), points, newest[labels]))
     return success(
-        {"method": forecast.METHOD, "step_seconds": step / 1000, "file_systems": out}, api.warnings(source)
+        {"method": forecast.METHOD, "step_seconds": step / 1000, "file_systems": out}, source.warnings()
     )
 
 

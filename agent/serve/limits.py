@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from agent.query.limits import Budget
 from agent.query.limits import Limits as QueryLimits
 from agent.serve.message import Refusal
+from buffer.lookup.cache import Cache
 
 T = TypeVar("T")
 RETRY = (("Retry-After", "5"),)
@@ -43,9 +44,13 @@ class Limits(NamedTuple):
 
 
 class Turn:
-    """One piece of work: what it may still spend, and whether anybody waits for it. Its methods are for the thread that does it."""
+    """One piece of work: what it may still spend, and whether anybody waits for it. Its methods are for the thread that does it.
 
-    def __init__(self, limits: Limits, seconds: float) -> None:
+    `cache` is what all pieces of work keep of the buffer's files.
+    """
+
+    def __init__(self, limits: Limits, seconds: float, cache: Cache) -> None:
+        self.cache = cache
         self.limits = limits._replace(seconds=min(seconds, limits.seconds))
         self._gone = threading.Event()
         self._end = time.monotonic() + self.limits.seconds
@@ -76,6 +81,7 @@ class Turns:
         self._free = asyncio.Semaphore(limits.concurrent)
         self._threads = ThreadPoolExecutor(limits.concurrent, "query")
         self._running: set[Turn] = set()
+        self._cache = Cache()
 
     async def do(self, work: Callable[[Turn], T], seconds: float = math.inf) -> T:
         """Return what `work` returns, which has so many seconds at most. Raises Refusal where it gets no turn, and what it raises."""
@@ -84,7 +90,7 @@ class Turns:
         except TimeoutError:
             what = f"{self.limits.concurrent} queries run, and this one has waited {self.limits.seconds:g} s"
             raise Refusal(503, "unavailable", what, RETRY) from None
-        turn = Turn(self.limits, seconds)
+        turn = Turn(self.limits, seconds, self._cache)
         self._running.add(turn)
         task = asyncio.get_running_loop().run_in_executor(self._threads, work, turn)
         task.add_done_callback(lambda _: self._ended(turn))

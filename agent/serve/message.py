@@ -22,7 +22,8 @@ class Peer(NamedTuple):
     Attributes:
         address: the IP address; on a Unix socket the process and the user, as `uid=1000 pid=42`.
         port: the port, 0 on a Unix socket.
-        certificate: the subject's common name in a client certificate that was verified, None without one.
+        certificate: the name in a client certificate that was verified (the subject's common name, else the first
+            alternative name), None without one.
     """
 
     address: str

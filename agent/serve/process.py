@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from agent import __version__
 from agent.config import Config
-from agent.serve import access
+from agent.serve.access import AccessLog
 from agent.serve.app import App
 from agent.serve.box import Box
+from agent.serve.credentials import Credentials
 from agent.serve.exchange import Bounds
+from agent.serve.guard import Guard
 from agent.serve.limits import Limits
 from agent.serve.newest import NewestSamples
 from agent.serve.server import Server
+from agent.serve.slowing import Slowing
 from agent.system.events import Event
 from agent.system.systemd import Notify
 
@@ -47,6 +50,13 @@ def limits(config: Config) -> Limits:
     )
 
 
+def _check(password: bytes, hashed: bytes) -> bool:
+    """Return whether a password is that of a bcrypt hash."""
+    import bcrypt
+
+    return bcrypt.checkpw(password, hashed)
+
+
 async def _run(config: Config, log: Any, listening: Callable[[str], None]) -> int:
     loop, serve = asyncio.get_running_loop(), config.serve
     stop: asyncio.Future[signal.Signals] = loop.create_future()
@@ -64,9 +74,18 @@ async def _run(config: Config, log: Any, listening: Callable[[str], None]) -> in
         config.buffer.min_free_space.on,
         NewestSamples(config.data_dir),
     )
-    app = App(box, limits(config), log)
-    bounds = Bounds(body=serve.limits.body_size)
-    server = Server(serve.listen, app.reply, partial(access.log, log), bounds, serve.limits.connections)
+    credentials = Credentials(serve, log, time.monotonic)
+    guard = Guard(credentials.now, serve.roles, Slowing(time.monotonic), _check)
+    app = App(box, limits(config), guard, log)
+    accesses = AccessLog(log, serve.access_log, serve.access_log_size, serve.access_log_files)
+    server = Server(
+        serve.listen,
+        app.reply,
+        accesses.note,
+        Bounds(body=serve.limits.body_size),
+        serve.limits.connections,
+        lambda: credentials.now().context,
+    )
     server.start()
     address = serve.listen if serve.listen.path else serve.listen._replace(port=server.port)
     notify = Notify()
@@ -77,6 +96,7 @@ async def _run(config: Config, log: Any, listening: Callable[[str], None]) -> in
     notify.stopping()
     app.close()
     await server.stop()
+    accesses.close()
     log.info(Event.SERVE_STOPPED, signal=received.name)
     notify.close()
     return 0

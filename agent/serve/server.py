@@ -5,7 +5,7 @@ Promises:
 - No more than `most` connections are open. Where one more comes, the one that has waited longest for a request is closed
   for it, and where all are being answered, the new one is: clients that open connections and send nothing
   keep nobody out.
-- A certificate that is renewed counts from the next connection on.
+- What TLS is spoken with is looked up for each connection, so a certificate that is renewed counts from the next one on.
 - `stop` gives what is being answered `STOP_SECONDS` to end.
 """
 
@@ -22,7 +22,8 @@ from contextlib import suppress
 from agent.config.listen import Address
 from agent.serve.connection import Connection
 from agent.serve.exchange import Bounds, Exchange, Reply
-from agent.serve.message import Peer, Request
+from agent.serve.limits import RETRY
+from agent.serve.message import Peer, Refusal, Request
 from buffer.errors import LimpetError
 
 STOP_SECONDS = 3.0
@@ -50,7 +51,7 @@ class Server:
         most: int,
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     ) -> None:
-        self.address, self.reply, self.done, self.bounds = address, reply, done, bounds
+        self.address, self._reply, self.done, self.bounds = address, reply, done, bounds
         self.unsent = 0
         self._most, self._tls = most, tls
         self._connections: set[Connection] = set()
@@ -65,6 +66,13 @@ class Server:
         """Return the id of the next request."""
         self._number += 1
         return f"{self._prefix}-{self._number}"
+
+    async def reply(self, request: Request, id_: str) -> Reply:
+        """Answer a request, unless too much waits to be taken by clients already; raises nothing but CancelledError."""
+        if self.unsent > self.bounds.unsent:
+            what = f"answers of {self.unsent:,} bytes wait to be taken"
+            return Reply(Refusal(503, "unavailable", what, RETRY).answer(), note=what)
+        return await self._reply(request, id_)
 
     def left(self, connection: object) -> None:
         """Forget a connection."""
@@ -220,5 +228,6 @@ def _peer(transport: asyncio.Transport) -> Peer:
         names = [
             value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"
         ]
-        return found._replace(certificate=names[0] if names else "")
+        names += [value for _, value in certificate.get("subjectAltName", ())]
+        return found._replace(certificate=names[0] if names else "?")
     return found

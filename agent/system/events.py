@@ -124,6 +124,12 @@ class Event(StrEnum):
     """info: `limpet serve` has ended."""
     SERVE_ACCESS = "serve.access"
     """A request to `limpet serve`: who, from where, what, and what came of it. Warning where it was refused or failed, else info."""
+    SERVE_RELOADED = "serve.reloaded"
+    """info: the files with users, tokens or certificates have changed, and count."""
+    SERVE_KEPT = "serve.reload_refused"
+    """error: they have changed and are wrong, so those before still count. `problems` says what is wrong."""
+    SERVE_LOG_FAILED = "serve.access_log_failed"
+    """error: the access log cannot be written; said once until it can."""
     SERVE_FAILED = "serve.failed"
     """error: a defect; the request was answered with 500."""
 

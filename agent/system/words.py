@@ -137,6 +137,12 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
         " in {seconds}",
         ": {error}",
     ),
+    Event.SERVE_RELOADED: ("users, tokens and certificates were read again",),
+    Event.SERVE_KEPT: (
+        "the new users, tokens or certificates were refused, those before still count",
+        ": {problems}",
+    ),
+    Event.SERVE_LOG_FAILED: ("the access log", " {file}", " cannot be written", ": {error}"),
     Event.SERVE_FAILED: ("a defect", " in request {request}", ", {path}"),
 }
 """By event its sentence in parts. A part is left out where the event has no value for its field."""

@@ -20,8 +20,8 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
-from operator import sub, xor
+from itertools import accumulate, repeat
+from operator import sub, truediv, xor
 from typing import NamedTuple
 
 from buffer.varint import Bytes, unzigzag, varint, zigzag
@@ -66,6 +66,30 @@ def encode(values: array[float]) -> Column:
 
 def decode(column: Column, count: int) -> array[float]:
     """Return the values of a column; there are `count`.  Raises ValueError where it is not what `encode` makes."""
+    numbers = _numbers(column, count)
+    try:
+        if column.mode == RAW:
+            values = array("d")
+            values.frombytes(array("Q", numbers).tobytes())
+            return values
+        scale = SCALES[column.mode]
+        return array("d", numbers if scale == 1 else map(truediv, numbers, repeat(scale)))
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+
+
+def decode_whole(column: Column, count: int) -> array[int]:
+    """Return the values of a column of whole numbers.  Raises ValueError as `decode` does, and where some are none."""
+    try:
+        if SCALES[column.mode : column.mode + 1] == (1.0,):
+            return array("q", _numbers(column, count))
+        return array("q", map(int, decode(column, count)))
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+
+
+def _numbers(column: Column, count: int) -> Iterable[int]:
+    """Return the cells of a column.  Raises ValueError."""
     data, mode, order = column
     if not (0 <= mode <= RAW and 0 <= order <= min(MAX_ORDER, count - 1)):
         raise ValueError("a column of no known kind")
@@ -78,12 +102,7 @@ def decode(column: Column, count: int) -> array[float]:
             numbers = map(base.__add__, numbers)
         for first in reversed(head):
             numbers = accumulate(numbers, xor if mode == RAW else None, initial=first)
-        if mode == RAW:
-            values = array("d")
-            values.frombytes(array("Q", numbers).tobytes())
-            return values
-        scale = SCALES[mode]
-        return array("d", [cell / scale for cell in numbers])
+        return numbers
     except (IndexError, OverflowError, zlib.error) as error:
         raise ValueError(str(error)) from None
 

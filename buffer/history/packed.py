@@ -32,10 +32,11 @@ import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from buffer.fs import TEMPORARY, Fs, write_all
-from buffer.history.columns import Column, decode, encode
+from buffer.history.columns import Column, decode, decode_whole, encode
 from buffer.model import Series
 from buffer.segment import MAX_POSITION, MAX_SPAN
 
@@ -95,58 +96,78 @@ def listed(fs: Fs, folder: str) -> list[int]:
     return sorted(number for number in numbers if number <= MAX_POSITION)
 
 
+class Index(NamedTuple):
+    """What is in a file: the number of its records, where their times are, and its tables."""
+
+    records: int
+    times: Ref
+    tables: list[Table]
+
+
 class PackedFile:
-    """Reads one file.  Raises OSError, NewerVersion, and Damaged where its header is."""
+    """Reads one file.  Raises OSError, NewerVersion, and Damaged where its header is.
+
+    `identity` is the header: it has the checksum of the index, which has those of all columns.
+    """
 
     def __init__(self, fs: Fs, folder: str, first: int) -> None:
         self._fs = fs
         self._fd = fs.open(f"{folder}/{name(first)}")
         try:
-            self.head, self._index = _decode_head(fs.read(self._fd, HEADER.size, 0), first)
+            self.identity = fs.read(self._fd, HEADER.size, 0)
+            self.head, self._at = _decode_head(self.identity, first)
         except BaseException:
             self.close()
             raise
-        self.records, self._times, self._tables = 0, list[int](), list[Table]()
+
+    @cached_property
+    def index(self) -> Index:
+        """What is in it.  It can be set by a reader of an earlier file with this `identity`.  Raises Damaged, OSError."""
+        at, size, crc = self._at
+        data = self._read(at, size, crc)
+        try:
+            unpacker = zlib.decompressobj()
+            fields = json.loads(unpacker.decompress(data, MAX_INDEX))
+            tables = [_table(one) for one in fields["tables"]]
+            return Index(_count(fields["records"]), _ref(fields["times"]), tables)
+        except (ValueError, TypeError, LookupError, AttributeError, zlib.error, RecursionError) as error:
+            raise Damaged(f"the index cannot be read: {error}") from None
+
+    @property
+    def records(self) -> int:
+        """How many records there are.  Raises Damaged, OSError."""
+        return self.index.records
 
     def tables(self) -> list[Table]:
-        """Return what is in it.  Raises Damaged, OSError."""
-        if not self._tables:
-            at, size, crc = self._index
-            data = self._read(at, size, crc)
-            try:
-                unpacker = zlib.decompressobj()
-                fields = json.loads(unpacker.decompress(data, MAX_INDEX))
-                self.records, self._times = _count(fields["records"]), fields["times"]
-                self._tables = [_table(one) for one in fields["tables"]]
-            except (ValueError, TypeError, LookupError, AttributeError, zlib.error, RecursionError) as error:
-                raise Damaged(f"the index cannot be read: {error}") from None
-        return self._tables
+        """Return its tables.  Raises Damaged, OSError."""
+        return self.index.tables
 
     def times(self) -> array[int]:
         """Return the time of each record in ms.  Raises Damaged, OSError."""
-        self.tables()
-        return self.whole(self._times, self.records)
+        return self.whole(self.index.times, self.records)
 
     def column(self, ref: Ref, count: int) -> array[float]:
         """Return the values of a column.  Raises Damaged, OSError."""
-        offset, size, crc, mode, order = ref
         try:
-            return decode(Column(self._read(offset, size, crc), mode, order), count)
+            return decode(self._column(ref), count)
         except ValueError as error:
             raise Damaged(str(error)) from None
 
     def whole(self, ref: Ref, count: int) -> array[int]:
         """Return the values of a column of whole numbers.  Raises Damaged, OSError."""
         try:
-            return array("q", map(int, self.column(ref, count)))
-        except (ValueError, OverflowError) as error:
+            return decode_whole(self._column(ref), count)
+        except ValueError as error:
             raise Damaged(str(error)) from None
+
+    def _column(self, ref: Ref) -> Column:
+        offset, size, crc, mode, order = ref
+        return Column(self._read(offset, size, crc), mode, order)
 
     def check(self, *, deep: bool = False) -> Iterator[tuple[int, int, str]]:
         """Yield offset and size of each damaged column, and what is wrong; `deep` decodes them.  Raises Damaged, OSError."""
-        self.tables()
-        refs: list[tuple[Ref | None, int]] = [(self._times, self.records)]
-        for table in self._tables:
+        refs: list[tuple[Ref | None, int]] = [(self.index.times, self.records)]
+        for table in self.tables():
             columns = [table.at, table.counts, *table.values, *table.low, *table.high]
             refs += [(ref, table.rows) for ref in columns]
         for ref, count in refs:
@@ -284,7 +305,7 @@ def _ref(found: Any) -> Ref:
         or found[1] > MAX_INDEX
     ):
         raise ValueError("what refers to a column does not")
-    return list(found)
+    return tuple(found)
 
 
 def _count(found: Any) -> int:

@@ -115,19 +115,19 @@ def _in_order(found: Iterable[SegmentStatus | None]) -> list[SegmentStatus]:
 
 def _packed(fs: Fs, folder: str, first: int, *, whole: bool = False) -> SegmentStatus | None:
     """Return what a packed file has in its header, and with `whole` what of it is damaged; None where it is gone."""
-    name, damaged, size = packed.name(first), 0, 0
+    name, damaged, size, records = packed.name(first), 0, 0, 0
     try:
         size = fs.size(f"{folder}/{name}")
         with closing(PackedFile(fs, folder, first)) as file:
             head = file.head
             if whole:
-                damaged = sum(size for _, size, _ in file.check())
+                damaged, records = sum(size for _, size, _ in file.check()), file.records
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
         return SegmentStatus(name, 0, first, first + 1, size, 0, 0, 0, None, None, 1, size)
     oldest, newest = (head.oldest_ms, head.newest_ms) if head.samples else (None, None)
-    end, records, bad = head.end_seq, file.records, int(damaged > 0)
+    end, bad = head.end_seq, int(damaged > 0)
     return SegmentStatus(
         name, head.level, first, end, size, records, 0, head.samples, oldest, newest, bad, damaged
     )

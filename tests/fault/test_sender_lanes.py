@@ -11,7 +11,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from agent.config import DestinationConfig
+from agent.config import DestinationConfig, HttpDestination
 from agent.destinations.base import Request
 from agent.destinations.types import speaks as speaks_of
 from agent.http.answer import Answer as HttpAnswer
@@ -47,6 +47,7 @@ class Rig:
         return lane
 
     def wire(self, to: DestinationConfig) -> Client:
+        assert isinstance(to, HttpDestination)
         return Client(to, "0")
 
     def collect(self, count: int = 1) -> None:

@@ -131,7 +131,7 @@ def test_an_exported_file_is_replayed_with_the_same_samples(
     assert done.status == 0, done.err
     assert done.out.startswith("5,800 samples, ")
     with Receiver() as receiver:
-        again = limpet(tmp_path, "buffer replay --file", file, "--to", receiver.url, "--json")
+        again = limpet(tmp_path, "buffer replay --from", file, "--to", receiver.url, "--json")
         assert again.status == 0, again
         received = receiver.received()
     expected = {

@@ -16,17 +16,20 @@ import pytest
 import yaml
 
 from agent.cli.output import INTERRUPTED
+from agent.ops.replay.files import paths
 from buffer.buffer import Buffer
 from buffer.model import Instant, Series, Tick
 from tests.integration.test_cli_terminal import terminal
 from tests.support.agent import Agent
 from tests.support.certs import Certs
+from tests.support.folders import folder, samples_of
 from tests.support.limpet import Done, command, environment, limpet
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import CONFIG, Prometheus
 from tests.support.receiver import Answer, Receiver
+from tests.support.sending import host
 from tests.support.server import Login, Samples
-from tests.support.ticks import BOOT
+from tests.support.ticks import BOOT, tick
 
 SERIES = tuple(Series(f"m{n}", (("device", f"d{n % 4}"), ("hostname", "rock"))) for n in range(50))
 STEP_MS = 10_000
@@ -155,11 +158,11 @@ def test_a_window_that_is_too_small_refuses_and_accepts_when_it_is_changed(
         assert server.raw_samples('{hostname="rock"}', first, first + 300 * STEP_MS) == old
 
 
-@pytest.mark.parametrize("source", ["--data-dir", "--file"])
+@pytest.mark.parametrize("source", ["--data-dir", "--from"])
 def test_a_replay_that_is_killed_goes_on_where_it_was(tmp_path: Path, source: str) -> None:
     samples = history(tmp_path / "data", grid_ms(hours_ago=12), 4000)
     place = tmp_path / "data"
-    if source == "--file":
+    if source == "--from":
         place = tmp_path / "export.jsonl"
         export = ("buffer export --data-dir", tmp_path / "data", "--output", place)
         assert limpet(tmp_path, *export).status == 0
@@ -192,11 +195,15 @@ def test_a_replay_that_is_killed_goes_on_where_it_was(tmp_path: Path, source: st
         assert 0 <= receiver.samples - size(samples) <= 3 * 5 * 5000
         assert once(receiver) == samples
         found = done.json
-        assert (found["read"], found["selected"], found["delivered"]) == (size(samples),) * 3
-        assert found["seconds"] > 3
+        if source == "--data-dir":  # of a file, a replay counts what is new
+            assert (found["read"], found["selected"], found["delivered"]) == (size(samples),) * 3
+            assert found["seconds"] > 3
         nothing = limpet(tmp_path, *options, "--resume")
-        assert (nothing.status, "there is no unfinished replay" in nothing.err) == (2, True)
-        assert list((tmp_path / ".local/state/limpet").iterdir()) == []
+        if source == "--from":  # which continues by itself, and knows what was played to its end
+            assert (nothing.status, nothing.json["delivered"], nothing.json["played_before"]) == (0, 0, 1)
+        else:
+            assert (nothing.status, "there is no unfinished replay" in nothing.err) == (2, True)
+            assert list((tmp_path / ".local/state/limpet").iterdir()) == []
 
 
 def test_giving_up_says_how_far_it_came_and_how_to_go_on(tmp_path: Path) -> None:
@@ -273,13 +280,13 @@ def test_a_file_goes_to_a_site_with_a_link(tmp_path: Path, prometheus: Prometheu
     assert limpet(here, "buffer export --data-dir", here / "data", "--output", file).status == 0
     subprocess.run(["gzip", file], check=True)
     config = configured(there, prometheus.write_url, certs)
-    done = replay(there, "--file", f"{file}.gz", "--config", config, "--to", "central", "--json")
+    done = replay(there, "--from", f"{file}.gz", "--config", config, "--to", "central", "--json")
     assert (done.status, done.json["delivered"]) == (0, size(samples)), done
     assert not (there / "data").exists()
     assert prometheus.raw_samples('{hostname="rock"}', first, first + 400 * STEP_MS) == samples
     fewer = replay(
         there,
-        "--file",
+        "--from",
         f"{file}.gz",
         "--config",
         config,
@@ -301,11 +308,80 @@ def test_a_file_goes_to_a_site_with_a_link(tmp_path: Path, prometheus: Prometheu
 def test_a_file_that_was_exchanged_is_not_taken_for_the_unfinished_one(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text('{"name":"a","labels":{},"samples":[[1,1]]}\n')
-    where = ("--file", file, "--to", f"http://127.0.0.1:{free_port()}/", "--give-up-after", "200ms")
-    assert replay(tmp_path, *where).status == 1
-    file.write_text('{"name":"b","labels":{},"samples":[[1,1]]}\n')
-    done = replay(tmp_path, *where, "--resume")
-    assert (done.status, "it is not the file" in done.err) == (2, True)
+    nowhere = f"http://127.0.0.1:{free_port()}/"
+    assert replay(tmp_path, "--from", file, "--to", nowhere, "--give-up-after", "200ms").status == 1
+    with Receiver() as receiver:
+        for name in "aab":
+            file.write_text(f'{{"name":"{name}","labels":{{}},"samples":[[1,1]]}}\n')
+            done = replay(tmp_path, "--from", file, "--to", receiver.url, "--json")
+            assert (done.status, done.json["ended"]) == (0, "complete")
+        assert receiver.samples == 2
+
+
+@pytest.mark.parametrize("form", ["jsonl", "segments"])
+def test_files_of_a_stick_are_delivered_once(tmp_path: Path, form: str) -> None:
+    """As often as they are played, under whatever name, and however a play ends."""
+    stick, first = tmp_path / "stick", grid_ms(hours_ago=3)
+    with host(tmp_path, folder(stick, format=form), ticks=0) as one:
+        for number in range(100):
+            one.buffer.append([tick(number)._replace(at=Instant(first + number * STEP_MS, number, BOOT))])
+        one.settled()
+    samples = samples_of(stick)
+    files = paths([str(stick)])
+    assert len(files) > 10
+    options = ("--from", stick, "--json")
+    with Receiver() as receiver:
+        where = ("--to", receiver.url)
+        dry = replay(tmp_path, *options, *where, "--dry-run").json
+        assert (dry["selected"], dry["delivered"], receiver.samples) == (300, 0, 0)
+        some = replay(tmp_path, "--from", *files[3:7], *where, "--json").json
+        whole = replay(tmp_path, *options, *where).json
+        assert (some["played_before"], whole["played_before"]) == (0, 4)
+        assert some["delivered"] + whole["delivered"] == 300
+        stick.rename(tmp_path / "elsewhere")
+        again = replay(tmp_path, "--from", tmp_path / "elsewhere", *where, "--json")
+        assert (again.status, again.json["delivered"], again.json["played_before"]) == (0, 0, len(files))
+        assert receiver.samples == 300
+        assert {labels: sorted(of) for labels, of in once(receiver).items()} == samples
+        said = replay(tmp_path, "--from", tmp_path / "elsewhere", *where).err
+        assert f"{len(files)} files were played before: --again sends them again" in said
+        once_more = replay(tmp_path, "--from", tmp_path / "elsewhere", *where, "--again", "--json").json
+        assert (once_more["delivered"], receiver.samples) == (300, 600)
+    with Receiver() as other:  # which has none of it
+        done = replay(tmp_path, "--from", tmp_path / "elsewhere", "--to", other.url, "--json").json
+        assert (done["delivered"], other.samples) == (300, 300)
+
+
+def test_a_damaged_file_is_left_out_and_the_others_are_played(tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    with host(tmp_path, folder(stick), ticks=40) as one:
+        one.settled()
+    files = [Path(path) for path in paths([str(stick)])]
+    data = bytearray(files[1].read_bytes())
+    data[len(data) // 2] ^= 1
+    files[1].write_bytes(data)
+    (stick / "host/00000/00000099-x-00000000.jsonl.gz.json").write_text("no manifest")
+    with Receiver() as receiver:
+        where = ("--to", receiver.url, "--json")
+        done = replay(tmp_path, "--from", stick, *where)
+        assert (done.status, done.json["failed"], done.json["ended"]) == (1, 1, "complete")
+        assert f"left out: {files[1]}: it is damaged" in done.err
+        assert 0 < receiver.samples == done.json["delivered"] < 80
+        alone = replay(tmp_path, "--from", files[1], *where)
+        assert (alone.status, "it is damaged" in alone.err) == (2, True)
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        assert replay(tmp_path, "--from", empty, *where).status == 2
+        text = tmp_path / "f.om"
+        text.write_text("# TYPE a gauge\na 1 1\n# EOF\n")
+        assert "promtool" in replay(tmp_path, "--from", text, *where).err
+
+
+def test_a_folder_is_no_receiver_of_a_replay(tmp_path: Path) -> None:
+    config = tmp_path / "limpet.yaml"
+    config.write_text(f"file: [{{path: {tmp_path}/stick, name: stick}}]\n")
+    done = replay(tmp_path, "--data-dir", tmp_path, "--config", config, "--to", "stick")
+    assert (done.status, "limpet buffer export" in done.err) == (2, True)
 
 
 def test_it_works_beside_a_running_agent_a_stopped_and_a_dead_one(tmp_path: Path) -> None:
@@ -382,7 +458,7 @@ def test_what_is_wrong_is_told_before_anything_is_sent(
 
 
 def test_a_place_that_is_not_there(tmp_path: Path) -> None:
-    for where in (["--data-dir", "/nonexistent"], ["--file", "/nonexistent"], []):
+    for where in (["--data-dir", "/nonexistent"], ["--from", "/nonexistent"], []):
         done = replay(tmp_path, *where, "--to", "http://127.0.0.1:1/")
         assert (done.status, done.out) == (2, "")
         assert "Traceback" not in done.err

@@ -219,7 +219,7 @@ def test_an_export_and_a_replay_bring_markers_through_in_their_place(tmp_path: P
         config.write_text(
             f"remote_write: [{{url: '{replayed.url}', name: to, queue_config: {{max_samples_per_send: 100}}}}]\n"
         )
-        done = limpet(tmp_path, "buffer replay --file", file, "--config", config, "--to", "to", "--json")
+        done = limpet(tmp_path, "buffer replay --from", file, "--config", config, "--to", "to", "--json")
         assert done.status == 0, done
         assert done.json["delivered"] == agent.appended()
         for receiver in (direct, replayed):

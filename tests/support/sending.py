@@ -19,10 +19,10 @@ from structlog.typing import EventDict
 from agent.config import DestinationConfig, QueueConfig, RemoteWrite
 from agent.destinations.base import Speaks
 from agent.destinations.types import speaks as speaks_of
-from agent.send.client import Client
 from agent.send.delivery import Clocks
 from agent.send.lane import Lane
 from agent.send.state import Rules, State
+from agent.send.wires import wire as wire_to
 from agent.system.events import Event
 from buffer.buffer import Buffer
 from buffer.cursor import Cursor
@@ -69,7 +69,7 @@ class Host:
         self.series, self.logs, clocks = series, logs, Clocks(clock, wall)
         self.buffer = Buffer(str(folder / "data"), Limits(), [to.name])
         self.quarantine = Quarantine(str(folder / "data"))
-        speaks, wire = speaks or speaks_of(to, from_boot, clock, wall), Client(to, "0.0.0")
+        speaks, wire = speaks or speaks_of(to, from_boot, clock, wall), wire_to(to, "0.0.0", "host")
         logger = structlog.get_logger()
         self.lane = Lane(
             to, speaks, wire, self.buffer, self.quarantine, logger, rules=rules, labels=labels, clocks=clocks

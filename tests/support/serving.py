@@ -6,8 +6,9 @@ import http.client
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 from buffer.buffer import Buffer
@@ -40,6 +41,13 @@ class Serving(Server):
     def __init__(self, folder: Path, data_dir: Path, settings: str = "", **options: Any) -> None:
         super().__init__(Path(LIMPET), folder, **options)
         self.data_dir, self.settings = data_dir, settings
+        self._source: tuple[str, int] | None = None
+
+    def at(self, source: str) -> Self:
+        """Return the same server for a client with another address."""
+        other = copy(self)
+        other._source = source, 0
+        return other
 
     def command(self) -> list[str]:
         """Return the command, with its configuration just written."""
@@ -81,9 +89,15 @@ class Serving(Server):
 
     def connection(self, timeout: float = 60.0) -> http.client.HTTPConnection:
         """Return a connection of its own."""
+        where: Any = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "timeout": timeout,
+            "source_address": self._source,
+        }
         if self._tls is not None:
-            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=self._tls)
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+            return http.client.HTTPSConnection(**where, context=self._tls)
+        return http.client.HTTPConnection(**where)
 
     def accesses(self) -> list[dict[str, Any]]:
         """Return what the log has of requests so far."""

@@ -188,7 +188,7 @@ buffer tail --data-dir a -n -1
 buffer tail --data-dir a -n 1e3
 buffer tail --data-dir a --json --values
 buffer replay --data-dir a
-buffer replay --data-dir a --file b --to c
+buffer replay --data-dir a --from b --to c
 buffer replay --data-dir a --to c --give-up-after 0
 buffer quarantine --data-dir a
 buffer quarantine show --data-dir a

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.config import Config, ConfigErrors, DestinationConfig, load, load_file
+from agent.config import Config, ConfigErrors, HttpDestination, load, load_file
 from agent.config.document import parse
 from agent.config.keys import default, fields, keys
 from agent.config.reader import Reader
@@ -61,8 +61,8 @@ def test_the_example_shows_the_defaults() -> None:
 
 def once(path: str) -> str:
     """Return the path of a key in the example and on the page: what exists twice is described once."""
-    common = "|".join(fields(DestinationConfig))
-    path = re.sub(rf"^(?:influxdb|otlp|custom)\[\]\.({common})\b", r"remote_write[].\1", path)
+    common = "|".join(fields(HttpDestination))
+    path = re.sub(rf"^(?:influxdb|otlp|file|custom)\[\]\.({common})\b", r"remote_write[].\1", path)
     path = re.sub(r"http_headers\.[^.]+", "http_headers.*", path)
     return path.replace(".oauth2.tls_config.", ".tls_config.")
 

@@ -96,7 +96,7 @@ def test_no_two_decisions_have_one_number() -> None:
 
 def configurations() -> Iterator[tuple[str, str]]:
     """Every limpet.yaml in the pages: blocks that begin as one does, and those within the user data of cloud-init."""
-    first = r"(hostname|labels|data_dir|collect|buffer|remote_write|influxdb|otlp|custom|mask|log):"
+    first = r"(hostname|labels|data_dir|collect|buffer|remote_write|influxdb|otlp|file|custom|mask|log):"
     for name, page in zip(NAMES, PAGES, strict=True):
         for block in blocks(page.read_text()):
             if re.match(rf"(#.*\n)*{first}", block) and name not in OWN:

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.ops import export, jsonl
-from agent.ops.export import Family, family
 from agent.ops.replay.selection import Selection
 from agent.ops.replay.source import FileHistory
 from agent.ops.selector import parse
+from agent.text import export, jsonl
+from agent.text.export import Family, family
 from buffer.model import STALE, Instant, Series, Tick
 from tests.support.ticks import BOOT, START_MS, bits
 

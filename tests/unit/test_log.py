@@ -31,7 +31,7 @@ EVENTS = {
     "schedule": "clock_stepped",
     "scrape": "duplicates failed recovered",
     "sender": "aged apart batch_halved budget_spent delivered drain_order failed first_delivered held protocol quarantine_failed quarantine_full quarantined refused rejected repeated resumed retry",
-    "serve": "access failed started stopped",
+    "serve": "access access_log_failed failed reload_refused reloaded started stopped",
     "textfile": "failed recovered",
 }
 

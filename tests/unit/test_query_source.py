@@ -109,8 +109,22 @@ def test_reading_stops_at_the_limits(limits: Limits, says: str, tmp_path: Path) 
 def test_reading_stops_when_its_time_is_over(tmp_path: Path) -> None:
     filled(tmp_path, *(Tick(at(n), "x", (LOAD,), [1.0]) for n in range(1000)))
     seconds = iter(range(100_000))
-    found = BufferSource(str(tmp_path), Budget(Limits(seconds=10), lambda: float(next(seconds))))
+    found = BufferSource(str(tmp_path), Budget(Limits(seconds=10), lambda: 20.0 * next(seconds)))
     with pytest.raises(Stopped, match="takes longer than 10 s"):
         found.read({named("load"): ALL})
     with pytest.raises(Stopped, match="takes longer than 10 s"):
         found.series((), ALL)
+
+
+def test_what_people_must_know_is_said(tmp_path: Path) -> None:
+    found = filled(tmp_path, *(Tick(at(n), "x", (LOAD,), [float(n)]) for n in range(50)))
+    found.read({named("load"): ALL})
+    assert found.warnings() == []
+    (path,) = (tmp_path / "segments").iterdir()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    damaged = source(tmp_path)
+    damaged.read({named("load"): ALL})
+    (said,) = damaged.warnings()
+    assert "of damage passed over, so samples may be missing" in said

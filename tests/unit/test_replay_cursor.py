@@ -148,7 +148,7 @@ def test_a_state_comes_back_and_goes_away(tmp_path: Path, monkeypatch: pytest.Mo
     file = unfinished.path("/data", "there", "https://x/", "6h", None, None)
     assert unfinished.load(file) is None
     for position in (1, 2):
-        kept = Unfinished(99, "f", -5, 7, Tally(position, 2, 3, 4, 5, 6, 0, 7, 8, 9, 10.5, 11, 12, None))
+        kept = Unfinished(99, -5, 7, Tally(position, 2, 3, 4, 5, 6, 0, 7, 8, 9, 10.5, 11, 12, None))
         unfinished.save(file, kept)
         assert unfinished.load(file) == kept
     assert [path.name for path in (tmp_path / "state/limpet").iterdir()] == [Path(file).name]

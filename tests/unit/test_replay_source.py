@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.ops import jsonl
 from agent.ops.replay.selection import FIRST_MS, LAST_MS, Selection
 from agent.ops.replay.source import PIECE, FileHistory, History, ItemHistory, Piece, SegmentHistory
 from agent.ops.selector import parse
+from agent.text import jsonl
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.errors import LimpetError
@@ -227,17 +227,6 @@ def test_a_compressed_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
         gather(FileHistory(str(file)), found)
     assert [one.at.wall_ms for one in found] == list(range(len(found)))
     assert found
-
-
-def test_another_file_has_another_fingerprint(tmp_path: Path) -> None:
-    one, two, three = (tmp_path / name for name in "abc")
-    one.write_text(line("a", [[1, 1]]))
-    two.write_text(line("a", [[1, 2]]))
-    three.write_text(line("a", [[1, 1]]) + "\n")
-    prints = {FileHistory(str(file)).fingerprint for file in (one, two, three)}
-    assert len(prints) == 3
-    two.write_text(one.read_text())
-    assert FileHistory(str(one)).fingerprint == FileHistory(str(two)).fingerprint
 
 
 # What is selected of it.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agent import __version__, crew
-from agent.config import DestinationConfig, RemoteWrite
+from agent.config import HttpDestination, RemoteWrite
 from agent.destinations import types
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.destinations.remote_write import formats
@@ -74,7 +74,7 @@ class _Exchange(NamedTuple):
     took: float
 
 
-def walk(to: DestinationConfig, timeout: float, resolve: Resolve = _resolve) -> Iterator[Step]:
+def walk(to: HttpDestination, timeout: float, resolve: Resolve = _resolve) -> Iterator[Step]:
     """Yield every step as it is done, the ones that were not tried as well. Nothing is raised."""
     visit, going = _Visit(to, timeout, resolve), True
     known = secrets(visit.endpoint)
@@ -131,7 +131,7 @@ def _empty_write(
     return outcome._replace(error=outcome.error and client.hidden(outcome.error)), date
 
 
-def _correct(to: DestinationConfig, error: str) -> str:
+def _correct(to: HttpDestination, error: str) -> str:
     """Return what to correct where something answers that takes no writes."""
     if TLS_PORT in error:
         return "Begin the url with https://, and set tls_config.ca_file if the authority is your own."
@@ -141,7 +141,7 @@ def _correct(to: DestinationConfig, error: str) -> str:
 
 
 class _Visit:
-    def __init__(self, to: DestinationConfig, timeout: float, resolve: Resolve) -> None:
+    def __init__(self, to: HttpDestination, timeout: float, resolve: Resolve) -> None:
         self._to, self._timeout, self._resolve = to, timeout, resolve
         self.endpoint = endpoint.of_destination(to)
         self.host = self.endpoint.host

@@ -13,7 +13,7 @@ import socket
 import time
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from agent.config import DestinationConfig
+from agent.config import HttpDestination
 from agent.destinations import types
 from agent.destinations.base import Outcome, Speaks, Verdict
 from agent.ops.doctor.receiver import WRITE
@@ -34,7 +34,7 @@ _MOST_REQUESTS = 4
 """The sample in both formats, and a check of each."""
 
 
-def check(to: DestinationConfig, client: Client, timeout: float) -> Finding:
+def check(to: HttpDestination, client: Client, timeout: float) -> Finding:
     """Write the sample, and look for it until `timeout` seconds have passed."""
     end, now_ms = time.monotonic() + timeout, int(time.time() * 1000)
     series = Series(SERIES, (("hostname", socket.gethostname()),), "gauge")

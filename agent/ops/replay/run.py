@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from agent.collectors import COLLECTORS
-from agent.config import DestinationConfig
+from agent.config import HttpDestination
 from agent.destinations import types
 from agent.destinations.base import REJECTED, Speaks, Verdict
 from agent.http.answer import Answer
@@ -86,7 +86,7 @@ class Watcher(NamedTuple):
 def replay(
     history: History,
     selection: Selection,
-    to: DestinationConfig,
+    to: HttpDestination,
     wire: Wire | None,
     watcher: Watcher,
     *,

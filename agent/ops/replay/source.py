@@ -8,7 +8,6 @@ an agent may be writing to the buffer meanwhile; what it appends after the start
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from agent.ops import jsonl
+from agent.text import jsonl
 from buffer.errors import LimpetError
 from buffer.fs import RealFs
 from buffer.history.read import WholeReader
@@ -29,7 +28,6 @@ PIECE = 100
 """Samples of a line of a file that stay together; where a receiver takes less at once, it is held."""
 LONGEST_LINE = 64 << 20
 _GZIP = b"\x1f\x8b"
-_BEGINNING = 64 << 10
 
 
 class Piece(NamedTuple):
@@ -122,14 +120,11 @@ class _Line(msgspec.Struct):
 
 
 class FileHistory:
-    """A file of JSON lines (`agent.ops.jsonl`), compressed by gzip or not. Raises OSError; its pieces LimpetError too."""
+    """A file of JSON lines (`agent.text.jsonl`), compressed by gzip or not. Raises OSError; its pieces LimpetError too."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self.total, self.damaged = os.stat(path).st_size, 0
-        with open(path, "rb") as file:
-            # Not its time: a stick with a FAT file system shows another one in another time zone.
-            self.fingerprint = f"{self.total}-{hashlib.sha256(file.read(_BEGINNING)).hexdigest()[:16]}"
 
     def pieces(self, position: int) -> Iterator[Piece]:
         """Yield the samples from a position on."""

@@ -24,10 +24,9 @@ _LARGEST = 64 << 10
 
 
 class Unfinished(NamedTuple):
-    """Where the source ends and what it is, the span of time, and how far the replay came."""
+    """Where the source ends, the span of time, and how far the replay came."""
 
     end: int
-    fingerprint: str
     since_ms: int
     until_ms: int
     ledger: Tally
@@ -35,8 +34,13 @@ class Unfinished(NamedTuple):
 
 def path(*key: str | None) -> str:
     """Return the name of the file for a source, a destination and a selection."""
+    return f"{place('replay', *key)}.json"
+
+
+def place(kind: str, *key: str | None) -> str:
+    """Return the name of a file of this kind for a key, without an ending."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return f"{base}/limpet/replay-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
+    return f"{base}/limpet/{kind}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
 
 
 def save(file: str, unfinished: Unfinished) -> None:

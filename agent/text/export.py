@@ -2,7 +2,7 @@
 
 Memory is bounded in all three: by `SAMPLES` that wait, and a few numbers for each series.
 
-- JSON lines (`agent.ops.jsonl`): the samples of up to half an hour of each series on a line, then the next half
+- JSON lines (`agent.text.jsonl`): the samples of up to half an hour of each series on a line, then the next half
   hour. Half an hour, because a receiver without an out-of-order window takes nothing older than an hour.
 - CSV: a sample a line, in the order of the log.
 - OpenMetrics wants all samples of a family together, and those of a series together and in time order, while
@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO, NamedTuple
 
-from agent.ops import jsonl
+from agent.text import jsonl
 from agent.text.exposition import number, quoted_name, selector
 from buffer.model import ENDED, Labels, Series, Tick, is_stale
 
@@ -79,7 +79,7 @@ class _Waiting:
 
 
 def json_lines(ticks: Iterable[Tick]) -> Iterator[str]:
-    """Yield lines of `agent.ops.jsonl`."""
+    """Yield lines of `agent.text.jsonl`."""
     waiting = _Waiting()
     for tick in ticks:
         within = 0 <= tick.at.wall_ms - waiting.start_ms < SPAN_MS and waiting.samples < SAMPLES
