@@ -1,6 +1,7 @@
 """The package's copyright file, made of what the libraries in it say of themselves.
 
-Promise: Limpet and every library that is unpacked below `site` has a paragraph, with the whole text of its license.
+Promise: Limpet and every library that is unpacked below `site` has a paragraph, with the whole text of its license, and so has
+what is vendored in our own folders.
 A library without a license file, or with a license that has no known name, is a SbomError.
 
 Source: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/ (DEP-5).
@@ -11,10 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import Distribution
-from itertools import takewhile
 from pathlib import Path
 
-from tools.sbom import SbomError, license_of
+from tools.sbom import SbomError, license_of, said_of
 
 HEAD = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nUpstream-Name: limpet\n"
 APACHE = "On Debian systems the full text of the license is in /usr/share/common-licenses/Apache-2.0."
@@ -31,6 +31,7 @@ def copyright_file(stage: Path, site: Path, tops: Mapping[str, Iterable[str]]) -
     return (
         HEAD
         + own
+        + "".join(vendored(path, site) for path in sorted((stage / site).glob("agent/**/*.LICENSE")))
         + "".join(paragraph(i, site, tops[i.name]) for i in infos if not i.name.startswith("limpet-"))
     )
 
@@ -40,7 +41,6 @@ def paragraph(info: Path, site: Path, tops: Iterable[str]) -> str:
     package = Distribution.at(info)
     name = package.metadata["Name"]
     texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in license_files(info)}
-    texts = texts or texts_in_code(info.parent / top for top in sorted(tops))
     if not texts:
         raise SbomError(name, "has no license file", "Look for one; nothing may be shipped without.")
     holders = {
@@ -49,7 +49,7 @@ def paragraph(info: Path, site: Path, tops: Iterable[str]) -> str:
         for line in text.splitlines()
         if is_holder(line)
     }
-    author = package.metadata["Author"] or package.metadata["Author-email"] or "see the license"
+    author = said_of(package, "Author", "Author-email") or "see the license"
     lines = [
         "\nFiles:",
         *(f" /{site / top}{'/*' * (info.parent / top).is_dir()}" for top in sorted(tops)),
@@ -67,22 +67,27 @@ def paragraph(info: Path, site: Path, tops: Iterable[str]) -> str:
     return "".join(lines)
 
 
+def vendored(path: Path, site: Path) -> str:
+    """Return the paragraph of files that are in our own folders: NAME.LICENSE is of all NAME.*. Raises SbomError."""
+    text = path.read_text(encoding="utf-8")
+    if not text.startswith("The MIT License"):
+        raise SbomError(path.name, "is not the MIT license", "Write its name in tools/debian_copyright.py.")
+    holders = [_MARK.sub("", line).strip() for line in text.splitlines() if is_holder(line)]
+    folder = site / str(path.parent).partition(f"{site}/")[2]
+    lines = [
+        "\nFiles: ",
+        f"/{folder / path.stem}.*",
+        "\nCopyright: ",
+        "\n ".join(holders),
+        "\nLicense: MIT\n",
+    ]
+    return "".join([*lines, indented(text)])
+
+
 def license_files(info: Path) -> list[Path]:
     """Return the files with licenses in the metadata of a library."""
     wanted = re.compile(r"licen[cs]e|copying|notice", re.IGNORECASE)
     return sorted(path for path in info.rglob("*") if path.is_file() and wanted.search(path.name))
-
-
-def texts_in_code(tops: Iterable[Path]) -> dict[Path, str]:
-    """Return the license that a package's first module begins with, as a comment, by the module: plotille has no file."""
-    found = {}
-    for module in (top / "__init__.py" for top in tops):
-        lines = module.read_text(encoding="utf-8").splitlines() if module.is_file() else []
-        comment = takewhile(lambda line: not line or line.startswith("#"), lines)
-        text = "\n".join(line.removeprefix("#").strip() for line in comment).strip()
-        if "copyright" in text.lower() and "permission" in text.lower():
-            found[module] = text
-    return found
 
 
 def is_holder(line: str) -> bool:

@@ -67,14 +67,20 @@ def document(version: str = agent.__version__, environ: Mapping[str, str] = os.e
 
 def license_of(package: Distribution) -> str:
     """Return the SPDX expression of a package's license. Raises SbomError where it says none that is known."""
-    fields = package.metadata
-    said = fields["License-Expression"] or fields["License"] or ""
-    for word in (said, *([] if said else fields.get_all("Classifier") or ())):
+    said = said_of(package, "License-Expression", "License")
+    for word in (said, *([] if said else package.metadata.get_all("Classifier") or ())):
         if word in _OLD_NAMES:
             return _OLD_NAMES[word]
     if re.fullmatch(r"[A-Za-z0-9.+-]+( (OR|AND|WITH) [A-Za-z0-9.+-]+)*", said):
         return said
-    raise SbomError(fields["Name"], f"says of its license {said!r}", "Add its SPDX name in tools/sbom.py.")
+    raise SbomError(
+        package.metadata["Name"], f"says of its license {said!r}", "Add its SPDX name in tools/sbom.py."
+    )
+
+
+def said_of(package: Distribution, *fields: str) -> str:
+    """Return the first of these fields of a package's metadata that it has, empty where it has none."""
+    return next((text for field in fields for text in package.metadata.get_all(field) or () if text), "")
 
 
 def _from_lock(environ: Mapping[str, str]) -> Any:

@@ -13,7 +13,6 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ import agent as limpet
 from tests.support.agent import QUICK, Agent
 from tests.support.machine import Machine, base, unpacked
 from tests.support.net import free_port, wait_for
+from tests.support.packages import built
 from tests.support.prometheus import Prometheus
 from tests.support.run import output, run
 from tests.support.server import tied
@@ -62,14 +62,6 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     )
 
 
-def built(folder: Path, *more: str) -> Path:
-    """Build as `make deb` does, but compressed in a hurry."""
-    command = (sys.executable, "-m", "tools.deb", "--out", folder, "--level", "0", *more)
-    output(*command, cwd=ROOT)
-    [package] = folder.glob("*.deb")
-    return package
-
-
 def contents(package: Path) -> dict[str, tarfile.TarInfo]:
     """What is in a package, by path."""
     with tar(package) as archive:
@@ -101,6 +93,7 @@ def test_what_is_in_it(packages: Packages) -> None:
     assert not [name for name in names if name.endswith((".pyc", "/RECORD", "/tests")) or "/pip/" in name]
     assert found["usr/bin/limpet"].linkname == "/opt/limpet/bin/limpet"
     sources = [path for top in ("agent", "buffer", "limpet") for path in (ROOT / top).rglob("*.py")]
+    sources += (ROOT / "agent/serve/page").iterdir()
     assert {f"{deb.SITE}/{path.relative_to(ROOT)}" for path in sources} <= names
     for python in deb.pythons():
         tag = f"cpython-{python.replace('.', '')}-"
@@ -113,6 +106,7 @@ def test_what_is_in_it(packages: Packages) -> None:
     for name in names:
         if match := re.fullmatch(rf"{deb.SITE}/([^/]+)", name):
             assert match[1].startswith(("agent", "buffer", "limpet")) or f"/{deb.SITE}/{match[1]}" in licenses
+    assert f"Files: /{deb.SITE}/agent/serve/page/uplot.*\nCopyright: 2022 Leon Sorokin\n" in licenses
     told = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")}
     told |= {Path("examples") / path.name for path in (ROOT / "packaging/systemd/examples").iterdir()}
     told |= {Path("examples") / path.name for path in (ROOT / "packaging/recipes").iterdir()}

@@ -30,7 +30,7 @@ from tests.support.server import tied
 from tools.servers import ServerError, write_sources
 
 ROOTS = Path(__file__).resolve().parents[2] / ".cache" / "roots"
-PREPARED = ("python3", "adduser")
+PREPARED = ("python3", "adduser", "python3-apt")
 """Packages that are downloaded but not installed, so that apt can install them without a network."""
 
 BOOT = r"""
@@ -171,13 +171,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the machine as root. Raises AssertionError with what it said when it fails."""
         done = subprocess.run(
-            [
-                *("nsenter", f"--target={self._init}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"),
-                *(f"--root=/proc/{self._init}/root", f"--wd=/proc/{self._init}/root/root"),
-                *("env", "-i", "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"),
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                *map(str, command),
-            ],
+            self.inside(*command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -186,6 +180,16 @@ class Machine:
         )
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
+
+    def inside(self, *command: str | Path) -> list[str]:
+        """Return the command, for this machine's kernel, that runs one in the machine as root."""
+        return [
+            *("nsenter", f"--target={self._init}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"),
+            *(f"--root=/proc/{self._init}/root", f"--wd=/proc/{self._init}/root/root"),
+            *("env", "-i", "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"),
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            *map(str, command),
+        ]
 
     def shell(self, line: str) -> str:
         """Run a line as it would be typed; return what it prints."""

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from agent.config import ConfigErrors, load
+from agent.config.destination import HttpDestination
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"
@@ -22,14 +23,11 @@ OWN = ("docs/own-collectors.md", "docs/own-destinations.md")
 """A page that configures a collector of its own, which this test has not installed."""
 NAMES = [str(page.relative_to(PROJECT)) for page in PAGES]
 INSTALL = (DOCS / "install.md").read_text()
-VARIABLES = {"inventory_hostname": "edge-001", "environment_name": "production", "region": "eu-west"}
-"""Of the page's template for Ansible."""
 
 
 def blocks(text: str) -> list[str]:
-    """The blocks of YAML in a page, with the variables of a template put in."""
-    filled = re.sub(r"\{\{ (\w+) \}\}", lambda match: VARIABLES.get(match[1], match[0]), text)
-    return re.findall(r"(?ms)^```yaml\n(.*?)^```$", filled)
+    """The blocks of YAML in a page."""
+    return re.findall(r"(?ms)^```yaml\n(.*?)^```$", text)
 
 
 def prose(text: str) -> str:
@@ -132,13 +130,19 @@ def test_pages_that_other_files_name_exist() -> None:
     assert missing == []
 
 
-def test_the_playbook_is_yaml_and_checks_before_it_installs() -> None:
-    [playbook] = [yaml.safe_load(block) for block in blocks(INSTALL) if block.startswith("- hosts:")]
-    tasks = {task.pop("name"): task for task in playbook[0]["tasks"]}
-    assert tasks["Configuration"]["ansible.builtin.template"]["validate"] == "limpet check-config %s"
-    handlers = {handler["name"] for handler in playbook[0]["handlers"]}
-    assert {task["notify"] for task in tasks.values() if "notify" in task} <= handlers
-    assert tasks["This host's password"]["ansible.builtin.copy"]["mode"] == "0640"
+def test_the_playbook_of_the_page_is_the_one_that_ships_and_its_configuration_is_right() -> None:
+    [shown] = [block for block in blocks(INSTALL) if "limpet_config:" in block]
+    assert (PROJECT / "packaging/ansible/site.yml").read_text().endswith(shown)
+    [[play]] = [yaml.safe_load(shown)]
+    variables = play["roles"][0]["vars"]
+    files = [f"/etc/limpet/{name}" for name in variables["limpet_secrets"]]
+    loaded = load(yaml.safe_dump(variables["limpet_config"]), "limpet.yaml")
+    [to] = loaded.config.destinations
+    assert isinstance(to, HttpDestination) and to.basic_auth is not None
+    assert [to.basic_auth.password_file, to.tls_config.ca_file] == files
+    options = PROJECT / "packaging/ansible/roles/limpet/meta/argument_specs.yml"
+    known = yaml.safe_load(options.read_text())["argument_specs"]["main"]["options"]
+    assert set(known) == set(re.findall(r"^\| `(limpet_\w+)` \|", INSTALL, re.MULTILINE)) >= set(variables)
 
 
 def test_one_host_is_installed_as_the_readme_has_it() -> None:

@@ -115,9 +115,10 @@ def test_no_text_of_a_note_does_anything(
     said(capsys, data, "status", "status --json")
 
 
-def test_a_deep_note_is_none(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_deep_note_is_none_or_the_note(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python 3.14 can skip what is that deep, and earlier ones cannot."""
     (data / "agent.json").write_text(json.dumps(NOTE)[:-1] + f', "more": {"[" * 8000}{"]" * 8000}}}')
-    assert running.read(str(data)) is None
+    assert running.read(str(data)) in (None, msgspec.convert(NOTE, running.Note))
     said(capsys, data, "status", "doctor --timeout 1s")
 
 
