@@ -55,6 +55,7 @@ MARKED = ("integration", "fault", "load")  # a test is marked as its folder is n
 LONG = {  # files of a minute or more: `pytest --durations=100` shows them
     "fault/test_buffer_crash.py",
     "fault/test_kills.py",
+    "integration/test_ansible.py",
     "integration/test_dashboards.py",
     "integration/test_deb.py",
     "integration/test_doctor.py",
@@ -74,6 +75,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         part = _folder(item)
         if part in MARKED:
             item.add_marker(part)
+            item.add_marker(
+                "no_cover"
+            )  # counting makes Python 2.5 times as slow, and the unit tests reach enough
     items.sort(key=_turn)
     _keep_stories(items)
 
