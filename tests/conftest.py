@@ -179,5 +179,10 @@ def nginx_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def chromium_program() -> Path:
+    return program("chromium")
+
+
+@pytest.fixture(scope="session")
 def certs(tmp_path_factory: pytest.TempPathFactory) -> Certs:
     return make_certs(tmp_path_factory.mktemp("certs"))

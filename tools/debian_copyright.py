@@ -1,6 +1,7 @@
 """The package's copyright file, made of what the libraries in it say of themselves.
 
-Promise: Limpet and every library that is unpacked below `site` has a paragraph, with the whole text of its license.
+Promise: Limpet and every library that is unpacked below `site` has a paragraph, with the whole text of its license, and so has
+what is vendored in our own folders.
 A library without a license file, or with a license that has no known name, is a SbomError.
 
 Source: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/ (DEP-5).
@@ -30,6 +31,7 @@ def copyright_file(stage: Path, site: Path, tops: Mapping[str, Iterable[str]]) -
     return (
         HEAD
         + own
+        + "".join(vendored(path, site) for path in sorted((stage / site).glob("agent/**/*.LICENSE")))
         + "".join(paragraph(i, site, tops[i.name]) for i in infos if not i.name.startswith("limpet-"))
     )
 
@@ -63,6 +65,23 @@ def paragraph(info: Path, site: Path, tops: Iterable[str]) -> str:
             f"Comment: what is linked into it, with its licenses, is listed in\n /{site / info.name}/sboms.\n"
         ]
     return "".join(lines)
+
+
+def vendored(path: Path, site: Path) -> str:
+    """Return the paragraph of files that are in our own folders: NAME.LICENSE is of all NAME.*. Raises SbomError."""
+    text = path.read_text(encoding="utf-8")
+    if not text.startswith("The MIT License"):
+        raise SbomError(path.name, "is not the MIT license", "Write its name in tools/debian_copyright.py.")
+    holders = [_MARK.sub("", line).strip() for line in text.splitlines() if is_holder(line)]
+    folder = site / str(path.parent).partition(f"{site}/")[2]
+    lines = [
+        "\nFiles: ",
+        f"/{folder / path.stem}.*",
+        "\nCopyright: ",
+        "\n ".join(holders),
+        "\nLicense: MIT\n",
+    ]
+    return "".join([*lines, indented(text)])
 
 
 def license_files(info: Path) -> list[Path]:

@@ -52,6 +52,8 @@ class Package(NamedTuple):
     """Where to look, in this order; None: the machine's own."""
     also: tuple[str, ...] = ()
     """Packages with libraries that it needs and that few machines have; they are unpacked beside it."""
+    is_whole: bool = False
+    """Whether it comes with every package that it depends on and that this machine lacks, as apt finds them."""
 
     def below(self, root: Path) -> Path:
         """The program, in a package that is unpacked there."""
@@ -59,7 +61,15 @@ class Package(NamedTuple):
 
     def libraries(self, program: Path) -> list[Path]:
         """The folders with the libraries beside a program that was unpacked."""
-        return sorted(program.parents[1].glob("lib/*-linux-gnu*")) if self.also else []
+        if not self.also and not self.is_whole:
+            return []
+        lib = program.parents[len(Path(self.folder).parts)] / "lib"
+        return sorted({path.parent for path in lib.glob("*-linux-gnu*/**/*.so*")})
+
+    def environment(self, program: Path) -> dict[str, str]:
+        """The environment in which a program that was unpacked finds its libraries."""
+        folders = self.libraries(program)
+        return dict(os.environ) | ({"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders else {})
 
 
 # A name is the beginning of a folder in the cache, where a digit of the version follows: no name may be the
@@ -76,6 +86,13 @@ PACKAGES = {
     "tinyproxy": Package("tinyproxy-bin", "tinyproxy", asked="-v", suites=(None,)),
     "nginx": Package("nginx", "nginx", folder="sbin", asked="-v", suites=(None,)),
     "iostat": Package("sysstat", "iostat", asked="-V", suites=(None,)),
+    "chromium": Package(
+        "chromium-headless-shell",
+        "chromium-headless-shell",
+        folder="lib/chromium",
+        suites=(None,),
+        is_whole=True,
+    ),
     "buildah": Package(
         "buildah", "buildah", suites=(None,), also=("libgpgme11", "libassuan0", "libdevmapper1.02.1")
     ),
@@ -166,12 +183,14 @@ def _version(program: Path, package: Package) -> str | None:
 
     Debian's victoria-metrics was built without one: it prints an empty line, and ends well.
     """
-    environment = dict(os.environ)
-    if folders := package.libraries(program):
-        environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
     try:
         done = subprocess.run(
-            [program, package.asked], capture_output=True, text=True, timeout=30, check=True, env=environment
+            [program, package.asked],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            env=package.environment(program),
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -219,8 +238,9 @@ def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
         _say(f"fetching {package} from {where}")
         # Hooks of the machine's configuration may fail without root; what counts is whether the download works.
         updated = subprocess.run([*apt, "update"], capture_output=True, text=True, check=False)
+        names = [package, *wanted.also, *(_lacking(apt, package) if wanted.is_whole else ())]
         done = subprocess.run(
-            [*apt, "download", package, *wanted.also], capture_output=True, text=True, check=False, cwd=folder
+            [*apt, "download", *names], capture_output=True, text=True, check=False, cwd=folder
         )
         packages = sorted(folder.glob("*.deb"), key=lambda path: not path.name.startswith(f"{package}_"))
         if done.returncode or not packages:
@@ -246,6 +266,23 @@ def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
     ready = wanted.below(final)
     _say(f"{name} {version} is in {os.path.relpath(final)}")
     return Server(ready, _version(ready, wanted) or f"{name} {version}")
+
+
+def _lacking(apt: list[str], package: str) -> list[str]:
+    """Return the packages that this machine would have to install for one: nothing is installed here."""
+    status = Path("/var/lib/dpkg/status")
+    command = [
+        *apt,
+        "-o",
+        f"Dir::State::status={status}",
+        "-s",
+        "--no-install-recommends",
+        "install",
+        package,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    names = re.findall(r"(?m)^Inst (\S+)", done.stdout)
+    return [name for name in names if name != package]
 
 
 def private_apt(folder: Path, suite: str | None) -> list[str]:

@@ -23,7 +23,7 @@ from agent.query.tree import QueryError
 from agent.serve import api, box, openapi
 from agent.serve.box import Box
 from agent.serve.exchange import Reply
-from agent.serve.files import FILES, INDEX
+from agent.serve.files import FILES, INDEX, STYLES
 from agent.serve.guard import ANYBODY, Guard, Unproven, Who
 from agent.serve.limits import Limits, Turn, Turns
 from agent.serve.message import Answer, Parameters, Refusal, Request
@@ -31,10 +31,11 @@ from agent.serve.parameters import quoted, seconds
 from agent.system.events import Event
 from agent.text import human
 
+SELF = "'self'"
 SECURITY = (
     (
         "Content-Security-Policy",
-        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'",
+        f"default-src 'self'; style-src {' '.join([SELF, *STYLES])}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'",
     ),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),

@@ -93,6 +93,7 @@ def test_what_is_in_it(packages: Packages) -> None:
     assert not [name for name in names if name.endswith((".pyc", "/RECORD", "/tests")) or "/pip/" in name]
     assert found["usr/bin/limpet"].linkname == "/opt/limpet/bin/limpet"
     sources = [path for top in ("agent", "buffer", "limpet") for path in (ROOT / top).rglob("*.py")]
+    sources += (ROOT / "agent/serve/page").iterdir()
     assert {f"{deb.SITE}/{path.relative_to(ROOT)}" for path in sources} <= names
     for python in deb.pythons():
         tag = f"cpython-{python.replace('.', '')}-"
@@ -105,6 +106,7 @@ def test_what_is_in_it(packages: Packages) -> None:
     for name in names:
         if match := re.fullmatch(rf"{deb.SITE}/([^/]+)", name):
             assert match[1].startswith(("agent", "buffer", "limpet")) or f"/{deb.SITE}/{match[1]}" in licenses
+    assert f"Files: /{deb.SITE}/agent/serve/page/uplot.*\nCopyright: 2022 Leon Sorokin\n" in licenses
     told = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")}
     told |= {Path("examples") / path.name for path in (ROOT / "packaging/systemd/examples").iterdir()}
     told |= {Path("examples") / path.name for path in (ROOT / "packaging/recipes").iterdir()}

@@ -121,6 +121,36 @@ def test_a_program_is_where_and_is_asked_as_its_package_has_it(tmp_path: Path) -
     assert servers.ensure("nginx", tmp_path) == servers.Server(there, "nginx 1.0")
 
 
+def test_a_whole_program_finds_the_libraries_that_were_unpacked_next_to_it(tmp_path: Path) -> None:
+    lib = tmp_path / "chromium-1.0/usr/lib"
+    there = program(
+        lib / "chromium/chromium-headless-shell", '[ "$*" = --version ] && echo "$LD_LIBRARY_PATH"'
+    )
+    for library in ("x86_64-linux-gnu/libogg.so.0", "x86_64-linux-gnu/pulseaudio/libpulsecommon-16.1.so"):
+        (lib / library).parent.mkdir(parents=True, exist_ok=True)
+        (lib / library).touch()
+    folders = f"{lib}/x86_64-linux-gnu:{lib}/x86_64-linux-gnu/pulseaudio"
+    assert servers.ensure("chromium", tmp_path) == servers.Server(there, folders)
+
+
+def test_a_whole_program_comes_with_the_packages_that_this_machine_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What apt would install is downloaded, and nothing is installed."""
+    asked = tmp_path / "asked"
+    script = f"""echo "$*" >> {asked}
+case "$*" in
+*" -s "*) echo "Inst libogg0 (1.3.5-3 Debian:12 [amd64])"; echo "Inst chromium-headless-shell (1.0)"; echo "Conf libogg0" ;;
+*) exit 100 ;;
+esac"""
+    monkeypatch.setenv("PATH", f"{program(tmp_path / 'bin/apt-get', script).parent}:/bin:/usr/bin")
+    with pytest.raises(servers.ServerError, match="chromium"):
+        servers.ensure("chromium", tmp_path / "cache")
+    commands = asked.read_text().splitlines()
+    assert commands[-1].endswith(" download chromium-headless-shell libogg0")
+    assert [line for line in commands if " install " in f"{line} " and " -s " not in line] == []
+
+
 def test_no_folder_in_the_cache_can_be_of_two_servers() -> None:
     names = list(servers.PACKAGES)
     assert [(a, b) for a in names for b in names if b.startswith(f"{a}-")] == []
