@@ -27,7 +27,7 @@ lint: .venv/.ready ## format, lint and types
 	@$(PY) -m ruff check $(SOURCES)
 	@$(PY) -m mypy
 
-test: .venv/.ready ## the whole suite, with the unit tests' branch coverage, against real servers and the built wheel
+test: .venv/.ready ## the whole suite, with branch coverage, against real servers and the built wheel
 	@$(PY) -m tools.servers prometheus promtool alertmanager amtool
 	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics influxdb tinyproxy nginx node-exporter iostat buildah chromium
 	@rm -rf .cache/wheel

@@ -75,9 +75,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         part = _folder(item)
         if part in MARKED:
             item.add_marker(part)
-            item.add_marker(
-                "no_cover"
-            )  # counting makes Python 2.5 times as slow, and the unit tests reach enough
     items.sort(key=_turn)
     _keep_stories(items)
 
