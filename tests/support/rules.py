@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -128,11 +129,15 @@ def values(text: str) -> list[str]:
 
 
 def run(promtool: Path, files: Iterable[Path], only: str = "") -> dict[str, str]:
-    """Run test files, two at a time; return each test's failure by its name, empty where it passed."""
+    """Run test files, two at a time; return each test's failure by its name, empty where it passed.
+
+    Each of the two has one thread and more garbage than Go likes to keep, which takes a fifth less of the processors.
+    """
+    environment = os.environ | {"GOMAXPROCS": "1", "GOGC": "400"}
 
     def one(path: Path) -> dict[str, str]:
         command = (promtool, "test", "rules", f"--run={only}", "--junit=/dev/stdout", path)
-        done = programs.run(*command, timeout=800)
+        done = programs.run(*command, timeout=800, env=environment)
         return _outcomes(path, done.stdout, done.stderr)
 
     with ThreadPoolExecutor(2) as pool:
