@@ -59,6 +59,15 @@ def found(*destinations: DestinationStatus, **changes: Any) -> Status:
     )._replace(**changes)
 
 
+@pytest.mark.parametrize(("skew", "said"), [(-86400.0, "behind"), (90.0, "ahead of"), (4.0, ""), (None, "")])
+def test_a_clock_that_differs_is_shown(skew: float | None, said: str) -> None:
+    shown = " ".join(
+        text(status.show(found(destination("central", clock_skew_seconds=skew)), NOW, 80), 80).split()
+    )
+    assert ("central: this host's clock is" in shown) is bool(said)
+    assert f"{said} the receiver's" in shown or not said
+
+
 def test_the_header() -> None:
     lines = text(status.show(found(), NOW, 80), 80).splitlines()
     rows = {line[:9].strip(): line[9:] for line in lines if line.strip()}
