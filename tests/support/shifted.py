@@ -1,7 +1,7 @@
 """The real agent by a clock that is behind: `python -m tests.support.shifted SECONDS run --config FILE`.
 
 What it collects is as old as that, as if it had run so long ago. All else is as in `limpet`. Instead of the seconds there may
-be a file that has them: whoever writes it sets the clock.
+be a file that has them: a test that writes it sets the clock.
 """
 
 from __future__ import annotations
