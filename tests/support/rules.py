@@ -114,6 +114,20 @@ def _needed(tests: list[Any], groups: list[dict[str, Any]]) -> list[dict[str, An
     return [group for group in kept if group["rules"]]
 
 
+def values(text: str) -> list[str]:
+    """Return what an input series is at each interval, as promtool writes it: `3x2`, `0+21x19`, `_x30`, `stale`."""
+    found: list[str] = []
+    for word in text.split():
+        match = re.fullmatch(r"(_|stale|[-\d.e]+?)([+-][\d.]+)?(?:x(\d+))?", word)
+        assert match, word
+        first, step, times = match[1], float(match[2] or 0), int(match[3] or 0)
+        if first == "_":
+            found += ["_"] * max(1, times)
+        else:
+            found += [f"{float(first) + step * n:g}" if step else first for n in range(times + 1)]
+    return found
+
+
 def run(promtool: Path, files: Iterable[Path], only: str = "") -> dict[str, str]:
     """Run test files, two at a time; return each test's failure by its name, empty where it passed.
 
