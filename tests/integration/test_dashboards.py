@@ -18,6 +18,7 @@ import yaml
 from agent import health
 from agent.collectors import COLLECTORS
 from agent.scrape import target, textfile
+from agent.send import thrift
 from dashboards.expressions import Expression, expressions, filled, values
 from dashboards.made import FOLDER
 from tests.conftest import program
@@ -43,6 +44,9 @@ EMPTY_RULES: dict[str, str] = {
     "LimpetBufferIll": "each disk takes what is appended",
     "HostTargetDown": "these hosts scrape nothing",
     "HostTextFileError": "and read no text files",
+    "LimpetDataBudgetSpent": "no host has a data budget",
+    "limpet:budget_used:ratio": "nor uses one",
+    "limpet:next_sign:timestamp_seconds": "nor gives a sign of life instead of its samples",
     "LimpetCertificateEnds": "each certificate is new",
     "LimpetConfigReloadFailed": "no agent reloads its configuration",
     "LimpetLossBudgetSpent": "what was missed before the rules knew a host is forgiven",
@@ -78,6 +82,7 @@ def known() -> set[str]:
         textfile.METRICS,
     )
     sent = {metric.name for table in tables for metric in table}
+    sent |= {thrift.SERIES, thrift.NEXT}  # signs of life
     return sent | {rule.name for rule in rules() if rule.records} | OF_THE_RULER
 
 
