@@ -71,6 +71,7 @@ async function watched(part, work) {
   } catch (error) {
     failed(part, error);
   }
+  if (!state.buffer) by("first").textContent = state.refused.get("host") || state.away || by("first").textContent;
   by("trouble").hidden = state.refused.size === 0;
   by("trouble").textContent = [...state.refused].map(([name, why]) => `${name}: ${why}`).join(" · ");
   tell();
@@ -81,6 +82,7 @@ function failed(part, error) {
   if (error.name === "AbortError") return;
   if (error instanceof api.Refused && error.status === 401) state.away = "The server wants to know who you are: load this page again to log in.";
   else if (error instanceof api.Refused && error.status === 403) state.away = "You have no right to read this.";
+  else if (error instanceof api.Refused && part === "host" && error.status >= 429) state.away = `The server cannot answer: ${error.message}.`;
   else if (error instanceof api.Refused) state.refused.set(part, error.message);
   else if (error instanceof api.Away) state.away = "No answer from the server (limpet serve): it does not run, or the link is down.";
   else {
