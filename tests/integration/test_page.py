@@ -249,6 +249,37 @@ class TestWhatIsReadOffSeries:
         assert happened(seen.page, hourly, [], 40_000) == []
 
 
+class TestWhatIsDrawn:
+    """The lines of a chart, as they are made of answers."""
+
+    GRID = """async (steps) => {
+      const { Grid, PANELS } = await import('/panels.js');
+      const grid = new Grid(1000, 1100, 10);
+      for (const [device, value] of [['sda1', 1], ['vda', 2]]) {
+        const metric = { limpet_page_metric: 'disk_usage_percent', mountpoint: '/', device };
+        grid.put([{ metric, values: [[1000, String(value)], [1050, String(value + 10)], [1050.4, 'NaN']] }]);
+      }
+      const metric = { limpet_page_metric: 'disk_usage_percent', mountpoint: '/var', device: 'sda2' };
+      grid.put([{ metric, values: [[1100, '3']] }]);
+      grid.slide(steps);
+      const { tracks } = grid.tracks(PANELS.find(({ id }) => id === 'disks'));
+      return [grid.times[0], grid.times.length, Object.fromEntries(tracks.map(({ name, values }) => [name, values]))];
+    }"""
+
+    def test_two_lines_with_the_same_name_are_distinguished_and_no_number_is_a_gap(self, seen: Visit) -> None:
+        first, length, lines = seen.page.evaluate(self.GRID, 0)
+        assert (first, length) == (1000, 11)
+        assert lines == {
+            "/ on sda1": [1, *10 * [None]],
+            "/ on vda": [2, *10 * [None]],
+            "/var": [*10 * [None], 3],
+        }
+
+    def test_with_time_the_oldest_points_are_forgotten_and_then_their_lines(self, seen: Visit) -> None:
+        assert seen.page.evaluate(self.GRID, 5) == [1050, 11, {"/var": [*5 * [None], 3, *5 * [None]]}]
+        assert seen.page.evaluate(self.GRID, 11) == [1110, 11, {}]
+
+
 # What people do.
 
 
