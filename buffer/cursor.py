@@ -10,8 +10,8 @@ second.  What was settled since then is sent again after a kill, the same sample
 receivers accept as one.  A file without a valid slot means: start at the oldest record.  Sending twice is
 better than losing.
 
-`size` is the largest request that goes out, where that was noted, and `progress` what a person may want to know; both are
-kept in the same file.
+Samples with priority can be settled before the rest (`buffer.position`): `read_priority` continues where that ended, and
+`commit_priority` settles.  What `read` and `read_ahead` return later has them all the same; who sends leaves them out.
 
 Glossary: a *stretch* is a span of positions that was settled before its turn; a *gap* is an unsettled span before or
 between stretches; *ahead* is everything about stretches and what follows the last one.
@@ -19,27 +19,27 @@ between stretches; *ahead* is everything about stretches and what follows the la
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 
 from buffer.feed import Feeds
 from buffer.fs import Fs
-from buffer.hints import UNKNOWN, Progress, Size
-from buffer.ledger import MAX_ERROR, MAX_STRETCHES, Ledger, LedgerFile, load_hints
+from buffer.ledger import MAX_STRETCHES, Ledger
 from buffer.log import Log
-from buffer.model import Chunk
+from buffer.model import Chunk, Tick
+from buffer.position import Position
 from buffer.reader import Reader
 from buffer.segment import MAX_POSITION
 
-NEWS_MS = 10_000
-"""A next try that is so much later than the one in the file is worth a write of it."""
-PERSIST_EVERY = 1.0
-"""Seconds between two writes of the cursor file while a backlog drains."""
+MOST = 50_000
+"""Samples of any series that are read for one chunk of those with priority."""
+
+Pick = Callable[[Sequence[Tick]], Sequence[Tick]]
+"""Returns the ticks, with the series alone that have priority."""
 
 
-class Cursor:
+class Cursor(Position):
     """One destination's progress in the log.  Read, go ahead and commit from one thread; the rest from any."""
 
     def __init__(
@@ -51,20 +51,12 @@ class Cursor:
         start: Ledger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name, self.ledger = name, start
-        self.log, self._clock = log, clock
-        self._file = LedgerFile(fs, data_dir, name)
-        self.size, self.progress = load_hints(fs, self._file.path)
-        self._feeds = Feeds(lambda position: Reader(fs, f"{data_dir}/segments", position, log.judge))
-        self._lock = threading.Lock()
-        self._dirty, self._persisted = True, -PERSIST_EVERY
-        self._forgotten = False
+        super().__init__(fs, data_dir, name, log, start, clock)
+        self._reader: Callable[[int], Reader] = lambda position: Reader(
+            fs, f"{data_dir}/segments", position, log.judge
+        )
+        self._feeds = Feeds(self._reader)
         self._read_at = 0.0
-
-    @property
-    def position(self) -> int:
-        """In samples: everything before it is settled."""
-        return self.ledger.position
 
     @property
     def ahead(self) -> int | None:
@@ -72,11 +64,6 @@ class Cursor:
         ledger = self.ledger
         at = max(ledger.reach, self._feeds.begun)
         return at if at > ledger.position else None
-
-    @property
-    def written(self) -> int:
-        """Bytes written to the cursor file."""
-        return self._file.written
 
     def pending(self) -> int:
         """Return the number of samples that are not settled."""
@@ -98,13 +85,14 @@ class Cursor:
 
         It ends where something after it is settled already.  What an ill disk does not return stays a gap: then the
         chunk is of the records that are in memory.  Empty where there is nothing new.  Neither the position
-        nor what a later call returns is changed.  Raises OSError.
+        nor what a later call returns is changed.  Where samples with priority are settled up to a position, it is of records
+        before that position or of others, never of both.  Raises OSError.
         """
-        ledger = self._tidy()
+        ledger, cut = self._tidy(), self.priority.until if self.priority else 0
         until = ledger.ahead[0][0] if ledger.ahead else MAX_POSITION
         self._read_at = self._clock()
         try:
-            return self._feeds.main(ledger.position).chunk(ledger.position, max_samples, until)
+            return self._feeds.main(ledger.position).chunk(ledger.position, max_samples, until, cut)
         except OSError:
             if (at := _in_memory(self.log, ledger)) is None:
                 raise
@@ -136,24 +124,47 @@ class Cursor:
         ledger, at = self._tidy(), self.ahead
         if at is None:
             return Chunk([], ledger.position, ledger.position, 0)
+        cut = self.priority.until if self.priority else 0
         self._read_at = self._clock()
         try:
             # The first record of the gap, so that its age is known; it has to be read anyway.
             self._feeds.main(ledger.position).first()
-            return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION)
+            return self._feeds.ahead(at).chunk(at, max_samples, MAX_POSITION, cut)
         except OSError:
             if (begins := _in_memory(self.log, ledger)) is None:
                 raise
         return self._feeds.ahead(max(at, begins)).chunk(max(at, begins), max_samples, MAX_POSITION)
 
-    def commit(self, start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+    def read_priority(self, pick: Pick) -> Chunk:
+        """Return the next samples with priority, from the next MOST of any; none may be among these.
+
+        Empty where there is nothing new.  Neither the position nor what a later call returns is changed.  Raises OSError.
+        """
+        start, ledger = self.priority_at, self.ledger
+        ticks: list[Tick] = []
+        end, samples = start, 0
+        with closing(self._reader(start)) as reader:
+            while samples < MOST and (entry := reader.next()) is not None:
+                if entry.end > start:
+                    end, samples = entry.end, samples + entry.samples
+                    ticks += entry.ticks if ledger.unsettled(entry.seq, entry.end) else ()
+        picked = list(pick(ticks))
+        return Chunk(picked, start, end, sum(len(tick.values) for tick in picked))
+
+    def commit(
+        self, start: int, end: int, delivered: int, dropped: Mapping[str, int], before: int = 0
+    ) -> None:
         """Settle the positions of a chunk: `dropped` by reason, the rest of what was read delivered.
 
+        `before` further samples had priority, and were settled before: what was dropped of these counts now.
         Positions that were thinned away are dropped as `thinned`, those that could not be read as `corrupt`.  What was
         evicted since it was read stays counted as evicted.  Raises OSError where the cursor file cannot be written;
         the cursor has moved all the same, and the next sync writes it.
         """
         with self._lock:
+            early = self._counted(before)
+            delivered += before - sum(early.values())
+            dropped = {key: dropped.get(key, 0) + early.get(key, 0) for key in (*dropped, *early)}
             if left := self.ledger.unsettled(start, end):
                 reasons, left = _reasons(left, delivered, dropped)
                 if left:
@@ -167,76 +178,16 @@ class Cursor:
         self._tidy()
         self._persist_soon()
 
-    def skip(self, to: int, reason: str, start: int = 0) -> None:
-        """Give up everything from `start` to before `to` that is not settled, for this reason."""
-        with self._lock, suppress(ValueError):  # a stretch too many: it is found missing, and is corrupt then
-            if to > self.ledger.position:
-                self._change(self.ledger.settle(max(start, self.ledger.position), to, {}, reason))
-
-    def returned(self, reason: str, samples: int) -> None:
-        """Count samples as delivered that had been dropped for this reason."""
-        with self._lock:
-            self._change(self.ledger.returned(reason, samples))
-
-    def note(self, state: str, error: str | None, size: Size | None = None, now: Progress = UNKNOWN) -> None:
-        """Keep the destination's state and last error for `limpet buffer status`, and hints; cheap when unchanged.
-
-        Trouble, its end, and a size are written at once.  What else is new waits for the next sync.
-        """
-        error = error and error[:MAX_ERROR]
-        with self._lock:
-            self._dirty |= abs((now.next_try_ms or 0) - (self.progress.next_try_ms or 0)) >= NEWS_MS
-            self.progress = now
-            before = self.ledger.state, self.ledger.error
-            is_same_size, self.size = self.size == size, size
-            if before == (state, error) and is_same_size:
-                return
-            self._change(self.ledger._replace(state=state, error=error))
-        if not is_same_size or before[1] != error or not {before[0], state} <= {"sending", "idle"}:
-            self._persist_soon()
-
-    def removed(self, now_ms: int | None) -> None:
-        """Keep since when the destination is not configured; None: it is."""
-        with self._lock:
-            if self.ledger.removed_ms != now_ms:
-                self._change(self.ledger._replace(removed_ms=now_ms))
-
-    def forget(self) -> None:
-        """Remove the cursor file, for good: what is read and settled afterwards changes no file.  Raises OSError."""
-        with self._lock:
-            self._file.remove()
-            self._forgotten = True
-            self.close()
-
-    def persist(self) -> None:
-        """Write the cursor file if something changed.  Raises OSError."""
-        with self._lock:
-            # The log first: after a power cut no cursor may point behind the log's end.
-            if self.ledger.reach > self.log.synced:
-                self.log.sync()
-            if self._dirty and not self._forgotten:
-                self._file.write(self.ledger, self.size, self.progress)
-                self._dirty, self._persisted = False, self._clock()
-
     def close(self) -> None:
         """Close all files.  Raises OSError; they are closed all the same."""
         with ExitStack() as stack:
             stack.callback(self._file.close)
             stack.callback(self._feeds.close)
 
-    def _change(self, ledger: Ledger) -> None:
-        self.ledger, self._dirty = ledger, True
-
     def _tidy(self) -> Ledger:
         ahead, ledger = self.ahead, self.ledger
         self._feeds.tidy(ledger, ahead)
         return ledger
-
-    def _persist_soon(self) -> None:
-        # A tick that is not durable itself would cost a sync of the log: the next sync of the buffer does both.
-        durable = self.ledger.reach <= self.log.synced
-        if self._dirty and durable and self._clock() - self._persisted >= PERSIST_EVERY:
-            self.persist()
 
 
 def _reasons(left: int, delivered: int, dropped: Mapping[str, int]) -> tuple[dict[str, int], int]:

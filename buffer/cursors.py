@@ -1,7 +1,7 @@
 """The cursors of a buffer by name: of the destinations that are configured, and of removed ones for a while.
 
 A destination that is new starts at the oldest record, or at the end of the log (`start_now`).  One that is no longer
-configured keeps its cursor, and what waits for it, for `forget_after`.  A tool that is not the agent knows no
+configured keeps its cursor, what waits for it, and what its link has cost, for `forget_after`.  A tool that is not the agent knows no
 destinations (None): then all cursors are left as they are.
 """
 
@@ -16,6 +16,7 @@ from buffer.fs import Fs
 from buffer.ledger import Ledger
 from buffer.log import Log
 from buffer.reader import Reader
+from buffer.usage import UsageNote
 
 
 class Listener(Protocol):
@@ -92,6 +93,7 @@ class Cursors:
             elif now_ms - since > after * 1000:
                 with suppress(OSError):
                     cursor.forget()
+                    UsageNote(self._place.fs, self._place.data_dir, name).remove()
                     self.by_name = {known: each for known, each in self.by_name.items() if known != name}
                     self._place.report("forgotten", destination=name, pending_samples=cursor.pending())
 

@@ -37,10 +37,11 @@ class Feed:
                 return True
         return False
 
-    def chunk(self, start: int, max_samples: int, until: int) -> Chunk:
+    def chunk(self, start: int, max_samples: int, until: int, cut: int = 0) -> Chunk:
         """Return the whole records from `start` on, but none from `until` on.
 
-        They are as many as fit in `max_samples` and in MAX_TEXT, but at least one.
+        They are as many as fit in `max_samples` and in MAX_TEXT, but at least one; and all of them end at `cut` or before, or
+        none does.
         """
         stored, held = sum(entry.samples for entry in self.entries), _Text()
         for texts in self._texts:
@@ -54,6 +55,8 @@ class Feed:
             if entry.seq >= until:
                 break
             text.add(texts)
+            if ticks and end <= cut < entry.end:
+                return Chunk(ticks, start, end, samples)
             if ticks and (samples + entry.samples > max_samples or text.size > MAX_TEXT):
                 return Chunk(ticks, start, end, samples)
             ticks += entry.ticks

@@ -2,7 +2,12 @@
 
     {"samples": .., "bytes": .., "delivered_ms": .., "tries": .., "next_try_ms": .., "skew": ..}
 
-Nothing depends on them: any field may be missing, null or wrong, and is then not known.
+and, while samples with priority are settled before the rest, one field more:
+
+     "priority": {"until": .., "selectors": [..], "dropped": {reason: ..}}
+
+No promise depends on them: any field may be missing, null or wrong, and is then not known. (Without the last one samples are
+sent twice.)
 """
 
 from __future__ import annotations
@@ -37,15 +42,38 @@ class Progress(NamedTuple):
 UNKNOWN = Progress()
 
 
-def line(size: Size | None, progress: Progress) -> bytes:
+class Priority(NamedTuple):
+    """What is settled before the rest: the samples before a position whose series match one of some selectors."""
+
+    until: int
+    selectors: tuple[str, ...]
+    dropped: Mapping[str, int] = {}
+    """Those of them that were dropped, by reason, and are not in the ledger yet."""
+
+
+class Hints(NamedTuple):
+    """All of them."""
+
+    size: Size | None = None
+    progress: Progress = UNKNOWN
+    priority: Priority | None = None
+
+
+NONE = Hints()
+
+
+def line(hints: Hints) -> bytes:
     """Return the line; empty where there is nothing to say."""
-    if size is None and progress == UNKNOWN:
+    if hints == NONE:
         return b""
-    samples, count = size or (None, None)
-    return json.dumps({"samples": samples, "bytes": count, **progress._asdict()}).encode()
+    samples, count = hints.size or (None, None)
+    fields = {"samples": samples, "bytes": count, **hints.progress._asdict()}
+    if hints.priority is not None:
+        fields["priority"] = hints.priority._asdict()
+    return json.dumps(fields).encode()
 
 
-def read(fields: Mapping[str, Any]) -> tuple[Size | None, Progress]:
+def read(fields: Mapping[str, Any]) -> Hints:
     """Return what the fields of a line say."""
     samples, count = _count(fields, "samples"), _count(fields, "bytes")
     skew = fields.get("skew")
@@ -55,7 +83,22 @@ def read(fields: Mapping[str, Any]) -> tuple[Size | None, Progress]:
         _count(fields, "next_try_ms"),
         float(skew) if isinstance(skew, int | float) and abs(skew) < MAX_POSITION else None,
     )
-    return Size(samples, count) if samples and count else None, progress
+    return Hints(
+        Size(samples, count) if samples and count else None, progress, _priority(fields.get("priority"))
+    )
+
+
+def _priority(fields: Any) -> Priority | None:
+    if not isinstance(fields, dict):
+        return None
+    until, selectors, dropped = (fields.get(key) for key in Priority._fields)
+    if not until or not isinstance(selectors, list) or not isinstance(dropped, dict):
+        return None
+    counts = (until, *dropped.values())
+    are_sound = all(type(one) is int and 0 <= one <= MAX_POSITION for one in counts)
+    if not are_sound or not all(isinstance(one, str) for one in selectors):
+        return None
+    return Priority(until, tuple(selectors), dropped)
 
 
 def _count(fields: Mapping[str, Any], key: str) -> int | None:

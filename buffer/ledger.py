@@ -43,7 +43,7 @@ from typing import Any, NamedTuple
 
 from buffer import hints
 from buffer.fs import Fs, names, read_all, set_apart, write_all, write_atomic
-from buffer.hints import UNKNOWN, Progress, Size
+from buffer.hints import NONE, Hints
 from buffer.segment import MAX_POSITION
 
 PLAIN_VERSION = 1
@@ -173,7 +173,7 @@ def encode(ledger: Ledger, generation: int = 0) -> bytes:
     return slot if len(slot) <= SLOT else encode(ledger._replace(error=None), generation)
 
 
-def load_hints(fs: Fs, path: str) -> tuple[Size | None, Progress]:
+def load_hints(fs: Fs, path: str) -> Hints:
     """Read the hints of a cursor file, as far as there are any."""
     try:
         data = read_all(fs, path, 2 * SLOT)
@@ -289,7 +289,7 @@ class LedgerFile:
         self._fd, self._generation, self._is_hinted = -1, 0, False
         self.written = 0
 
-    def write(self, ledger: Ledger, size: Size | None = None, progress: Progress = UNKNOWN) -> None:
+    def write(self, ledger: Ledger, kept: Hints = NONE) -> None:
         """Write a ledger and its hints over the older slot, and make them durable.  Raises OSError."""
         if self._fd >= 0:
             try:
@@ -299,9 +299,8 @@ class LedgerFile:
         if self._fd < 0:
             found = self._open(ledger)
             self._generation = found[0] if found else 0
-        is_hinted = size is not None or progress != UNKNOWN
-        self._is_hinted = self._is_hinted or is_hinted  # else nothing has to be ended
-        hint = _sealed(hints.line(size, progress)) if self._is_hinted else b""
+        self._is_hinted = self._is_hinted or kept != NONE  # else nothing has to be ended
+        hint = _sealed(hints.line(kept)) if self._is_hinted else b""
         slot = encode(ledger, self._generation + 1) + hint
         slot = slot[:SLOT]
         at = SLOT * ((self._generation + 1) % 2)

@@ -66,3 +66,5 @@ class Chunk(NamedTuple):
     start: int
     end: int
     samples: int
+    before: int = 0
+    """Further samples of these positions, which were settled before."""

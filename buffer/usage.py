@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from calendar import monthrange
+from contextlib import suppress
 from typing import NamedTuple
 
 from buffer.fs import Fs, read_all, write_atomic
@@ -50,10 +51,9 @@ class Usage(NamedTuple):
         """Return the bytes until so much of a budget is used, of the one of which less is left; there is one."""
         return min(round(budget * share) - used for used, budget, _ in self.periods() if budget)
 
-    @property
-    def left_ms(self) -> int:
-        """How long until a budget that is used up begins again; 0 where none is."""
-        ends = [end for used, budget, (_, end) in self.periods() if budget and used >= budget]
+    def left_ms(self, share: float) -> int:
+        """Return how long until a budget begins again of which so much is used; 0 where none is."""
+        ends = [end for used, budget, (_, end) in self.periods() if budget and used >= budget * share]
         return max(0, max(ends, default=0) - self.at_ms)
 
     def periods(self) -> tuple[tuple[int, int, tuple[int, int]], ...]:
@@ -127,3 +127,8 @@ class UsageNote:
         self._fs.make_folder(self._folder)
         write_atomic(self._fs, self._path, json.dumps({"version": VERSION, **used._asdict()}).encode())
         self._fs.sync_folder(self._folder)
+
+    def remove(self) -> None:
+        """Remove the file.  Raises OSError."""
+        with suppress(FileNotFoundError):
+            self._fs.unlink(self._path)

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from agent.config import host_files
 from agent.config.custom import Custom
-from agent.config.destination import DataBudget, DestinationConfig, HttpDestination, QueueConfig
+from agent.config.destination import DataBudget, DestinationConfig, HttpDestination, QueueConfig, selected
 from agent.config.document import parse
 from agent.config.file import File
 from agent.config.http_client import Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig
@@ -64,6 +64,7 @@ __all__ = [
     "load",
     "load_file",
     "load_section",
+    "selected",
 ]
 
 S = TypeVar("S", bound=Section)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from agent.config.http_client import (
 from agent.config.relabeling import RelabelConfig
 from agent.config.section import Given, Problem, Problems, Section
 from agent.config.units import format_duration
+from buffer.model import Series
 
 
 class QueueConfig(Section, frozen=True, kw_only=True):
@@ -57,6 +59,8 @@ METERED: Mapping[str, float] = {"queue_config.batch_send_deadline": 180.0, "max_
 """What `link: metered` sets: paths of keys in a destination, in seconds and bytes a second."""
 LONGEST_UNCHANGED = 240.0
 """Seconds: with a minute between two ticks, what Prometheus looks back for a value is just not exceeded."""
+MOST_PRIORITY = 1000
+"""Characters of the selectors of a `data_budget`, as JSON."""
 _AUTH = ("basic_auth", "authorization", "oauth2")
 
 
@@ -65,6 +69,7 @@ class DataBudget(Section, frozen=True, kw_only=True):
 
     per_day: v.DataSize | None = None
     per_month: v.DataSize | None = None
+    priority: tuple[v.SeriesSelector, ...] = ()
 
     @staticmethod
     def rules(got: Given) -> Problems:
@@ -72,6 +77,22 @@ class DataBudget(Section, frozen=True, kw_only=True):
         day, month = got["per_day"], got["per_month"]
         if day and month and month <= day:
             yield Problem("per_day", "a day may cost more than a month, so only per_month counts")
+        priority = got["priority"] or ()
+        if priority and not day and not month:
+            yield Problem("priority", "it counts when a budget is spent, and there is none")
+        if len(json.dumps(priority)) > MOST_PRIORITY:
+            what = f"the selectors have more than {MOST_PRIORITY} characters, which are kept with the cursor"
+            yield Problem("priority", what, 'Select by a pattern, such as {__name__=~"disk_.*"}.')
+
+
+def selected(selectors: Sequence[str]) -> Callable[[Series], bool]:
+    """Return what says whether a series matches one of these. Raises SelectorError."""
+    if not selectors:
+        return lambda series: False
+    from agent.ops.selector import parse  # only where there are some
+
+    tests = [parse(one).matches for one in selectors]
+    return lambda series: any(matches(series) for matches in tests)
 
 
 class DestinationConfig(Section, frozen=True, kw_only=True):

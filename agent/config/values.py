@@ -164,6 +164,16 @@ def _pattern(text: str) -> str | Problem:
     return text
 
 
+def _selector(text: str) -> str | Problem:
+    from agent.ops.selector import SelectorError, parse
+
+    try:
+        parse(text)
+    except SelectorError as error:
+        return Problem("", error.what, error.do)
+    return text
+
+
 TAKEN_LABELS = frozenset(
     (
         *("core", "device", "family", "fstype", "interface"),
@@ -287,6 +297,7 @@ DestinationName = Annotated[str, Text(
     "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "expected a name of 1 to 64 letters, digits, _, - and .",
     "It names a file: start it with a letter or digit.")]
 Pattern = Annotated[str, Text(read=_pattern)]
+SeriesSelector = Annotated[str, Text(read=_selector)]
 TlsVersion = Annotated[Literal["TLS12", "TLS13"], Text(
     "(?!TLS1[01]$).*", "TLS 1.0 and 1.1 are not spoken here (RFC 8996)",
     "Write TLS12 or TLS13, one of which it must speak.",

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 
 from agent.destinations.base import APART
 from agent.send.batch import Settled
+from agent.send.course import Course
 from agent.send.culprits import Culprits
 from agent.send.log import LaneLog
-from buffer.cursor import Cursor
 from buffer.hints import Progress, Size
 from buffer.model import Tick
 from buffer.quarantine import Item, Quarantine
@@ -26,9 +26,10 @@ class Account:
     """The cursor and the quarantine of one destination. `leave` may be called from any thread."""
 
     def __init__(
-        self, name: str, cursor: Cursor, quarantine: Quarantine, log: LaneLog, wall: Callable[[], float]
+        self, name: str, course: Course, quarantine: Quarantine, log: LaneLog, wall: Callable[[], float]
     ) -> None:
-        self._name, self._cursor, self._quarantine = name, cursor, quarantine
+        self._name, self._cursor, self._quarantine = name, course.cursor, quarantine
+        self._course = course
         self._log, self._wall = log, wall
         self._hands_on, self._left = threading.Lock(), False
 
@@ -47,7 +48,7 @@ class Account:
         if settled.delivered:
             now_ms = int(self._wall() * 1000)
             self._cursor.progress = self._cursor.progress._replace(delivered_ms=now_ms)
-        self._touch(lambda: self._cursor.commit(chunk.start, chunk.end, settled.delivered, settled.dropped))
+        self._touch(lambda: self._course.commit(chunk, settled.delivered, settled.dropped))
 
     def note(self, state: str, error: str | None, size: Size | None, progress: Progress) -> None:
         """Keep the state, the last error, the largest request, and what is next with the cursor, which knows the last delivery."""

@@ -139,11 +139,11 @@ class Delivery:
         return self._continue(self._selection.batch(chunk, self.known))
 
     def is_outdated(self) -> bool:
-        """Return whether the chunk at hand has to be read and offered again: its format changed, or it grew too old."""
+        """Return whether the chunk at hand, none of which went out, has to be read and offered again: its format changed, or it aged."""
         batch = self._batch
-        if batch is None or batch.format != self.speaks().name:
-            return True
-        return not self.is_begun and self._selection.is_too_old(batch.ticks[0])
+        if batch is None or self.is_begun:
+            return batch is None
+        return batch.format != self.speaks().name or self._selection.is_too_old(batch.ticks[0])
 
     def wait(self) -> float:
         """Return the seconds until the next request may go out."""
@@ -205,7 +205,7 @@ class Delivery:
         self._doubt = None
         if heard.verdict is Verdict.DELIVERED and request is not None:
             verdict = Verdict.DELIVERED if check else Verdict.REJECTED
-            counts = doubt.outcome._replace(verdict=verdict, check=None)
+            counts = doubt.outcome._replace(verdict=verdict, check=None, found=heard.found)
             return self._counted(batch, asked._replace(request=request), counts, is_heard=doubt.is_last)
         if heard.verdict is Verdict.DELIVERED:
             step = self._step(asked, Sent.CHECK, heard)

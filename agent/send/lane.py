@@ -20,6 +20,7 @@ from agent.destinations.base import Speaks
 from agent.send.account import Account
 from agent.send.asking import Wire
 from agent.send.budget import Budget
+from agent.send.course import Course
 from agent.send.delivery import Clocks, Delivery
 from agent.send.early import Early, News
 from agent.send.fresh import Fresh
@@ -74,15 +75,16 @@ class Lane:
         fresh = Fresh(speaks, labels or {}, lambda: buffer.newest, clocks.monotonic, clocks.wall)
         unchanged = Unchanged(speaks, to.send_unchanged_every) if to.send_unchanged_every else None
         delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks, fresh, unchanged)
-        cursor, wall = buffer.cursors[to.name], clocks.wall
+        course, wall = Course(buffer.cursors[to.name], to.data_budget.priority), clocks.wall
         order = Order(to.drain_order, labels or {}, lambda: is_open(to.send_window, wall()))
-        self._account = Account(to.name, cursor, quarantine, lane_log, clocks.wall)
+        self._account = Account(to.name, course, quarantine, lane_log, clocks.wall)
         self._early = early = Early(listen, clocks.monotonic)
-        self.sender = Sender(to, cursor, delivery, self._account, lane_log, order, self._pulse, clocks, early)
+        self.sender = Sender(to, course, delivery, self._account, lane_log, order, self._pulse, clocks, early)
         note = buffer.usage(to.name)
         budget = Budget(to.data_budget, note.load(), self.stats, clocks.monotonic, clocks.wall)
         thrifty = (
             self.sender,
+            course,
             delivery,
             budget,
             note,

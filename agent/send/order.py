@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 
 from agent.destinations.base import Outcome, Verdict
-from buffer.cursor import Cursor
+from agent.send.course import Course
 from buffer.model import Chunk, Instant, Series, Tick
 
 PROBE = "limpet_out_of_order_probe"
@@ -59,12 +59,12 @@ class Order:
         self._is_open, self._is_auto, self._labels = is_open, drain_order == "auto", labels
         self._fresh_first: bool | None = None if self._is_auto else drain_order == "fresh_first"
 
-    def work(self, cursor: Cursor, limit: int, *, due: bool) -> Work:
+    def work(self, course: Course, limit: int, *, due: bool) -> Work:
         """Return what to send next, and let the cursor go ahead of a backlog where fresh samples go first."""
-        if self._fresh_first and cursor.pending_ahead() > limit:
-            cursor.go_ahead(1)
-        fresh = cursor.pending_ahead() if cursor.ahead is not None else None
-        work = choose(cursor.pending(), fresh, limit, due=due)
+        if self._fresh_first and course.pending_ahead() > limit:
+            course.go_ahead(1)
+        fresh = course.pending_ahead() if course.ahead is not None else None
+        work = choose(course.pending(), fresh, limit, due=due)
         return work if work is not Work.BACKLOG or self._is_open() else Work.NOTHING
 
     def is_unknown(self, pending: int, limit: int, *, away: bool) -> bool:

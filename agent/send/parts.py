@@ -93,13 +93,18 @@ def cut(tick: Tick, low: int, high: int) -> Tick:
 
 def split(ticks: Iterable[Tick], key: Key, keys: Collection[bytes]) -> tuple[list[Tick], list[Tick]]:
     """Return the ticks without the series of these identities, and the ticks of these alone."""
+    return parted(ticks, lambda series: key(series) in keys)
+
+
+def parted(ticks: Iterable[Tick], is_other: Callable[[Series], bool]) -> tuple[list[Tick], list[Tick]]:
+    """Return the ticks without certain series, and the ticks of these alone."""
     sets: dict[int, list[tuple[list[int], tuple[Series, ...]]]] = {}
     found: tuple[list[Tick], list[Tick]] = [], []
     for tick in ticks:
         if id(tick.series) not in sets:
             places: list[list[int]] = [[], []]
             for i, series in enumerate(tick.series):
-                places[key(series) in keys].append(i)
+                places[is_other(series)].append(i)
             # One object for the same series, since that is what makes columns of ticks cheap.
             sets[id(tick.series)] = [(kept, tuple([tick.series[i] for i in kept])) for kept in places]
         for to, (kept, names) in zip(found, sets[id(tick.series)], strict=True):

@@ -20,15 +20,15 @@ from agent.config import DestinationConfig
 from agent.destinations.base import Verdict
 from agent.send import pace
 from agent.send.account import Account
+from agent.send.course import Course
 from agent.send.delivery import Clocks, Delivery, Step
 from agent.send.early import Early
 from agent.send.log import LaneLog
 from agent.send.order import Order, Work
 from agent.send.pace import Pace
 from agent.send.returning import Returning, Tried
-from agent.send.state import State, kept, recalled
+from agent.send.state import State, kept, recalled, rested
 from agent.system.pulse import Pulse
-from buffer.cursor import Cursor
 from buffer.hints import Progress
 
 LONGEST_WAIT = 3600.0
@@ -57,7 +57,7 @@ class Sender:
     def __init__(
         self,
         to: DestinationConfig,
-        cursor: Cursor,
+        course: Course,
         delivery: Delivery,
         account: Account,
         log: LaneLog,
@@ -68,21 +68,22 @@ class Sender:
     ) -> None:
         self.state, self.error = State.IDLE, delivery.now.error
         self.deadline = to.queue_config.batch_send_deadline
+        self.due = clocks.monotonic()
+        """When a chunk that is not full may go out."""
         self.is_stopping = False
         """Whether a request without an answer was cut by us, perhaps: no reason to raise an alarm."""
-        self._to, self._cursor, self._delivery, self._account = to, cursor, delivery, account
+        self._to, self._course, self._delivery, self._account = to, course, delivery, account
         self._log, self._order, self._pulse, self._clocks, self._early = log, order, pulse, clocks, early
         self._returning = Returning(account, delivery)
-        self._due = clocks.monotonic()  # when a chunk that is not full may go out
         self._pace, self._away = Pace(), True  # nothing got through lately, or yet
         self._retry_at = clocks.monotonic() + APART_EVERY
-        delivery.now = recalled(delivery.now, cursor.size)
+        delivery.now = recalled(delivery.now, course.cursor.size)
         self._returning.recall()
 
     def step(self) -> Pause:
         """Do what is due, and return how long to wait before the next step."""
         delivery = self._delivery
-        delivery.forget_before(self._cursor.position)
+        delivery.forget_before(self._course.position)
         at_hand = delivery.has_chunk
         delivery.now = self._early.hurried(delivery.now)
         if delivery.now.state is State.HELD:
@@ -91,18 +92,20 @@ class Sender:
         if delivery.now.state is State.WAITING:
             left = max(delivery.wait(), self._pace.wait(self._clocks.monotonic(), full=False))
             return Pause(min(left, self._early.every)) if left else self._send(Work.IN_ORDER)
-        if not at_hand and delivery.apart and self._clocks.monotonic() >= self._retry_at:
+        may_retry = not self._course.only and self._clocks.monotonic() >= self._retry_at
+        if not at_hand and delivery.apart and may_retry:
             return self._retry()
         if not at_hand and self._order.is_unknown(
-            self._cursor.pending(), delivery.now.enough, away=self._away
+            self._course.pending(), delivery.now.enough, away=self._away
         ):
             return self._ask_order()
         work = (
             Work.IN_ORDER
             if at_hand
-            else self._order.work(self._cursor, delivery.now.enough, due=self._is_due())
+            else self._order.work(self._course, delivery.now.enough, due=self._clocks.monotonic() >= self.due)
         )
         if work is Work.NOTHING:
+            delivery.now = rested(delivery.now)
             self.note(State.IDLE)
             return self._rest(LONGEST_WAIT)
         if (left := self._pause(work, at_hand=at_hand)) > 0:
@@ -111,8 +114,8 @@ class Sender:
 
     def last_try(self, within: float) -> None:
         """Send what is pending once more, in so many seconds, if there is no trouble."""
-        if within > 0 and self._delivery.now.state is State.IDLE and self._cursor.pending():
-            ahead = self._cursor.ahead is not None and self._cursor.pending_ahead() > 0
+        if within > 0 and self._delivery.now.state is State.IDLE and self._course.pending():
+            ahead = self._course.ahead is not None and self._course.pending_ahead() > 0
             until = self._clocks.monotonic() + within
             self._send(Work.FRESH if ahead else Work.IN_ORDER, within)
             self.finish(until - self._clocks.monotonic())
@@ -136,28 +139,25 @@ class Sender:
         size = kept(self._delivery.now, self._to.queue_config.max_samples_per_send)
         self._account.note(state, self.error, size, progress(self._delivery, self._clocks))
 
-    def _is_due(self) -> bool:
-        return self._clocks.monotonic() >= self._due
-
     def _pause(self, work: Work, *, at_hand: bool) -> float:
         """Return how long to wait before this. Fresh samples wait only if they fill more than one request."""
         limit = self._delivery.now.enough
-        if work is Work.FRESH and self._cursor.pending_ahead() <= limit:
+        if work is Work.FRESH and self._course.pending_ahead() <= limit:
             return 0.0
-        full = work is not Work.IN_ORDER or at_hand or self._cursor.pending() >= limit
+        full = work is not Work.IN_ORDER or at_hand or self._course.pending() >= limit
         return self._pace.wait(self._clocks.monotonic(), full=full)
 
     def _rest(self, longest: float) -> Pause:
         """Wait until there is something new to be sent."""
-        left = self._due - self._clocks.monotonic()
+        left = self.due - self._clocks.monotonic()
         # Before it is due only a full chunk is of interest, afterwards any sample.
         wanted = self._delivery.now.enough if left > 0 else 1
-        position = self._cursor.position if self._cursor.ahead is None else self._cursor.ahead
+        position = self._course.position if self._course.ahead is None else self._course.ahead
         return Pause(min(left, longest) if left > 0 else longest, position + wanted - 1)
 
     def _probe(self, *, at_hand: bool) -> Pause:
         """Probe a held destination, with a chunk at hand if there is any: its samples are the second form of a probe."""
-        if not at_hand and self._cursor.pending():
+        if not at_hand and self._course.pending():
             self._load(Work.IN_ORDER)
         return self._attempt()
 
@@ -171,8 +171,8 @@ class Sender:
     def _load(self, work: Work) -> Pause | None:
         """Read the next chunk; a pause where nothing of it is to be sent."""
         if work is not Work.BACKLOG:
-            self._due = self._clocks.monotonic() + self.deadline
-        read = self._cursor.read_ahead if work is Work.FRESH else self._cursor.read
+            self.due = self._clocks.monotonic() + self.deadline
+        read = self._course.read_ahead if work is Work.FRESH else self._course.read
         chunk = read(self._delivery.limit)
         if chunk.end == chunk.start:  # pending, but damaged and not readable before the next key frame
             return Pause(UNREADABLE_PAUSE)
@@ -214,9 +214,9 @@ class Sender:
         if step.after.state is not State.IDLE:
             self._away = True
         elif step.before.state is State.HELD or verdict is Verdict.REWRITE:
-            self._due = now
+            self.due = now
         elif verdict is Verdict.DELIVERED and self._log.is_troubled:
-            self._due = now  # what came in meanwhile does not wait for its turn
+            self.due = now  # what came in meanwhile does not wait for its turn
         if verdict is Verdict.DELIVERED and step.oldest_ms is not None and self._away:
             self._away = False
             outage, longest = self._clocks.wall() - step.oldest_ms / 1000, self._delivery.rules.first_pause
@@ -232,7 +232,7 @@ class Sender:
     def _ask_order(self) -> Pause:
         """Find out whether the receiver takes samples as old as the backlog behind newer ones."""
         step = None
-        for ticks in self._order.probes(self._cursor.read(1), int(self._clocks.wall() * 1000)):
+        for ticks in self._order.probes(self._course.read(1), int(self._clocks.wall() * 1000)):
             self._is_asking()
             request = self._delivery.speaks().encode(ticks, True).request
             if not request.samples:  # relabeling may leave nothing

@@ -9,7 +9,8 @@
   followed by a probe.
 - Requests begin with at most USUAL samples. While a backlog goes out and the receiver answers quickly, they grow: to FEW, or to MANY
   over a long way, and to TICKS ticks of the series in them if that is more, so that each label travels and is encoded once for
-  all of these. LARGEST bounds them in bytes.
+  all of these. LARGEST bounds them in bytes. When the backlog is gone they begin as small as before: what a receiver took before an outage
+  says little about the one after it.
 - A request that was too large is halved at once, in samples and in bytes. Twice that size is tried again after GROW
   full requests that were taken, and each time it fails, after twice as many.
 - A refusal counts only where the receiver has judged the samples, a 2xx only where a receiver has given it.
@@ -273,6 +274,11 @@ def grown(was: Situation, request: Request, most: int, series: int = 0, seconds:
     if was.full + 1 < was.grow:
         return was._replace(full=was.full + 1)
     return was._replace(limit=min(2 * was.limit, most), largest=min(2 * was.largest, LARGEST), full=0)
+
+
+def rested(was: Situation) -> Situation:
+    """Return the situation when there is no backlog any more."""
+    return was._replace(limit=was.enough, full=0) if was.limit > USUAL else was
 
 
 def kept(now: Situation, most: int) -> Size | None:

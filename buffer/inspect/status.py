@@ -141,7 +141,7 @@ def status(
             log,
             name,
             ledger,
-            load_hints(fs, f"{data_dir}/cursors/{name}{SUFFIX}")[1],
+            load_hints(fs, f"{data_dir}/cursors/{name}{SUFFIX}").progress,
             "stopped" if writer is None else ledger.state,
             now,
         )

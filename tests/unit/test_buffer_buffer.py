@@ -16,6 +16,7 @@ from buffer.inspect.status import status
 from buffer.limits import Limits, OnFull
 from buffer.segment import MAX_SPAN, Header
 from buffer.thin import thinnable
+from buffer.usage import Usage
 from tests.support.buffers import assert_balances, at, drain, fill, kill, settle
 from tests.support.faults import Failing, MemoryFs, Switch, eio
 from tests.support.ticks import exactly, tick
@@ -377,6 +378,8 @@ def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
     assert deliver(buffer, "old") == 120
     assert deliver(buffer, "new") == 60
     assert_balances(buffer)
+    for name in ("a", "old", "new"):
+        buffer.usage(name).save(Usage(1, 2, 3))
     configured(buffer, "old")
     buffer.sync()
     fill(buffer, 40, 50)
@@ -387,6 +390,11 @@ def test_destinations_come_and_go_while_it_is_in_use(tmp_path: Path) -> None:
     buffer.sync()
     assert told == ["forgotten"]
     assert set(buffer.cursors) == {"a", "old"}
+    assert [buffer.usage(name).load() for name in ("a", "old", "new")] == [
+        Usage(1, 2, 3),
+        Usage(1, 2, 3),
+        None,
+    ]
     assert buffer.cursors["a"].ledger.removed_ms is None
     assert deliver(buffer, "a") == 90
     buffer.close()

@@ -476,7 +476,7 @@ def test_how_a_destination_is_getting_on_is_kept_and_costs_no_write_of_its_own()
     cursor.persist()
     assert load_hints(fs, path)[1] == late
     assert load(fs, path) == cursor.ledger
-    assert load_hints(fs, path)[0] is None
+    assert load_hints(fs, path).size is None
     cursor.note("idle", None, Size(700, 16_000), Progress(6_000, 0, None, None))
     cursor.persist()
-    assert (load_hints(fs, path)[0], load_hints(fs, path)[1]) == (Size(700, 16_000), Progress(6_000))
+    assert (load_hints(fs, path).size, load_hints(fs, path)[1]) == (Size(700, 16_000), Progress(6_000))

@@ -17,6 +17,7 @@ from agent.send.state import State
 from agent.send.thrift import SERIES
 from buffer.model import Instant, Series, Tick
 from buffer.usage import DAY_MS, Usage, link
+from tests.support import wire
 from tests.support.scripted import BOOT, NO_ANSWER, QUEUE, RETRY, Rig, Script
 
 START = 1_796_083_200.0
@@ -38,8 +39,9 @@ class Paid(Script):
     def exchange(self, request: Request, attempt: int = 0, within: float | None = None) -> Answer | Failure:
         self.spent += HEADS + len(request.body)
         self.at.append(self.date())
-        if request.samples and self.read(request).series[0].labels[0][1] == SERIES:
+        if request.samples and SERIES in [dict(one.labels)["__name__"] for one in self.read(request).series]:
             self.beats += 1
+            self.signed(self.read(request))
             answer: Answer | Failure = Answer(204, {}, b"")
         else:
             answer = super().exchange(request, attempt, within)
@@ -50,6 +52,9 @@ class Paid(Script):
 
     def wire_bytes(self) -> int:
         return self.spent
+
+    def signed(self, write: wire.Write) -> None:
+        """Take a sign of life."""
 
 
 def http_date(at: float) -> str:

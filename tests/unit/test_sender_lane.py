@@ -278,9 +278,9 @@ def test_a_refused_batch_is_in_the_quarantine_before_the_cursor_moves() -> None:
     rig.collect(6)
     commit, kept_before = rig.cursor.commit, []
 
-    def look(start: int, end: int, delivered: int, dropped: Mapping[str, int]) -> None:
+    def look(start: int, end: int, delivered: int, dropped: Mapping[str, int], before: int = 0) -> None:
         kept_before.append(sum(map(len, rig.kept().values())))
-        commit(start, end, delivered, dropped)
+        commit(start, end, delivered, dropped, before)
 
     rig.cursor.commit = look  # type: ignore[method-assign]
     rig.collect(6)

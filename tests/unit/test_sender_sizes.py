@@ -16,7 +16,7 @@ from agent.http.failures import Cause, Failure
 from agent.send.state import FEW, LARGEST, LONG, MANY, QUICKLY, TICKS, USUAL, Situation, State, grown
 from buffer.model import Series, Tick
 from tests.support import wire
-from tests.support.scripted import TOO_LARGE, Rig, Script, by_labels
+from tests.support.scripted import RETRY, TOO_LARGE, Rig, Script, by_labels
 
 QUEUE = QueueConfig(max_samples_per_send=100, batch_send_deadline=30.0)
 
@@ -93,6 +93,20 @@ def test_requests_are_as_before_when_there_are_few_series_again() -> None:
     rig.drain()
     assert max(rig.script.sizes) >= TICKS * 1500 > FEW
     assert max(rig.script.sizes[-2:]) <= FEW
+
+
+def test_when_a_backlog_is_gone_requests_are_as_small_as_before() -> None:
+    script = takes()
+    rig = wide(script, ticks=100)
+    rig.drain()
+    assert max(script.sizes) == FEW // 600 * 600
+    rig.step()  # nothing is left to be sent
+    drained = len(script.sizes)
+    rig.collect(60, WIDE)
+    script.answers = [RETRY]  # the receiver went away, and another one takes its place
+    rig.drain()
+    assert script.sizes[drained : drained + 2] == [USUAL // 600 * 600] * 2
+    assert max(script.sizes[drained:]) == FEW // 600 * 600
 
 
 def test_in_normal_operation_nothing_waits_for_a_larger_request() -> None:

@@ -5,6 +5,7 @@ Promises beyond those of `agent.destinations.base`:
    request.
 2. `protobuf_message: auto` sends 2.0 where the receiver shows that it understands it, else 1.0 (`protocol`).
 3. No 2xx counts without proof that it is a receiver's: with 2.0 its counts, with 1.0 a refusal of what nobody can read.
+4. To VictoriaMetrics 1.0 goes in zstd (`packing`).
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from agent.destinations.base import (
     failed,
 )
 from agent.destinations.labels import relabeling
-from agent.destinations.proof import Proof
 from agent.destinations.remote_write import encode, outcome, protocol
 from agent.destinations.remote_write.descriptions import Descriptions
 from agent.destinations.remote_write.encode1 import Encoder1
 from agent.destinations.remote_write.encode2 import Encoder2
-from agent.destinations.remote_write.protocol import EMPTY, HEADERS, UNPROVEN, UNREADABLE, Protocol
+from agent.destinations.remote_write.packing import Packing
+from agent.destinations.remote_write.protocol import EMPTY, HEADERS, UNPROVEN, Protocol
 from agent.http.answer import Answer
 from agent.http.failures import Failure
 from buffer.exemplars import Exemplar, Exemplars
@@ -50,16 +51,16 @@ def remote_write(
 
     With `send_exemplars` and remote write 2.0 `exemplars` go along.
     """
-    relabel, metadata = relabeling(to), to.metadata_config
+    relabel, metadata, packing = relabeling(to), to.metadata_config, Packing(clock)
 
     def make(spoken: Protocol) -> Destination:
         if spoken is Protocol.V1:
-            return version1(Encoder1(relabel), Descriptions(metadata, clock), wall)
+            return version1(Encoder1(relabel), Descriptions(metadata, clock), packing, wall)
         shown = exemplars if to.send_exemplars else None
         encoder = Encoder2(relabel, metadata=metadata.send, from_boot=from_boot, exemplars=shown)
         return version2(encoder, Descriptions(metadata, clock), wall)
 
-    return Negotiation(to.protobuf_message, make, clock)
+    return Negotiation(to.protobuf_message, make, clock, packing)
 
 
 class _Note(NamedTuple):
@@ -70,26 +71,25 @@ class _Note(NamedTuple):
 
 
 def version1(
-    encoder: Encoder1, descriptions: Descriptions, wall: Callable[[], float] = time.time
+    encoder: Encoder1,
+    descriptions: Descriptions,
+    packing: Packing,
+    wall: Callable[[], float] = time.time,
 ) -> Destination:
     """Return remote write 1.0."""
-    unreadable = Request(UNREADABLE, 0, Protocol.V1.version, HEADERS[Protocol.V1])
-    proof = Proof(unreadable)
 
     def write(ticks: Sequence[Tick], part: bool) -> Encoded:
         due = {} if part else descriptions.due(encoder.families(ticks))
-        return _compressed(Protocol.V1, encoder.encode(ticks, due), due)
+        encoded = encoder.encode(ticks, due)
+        return Encoded(packing.pack(encoded.body, encoded.samples, due), _dropped(encoded))
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
         found = classify(request, answer, wall())
-        if request.body != UNREADABLE:
+        if not packing.is_proof(request):
             descriptions.hear(request, found)
-        return proof.judge(request, answer, found)
+        return packing.judge(request, answer, found)
 
-    def ask() -> Request:
-        return proof.request() if proof.is_missing else probe(Protocol.V1)
-
-    return Destination("1.0", write, judge, ask, encoder.labels)
+    return Destination("1.0", write, judge, packing.probe, encoder.labels)
 
 
 def version2(
@@ -100,7 +100,9 @@ def version2(
     def write(ticks: Sequence[Tick], part: bool) -> Encoded:
         due = {} if part else descriptions.due(encoder.families(ticks))
         encoded = encoder.encode(ticks, due, exemplars=not part)
-        return _compressed(Protocol.V2, encoded, _Note(due, encoded.exemplars))
+        body, note = bytes(snappy.compress(encoded.body)), _Note(due, encoded.exemplars)
+        request = Request(body, encoded.samples, "2.0", HEADERS[Protocol.V2], "Retry-Attempt", note)
+        return Encoded(request, _dropped(encoded))
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
         found, note = classify(request, answer, wall()), request.note
@@ -119,11 +121,16 @@ def probe(spoken: Protocol) -> Request:
 
 
 class Negotiation:
-    """Says which of the two is spoken, and learns from the answers. `make` returns one of them."""
+    """Says which of the two is spoken, and learns from the answers. `make` returns one of them; 1.0 is packed by `packing`."""
 
     def __init__(
-        self, message: str, make: Callable[[Protocol], Destination], clock: Callable[[], float]
+        self,
+        message: str,
+        make: Callable[[Protocol], Destination],
+        clock: Callable[[], float],
+        packing: Packing,
     ) -> None:
+        self._packing = packing
         self._speech, self._make, self._clock = protocol.begin(message), make, clock
         self._plain = make(self._speech.protocol)
 
@@ -133,11 +140,13 @@ class Negotiation:
         if self._plain.name != self._speech.protocol.version:
             self._plain = self._make(self._speech.protocol)
         most = UNPROVEN if self._speech.is_open else None
-        return self._plain._replace(classify=self._classify, max_samples=most)
+        is_older = self._speech.protocol is Protocol.V1
+        name = self._packing.format if is_older else self._plain.name
+        return self._plain._replace(name=name, classify=self._classify, max_samples=most)
 
     def _classify(self, request: Request, answer: Answer | Failure) -> Outcome:
         found, was = self._plain.classify(request, answer), self._speech
-        if request.format != was.protocol.version:  # a day had passed while it was under way
+        if not request.format.startswith(was.protocol.version):  # a day had passed while it was under way
             return found
         self._speech, found = protocol.heard(was, request.samples, found, self._clock())
         if (self._speech.protocol, self._speech.proven) != (was.protocol, was.proven):
@@ -145,11 +154,9 @@ class Negotiation:
         return found
 
 
-def _compressed(spoken: Protocol, encoded: encode.Encoded, note: object) -> Encoded:
-    body = bytes(snappy.compress(encoded.body))
+def _dropped(encoded: encode.Encoded) -> dict[str, int]:
     counts = {RELABELED: encoded.relabeled, REJECTED: encoded.repeated}
-    request = Request(body, encoded.samples, spoken.version, HEADERS[spoken], "Retry-Attempt", note)
-    return Encoded(request, {reason: count for reason, count in counts.items() if count})
+    return {reason: count for reason, count in counts.items() if count}
 
 
 def classify(request: Request, answer: Answer | Failure, now: float) -> Outcome:
