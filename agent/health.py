@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent import __version__
+from agent.collect.guard import Guard
 from agent.collect.plan import Collector, Plan
 from agent.collect.schedule import Clock, Schedule, SystemClock
 from agent.collectors.base import Labels, Metric, Sample
@@ -37,6 +38,10 @@ limpet_buffer_append_failures_total           | appends  | Appends that failed s
 limpet_buffer_written_bytes_total             | bytes    | Bytes written to segments and cursors since the start.
 limpet_buffer_state                           |          | 1 for the state of the buffer's disk: ok, full, readonly or failing; memory: 1 while the buffer is in memory.
 limpet_buffer_unbuffered_samples_total        | samples  | Samples that were appended in memory, because the disk was ill, since the start.
+limpet_clock_believed                         |          | 1 while this host's clock is believed, else 0; source says why: always, synchronized, chip, plausible; or why not: ancient, behind, unset, stepped.
+limpet_clock_steps_total                      |          | How often this host's clock was set by more than a second since the start.
+limpet_clock_last_step_seconds                | seconds  | By how much it was set last; 0 if it was not.
+limpet_clock_provisional_samples              | samples  | Samples that were collected while the clock was not believed, and wait for their times.
 limpet_collector_duration_seconds             | seconds  | How long the collector's last run took.
 limpet_collector_failures_total               | runs     | Runs of the collector that raised an error.
 limpet_collector_timeouts_total               | runs     | Runs of the collector that were left behind.
@@ -132,6 +137,8 @@ class Health(Collector):
         samples += [
             Sample("limpet_buffer_state", float(so), (("state", state),)) for state, so in is_so.items()
         ]
+        if schedule.timekeeper is not None:
+            samples += _clock(schedule.timekeeper.guard, log.provisional)
         interval = 0.0
         for plan in schedule.plans:
             if isinstance(plan.collect, Presence):
@@ -141,6 +148,15 @@ class Health(Collector):
         for name, stats in self._destinations().items():
             samples += _destination(buffer, name, stats, now, interval)
         return samples
+
+
+def _clock(guard: Guard, provisional: int) -> list[Sample]:
+    return [
+        Sample("limpet_clock_believed", float(guard.trust.is_good), (("source", guard.trust.source),)),
+        Sample("limpet_clock_steps_total", float(guard.steps)),
+        Sample("limpet_clock_last_step_seconds", guard.last_step),
+        Sample("limpet_clock_provisional_samples", float(provisional)),
+    ]
 
 
 def _plan(plan: Plan, now: float) -> list[Sample]:

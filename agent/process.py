@@ -33,6 +33,7 @@ from agent.collect.plan import Collector, Plan
 from agent.collect.plans import plans as configured
 from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns, host_labels
+from agent.collect.timekeeper import Timekeeper
 from agent.collectors import COLLECTORS
 from agent.config import Config, ConfigErrors, DestinationConfig, Loaded
 from agent.destinations import types
@@ -43,6 +44,7 @@ from agent.send.wires import wire
 from agent.system import log, memory, systemd
 from agent.system.events import Event
 from agent.system.news import News
+from agent.system.timesync import HostClock
 from agent.text import advice
 from buffer import Buffer, Limits, LimpetError, Listener, Quarantine, ShelteredBuffer, Tiers
 from buffer.exemplars import Exemplars
@@ -84,21 +86,20 @@ class Agent:
         )
         self._mask = mask.load(config.data_dir, config.mask)
         types.load(config.destinations)  # now, so that it is there before the first tick
-        self._exemplars = Exemplars()
-        self.lanes = Lanes(self._open_lane)
+        self._exemplars, self.lanes = Exemplars(), Lanes(self._open_lane)
         self._health = health.Health(
             self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note.is_applied
         )
-        self._presence = health.Presence()
-        self._labels = host_labels(config)
+        self._presence, self._labels = health.Presence(), host_labels(config)
+        self._keeper = Timekeeper(config.clock, HostClock(), self.buffer, logger, lambda: self._labels)
         plans = self._plans(config, self._labels, self._mask)
-        self.schedule = Schedule(plans, self.buffer, self._note.note.boot_id, logger, SystemClock())
+        clock = self._note.note.boot_id, logger, SystemClock()
+        self.schedule = Schedule(plans, self.buffer, *clock, timekeeper=self._keeper)
 
     def _open_lane(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks = types.speaks(to, frozenset(COLLECTORS), exemplars=self._exemplars)
-        way = wire(to, __version__, labels["hostname"])
-        parts = to, speaks, way, self.buffer, self._quarantine, self._log
-        return Lane(*parts, labels=labels, stats=stats, listen=News)
+        parts = speaks, wire(to, __version__, labels["hostname"]), self.buffer, self._quarantine, self._log
+        return Lane(to, *parts, labels=labels, stats=stats, listen=News)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
         collect = config.collect
@@ -203,6 +204,7 @@ class Agent:
         if config.log != was.log:
             log.configure(config.log.level, config.log.format)
         self._quarantine.limit(_quarantine_size(config), _limits(config).min_free)
+        self._keeper.configure(config.clock)
         self._config, self._mask = config, masked
         self._adopt(plans, labels)
         changed = {key for key in config.__struct_fields__ if getattr(config, key) != getattr(was, key)}

@@ -28,8 +28,10 @@ from buffer.ledger import Ledger, load_each
 from buffer.limits import DEFAULTS, Limits
 from buffer.lock import Lock
 from buffer.log import Log
-from buffer.model import Tick
+from buffer.model import Doubted, Tick
+from buffer.placing import Unplaced
 from buffer.room import Room
+from buffer.segment import Note
 from buffer.usage import UsageNote
 from buffer.versions import refuse_newer
 
@@ -147,7 +149,7 @@ class Buffer:
             self._cursors.configure(destinations, start_now)
             self._room.configure(limits)
 
-    def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
+    def append(self, ticks: Sequence[Tick], missed: int = 0, clock: Doubted | None = None) -> int:
         """Append the ticks of one instant and return the position after them; see `Log.append`.
 
         Raises OSError or BufferFull where they could not be written.
@@ -155,29 +157,46 @@ class Buffer:
         while True:
             try:
                 self._room.make()
-                return self._append(ticks, missed)
+                return self._append(ticks, missed, clock)
             except OSError as error:  # a full disk: history is what can be spared
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._room.give_way():
                     raise
 
-    def _append(self, ticks: Sequence[Tick], missed: int) -> int:
-        end = self.log.append(ticks, missed)
-        if ticks:
+    def _append(self, ticks: Sequence[Tick], missed: int, clock: Doubted | None) -> int:
+        end = self.log.append(ticks, missed, clock)
+        if ticks and clock is None:
             self.newest = _newest(ticks, self.newest)
         with self._arrived:
             # Wake nobody for less than it waits for: a wake-up costs more than the append.
-            if any(position < end for position in self._waiting.values()):
+            placed = self.log.placed
+            if any(position < placed for position in self._waiting.values()):
                 self._arrived.notify_all()
         return end
+
+    def place(self, boot_id: str, base_ms: int, *, drop: bool = False) -> list[tuple[Unplaced, Note]]:
+        """Give what is provisional its times, now that this boot's clock is known; see `Log.place`.
+
+        With `drop`, what would be an estimate is dropped as `unplaced` for every destination.  Raises OSError.
+        """
+        with self._room.lock:
+            found = self.log.plan(boot_id, base_ms)
+            for one, note in found:
+                for cursor in self._cursors if drop and note.is_estimated else ():
+                    cursor.skip(one.end, "unplaced", one.first)
+            if drop:
+                self._cursors.persist()
+            self.log.place(found)
+        self.wake()
+        return found
 
     def last(self, group: str) -> tuple[int, int] | None:
         """Return the wall time in ms of the group's last tick and its number of series, if it is known."""
         return self.log.last.get(group)
 
     def wait(self, position: int, timeout: float) -> None:
-        """Return when there are samples after `position`, after `timeout` seconds, or on `wake`."""
+        """Return when there are samples after `position` whose time is known, after `timeout` seconds, or on `wake`."""
         with self._arrived:
-            if self.log.end <= position:
+            if self.log.placed <= position:
                 me = object()
                 self._waiting[me] = position
                 self._arrived.wait(timeout)

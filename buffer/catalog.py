@@ -9,7 +9,8 @@ from itertools import pairwise
 
 from buffer import segment
 from buffer.fs import Fs
-from buffer.segment import Header
+from buffer.placing import Unplaced
+from buffer.segment import Header, Note
 from buffer.thin import replace
 
 
@@ -24,6 +25,10 @@ class Catalog:
         self.sizes, self.thinned, self.end = sizes, thinned, end
         self.in_memory_from: int | None = None
         """The position of the first record that was appended while the disk was ill (`Log.leave`)."""
+        self.unplaced: dict[int, Unplaced] = {}
+        """The provisional segments whose times nobody knows yet, by their first positions."""
+        self.unmarked: list[tuple[Unplaced, Note]] = []
+        """What was placed by an estimate, and has no series yet that shows it."""
         self._stuck: dict[int, int] = {}
         """The sizes of files that count no more and could not be removed: they still take room."""
         self.written = 0
@@ -76,6 +81,8 @@ class Catalog:
         with self._lock:
             del self.sizes[first]
             self.thinned.pop(first, None)
+            self.unplaced.pop(first, None)
+            self.unmarked = [each for each in self.unmarked if each[0].first != first]
 
     def segments(self) -> list[tuple[Header, int]]:
         """Return the headers of all segments, with their ends filled in, and their sizes in bytes; oldest first."""
@@ -83,9 +90,13 @@ class Catalog:
             firsts = sorted(self.sizes)
             ends = [*firsts, self.end][1:]
             return [
-                (self.thinned.get(first) or Header(first, 0, end, end - first), self.sizes[first])
+                (self.thinned.get(first) or self._plain(first, end), self.sizes[first])
                 for first, end in zip(firsts, ends, strict=True)
             ]
+
+    def _plain(self, first: int, end: int) -> Header:
+        one = self.unplaced.get(first)
+        return Header(first, 0, end, end - first, None if one is None else one.base_ms)
 
     def holes_in(self, spans: Sequence[tuple[int, int]]) -> int:
         """Return how many of the positions in these spans were thinned away; see `Header.holes`."""

@@ -55,7 +55,7 @@ class Cursor(Position):
         self._reader: Callable[[int], Reader] = lambda position: Reader(
             fs, f"{data_dir}/segments", position, log.judge
         )
-        self._feeds = Feeds(self._reader)
+        self._feeds = Feeds(self._reader, log)
         self._read_at = 0.0
 
     @property
@@ -71,9 +71,14 @@ class Cursor(Position):
         end = self.log.end
         return ledger.unsettled(ledger.position, end) - self.log.holes_in(ledger.gaps(end))
 
-    def pending_ahead(self) -> int:
+    def waiting(self) -> int:
+        """Return how many of the pending samples can be read: those whose time is known, and that of all before them."""
+        ledger, end = self.ledger, self.log.placed
+        return ledger.unsettled(ledger.position, end) - self.log.holes_in(ledger.gaps(end))
+
+    def waiting_ahead(self) -> int:
         """Return the number of samples that `read_ahead` has, or `read` where nothing is ahead."""
-        return self.log.end - self.ahead if self.ahead is not None else self.pending()
+        return max(0, self.log.placed - self.ahead) if self.ahead is not None else self.waiting()
 
     def oldest_pending_ms(self) -> int | None:
         """Return the wall time of the oldest pending record that was read, or None."""
@@ -83,8 +88,8 @@ class Cursor(Position):
     def read(self, max_samples: int) -> Chunk:
         """Return the records from the position on, up to `max_samples`, but at least one.
 
-        It ends where something after it is settled already.  What an ill disk does not return stays a gap: then the
-        chunk is of the records that are in memory.  Empty where there is nothing new.  Neither the position
+        It ends where something after it is settled already, or its time is not known.  What an ill disk does not
+        return stays a gap: then the chunk is of the records that are in memory.  Empty where there is nothing new.  Neither the position
         nor what a later call returns is changed.  Where samples with priority are settled up to a position, it is of records
         before that position or of others, never of both.  Raises OSError.
         """
@@ -106,7 +111,7 @@ class Cursor(Position):
         MAX_STRETCHES already; that is cheap.  Raises OSError.
         """
         ledger, ahead = self._tidy(), self.ahead
-        at, wanted = ahead or ledger.position, self.log.end - max(1, samples)
+        at, wanted = ahead or ledger.position, self.log.placed - max(1, samples)
         if wanted <= at or len(ledger.ahead) >= MAX_STRETCHES:
             return False
         if self.log.in_memory_from is not None:  # what a gap begins with need not be readable
@@ -145,6 +150,8 @@ class Cursor(Position):
         end, samples = start, 0
         with closing(self._reader(start)) as reader:
             while samples < MOST and (entry := reader.next()) is not None:
+                if entry.seq >= self.log.known:  # nobody knows its time
+                    break
                 if entry.end > start:
                     end, samples = entry.end, samples + entry.samples
                     ticks += entry.ticks if ledger.unsettled(entry.seq, entry.end) else ()

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from buffer.ledger import Ledger
 from buffer.model import Chunk, Series, Tick
+from buffer.provisional import Provisional
 from buffer.reader import Entry, Reader
 
 MAX_TEXT = 8 << 20
@@ -17,8 +18,8 @@ MAX_TEXT = 8 << 20
 class Feed:
     """A reader, and the entries from it that are not settled: everything that can be read before `upto`."""
 
-    def __init__(self, reader: Reader, upto: int) -> None:
-        self.reader, self.upto = reader, upto
+    def __init__(self, reader: Reader, upto: int, log: Provisional) -> None:
+        self.reader, self.upto, self._log = reader, upto, log
         self.entries: deque[Entry] = deque()
         self._texts: deque[list[tuple[int, int]]] = deque()
         self._known: dict[str, tuple[tuple[Series, ...], int]] = {}
@@ -38,11 +39,12 @@ class Feed:
         return False
 
     def chunk(self, start: int, max_samples: int, until: int, cut: int = 0) -> Chunk:
-        """Return the whole records from `start` on, but none from `until` on.
+        """Return the whole records from `start` on, but none from `until` on, nor from where the time is not known.
 
         They are as many as fit in `max_samples` and in MAX_TEXT, but at least one; and all of them end at `cut` or before, or
         none does.
         """
+        until = min(until, self._log.known)
         stored, held = sum(entry.samples for entry in self.entries), _Text()
         for texts in self._texts:
             held.add(texts)
@@ -102,8 +104,8 @@ class _Text:
 class Feeds:
     """The feed at a cursor's position, and the one ahead of it.  Each is opened when it is first needed."""
 
-    def __init__(self, reader: Callable[[int], Reader]) -> None:
-        self._reader = reader
+    def __init__(self, reader: Callable[[int], Reader], log: Provisional) -> None:
+        self._reader, self._log, self._placings = reader, log, log.placings
         self._main: Feed | None = None
         self._ahead: Feed | None = None
         self._damaged = 0  # of readers that were closed
@@ -124,14 +126,14 @@ class Feeds:
         if feed is not None and feed.upto < position:  # evicted, or settled ahead
             self._leave(feed)
             feed = None
-        return feed or Feed(self._reader(position), position)
+        return feed or Feed(self._reader(position), position, self._log)
 
     def jump(self, position: int, least: int) -> bool:
         """Start another feed ahead with the record at `position`; `begun` is then where that record starts.
 
         False, and nothing is changed, where there is no record there that starts after `least`.  Raises OSError.
         """
-        feed = Feed(self._reader(position), position)
+        feed = Feed(self._reader(position), position, self._log)
         start = -1
         try:
             if (entry := feed.first()) is not None:
@@ -149,6 +151,9 @@ class Feeds:
 
     def tidy(self, ledger: Ledger, ahead: int | None) -> None:
         """Let go of what is settled, and of the second feed where nothing is ahead any more."""
+        if self._placings != self._log.placings:  # what was read before may have its times as the clock was
+            self._placings = self._log.placings
+            self._forget()
         if self._ahead is not None and ahead is None:
             self._leave(self._main)
             self._main, self._ahead = self._ahead, None
@@ -159,6 +164,12 @@ class Feeds:
         """Return how many unsettled positions of the entries that end there hold no sample."""
         read = {e.seq: e for feed in self._open for e in feed.entries if start < e.end <= end}
         return sum(ledger.unsettled(max(e.seq, start), e.end) - e.samples for e in read.values())
+
+    def _forget(self) -> None:
+        """Read again whatever is not settled."""
+        for feed in self._open:
+            self._leave(feed)
+        self._main = self._ahead = None
 
     def take_damaged(self) -> int:
         """Return the damage that was met since the last call."""

@@ -10,6 +10,8 @@ Promises:
 - Opening never appends to an existing file: every process starts its own segment, so a torn tail stays where it is,
   and does no harm.  See `buffer.recovery`.
 - The newest segment is never dropped, because it carries the numbering.
+- What is appended under a clock that is not believed is in segments of its own.  `place` gives them their times by one
+  append to each, and returns when that is durable; a kill in between leaves each as it was, or placed.
 
 `missed` is the running total of samples that could not be collected.  It travels in every record, so
 that the log is the only account of it.  What an earlier process collected and could not write (`collected`) is not
@@ -25,12 +27,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from buffer import segment
-from buffer.catalog import Catalog
 from buffer.codec import Encoder
 from buffer.fs import Fs, write_all
-from buffer.model import Tick
+from buffer.model import Doubted, Tick
+from buffer.provisional import Provisional
 from buffer.recovery import recover, set_aside
-from buffer.segment import Header, Record
+from buffer.segment import Record
 
 _VOLUME = (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT)
 """What is wrong with a volume, and not with one file of it."""
@@ -39,7 +41,7 @@ MOST_STUCK = 4
 """So many files may be damaged in a way that they cannot be removed: half of a full buffer.  More is the volume."""
 
 
-class Log(Catalog):
+class Log(Provisional):
     """The segment files of one folder, and their only writer.
 
     `end` is the position after the last record.  `last` has the wall time of the last tick and the number of series
@@ -49,21 +51,22 @@ class Log(Catalog):
     def __init__(self, fs: Fs, folder: str, segment_size: int, numbered_from: int = 0) -> None:
         found = recover(fs, folder)
         # A cursor can be ahead of the log where the disk lied about a sync: numbers are never reused.
-        super().__init__(fs, folder, found.sizes, found.thinned, max(found.end, numbered_from))
+        super().__init__(fs, folder, found, max(found.end, numbered_from))
         self.segment_size = segment_size
         self._sync_lock = threading.Lock()
         self._encoder = Encoder()
-        self._fd, self._first = -1, -1
+        self._fd = -1
         self._sealed: list[int] = []
         self._new_names = False
-        self.missed, self.last, self.synced = found.missed, found.last, self.end
+        self.missed, self.synced = found.missed, self.end
         self.collected = max(0, numbered_from - found.end)
         """Samples that were appended after the last record that can be read, and are not missed yet."""
         self._begun: set[str] = set()
 
-    def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
+    def append(self, ticks: Sequence[Tick], missed: int = 0, clock: Doubted | None = None) -> int:
         """Append the ticks of one instant as one record, and return the position after it.
 
+        With a `clock` that is doubted it is provisional.
         `missed` is the number of samples that were not collected since the last append, or since the last record.
         Raises OSError where the record could not be written, and ValueError where the ticks do not
         belong together or cannot be stored; the log is then as it was, and so is what later records refer to.
@@ -73,18 +76,22 @@ class Log(Catalog):
             if self._fd >= 0 and (
                 self.sizes[self._first] >= self.segment_size
                 or self.end + count - self._first >= segment.MAX_SPAN
+                or self._is_another(clock)
             ):
                 self._seal()
             if self._fd < 0:
                 self._encoder.reset()
+            clock = self._completed(clock, ticks)
             known = self._known(ticks, missed)
             missed -= known
             body, key = self._encoder.encode(ticks, self.missed + missed)
             try:
-                self._write(Record(self.end, self.end + count, ticks[0].at.wall_ms, count, key, body))
+                record = Record(self.end, self.end + count, ticks[0].at.wall_ms, count, key, body)
+                self._write(record, clock)
             except BaseException:
                 self._encoder.reset()
                 raise
+            self._note_clock(ticks[0].at.boot_id, record, self._first)
             self.end += count
             self.missed += missed
             self.collected -= known
@@ -188,11 +195,11 @@ class Log(Catalog):
                     self._seal()
                 self._close_sealed(list(self._sealed))
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Record, clock: Doubted | None) -> None:
         fresh = self._fd < 0
         data = segment.encode(self.end if fresh else self._first, record)
         if fresh:
-            data = segment.encode_header(Header(self.end)) + data
+            data = segment.encode_header(self._header(clock)) + data
             self._fd, self._first = _create(self._fs, self.folder, self.end), self.end
             self._new_names, self.sizes[self._first] = self.in_memory_from is None, 0
         try:

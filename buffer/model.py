@@ -47,6 +47,16 @@ class Instant(NamedTuple):
     boot_id: str
 
 
+class Doubted(NamedTuple):
+    """A wall clock that is not believed: its base, which is its time minus the monotonic time, in ms.
+
+    `good_ms` is the base that this boot's clock had when it was believed; None: it never was.
+    """
+
+    base_ms: int
+    good_ms: int | None = None
+
+
 class Tick(NamedTuple):
     """One run of one collector: `values[i]` belongs to `series[i]`, all at the same instant.
 

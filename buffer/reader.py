@@ -68,6 +68,9 @@ class File:
             self.close()
             raise
         self.damaged_header = header is None
+        self._ends: int | None = None  # where the note begins
+        self.note = self._find_note() if header is not None and header.base_ms is not None else None
+        """What is known of the clock of a provisional segment; None: nothing, or it is none."""
         self.header = header or Header(first_seq)
         self._at = segment.HEADER.size
         self._checked = 0
@@ -81,6 +84,25 @@ class File:
     def is_blank(self) -> bool:
         """Whether there is only a header so far."""
         return self.offset == segment.HEADER.size and not self.damaged_header
+
+    @property
+    def is_unplaced(self) -> bool:
+        """Whether nobody knows yet at what times this segment was written: its times are as the clock was."""
+        return self.header.base_ms is not None and self.note is None
+
+    @property
+    def shift_ms(self) -> int:
+        """What has to be added to the times in the file."""
+        return self.note.shift_ms if self.note is not None else 0
+
+    def _find_note(self) -> segment.Note | None:
+        """Return the note at the end of the file. Raises OSError."""
+        at = self._fs.size(self._path) - segment.NOTE_SIZE
+        if at < segment.HEADER.size:
+            return None
+        note = segment.decode_note(self._fs.read(self._fd, segment.NOTE_SIZE, at), self.first_seq)
+        self._ends = at if note is not None else None
+        return note
 
     def seek(self, offset: int) -> None:
         """Continue at the record that starts at `offset`."""
@@ -99,6 +121,16 @@ class File:
 
     def next(self) -> Record | Damaged | None:
         """Return the next record or stretch of damage; None at the end, clean or torn, for now."""
+        if self._ends is not None and self.offset >= self._ends:
+            return None
+        found = self._next()
+        while isinstance(found, Record) and segment.is_note(found):
+            found = self._next()
+        if self.note is not None and isinstance(found, Record):
+            found = found._replace(wall_ms=max(0, found.wall_ms + self.note.shift_ms))
+        return found
+
+    def _next(self) -> Record | Damaged | None:
         if not self._checked:  # no damage yet, so no limit on the search for a record
             found = segment.decode(self._data, self._at, self.header.first_seq)
             if isinstance(found, Record):
@@ -200,10 +232,13 @@ class Entries:
                 self._decoder.reset()
             self._next_seq = end
             try:
-                ticks, missed = self._decoder.decode(body, wall_ms, key)
+                ticks, missed = self._decoder.decode(body, wall_ms - self.file.shift_ms, key)
             except CodecError:
                 self.damaged += 1
                 continue
+            if self.file.note is not None:
+                at = ticks[0].at._replace(wall_ms=wall_ms)
+                ticks = [tick._replace(at=at) for tick in ticks]
             return Entry(seq, end, wall_ms, samples, ticks, missed)
         return None
 

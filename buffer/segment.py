@@ -1,4 +1,4 @@
-"""Segment files: the on-disk format, version 1, and nothing else.
+"""Segment files: the on-disk format, versions 1 and 2, and nothing else.
 
     segment := header record*
     header  := magic "LMPT" | version u16 | level u16 | first_seq u64 | end_seq u64 | samples u64 | crc32 u32
@@ -21,6 +21,18 @@ record but mark and checksum, so a record is valid in one file only.  A record i
 if its mark is there, all its bytes are there, and its checksum matches.  Records never span segments.
 File name: first_seq, 20 digits, ".seg"; it replaces a damaged header.
 
+A segment of version 2 is *provisional*: the clock was not believed when it was written.  Its times are as the clock was.
+In the place of end_seq it holds the clock's base (its wall time minus the monotonic time, in ms), and in that of samples,
+where level is 1, the base that the clock had when it was believed in this boot, and where level is 0, because it never was,
+the time of the newest record before it whose clock was believed (0: there is none).  All of them are signed.
+When the times are known, a note is appended as the last record of the file:
+
+    note    := a record with samples 0, and seq and time 0 | shift i64 (ms) | base i64 (ms) | estimated u8      39 bytes
+
+Each record's time is then its own plus the shift, and base is that of the right clock.  estimated is 0, or 1, or 2 where
+the estimate is marked by a series of its own; that one byte is rewritten in place, and the checksum takes 2 for 1.  A note counts if it is valid and ends the file; after it nothing is
+appended, and what was torn before it was cut off.  All other segments are of version 1, as before.
+
 A record that is cut short by the end of the file is *torn*: the writer died there, nothing in it was
 acknowledged.  Anything else that is invalid, and everything invalid that has a valid record behind
 it, is *damage*; reading continues at that record.
@@ -35,11 +47,19 @@ from typing import NamedTuple
 
 from buffer.fs import Fs
 
-MAGIC, VERSION = b"LMPT", 1
+MAGIC = b"LMPT"
+PLAIN_VERSION, VERSION = 1, 2
+"""Of a segment whose clock was believed, and of a provisional one."""
 MARK = 0xA7
 SUFFIX = ".seg"
 HEADER = struct.Struct("<4sHHQQQI")
+PROVISIONAL = struct.Struct("<4sHHQqqI")
+"""The header of a provisional segment."""
 RECORD = struct.Struct("<IIIIHI")
+_NOTE = struct.Struct("<qqB")
+NOTE_SIZE = RECORD.size + _NOTE.size
+MARKED = b"\2"
+"""The last byte of a note whose estimate is marked."""
 MAX_LENGTH = (1 << 24) - 1
 MAX_SPAN = 1 << 30
 """Positions of a record, and of a segment."""
@@ -56,6 +76,12 @@ class Header(NamedTuple):
     level: int = 0
     end_seq: int = 0
     samples: int = 0
+    base_ms: int | None = None
+    """Of a provisional segment: wall time minus monotonic time of the clock that nobody believed."""
+    good_ms: int | None = None
+    """Of a provisional segment: the base that the clock of this boot had when it was believed."""
+    kept_ms: int = 0
+    """The time of the newest record before it whose clock was believed, where `good_ms` is not known."""
 
     def holes(self, spans: Iterable[tuple[int, int]]) -> int:
         """Return how many positions of these spans hold no sample, in a segment that was thinned.
@@ -85,6 +111,16 @@ class Record(NamedTuple):
     after: int = 0
 
 
+class Note(NamedTuple):
+    """By how many ms the clock of a provisional segment was behind, the base of the right one, whether that is an estimate."""
+
+    shift_ms: int
+    base_ms: int
+    is_estimated: bool = False
+    is_marked: bool = False
+    """Whether there is a series that says so."""
+
+
 class Torn(NamedTuple):
     """The file ends within the record at `at`."""
 
@@ -109,8 +145,12 @@ class Short(ValueError):
 
 def encode_header(header: Header) -> bytes:
     """Return the bytes of a header."""
-    first_seq, level, end_seq, samples = header
-    head = HEADER.pack(MAGIC, VERSION, level, first_seq, end_seq, samples, 0)[:-4]
+    first_seq, level, end_seq, samples, base_ms, good_ms, kept_ms = header
+    if base_ms is None:
+        head = HEADER.pack(MAGIC, PLAIN_VERSION, level, first_seq, end_seq, samples, 0)[:-4]
+    else:
+        is_known, known = (0, kept_ms) if good_ms is None else (1, good_ms)
+        head = PROVISIONAL.pack(MAGIC, VERSION, is_known, first_seq, base_ms, known, 0)[:-4]
     return head + zlib.crc32(head).to_bytes(4, "little")
 
 
@@ -124,9 +164,13 @@ def decode_header(data: bytes, named: int) -> Header | None:
     magic, version, level, first_seq, end_seq, samples, crc = HEADER.unpack_from(data)
     if magic != MAGIC or crc != zlib.crc32(data[: HEADER.size - 4]):
         return None
-    if version != VERSION:
-        raise NewerVersion(f"format version {version}; this program knows version {VERSION}")
+    if not PLAIN_VERSION <= version <= VERSION:
+        raise NewerVersion(f"format version {version}; this program knows versions up to {VERSION}")
     header = Header(first_seq, level, end_seq, samples)
+    if version == VERSION:
+        *_, base_ms, known, _ = PROVISIONAL.unpack_from(data)
+        good_ms, kept_ms = (known, 0) if level else (None, known)
+        header = Header(first_seq, 0, 0, 0, base_ms, good_ms, kept_ms)
     return header if first_seq == named and _is_sound(header) else None
 
 
@@ -173,6 +217,29 @@ def encode(first_seq: int, record: Record) -> bytes:
 
 def _checksum(first_seq: int, length: bytes, rest: bytes) -> int:
     return zlib.crc32(rest, zlib.crc32(length, zlib.crc32(first_seq.to_bytes(8, "little"))))
+
+
+def encode_note(first_seq: int, note: Note) -> bytes:
+    """Return the bytes of the note that ends the provisional segment which begins at `first_seq`."""
+    body = _NOTE.pack(note.shift_ms, note.base_ms, note.is_estimated)
+    head = RECORD.pack(MARK | len(body) << 8, 0, 0, 0, 0, 0)
+    rest = head[8:] + body
+    return head[:4] + _checksum(first_seq, head[1:4], rest).to_bytes(4, "little") + rest
+
+
+def decode_note(data: bytes, first_seq: int) -> Note | None:
+    """Return the note that the last NOTE_SIZE bytes of a provisional segment are; None where they are something else."""
+    is_marked = data[-1:] == MARKED
+    found = decode(data[:-1] + b"\1" if is_marked else data, 0, first_seq)
+    if not isinstance(found, Record) or not is_note(found) or len(found.body) != _NOTE.size:
+        return None
+    shift_ms, base_ms, is_estimated = _NOTE.unpack(found.body)
+    return Note(shift_ms, base_ms, bool(is_estimated), is_marked)
+
+
+def is_note(record: Record) -> bool:
+    """Whether this is a note, which holds no samples."""
+    return record.samples == 0 and record.seq == record.end
 
 
 def next_mark(data: bytes, at: int) -> int:

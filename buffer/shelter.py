@@ -52,6 +52,9 @@ class Shelter:
     def open(self, path: str) -> int:
         return self.memory.open(path) if path in self.memory.files else self._disk.open(path)
 
+    def modify(self, path: str) -> int:
+        return self.memory.open(path) if path in self.memory.files else self._disk.modify(path)
+
     def _with(self, fd: int) -> Fs | MemoryFs:
         return self.memory if fd >= FIRST_DESCRIPTOR else self._disk
 

@@ -24,7 +24,7 @@ from buffer.fs import Fs, names
 from buffer.ledger import SUFFIX, Ledger
 from buffer.lock import STATES
 from buffer.log import Log
-from buffer.model import Tick
+from buffer.model import Doubted, Tick
 from buffer.shelter import BLOCK, Shelter
 
 SEGMENTS = 16
@@ -84,14 +84,14 @@ class ShelteredBuffer(Buffer):
 
     # Going to memory, and back.
 
-    def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
+    def append(self, ticks: Sequence[Tick], missed: int = 0, clock: Doubted | None = None) -> int:
         """Append as `Buffer.append` does, in memory where the disk does not take it.
 
         Raises BufferFull where `on_full` forbids more, OSError where there is no room in memory either.
         """
         if not self._shelter.active:
             try:
-                return super().append(ticks, missed)
+                return super().append(ticks, missed, clock)
             except OSError as error:
                 self._begin(error)
             except BufferFull:
@@ -101,7 +101,7 @@ class ShelteredBuffer(Buffer):
                 self._begin(OSError(errno.ENOSPC, "less than buffer.min_free_space is free"))
             self._settled_in(self.log)
         self._make_room_in_memory()
-        end = self._append(ticks, missed)
+        end = self._append(ticks, missed, clock)
         self.unbuffered += sum(len(tick.values) for tick in ticks)
         self._show()
         return end

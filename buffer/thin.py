@@ -145,7 +145,7 @@ def thinnable(
     The newest data stays fine (`KEEP_RAW`, `KEEP_FINE`), and what every destination has settled is not worth thinning.
     Skip a segment that contains a cursor, or the edge of a stretch, also of one about to start (`ahead`): samples
     already on their way must not be sent again inside a thinned record.  Segments with such an edge between them are
-    not joined.  The result fits in one segment, as far as the step allows to estimate.
+    not joined.  What nobody knows the time of is in no bucket.  The result fits in one segment, as far as the step allows to estimate.
     """
     sizes = [size for _, size in segments]
     newer = [sum(sizes[i + 1 :]) for i in range(len(sizes))]
@@ -157,6 +157,7 @@ def thinnable(
         for (header, size), behind in zip(segments[:-1], newer, strict=False):
             good = (
                 header.level == level - 1
+                and header.base_ms is None
                 and behind >= limits.max_size * share
                 and _is_wanted(header, ledgers)
             )

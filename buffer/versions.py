@@ -2,7 +2,7 @@
 
 | what                            | where its version is                 | known         |
 |---------------------------------|--------------------------------------|---------------|
-| segments (with the tick codec)  | the header, `buffer.segment`         | 1             |
+| segments (with the tick codec)  | the header, `buffer.segment`         | 1, 2          |
 | cursors                         | "version" in a slot, `buffer.ledger` | 1, 2          |
 | quarantined items               | their segments, and "version" in     | 1 (no field)  |
 |                                 | about.json where it is not 1         |               |

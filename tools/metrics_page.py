@@ -34,6 +34,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "node_textfile_mtime_": ("file",),
     "limpet_build_info": ("python", "version"),
     "limpet_buffer_state": ("state",),
+    "limpet_clock_believed": ("source",),
     "limpet_collector_": ("collector",),
     "limpet_collector_stuck_": ("collector", "mountpoint"),
     "limpet_destination_": ("destination",),
@@ -209,6 +210,9 @@ failed run: its `up` is 0.
   second. It comes from the `Date` of answers that accept or refuse samples, since any other answer may be from a proxy
   or a portal. It is 0 while the two agree, and negative if this host is behind. Samples carry this host's
   time: a receiver refuses those from the future, and takes those from the past for old ones.
+- **Is this host's clock believed?** `limpet_clock_believed` is 0 while samples wait for their times
+  (`limpet_clock_provisional_samples`). `limpet_clock_estimated` is 1 over the time of a boot whose clock was never right, and
+  absent otherwise ([clock.md](clock.md)).
 - **Is a collector in trouble?** `limpet_collector_timeouts_total` counts the runs that were left behind because they
   took longer than their timeout, for example on a dead network mount. That collector's series then stop, and begin again
   when it returns; they are not marked as ended ([buffer.md](buffer.md#series-that-end)).

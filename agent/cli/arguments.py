@@ -182,13 +182,25 @@ def config_file(args: argparse.Namespace) -> str:
     return found
 
 
+def load(file: str) -> Loaded:
+    """Read a configuration. Raises ConfigErrors, and LimpetError where its data_dir does not answer."""
+    from agent.config import data_dir_of, load_file
+    from agent.system import answering
+
+    answering.require(data_dir_of(file))  # load_file looks at it
+    return load_file(file)
+
+
 def as_the_agent(file: str) -> Loaded:
-    """Read a configuration as the agent reads it: root takes the rights of the agent's user, for good. Raises ConfigErrors."""
+    """Read a configuration as the agent reads it: root takes the rights of the agent's user, for good.
+
+    Raises ConfigErrors, and LimpetError where data_dir does not answer.
+    """
     from agent.config import load_file
     from agent.ops import service
     from buffer.owner import become_user
 
-    loaded = load_file(file)
+    loaded = load(file)
     user = service.user(loaded.config.data_dir, file, service.unit())
     if user is None:
         return loaded
@@ -225,17 +237,17 @@ def place(args: argparse.Namespace) -> Place:
     """
     if args.data_dir is not None:
         return check(Place(args.data_dir, None))
-    from agent.config import load_file
-
-    settings = load_file(config_file(args)).config
+    settings = load(config_file(args)).config
     return check(Place(settings.data_dir, settings))
 
 
 def check(found: Place) -> Place:
-    """Return the place. Raises LimpetError where no buffer is there, or one of a later version of Limpet."""
+    """Return the place. Raises LimpetError where no buffer is there, none that answers, or one of a later version of Limpet."""
+    from agent.system import answering
     from buffer.fs import RealFs
     from buffer.versions import refuse_newer
 
+    answering.require(found.data_dir)
     with readable(found.data_dir):
         RealFs(found.data_dir).list(found.data_dir)
         refuse_newer(RealFs(found.data_dir), found.data_dir)

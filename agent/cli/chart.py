@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from agent.cli.view import DIM, Cell, Styled, Table
 from agent.ops.selector import NAME
-from agent.query.value import Line, label, nameless
+from agent.query.value import Line, Samples, label, nameless
 from agent.text.exposition import selector
 from buffer.model import Labels
 
@@ -42,6 +42,20 @@ def summary(values: Sequence[float]) -> Summary:
     """Return the summary of one value or more. NaN and infinite values do not count, unless there is nothing else."""
     finite = [value for value in values if math.isfinite(value)] or [values[-1]]
     return Summary(min(finite), math.fsum(finite) / len(finite), max(finite), values[-1])
+
+
+def summarized(one: Samples) -> Summary:
+    """Return the summary of every sample of a series, also of those that a coarser one was made of."""
+    found = summary(one.values)
+    if one.thinned is None:
+        return found
+    rows = [
+        (value * count, count)
+        for value, count in zip(one.values, one.thinned.counts, strict=True)
+        if math.isfinite(value)
+    ]
+    mean = math.fsum(total for total, _ in rows) / sum(count for _, count in rows) if rows else found.mean
+    return Summary(summary(one.thinned.low).lowest, mean, summary(one.thinned.high).highest, found.last)
 
 
 def chart(

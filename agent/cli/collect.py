@@ -55,14 +55,14 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show the readings; once, or until Ctrl-C. Raises ConfigErrors."""
-    from agent.config import Config, load_file
+    from agent.config import Config
     from agent.ops.collect import Collectors
 
     file = args.config or common.default_config()
     if not args.config and file and not os.access(file, os.R_OK):
         output.complain(f"{file}: this user may not read it, so the defaults are shown")
         file = None
-    config = load_file(file).config if file else Config()
+    config = common.load(file).config if file else Config()
     with closing(Collectors(config)) as collectors:
         if collectors.note:
             output.complain(f"mask: {collectors.note}")

@@ -72,17 +72,17 @@ def bundle(args: Namespace) -> int:
 
 
 def run(args: Namespace) -> int:
-    """Show every step as it is done. Raises ConfigErrors."""
+    """Show every step as it is done. Raises ConfigErrors, and LimpetError where data_dir does not answer."""
     if args.bundle is not None:
         return bundle(args)
-    from agent.config import HttpDestination, load_file
+    from agent.config import HttpDestination
     from agent.http.endpoint import of_destination
     from agent.http.secrets import secrets
     from agent.ops.doctor import destination, host, medium
     from agent.ops.doctor.step import first, needing
 
     file = common.config_file(args)
-    before = host.early(load_file(file).config, file)
+    before = host.early(common.load(file).config, file)
     config, warnings, _ = common.as_the_agent(file)
     over_http = [to for to in config.destinations if isinstance(to, HttpDestination)]
     known = {secret for to in over_http for secret in secrets(of_destination(to))}

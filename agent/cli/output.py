@@ -41,11 +41,26 @@ def write(text: str) -> None:
 
 
 def complain(*lines: str) -> None:
-    """Write lines to standard error. A text may come from outside: what a terminal would obey is escaped."""
+    """Write lines to standard error, to a terminal folded between words.
+
+    A text may come from outside: what a terminal would obey is escaped.
+    """
+    for line in lines:
+        print(for_stderr(line), file=sys.stderr)
+
+
+def for_stderr(text: str) -> str:
+    """Return a text as it is written to standard error: a terminal would fold within a word, which could not be copied."""
     from agent.text import human
 
-    for line in lines:
-        print(human.plain(line), file=sys.stderr)
+    plain = human.plain(text)
+    if sys.stderr is None or not sys.stderr.isatty():
+        return plain
+    import shutil
+    import textwrap
+
+    columns = shutil.get_terminal_size().columns
+    return textwrap.fill(plain, columns, break_long_words=False, break_on_hyphens=False) or plain
 
 
 def json_text(document: Any, *, one_line: bool = False) -> str:

@@ -6,6 +6,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
+from agent.cli import output
 from agent.text import human
 
 
@@ -56,6 +57,6 @@ class Bar:
     def say(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
         if self._progress is not None:
-            self._progress.console.print(human.plain(text))
+            self._progress.console.print(output.for_stderr(text), soft_wrap=True)
         else:
-            print(human.plain(text), file=sys.stderr, flush=True)
+            print(output.for_stderr(text), file=sys.stderr, flush=True)

@@ -67,13 +67,17 @@ def span(args: Namespace, now: float, default_ms: int = HOUR_MS) -> tuple[int, i
 
 
 def steps(since_ms: int, until_ms: int, step_ms: int | None) -> Steps:
-    """Return the steps of a span. Where no step is given they are multiples of one that gives up to `POINTS`."""
+    """Return the steps of a span. Where no step is given there are up to `POINTS`, and the last one is at its end.
+
+    So the newest samples are seen, whatever the step is: that of a year takes a day and a half.
+    """
     from agent.query.value import Steps
 
     if step_ms is not None:
         return Steps(since_ms, until_ms, step_ms)
     step = math.ceil((until_ms - since_ms) / POINTS / SHORTEST_STEP_MS) * SHORTEST_STEP_MS
-    return Steps(since_ms + -since_ms % step, until_ms - until_ms % step, step)
+    last_ms = max(since_ms, until_ms - until_ms % SHORTEST_STEP_MS)
+    return Steps(last_ms - (last_ms - since_ms) // step * step, last_ms, step)
 
 
 def budget() -> Budget:

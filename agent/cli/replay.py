@@ -55,7 +55,6 @@ def run(args: Namespace) -> int:
     from agent import __version__
     from agent.cli import sending
     from agent.cli.progress import Bar
-    from agent.config import load_file
     from agent.ops.replay.run import Ended, replay
     from agent.ops.replay.selection import Selection
     from agent.ops.selector import parse
@@ -64,7 +63,7 @@ def run(args: Namespace) -> int:
     has_source = args.files is not None or args.data_dir is not None
     # The default is not looked at where nothing of it is needed.
     file = args.config or (None if has_source and "://" in args.to else common.default_config())
-    config = load_file(file).config if file else None
+    config = common.load(file).config if file else None
     to = sending.destination(args.to, config)
     selector = None if args.selector is None else parse(args.selector)
     source = _files(args, to) if args.files is not None else _buffer(args, to, config)

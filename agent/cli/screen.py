@@ -86,8 +86,10 @@ class _Block:
         block, room = self._block, options.max_width
         if not isinstance(block, Table):
             lines = _folded(_text(block), room)
-        elif not any(_titles(block)) or fits(block, room):
-            lines = _table(block, room)
+        elif fits(block, room):
+            lines = _table(block, room, _widths(block))
+        elif not any(_titles(block)):
+            lines = _untitled(block, room)
         else:
             lines = _items(block, room)
         for line in lines:
@@ -115,9 +117,27 @@ def _widths(table: Table) -> list[int]:
     return [width + GAP for width in widths[:-1]] + widths[-1:]
 
 
-def _table(table: Table, room: int) -> Iterator[Text]:
+def _untitled(table: Table, room: int) -> Iterator[Text]:
+    """Return the lines of a table without titles: the last cell of a row that has no room goes below it."""
+    rows = [table._replace(rows=[row]) for row in table.rows]
+    narrow = table._replace(rows=[one.rows[0] for one in rows if fits(one, room)])
+    is_table, widths = fits(narrow, room), _widths(narrow)
+    for one in rows:
+        if is_table and fits(one, room):
+            yield from _table(one, room, widths)
+            continue
+        *first, last = (_text(cell) for cell in one.rows[0])
+        for cell in first:
+            cell.rstrip()
+        yield from _folded(Text(" " * GAP).join(cell for cell in first if cell), room)
+        for piece in _folded(last, room - 2 * len(INDENT)):
+            if piece:
+                yield Text.assemble(2 * INDENT, piece)
+
+
+def _table(table: Table, room: int, widths: list[int]) -> Iterator[Text]:
     """Return the lines of a table; the words at its end take what is left of the room."""
-    titles, marks, widths = _titles(table), _marks(table), _widths(table)
+    titles, marks, widths = _titles(table), _marks(table), [*widths]
     if "*" in marks[-1] or "~" in marks[-1]:
         widths[-1] = max(LEAST_WORDS, room - sum(widths[:-1]))
     rows: list[list[Text]] = [[Text(title, style=DIM) for title in titles]] if any(titles) else []

@@ -152,11 +152,11 @@ def _shown(args: Namespace, subject: Subject) -> int:
 
 def _summaries(data: Data) -> dict[Labels, Summary]:
     """Return the numbers of each series, of every sample in the time."""
-    from agent.cli.chart import summary
+    from agent.cli.chart import summarized
     from agent.query.selecting import marker_free
 
-    whole = {one.labels: marker_free(one).values for found in data.values() for one in found}
-    return {labels: summary(values) for labels, values in whole.items() if values}
+    whole = {one.labels: marker_free(one) for found in data.values() for one in found}
+    return {labels: summarized(one) for labels, one in whole.items() if one.values}
 
 
 def _drawn(

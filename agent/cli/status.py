@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BUDGET = 0.001
 """The share of samples that may be lost."""
+CLOCK_WARNING = 5.0
+"""Seconds between the clocks that are worth a line, as in `limpet status`."""
 OK = DISK_STATES[0]
 STATES = {"sending": GOOD, "idle": GOOD, "waiting": WARNING, "held": DANGER, "stopped": DIM}
 
@@ -119,13 +121,17 @@ def show(found: Status, now: float, columns: int) -> View:
 
 
 def _notes(one: DestinationStatus, now: float) -> list[Styled]:
-    """Return what is to say about a destination in words: its last error, tries and delivery, what it cost on the wire, and that it was removed."""
+    """Return what is to say about a destination in words: its last error, tries and delivery, its clock, what it cost on the wire, and that it was removed."""
     notes = []
     if one.last_error:
         style = DANGER if one.state == "held" else WARNING
         notes.append(Styled(f"{one.name}: {one.last_error}", style))
     if one.state in ("waiting", "held"):
         notes.append(Styled(f"{one.name}: {'; '.join(tries(one, now))}", DIM))
+    if (skew := one.clock_skew_seconds) is not None and abs(skew) > CLOCK_WARNING:
+        way = "ahead of" if skew > 0 else "behind"
+        text = f"{one.name}: this host's clock is {human.duration(abs(skew))} {way} the receiver's"
+        notes.append(Styled(text, WARNING))
     if one.link is not None:
         notes.append(Styled(f"{one.name}: on the wire {human.spent(*one.link)}", DIM))
     if one.removed_timestamp_ms is not None:

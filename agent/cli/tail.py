@@ -5,6 +5,7 @@ Read-only; it continues while the agent appends, stops, dies and starts again, a
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import time
@@ -24,6 +25,8 @@ from buffer.model import Series, Tick
 POLL_SECONDS = 0.5
 VALUES_IN_A_LINE = 4
 UNLIMITED = 1 << 30
+INDENT = "    "
+_BETWEEN_LABELS = re.compile(r'(?<=[^\\]",)')
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -44,7 +47,7 @@ def run(args: Namespace) -> int:
 
     data_dir = common.place(args).data_dir
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
-    render = json_line if args.json else values if args.values else partial(line, room=room)
+    render = json_line if args.json else partial(values if args.values else line, room=room)
     with common.readable(data_dir):
         reader, ticks = last(f"{data_dir}/segments", args.number, RealFs(data_dir))
     for tick in ticks:
@@ -61,27 +64,51 @@ def run(args: Namespace) -> int:
 
 
 def line(tick: Tick, room: int) -> str:
-    """Return a tick on one line of at most `room` columns: time, collector, number of series, some values."""
-    head = f"{human.moment(tick.at.wall_ms)}  {tick.group:<10} {len(tick.values):>5} series  "
+    """Return a tick on one line of at most `room` columns: time, collector, number of series, some values.
+
+    No name is cut, nor left to the terminal to fold: where a collector or the first series has a long one, there are more lines.
+    """
+    at, group, count = human.moment(tick.at.wall_ms), human.plain(tick.group), f"{len(tick.values):>5} series"
+    head = f"{at}  {group:<10} {count}  "
+    if len(head.rstrip()) > room:
+        between = "  " if len(at) + 2 + len(group) <= room else f"\n{INDENT}"
+        head = f"{at}{between}{group}\n{INDENT}{count.lstrip()}  "
     host = _shared_labels(tick.series)
     shown = islice(zip(tick.series, tick.values, strict=True), VALUES_IN_A_LINE)
     pieces = [human.plain(f"{_named(s, host)} {human.quantity(s.name, v, s.unit)}") for s, v in shown]
-    whole, head = len(tick.values) == len(pieces), human.plain(head)
-    text = head + ", ".join(pieces)
+    if pieces and len(head.rpartition("\n")[2]) + len(pieces[0]) > room - 2 >= len(INDENT) + len(pieces[0]):
+        head = f"{head.rstrip()}\n{INDENT}"
+    *before, head = head.rpartition("\n")
+    whole, text = len(tick.values) == len(pieces), head + ", ".join(pieces)
     while pieces and len(text) + (0 if whole else 2) > room:  # a name that is cut could not be copied
         pieces, whole = pieces[:-1], False
         text = head + ", ".join(pieces)
-    return text.rstrip() + ("" if whole else " …") + "\n"
+    return "".join(before) + text.rstrip() + ("" if whole else " …") + "\n"
 
 
-def values(tick: Tick) -> str:
-    """Return a tick's samples, one a line: time, value, series with all its labels."""
+def values(tick: Tick, room: int = UNLIMITED) -> str:
+    """Return a tick's samples, one a line: time, value, series with all its labels.
+
+    A series that has no room is on lines of its own, folded between its labels, so that it can be copied as it is.
+    """
     at = human.moment(tick.at.wall_ms)
-    rows = (
-        f"{at}  {human.quantity(s.name, v, s.unit):>12}  {selector(s.name, s.labels)}"
-        for s, v in zip(tick.series, tick.values, strict=True)
-    )
-    return "".join(f"{human.plain(row)}\n" for row in rows)
+    found = []
+    for series, value in zip(tick.series, tick.values, strict=True):
+        head = f"{at}  {human.quantity(series.name, value, series.unit):>12}"
+        name = human.plain(selector(series.name, series.labels))
+        found += (
+            [f"{head}  {name}"] if len(head) + 2 + len(name) <= room else [head, *_between_labels(name, room)]
+        )
+    return "".join(f"{row}\n" for row in found)
+
+
+def _between_labels(name: str, room: int) -> list[str]:
+    lines = [INDENT]
+    for part in _BETWEEN_LABELS.split(name):
+        if len(lines[-1]) + len(part) > room and lines[-1] != INDENT:
+            lines.append(INDENT)
+        lines[-1] += part
+    return lines
 
 
 def json_line(tick: Tick) -> str:

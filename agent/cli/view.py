@@ -32,7 +32,8 @@ class Table(NamedTuple):
 
     `columns` are the titles, separated by commas; where all are empty there is no row of titles. A column may begin
     with marks: `>` to the right; the last one also `*`, words that are folded where there is no room, or `~`, cut there.
-    Nothing else is folded or cut: a table with titles that has no room is shown as a block for each row.
+    Nothing else is folded or cut: a table with titles that has no room is shown as a block for each row, and in one without
+    titles the last cell of a row that has no room goes below it.
     """
 
     columns: str

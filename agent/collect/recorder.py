@@ -7,13 +7,15 @@ Promises:
 - Grid times without a tick are counted as missed when the collector's next tick is appended, including those at which
   no agent was running (the buffer's last tick is the other end of the gap).  A clock that is set while the agent
   runs makes no gap: the monotonic clock says how much time passed.
+- While `clock` is set, the clock is not believed, and all is appended as provisional.  A gap before the first tick of
+  such a process is counted when its time is known.
 - A tick that cannot be stored costs itself alone. It is logged once in a row, and counted as missed.
 - No error of the disk gets out.  It is counted, and logged once in a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from agent.collect import grid
@@ -22,7 +24,9 @@ from agent.collect.series import gone, markers
 from agent.system.events import Event, Logger
 from agent.text import advice
 from buffer.errors import BufferFull
-from buffer.model import ENDED, Instant, Tick
+from buffer.model import ENDED, Doubted, Instant, Tick
+from buffer.placing import Unplaced
+from buffer.segment import Note
 
 RECORD_SAMPLES = 1 << 14
 """Samples of several ticks in one record: far below what a record can hold (`buffer.codec`)."""
@@ -33,8 +37,8 @@ FULL = "Raise buffer.max_size, or let it drop the oldest: buffer.on_full"
 class Sink(Protocol):
     """The part of the buffer that the schedule uses."""
 
-    def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
-        """Store the ticks of one instant."""
+    def append(self, ticks: Sequence[Tick], missed: int = 0, clock: Doubted | None = None) -> int:
+        """Store the ticks of one instant; with the clock if it is not believed."""
 
     def last(self, group: str) -> tuple[int, int] | None:
         """Return the wall time and the size of the group's last tick."""
@@ -48,6 +52,10 @@ class Recorder:
         self._failing = False
         self._refused: set[str] = set()  # groups whose last tick could not be stored
         self.append_failures = 0
+        self.clock: Doubted | None = None
+        """The clock, where that is not believed."""
+        self._gaps: dict[str, tuple[Plan, tuple[int, int], int]] = {}
+        self._uncounted: dict[str, int] = {}
 
     def last(self, group: str, before_ms: int) -> int:
         """Return the time of a group's last tick; 0 if there is none, or if it is not before that time."""
@@ -60,10 +68,27 @@ class Recorder:
         last, since = self._sink.last(plan.name) or self._sink.last(plan.name + ENDED), plan.since
         if last is None:
             return 0
+        uncounted = self._uncounted.get(plan.name, 0)
+        if since is None and self.clock is not None:
+            self._gaps[plan.name] = plan, last, at.mono_ms
+            return 0
         if since is None:  # the last one is of an earlier process: only the wall clock knows
             return grid.skipped(last[0], at.wall_ms, plan.interval_ms) * last[1]
         gap, elapsed = at.wall_ms - since.wall_ms, at.mono_ms - since.mono_ms
-        return grid.skipped_in(gap, elapsed, plan.interval_ms) * last[1]
+        return grid.skipped_in(gap, elapsed, plan.interval_ms) * last[1] + uncounted
+
+    def placed(self, found: Iterable[tuple[Unplaced, Note]], base_ms: int) -> None:
+        """Take it that what was provisional has its times, and that this is the base of the clock."""
+        shifts = [(one.first_ms, one.last_ms, note.shift_ms) for one, note in found]
+        for name, (plan, (last_ms, series), mono_ms) in self._gaps.items():
+            shift_ms = next((shift for first, upto, shift in shifts if first <= last_ms <= upto), 0)
+            skipped = grid.skipped(last_ms + shift_ms, mono_ms + base_ms, plan.interval_ms)
+            self._uncounted[name] = skipped * series
+        self._gaps = {}
+
+    def mark(self, tick: Tick) -> None:
+        """Store a tick of another time that no collector has collected."""
+        self._store([tick], {}, {})
 
     def append(self, ticks: Sequence[tuple[Plan, Tick]]) -> None:
         """Store the ticks of one instant, with markers for the series that they do not have any more.
@@ -103,7 +128,8 @@ class Recorder:
         filled = [tick for tick in ticks if tick.series]
         try:
             if filled:
-                self._sink.append(filled, sum(missed.get(tick.group, 0) for tick in ticks))
+                doubted = {} if self.clock is None else {"clock": self.clock}
+                self._sink.append(filled, sum(missed.get(tick.group, 0) for tick in ticks), **doubted)
         except ValueError as error:
             if len(ticks) == 1:
                 self._refuse(ticks[0], error)
@@ -123,6 +149,7 @@ class Recorder:
             for tick in ticks:
                 if tick.group in plans:  # else they are markers
                     plans[tick.group].keep(tick.at, tick.series)
+                    self._uncounted.pop(tick.group, None)
                 if tick.group in self._refused:
                     self._refused.discard(tick.group)
                     self._log.info(Event.APPEND_RECOVERED, collector=tick.group)

@@ -10,6 +10,7 @@ Promises:
 - Nothing that a collector raises, and no error of the disk, ends the schedule.
 - A clock that is set back by more than an interval is followed, not waited for.
 - A run that fails or hangs ends no series.
+- What is collected while the clock is not believed is provisional (`agent.collect.timekeeper`).
 - `adopt` replaces the plans between two rounds, without a missed tick.  What stays the same continues, what is changed
   continues as `agent.collect.plan` says, and the series of plans that are gone end.  A plan that is running keeps its
   place until it has returned or is left behind.
@@ -22,7 +23,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -30,6 +31,7 @@ from agent.collect import raised
 from agent.collect.plan import CREWS, Plan
 from agent.collect.recorder import Recorder, Sink
 from agent.collect.series import Collected
+from agent.collect.timekeeper import Timekeeper
 from agent.crew import Crew, Done, Job
 from agent.system.events import Event, Logger
 from agent.system.pulse import Pulse
@@ -88,7 +90,10 @@ class Awake:
 
 
 class Schedule:
-    """Runs the plans on a thread of its own, from `start` to `stop`. `wake` ends its pauses."""
+    """Runs the plans on a thread of its own, from `start` to `stop`. `wake` ends its pauses.
+
+    Without a `timekeeper` every clock is believed.
+    """
 
     def __init__(
         self,
@@ -98,7 +103,9 @@ class Schedule:
         log: Logger,
         clock: Clock,
         wake: threading.Event | None = None,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
+        self.timekeeper = timekeeper
         self._plans = {plan.name: plan for plan in plans}
         self._recorder = Recorder(sink, log)
         self._boot_id, self._log, self._clock = boot_id, log, clock
@@ -198,7 +205,9 @@ class Schedule:
 
     def _round(self) -> None:
         now_ms = int(self._clock.wall() * 1000)
-        self._follow_clock(now_ms)
+        follow_clock(self._plans.values(), now_ms, self._log)
+        if self.timekeeper is not None:
+            self.timekeeper.begin_round(self._now(), self._plans.values(), self._recorder)
         mono, begun = self._clock.monotonic(), self._awake.seconds()
         patience = min(WAIT, min(plan.interval_ms for plan in self._plans.values()) / 4000)
         jobs: dict[str, list[Job[Collected]]] = {name: [] for name in self._crews}
@@ -215,14 +224,6 @@ class Schedule:
         ended = [done for name, crew in self._crews.items() for done in crew.run(jobs[name], patience)]
         self._awake.note(begun, patience * len(self._crews))
         self._settle(ended)
-
-    def _follow_clock(self, now_ms: int) -> None:
-        for plan in self._plans.values():
-            if plan.next_ms - now_ms > plan.interval_ms + 1000:
-                self._log.warning(Event.CLOCK_STEPPED, back_seconds=(plan.next_ms - now_ms) // 1000)
-                for each in self._plans.values():
-                    each.next_ms = each.following(now_ms)
-                return
 
     def _settle(self, ended: Sequence[Done[Collected]]) -> None:
         """Store what the jobs collected, the ticks of one instant together."""
@@ -285,3 +286,13 @@ class Schedule:
                 self._log.warning(
                     Event.COLLECTOR_TIMED_OUT, collector=plan.name, timeout_seconds=plan.timeout
                 )
+
+
+def follow_clock(plans: Collection[Plan], now_ms: int, log: Logger) -> None:
+    """Have the plans continue from now on, where the clock was set back by more than an interval."""
+    for plan in plans:
+        if plan.next_ms - now_ms > plan.interval_ms + 1000:
+            log.warning(Event.CLOCK_STEPPED, back_seconds=(plan.next_ms - now_ms) // 1000)
+            for each in plans:
+                each.next_ms = each.following(now_ms)
+            return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from agent.config import host_files
@@ -60,6 +61,7 @@ __all__ = [
     "TextfileOptions",
     "TlsConfig",
     "at_once",
+    "data_dir_of",
     "digest",
     "load",
     "load_file",
@@ -105,6 +107,26 @@ def load_file(path: str | os.PathLike[str], *, again: bool = False) -> Loaded:
     if problems:
         raise ConfigErrors(where, problems)
     return loaded._replace(config=config, digest=digest(content + more))
+
+
+def data_dir_of(path: str | None) -> str:
+    """Return the data_dir of a configuration, of one with errors too, as far as it can be made out; else the default.
+
+    Nothing but the file is read, so it can be called before anything is done in the folder.
+    """
+    with suppress(OSError, ValueError):
+        if path is not None:
+            with open(path, "rb", opener=at_once) as file:
+                top = parse(file.read(LARGEST).decode().lstrip("\ufeff"))[0].value
+            if (
+                isinstance(top, dict)
+                and "data_dir" in top
+                and isinstance(found := top["data_dir"].node.value, str)
+                and found.isprintable()
+                and found
+            ):
+                return os.path.join(os.path.dirname(os.path.abspath(path)), found)
+    return Config().data_dir
 
 
 def _content(where: str, *, again: bool) -> bytes:

@@ -193,6 +193,14 @@ class HistorySection(Section, frozen=True, kw_only=True):
             longest, whose = max(age, longest), key
 
 
+class ClockSection(Section, frozen=True, kw_only=True):
+    """When the host's clock is believed, and what becomes of a boot whose clock never was right."""
+
+    trust: Literal["auto", "always"] = "auto"
+    max_skew: v.Duration = 30.0
+    unplaced: Literal["estimate", "drop"] = "estimate"
+
+
 Labels = dict[v.LabelName, v.Words]
 """Labels of every series of a host."""
 
@@ -224,6 +232,7 @@ class Config(Section, frozen=True, kw_only=True):
     collect: CollectSection = CollectSection()
     buffer: BufferSection = BufferSection()
     history: HistorySection = HistorySection()
+    clock: ClockSection = ClockSection()
     remote_write: tuple[RemoteWrite, ...] = ()
     influxdb: tuple[InfluxDB, ...] = ()
     otlp: tuple[OTLP, ...] = ()

@@ -29,10 +29,11 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from agent import __version__
-from agent.config import Config, ConfigErrors, load_file
+from agent.config import Config, ConfigErrors, data_dir_of, load_file
 from agent.http.secrets import hidden, secrets
 from agent.ops import preflight, service
 from agent.ops.shown import shown
+from agent.system import answering
 from agent.text import human
 
 PATIENCE = 120.0
@@ -57,7 +58,8 @@ def gather(file: str, run: Run | None = None) -> list[Part]:
     """Return the parts, for the configuration in `file`, which may have errors."""
     run, config = run or _run, None
     with suppress(ConfigErrors):
-        config = load_file(file).config
+        if answering.answers(data_dir_of(file)):  # else every command says that it does not
+            config = load_file(file).config
     own = _own_command()
     data_dir = config.data_dir if config else None
     where = ["--config", file]

@@ -44,6 +44,16 @@ def is_agent(pid: int, proc: str = "/proc") -> bool:
     return False
 
 
+def has_begun(pid: int, proc: str = "/proc") -> bool:
+    """Return whether an agent is at work, by its threads, of which it has several then.
+
+    One that has just been started has one yet, and so has a program that starts it: a shell, sudo.
+    """
+    with suppress(OSError):
+        return len(os.listdir(f"{proc}/{pid}/task")) > 1
+    return False
+
+
 def _words(path: str) -> list[str]:
     with open(path, "rb") as file:
         return [os.fsdecode(word) for word in file.read(LONGEST).split(b"\0")]

@@ -1,6 +1,6 @@
 """What can be seen of an agent from outside: its lock, its note, its buffer, and its configuration. All the reading is here.
 
-Read-only, and quick: no network, no lock, and of the log only its end. It works with the agent running, stopped or dead,
+Read-only, and quick: no network, no lock, and of the log only its end. A folder that does not answer is left alone. It works with the agent running, stopped or dead,
 and with a configuration that has errors; then `data_dir` is what that file says all the same, or the default.
 """
 
@@ -13,11 +13,11 @@ from contextlib import closing, suppress
 from typing import NamedTuple
 
 from agent import running
-from agent.config import LARGEST, Config, ConfigErrors, at_once, digest, load_file
-from agent.config.document import parse
+from agent.config import LARGEST, Config, ConfigErrors, at_once, data_dir_of, digest, load_file
 from agent.ops import processes, service, tail
 from agent.ops.doctor import folder
 from agent.running import Note
+from agent.system import answering
 from buffer.errors import LimpetError
 from buffer.fs import RealFs
 from buffer.inspect.status import Status, status
@@ -82,9 +82,12 @@ def look(data_dir: str | None, path: str | None, default: str, now: float, boot_
 
     Raises LimpetError where the buffer is of a later version of Limpet.
     """
+    place = data_dir or data_dir_of(path)
+    if not answering.answers(place):  # nor would the check of its path in the configuration
+        return Seen(now, place, None, None, answering.SILENT, None, None, boot_id)
     file = read_file(path) if path is not None else None
     if data_dir is None:
-        data_dir = file.config.data_dir if file and file.config else data_dir_of(path)
+        data_dir = file.config.data_dir if file and file.config else place
     note, found, reason = running.read(data_dir), None, None
     if file is None and note is not None and _is_followed(note.config, default):
         file = read_file(note.config)
@@ -114,7 +117,11 @@ def look(data_dir: str | None, path: str | None, default: str, now: float, boot_
         return seen._replace(failing=tuple(failing(data_dir)), reachable=pid)
     # By name: the paths of a note and of a stranger's process may lead to where root has to wait.
     wanted = {os.path.realpath(path), os.path.abspath(path)} if path else {note.config if note else None}
-    same = (one.pid for one in processes.agents(default) if os.path.normpath(one.config) in wanted)
+    same = (
+        one.pid
+        for one in processes.agents(default)
+        if os.path.normpath(one.config) in wanted and processes.has_begun(one.pid)
+    )
     return seen._replace(homeless=next(same, None))
 
 
@@ -158,23 +165,6 @@ def read_file(path: str, user: User | None = None) -> File:
         except OSError:
             return File(path, None, problem)
     return File(path, loaded.digest, config=loaded.config)
-
-
-def data_dir_of(path: str | None) -> str:
-    """Return the data_dir of a configuration that has errors, as far as it can be made out; else the default."""
-    with suppress(OSError, ValueError):
-        if path is not None:
-            with open(path, "rb", opener=at_once) as file:
-                top = parse(file.read(LARGEST).decode().lstrip("\ufeff"))[0].value
-            if (
-                isinstance(top, dict)
-                and "data_dir" in top
-                and isinstance(found := top["data_dir"].node.value, str)
-                and found.isprintable()
-                and found
-            ):
-                return os.path.join(os.path.dirname(os.path.abspath(path)), found)
-    return Config().data_dir
 
 
 def failing(data_dir: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from agent.ops.doctor.receiver import CLOCK_WARNING, CLOCK_WRONG
 from agent.ops.doctor.step import HERE, Finding, Step, fine, step, unknown, warning, wrong
 from agent.ops.seen import MISSING, Seen
+from agent.system import answering
 from agent.text import human
 from agent.text.advice import DISK, about_disk
 from buffer.inspect.status import DestinationStatus, Status
@@ -68,6 +69,8 @@ class Part(NamedTuple):
 
 def parts(seen: Seen) -> list[Part]:
     """Return every part, in the order in which they are shown."""
+    if seen.reason == answering.SILENT:
+        return [Part(AGENT, agent(seen), 1)]
     is_alive = seen.is_running or seen.homeless is not None
     is_cause = not is_alive and seen.file is not None and seen.file.problem is not None
     found = [Part(AGENT, agent(seen), 1), Part(CONFIGURATION, configuration(seen), 0 if is_cause else 2)]
@@ -114,6 +117,8 @@ def agent(seen: Seen) -> Finding:
         where = "is gone" if seen.reason == MISSING else "is not the one that it began with"
         said = f"process {seen.homeless} runs, and its data_dir {seen.data_dir} {where}: new samples are in memory only"
         return wrong(said, "Restart it, so that it makes the folder again: systemctl restart limpet")
+    if seen.reason == answering.SILENT:
+        return wrong(f"unknown: {seen.data_dir} does not answer", answering.DO)
     if found is None and seen.reason != MISSING:
         whose = f", which belongs to {seen.owner}," if seen.owner else ""
         said = f"unknown: {seen.data_dir}{whose} cannot be read by this user ({seen.reason})"

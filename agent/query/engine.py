@@ -183,6 +183,7 @@ class _Evaluation:
         self, node: Call, argument: Selector | Subquery, one: Samples, steps: Steps, extra: Sequence[float]
     ) -> Column:
         self._budget.spend(len(one.times))
+        self._budget.values(len(steps.times))
         at = ranges.prepare(node.function, one)
         column: Column = []
         spent = 0
@@ -227,7 +228,7 @@ class _Evaluation:
         if name in ("label_replace", "label_join"):
             texts = [self.string(one) for one in arguments[1:]]
             change = functions.label_replaced if name == "label_replace" else functions.label_joined
-            return change(lines, texts, fail)
+            return change(lines, texts, fail, self._budget.text)
         given = [self.scalar(one, steps) for one in arguments[1:]]
         if name == "round":
             return functions.rounded(lines, given[0] if given else [1.0] * count, fail)

@@ -151,8 +151,13 @@ def in_order(lines: Sequence[Line], *, descending: bool) -> list[Line]:
     return sorted(lines, key=key)
 
 
-def label_replaced(lines: Sequence[Line], texts: Sequence[str], fail: Fail) -> list[Line]:
-    """Return the series with a label made of another one by a pattern. Raises QueryError."""
+def label_replaced(
+    lines: Sequence[Line], texts: Sequence[str], fail: Fail, count: Callable[[int], None]
+) -> list[Line]:
+    """Return the series with a label made of another one by a pattern. Raises QueryError.
+
+    `count` is called with the characters that a label may have before it is made: each one can be many times as long as the last.
+    """
     target, replacement, source, pattern = texts
     try:
         regex = Regex(pattern)
@@ -161,21 +166,30 @@ def label_replaced(lines: Sequence[Line], texts: Sequence[str], fail: Fail) -> l
         raise fail(f"the pattern of label_replace is not valid: {error.what}", error.do) from None
     _check_name(target, fail)
 
+    references = replacement.count("$")
+
     def labels(old: Labels) -> Labels:
-        match = regex.fullmatch(label(old, source))
-        return old if match is None else changed(old, target, template.expand(match))
+        match = regex.fullmatch(value := label(old, source))
+        if match is None:
+            return old
+        count(len(replacement) + references * len(value))
+        return changed(old, target, template.expand(match))
 
     return distinct([line._replace(labels=labels(line.labels)) for line in lines], fail)
 
 
-def label_joined(lines: Sequence[Line], texts: Sequence[str], fail: Fail) -> list[Line]:
-    """Return the series with a label made of others, with a separator between them. Raises QueryError."""
+def label_joined(
+    lines: Sequence[Line], texts: Sequence[str], fail: Fail, count: Callable[[int], None]
+) -> list[Line]:
+    """Return the series with a label made of others, with a separator between them; `count` as in `label_replaced`."""
     target, separator, *sources = texts
     for name in (target, *sources):
         _check_name(name, fail)
 
     def labels(old: Labels) -> Labels:
-        return changed(old, target, separator.join(label(old, name) for name in sources))
+        values = [label(old, name) for name in sources]
+        count(sum(map(len, values)) + len(separator) * len(values))
+        return changed(old, target, separator.join(values))
 
     return distinct([line._replace(labels=labels(line.labels)) for line in lines], fail)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from agent.query.tree import QueryError
 
 _CHECKED_EVERY = 20_000
+_SHORTER = "Make shorter labels, or of fewer series."
 _LESS = "Ask for a shorter time, a longer step, or fewer series."
 
 
@@ -20,6 +21,8 @@ class Limits(NamedTuple):
         series: series that all selectors together find.
         points: steps of a query, and of each subquery in it.
         seconds: time of the clock.
+        values: values that selectors and functions of ranges have at all steps together, at 32 bytes each.
+        text: characters of the labels that `label_replace` and `label_join` make.
     """
 
     read: int = 5_000_000
@@ -27,6 +30,8 @@ class Limits(NamedTuple):
     series: int = 20_000
     points: int = 11_000
     seconds: float = 60.0
+    values: int = 5_000_000
+    text: int = 20_000_000
 
 
 class Budget:
@@ -37,7 +42,7 @@ class Budget:
         self._end = clock() + limits.seconds
         self.samples = 0
         """Samples touched so far."""
-        self._read = 0
+        self._read = self._values = self._text = 0
         self._check_at = 0
 
     def spend(self, samples: int) -> None:
@@ -51,6 +56,21 @@ class Budget:
         self._read += samples
         if self._read > self.limits.read:
             raise _stopped(f"it reads more than {self.limits.read:,} samples into memory")
+        self.check_time()
+
+    def values(self, count: int) -> None:
+        """Count values that are about to be made. Raises QueryError."""
+        self._values += count
+        if self._values > self.limits.values:
+            raise _stopped(f"its series have more than {self.limits.values:,} values at all steps together")
+
+    def text(self, characters: int) -> None:
+        """Count the characters of a label that is about to be made. Raises QueryError."""
+        self._text += characters
+        if self._text > self.limits.text:
+            raise Stopped(
+                "expression", f"it makes labels of more than {self.limits.text:,} characters", _SHORTER
+            )
         self.check_time()
 
     def _check(self) -> None:

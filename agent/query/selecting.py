@@ -121,6 +121,7 @@ def newest(
     result = []
     for one in stored:
         budget.spend(len(times))
+        budget.values(count)
         column = _newest(one, times, node.offset_ms, want_times=want_times)
         if any(value is not None for value in column):
             result.append(Line(one.labels, column if moment is None else column * count))

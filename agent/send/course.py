@@ -37,12 +37,13 @@ class Course:
         return None if self.only else self.cursor.ahead
 
     def pending(self) -> int:
-        """Return the number of samples that wait; 1 where that is not known, because only some have priority."""
-        return min(1, self.cursor.log.end - self.position) if self.only else self.cursor.pending()
+        """Return the number of samples that can be sent; 1 where that is not known, because only some have priority."""
+        left = self.cursor.log.placed - self.position
+        return max(0, min(1, left)) if self.only else self.cursor.waiting()
 
     def pending_ahead(self) -> int:
         """Return the number of samples that `read_ahead` has, or `read` where nothing is ahead."""
-        return self.pending() if self.only else self.cursor.pending_ahead()
+        return self.pending() if self.only else self.cursor.waiting_ahead()
 
     def go_ahead(self, samples: int) -> bool:
         """Let `read_ahead` continue at the newest records: those of the last `samples`. Raises OSError."""

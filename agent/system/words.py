@@ -38,6 +38,17 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
     Event.THREAD_DIED: ("a defect ended", " the thread {thread}", ": the agent stops, to be started again"),
     Event.CONFIG_WARNING: ("configuration: {text}",),
     Event.CLOCK_STEPPED: ("the clock went back", " by {back_seconds}"),
+    Event.CLOCK_DOUBTED: (
+        "the clock is not believed",
+        " ({source})",
+        ": what is collected is kept, and sent when its time is known",
+    ),
+    Event.CLOCK_BELIEVED: ("the clock is believed", " ({source})"),
+    Event.CLOCK_PLACED: (
+        "{samples} that were collected by a wrong clock have their times",
+        ", by an estimate {estimated} of them",
+    ),
+    Event.CLOCK_NOT_PLACED: ("the times of a wrong clock could not be written", ": {error}"),
     Event.COLLECTOR_FAILED: ("collector {collector} failed", ": {error}"),
     Event.COLLECTOR_TIMED_OUT: (
         "collector {collector} is left behind",

@@ -129,6 +129,8 @@ class PackedFile:
             unpacker = zlib.decompressobj()
             fields = json.loads(unpacker.decompress(data, MAX_INDEX))
             tables = [_table(one) for one in fields["tables"]]
+            if sum(one.rows * len(one.series) for one in tables) != self.head.samples:
+                raise ValueError("it has not as many samples as the header")
             return Index(_count(fields["records"]), _ref(fields["times"]), tables)
         except (ValueError, TypeError, LookupError, AttributeError, zlib.error, RecursionError) as error:
             raise Damaged(f"the index cannot be read: {error}") from None

@@ -109,6 +109,8 @@ class Rows:
             head = self._file.peek(0, HEADER.size + RECORD.size)
             # The first record's checksum distinguishes a file from another one of its name.
             self._identity = head if len(head) == HEADER.size + RECORD.size else b""
+            if self._file.is_unplaced:  # its times will be others
+                self._identity = b""
             self.stretches = self._outline()
         except BaseException:
             self.close()
@@ -120,7 +122,8 @@ class Rows:
         """Return the stretches. All but the last one are remembered, because a segment only grows."""
         known: list[Stretch] = self._cache.known(self._identity) or [] if self._identity else []
         at = known[-1].end if known else HEADER.size
-        more = _by_heads(self._file, at)
+        # What is provisional has its times by a note, which `File` knows.
+        more = _by_heads(self._file, at) if self._file.header.base_ms is None else None
         found = known + (_by_records(self._file, at) if more is None else more)
         if self._identity and len(found) > max(1, len(known)):
             self._cache.put(self._identity, found[:-1], 200 * len(found))

@@ -6,7 +6,8 @@
 
 For each setting a real agent sends this host to a real Prometheus, over TLS, all at the same time. A relay between them
 counts every byte, both ways: handshakes, headers, bodies and answers. Time is compressed by ten: each interval and each wait
-is a tenth of what it is in the field, so a request has the same ticks, and five minutes are fifty. Not in the figures are
+is a tenth of what it is in the field, so a request has the same ticks, and five minutes are fifty. What depends on a
+time that is not divided (a connection that is idle for 90 s is not used again) is seen with `--faster 1` alone. Not in the figures are
 the headers of TCP and IP, which are added by reckoning: 40 bytes for each segment of 1,400 bytes, and for its acknowledgment.
 """
 

@@ -18,13 +18,12 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 from agent.config.schema import HistorySection
 from buffer.fs import RealFs
 from buffer.history.keep import History
-from buffer.history.packed import PackedFile
 from buffer.history.tiers import Block
 from buffer.history.work import AGING, Worker
 from buffer.limits import Tiers
@@ -32,6 +31,8 @@ from buffer.model import Instant, Series, Tick
 from buffer.reader import Entry
 from buffer.thin import STEPS_MS
 from tests.bench import replay
+from tests.bench.figures import table
+from tests.bench.query import of_tiers
 
 HOUR_MS = 3_600_000
 BEGINS_MS = 1_750_000_000_000 // HOUR_MS * HOUR_MS
@@ -155,28 +156,6 @@ def _by_step(history: History) -> dict[int, tuple[int, int, int]]:
     return found
 
 
-def read_one(report: Report, name: str, since_ms: int) -> tuple[int, float]:
-    """Read a series from a time on; return the number of its samples, and the CPU seconds that it took."""
-    began, found = time.thread_time(), 0
-    folder = report.history.rpartition("/")[0]
-    history = History(RealFs(folder), folder)
-    for one in history.files:
-        if one.head is None or one.head.newest_ms < since_ms:
-            continue
-        with closing(PackedFile(RealFs(folder), report.history, one.first)) as file:
-            for table in file.tables():
-                for index, series in enumerate(table.series):
-                    if series.name == name:
-                        found += len(file.column(table.values[index], table.rows))
-                        file.whole(table.at, table.rows)
-                        break
-                else:
-                    continue
-                file.times()
-                break
-    return found, time.thread_time() - began
-
-
 def main() -> None:
     """Simulate, and print what it came to."""
     days = float(os.environ.get("LIMPET_YEAR_DAYS", "365"))
@@ -191,10 +170,7 @@ def main() -> None:
             )
         share = 100 * report.seconds / (days * 86400)
         print(f"  {report.seconds:.0f} CPU seconds of work, {share:.4f} % of a core")
-        newest = BEGINS_MS + int(days * 24) * HOUR_MS
-        for what, span in (("24 h", 24), ("30 d", 720), ("a year", 8760)):
-            count, seconds = read_one(report, "memory_available_bytes", newest - span * HOUR_MS)
-            print(f"  one series, {what}: {count:,} samples in {seconds * 1000:.0f} ms of CPU")
+        print(table(list(of_tiers(Path(folder)))))
 
 
 if __name__ == "__main__":

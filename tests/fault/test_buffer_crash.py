@@ -31,19 +31,7 @@ from buffer.model import Tick
 from buffer.reader import Entry
 from tests.support.buffers import assert_balances, entries, expected, kill, places, settle
 from tests.support.buffers import numbers as numbers_in
-from tests.support.faults import (
-    WRITING,
-    Failing,
-    Fault,
-    MemoryFs,
-    PowerLost,
-    broken_write,
-    died,
-    died_in_write,
-    disk_full,
-    eio,
-    short_write,
-)
+from tests.support.faults import DEATHS, FAULTS, WRITING, Failing, Fault, MemoryFs, PowerLost
 from tests.support.ticks import exactly, tick
 
 WIDTH = 8
@@ -301,20 +289,6 @@ SCRIPTS: dict[str, tuple[int, OnFull, int, bool] | tuple[int, OnFull, int, bool,
     "roomy_ahead": (1 << 20, "thin", 12, True),
     "drop_oldest_ahead": (1700, "drop_oldest", 10, True),
     "thin_ahead": (2000, "thin", 14, True),
-}
-# name: what happens, and to which calls; () stands for all.
-FAULTS: dict[str, tuple[Fault, Collection[str]]] = {
-    "eio": (eio, ()),
-    "disk_full": (disk_full, WRITING),
-    "short_write": (short_write, ["write"]),
-    "broken_write": (broken_write, ["write"]),
-}
-DEATHS: dict[str, tuple[Fault, Collection[str]]] = {
-    "at_a_call": (
-        died,
-        WRITING | {"unlink", "truncate"},
-    ),  # at a call that reads it is the same as at the next of these
-    "in_a_write": (died_in_write, ["write"]),
 }
 
 

@@ -24,35 +24,13 @@ from buffer.limits import Limits, Tiers
 from buffer.model import Tick
 from buffer.reader import Entry
 from tests.support.buffers import assert_balances, drain, fill
-from tests.support.faults import (
-    WRITING,
-    Failing,
-    Fault,
-    MemoryFs,
-    PowerLost,
-    broken_write,
-    died,
-    died_in_write,
-    disk_full,
-    eio,
-    short_write,
-)
+from tests.support.faults import DEATHS, FAULTS, Failing, Fault, MemoryFs, PowerLost
 from tests.support.ticks import START_MS, STEP_MS, bits, tick
 
 DELIVERED, PENDING = 150, 20
 LIMITS = Tiers(300, 0, 1e9, 1 << 20)
 """What is older than five minutes is to be by the hour."""
 NOW = START_MS / 1000 + DELIVERED * 10
-FAULTS: dict[str, tuple[Fault, Collection[str]]] = {
-    "eio": (eio, ()),
-    "disk_full": (disk_full, WRITING),
-    "short_write": (short_write, ["write"]),
-    "broken_write": (broken_write, ["write"]),
-}
-DEATHS: dict[str, tuple[Fault, Collection[str]]] = {
-    "at_a_call": (died, WRITING | {"unlink"}),
-    "in_a_write": (died_in_write, ["write"]),
-}
 
 
 @pytest.fixture(autouse=True)

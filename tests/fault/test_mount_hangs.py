@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ from typing import Self
 
 import pytest
 
+from agent.system import answering
 from tests.support import fuse
 from tests.support.agent import Agent
+from tests.support.limpet import command, environment
 from tests.support.namespaces import entering, inside
 from tests.support.net import wait_for
 
@@ -177,3 +180,57 @@ def test_its_name_is_masked_like_any_other(tmp_path: Path, mounts: Mounts) -> No
     for file in agent.data_dir.rglob("*"):
         if file.is_file():
             assert not [word for word in hidden if word.encode() in file.read_bytes()], file
+
+
+COMMANDS = (
+    "status",
+    "status --json",
+    "doctor",
+    "check-config",
+    "buffer status",
+    "buffer tail",
+    "retry",
+    "buffer replay --to central",
+)
+
+
+def test_commands_on_a_data_dir_that_hangs_say_so_and_end(tmp_path: Path, mounts: Mounts) -> None:
+    """A person who looks for the fault does not hang in it, too."""
+    config = tmp_path / "limpet.yaml"
+    config.write_text(f"data_dir: {mounts.dead}\n")
+    mounts.hang()
+    started = [
+        subprocess.Popen(
+            [*mounts.entering, *command(words, "--config", config)],
+            env=environment(tmp_path) | {"COLUMNS": "80"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for words in COMMANDS
+    ]
+    for words, process in zip(COMMANDS, started, strict=True):
+        out, err = process.communicate(timeout=DEADLINE)
+        said = " ".join((out + err).split())
+        assert process.returncode == 1, f"{words}: {said}"
+        assert "does not answer" in said, f"{words}: {said}"
+        assert "Look for a mount that hangs (findmnt), and for a disk that fails (dmesg)." in said, words
+    mounts.answer()
+
+
+def test_a_folder_that_answers_late_is_looked_at_by_one_thread(tmp_path: Path) -> None:
+    go, ended = threading.Event(), threading.Event()
+
+    def touch(_: str) -> None:
+        go.wait(DEADLINE)
+        ended.set()
+
+    before = threading.active_count()
+    for _ in range(3):
+        assert not answering.answers(str(tmp_path), 0.1, touch)
+    assert threading.active_count() == before + 1
+    go.set()
+    assert ended.wait(DEADLINE)
+    wait_for(lambda: answering.answers(str(tmp_path), DEADLINE), DEADLINE, "the folder")
+    assert answering.answers(str(tmp_path / "missing"), DEADLINE)  # an error is an answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -98,8 +99,16 @@ def never_started(box: Box) -> None:
 
 
 def crash_looping(box: Box) -> None:
+    """It is started again and again, as by systemd with Restart=on-failure, and ends each time."""
     stopped(box)
     box.append("colect: {}\n")
+    again, log = 'while :; do "$@"; sleep 1; done', box.folder / "starts.log"
+    command = ["sh", "-c", again, "sh", LIMPET, "run", "--config", str(box.agent.config_file)]
+    with log.open("wb") as file:
+        loop = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+    box.stack.callback(loop.wait)
+    box.stack.callback(os.killpg, loop.pid, signal.SIGKILL)
+    wait_for(lambda: log.read_text().count("colect") >= 2, SECONDS, "two starts")
 
 
 def not_reloaded(box: Box) -> None:

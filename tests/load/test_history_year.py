@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from buffer.limits import Tiers
-from tests.bench.year import default_tiers, read_one, simulate
+from tests.bench.query import of_tiers
+from tests.bench.year import default_tiers, simulate
 
 DAYS = float(os.environ.get("LIMPET_YEAR_DAYS", "1.25"))
 DAY_MS = 86_400_000
@@ -27,6 +28,5 @@ def test_a_year_fits_and_costs_little(tmp_path: Path) -> None:
         week = raw[1] / raw[2] * per_day * 7.5
         months = minutes[1] / minutes[2] * per_day / 6 * 37  # an hour's rows are a sixtieth of a minute's
         assert 5 << 20 < week + months + months / 60 * 10 < 48 << 20
-    count, seconds = read_one(report, "memory_available_bytes", 0)
-    assert count > 1000
-    assert seconds < 1
+    for figure in of_tiers(tmp_path):
+        assert figure.value < 1000  # milliseconds; benchmarks.md has what it is on a quiet machine

@@ -242,6 +242,20 @@ def died_in_write(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
     raise PowerLost
 
 
+# name: what happens, and to which calls; () stands for all.
+FAULTS: dict[str, tuple[Fault, Collection[str]]] = {
+    "eio": (eio, ()),
+    "disk_full": (disk_full, WRITING),
+    "short_write": (short_write, ["write"]),
+    "broken_write": (broken_write, ["write"]),
+}
+# At a call that reads it is the same as at the next of these.
+DEATHS: dict[str, tuple[Fault, Collection[str]]] = {
+    "at_a_call": (died, WRITING | {"unlink", "truncate"}),
+    "in_a_write": (died_in_write, ["write"]),
+}
+
+
 class Failing:
     """Passes every call on, and lets call number `fail_at` fail, and all later ones where it is `lasting`.
 

@@ -19,11 +19,12 @@ from buffer.errors import NewerFormat
 from buffer.fs import RealFs
 from buffer.ledger import SLOT
 from buffer.limits import Limits
+from buffer.model import Doubted
 from buffer.quarantine import Quarantine
 from buffer.reader import Reader
 from tests.support.buffers import drain, settle
 from tests.support.limpet import limpet
-from tests.support.ticks import exactly, tick
+from tests.support.ticks import BOOT, START_MS, STEP_MS, exactly, tick
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "buffers"
 TODAY = f"segment{segment.VERSION}-cursor{ledger.AHEAD_VERSION}-quarantine{quarantine.ABOUT_VERSION}.json"
@@ -32,7 +33,9 @@ DESTINATIONS = ("plain", "ahead")
 
 
 def make(folder: Path) -> None:
-    """A small buffer with everything in it: thinned segments, a torn tail, cursors, a quarantined item."""
+    """A small buffer with everything in it: thinned segments, a torn tail, cursors, a quarantined item, and boots whose
+    clock was wrong: one is placed by an estimate, one by its clock, and one waits.
+    """
     buffer = Buffer(
         str(folder),
         Limits(max_size=4096, segment_size=512),
@@ -56,6 +59,13 @@ def make(folder: Path) -> None:
     settle(ahead, chunk)
     assert ahead.ledger.ahead
     Quarantine(str(folder)).put("plain", 7, [tick(3), tick(4)], "rejected", 400, "no", 1_000)
+    for boot, base_ms in (("c", 0), ("d", 1000)):
+        buffer.append([tick(300, boot=boot * 32)], clock=Doubted(base_ms))
+    buffer.place("d" * 32, START_MS + 400 * STEP_MS)
+    buffer.log.sync()
+    buffer.log.mark()
+    buffer.append([tick(400, boot="d" * 32)])
+    buffer.append([tick(401, boot="d" * 32)], clock=Doubted(5, START_MS))
     buffer.close()
     newest = max((folder / "segments").iterdir())
     newest.write_bytes(newest.read_bytes() + bytes([segment.MARK, 200]))
@@ -78,7 +88,7 @@ def content(folder: Path) -> dict[str, Any]:
         "first": buffer.log.first,
         "end": buffer.log.end,
         "missed": buffer.log.missed,
-        "thinned": [list(header) for header in buffer.log.thinned.values()],
+        "thinned": [list(header)[:4] for header in buffer.log.thinned.values()],
         "ledgers": ledgers,
         "pending": {name: buffer.cursors[name].pending() for name in DESTINATIONS},
         "quarantine": items,
@@ -111,7 +121,7 @@ def test_this_version_has_its_golden_buffer(tmp_path: Path) -> None:
     versions = {
         segment.version(bytes.fromhex(data)) for name, data in told["files"].items() if name.endswith(".seg")
     }
-    assert versions == {segment.VERSION}
+    assert versions == {segment.PLAIN_VERSION, segment.VERSION}
     cursors = {
         ledger.version(bytes.fromhex(data)) for name, data in told["files"].items() if name.startswith("cur")
     }
@@ -130,6 +140,7 @@ def test_every_version_there_ever_was_is_read_and_gone_on_with(tmp_path: Path, g
     assert content(tmp_path) == told["content"]
     buffer = Buffer(str(tmp_path), Limits(max_size=1 << 20), DESTINATIONS)
     buffer.append([tick(1000)])
+    buffer.place(BOOT, START_MS)
     for cursor in buffer.cursors.values():
         drain(cursor, 1000)
         was = cursor.ledger

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agent.cli import collect, quarantine_list, quarantine_show, screen, segments, status, verify
+from agent.cli import collect, quarantine_list, quarantine_show, querying, screen, segments, status, verify
 from agent.cli.view import Table, View
 from agent.ops.collect import Group
 from buffer.inspect.segments import SegmentStatus
@@ -57,6 +57,15 @@ def found(*destinations: DestinationStatus, **changes: Any) -> Status:
         damaged_records=0,
         destinations=list(destinations),
     )._replace(**changes)
+
+
+@pytest.mark.parametrize(("skew", "said"), [(-86400.0, "behind"), (90.0, "ahead of"), (4.0, ""), (None, "")])
+def test_a_clock_that_differs_is_shown(skew: float | None, said: str) -> None:
+    shown = " ".join(
+        text(status.show(found(destination("central", clock_skew_seconds=skew)), NOW, 80), 80).split()
+    )
+    assert ("central: this host's clock is" in shown) is bool(said)
+    assert f"{said} the receiver's" in shown or not said
 
 
 def test_the_header() -> None:
@@ -304,3 +313,15 @@ def test_a_swap_that_is_not_there_has_no_rows_in_the_live_view(total: float, row
     memory = Group("memory", [(series("swap_total_bytes"), total), (series("swap_usage_percent"), 0.0)])
     assert text(collect.show_live([memory], HOST, 40)).count("swap_") == rows
     assert text(collect.show([memory], HOST, 80)).count("swap_") == 2, "the table has every series"
+
+
+@pytest.mark.parametrize(
+    "span_ms", [1, 9_000, 60_000, 3_600_000, 86_400_000, 365 * 86_400_000, 100 * 365 * 86_400_000]
+)
+def test_a_chart_ends_where_its_time_ends(span_ms: int) -> None:
+    until = 1_790_000_007_000
+    found = querying.steps(until - span_ms, until, None)
+    assert 1 <= len(found.times) <= querying.POINTS + 1
+    assert until - span_ms <= found.times[0]
+    assert until - 10_000 < found.times[-1] <= until
+    assert found.times[0] - (until - span_ms) < found.step_ms

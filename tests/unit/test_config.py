@@ -98,7 +98,7 @@ WRONG = [
     # unknown keys
     ("colect: {}", "colect", "Did you mean collect?"),
     ("max_size: 1GiB", "max_size", "It belongs at buffer.max_size"),
-    ("zzz: 1", "zzz", "Known here: hostname, hostname_file, labels, labels_file, data_dir, mask, collect, buffer, history, remote_write, influxdb, otlp, file, custom, serve, log"),
+    ("zzz: 1", "zzz", "Known here: hostname, hostname_file, labels, labels_file, data_dir, mask, collect, buffer, history, clock, remote_write, influxdb, otlp, file, custom, serve, log"),
     ("collect: {intervall: 1s}", "collect.intervall", "Did you mean interval?"),
     collected("cpus: {}", "cpus", "Did you mean cpu?"),
     collected("disk_io: {exclude_device: []}", "disk_io.exclude_device", "Did you mean exclude_devices?"),

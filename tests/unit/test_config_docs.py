@@ -117,7 +117,8 @@ def rows() -> dict[str, str]:
     for part in re.split(r"(?m)^##+ ", PAGE)[1:]:
         heading = part.splitlines()[0].strip("`")
         if (
-            heading not in {"The file", "log", "collect", "collect.collectors", "buffer", "history", "serve"}
+            heading
+            not in {"The file", "log", "collect", "collect.collectors", "buffer", "history", "clock", "serve"}
             and "[]" not in heading
         ):
             continue

@@ -16,11 +16,14 @@ from agent.collect.mask import Mask
 from agent.collect.plan import Plan
 from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns
+from agent.collect.timekeeper import Timekeeper
 from agent.collectors import Collect, HostPaths, Metric, Sample, Trouble
 from agent.config import DataBudget, QueueConfig, RemoteWrite
+from agent.config.schema import ClockSection
 from agent.destinations.remote_write.formats import remote_write
 from agent.send.client import Client
 from agent.send.lane import Lane
+from agent.system.timesync import HostClock
 from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.model import Instant, Series, Tick
@@ -56,7 +59,9 @@ class Rig:
         self.watched(-60.0)
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
         alive = Plan("limpet/presence", health.Presence(), Columns((), {}), 10, 5, "web-01")
-        self.schedule = Schedule([self.plan, other, alive], self.buffer, "0" * 32, log, SystemClock())
+        keeper = Timekeeper(ClockSection(), HostClock(), self.buffer, log, dict)
+        parts = [self.plan, other, alive], self.buffer, "0" * 32, log, SystemClock()
+        self.schedule = Schedule(*parts, timekeeper=keeper)
         self.world = World(NOW)
         self._collect = health.Health(
             self.buffer,

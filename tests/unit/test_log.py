@@ -26,6 +26,7 @@ EVENTS = {
     "agent": "reload_refused reloaded renamed started stopped stopping thread_died thread_stuck",
     "buffer": "append_failed append_recovered cursor_reset evicted forgotten restarting sheltered sync_failed "
     "thinned trimmed unsheltered",
+    "clock": "believed doubted not_placed placed",
     "collector": "denied failed readable recovered stuck timed_out unreadable",
     "config": "warning",
     "schedule": "clock_stepped",
@@ -235,7 +236,7 @@ FIELDS: dict[str, Any] = {
     "signal": "SIGTERM", "series_end": True, "thread": "lane-central", "text": "a url without a path",
     "back_seconds": 4000, "collector": "disk_usage", "timeout_seconds": 5.0, "mountpoint": "/mnt/nas",
     "error": "no space left", "job": "nginx", "instance": "127.0.0.1:9113", "duplicates": 3, "file": "/a.prom",
-    "samples": 12345, "state": "full", "upto": 1234567, "level": 2, "pending_samples": 1, "position": 7,
+    "samples": 12345, "state": "full", "source": "unset", "estimated": 3, "upto": 1234567, "level": 2, "pending_samples": 1, "position": 7,
     "destination": "central", "url": "https://a/b", "bytes": 2048, "attempt": 3, "next_try_seconds": 36.0,
     "troubled_seconds": 7260, "item": "central-1", "limit": 500, "remote_write": "2.0", "order": "fresh_first",
     "address": "127.0.0.1:9147", "user": "grafana", "method": "GET", "path": "/metrics", "query": "query=up", "status": 200,

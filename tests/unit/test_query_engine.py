@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from array import array
 from collections.abc import Mapping
 
@@ -74,12 +75,34 @@ def budget(limits: Limits | None = None) -> Budget:
         ("{job!=''}", Limits(series=10), "series, and 10 are allowed"),
         ("temperature", Limits(points=300), "it has 361 steps, and 300 are allowed"),
         ("sum_over_time(temperature[1h:1s])", Limits(), "it has 7,200 steps, and 5,000 are allowed"),
+        ("temperature", Limits(values=2000), "more than 2,000 values at all steps"),
+        ("rate(requests_total[5m])", Limits(values=2000), "more than 2,000 values at all steps"),
     ],
 )
 def test_a_query_beyond_a_limit_is_stopped(expression: str, limits: Limits, says: str) -> None:
     limits = limits if limits.points != Limits().points else limits._replace(points=5000)
     with pytest.raises(Stopped, match=says):
         ours(expression, Steps(START_MS, END_MS, 10_000), Memory(SERIES), limits)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'label_join({}, "job", "-", "job", "job", "job", "job")',
+        'label_replace({}, "job", "$1$1$1", "job", "(.*)")',
+    ],
+)
+def test_labels_that_grow_with_each_call_are_stopped_before_they_are_made(call: str) -> None:
+    expression = "temperature"
+    for _ in range(40):
+        expression = call.format(expression)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Stopped, match="labels of more than 20,000,000 characters"):
+            ours(expression, Steps(END_MS, END_MS, 1), Memory(SERIES))
+        assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_query_is_stopped_when_its_time_is_over() -> None:

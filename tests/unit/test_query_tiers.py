@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.chart import summarized
+from agent.ops.selector import Matcher
 from agent.query.engine import evaluate
 from agent.query.limits import Budget, Limits
 from agent.query.parse import parse
+from agent.query.selecting import Whole
 from agent.query.source import BufferSource
 from agent.query.value import Steps
 from buffer.fs import RealFs
@@ -190,6 +193,19 @@ def test_selectors_of_one_metric_share_what_they_need(folders: dict[int, Path]) 
     )
     raw = asked(folders[0], "max_over_time(warm[12h]) - min_over_time(warm[12h])", at)
     assert _only(found) == pytest.approx(_only(raw))
+
+
+def test_the_numbers_next_to_a_chart_are_those_of_every_sample(folders: dict[int, Path]) -> None:
+    selector = (Matcher("__name__", "=", "warm"),)
+    span = Whole(BEGINS, ENDS)
+    found = []
+    for level in (0, HOUR):
+        source = BufferSource(str(folders[level]), Budget(Limits(), time.monotonic))
+        ((one,),) = source.read({selector: span}).values()
+        found.append(summarized(one))
+    raw, coarse = found
+    assert (raw.lowest, raw.highest) == (coarse.lowest, coarse.highest)
+    assert raw.mean == pytest.approx(coarse.mean, rel=1e-5)
 
 
 def _only(found: Answer) -> Sequence[float]:

@@ -19,7 +19,7 @@ from agent.collect.schedule import Schedule, SystemClock
 from agent.collect.series import Columns
 from agent.system.events import Event
 from buffer.buffer import Buffer
-from buffer.model import Instant, Series, Tick
+from buffer.model import Doubted, Instant, Series, Tick
 from buffer.scaled import RAW
 from tests.support.collecting import (
     BOOT,
@@ -820,7 +820,7 @@ class TestAdopt:
         hanging = threading.Event()
 
         class Stuck:
-            def append(self, ticks: Sequence[Tick], missed: int = 0) -> int:
+            def append(self, ticks: Sequence[Tick], missed: int = 0, clock: Doubted | None = None) -> int:
                 hanging.wait(DEADLINE)
                 return 0
 

@@ -132,14 +132,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, tuple[int, str] | None]] 
     "a record is missing": (lambda d: without(path(d, 1), 15), 15, (1, "expected the record of seq 105")),
     "a record is there twice": (lambda d: twice(path(d, 1), 15), 12, (1, "expected the record of seq 108")),
     "two files swapped": (lambda d: swap(path(d, 0), path(d, 1)), 120, (0, "header")),
-    "a newer version": (lambda d: newer(path(d, 1)), 60, (1, "version 2")),
+    "a newer version": (lambda d: newer(path(d, 1)), 60, (1, "version 3")),
     "zeros in the last file": (lambda d: zeros(path(d, 1)), 30, (1, "no record starts")),
 }
 
 
 def newer(file: Path) -> None:
     data = bytearray(file.read_bytes())
-    data[4] = 2
+    data[4] = segment.VERSION + 1
     head = bytes(data[: segment.HEADER.size - 4])
     data[: segment.HEADER.size] = head + zlib.crc32(head).to_bytes(4, "little")
     file.write_bytes(data)
