@@ -43,6 +43,7 @@ fmt: .venv/.ready ## format, and fix what the linter can fix
 bench: .venv/.ready ## measure, and print the figures as a table
 	@$(PY) -m tools.servers prometheus node-exporter victoria-metrics
 	@$(PY) -m tests.bench.peers
+	@$(PY) -m tests.bench.types
 	@$(PY) -m tests.bench
 
 dashboards: .venv/.ready pages ## generate the dashboards' JSON, and the pages

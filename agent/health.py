@@ -48,6 +48,7 @@ limpet_collector_timeouts_total               | runs     | Runs of the collector
 limpet_collector_unreadable_total             |          | Files, devices, interfaces and mount points that could not be read, in each run that could not.
 limpet_collector_denied                       |          | Files, devices and mount points that the agent's user may not read; absent if there are none.
 limpet_collector_stuck_seconds                | seconds  | How long a mount point (or sensor), or without one the collector itself, has not answered; absent if all answer.
+limpet_destination_info                       |          | Always 1; the label `type` says what kind of destination it is.
 limpet_destination_appended_samples_total     | samples  | Samples appended for the destination: delivered, pending and dropped ones.
 limpet_destination_delivered_samples_total    | samples  | Samples that the destination has taken.
 limpet_destination_dropped_samples_total      | samples  | Samples that the destination will not get, by reason.
@@ -56,7 +57,7 @@ limpet_destination_oldest_pending_age_seconds | seconds  | Age of the oldest sam
 limpet_destination_held                       |          | 1 while the destination needs an operator to fix something, else 0.
 limpet_destination_clock_skew_seconds         | seconds  | How far this host's clock is ahead of the destination's; absent until it has answered.
 limpet_destination_certificate_end_time_seconds | seconds  | When the first certificate in use ends, UTC since 1970: the destination's or this host's own; absent without TLS.
-limpet_destination_interval_seconds           | seconds  | How old the newest sample may become at the destination while all is well: the interval and the deadline.
+limpet_destination_interval_seconds           | seconds  | How old the newest sample may become at the destination while all is well: the interval and the deadline; absent for files.
 limpet_destination_requests_total             | requests | Requests sent to the destination.
 limpet_destination_retries_total              | requests | Requests that were repetitions.
 limpet_destination_sent_bytes_total           | bytes    | Bytes of request bodies sent.
@@ -190,7 +191,6 @@ def _destination(buffer: Buffer, name: str, stats: SendStats, now: float, interv
         "pending_samples": ledger.unsettled(ledger.position, end),
         "oldest_pending_age_seconds": round(max(0.0, now - oldest / 1000)) if oldest is not None else 0,
         "held": ledger.state == "held",
-        "interval_seconds": round(max(interval, stats.unchanged_every) + stats.deadline, 3),
         "requests_total": stats.requests,
         "retries_total": stats.retries,
         "sent_bytes_total": stats.bytes_sent,
@@ -198,6 +198,10 @@ def _destination(buffer: Buffer, name: str, stats: SendStats, now: float, interv
         "send_seconds_total": round(stats.send_seconds_total, 3),
     }
     samples = [Sample(f"limpet_destination_{what}", float(value), labels) for what, value in values.items()]
+    samples.append(Sample("limpet_destination_info", 1.0, (*labels, ("type", stats.kind))))
+    if stats.kind != "file":  # whose samples are seen when somebody has carried them: no alert waits for that
+        newest = round(max(interval, stats.unchanged_every) + stats.deadline, 3)
+        samples.append(Sample("limpet_destination_interval_seconds", newest, labels))
     if (skew := stats.clock_skew) is not None:
         samples.append(Sample("limpet_destination_clock_skew_seconds", round(skew, 1) + 0.0, labels))
     if stats.certificate_expires is not None:

@@ -214,6 +214,17 @@ def senders() -> list[PanelBuilder]:
             nothing="none was held",
         ),
         graph(
+            "Destinations by type",
+            "Agents that send to each destination, with its type.",
+            "none",
+            Query(
+                f"count by (destination, type) ({all_of('limpet_destination_info')})",
+                "{{destination}} ({{type}})",
+            ),
+            width=24,
+            height=5,
+        ),
+        graph(
             "Requests",
             "Requests in a second, and those of them that were repetitions.",
             "reqps",

@@ -43,6 +43,7 @@ GLIBC = ((2, 28), (2, 17), (2, 12), (2, 5))
 HOME = Path("opt/limpet")
 SITE = HOME / "lib" / "site-packages"
 DOC = Path("usr/share/doc/limpet")
+UNITS = ("limpet.service", "limpet-serve.service")
 LEVEL = 6  # of the compression
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES = [name for name in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"] if "." not in name]
@@ -179,9 +180,11 @@ def environment(stage: Path, arch: str) -> None:
 
 def system_files(stage: Path, version: str, epoch: int) -> None:
     """Put what the system looks for where it looks: unit, configuration, manual, completions, documents."""
-    unit = (ROOT / "packaging" / "systemd" / "limpet.service").read_text(encoding="utf-8")
-    write(stage / "usr/lib/systemd/system/limpet.service", unit)
+    for name in UNITS:
+        unit = (ROOT / "packaging" / "systemd" / name).read_text(encoding="utf-8")
+        write(stage / "usr/lib/systemd/system" / name, unit)
     write(stage / "etc/limpet/limpet.yaml", recipe("limpet.yaml"))
+    write(stage / "etc/limpet-serve/limpet.yaml", recipe("limpet-serve.yaml"))
     write(stage / "usr/share/python3/runtime.d/limpet.rtupdate", recipe("rtupdate"))
     write(stage / "usr/share/lintian/overrides/limpet", recipe("lintian-overrides"))
     for name, page in manpages.pages(epoch, version).items():
@@ -227,7 +230,7 @@ def control_files(stage: Path, arch: str, version: str) -> None:
         for path in files(stage)
     ]
     write(stage / "DEBIAN" / "control", control)
-    write(stage / "DEBIAN" / "conffiles", "/etc/limpet/limpet.yaml\n")
+    write(stage / "DEBIAN" / "conffiles", "/etc/limpet/limpet.yaml\n/etc/limpet-serve/limpet.yaml\n")
     write(stage / "DEBIAN" / "md5sums", "".join(sums))
     for script in ("postinst", "prerm", "postrm"):
         write(stage / "DEBIAN" / script, recipe(script))

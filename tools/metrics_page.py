@@ -39,6 +39,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "limpet_collector_stuck_": ("collector", "mountpoint"),
     "limpet_destination_": ("destination",),
     "limpet_destination_budget_": ("destination", "period"),
+    "limpet_destination_info": ("destination", "type"),
     "limpet_destination_dropped_": ("destination", "reason"),
 }
 

@@ -117,7 +117,7 @@ def run(args: Namespace) -> int:
 def _shown(args: Namespace, subject: Subject) -> int:
     from agent.query.engine import evaluate
     from agent.query.parse import parse
-    from agent.query.selecting import needs
+    from agent.query.selecting import Whole, needs
 
     since_ms, until_ms = querying.span(args, time.time(), DEFAULT_MS)
     steps = querying.steps(since_ms, until_ms, None)
@@ -130,7 +130,7 @@ def _shown(args: Namespace, subject: Subject) -> int:
     trees = {metric: parse(text) for metric, text in texts.items()}
     with querying.source(data_dir, budget) as source:
         data = source.read(
-            {key: span for tree in trees.values() for key, span in needs(tree, steps, budget).items()}
+            {key: Whole(*span) for tree in trees.values() for key, span in needs(tree, steps, budget).items()}
         )
         found = {
             metric: evaluate(tree, texts[metric], steps, lambda _: data, budget).lines

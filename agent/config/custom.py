@@ -16,6 +16,11 @@ class Custom(HttpDestination, frozen=True, kw_only=True):
     type: v.Words
     options: dict[v.Words, v.Anything] = {}
 
+    @property
+    def kind(self) -> str:
+        """The type's own name."""
+        return self.type
+
     @staticmethod
     def rules(got: Given) -> Problems:
         """Require the type to be installed, and to be a function."""

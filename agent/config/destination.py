@@ -111,6 +111,11 @@ class DestinationConfig(Section, frozen=True, kw_only=True):
     start: Literal["oldest", "now"] = "oldest"
 
     @property
+    def kind(self) -> str:
+        """The type, as people know it: the section's name."""
+        return type(self).__name__.lower()
+
+    @property
     def where(self) -> str:
         """Where the samples go, as a URL. Its query may hold secrets."""
         raise NotImplementedError

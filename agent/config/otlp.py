@@ -12,7 +12,8 @@ from agent.config.urls import split_url
 class OTLP(HttpDestination, frozen=True, kw_only=True):
     """A destination that takes OTLP over HTTP. `url` is that of its metrics, which ends with /v1/metrics."""
 
-    compression: Literal["gzip", "none"] = "gzip"
+    compression: Literal["gzip", "zstd", "none"] = "gzip"
+    names: Literal["as_is", "semantic"] = "as_is"
 
     @staticmethod
     def rules(got: Given) -> Problems:

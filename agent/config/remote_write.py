@@ -30,3 +30,8 @@ class RemoteWrite(HttpDestination, frozen=True, kw_only=True):
     protobuf_message: Literal["auto", "prometheus.WriteRequest", "io.prometheus.write.v2.Request"] = "auto"
     metadata_config: MetadataConfig = MetadataConfig()
     send_exemplars: v.Flag = False
+
+    @property
+    def kind(self) -> str:
+        """The section's name."""
+        return "remote_write"

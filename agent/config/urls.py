@@ -21,6 +21,8 @@ def split_url(text: str) -> SplitResult | None:
 
 def public_url(text: str) -> str:
     """Return the URL without what may be secret: user, password, query and fragment. For logs and messages."""
+    if text.startswith("file:///"):
+        return text
     parts = split_url(text)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts else "<not a URL>"
 

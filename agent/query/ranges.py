@@ -253,7 +253,8 @@ _WHOLE: dict[str, Callable[[Values, Thinned], Function]] = {
     "sum_over_time": _thinned_sum,
 }
 """Functions that know what the samples were made of, where some of them were made coarser."""
-WHOLE = frozenset(_WHOLE)
+WHOLE = dict.fromkeys(_WHOLE, "counts") | {"max_over_time": "high", "min_over_time": "low"}
+"""What of `Thinned` each of them needs."""
 
 _FUNCTIONS: dict[str, Callable[[Times, Values], Function]] = {
     "absent_over_time": _one,

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import ne
-from typing import NamedTuple
+from typing import Self
 
 from agent.query.limits import Budget
 from agent.query.ranges import WHOLE, Window
@@ -39,11 +39,16 @@ Span = tuple[int, int]
 """From when to when samples are needed, in UTC milliseconds, both included; of what was thinned also from its step before."""
 
 
-class Whole(NamedTuple):
-    """A span of which minimum, maximum and number are needed too, where samples were made coarser."""
+class Whole(tuple[int, int]):
+    """A span of which minimum (`low`), maximum (`high`) or number (`counts`) are needed too, where samples were made coarser."""
 
-    first_ms: int
-    last_ms: int
+    columns: frozenset[str]
+
+    def __new__(cls, first_ms: int, last_ms: int, columns: Iterable[str] = ("low", "high", "counts")) -> Self:
+        """Return the span."""
+        made = super().__new__(cls, (first_ms, last_ms))
+        made.columns = frozenset(columns)
+        return made
 
 
 Data = Mapping[Matchers, Sequence[Samples]]
@@ -57,14 +62,15 @@ def needs(node: Node, steps: Steps, budget: Budget) -> dict[Matchers, Span]:
 
 
 def _needs(
-    node: Node, steps: Steps, top: Steps, found: dict[Matchers, Span], budget: Budget, *, whole: bool = False
+    node: Node, steps: Steps, top: Steps, found: dict[Matchers, Span], budget: Budget, column: str = ""
 ) -> None:
     if isinstance(node, Selector):
         first, last = _looked_at(node, steps, top)
         begin = first - (node.range_ms or LOOKBACK_MS) + 1
         known = found.get(node.matchers, (begin, last))
-        span = min(known[0], begin), max(known[1], last)
-        found[node.matchers] = Whole(*span) if whole or isinstance(known, Whole) else span
+        first, last = min(known[0], begin), max(known[1], last)
+        columns = {column} - {""} | (known.columns if isinstance(known, Whole) else set())
+        found[node.matchers] = Whole(first, last, columns) if columns else (first, last)
     elif isinstance(node, Subquery):
         within = inner_steps(node, steps, top)
         budget.points(len(within.times))
@@ -72,7 +78,7 @@ def _needs(
             _needs(node.inner, within, top, found, budget)
     elif isinstance(node, Call):
         for argument in node.arguments:
-            _needs(argument, steps, top, found, budget, whole=node.function in WHOLE)
+            _needs(argument, steps, top, found, budget, WHOLE.get(node.function, ""))
     elif isinstance(node, Binary):
         _needs(node.left, steps, top, found, budget)
         _needs(node.right, steps, top, found, budget)
@@ -81,7 +87,7 @@ def _needs(
             if part is not None:
                 _needs(part, steps, top, found, budget)
     elif isinstance(node, Paren):
-        _needs(node.inner, steps, top, found, budget, whole=whole)
+        _needs(node.inner, steps, top, found, budget, column)
     elif isinstance(node, Negation):
         _needs(node.inner, steps, top, found, budget)
 

@@ -120,8 +120,8 @@ class BufferSource:
                     rows[span] = table.placed.within(span[0] - table.step_ms, span[1])
                 if rows[span]:
                     self._budget.read(len(rows[span]))
-                    whole = isinstance(span, Whole)
-                    if (part := _part(table, index, key, rows[span], whole=whole)) is not None:
+                    columns = span.columns if isinstance(span, Whole) else frozenset[str]()
+                    if (part := _part(table, index, key, rows[span], columns)) is not None:
                         yield part
 
         first, last = min(first for first, _ in needs.values()), max(last for _, last in needs.values())
@@ -196,17 +196,19 @@ def _test(matchers: Matchers) -> Callable[[Labels], bool]:
     return matches
 
 
-def _part(table: Table, index: int, key: _Key, rows: Rows, *, whole: bool) -> _Part | None:
-    """Return some rows of a column; None where it is damaged."""
+def _part(table: Table, index: int, key: _Key, rows: Rows, columns: frozenset[str]) -> _Part | None:
+    """Return some rows of a series; None where its values are damaged. Columns that are not wanted are as the values are."""
     if (column := table.values(index)) is None:
         return None
     values = low = high = taken(column, rows)
     counts = None
-    if whole and table.step_ms:
-        least, most = table.extremes(index)
-        low = values if least is None else taken(least, rows)
-        high = values if most is None else taken(most, rows)
-        counts = None if (numbers := table.counts()) is None else taken(numbers, rows)
+    if table.step_ms:
+        if "low" in columns and (found := table.low(index)) is not None:
+            low = taken(found, rows)
+        if "high" in columns and (found := table.high(index)) is not None:
+            high = taken(found, rows)
+        if "counts" in columns and (found := table.counts()) is not None:
+            counts = taken(found, rows)
     times, order = taken(table.placed.times, rows), taken(table.placed.order, rows)
     return _Part(key, 0, order, times, values, low, high, counts, table.step_ms)
 

@@ -58,7 +58,10 @@ class Lanes:
     def want(self, destinations: Sequence[DestinationConfig], labels: Mapping[str, str]) -> None:
         """From now on send to these, and to no others."""
         self._wanted = {to.name: _Wanted(to, labels) for to in destinations}
-        self.stats = {name: self.stats.get(name) or SendStats() for name in self._wanted}
+        stats = {name: self.stats.get(name) or SendStats() for name in self._wanted}
+        for name, one in stats.items():  # before anybody sees them: the type is a label of a series
+            one.kind = self._wanted[name].to.kind
+        self.stats = stats
         for name, (was, lane) in list(self._running.items()):
             lane.try_now()
             if self._wanted.get(name) != was:

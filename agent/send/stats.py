@@ -13,6 +13,8 @@ class SendStats:
     """Written by the thread that sends, read by anybody."""
 
     def __init__(self) -> None:
+        self.kind = ""
+        """The destination's type."""
         self.deadline = self.unchanged_every = 0.0
         """Seconds that a sample may wait for its request to fill, and between two samples of a value that does not change."""
         self.requests = 0

@@ -15,18 +15,41 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import h11
 
 from agent.serve.exchange import Exchange, House
+from agent.serve.incoming import HEAD_BYTES, Incoming
 from agent.serve.message import JSON, Peer, Refusal, Request
 from agent.serve.outgoing import TAKEN_SECONDS, Outgoing, TooSlow
 
-HEAD_BYTES = 16 << 10
 HEAD_SECONDS = 10.0
+LATE_HEAD = "the head of the request took too long"
+LINGER_SECONDS = 2.0
 IDLE_SECONDS = 75.0
 """Seconds that a connection is kept after an answer; Grafana and browsers use it again."""
+
+
+class _Timer:
+    """The time by which something has to come; `since` is when it was set, in monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self, seconds: float, late: Callable[[], None]) -> None:
+        """Call `late` after so many seconds, unless it is stopped or started again."""
+        self.stop()
+        self.since = time.monotonic()
+        self._handle = asyncio.get_running_loop().call_later(seconds, late)
+
+    def stop(self) -> None:
+        """Call nothing."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
 
 class Connection(asyncio.Protocol):
@@ -37,23 +60,26 @@ class Connection(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._transport: asyncio.Transport | None = None
         self._peer = Peer("")
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = _Timer()
         self._task: asyncio.Task[None] | None = None
         self._out: Outgoing | None = None
-        self._head: h11.Request | None = None
-        self._body = bytearray()
-        self._begun = self._since = time.monotonic()
+        self._in = Incoming(house.bounds.body)
+        self._begun = time.monotonic()
         self._is_reading = False
+        self._is_over = False
+        """Whether what comes is thrown away."""
+        self._ahead = 0
+        """Bytes that came while a request was being handled."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no request of it is being handled."""
-        return self._task is None
+        """Whether it has been made, and no request of it is being handled."""
+        return self._task is None and self._transport is not None
 
     @property
     def since(self) -> float:
         """Since when it waits for what it waits for, in monotonic seconds."""
-        return self._since
+        return self._timer.since
 
     # Called by asyncio.
 
@@ -66,25 +92,31 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Continue to read the request."""
+        if self._is_over:
+            return
         if not self._is_reading and self._task is None:
             self._is_reading, self._begun = True, time.monotonic()
-            self._wait(HEAD_SECONDS, "the head of the request took too long")
+            self._wait(HEAD_SECONDS, LATE_HEAD)
         self._http.receive_data(data)
+        if self._task is not None:  # it is kept for later, and not much of it
+            self._ahead += len(data)
+            if self._ahead > HEAD_BYTES and self._transport is not None:
+                self._transport.pause_reading()
         self._proceed()
 
     def eof_received(self) -> bool:
-        """Close where nothing is being answered; a client may close its half and wait for the answer."""
-        if self._task is None:
+        """Close: a client that sends no more is taken for one that has gone, as elsewhere; what it asked for is given up."""
+        if self._task is None and not self._is_over:
             self._http.receive_data(b"")
             self._proceed()
-            return False
-        return True
+        return False
 
     def connection_lost(self, error: Exception | None) -> None:
         """Give up the request."""
-        self._stop_timer()
+        self._timer.stop()
         if self._task is not None:
-            self._task.cancel()
+            # Not before it has begun, or it would never run, and not be reported.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
         self._transport = None
         self._house.left(self)
 
@@ -117,31 +149,15 @@ class Connection(asyncio.Protocol):
 
     def _take(self, event: h11.Event) -> None:
         if isinstance(event, h11.Request):
-            self._head = event
+            self._in.head(event)
             self._wait(HEAD_SECONDS, "the body of the request took too long")
-            length = next((value for name, value in event.headers if name == b"content-length"), b"0")
-            self._check_body(int(length))
             if self._http.they_are_waiting_for_100_continue and self._out is not None:
                 self._out.event(h11.InformationalResponse(status_code=100, headers=[]))
         elif isinstance(event, h11.Data):
-            self._body += event.data
-            self._check_body(len(self._body))
-        elif isinstance(event, h11.EndOfMessage):
-            self._stop_timer()
-            if self._transport is not None:
-                self._transport.pause_reading()
-            self._task = asyncio.get_running_loop().create_task(self._answer(self._request()))
-
-    def _check_body(self, size: int) -> None:
-        if size > self._house.bounds.body:
-            raise Refusal(413, "bad_data", f"the body is larger than {self._house.bounds.body:,} bytes")
-
-    def _request(self) -> Request:
-        head = self._head
-        assert head is not None
-        path, _, query = head.target.decode("latin-1").partition("?")
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-        return Request(head.method.decode("ascii"), path, query, headers, bytes(self._body), self._peer)
+            self._in.data(event)
+        elif isinstance(event, h11.EndOfMessage) and (request := self._in.request(self._peer)) is not None:
+            self._timer.stop()
+            self._task = asyncio.get_running_loop().create_task(self._answer(request))
 
     # Answering.
 
@@ -169,14 +185,13 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         if self._transport is None:
             return
-        self._head, self._is_reading = None, False
-        self._body.clear()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self.close()
             return
         self._http.start_next_cycle()
-        self._begun = time.monotonic()
-        self._wait(IDLE_SECONDS, "")
+        self._in, self._begun = Incoming(self._house.bounds.body), time.monotonic()
+        self._is_reading, self._ahead = self._ahead > 0, 0
+        self._wait(*((HEAD_SECONDS, LATE_HEAD) if self._is_reading else (IDLE_SECONDS, "")))
         self._transport.resume_reading()
         self._proceed()
 
@@ -187,40 +202,46 @@ class Connection(asyncio.Protocol):
             headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), ("Connection", "close")]
             self._out.head(status, headers)
             self._out.event(h11.Data(data=body))
-        request = self._request() if self._head is not None else None
-        seconds = time.monotonic() - self._begun
+        self._report(status, note)
+        self._linger()
+
+    def _report(self, status: int, note: str) -> None:
+        """Report what is not handed to the application."""
+        request, seconds = self._in.request(self._peer), time.monotonic() - self._begun
         self._house.done(Exchange(request, self._peer, status, 0, seconds, "", self._house.new_id(), note))
-        self.close()
+
+    def _linger(self) -> None:
+        """Close it, once the client had time to read the answer: a reset, for what it still sends, would take that from it."""
+        self._is_over = True
+        if self._transport is None or not self._transport.can_write_eof():
+            self.close()
+            return
+        self._transport.write_eof()
+        self._wait(LINGER_SECONDS, "")
 
     # Time.
 
     def _wait(self, seconds: float, note: str) -> None:
-        self._stop_timer()
-        self._since = time.monotonic()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._late, note)
-
-    def _late(self, note: str) -> None:
-        if not note:
-            self.close()
-        else:
-            self._refuse(408, note)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Wait so long; then refuse what has begun, or without a note close."""
+        self._timer.start(seconds, partial(self._refuse, 408, note) if note else self.close)
 
     def close(self) -> None:
         """Close it, after what was written has gone, or cannot go."""
-        self._stop_timer()
+        self._timer.stop()
         if self._transport is not None:
             transport = self._transport
             transport.close()
             if transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(TAKEN_SECONDS, transport.abort)
 
+    def give_way(self) -> None:
+        """Close it at once for another one; a request that has begun is reported."""
+        if self._is_reading:
+            self._report(0, "it was slow, and gave way to another connection")
+        self.abort()
+
     def abort(self) -> None:
         """Close it at once."""
-        self._stop_timer()
+        self._timer.stop()
         if self._transport is not None:
             self._transport.abort()

@@ -86,7 +86,9 @@ class Turns:
     async def do(self, work: Callable[[Turn], T], seconds: float = math.inf) -> T:
         """Return what `work` returns, which has so many seconds at most. Raises Refusal where it gets no turn, and what it raises."""
         try:
-            await asyncio.wait_for(self._free.acquire(), self.limits.seconds)
+            # Not wait_for, which loses a cancellation in Python 3.11 (github.com/python/cpython/issues/86296).
+            async with asyncio.timeout(self.limits.seconds):
+                await self._free.acquire()
         except TimeoutError:
             what = f"{self.limits.concurrent} queries run, and this one has waited {self.limits.seconds:g} s"
             raise Refusal(503, "unavailable", what, RETRY) from None

@@ -76,6 +76,7 @@ class Outgoing:
 
     async def _taken(self, deadline: float) -> None:
         try:
-            await asyncio.wait_for(self._drained.wait(), max(0.0, deadline - time.monotonic()))
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self._drained.wait()
         except TimeoutError:
             raise TooSlow from None

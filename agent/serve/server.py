@@ -2,9 +2,8 @@
 
 Promises:
 
-- No more than `most` connections are open. Where one more comes, the one that has waited longest for a request is closed
-  for it, and where all are being answered, the new one is: clients that open connections and send nothing
-  keep nobody out.
+- No more than `most` connections are open. For one more, the one that has waited longest for its request is closed, if that is a
+  second or longer; until there is one the new one waits. So clients that open connections and send nothing keep nobody out.
 - What TLS is spoken with is looked up for each connection, so a certificate that is renewed counts from the next one on.
 - `stop` gives what is being answered `STOP_SECONDS` to end.
 """
@@ -16,6 +15,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -30,8 +30,10 @@ STOP_SECONDS = 3.0
 HANDSHAKE_SECONDS = 10.0
 BACKLOG = 128
 _CREDENTIALS = struct.Struct("3i")
-_PAUSE = 0.2
-"""Seconds until a connection is accepted again after that failed, for want of files say."""
+_PAUSE = 0.05
+"""Seconds until it is tried again to accept a connection, where that failed (for want of files say) or there is no room."""
+GRACE = 1.0
+"""Seconds that a connection has for its request before it may have to give way."""
 
 Replier = Callable[[Request, str], Awaitable[Reply]]
 
@@ -118,18 +120,18 @@ class Server:
             except OSError:
                 await asyncio.sleep(_PAUSE)
                 continue
-            if len(self._connections) + len(self._greeting) >= self._most and not self._made_room():
-                self._turned_away(accepted)
-                continue
-            task = loop.create_task(self._greet(accepted))
+            while len(self._connections) >= self._most and not self._made_room():
+                await asyncio.sleep(_PAUSE)
+            connection = Connection(self, _peer)
+            self._connections.add(connection)
+            task = loop.create_task(self._greet(accepted, connection))
             self._greeting.add(task)
             task.add_done_callback(self._greeting.discard)
+            await asyncio.sleep(0)  # where more of them wait, those that were accepted have their turn too
 
-    async def _greet(self, accepted: socket.socket) -> None:
+    async def _greet(self, accepted: socket.socket, connection: Connection) -> None:
         """Begin to speak with a client: TLS, if there is any, then HTTP."""
         context = self._tls()
-        connection = Connection(self, _peer)
-        self._connections.add(connection)
         peer = _peer_of(accepted)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -148,16 +150,11 @@ class Server:
         """Close the connection that has waited longest for a request; return whether there is one."""
         waiting = [one for one in self._connections if one.is_waiting]
         oldest = min(waiting, key=lambda one: one.since, default=None)
-        if oldest is None:
+        if oldest is None or time.monotonic() - oldest.since < GRACE:
             return False
         self.left(oldest)
-        oldest.abort()
+        oldest.give_way()
         return True
-
-    def _turned_away(self, accepted: socket.socket) -> None:
-        note = f"more than {self._most} connections"
-        self.done(Exchange(None, _peer_of(accepted), 0, 0, 0.0, id=self.new_id(), note=note))
-        accepted.close()
 
 
 def _listening(address: Address) -> socket.socket:

@@ -59,9 +59,13 @@ class PackedTable:
         """Return a column."""
         return self._column(self._fields.values[index])
 
-    def extremes(self, index: int) -> tuple[array[float] | None, array[float] | None]:
-        """Return minimum and maximum."""
-        return self._column(self._fields.low[index]), self._column(self._fields.high[index])
+    def low(self, index: int) -> array[float] | None:
+        """Return the minimum of each row."""
+        return self._column(self._fields.low[index])
+
+    def high(self, index: int) -> array[float] | None:
+        """Return the maximum of each row."""
+        return self._column(self._fields.high[index])
 
     def counts(self) -> array[float] | None:
         """Return the numbers of samples."""

@@ -84,9 +84,11 @@ class RowTable:
         found.frombytes(zlib.decompress(self._held.columns[index]))
         return found[self._skipped :] if self._skipped else found
 
-    def extremes(self, index: int) -> tuple[None, None]:
-        """Return nothing: a segment has no minima and maxima."""
-        return None, None
+    def low(self, _: int) -> None:
+        """Return nothing: a segment has no minima."""
+
+    def high(self, _: int) -> None:
+        """Return nothing: a segment has no maxima."""
 
     def counts(self) -> None:
         """Return nothing: how many samples are in a row is not known."""

@@ -62,8 +62,11 @@ class Table(Protocol):
     def values(self, index: int) -> array[float] | None:
         """Return the column of a series; None where it is damaged. Raises OSError."""
 
-    def extremes(self, index: int) -> tuple[array[float] | None, array[float] | None]:
-        """Return the minimum and the maximum of each row; None where they are as the values are. Raises OSError."""
+    def low(self, index: int) -> array[float] | None:
+        """Return the minimum of each row; None where it is as the value is. Raises OSError."""
+
+    def high(self, index: int) -> array[float] | None:
+        """Return the maximum of each row; None where it is as the value is. Raises OSError."""
 
     def counts(self) -> array[float] | None:
         """Return of how many samples each row is made; None where that is one, or is not known. Raises OSError."""

@@ -51,6 +51,7 @@ def main() -> None:
     )
     spoken = {
         "OTLP, gzip": otlp(OTLP(url=URL))(),
+        "OTLP, zstd": otlp(OTLP(url=URL, compression="zstd"))(),
         "OTLP, no compression": otlp(OTLP(url=URL, compression="none"))(),
         "remote write 2.0, no metadata": remote_write(plain)(),
     }

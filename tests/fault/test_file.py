@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import File
+from agent.config.urls import public_url
 from agent.destinations.file.medium import MARKER
 from agent.ops.replay.selection import FIRST_MS, LAST_MS
 from agent.ops.replay.source import SegmentHistory
@@ -64,6 +65,7 @@ def test_agents_that_restart_write_each_sample_once(tmp_path: Path, form: str) -
             one.settled()
             assert once(tmp_path / "stick") == one.expected
     assert len(manifests(tmp_path / "stick")) >= 3
+    assert public_url(to.where) == f"file://{tmp_path}/stick"
 
 
 def test_what_cannot_be_written_waits_or_is_held(tmp_path: Path) -> None:

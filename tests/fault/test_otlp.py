@@ -29,7 +29,7 @@ def receiver(*answers: Answer, certs: Certs | None = None) -> Receiver:
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 301, 401, 404, 413, 408, 429, 503])
-@pytest.mark.parametrize("compression", ["gzip", "none"])
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
 def test_every_class_of_status_ends_with_everything_delivered(
     tmp_path: Path, status: int, compression: str
 ) -> None:

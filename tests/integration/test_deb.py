@@ -99,9 +99,10 @@ def test_what_is_in_it(packages: Packages) -> None:
         tag = f"cpython-{python.replace('.', '')}-"
         # msgspec, cramjam, yaml, re2; psutil has one for all
         assert len([name for name in names if tag in name]) == 4
-    assert read(packages.this, "usr/lib/systemd/system/limpet.service") == (
-        (ROOT / "packaging/systemd/limpet.service").read_bytes()
-    )
+    for unit in ("limpet.service", "limpet-serve.service"):
+        shipped = (ROOT / "packaging/systemd" / unit).read_bytes()
+        assert read(packages.this, f"usr/lib/systemd/system/{unit}") == shipped
+    assert f"{deb.SITE}/agent/serve/page/index.html" in names
     licenses = read(packages.this, "usr/share/doc/limpet/copyright").decode()
     for name in names:
         if match := re.fullmatch(rf"{deb.SITE}/([^/]+)", name):

@@ -112,6 +112,32 @@ def test_labels_are_as_they_were_and_a_series_that_ended_has_ended(
     assert found == {labels_of(one): [(first, 1.0), (first + STEP_MS, 2.0)] for one in series}
 
 
+def test_zstd_and_names_by_the_semantic_conventions(server: VictoriaMetrics, tmp_path: Path) -> None:
+    own = ("hostname", "a")
+    series = (
+        Series("memory_free_bytes", (own,), "gauge", "bytes"),
+        Series("network_sent_bytes_total", (own, ("interface", "eth0")), "counter", "bytes"),
+        Series("cpu_usage_percent", (("core", "all"), own), "gauge", "percent"),
+    )
+    to = settings(server.url, compression="zstd", names="semantic")
+    first = int(time.time()) * 1000
+    with host(tmp_path, to, series=series, ticks=0) as one:
+        at = Instant(first, 60_000, BOOT)
+        one.buffer.append([Tick(at, "all", series, [4096.0, 17.0, 25.0])])
+        one.settled()
+        assert not one.cursor.ledger.dropped
+    assert stored(server, 3) == {
+        (("__name__", "system.memory.usage"), own, ("system.memory.state", "free")): [(first, 4096.0)],
+        (
+            ("__name__", "system.network.io"),
+            own,
+            ("network.interface.name", "eth0"),
+            ("network.io.direction", "transmit"),
+        ): [(first, 17.0)],
+        (("__name__", "system.cpu.utilization"), own): [(first, 0.25)],
+    }
+
+
 def test_with_tls_and_a_password_that_is_corrected(
     victoria_program: Path, certs: Certs, tmp_path: Path
 ) -> None:

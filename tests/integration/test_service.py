@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from tests.support.agent import QUICK
 from tests.support.certs import Certs
 from tests.support.installed import install
 from tests.support.machine import Machine, base
-from tests.support.net import wait_for
+from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
 from tests.support.run import output, run
 from tests.support.server import Login
@@ -302,3 +303,51 @@ def test_nothing_is_started_without_a_configuration(host: Host) -> None:
     os.rename(host.inside.path(CONFIG), host.inside.path(f"{CONFIG}.old"))
     host.systemctl("start")
     assert (host.show("ActiveState"), host.show("ConditionResult")) == ("inactive", "no")
+
+
+SERVE_CONFIG = """
+data_dir: /var/lib/limpet
+log: {{format: json}}
+serve: {{listen: '127.0.0.1:{port}', access_log: /var/log/limpet-serve/access.log}}
+"""
+
+
+def test_what_answers_over_http_is_another_user_who_sees_the_buffer_alone(host: Host) -> None:
+    inside, port = host.inside, free_port()
+    inside.shell(
+        "id limpet-serve >/dev/null 2>&1 || useradd --system --user-group --no-create-home limpet-serve"
+    )
+    inside.path("/etc/limpet-serve").mkdir(mode=0o750, exist_ok=True)
+    inside.run("chown", "root:limpet-serve", "/etc/limpet-serve")
+    inside.path("/etc/limpet-serve/limpet.yaml").write_text(SERVE_CONFIG.format(port=port))
+    inside.path("/var/lib/limpet/mask.key").write_text("secret")
+    shutil.copyfile(SYSTEMD / "limpet-serve.service", inside.path("/etc/systemd/system/limpet-serve.service"))
+    inside.run("systemctl", "daemon-reload")
+    assert inside.run("systemctl", "is-enabled", "limpet-serve", check=False).stdout.strip() == "disabled"
+    inside.run("systemctl", "start", "limpet-serve")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/buffer", timeout=60) as answer:
+        status = json.load(answer)["data"]
+    assert status["writer_pid"] == host.pid()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        assert b"load_average_1m" in answer.read()
+    assert "/metrics" in inside.path("/var/log/limpet-serve/access.log").read_text()
+    pid = inside.property("limpet-serve", "MainPID")
+    lines = inside.path(f"/proc/{pid}/status").read_text().splitlines()
+    found = dict(line.split(":\t") for line in lines if ":\t" in line)
+    assert found["CapBnd"] == found["CapEff"] == "0" * 15 + "4"  # CAP_DAC_READ_SEARCH
+    assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
+    assert found["Uid"].split() == [inside.run("id", "-u", "limpet-serve").stdout.strip()] * 4
+    # As root in its mounts, which no right of a user bounds: what is not there is not there.
+    script = (
+        "for path in /etc/shadow /etc/limpet /etc/limpet-password /home/* /root/* /var/log/journal /srv/*; do"
+        '  [ -e "$path" ] && echo "$path"; done; cat /var/lib/limpet/mask.key; ls /var/lib/limpet;'
+        " touch /var/lib/limpet/try 2>/dev/null; true"
+    )
+    done = inside.run("nsenter", f"--target={pid}", "--mount", "sh", "-c", script)
+    assert set(done.stdout.split()) >= {"segments", "cursors", "mask.key"}
+    assert "/" not in done.stdout
+    assert "secret" not in done.stdout
+    assert not inside.path("/var/lib/limpet/try").exists()
+    inside.run("systemctl", "stop", "limpet-serve")
+    assert inside.property("limpet-serve", "Result") == "success"
+    inside.path("/var/lib/limpet/mask.key").unlink()

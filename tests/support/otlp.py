@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import cramjam
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -21,6 +22,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from buffer.model import STALE, Labels
 from tests.support.wire import TimeSeries, WireError, Write
 
+UNPACKED: Mapping[str | None, Callable[[bytes], bytes]] = {
+    "gzip": gzip.decompress,
+    "zstd": lambda body: bytes(cramjam.zstd.decompress(body)),
+    None: bytes,
+}
 CUMULATIVE, NO_VALUE, MS = 2, 1, 1_000_000
 
 
@@ -36,6 +42,7 @@ class Point(NamedTuple):
     start_ms: int
     at_ms: int
     value: float
+    is_monotonic: bool = True
 
 
 def request(body: bytes, headers: Mapping[str, str]) -> Any:
@@ -43,10 +50,10 @@ def request(body: bytes, headers: Mapping[str, str]) -> Any:
     if headers.get("content-type") != "application/x-protobuf":
         raise WireError(f"headers of no OTLP: {dict(headers)}")
     try:
-        plain = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+        plain = UNPACKED[headers.get("content-encoding")](body)
         found = ExportMetricsServiceRequest()
         found.ParseFromString(plain)
-    except (OSError, EOFError, zlib.error, DecodeError) as error:
+    except (OSError, EOFError, zlib.error, cramjam.DecompressionError, DecodeError) as error:
         raise WireError(str(error)) from None
     return found
 
@@ -70,8 +77,8 @@ def _points(whose: Mapping[str, str], metric: Any) -> Iterator[Point]:
     if kind not in ("gauge", "sum"):
         raise WireError(f"a metric of the kind {kind}")
     data = getattr(metric, kind)
-    if kind == "sum" and (data.aggregation_temporality != CUMULATIVE or not data.is_monotonic):
-        raise WireError("a sum that is not cumulative and monotonic")
+    if kind == "sum" and data.aggregation_temporality != CUMULATIVE:
+        raise WireError("a sum that is not cumulative")
     if not data.data_points:
         raise WireError("a metric without points")
     for point in data.data_points:
@@ -94,11 +101,12 @@ def _points(whose: Mapping[str, str], metric: Any) -> Iterator[Point]:
             point.start_time_unix_nano // MS,
             point.time_unix_nano // MS,
             STALE if ended else point.as_double,
+            kind == "gauge" or data.is_monotonic,
         )
 
 
 def _labels(attributes: Any) -> Labels:
-    found = tuple((one.key, one.value.string_value) for one in attributes)
+    found = tuple((one.key, str(getattr(one.value, one.value.WhichOneof("value")))) for one in attributes)
     if list(found) != sorted(found) or len(dict(found)) < len(found) or not all(map(all, found)):
         raise WireError(f"attributes out of order, twice or empty: {found}")
     return found

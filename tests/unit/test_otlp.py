@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.collectors import COLLECTORS
 from agent.config import OTLP, RelabelConfig
 from agent.destinations.base import Age, Request, Verdict
+from agent.destinations.otlp import semantic
 from agent.destinations.otlp.destination import otlp
 from agent.destinations.otlp.outcome import classify
 from agent.destinations.otlp.protobuf import fields
@@ -84,7 +88,7 @@ def test_rules_apply_and_what_they_drop_is_counted() -> None:
     assert spoken.carries(series[0]) is None
 
 
-@pytest.mark.parametrize("compression", ["gzip", "none"])
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
 @given(
     texts=st.lists(st.text(min_size=1, max_size=8), min_size=3, max_size=3),
     values=st.lists(st.floats(width=64), min_size=1, max_size=4),
@@ -97,6 +101,60 @@ def test_every_value_and_text_is_read_back(compression: str, texts: list[str], v
         (name, ((key, text),), AT_MS + n * 10_000) for n in range(len(values))
     ]
     assert [struct.pack("<d", one.value) for one in found] == [struct.pack("<d", value) for value in values]
+
+
+def test_names_by_the_semantic_conventions() -> None:
+    disk = (("device", "/dev/sda1"), ("fstype", "ext4"), HOST, ("mountpoint", "/"))
+    series = (
+        Series("cpu_usage_percent", (("core", "all"), HOST), "gauge", "percent", "CPU in use."),
+        Series("cpu_usage_per_core_percent", (("core", "3"), HOST), "gauge", "percent"),
+        Series("cpu_user_seconds_total", (("core", "all"), HOST), "counter", "seconds"),
+        Series("disk_used_bytes", disk, "gauge", "bytes"),
+        Series("load_average_1m", (HOST,)),
+        Series("memory_free_bytes", (HOST, ("job", "another"))),
+    )
+    found = {
+        one.metric: one for one in read(tick(series, [25.0, 12.5, 17.5, 4096.0, 1.5, 7.0]), names="semantic")
+    }
+    used = read(tick(series[:2], [25.0, 12.5]), names="semantic")
+    assert [(one.metric, one.unit, one.labels, one.value) for one in used] == [
+        ("system.cpu.utilization", "1", (HOST,), 0.25),
+        ("system.cpu.utilization", "1", (("cpu.logical_number", "3"), HOST), 0.125),
+    ]
+    time, usage = found["system.cpu.time"], found["system.filesystem.usage"]
+    assert (time.is_sum, time.is_monotonic, time.start_ms, time.value) == (True, True, AT_MS - 50_000, 17.5)
+    assert time.labels == (("cpu.mode", "user"), HOST)
+    assert (usage.is_sum, usage.is_monotonic, usage.start_ms, usage.unit) == (True, False, 0, "By")
+    assert usage.labels == (
+        HOST,
+        ("system.device", "/dev/sda1"),
+        ("system.filesystem.mountpoint", "/"),
+        ("system.filesystem.state", "used"),
+        ("system.filesystem.type", "ext4"),
+    )
+    assert found["load_average_1m"].value == 1.5  # which has no name there
+    assert found["memory_free_bytes"].value == 7.0  # of a target
+    [ended] = read(tick(series[:1], [STALE]), names="semantic")
+    assert struct.pack("<d", ended.value) == struct.pack("<d", STALE)
+
+
+def test_what_has_a_meaning_is_collected_here_and_no_two_are_one_series() -> None:
+    known = {metric.name: metric for kind in COLLECTORS.values() for metric in kind.metrics}
+    for name, meant in semantic.TABLE.items():
+        assert (known[name].type == "counter") == (meant.kind == semantic.COUNTER), name
+        assert (known[name].unit == "percent") == (meant.divisor == 100), name
+    labels = {"core": "all", "device": "d", "interface": "i", "hostname": "h"}
+    made = [
+        (meant.name, *sorted(semantic.attributes(meant, labels | {"core": name}).items()))
+        for name, meant in semantic.TABLE.items()
+    ]
+    assert len(set(made)) == len(made)
+
+
+def test_the_page_has_the_names() -> None:
+    table = Path("docs/otlp.md").read_text().partition("<!-- names -->")[2].partition("<!-- end -->")[0]
+    found = re.findall(r"(?m)^\| `(\w+)` \| `([\w.]+)` \|", table)
+    assert found == [(name, meant.name) for name, meant in semantic.TABLE.items()]
 
 
 def test_the_same_ticks_give_the_same_bytes_in_any_process() -> None:

@@ -1,4 +1,4 @@
-"""OTLP over HTTP as a destination type: protobuf, compressed with gzip.
+"""OTLP over HTTP as a destination type: protobuf, compressed with gzip or zstd.
 
 Promises beyond those of `agent.destinations.base`:
 1. Points that the receiver rejects (`partial_success`) are found and kept in the quarantine; the others are delivered.
@@ -30,20 +30,32 @@ from agent.http.failures import Failure
 from buffer.model import Tick
 
 NAME = "OTLP"
-HEADERS = {"Content-Encoding": b"gzip", "Content-Type": PROTOBUF.encode()}
 PLAIN = {"Content-Type": PROTOBUF.encode()}
 UNREADABLE = b"\x0a" + b"\xff" * 12
 """The tag of the resources with a length that has no end: no message."""
 
 
+def _zstd(body: bytes) -> bytes:
+    from agent.destinations.zstd import zstd
+
+    return zstd(body)
+
+
+def _plain(body: bytes) -> bytes:
+    return body
+
+
+PACKED = {"gzip": gzipped, "zstd": _zstd, "none": _plain}
+
+
 def otlp(to: OTLP, from_boot: frozenset[str] = frozenset(), wall: Callable[[], float] = time.time) -> Speaks:
     """Return what says how to send to a destination. `from_boot` are the groups that count from the host's boot."""
-    writer = PointWriter(relabeling(to), from_boot)
-    packed = to.compression == "gzip"
-    headers, proof = HEADERS if packed else PLAIN, Proof(Request(UNREADABLE, 0, NAME, PLAIN))
+    writer = PointWriter(relabeling(to), from_boot, is_semantic=to.names == "semantic")
+    packed, proof = PACKED[to.compression], Proof(Request(UNREADABLE, 0, NAME, PLAIN))
+    headers = PLAIN if to.compression == "none" else {**PLAIN, "Content-Encoding": to.compression.encode()}
 
     def made(body: bytes, samples: int) -> Request:
-        return Request(gzipped(body) if packed else body, samples, NAME, headers)
+        return Request(packed(body), samples, NAME, headers)
 
     def encode(ticks: Sequence[Tick], part: bool) -> Encoded:
         body, samples, repeated, relabeled = writer.encode(ticks)

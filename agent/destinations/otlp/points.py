@@ -5,10 +5,10 @@
     ScopeMetrics    := 0x0a length (0x0a length "limpet" 0x12 length version) (0x12 length Metric)*
     Metric          := 0x0a length name [0x12 length help] [0x1a length unit] (0x2a length Gauge | 0x3a length Sum)
     Gauge           := (0x0a length Point)*
-    Sum             := (0x0a length Point)* 0x10 0x02 0x18 0x01            cumulative, monotonic
+    Sum             := (0x0a length Point)* 0x10 0x02 [0x18 0x01]          cumulative, monotonic
     Point           := [0x11 start u64] 0x19 time u64 0x21 value f64 (0x3a length KeyValue)*     nanoseconds since 1970
                      | 0x19 time u64 (0x3a length KeyValue)* 0x40 0x01     no value: the series ended
-    KeyValue        := 0x0a length key 0x12 length (0x0a length text)
+    KeyValue        := 0x0a length key 0x12 length (0x0a length text | 0x18 number)
 
 `length` is a varint of the bytes that follow; numbers are little-endian.
 
@@ -21,7 +21,9 @@ Promises, for any ticks:
 3. Values arrive bit for bit; a stale marker is a point without a value.
 4. A sum of a group that counts from the host's boot has the boot's time as its start. Of other sums the start is not known, and
    left out.
-5. `columns` has the rest: order, repeated instants, counts.
+5. With `names: semantic` what `semantic` has a meaning for has its name, unit, kind and attributes, and a percentage is a share of 1:
+   the value divided by 100. Everything else is as it is.
+6. `columns` has the rest: order, repeated instants, counts.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ from agent import __version__
 from agent.destinations.boots import Boots
 from agent.destinations.columns import Block, merge
 from agent.destinations.labels import Relabel, final, utf8
+from agent.destinations.otlp import semantic
+from agent.destinations.otlp.semantic import COUNTER, GAUGE, LOGICAL_NUMBER, UP_DOWN
+from agent.destinations.protobuf import field
 from agent.destinations.remembered import Remembered
 from buffer.model import Series, Tick, is_stale
 from buffer.varint import varint
@@ -55,8 +60,14 @@ UCUM = {
 }
 """Units as the Unified Code for Units of Measure writes them; another one is left out."""
 
+_NUMBER = LOGICAL_NUMBER.encode()
 _SEPARATOR = b"\xff"  # no byte of UTF-8
-_MONOTONIC = b"\x10\x02\x18\x01"
+_KINDS = {
+    GAUGE: (0x2A, b""),
+    COUNTER: (0x3A, b"\x10\x02\x18\x01"),
+    UP_DOWN: (0x3A, b"\x10\x02"),
+}
+"""The field of a metric's data by its kind, and what follows its points: cumulative, and monotonic."""
 _NO_VALUE = b"\x40\x01"
 _MS = 1_000_000
 _LATEST = (1 << 64) // _MS
@@ -80,15 +91,22 @@ class _Known(NamedTuple):
     resource: bytes
     head: bytes
     """Of its metric: name, help and unit."""
-    is_sum: bool
+    kind: int
     attributes: bytes
+    divisor: float = 1.0
 
 
 class PointWriter:
     """Encodes ticks, and remembers their series. `from_boot` are the groups whose counters begin with the host's boot."""
 
-    def __init__(self, relabel: Relabel | None = None, from_boot: frozenset[str] = frozenset()) -> None:
-        self._relabel, self._from_boot = relabel, from_boot
+    def __init__(
+        self,
+        relabel: Relabel | None = None,
+        from_boot: frozenset[str] = frozenset(),
+        *,
+        is_semantic: bool = False,
+    ) -> None:
+        self._relabel, self._from_boot, self._is_semantic = relabel, from_boot, is_semantic
         self._known = Remembered(self._learn)
 
     def identity(self, series: Series) -> bytes | None:
@@ -100,18 +118,20 @@ class PointWriter:
         ticks = list(ticks)
         merged = merge(ticks, self.identity)
         boots = Boots([tick for tick in ticks if tick.group in self._from_boot])
-        resources: dict[bytes, dict[tuple[bytes, bool], list[bytes]]] = {}
+        resources: dict[bytes, dict[tuple[bytes, int], list[bytes]]] = {}
         for block in merged.blocks:
             times = [at * _MS if 0 <= at < _LATEST else 0 for at in block.stamps]
             starts = self._starts(block, boots)
             for _, series, values in block.columns:
                 known = self._known[series]
-                points = resources.setdefault(known.resource, {}).setdefault((known.head, known.is_sum), [])
-                points += _points(times, starts if known.is_sum else (), values, known.attributes)
+                points = resources.setdefault(known.resource, {}).setdefault((known.head, known.kind), [])
+                if known.divisor != 1:  # what is no number keeps its bits
+                    values = tuple([v / known.divisor if v == v else v for v in values])
+                points += _points(times, starts if known.kind == COUNTER else (), values, known.attributes)
         parts = []
         for resource, metrics in sorted(resources.items()):
             scope = _SCOPE + b"".join([_metric(*key, points) for key, points in sorted(metrics.items())])
-            parts.append(_field(0x0A, resource + _field(0x12, scope)))
+            parts.append(field(0x0A, resource + field(0x12, scope)))
         return Encoded(b"".join(parts), merged.samples, merged.repeated, merged.relabeled)
 
     def _starts(self, block: Block[bytes], boots: Boots) -> tuple[int, ...]:
@@ -122,7 +142,8 @@ class PointWriter:
     def _learn(self, series: Series) -> _Known:
         found = final(series, self._relabel)
         if found is None:
-            return _Known(None, b"", b"", False, b"")
+            return _Known(None, b"", b"", GAUGE, b"")
+        meant = semantic.meaning(found) if self._is_semantic else None
         name = found.pop("__name__")
         pairs = sorted((utf8(key), utf8(value)) for key, value in found.items())
         identity = _SEPARATOR.join([utf8(name), *(text for pair in pairs for text in pair)])
@@ -132,13 +153,20 @@ class PointWriter:
             "service.instance.id": found.get("instance", host),
             "service.name": found.get("job", "limpet"),
         }
-        described = (0x0A, name), (0x12, series.help), (0x1A, UCUM.get(series.unit, ""))
+        unit, kind, divisor = UCUM.get(series.unit, ""), COUNTER if series.type == "counter" else GAUGE, 1.0
+        if meant is not None:
+            name, unit, kind, divisor = meant.name, meant.unit, meant.kind, meant.divisor
+            pairs = sorted(
+                (utf8(key), utf8(value)) for key, value in semantic.attributes(meant, found).items()
+            )
+        described = (0x0A, name), (0x12, series.help), (0x1A, unit)
         return _Known(
             identity,
-            _field(0x0A, b"".join([_attribute(0x0A, utf8(k), utf8(v)) for k, v in resource.items() if v])),
-            b"".join([_field(tag, utf8(text)) for tag, text in described if text]),
-            series.type == "counter",
+            field(0x0A, b"".join([_attribute(0x0A, utf8(k), utf8(v)) for k, v in resource.items() if v])),
+            b"".join([field(tag, utf8(text)) for tag, text in described if text]),
+            kind,
             b"".join([_attribute(0x3A, key, value) for key, value in pairs]),
+            divisor,
         )
 
 
@@ -151,7 +179,7 @@ def _points(
     points = []
     for i, (time, value) in enumerate(zip(times, values, strict=True)):
         if value != value and is_stale(value):
-            points.append(_field(0x0A, _TIME.pack(0x19, time) + attributes + _NO_VALUE))
+            points.append(field(0x0A, _TIME.pack(0x19, time) + attributes + _NO_VALUE))
         elif starts and starts[i]:
             points.append(
                 begun + _START.pack(0x11, starts[i]) + _VALUE.pack(0x19, time, 0x21, value) + attributes
@@ -161,17 +189,15 @@ def _points(
     return points
 
 
-def _metric(head: bytes, is_sum: bool, points: list[bytes]) -> bytes:
-    data = b"".join(points)
-    return _field(0x12, head + (_field(0x3A, data + _MONOTONIC) if is_sum else _field(0x2A, data)))
+def _metric(head: bytes, kind: int, points: list[bytes]) -> bytes:
+    tag, last = _KINDS[kind]
+    return field(0x12, head + field(tag, b"".join(points) + last))
 
 
 def _attribute(tag: int, key: bytes, value: bytes) -> bytes:
-    return _field(tag, _field(0x0A, key) + _field(0x12, _field(0x0A, value)))
+    if key == _NUMBER and value.isdigit():
+        return field(tag, field(0x0A, key) + field(0x12, b"\x18" + varint(int(value))))
+    return field(tag, field(0x0A, key) + field(0x12, field(0x0A, value)))
 
 
-def _field(tag: int, content: bytes) -> bytes:
-    return bytes((tag,)) + varint(len(content)) + content
-
-
-_SCOPE = _field(0x0A, _field(0x0A, b"limpet") + _field(0x12, __version__.encode()))
+_SCOPE = field(0x0A, field(0x0A, b"limpet") + field(0x12, __version__.encode()))

@@ -143,11 +143,6 @@ def varint(number: int) -> bytes:
     return leb128(number & 0xFFFF_FFFF_FFFF_FFFF)
 
 
-def field(tag: int, content: bytes) -> bytes:
-    """A field of bytes, a string or a message."""
-    return bytes((tag,)) + varint(len(content)) + content
-
-
 class Run(NamedTuple, Generic[H]):
     """Series that are written the same way, with the values to be written. `is_last`: no more of them follow in the request."""
 

@@ -15,13 +15,13 @@ from io import BytesIO
 
 from agent.destinations.columns import Stamps, Values
 from agent.destinations.labels import utf8
+from agent.destinations.protobuf import field
 from agent.destinations.remote_write.encode import (
     TYPES,
     Encoded,
     Encoder,
     Heads,
     Pairs,
-    field,
     runs,
 )
 from buffer.model import Series, Tick

@@ -30,13 +30,13 @@ from typing import NamedTuple
 from agent.destinations.boots import Boots
 from agent.destinations.columns import Stamps, Values
 from agent.destinations.labels import Relabel, utf8
+from agent.destinations.protobuf import field
 from agent.destinations.remote_write.encode import (
     TYPES,
     Encoded,
     Encoder,
     Heads,
     Pairs,
-    field,
     runs,
     varint,
 )

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import cramjam
 import snappy
 
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.destinations.proof import Proof
 from agent.destinations.remote_write.protocol import AGAIN_AFTER, EMPTY, HEADERS, UNREADABLE, Protocol
+from agent.destinations.zstd import zstd
 from agent.http.answer import Answer
 from agent.http.failures import Failure
 
@@ -29,8 +29,6 @@ ZSTD = f"{SNAPPY} zstd"
 MARK = "x-server-hostname"
 """A header of every answer of VictoriaMetrics (lib/httpserver)."""
 REFUSES = frozenset((400, 415, 500, 501))
-LEVEL = 3
-"""Of zstd: a higher one costs twice the time for a twentieth of the bytes (docs/decisions/0066)."""
 _HEADERS: Mapping[str, Mapping[str, bytes]] = {
     SNAPPY: HEADERS[Protocol.V1],
     ZSTD: {
@@ -41,24 +39,20 @@ _HEADERS: Mapping[str, Mapping[str, bytes]] = {
 }
 
 
-def _zstd(data: bytes) -> bytes:
-    return bytes(cramjam.zstd.compress(data, level=LEVEL))
-
-
 class Packing:
     """What is sent to one receiver of 1.0 now. `clock` is monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._again_at = clock, 0.0
         self.format = SNAPPY
-        bodies = {SNAPPY: UNREADABLE, ZSTD: _zstd(snappy.decompress(UNREADABLE))}
+        bodies = {SNAPPY: UNREADABLE, ZSTD: zstd(snappy.decompress(UNREADABLE))}
         self._proofs = {name: Proof(Request(body, 0, name, _HEADERS[name])) for name, body in bodies.items()}
-        self._empty = {SNAPPY: EMPTY[Protocol.V1], ZSTD: _zstd(b"")}
+        self._empty = {SNAPPY: EMPTY[Protocol.V1], ZSTD: zstd(b"")}
         self._unreadable = frozenset(bodies.values())
 
     def pack(self, message: bytes, samples: int, note: object) -> Request:
         """Return the request with a message."""
-        body = _zstd(message) if self.format == ZSTD else bytes(snappy.compress(message))
+        body = zstd(message) if self.format == ZSTD else bytes(snappy.compress(message))
         return Request(body, samples, self.format, _HEADERS[self.format], "Retry-Attempt", note)
 
     def probe(self) -> Request:
