@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.alertmanager import ready
 from tests.support.certs import Certs, make_certs
@@ -45,16 +45,18 @@ class _Sys:
 vars(threading)["_sys"] = _Sys()
 os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers the terminal's width; commands would heed it
 
-# The same examples in every run of CI, so that a red one is about the change; new ones everywhere else.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# How long an example takes, or its making, is that of a machine with much to do, and nothing that is promised. The same
+# examples in every run of CI, so that a red one is about the change; new ones everywhere else.
+settings.register_profile("usual", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("usual"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "usual")
 
 LOCKS = FOLDER.parent / ".cache" / "tests"
 MARKED = ("integration", "fault", "load")  # a test is marked as its folder is named
 LONG = {  # files of a minute or more: `pytest --durations=100` shows them
     "fault/test_buffer_crash.py",
     "fault/test_kills.py",
+    "integration/test_ansible.py",
     "integration/test_dashboards.py",
     "integration/test_deb.py",
     "integration/test_doctor.py",

@@ -6,6 +6,7 @@ changed level, a changed time and a missing gate is shown by changing them.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,58 @@ def test_every_join_is_by_all_labels_of_a_host() -> None:
     assert [
         test["name"] for test in late if other not in {one["series"] for one in test["input_series"]}
     ] == []
+
+
+GAP = 40 * 60
+"""Seconds."""
+
+
+def silenced(path: Path, rule: dict[str, Any]) -> None:
+    """Let each host of a file of `fires` tests be silent for 40 minutes when its alert fires, and well when it is back."""
+    file = yaml.safe_load(path.read_text())
+    [test, *_] = file["tests"]
+    step = seconds(test["interval"])
+    fires = [one["eval_time"] for one in test["promql_expr_test"] if one["exp_samples"] == [{"value": 1}]]
+    begins, well = min(map(seconds, fires)), seconds(rule["keep_firing_for"]) + 1200
+    for series in test["input_series"]:
+        before = rules.values(series["values"])[: begins // step + 1]
+        after = [before[0]] * (well // step)
+        series["values"] = " ".join([*before, *["_"] * (GAP // step), *after])
+    firing = test["promql_expr_test"][0]["expr"]
+    back = begins + GAP
+    test["promql_expr_test"] = [
+        {
+            "expr": f"min_over_time(({firing})[{GAP}s:{step}s])",
+            "eval_time": f"{back}s",
+            "exp_samples": [{"value": 1}],
+        },
+        {"expr": firing, "eval_time": f"{back + well}s", "exp_samples": [{"value": 0}]},
+    ]
+    path.write_text(json.dumps(file | {"tests": [test]}))
+
+
+def seconds(time: str) -> int:
+    """Return the seconds of `1h19m30s`."""
+    return sum(int(n) * {"h": 3600, "m": 60, "s": 1}[unit] for n, unit in re.findall(r"(\d+)([hms])", time))
+
+
+def test_a_silent_host_has_not_recovered(tmp_path: Path, promtool_program: Path) -> None:
+    """An alert of a state continues while nothing is heard, and ends when the host is back and says that it is well."""
+    states = {alert for alert, rule in ALERTS.items() if "limpet:not_live:bool" in rule["expr"]}
+    assert states == {one for one in ALERTS if one.startswith("Host")} - {
+        "HostOomKill critical",  # what happens once ends in its time
+        "HostTargetDown warning",
+        "HostTextFileError warning",
+    }
+    files = [
+        path for path in rules.apart(tmp_path, "fires, not before") if path.stem.split(" ", 1)[1] in states
+    ]
+    assert len(files) == len(states)
+    for path in files:
+        silenced(path, ALERTS[path.stem.split(" ", 1)[1]])
+    outcomes = rules.run(promtool_program, files)
+    assert len(outcomes) == len(states)
+    assert {name: why for name, why in outcomes.items() if why} == {}
 
 
 def test_every_deadline_that_the_pages_name_has_a_test() -> None:

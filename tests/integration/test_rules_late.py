@@ -58,6 +58,8 @@ SERIES: list[tuple[str, dict[str, str], float | list[float], float | list[float]
     ("limpet_buffer_max_bytes", {}, 256e6, 256e6),
     ("limpet_buffer_appended_samples_total", {}, [10.0], [10.0]),
     ("limpet_buffer_missed_samples_total", {}, [0.0], [0.0]),
+    ("limpet_destination_budget_bytes", {**LINK, "period": "day"}, 5e6, 5e6),
+    ("limpet_destination_budget_used_bytes", {**LINK, "period": "day"}, 1e6, 4.9e6),
     ("limpet_collector_failures_total", {"collector": "cpu"}, [0.0], [0.1]),
     ("limpet_collector_timeouts_total", {"collector": "cpu"}, [0.0], [0.1]),
     ("limpet_collector_unreadable_total", {"collector": "cpu"}, [0.0], [0.1]),

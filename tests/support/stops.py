@@ -98,7 +98,8 @@ def endure(folder: Path, seed: int, stops: int, longest: float) -> tuple[int, in
     with Receiver() as receiver, Exporter({"/metrics": page}) as exporter, freezer(name) as freeze:
         receiver.default = answer
         to = {"url": receiver.url, "name": "p", "remote_timeout": "5s", "queue_config": QUICK}
-        target = {"url": f"{exporter.url}/metrics", "job": "app"}
+        # More than the page takes on a machine with much to do, and less than many a stop.
+        target = {"url": f"{exporter.url}/metrics", "job": "app", "timeout": "3s"}
         collectors = {name: {"interval": "1s"} for name in EVERY} | {
             "scrape": {"interval": f"{SCRAPE_MS}ms", "targets": [target]}
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -176,12 +177,16 @@ def test_it_gives_up_when_nothing_gets_through_and_goes_on_later(trouble: Answer
     assert rest.tally.retried == report.tally.retried
 
 
-def test_progress_does_not_run_out_of_patience() -> None:
-    # Every batch fails for a while, but each gets through in the end.
+def test_progress_does_not_run_out_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every batch fails for a while, but each gets through in the end. By a clock that has a hundredth of a second for each
+    # answer: 0.6 s for a batch, and 6 s for all.
     outcomes = [
         outcome for _ in range(10) for outcome in (*[RETRY] * 60, DELIVERED, DELIVERED)
     ]  # a probe, a batch
-    report = run(HISTORY, Script(*outcomes), give_up_after=0.7)
+    script = Script(*outcomes)
+    clock = SimpleNamespace(monotonic=lambda: (len(outcomes) - len(script.answers)) / 100)
+    monkeypatch.setattr("agent.ops.replay.run.time", clock)
+    report = run(HISTORY, script, give_up_after=0.7)
     assert report.ended is Ended.COMPLETE
 
 

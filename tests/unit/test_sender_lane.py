@@ -805,10 +805,10 @@ def test_a_stop_returns_in_time_whatever_the_receiver_does(deaf: bool) -> None:
     with capture_logs() as logs:
         rig.collect()
         rig.lane.start()
-        assert script.called.wait(5)
+        assert script.called.wait(60)
         began = time.monotonic()
         stop_all([rig.lane], 0.5)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20  # the receiver answers after 30
         before = rig.cursor.ledger
         script.released.set()
         wait_for(lambda: rig.lane.has_ended, 5, "the thread to end")
