@@ -86,7 +86,7 @@ class _Block:
         block, room = self._block, options.max_width
         if not isinstance(block, Table):
             lines = _folded(_text(block), room)
-        elif fits(block, room):
+        elif fits(block, room) or (not any(_titles(block)) and "~" in _marks(block)[-1]):
             lines = _table(block, room, _widths(block))
         elif not any(_titles(block)):
             lines = _untitled(block, room)

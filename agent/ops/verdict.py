@@ -306,6 +306,12 @@ def clock(seen: Seen) -> Finding:
     """Return how far this host's clock is from those of the receivers, and from the newest sample."""
     assert seen.status is not None
     newest = seen.status.newest_timestamp_ms
+    if waiting := seen.status.provisional_samples:
+        said = f"it was not believed: {human.count(waiting)} samples wait for their times"
+        return warning(
+            said,
+            "Set it, or let NTP set it: timedatectl set-ntp true. If it is right: clock: {trust: always}",
+        )
     if newest is not None and (ahead := newest / 1000 - seen.now) > CLOCK_WRONG:
         said = f"it was set back: the newest sample is {human.duration(ahead)} ahead of it"
         return warning(said, "See that it is right now: timedatectl; chronyc tracking")

@@ -41,9 +41,13 @@ def require(data_dir: str) -> None:
 
 
 def _touch(data_dir: str) -> None:
-    """Ask the file system for what no cache answers: folders and a file that are opened."""
-    for folder in (data_dir, f"{data_dir}/segments"):
+    """Ask the file system for what no cache answers: its folders are opened and listed. A link in data_dir is not followed."""
+    for folder, follow in ((data_dir, 0), (f"{data_dir}/segments", os.O_NOFOLLOW)):
         with suppress(OSError):
-            os.listdir(folder)
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow)
+            try:
+                os.listdir(fd)
+            finally:
+                os.close(fd)
     with suppress(OSError):
-        os.close(os.open(f"{data_dir}/lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        os.lstat(f"{data_dir}/lock")

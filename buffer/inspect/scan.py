@@ -47,7 +47,7 @@ class Scan:
 
     def __init__(self, first: int, size: int = 0) -> None:
         self.first, self.size = first, size
-        self.header = Header(first)
+        self.header, self.is_unplaced = Header(first), False
         self.gone = self.torn = self.open_end = False
         self.records = self.key_frames = self.stored = self.samples = self.lost = 0
         self.stretches = self.damaged_bytes = 0
@@ -79,7 +79,7 @@ def scan_file(
     try:
         scan.size = fs.size(f"{folder}/{segment.name(first)}")
         with closing(File(fs, folder, first)) as file:
-            scan.header = file.header
+            scan.header, scan.is_unplaced = file.header, file.is_unplaced
             if file.damaged_header:
                 reason = "the header fails its checksum, or is another file's"
                 scan.damaged(0, segment.HEADER.size, reason)

@@ -41,6 +41,8 @@ class SegmentStatus(NamedTuple):
     damaged_bytes: int
     history: bool = False
     """Whether every destination has settled it, and it is kept all the same."""
+    provisional: bool = False
+    """Whether its times are not known: those here are as the clock was."""
 
     def pending(self, ledger: Ledger) -> int:
         """Return how many samples in it a destination has not settled."""
@@ -148,7 +150,21 @@ def _outline(fs: Fs, folder: str, first: int, following: int) -> SegmentStatus |
     if file.damaged_header or not isinstance(record, Record):
         return None
     end, samples = (header.end_seq, header.samples) if header.level else (following, following - first)
-    return SegmentStatus(name, header.level, first, end, size, 0, 0, samples, record.wall_ms, None, 0, 0)
+    return SegmentStatus(
+        name,
+        header.level,
+        first,
+        end,
+        size,
+        0,
+        0,
+        samples,
+        record.wall_ms,
+        None,
+        0,
+        0,
+        provisional=file.is_unplaced,
+    )
 
 
 def _segment(fs: Fs, folder: str, first: int, following: int | None) -> SegmentStatus | None:
@@ -172,4 +188,5 @@ def _segment(fs: Fs, folder: str, first: int, following: int | None) -> SegmentS
         *scan.stored_times,
         scan.stretches,
         scan.damaged_bytes,
+        provisional=scan.is_unplaced,
     )

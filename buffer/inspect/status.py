@@ -89,6 +89,7 @@ class Status(NamedTuple):
     history_segments: int = 0
     history_samples: int = 0
     history_oldest_timestamp_ms: int | None = None
+    provisional_samples: int = 0
 
     def document(self) -> dict[str, Any]:
         """Return it as `limpet buffer status --json` prints it."""
@@ -183,6 +184,7 @@ def status(
         history_segments=len(history),
         history_samples=sum(one.samples for one in history),
         history_oldest_timestamp_ms=span(history)[0],
+        provisional_samples=sum(file.samples for file in files if file.provisional),
     )
 
 

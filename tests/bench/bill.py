@@ -4,7 +4,7 @@
     python -m tests.bench.bill --seconds 360   an hour of the field
     python -m tests.bench.bill --faster 1      as it is in the field; an hour takes an hour
 
-For each setting a real agent sends this host to a real Prometheus, over TLS, all at the same time. A relay between them
+For each setting a real agent sends this host to a real Prometheus or VictoriaMetrics, over TLS, all at the same time. A relay between them
 counts every byte, both ways: handshakes, headers, bodies and answers. Time is compressed by ten: each interval and each wait
 is a tenth of what it is in the field, so a request has the same ticks, and five minutes are fifty. What depends on a
 time that is not divided (a connection that is idle for 90 s is not used again) is seen with `--faster 1` alone. Not in the figures are
@@ -31,10 +31,11 @@ from tests.support.agent import Agent
 from tests.support.certs import Certs, make_certs
 from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
+from tests.support.victoria import VictoriaMetrics
 from tools.servers import ensure
 
 FASTER = 10
-MONTH = 30 * 86400
+DAY, DAYS = 86400, 30
 SEGMENT, HEADERS = 1400, 40
 DELIVERED_WITHIN = 90.0
 
@@ -48,16 +49,20 @@ class Setting(NamedTuple):
     to: Mapping[str, object] = {}
     without_own: bool = False
     unchanged: float = 0
+    victoria: bool = False
+    """The receiver is VictoriaMetrics, which is sent zstd."""
 
 
 SETTINGS = (
     Setting("the defaults"),
     Setting("`protobuf_message: prometheus.WriteRequest` (1.0)", to={"protobuf_message": "prometheus.WriteRequest"}),
+    Setting("the same to VictoriaMetrics (1.0 in zstd)", to={"protobuf_message": "prometheus.WriteRequest"}, victoria=True),
     Setting("`metadata_config: {send: false}`", to={"metadata_config": {"send": False}}),
     Setting("`send_unchanged_every: 1m`", unchanged=60),
     Setting("the series of the agent dropped by `write_relabel_configs`", without_own=True),
     Setting("`queue_config: {batch_send_deadline: 1m}`", deadline=60),
     Setting("`link: metered` (a deadline of 3m)", deadline=180, to={"link": "metered"}),
+    Setting("`link: metered`, to VictoriaMetrics", deadline=180, to={"link": "metered"}, victoria=True),
     Setting("`link: metered`, and `send_unchanged_every: 4m`", deadline=180, unchanged=240, to={"link": "metered"}),
     Setting("`link: metered`, and `collect: {interval: 60s}`", deadline=180, interval=60, to={"link": "metered"}),
 )  # fmt: skip
@@ -74,11 +79,11 @@ class Row(NamedTuple):
     """As they are in the field."""
 
     @property
-    def month(self) -> float:
-        """MB of a month, both ways, with the headers of TCP and IP."""
+    def day(self) -> float:
+        """MB of a day, both ways, with the headers of TCP and IP."""
         packets = self.sent / SEGMENT + self.received / SEGMENT
         whole = self.sent + self.received + 2 * HEADERS * packets
-        return whole * MONTH / self.seconds / 1e6
+        return whole * DAY / self.seconds / 1e6
 
 
 def destination(one: Setting, port: int, certs: Certs, faster: float) -> dict[str, Any]:
@@ -111,9 +116,11 @@ def measure(folder: Path, seconds: float, faster: float) -> Iterator[Row]:
     server = ensure("prometheus")
     with ExitStack() as stack:
         prometheus = stack.enter_context(Prometheus(server.path, folder / "prometheus", certs=certs))
+        path = ensure("victoria-metrics").path
+        victoria = stack.enter_context(VictoriaMetrics(path, folder / "victoria", certs=certs))
         running = []
         for number, one in enumerate(SETTINGS):
-            relay = stack.enter_context(Relay(prometheus.port))
+            relay = stack.enter_context(Relay((victoria if one.victoria else prometheus).port))
             relay.open()
             name = f"web-{number:02}"
             agent = steady.at_defaults(folder / name, name, destination(one, relay.port, certs, faster), "1s")
@@ -134,10 +141,10 @@ def _has_delivered(agent: Agent) -> bool:
 
 def table(rows: list[Row]) -> str:
     """The table as the page has it."""
-    lines = ["| settings | fresh within | MB a month |", "|---|---:|---:|"]
+    lines = ["| settings | fresh within | MB a day | MB a month |", "|---|---:|---:|---:|"]
     for row in rows:
         fresh = format_duration(row.setting.deadline + row.setting.interval)
-        lines.append(f"| {row.setting.words} | {fresh} | {row.month:.0f} |")
+        lines.append(f"| {row.setting.words} | {fresh} | {row.day:.1f} | {row.day * DAYS:.0f} |")
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """The real agent by a clock that is behind: `python -m tests.support.shifted SECONDS run --config FILE`.
 
-What it collects is as old as that, as if it had run so long ago. All else is as in `limpet`.
+What it collects is as old as that, as if it had run so long ago. All else is as in `limpet`. Instead of the seconds there may
+be a file that has them: a test that writes it sets the clock.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 REAL: Callable[[], float] = time.time
 
@@ -17,8 +19,14 @@ def behind(seconds: float) -> Callable[[], float]:
     return lambda: REAL() - seconds
 
 
+def set_by(file: Path) -> Callable[[], float]:
+    """A clock that is as far behind as this file says at the moment."""
+    return lambda: REAL() - float(file.read_text())
+
+
 if __name__ == "__main__":
-    time.time = behind(float(sys.argv.pop(1)))
+    by = sys.argv.pop(1)
+    time.time = set_by(Path(by)) if Path(by).is_file() else behind(float(by))
     from agent.cli.main import main  # it takes the clock as it finds it
 
     sys.exit(main())

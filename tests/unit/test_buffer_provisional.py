@@ -10,6 +10,8 @@ import pytest
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.history.read import WholeReader
+from buffer.inspect.segments import segments
+from buffer.inspect.status import status
 from buffer.inspect.verify import verify
 from buffer.limits import Limits, Tiers
 from buffer.log import Log
@@ -59,6 +61,8 @@ def test_it_is_pending_and_not_read_before_it_has_its_times(tmp_path: Path) -> N
     for number in range(50):
         buffer.append([wrong(number)], clock=Doubted(0))
     assert (cursor.pending(), cursor.waiting(), buffer.log.provisional) == (150, 0, 150)
+    assert status(str(tmp_path)).provisional_samples == 150
+    assert all(one.provisional for one in segments(str(tmp_path)))
     assert cursor.read(1000).samples == 0
     assert not cursor.go_ahead(10)
     buffer.append([right(60)])
@@ -67,6 +71,8 @@ def test_it_is_pending_and_not_read_before_it_has_its_times(tmp_path: Path) -> N
     assert {note for _, note in found} == {Note(BASE_MS, BASE_MS)}
     assert len(found) > 1  # several segments
     assert (cursor.pending(), cursor.waiting(), buffer.log.provisional) == (153, 153, 0)
+    assert status(str(tmp_path)).provisional_samples == 0
+    assert not any(one.provisional for one in segments(str(tmp_path)))
     wanted = [right(number) for number in (*range(50), 60)]
     assert exactly(sent(buffer)) == exactly(wanted)
     assert_balances(buffer)

@@ -479,7 +479,7 @@ def test_a_buffer_of_a_later_version_is_reported(tmp_path: Path) -> None:
     make(tmp_path)
     later_segment(path := max((tmp_path / "segments").iterdir()))
     found = look(configured(tmp_path))["buffer"]
-    check(found, "wrong", f"{path}: it is of format version 2", "Run the version of Limpet that wrote it")
+    check(found, "wrong", f"{path}: it is of format version 3", "Run the version of Limpet that wrote it")
     assert host.early(configured(tmp_path), "x").seen is None  # the steps report it
 
 

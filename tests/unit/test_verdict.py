@@ -127,6 +127,10 @@ BOXES: dict[str, tuple[Seen, str, str, str]] = {
         with_status(destinations=[WELL._replace(clock_skew_seconds=-400.0 * DAY, state="held", last_error="too old")]),
         "attention", "clock", "400 d behind the one of central",
     ),
+    "clock not believed": (
+        with_status(provisional_samples=1200), "attention", "clock",
+        "it was not believed: 1,200 samples wait for their times",
+    ),
     "clock set back": (
         with_status(newest_timestamp_ms=MS + 9 * DAY * 1000), "attention", "clock", "it was set back",
     ),

@@ -1,0 +1,102 @@
+"""A real agent on a host that boots in 1970, and a real Prometheus: every tick arrives, at its true time."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from glob import glob
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.support.agent import HOSTNAME, Agent
+from tests.support.net import wait_for
+from tests.support.prometheus import Prometheus
+
+NAME = "prometheus"
+DEADLINE = 60.0
+LIBRARY = next(iter(glob(os.environ.get("LIBFAKETIME", "/usr/lib/*/faketime/libfaketime.so.1"))), None)
+"""Debian's libfaketime, where it is installed, or LIBFAKETIME says where it is."""
+
+
+def by_python(agent: Agent, folder: Path) -> Callable[[float], None]:
+    """Give the agent a clock that the returned function sets: so many seconds behind the right one."""
+    file = folder / "behind"
+    agent.program = [sys.executable, "-m", "tests.support.shifted", file]
+
+    def behind(seconds: float) -> None:
+        new = folder / "behind.new"
+        new.write_text(f"{seconds}")
+        new.rename(file)  # no reader finds it empty
+
+    return behind
+
+
+def by_library(agent: Agent, folder: Path) -> Callable[[float], None]:
+    """Give the agent the same by libfaketime, so that every call of the process has that clock."""
+    if LIBRARY is None:
+        pytest.skip("there is no libfaketime")
+    file = folder / "faketime"
+    agent.environment |= {
+        "LD_PRELOAD": LIBRARY,
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+    def behind(seconds: float) -> None:
+        new = folder / "faketime.new"
+        new.write_text(f"{-seconds:+.3f}\n")
+        new.rename(file)
+
+    return behind
+
+
+@pytest.mark.parametrize("by", [by_python, by_library])
+def test_a_boot_in_1970_and_a_kill_cost_nothing(
+    tmp_path: Path, prometheus_program: Path, by: Callable[[Agent, Path], Callable[[float], None]]
+) -> None:
+    prometheus = Prometheus(prometheus_program, tmp_path / "prometheus")
+    agent = Agent(tmp_path / "agent", [{"url": prometheus.write_url, "name": NAME}])
+    behind = by(agent, tmp_path)
+
+    def pending() -> int:
+        return int(agent.destination(NAME).get("pending_samples", 0))
+
+    begun = time.time()
+    behind(begun - 1000)
+    with prometheus, agent:
+        wait_for(lambda: pending() > 200, DEADLINE, "samples that wait")
+        assert agent.events("clock.doubted")[0]["source"] == "ancient"
+        agent.kill()
+        behind(begun - 5000)
+        agent.start()
+        kept = pending()
+        wait_for(lambda: pending() > kept + 100, DEADLINE, "more of them")
+        assert agent.destination(NAME)["ledger"]["delivered"] == 0
+        behind(0)
+        wait_for(lambda: agent.events("clock.placed"), DEADLINE, "the clock to be believed")
+        placed = agent.events("clock.placed")[0]
+        wait_for(lambda: pending() == 0, DEADLINE, "everything to be sent")
+        ended = time.time()
+        agent.stop()
+        ledger = agent.destination(NAME)["ledger"]
+        match = f'memory_total_bytes{{hostname="{HOSTNAME}"}}'
+        ((_, samples),) = prometheus.raw_samples(match, 0, int((ended + 3600) * 1000)).items()
+    assert placed["samples"] >= kept + 100
+    assert placed["estimated"] == 0
+    assert set(ledger["dropped"].values()) <= {0}
+    assert ledger["appended"] == ledger["delivered"] + ledger["pending"]
+    times = [at / 1000 for at, _ in samples]
+    assert begun - 2 <= times[0] <= begun + DEADLINE / 2
+    assert times[-1] <= ended + 5
+    assert all(after - before >= 1 for before, after in pairwise(times)), (
+        times
+    )  # none twice, none out of order
+    appended = [
+        one for labels, one in agent.buffered().items() if ("__name__", "memory_total_bytes") in labels
+    ]
+    assert [at for at, _ in appended[0]][: len(samples)] == [at for at, _ in samples]
