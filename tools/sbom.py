@@ -1,7 +1,7 @@
 """The software bill of materials of what is shipped (CycloneDX 1.6, JSON): `python -m tools.sbom > sbom.cdx.json`.
 
-Promise: it names Limpet, everything in requirements/run.txt with the hashes of the lock, each one's license, and
-who needs whom. The same tree gives the same bytes: the only time in it is SOURCE_DATE_EPOCH, where that is set.
+Promise: it names Limpet, everything in requirements/run.txt with the hashes of the lock, what is vendored with the hashes of
+its files, each one's license, and who needs whom. The same tree gives the same bytes: the only time in it is SOURCE_DATE_EPOCH, where that is set.
 The Debian package and the image ship the same document.
 
 cyclonedx-py reads the lock. What it cannot know from there (licenses, dependencies, Limpet's version) comes from
@@ -10,6 +10,7 @@ the metadata of the same packages in this environment; SbomError where a version
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from buffer.errors import LimpetError
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "run.txt"
+PAGE = ROOT / "agent" / "serve" / "page"
 _OLD_NAMES = {  # what packages say in the field License, or as a classifier, where SPDX has a name for it
     "BSD": "BSD-3-Clause",
     "License :: OSI Approved :: BSD License": "BSD-3-Clause",
@@ -62,7 +64,28 @@ def document(version: str = agent.__version__, environ: Mapping[str, str] = os.e
         {"ref": root["bom-ref"], "dependsOn": _needs(needed, refs)},
         *({"ref": refs[name], "dependsOn": _needs(packages[name].requires, refs)} for name in components),
     ]
+    found["components"].append(vendored())
+    found["dependencies"][0]["dependsOn"].append(vendored()["bom-ref"])
+    found["dependencies"].append({"ref": vendored()["bom-ref"]})
     return json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def vendored() -> dict[str, Any]:
+    """Return the component that is vendored: the charts of the page. Its version is in the first line of its file."""
+    code = (PAGE / "uplot.js").read_bytes()
+    version = re.search(rb"uPlot \(v([\d.]+)\)", code)
+    if version is None:
+        raise SbomError("uplot.js", "has no version in its first line", "Vendor it as it was published.")
+    purl = f"pkg:npm/uplot@{version[1].decode()}"
+    return {
+        "bom-ref": purl,
+        "type": "library",
+        "name": "uplot",
+        "version": version[1].decode(),
+        "purl": purl,
+        "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(code).hexdigest()}],
+        "licenses": [{"expression": "MIT", "acknowledgement": "declared"}],
+    }
 
 
 def license_of(package: Distribution) -> str:

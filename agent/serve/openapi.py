@@ -22,7 +22,11 @@ Parameter = tuple[str, dict[str, Any], bool]
 _SPAN: list[Parameter] = [("start", _TIME, False), ("end", _TIME, False), ("limit", _COUNT, False)]
 _MATCH: list[Parameter] = [("match[]", _SELECTORS, False), *_SPAN]
 _QUERY: list[Parameter] = [
-    ("query", {"type": "string", "description": "PromQL", "examples": ["cpu_usage_percent"]}, True),
+    (
+        "query",
+        {"type": "string", "minLength": 1, "description": "PromQL", "examples": ["cpu_usage_percent"]},
+        True,
+    ),
     ("timeout", _DURATION, False),
     ("limit", _COUNT, False),
 ]
@@ -61,7 +65,8 @@ def _operation(
             "properties": {name: schema for name, schema, _ in parameters},
             "required": [name for name, _, required in parameters if required],
         }
-        found["requestBody"] = {"required": True, "content": {FORM: {"schema": schema}}}
+        needed = any(required for _, _, required in parameters)
+        found["requestBody"] = {"required": needed, "content": {FORM: {"schema": schema}}}
     else:
         found["parameters"] = [_parameter(*one) for one in parameters]
     return found
@@ -102,7 +107,7 @@ _OBJECT = {"type": "object"}
 def document() -> dict[str, Any]:
     """Return the description."""
     times: list[Parameter] = [("start", _TIME, True), ("end", _TIME, True), ("step", _DURATION, True)]
-    series: list[Parameter] = [("match[]", _SELECTORS, True), *_SPAN]
+    series: list[Parameter] = [("match[]", {**_SELECTORS, "minItems": 1}, True), *_SPAN]
     values = _api("label_values", "The values of a label", _MATCH, _NAMES, form=True)
     label = _parameter("name", {"type": "string", "minLength": 1, "examples": ["device"]}, True, "path")
     each: list[Parameter] = [

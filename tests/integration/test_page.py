@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import bcrypt
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
@@ -184,6 +185,101 @@ class TestWhatIsShown:
         assert seen.hosts == {f"127.0.0.1:{rig.server.port}"}
 
 
+Points = list[tuple[float, float]]
+
+
+def happened(
+    page: Page, starts: Points, boots: Points, end: float, step: int = 10
+) -> list[tuple[str, float, bool]]:
+    """What the page reads off these starts of the agent and boots: each text, since when, and whether it still lasts."""
+    lines = [
+        {"metric": {"__name__": name}, "values": [[at, str(value)] for at, value in points]}
+        for name, points in (("limpet_start_time_seconds", starts), ("host_boot_time_seconds", boots))
+    ]
+    found = page.evaluate(
+        "async ([lines, step, end]) => (await import('/events.js')).happenings(lines, [], step, end)",
+        [lines, step, end],
+    )
+    return [(one["text"], one["from"], bool(one.get("lasting"))) for one in found]
+
+
+def constant(value: float, first: int, last: int) -> Points:
+    return [(float(at), value) for at in range(first, last, 10)]
+
+
+class TestWhatIsReadOffSeries:
+    """Events that no test host has at will: the clock, the boot and the gaps are handed in."""
+
+    BOOT, AGENT = 1000.0, 1025.0
+
+    def test_a_clock_that_is_set_is_no_boot(self, seen: Visit) -> None:
+        starts = constant(self.AGENT, 5000, 8000)
+        for by, text in ((10_800.0, "forward by 3 h"), (-120.0, "back by 2 min")):
+            boots = [*constant(self.BOOT, 5000, 6000), *constant(self.BOOT + by, 6000, 8000)]
+            assert happened(seen.page, starts, boots, 8000) == [(f"The clock was set {text}", 6000, False)]
+        drift = [*constant(self.BOOT, 5000, 6000), *constant(self.BOOT + 2, 6000, 8000)]
+        assert happened(seen.page, starts, drift, 8000) == []
+
+    def test_a_boot_is_no_clock_and_a_correction_after_it_is_one(self, seen: Visit) -> None:
+        starts = [*constant(self.AGENT, 5000, 6000), *constant(6030.0, 6010, 8000)]
+        boots = [
+            *constant(self.BOOT, 5000, 6000),
+            *constant(6005.0, 6010, 7000),
+            *constant(9605.0, 7000, 8000),
+        ]
+        assert happened(seen.page, starts, boots, 8000) == [
+            ("The clock was set forward by 1 h", 7000, False),
+            ("The agent started", 6030, False),
+            ("The host was booted", 6005, False),
+        ]
+
+    def test_a_restart_of_the_agent_alone_is_no_boot(self, seen: Visit) -> None:
+        starts = [*constant(self.AGENT, 5000, 6000), *constant(6001.0, 6010, 8000)]
+        boots = constant(self.BOOT, 5000, 8000)
+        assert happened(seen.page, starts, boots, 8000) == [("The agent started", 6001, False)]
+
+    def test_a_gap_is_longer_than_three_intervals(self, seen: Visit) -> None:
+        starts = [*constant(self.AGENT, 5000, 6000), *constant(self.AGENT, 6600, 8000)]
+        gap = "No samples: the agent did not run, or could not write"
+        assert happened(seen.page, starts, [], 8000) == [(gap, 5990, False)]
+        short = [*constant(self.AGENT, 5000, 6000), *constant(self.AGENT, 6020, 8000)]
+        assert happened(seen.page, short, [], 8000) == []
+        assert happened(seen.page, starts, [], 9000)[0] == ("No samples since then", 7990, True)
+        hourly = [(float(at), self.AGENT) for at in range(0, 40_000, 3600)]
+        assert happened(seen.page, hourly, [], 40_000) == []
+
+
+class TestWhatIsDrawn:
+    """The lines of a chart, as they are made of answers."""
+
+    GRID = """async (steps) => {
+      const { Grid, PANELS } = await import('/panels.js');
+      const grid = new Grid(1000, 1100, 10);
+      for (const [device, value] of [['sda1', 1], ['vda', 2]]) {
+        const metric = { limpet_page_metric: 'disk_usage_percent', mountpoint: '/', device };
+        grid.put([{ metric, values: [[1000, String(value)], [1050, String(value + 10)], [1050.4, 'NaN']] }]);
+      }
+      const metric = { limpet_page_metric: 'disk_usage_percent', mountpoint: '/var', device: 'sda2' };
+      grid.put([{ metric, values: [[1100, '3']] }]);
+      grid.slide(steps);
+      const { tracks } = grid.tracks(PANELS.find(({ id }) => id === 'disks'));
+      return [grid.times[0], grid.times.length, Object.fromEntries(tracks.map(({ name, values }) => [name, values]))];
+    }"""
+
+    def test_two_lines_with_the_same_name_are_distinguished_and_no_number_is_a_gap(self, seen: Visit) -> None:
+        first, length, lines = seen.page.evaluate(self.GRID, 0)
+        assert (first, length) == (1000, 11)
+        assert lines == {
+            "/ on sda1": [1, *10 * [None]],
+            "/ on vda": [2, *10 * [None]],
+            "/var": [*10 * [None], 3],
+        }
+
+    def test_with_time_the_oldest_points_are_forgotten_and_then_their_lines(self, seen: Visit) -> None:
+        assert seen.page.evaluate(self.GRID, 5) == [1050, 11, {"/var": [*5 * [None], 3, *5 * [None]]}]
+        assert seen.page.evaluate(self.GRID, 11) == [1110, 11, {}]
+
+
 # What people do.
 
 
@@ -329,25 +425,102 @@ def test_a_server_that_is_away_is_named_and_what_is_known_stays(rig: Rig) -> Non
         assert [text for text in visit.wrong if "ERR_CONNECTION_REFUSED" not in text] == []
 
 
-def test_while_paused_or_hidden_nothing_is_requested(rig: Rig) -> None:
+def test_a_login_is_needed_where_one_is_configured_and_a_revoked_one_is_named(
+    rig: Rig, tmp_path: Path
+) -> None:
+    web = tmp_path / "web.yml"
+    hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
+    web.write_text(f"basic_auth_users: {{anna: '{hashed}', scraper: '{hashed}'}}\n")
+    settings = f"web_config_file: {web}, roles: {{scraper: metrics}}"
+    with serving(tmp_path, rig.agent, settings) as server:
+        for login, status in ((None, 401), (("anna", "wrong"), 401), (("scraper", "correct horse"), 403)):
+            with Visit(rig.browser, login=login) as visit:
+                answer = visit.page.goto(server.url)
+                assert answer is not None and answer.status == status
+        with Visit(rig.browser, login=("anna", "correct horse")) as visit:
+            page = opened(visit, server)
+            assert visit.wrong == []
+            web.write_text(f"basic_auth_users: {{scraper: '{hashed}'}}\n")
+            says(page, "The server wants to know who you are")
+            assert page.locator(".tile").count() >= 6
+
+
+def test_without_a_buffer_it_says_so(rig: Rig, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    with Serving(tmp_path / "serve", data_dir) as server, Visit(rig.browser) as visit:
+        data_dir.rmdir()
+        visit.page.goto(server.url)
+        expect(visit.page.locator("#first")).to_contain_text("there is no buffer in")
+
+
+@pytest.fixture
+def still(rig: Rig) -> Iterator[Visit]:
+    """A visit whose clock moves only where the test moves it."""
     with Visit(rig.browser) as visit:
         page = visit.page
         page.clock.install()
         opened(visit, rig.server)
-        button = page.get_by_role("button", name="Pause")
-        button.click()
-        expect(page.locator("#live-text")).to_contain_text("Paused")
-        page.wait_for_load_state("networkidle")
-        before = len(visit.requested)
-        page.clock.fast_forward(600_000)
-        assert len(visit.requested) == before
-        page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
-        button.click()
-        page.clock.fast_forward(600_000)
-        assert len(visit.requested) == before
-        page.evaluate("Object.defineProperty(document, 'hidden', { value: false })")
-        ask(page)
-        wait_for(lambda: len(visit.requested) > before and page.title(), 60, "a request")
+        page.clock.pause_at(page.evaluate("Date.now()") + 1000)
+        settled(visit)
+        yield visit
+
+
+def api_requests(visit: Visit) -> int:
+    """Return how many requests there were: what was sent before this one's own has been seen by then."""
+    visit.page.evaluate("fetch('/-/healthy').then((answer) => answer.text())")
+    return len([url for url in visit.requested if "/api/" in url])
+
+
+def test_while_the_server_is_away_it_tries_less_and_less_often(still: Visit) -> None:
+    page = still.page
+    page.route("**/api/**", lambda route: route.abort())
+    page.clock.fast_forward(10_000)
+    expect(page.locator("#live-text")).to_contain_text("No answer from the server")
+    for seconds in (20, 40, 60, 60):
+        settled(still)
+        before = api_requests(still)
+        page.clock.fast_forward((seconds - 1) * 1000)
+        assert api_requests(still) == before, seconds
+        page.clock.fast_forward(1000)
+        more(still, before)
+    page.unroute_all()
+    settled(still)
+    page.get_by_role("button", name="Try now").click()
+    expect(page.locator("#live-text")).to_contain_text("Live: ")
+
+
+def more(visit: Visit, before: int) -> None:
+    """Wait until there were more requests than before."""
+    wait_for(lambda: api_requests(visit) > before, 60, "a request")
+
+
+def settled(visit: Visit) -> None:
+    """Wait until a round has ended, with everything that it requested: then the next one is planned."""
+    seen = [-1]
+
+    def quiet() -> bool:
+        seen.append(api_requests(visit))
+        return len(seen) > 5 and len(set(seen[-5:])) == 1
+
+    wait_for(quiet, 60, "the end of a round")
+
+
+def test_while_paused_or_hidden_nothing_is_requested(still: Visit) -> None:
+    page = still.page
+    button = page.get_by_role("button", name="Pause")
+    button.click()
+    expect(page.locator("#live-text")).to_contain_text("Paused")
+    before = api_requests(still)
+    page.clock.fast_forward(600_000)
+    assert api_requests(still) == before
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    button.click()
+    page.clock.fast_forward(600_000)
+    assert api_requests(still) == before
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: false })")
+    ask(page)
+    more(still, before)
 
 
 def test_something_is_seen_before_styles_and_scripts_are_there(rig: Rig) -> None:

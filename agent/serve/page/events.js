@@ -78,7 +78,7 @@ const points = (values) => values.map(([at, text]) => [at, Number(text)]);
 
 /** @param {string} name @param {Points} values @param {Line[]} all @param {number} step @param {number} end @returns {Happening[]} */
 function noted(name, values, all, step, end) {
-  if (name === "host_boot_time_seconds") return boots(changes(values), all);
+  if (name === "host_boot_time_seconds") return boots(changes(values), all, step);
   return [...gaps(values, step, end), ...changes(values).map(([, , to]) => instant(to, "info", "The agent started"))];
 }
 
@@ -115,15 +115,15 @@ function gaps(values, step, end) {
 
 /**
  * Return boots and steps of the clock. The time of the boot is the clock less the uptime, so that it moves by as much as
- * the clock is set; when the agent started anew with it, the host was booted.
- * @param {[number, number, number][]} moved @param {Line[]} all @returns {Happening[]}
+ * the clock is set; where the agent was started at the same time, after that boot, the host was booted.
+ * @param {[number, number, number][]} moved @param {Line[]} all @param {number} step @returns {Happening[]}
  */
-function boots(moved, all) {
-  const starts = all.filter(({ metric }) => metric.__name__ === "limpet_start_time_seconds").flatMap(({ values }) => values.map(([, text]) => Number(text)));
+function boots(moved, all, step) {
+  const starts = all.filter(({ metric }) => metric.__name__ === "limpet_start_time_seconds").flatMap(({ values }) => changes(points(values)));
   return moved.flatMap(([at, from, to]) => {
     const by = to - from;
     if (Math.abs(by) < CLOCK_STEP) return [];
-    if (starts.some((start) => start >= to - 60 && start > from + 60 && start - to < Math.max(600, by))) return [instant(to, "warn", "The host was booted")];
+    if (starts.some(([seen, , start]) => Math.abs(seen - at) <= Math.max(150, 2 * step) && start > to - 60)) return [instant(to, "warn", "The host was booted")];
     return [instant(at, "warn", `The clock was set ${by > 0 ? "forward" : "back"} by ${duration(Math.abs(by))}`)];
   });
 }

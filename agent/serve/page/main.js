@@ -27,6 +27,7 @@ const state = {
   /** @type {any} */ trends: null,
   isPaused: false,
   isAsking: false,
+  /** The login is not taken any more: nothing is tried with it until somebody asks for that. */ isOut: false,
   failures: 0,
   /** When the server answered last, by this browser's clock in ms. */ answered: 0,
   /** Why there is no answer, in words. */ away: "",
@@ -41,7 +42,7 @@ const history = new History(watched);
 
 /** Request everything that is due, show it, and plan the next round. */
 async function round() {
-  if (state.isPaused || document.hidden || state.isAsking) return;
+  if (state.isPaused || document.hidden || state.isAsking || state.isOut) return;
   clearTimeout(timer);
   state.isAsking = true;
   const parts = [watched("host", host()), watched("charts", history.refresh())];
@@ -71,6 +72,7 @@ async function watched(part, work) {
   } catch (error) {
     failed(part, error);
   }
+  if (!state.buffer) by("first").textContent = state.refused.get("host") || state.away || by("first").textContent;
   by("trouble").hidden = state.refused.size === 0;
   by("trouble").textContent = [...state.refused].map(([name, why]) => `${name}: ${why}`).join(" · ");
   tell();
@@ -78,9 +80,12 @@ async function watched(part, work) {
 
 /** @param {string} part @param {any} error */
 function failed(part, error) {
-  if (error.name === "AbortError") return;
-  if (error instanceof api.Refused && error.status === 401) state.away = "The server wants to know who you are: load this page again to log in.";
-  else if (error instanceof api.Refused && error.status === 403) state.away = "You have no right to read this.";
+  if (error.name === "AbortError" || state.isOut) return;
+  if (error instanceof api.Refused && error.status === 401) {
+    state.isOut = true;
+    state.away = "The server wants to know who you are: load this page again to log in.";
+  } else if (error instanceof api.Refused && error.status === 403) state.away = "You have no right to read this.";
+  else if (error instanceof api.Refused && part === "host" && error.status >= 429) state.away = `The server cannot answer: ${error.message}.`;
   else if (error instanceof api.Refused) state.refused.set(part, error.message);
   else if (error instanceof api.Away) state.away = "No answer from the server (limpet serve): it does not run, or the link is down.";
   else {
@@ -174,7 +179,10 @@ function foot() {
 // What people do.
 
 function listen() {
-  by("retry").addEventListener("click", round);
+  by("retry").addEventListener("click", () => {
+    state.isOut = false;
+    round();
+  });
   by("pause").addEventListener("click", () => {
     state.isPaused = !state.isPaused;
     by("pause").setAttribute("aria-pressed", String(state.isPaused));

@@ -153,7 +153,9 @@ export class Grid {
     const found = [];
     for (const { metric, name } of panel.sources) {
       const lines = [...this.lines.values()].filter(({ labels }) => labels[OF] === metric);
-      const named = lines.map(({ labels, values }) => ({ name: name(labels) || metric, values }));
+      const names = lines.map(({ labels }) => name(labels) || metric);
+      const isTwice = (/** @type {string} */ one) => names.indexOf(one) !== names.lastIndexOf(one);
+      const named = lines.map(({ labels, values }, index) => ({ name: names[index] + (isTwice(names[index]) ? ` on ${labels.device}` : ""), values }));
       found.push(...named.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })));
     }
     if (found.length <= MOST) return { tracks: found, more: 0 };
