@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from buffer.fs import RealFs
+from buffer.ledger import load_hints
 from tests.support.agent import HOSTNAME, Agent
 from tests.support.net import free_port, wait_for
 from tests.support.prometheus import Prometheus
@@ -29,6 +31,13 @@ def test_what_has_priority_goes_ahead_over_a_kill_and_the_rest_follows_once(
         found = prometheus.query(f'timestamp({name}{{hostname="{HOSTNAME}"}})')
         return max(found.values(), default=0.0)
 
+    def written() -> int:
+        """Return up to where what has priority is settled in the cursor file: after a kill what is behind it goes out again."""
+        kept = load_hints(
+            RealFs(str(agent.data_dir)), str(agent.data_dir / "cursors" / f"{NAME}.json")
+        ).priority
+        return kept.until if kept is not None else 0
+
     with prometheus, agent:
         wait_for(
             lambda: "without priority" in str(agent.destination(NAME).get("last_error")),
@@ -37,9 +46,10 @@ def test_what_has_priority_goes_ahead_over_a_kill_and_the_rest_follows_once(
         )
         assert agent.destination(NAME)["state"] == "waiting"
         rest = newest("memory_total_bytes")
+        settled = wait_for(written, 30, "the cursor")
         for _ in range(2):  # the next turn is hours away, but an agent that starts has one
             before = newest(FIRST)
-            time.sleep(max(0.0, before + 2.5 - time.time()))  # new ticks, and the cursor is written
+            time.sleep(max(0.0, before + 2.5 - time.time()))  # for new ticks
             agent.kill()
             agent.config["remote_write"][0][
                 "headers"
@@ -56,7 +66,7 @@ def test_what_has_priority_goes_ahead_over_a_kill_and_the_rest_follows_once(
                 "a sign",
             )
             wait_for(lambda: agent.destination(NAME)["pending_samples"] > 100, 30, "what waits")
-        time.sleep(max(0.0, newest(FIRST) + 2.5 - time.time()))
+            settled = wait_for(lambda: written() > settled and written(), 30, "the cursor")  # noqa: B023
         ledger = agent.destination(NAME)["ledger"]
         assert ledger["appended"] == ledger["delivered"] + ledger["pending"]
         assert agent.stop() == 0
