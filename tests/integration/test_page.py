@@ -496,12 +496,11 @@ def more(visit: Visit, before: int) -> None:
 
 
 def settled(visit: Visit) -> None:
-    """Wait until a round has ended, with everything that it requested: then the next one is planned."""
-    seen = [-1]
+    """Wait until all that was requested is answered, and nothing follows from the answers: then the next round is planned."""
 
     def quiet() -> bool:
-        seen.append(api_requests(visit))
-        return len(seen) > 5 and len(set(seen[-5:])) == 1
+        before = api_requests(visit)
+        return visit.unanswered == 0 and api_requests(visit) == before and visit.unanswered == 0
 
     wait_for(quiet, 60, "the end of a round")
 

@@ -57,15 +57,25 @@ class Visit:
         self.page: Page = self.context.new_page()
         self.wrong: list[str] = []
         self.requested: list[str] = []
+        self.unanswered = 0
         self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
         self.page.on("console", lambda message: self.wrong.append(f"{message.type}: {message.text}"))
-        self.page.on("request", lambda request: self.requested.append(request.url))
+        self.page.on("request", lambda request: self._sent(request.url))
+        for event in ("requestfinished", "requestfailed"):
+            self.page.on(event, lambda _: self._ended())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
         self.context.close()
+
+    def _sent(self, url: str) -> None:
+        self.requested.append(url)
+        self.unanswered += 1
+
+    def _ended(self) -> None:
+        self.unanswered -= 1
 
     @property
     def hosts(self) -> set[str]:
