@@ -66,6 +66,11 @@ def _parameter(name: str, schema: dict[str, Any], required: bool, where: str = "
     return {"name": name, "in": where, "required": required, "schema": schema}
 
 
+def _in_a_form(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value in a form, where one entry alone looks as a list with this entry does."""
+    return {"anyOf": [schema, schema["items"]]} if "items" in schema else schema
+
+
 _REFUSED = {"description": "refused", "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
 
 
@@ -92,7 +97,7 @@ def _operation(
     if form:
         schema = {
             "type": "object",
-            "properties": {name: schema for name, schema, _ in parameters},
+            "properties": {name: _in_a_form(schema) for name, schema, _ in parameters},
             "required": [name for name, _, required in parameters if required],
         }
         needed = any(required for _, _, required in parameters)
