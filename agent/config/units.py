@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 
-# Each unit in milliseconds. Years, weeks and days are only written where nothing is left over.
+# Each unit in milliseconds. Years and weeks are only written where nothing is left over.
 _MILLISECONDS = {"y": 31_536_000_000, "w": 604_800_000, "d": 86_400_000, "h": 3_600_000}
 _MILLISECONDS |= {"m": 60_000, "s": 1000, "ms": 1}
 _DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _MILLISECONDS))
@@ -48,13 +48,13 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return the shortest form that Prometheus would write: `90` is `1m30s`, `0.25` is `250ms`, `0` is `0s`."""
+    """Return the form that Prometheus would write: `90` is `1m30s`, `90000` is `1d1h`, `0.25` is `250ms`, `0` is `0s`."""
     rest = round(seconds * 1000)
     if rest < 0:
         raise ValueError("a duration is never negative")
     parts = []
     for unit, size in _MILLISECONDS.items():
-        if unit in ("y", "w", "d") and rest % size:
+        if unit in ("y", "w") and rest % size:
             continue
         if rest >= size:
             parts.append(f"{rest // size}{unit}")

@@ -15,6 +15,7 @@ from agent.query import answer
 from agent.query.engine import Result, evaluate
 from agent.query.limits import Stopped
 from agent.query.parse import parse
+from agent.query.printer import formatted
 from agent.query.source import BufferSource, Found
 from agent.query.tree import NAMES, Node, QueryError, kind
 from agent.query.value import Steps
@@ -73,6 +74,18 @@ def query_range(data_dir: str, turn: Turn, found: Parameters) -> Answer:
     return _answered(result._replace(type="matrix", lines=lines), source, most, turn)
 
 
+def format_query(data_dir: str, turn: Turn, found: Parameters) -> Answer:
+    """Write an expression as Prometheus writes it; the buffer is not read."""
+    try:
+        return success(formatted(found.get("query")))
+    except LimpetError as error:
+        raise _not_valid(error) from None
+
+
+def _not_valid(error: LimpetError) -> Refusal:
+    return bad_data(f'invalid parameter "query": {error.what}')
+
+
 def _parsed(found: Parameters) -> tuple[str, Node]:
     text = found.get("query")
     if found.get("lookback_delta"):
@@ -80,7 +93,7 @@ def _parsed(found: Parameters) -> tuple[str, Node]:
     try:
         return text, parse(text)
     except LimpetError as error:
-        raise bad_data(f'invalid parameter "query": {error.what}') from None
+        raise _not_valid(error) from None
 
 
 def _evaluated(tree: Node, text: str, steps: Steps, source: BufferSource, turn: Turn) -> Result:

@@ -84,6 +84,7 @@ ROUTES = {
     "/api/openapi.json": Route(READ, at_once=openapi.answer),
     "/api/v1/query": _asked(api.query),
     "/api/v1/query_range": _asked(api.query_range),
+    "/api/v1/format_query": _asked(api.format_query),
     "/api/v1/series": _asked(api.series),
     "/api/v1/labels": _asked(api.labels),
     "/api/v1/metadata": Route(READ, lambda found, turn, request: box.metadata(found, request.parameters())),

@@ -7,19 +7,48 @@ from typing import Any
 
 from agent import __version__
 from agent.serve.message import FORM, JSON, Answer, json_bytes
+from agent.serve.parameters import FIRST_MS, LAST_MS, LONGEST, MOST
 
-_TIME = {
-    "type": "string",
+_NOTHING = {"enum": [""]}
+"""Empty is the same as not there."""
+_TIME: dict[str, Any] = {
     "description": "Unix seconds, or RFC 3339",
-    "examples": ["1700000000", "2026-05-01T12:00:00Z"],
+    "anyOf": [
+        {"type": "number", "minimum": FIRST_MS / 1000, "maximum": LAST_MS / 1000},
+        {"type": "string", "format": "date-time"},
+    ],
+    "examples": [1700000000, "2026-05-01T12:00:00Z"],
 }
-_DURATION = {"type": "string", "description": "seconds, or a duration", "examples": ["60", "5m"]}
-_COUNT = {"type": "integer", "minimum": 0}
+_UNITS = "".join(f"([1-9][0-9]{{0,4}}{unit})?" for unit in ("w", "d", "h", "m", "s", "ms"))
+_TIME_OR_NOTHING = {**_TIME, "anyOf": [*_TIME["anyOf"], _NOTHING]}
+_DURATION = {
+    "description": "seconds, or a duration",
+    "anyOf": [
+        {"type": "number", "minimum": 0.001, "exclusiveMaximum": LONGEST},
+        {"type": "string", "minLength": 2, "pattern": f"^{_UNITS}$"},
+    ],
+    "examples": [60, "5m"],
+}
+_COUNT = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MOST}, _NOTHING]}
 _TEXT = {"type": "string"}
-_SELECTORS = {"type": "array", "items": {"type": "string", "examples": ['up{job="node"}']}}
+_SELECTORS = {"type": "array", "items": {"type": "string", "minLength": 1, "examples": ['up{job="node"}']}}
+
+_TIMEOUT = {
+    "description": "seconds, or a duration; the server's own limit counts too",
+    "anyOf": [
+        {"type": "number", "minimum": 1, "exclusiveMaximum": LONGEST},
+        {"type": "string", "pattern": "^[1-9][0-9]{0,4}[smh]$"},
+        _NOTHING,
+    ],
+    "examples": [10, "1m"],
+}
 
 Parameter = tuple[str, dict[str, Any], bool]
-_SPAN: list[Parameter] = [("start", _TIME, False), ("end", _TIME, False), ("limit", _COUNT, False)]
+_SPAN: list[Parameter] = [
+    ("start", _TIME_OR_NOTHING, False),
+    ("end", _TIME_OR_NOTHING, False),
+    ("limit", _COUNT, False),
+]
 _MATCH: list[Parameter] = [("match[]", _SELECTORS, False), *_SPAN]
 _QUERY: list[Parameter] = [
     (
@@ -27,13 +56,19 @@ _QUERY: list[Parameter] = [
         {"type": "string", "minLength": 1, "description": "PromQL", "examples": ["cpu_usage_percent"]},
         True,
     ),
-    ("timeout", _DURATION, False),
+    ("timeout", _TIMEOUT, False),
     ("limit", _COUNT, False),
 ]
+_EXPRESSION = _QUERY[:1]
 
 
 def _parameter(name: str, schema: dict[str, Any], required: bool, where: str = "query") -> dict[str, Any]:
     return {"name": name, "in": where, "required": required, "schema": schema}
+
+
+def _in_a_form(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value in a form, where one entry alone looks as a list with this entry does."""
+    return {"anyOf": [schema, schema["items"]]} if "items" in schema else schema
 
 
 _REFUSED = {"description": "refused", "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
@@ -62,7 +97,7 @@ def _operation(
     if form:
         schema = {
             "type": "object",
-            "properties": {name: schema for name, schema, _ in parameters},
+            "properties": {name: _in_a_form(schema) for name, schema, _ in parameters},
             "required": [name for name, _, required in parameters if required],
         }
         needed = any(required for _, _, required in parameters)
@@ -115,7 +150,7 @@ def document() -> dict[str, Any]:
         ("limit", _COUNT, False),
         ("limit_per_metric", _COUNT, False),
     ]
-    at: list[Parameter] = [*_QUERY, ("time", _TIME, False)]
+    at: list[Parameter] = [*_QUERY, ("time", _TIME_OR_NOTHING, False)]
     text, refused = "text/plain", "401 403 421 429 500 503"
     metrics = (text, "application/openmetrics-text")
     return {
@@ -129,6 +164,9 @@ def document() -> dict[str, Any]:
             "/api/v1/query": _api("query", "An expression at one time", at, _RESULT, form=True),
             "/api/v1/query_range": _api(
                 "query_range", "An expression over time", [*_QUERY, *times], _RESULT, form=True
+            ),
+            "/api/v1/format_query": _api(
+                "format_query", "An expression as Prometheus writes it", _EXPRESSION, _TEXT, form=True
             ),
             "/api/v1/series": _api(
                 "series", "The series that match", series, {"type": "array", "items": _OBJECT}, form=True

@@ -17,6 +17,10 @@ from buffer.errors import LimpetError
 
 FIRST_MS, LAST_MS = -(1 << 53), 1 << 53
 """The beginning and the end of time."""
+LONGEST = 9.2e9
+"""Seconds that no duration reaches: Prometheus has 292 years."""
+MOST = 10**18 - 1
+"""The largest limit."""
 _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -47,7 +51,7 @@ def duration(found: Parameters, name: str) -> float:
     text = found.get(name)
     if _NUMBER.fullmatch(text):
         seconds = float(text)
-        if abs(seconds) < 9.2e9:
+        if abs(seconds) < LONGEST:
             return seconds
     else:
         try:
@@ -62,7 +66,7 @@ def limit(found: Parameters, name: str = "limit") -> int:
     text = found.get(name)
     if not text:
         return 0
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST))):
         raise bad_data(f'invalid parameter "{name}": limit must be non-negative')
     return int(text)
 
@@ -92,7 +96,12 @@ def span(found: Parameters) -> tuple[int, int]:
 
 def seconds(found: Parameters, name: str) -> float:
     """Return a length of time that bounds something; infinity where it is missing. Raises Refusal."""
-    return duration(found, name) if found.get(name) else math.inf
+    if not found.get(name):
+        return math.inf
+    bound = duration(found, name)
+    if bound <= 0:
+        raise bad_data(f'invalid parameter "{name}": a length of time must be greater than 0')
+    return bound
 
 
 def quoted(text: str) -> str:

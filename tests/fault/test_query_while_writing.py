@@ -26,6 +26,7 @@ from buffer.limits import Limits as BufferLimits
 from buffer.limits import Tiers
 from buffer.lookup.cache import Cache
 from tests.support.buffers import drain, fill
+from tests.support.serving import Serving
 from tests.support.ticks import START_MS, STEP_MS
 
 READERS, SECONDS = 4, 3.0
@@ -121,6 +122,23 @@ def test_every_sample_counts_once_in_every_answer(tmp_path: Path, is_warm: bool)
         assert before <= count <= after + 1
 
     with at_work(writer):
+        assert in_parallel(once, lambda: len(writer.levels) == 3) >= READERS
+    assert writer.levels == {0, tiers.MINUTE, tiers.HOUR}
+
+
+def test_every_sample_counts_once_in_every_answer_over_http(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "data", Tiers(3_600, 7_200, 1e9, 1 << 30), 1 << 30)
+    asked = {"query": f"count_over_time({NAME}[100y])", "time": (START_MS + (1 << 40)) / 1000}
+
+    def once() -> None:
+        before = writer.count
+        found = server.ask("/api/v1/query", asked).json
+        assert found["status"] == "success"
+        assert "warnings" not in found
+        (one,) = found["data"]["result"]
+        assert before <= float(one["value"][1]) <= writer.count + 1
+
+    with at_work(writer), Serving(tmp_path / "served", tmp_path / "data") as server:
         assert in_parallel(once, lambda: len(writer.levels) == 3) >= READERS
     assert writer.levels == {0, tiers.MINUTE, tiers.HOUR}
 

@@ -14,10 +14,12 @@ import pytest
 
 from agent.collect.mask import KEY_FILE
 from agent.collectors import HostPaths
+from agent.serve.app import ROUTES
 from tests.support.agent import Agent
 from tests.support.hosts import READING
 from tests.support.limpet import LIMPET
 from tests.support.net import wait_for
+from tests.support.serving import Serving
 
 MASKED = ("mountpoint", "device", "interface")
 DEADLINE = 30.0
@@ -111,6 +113,30 @@ def test_nothing_that_leaves_the_agent_holds_a_name(agent: Agent, mountpoints: t
     key = agent.data_dir / KEY_FILE
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert key.stat().st_uid == os.geteuid()
+
+
+def test_nothing_that_is_asked_over_http_holds_a_name(
+    agent: Agent, mountpoints: tuple[str, ...], tmp_path: Path
+) -> None:
+    names = real_names(mountpoints)
+    everything = {"query": '{hostname!=""}', "match[]": '{hostname!=""}'}
+    paths = [*ROUTES, *(f"/api/v1/label/{label}/values" for label in MASKED)]
+    paths.remove("/api/v1/query_range")
+    with agent, Serving(tmp_path / "served", agent.data_dir) as server:
+        wait_for(lambda: len(labels_of(agent)["mountpoint"]) == len(names["mountpoint"]), DEADLINE, "ticks")
+        answers = {path: server.ask(path, everything) for path in paths}
+        stored, log = labels_of(agent), server.log.read_text()
+        agent.stop()
+    for path, answered in answers.items():
+        assert answered.status == 200, path
+        assert told(answered.body.decode(), names) == [], path
+    for label in MASKED:
+        listed = set(answers[f"/api/v1/label/{label}/values"].json["data"])
+        assert listed <= stored[label]
+        assert listed or not names[label]
+    for path in ("/metrics", "/api/v1/query", "/api/v1/series", "/api/v1/forecast"):
+        assert any(one in answers[path].body.decode() for one in stored["mountpoint"]), path
+    assert told(log, names) == []
 
 
 def test_collecting_without_the_key_masks_all_the_same_and_says_so(

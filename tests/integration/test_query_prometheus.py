@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from agent.query.tree import QueryError
+from agent.query.parse import parse
+from agent.query.printer import formatted
+from agent.query.tree import QueryError, kind
 from agent.query.value import Steps
 from tests.support import expressions, queried
 from tests.support.prometheus import Prometheus
@@ -89,6 +92,59 @@ def test_what_prometheus_refuses_is_refused(both: Both, expression: str) -> None
         queried.theirs(expression, steps, both.server)
     with pytest.raises(QueryError, match="character"):
         queried.ours(expression, steps, both.memory)
+
+
+FORMATS = r"""
+x[90m] offset 25h
+x[36h:90s] offset -400d
+x offset 370d
+x{a="\u00ad\u200b\U0001F40C\x07\x7f\"\\",b='"',c=`\`}
+{a="1",__name__=~"x",__name__="y"}
+x{"y"="1"}
+{"x", "a b"="1", a=""}
+x @ -1.0005
+x @ 0
+-5m
+- - 1h30m # a comment
+1e-7
+1e22 + 0.1 + 123456789.125 - 0x10
+-0
+(((x)))
+-(+(-x))
+a and on () b or ignoring (c) d unless on (e, f) g
+a == bool on (b) group_right (c) d
+SUM(x) BY (a, "b c")
+Count_Values Without () ("a", x)
+2 ^ -x ^ 3 Atan2 y
+x[5m:]
+label_join(x, "", "", "", "\n")
+"""
+
+
+def test_an_expression_is_written_as_prometheus_writes_it(both: Both) -> None:
+    known = [*expressions.expressions(), *expressions.at_an_instant(), *FORMATS.strip().splitlines()]
+    # A long one breaks into lines, and a comment ends where its line does.
+    vectors = [f"{one}\n" for one in known if kind(parse(one)) == "vector"]
+    head = "sum without (instance, a_label_with_a_long_name, another_label_with_a_long_name)"
+    known += [
+        f"{head} (clamp_max({one}, 1000000000)) / on (job) group_left (team) topk(3, -({one}))"
+        for one in vectors
+    ]
+    known += [
+        f"max_over_time(({one})[10m:] @ end()) or +abs({one} != bool 1) > quantile(.5, {one})"
+        for one in vectors
+    ]
+    wrong, broken = [], 0
+    for text in known:
+        theirs = json.loads(both.server.get("/api/v1/format_query", {"query": text}))["data"]
+        ours = formatted(text)
+        broken += "\n" in ours
+        if ours != theirs:
+            wrong.append(f"{text}:\n  {theirs}\n  {ours}")
+        elif formatted(ours) != ours:
+            wrong.append(f"{text}: written again, it is another one")
+    assert broken > 400
+    assert not wrong, "\n".join(wrong[:30]) + f"\n{len(wrong)} of {len(known)} differ"
 
 
 def test_a_difference_would_be_seen(both: Both) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -66,7 +67,11 @@ THE_SAME: tuple[Asked, ...] = (
     ("label/__name__/values", [("match[]", '{job="web"}')]),
     ("label/nowhere/values", []),
     ("label/U__x_2E_y/values", []),
+    ("format_query", [("query", "SUM(rate(requests_total{job='api'}[5m])) BY(job) # a comment")]),
+    ("format_query", [("query", f"{' + '.join(['requests_total'] * 12)}")]),
     # What is refused.
+    ("format_query", []),
+    ("format_query", [("query", "sum(")]),
     ("query", []),
     ("query", [("query", "")]),
     ("query", [("query", "sum(")]),
@@ -326,6 +331,26 @@ def test_what_is_appended_meanwhile_is_seen(tmp_path: Path) -> None:
         for value in (1.0, 2.0, 3.0):
             buffer.append(tick(value))
             assert shown() == [str(value)]
+
+
+def test_damage_is_named_in_the_answer(tmp_path: Path) -> None:
+    one = Series("load_average_1m", (("hostname", "a"),))
+    fill(tmp_path / "data", [(one, [(START_MS + 10_000 * n, float(n)) for n in range(2000)])])
+    (segment,) = (tmp_path / "data" / "segments").iterdir()
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    segment.write_bytes(data)
+    asked = {"query": "count_over_time(load_average_1m[10h])", "time": START + 30_000}
+    with Serving(tmp_path / "ours", tmp_path / "data") as server:
+        answered = server.ask("/api/v1/query", asked)
+        assert answered.status == 200
+        assert 0 < float(answered.json["data"]["result"][0]["value"][1]) < 2000
+        (said,) = answered.json["warnings"]
+        assert re.match(r"\d+ stretch(es)? of damage passed over, so samples may be missing", said)
+        for path in ("series", "labels", "label/hostname/values"):
+            answered = server.ask(f"/api/v1/{path}", {"match[]": "load_average_1m"})
+            assert answered.status == 200
+            assert answered.json["data"]
 
 
 def test_a_buffer_that_is_not_there_is_said_and_awaited(tmp_path: Path) -> None:
