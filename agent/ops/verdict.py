@@ -49,9 +49,9 @@ CORRECT = (
     ("connection refused", "Check host and port of the url, and that the receiver runs"),
     ("has expired", "Renew the receiver's certificate, unless this host's clock is wrong (timedatectl)"),
     ("not yet valid", "Set this host's clock: timedatectl"),
-    ("HTTP 401", "Correct the user and password, or the credentials"),
+    ("HTTP 401", "Set user and password (basic_auth) or other credentials, or correct them"),
     ("HTTP 403", "Correct the credentials, or their rights at the receiver"),
-    ("HTTP 404", "Correct the path of the url"),
+    ("HTTP 404", "Correct the path of the url, or let the receiver accept remote write"),
     ("HTTP 405", "Correct the path of the url"),
     ("a redirect", "Write the address that it names into the url"),
     ("this port speaks TLS", "Begin the url with https://"),
@@ -147,7 +147,8 @@ def has_run(seen: Seen) -> bool:
 
 def _start(seen: Seen) -> str:
     if seen.service == "masked":
-        return "Allow its service, and start it: systemctl unmask limpet && systemctl enable --now limpet"
+        masked = "Its service is masked, so somebody wanted it off: ask why, then start it"
+        return f"{masked}: systemctl unmask limpet && systemctl enable --now limpet"
     if seen.service == "there":
         return "Start it: systemctl enable --now limpet"
     return "Start it: limpet run" + (f" --config {seen.file.path}" if seen.file else "")
@@ -181,7 +182,7 @@ def configuration(seen: Seen) -> Finding:
         )
     if note.digest != file.digest:
         why = (
-            f"a reload was refused {ago(note.refused_ms, seen.now)}"
+            f"a reload was refused {ago(note.refused_ms, seen.now)}; it has no errors now"
             if note.refused_ms
             else "it was not reloaded"
         )
@@ -241,7 +242,9 @@ def delivering(seen: Seen, one: DestinationStatus) -> Finding:
     said = since if not one.pending_samples else f"{since}; {waits}"
     if one.link is not None:
         said += f"; {human.spent(*one.link)}"
-    return fine(f"{said}; last error: {one.last_error}" if one.last_error else said)
+    if one.last_error:
+        said += f"; last error: {one.last_error}"
+    return unknown(said) if last is None else fine(said)
 
 
 def _correct(seen: Seen, one: DestinationStatus) -> str | None:
@@ -259,6 +262,12 @@ def _again(one: DestinationStatus, now: float) -> str:
         return said
     left = one.next_try_timestamp_ms / 1000 - now
     return f"{said}; next {f'in {human.duration(left)}' if left > 1 else 'within seconds'}"
+
+
+def until_full(found: Status) -> float | None:
+    """Return the seconds until the buffer is full; None where it does not grow, or is too young to show a pace."""
+    span_ms = (found.newest_timestamp_ms or 0) - (found.oldest_timestamp_ms or 0)
+    return found.time_until_full_seconds if span_ms >= PACE * 1000 else None
 
 
 def kept(found: Status, foreign: str | None = None, owner: str | None = None) -> Finding:
@@ -283,8 +292,7 @@ def kept(found: Status, foreign: str | None = None, owner: str | None = None) ->
     if found.damaged_records:
         said += f"; damage at {human.plural(found.damaged_records, 'place')}"
         return warning(said, "See what it cost: limpet buffer verify. The agent continues by itself.")
-    span_ms = (found.newest_timestamp_ms or 0) - (found.oldest_timestamp_ms or 0)
-    if (left := found.time_until_full_seconds) is not None and span_ms >= PACE * 1000:
+    if (left := until_full(found)) is not None:
         said += f", full in {human.duration(left)}"
         if left < NEARLY_FULL:
             return warning(said, "Correct the destinations that take nothing, or raise buffer.max_size.")

@@ -342,7 +342,7 @@ BOXES: dict[str, tuple[Make, Expected]] = {
         Expected(
             "attention",
             "to central",
-            "Correct the user and password",
+            "Set user and password",
             f"{THERE}, authentication",
             "Set basic_auth",
         ),
@@ -352,7 +352,7 @@ BOXES: dict[str, tuple[Make, Expected]] = {
         Expected(
             "attention",
             "to central",
-            "Correct the path of the url",
+            "Correct the path of the url, or let the receiver accept remote write",
             f"{THERE}, empty write",
             "Correct the url",
         ),

@@ -73,6 +73,8 @@ def saved(home: Path) -> int:
     """Return how many samples an unfinished replay has delivered, as it will know when it is resumed."""
     for file in (home / ".local/state/limpet").glob("replay-*.json"):
         return int(json.loads(file.read_text())["ledger"]["delivered"])
+    for file in (home / ".local/state/limpet").glob("played-*"):  # of one file: a line for each step
+        return int(file.read_text().splitlines()[-1].split()[1])
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import tempfile
 import time
 from collections.abc import Iterator
@@ -348,15 +349,16 @@ def test_a_held_destination_and_damage(data_dir: Path) -> None:
 @pytest.mark.parametrize(("state", "kind"), [("held", "wrong"), ("waiting", "warning")])
 def test_what_a_running_agent_says_of_a_destination(data_dir: Path, state: str, kind: str) -> None:
     buffer = Buffer(str(data_dir), Limits(), ["a"])
-    for number in range(3):
-        buffer.append([tick(number, 64)])
+    dice = random.Random(1)
+    for number in range(121):
+        buffer.append([tick(number, 64)._replace(values=[dice.random() for _ in range(64)])])
     buffer.cursors["a"].note(state, "HTTP 401: wrong")
     buffer.sync()
     found = look(configured(data_dir, "buffer: {max_size: 1MiB}"))
     buffer.close()
     assert found["lock"].said == f"held by process {os.getpid()}: the agent runs"
     check(found["backlog of a"], kind)
-    # The samples came in 20 seconds: at that pace the megabyte is full soon, and nothing is sent.
+    # The samples came in 20 minutes: at that pace the megabyte is full soon, and nothing is sent.
     assert found["buffer"].do == "Fix the destinations that take nothing, or raise buffer.max_size."
 
 

@@ -187,7 +187,7 @@ class _View:
     def buffer(self) -> Finding:
         if (found := self._status()) is None:
             return fine("empty: nothing is there yet")
-        cap, full = self.config.buffer.max_size, found.time_until_full_seconds
+        cap, full = self.config.buffer.max_size, verdict.until_full(found)
         said = f"{human.size(found.bytes)} of {human.size(cap)}, {human.count(found.samples)} samples"
         if full is not None:
             said += f", full in {human.duration(full)} at the present pace"
