@@ -37,7 +37,8 @@ NOT_RUN = {
     "buffer ...": "all commands of the backlog",
     "buffer quarantine": "all of its commands",
     **dict.fromkeys(
-        ("serve", "serve --config limpet.yaml", "serve --config /etc/limpet/limpet.yaml"),
+        ("serve", "serve --config limpet.yaml", "serve --config /etc/limpet/limpet.yaml",
+         "serve --config /etc/limpet-serve/limpet.yaml"),
         "it serves until it is ended; tests/integration/test_serve_api.py starts it",
     ),
     "buffer replay --from /media/stick/limpet --config limpet.yaml --to central": (
