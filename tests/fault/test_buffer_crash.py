@@ -34,6 +34,7 @@ from tests.support.buffers import numbers as numbers_in
 from tests.support.faults import DEATHS, FAULTS, WRITING, Failing, Fault, MemoryFs, PowerLost
 from tests.support.ticks import exactly, tick
 
+pytestmark = pytest.mark.no_cover  # counting lines makes it three times as slow
 WIDTH = 8
 NAMES = ("quick", "slow")
 

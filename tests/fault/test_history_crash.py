@@ -28,6 +28,7 @@ from tests.support.faults import DEATHS, FAULTS, Failing, Fault, MemoryFs, Power
 from tests.support.ticks import START_MS, STEP_MS, bits, tick
 
 DELIVERED, PENDING = 150, 20
+pytestmark = pytest.mark.no_cover  # counting lines makes it three times as slow
 LIMITS = Tiers(300, 0, 1e9, 1 << 20)
 """What is older than five minutes is to be by the hour."""
 NOW = START_MS / 1000 + DELIVERED * 10
