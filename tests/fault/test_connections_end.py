@@ -127,7 +127,8 @@ DEATHS: dict[str, tuple[Act, Act | None]] = {
     ),
     "closed behind an answer": (last(answer(), close), None),
     "reset behind an answer": (RESET, None),
-    "a NAT that has forgotten it": (last(answer(), forget), None),
+    # It forgets before the answer goes out, so that no request can come before.
+    "a NAT that has forgotten it": (last(forget, answer()), None),
 }
 
 
@@ -158,7 +159,7 @@ def test_once(death: Act) -> None:
     with Answering([answer(), death, death, death]) as server, posting(server.url) as poster:
         poster.post()
         if death is forget:  # the request gets through, its answer does not
-            server.acts[:] = [last(answer(), forget)]
+            server.acts[:] = [last(forget, answer())]
             poster.post()
             server.acts[:] = [forget, forget]
         assert isinstance(poster.post(step=1.0), Failure)
@@ -181,7 +182,7 @@ def test_a_request_that_was_taken_and_is_not_answered_is_not_repeated_at_once() 
 
 def test_a_large_request_into_a_connection_that_was_forgotten_fails_as_soon() -> None:
     """More than the kernel's buffers take: it is the write that waits."""
-    with Answering([last(answer(), forget)]) as server, posting(server.url) as poster:
+    with Answering([last(forget, answer())]) as server, posting(server.url) as poster:
         poster.post()
         assert isinstance(poster.post(step=3.0, body=bytes(16 << 20)), Answer)
         assert poster.repeats() == 1
