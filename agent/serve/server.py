@@ -159,48 +159,41 @@ class Server:
 
 def _listening(address: Address) -> socket.socket:
     """Return a socket that listens. Raises LimpetError."""
+    family = socket.AF_UNIX if address.path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        if address.path:
-            return _unix(address.path)
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         found = socket.socket(family, socket.SOCK_STREAM)
         try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind((address.host, address.port))
+            _bind(found, address)
             found.listen(BACKLOG)
         except OSError:
             found.close()
             raise
-        found.setblocking(False)
-        return found
     except OSError as error:
         from agent.text.human import reason
 
         do = "See what listens there, or choose another address: serve.listen."
         raise LimpetError(str(address), f"nothing can listen there: {reason(error)}", do) from None
-
-
-def _unix(path: str) -> socket.socket:
-    """Return a Unix socket for its user and group; one that a process left behind is replaced. Raises OSError."""
-    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if os.path.exists(path):
-            try:
-                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                    probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-        before = os.umask(0o117)
-        try:
-            found.bind(path)
-        finally:
-            os.umask(before)
-        found.listen(BACKLOG)
-    except OSError:
-        found.close()
-        raise
     found.setblocking(False)
     return found
+
+
+def _bind(to: socket.socket, address: Address) -> None:
+    """Give a socket its address. A Unix socket is for its user and group, and replaces what a process left. Raises OSError."""
+    if not address.path:
+        to.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        to.bind((address.host, address.port))
+        return
+    if os.path.exists(address.path):
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.connect(address.path)
+        except ConnectionRefusedError:
+            os.unlink(address.path)
+    before = os.umask(0o117)
+    try:
+        to.bind(address.path)
+    finally:
+        os.umask(before)
 
 
 def _peer_of(accepted: socket.socket) -> Peer:

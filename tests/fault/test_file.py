@@ -239,28 +239,20 @@ def test_a_medium_that_hangs_delays_nobody(tmp_path: Path) -> None:
         to = [{"path": str(mounts.dead), "name": "stick", "remote_timeout": "1s", "queue_config": QUICK}]
         agent = Agent(tmp_path / "agent", [], file=to)
         agent.inside = [*mounts.entering, "env", f"--chdir={os.getcwd()}"]
+
+        def failing(words: str) -> None:
+            wait_for(lambda: words in (agent.destination("stick").get("last_error") or ""), DEADLINE, words)
+
         with agent:
             mounts.hang()
-            wait_for(
-                lambda: "has not answered" in (agent.destination("stick").get("last_error") or ""),
-                DEADLINE,
-                "a timeout",
-            )
+            failing("has not answered")
             before = agent.status()["samples"]
             wait_for(lambda: agent.status()["samples"] > before + 100, DEADLINE, "samples that are collected")
             assert threads(agent.pid) < 20
             mounts.answer()
-            wait_for(
-                lambda: "cannot be written" in (agent.destination("stick").get("last_error") or ""),
-                DEADLINE,
-                "an answer",
-            )
+            failing("cannot be written")
             mounts.hang()
-            wait_for(
-                lambda: "has not answered" in (agent.destination("stick").get("last_error") or ""),
-                DEADLINE,
-                "a timeout",
-            )
+            failing("has not answered")
             assert agent.stop() == 0
 
 

@@ -16,12 +16,13 @@ from buffer.fs import Fs
 from buffer.history import packed, tiers
 from buffer.history.packed import Damaged, Head, NewerVersion, PackedFile
 from buffer.history.read import entries_in
-from buffer.history.tiers import HOUR, MINUTE, MOST_SOURCES, SPAN_MS, Block, Work
+from buffer.history.tiers import HOUR, MINUTE, MOST_SOURCES, SPAN_MS, Block
 from buffer.limits import Tiers
 from buffer.model import ENDED, STALE, Instant, Series, Tick, is_stale
 from buffer.reader import Entry
 from tests.support.faults import MemoryFs
 from tests.support.ticks import BOOT, START_MS, STEP_MS, bits
+from tests.support.tiers import done
 
 FOLDER = "d/history"
 HOUR_MS = 3_600_000
@@ -32,16 +33,6 @@ SERIES = (
     Series("thing", (), "unknown"),
 )
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "history" / "v1.hex"
-
-
-def done(work: Work) -> Head:
-    """Do all the work."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as stop:
-            head: Head = stop.value
-            return head
 
 
 def entry(

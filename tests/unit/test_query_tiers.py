@@ -19,28 +19,18 @@ from agent.query.source import BufferSource
 from agent.query.value import Steps
 from buffer.fs import RealFs
 from buffer.history import tiers
-from buffer.history.packed import Head
-from buffer.history.tiers import HOUR, MINUTE, Block, Work
+from buffer.history.tiers import HOUR, MINUTE, Block
 from buffer.model import ENDED, STALE, Instant, Series, Tick
 from buffer.reader import Entry
 from buffer.thin import STEPS_MS
 from tests.support.queried import Answer, alike, answer
+from tests.support.tiers import done
 
 HOUR_MS, EVERY_MS = 3_600_000, 10_000
 BEGINS = 1_750_000_000_000 // (24 * HOUR_MS) * 24 * HOUR_MS
 HOURS = 12
 ENDS = BEGINS + HOURS * HOUR_MS
 SERIES = (Series("warm", (), "gauge"), Series("packets_total", (), "counter"), Series("thing", (), "unknown"))
-
-
-def done(work: Work) -> Head:
-    """Do all the work."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as stop:
-            head: Head = stop.value
-            return head
 
 
 def entries(hours: range, is_there: Callable[[int], bool]) -> list[Entry]:
