@@ -76,10 +76,30 @@ class Alertmanager(Server):
 
     def fire(self, *alerts: dict[str, Any]) -> None:
         """Hand in alerts, as Prometheus does: labels, annotations, and endsAt for one that is over."""
+        self._send("POST", "alerts", alerts)
+
+    def silence(self, matching: dict[str, str]) -> str:
+        """Silence what matches these regular expressions, for a day; return what `unsilence` takes."""
+        now = datetime.now(UTC)
+        matchers = [{"name": name, "value": value, "isRegex": True} for name, value in matching.items()]
+        times = {"startsAt": now.isoformat(), "endsAt": (now + timedelta(days=1)).isoformat()}
+        body = {"matchers": matchers, "createdBy": "test", "comment": "planned work"} | times
+        return str(json.loads(self._send("POST", "silences", body))["silenceID"])
+
+    def unsilence(self, silence: str) -> None:
+        """End a silence."""
+        self._send("DELETE", f"silence/{silence}", None)
+
+    def _send(self, method: str, what: str, body: object) -> bytes:
         request = urllib.request.Request(
-            f"{self.url}/api/v2/alerts", json.dumps(alerts).encode(), {"Content-Type": "application/json"}
+            f"{self.url}/api/v2/{what}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+            method=method,
         )
-        urllib.request.urlopen(request, timeout=10, context=self._tls).close()
+        with urllib.request.urlopen(request, timeout=30, context=self._tls) as answer:
+            found: bytes = answer.read()
+            return found
 
 
 def ready(program: Path, folder: Path) -> Path:
@@ -97,15 +117,15 @@ def ready(program: Path, folder: Path) -> Path:
     return copy
 
 
-def faster(duration: str) -> str:
-    """Return a duration of Prometheus's, divided by `FASTER`."""
+def faster(duration: str, by: int = FASTER) -> str:
+    """Return a duration of Prometheus's, divided."""
     parts = re.findall(r"(\d+)(ms|[dhms])", duration)
     assert "".join(map("".join, parts)) == duration, duration
-    return f"{sum(int(number) * _UNITS_MS[unit] for number, unit in parts) // FASTER}ms"
+    return f"{sum(int(number) * _UNITS_MS[unit] for number, unit in parts) // by}ms"
 
 
-def shipped(folder: Path, channels: Channels, certs: Certs, *, night: bool = False) -> Path:
-    """Write the configuration that ships, with this test's addresses and waits; return the file."""
+def shipped(folder: Path, channels: Channels, certs: Certs, *, night: bool = False, by: int = FASTER) -> Path:
+    """Write the configuration that ships, with this test's addresses and waits that are shorter by `by`; return the file."""
     config = yaml.safe_load(CONFIG.read_text())
     there = {
         "smtp_password": LOGIN.password,
@@ -116,7 +136,7 @@ def shipped(folder: Path, channels: Channels, certs: Certs, *, night: bool = Fal
     folder.mkdir(parents=True, exist_ok=True)
     for name, secret in there.items():
         (folder / name).write_text(f"{secret}\n")  # as editors and echo write it
-    config = _replaced(config, folder)
+    config = _replaced(config, folder, by)
     config["global"] |= {
         "smtp_smarthost": channels.smarthost,
         "smtp_tls_config": {"ca_file": str(certs.ca)},
@@ -134,20 +154,20 @@ def shipped(folder: Path, channels: Channels, certs: Certs, *, night: bool = Fal
     return file
 
 
-def _replaced(node: Any, folder: Path) -> Any:
+def _replaced(node: Any, folder: Path, by: int) -> Any:
     """Return the configuration with shorter waits, and secret files that are in `folder`."""
     if isinstance(node, list):
-        return [_replaced(one, folder) for one in node]
+        return [_replaced(one, folder, by) for one in node]
     if not isinstance(node, dict):
         return node
     found = {}
     for key, value in node.items():
         if key in _WAITS:
-            value = faster(value)
+            value = faster(value, by)
         elif key.endswith("_file"):
             value = str(folder / Path(value).name)
             assert Path(value).exists(), f"{key} is a secret that the test does not know"
-        found[key] = _replaced(value, folder)
+        found[key] = _replaced(value, folder, by)
     return found
 
 

@@ -1,0 +1,198 @@
+"""What people are told of a fleet: the rules that ship, under promtool, and a real Alertmanager with all four channels.
+
+In the suite there are two hundred hosts, and Alertmanager's time runs 300 times as fast; LIMPET_PLAYS_HOSTS=1000 is the whole, with a minute
+in a second, and takes ten minutes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from tests.support.certs import Certs
+from tests.support.delivered import DAY, Told, deliver
+from tests.support.played import STEP_S, Change, Labels, Life, play
+
+pytestmark = pytest.mark.timeout(900)
+IN_ORDER = True
+HOSTS = int(os.environ.get("LIMPET_PLAYS_HOSTS", "200"))
+FASTER = 60 if HOSTS >= 1000 else 300
+HOUR = 3600 // STEP_S
+"""Steps."""
+ROOT = 'disk_usage_percent{device="/dev/sda2", fstype="ext4", mountpoint="/"}'
+CHANNELS = {"email", "slack", "pagerduty", "webhook"}
+Play = Callable[[Sequence[tuple[Life, Sequence[Labels]]]], tuple[list[Change], Told]]
+
+
+@pytest.fixture
+def played(promtool_program: Path, alertmanager_program: Path, certs: Certs, tmp_path: Path) -> Play:
+    def run(lives: Sequence[tuple[Life, Sequence[Labels]]]) -> tuple[list[Change], Told]:
+        assert sum(len(hosts) for _, hosts in lives) >= HOSTS
+        changes = play(promtool_program, tmp_path / "played", lives)
+        return changes, deliver(alertmanager_program, tmp_path / "alertmanager", certs, changes, FASTER)
+
+    return run
+
+
+def hosts(name: str, count: int, region: str | None = None, environment: str = "production") -> list[Labels]:
+    """So many hosts of a region, or of ten."""
+    return [
+        {"hostname": f"{name}-{n:03}", "environment": environment, "region": region or f"region-{n % 10}"}
+        for n in range(count)
+    ]
+
+
+def life(
+    steps: int,
+    values: Mapping[str, Callable[[int], float]] = MappingProxyType({}),
+    *,
+    out: Callable[[int], bool] = lambda _: False,
+) -> Life:
+    """A host that is well and heard, but as told."""
+    usual: dict[str, Callable[[int], float]] = {
+        "limpet_start_time_seconds": lambda _: 1,
+        'cpu_usage_percent{core="all"}': lambda _: 20,
+        ROOT: lambda _: 40,
+    }
+    return {
+        name: [None if out(step) else value(step) for step in range(steps)]
+        for name, value in (usual | dict(values)).items()
+    }
+
+
+def pulse(begin: int, end: int, high: float, low: float) -> Callable[[int], float]:
+    """Be high from one step to another, and low before and after."""
+    return lambda step: high if begin <= step < end else low
+
+
+def summary(told: Told) -> Counter[tuple[str, str]]:
+    """How many messages were about alerts of a name, that had begun or all had ended."""
+    return Counter(
+        (
+            one.alerts[0]["labels"]["alertname"],
+            max((alert["status"] for alert in one.alerts), key="resolved".__ne__),
+        )
+        for one in told.messages
+    )
+
+
+def test_shops_that_close_at_night_are_news_for_two_nights(promtool_program: Path, tmp_path: Path) -> None:
+    """30 of 100 hosts are off from 20:00 to 7:00, a bit earlier or later each day; from the third night nobody is told.
+
+    One that does not open on the fourth morning is reported.
+    """
+
+    def closed(step: int) -> bool:
+        hour = (step + 7 * (step // 720 % 3 - 1)) / HOUR % 24
+        return not 7 <= hour < 20
+
+    steps, morning = 84 * HOUR, 72 * HOUR
+    lives = [
+        (life(steps), hosts("well", 70)),
+        (life(steps, out=closed), hosts("shop", 29)),
+        (life(steps, out=lambda step: closed(step) or step > morning), hosts("dead", 1)),
+    ]
+    read = ("limpet-live", "limpet-presence", "limpet-silence")
+    changes = play(promtool_program, tmp_path, lives, read)
+    assert {one.labels["alertname"] for one in changes} == {"LimpetHostSilent", "LimpetFleetSilent"}
+    later = [(one.labels["alertname"], one.labels["hostname"]) for one in changes if one.at > 2.5 * DAY]
+    assert later == [("LimpetHostSilent", "dead-000")]
+    assert 7.5 * 3600 < changes[-1].at - 3 * DAY < 8.5 * 3600, "about an hour after it should have opened"
+
+
+def test_a_region_that_returns_is_one_message_more(played: Play) -> None:
+    """Three tenths of the hosts, those of one region, are out for 40 minutes, and return at once."""
+    steps = 2 * HOUR + 10
+    out = life(steps, out=lambda step: 10 <= step < 30)
+    _, told = played(
+        [(life(steps), hosts("well", HOSTS * 7 // 10)), (out, hosts("out", HOSTS * 3 // 10, "north"))]
+    )
+    assert summary(told) == {("LimpetFleetSilent", "firing"): 1, ("LimpetFleetSilent", "resolved"): 1}
+    assert {channel: len(times) for channel, times in told.channels.items()} == dict.fromkeys(CHANNELS, 2)
+
+
+def test_a_bad_deploy_on_all_hosts_is_a_few_messages(played: Play) -> None:
+    """Three hosts are ill by themselves; half an hour later all are, and recover region by region within the next."""
+    steps = 2 * HOUR + 15
+    alone = life(steps, {'cpu_usage_percent{core="all"}': pulse(10, steps, 99, 20)})
+    lives = [(alone, [one]) for one in hosts("alone", 3)]
+    for region in range(10):
+        end = HOUR + 15 + 2 * region
+        ill = life(
+            steps,
+            {'cpu_usage_percent{core="all"}': pulse(25, end, 99, 20)},
+        )
+        lives.append((ill, hosts(f"edge-{region}", HOSTS // 10, f"region-{region}")))
+    _, told = played(lives)
+    own = [one for one in told.messages if one.at < 24 * STEP_S]
+    assert {one.alerts[0]["labels"]["hostname"] for one in own} == {"alone-000", "alone-001", "alone-002"}
+    assert {channel: told.most_in_an_hour(channel) <= 20 for channel in CHANNELS} == dict.fromkeys(
+        CHANNELS, True
+    )
+    names = {alert["labels"].get("hostname", "")[:5] for one in told.messages for alert in one.alerts}
+    assert "edge-" not in names
+
+
+def test_many_troubles_of_all_kinds_are_at_most_twenty_messages_an_hour(played: Play) -> None:
+    """Nine hosts in nine regions have each critical trouble that there is, none of which makes a crowd by itself, for two hours."""
+    steps = 3 * HOUR
+    troubles = {
+        'cpu_usage_percent{core="all"}': 99,
+        "memory_usage_percent": 99,
+        'disk_await_time_ms{device="sda"}': 900,
+        'network_bandwidth_usage_percent{interface="eth0"}': 99,
+        ROOT: 97,
+    }
+    lives = [(life(steps), hosts("well", HOSTS - 45))]
+    for n, (name, value) in enumerate(troubles.items()):
+        begin = 10 + n
+        ill = life(
+            steps,
+            {name: pulse(begin, 2 * HOUR, value, 1)},
+        )
+        lives.append((ill, hosts(f"ill-{n}", 9)))
+    _, told = played(lives)
+    assert told.messages
+    most = {channel: told.most_in_an_hour(channel) for channel in CHANNELS}
+    assert max(most.values()) <= 20, most
+
+
+def test_a_link_that_comes_and_goes_neither_ends_nor_repeats_an_alert(played: Play) -> None:
+    """The links of all hosts are out 9 of each 30 minutes, some at a time. Three have a full disk, which is cleared while one is out."""
+    steps = 3 * HOUR
+
+    def out(phase: int) -> Callable[[int], bool]:
+        return lambda step: (step + phase) % 15 < 4.5
+
+    full = {ROOT: pulse(20, 2 * HOUR + 2, 95, 40)}
+    assert out(0)(2 * HOUR + 2), "the disk is cleared while nothing is heard"
+    changes, told = played(
+        [
+            *((life(steps, out=out(phase)), hosts(f"edge-{phase}", HOSTS // 15 + 1)) for phase in range(15)),
+            (life(steps, full, out=out(0)), hosts("full", 3)),
+        ]
+    )
+    assert not [one for one in changes if one.labels["alertname"] != "HostDiskFull"]
+    own = [one for one in told.messages if one.receiver == "critical"]
+    about = Counter((one.alerts[0]["labels"]["hostname"], one.alerts[0]["status"]) for one in own)
+    assert about == {(f"full-00{n}", status): 1 for n in range(3) for status in ("firing", "resolved")}
+    assert len(told.channels["pagerduty"]) == 6
+
+
+def test_a_host_that_dies_is_reported_though_another_of_its_name_lives(played: Play) -> None:
+    steps = HOUR + 10
+    _, told = played(
+        [
+            (life(steps), [*hosts("well", HOSTS - 2), *hosts("gw", 1, "region-1", "lab")]),
+            (life(steps, out=lambda step: step > 10), hosts("gw", 1, "region-1")),
+        ]
+    )
+    [message] = told.messages
+    [alert] = message.alerts
+    assert alert["labels"]["alertname"] == "LimpetHostSilent"
+    assert alert["labels"]["environment"] == "production"

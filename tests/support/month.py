@@ -1,0 +1,299 @@
+"""A month of a fleet of small hosts, made up: what they send, what really happens to them, and who must be told of it.
+
+It begins on a Monday at midnight, after three days in which the rules learn when shops are closed. Hosts have usual days and nights, disks that fill by day and are cleared at night, updates on Tuesdays,
+shops close at night, and links come and go. That is nobody's trouble. `EVENTS` are, and each has its time in which
+a message must be there. The same seed gives the same month.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tests.support.delivered import Silence
+from tests.support.played import STEP_S, Labels, Life
+
+HOUR, DAY = 3600, 86400
+REGIONS = ("north", "south", "east", "west")
+UPDATE = 2 * HOUR
+"""When updates begin on Tuesdays: hosts do them within two and a half hours."""
+CENTRAL = 'destination="central"'
+DISK, ROOT = 'device="mmcblk0"', 'device="/dev/mmcblk0p2", fstype="ext4", mountpoint="/"'
+SIZE = 32e9
+TEN_DAYS = 10 * DAY
+LEARNED = 3
+"""Days before the month begins, in which the rules learn when shops are closed."""
+DAYS = LEARNED + 30
+
+
+class Event(NamedTuple):
+    """Something that people must be told of: what and where, from when to when (seconds), and how soon.
+
+    `alerts` may tell of it, and one of `first` must, within `within` seconds after `begin` where `within` is given.
+    """
+
+    name: str
+    where: Labels
+    begin: int
+    end: int
+    alerts: tuple[str, ...]
+    first: str
+    within: int
+
+
+def at(day: int, hour: float) -> int:
+    """Return a time in seconds since the start; the first day of the month is 1."""
+    return int((LEARNED + day - 1) * DAY + hour * HOUR)
+
+
+EVENTS = (
+    Event(
+        "a disk becomes slow, then read-only",
+        {"hostname": "edge-disk-a"},
+        at(5, 11),
+        at(5, 17),
+        ("HostDiskSlow", "HostDiskReadOnly", "HostDiskBusy"),
+        "HostDiskSlow",
+        10 * 60,
+    ),
+    Event(
+        "a link is down for 40 minutes",
+        {"hostname": "edge-link-a"},
+        at(7, 15),
+        at(7, 15) + 40 * 60,
+        ("LimpetHostSilent", "HostUnreachable", "LinkWasDown"),
+        "LimpetHostSilent",
+        15 * 60,
+    ),
+    Event(
+        "a bad deploy on 60 hosts: all of the processor",
+        {"deploy": "60"},
+        at(10, 14),
+        at(10, 15.5),
+        ("HostCpuHigh", "LimpetManyHosts"),
+        "LimpetManyHosts",
+        5 * 60,
+    ),
+    Event(
+        "a clock is 45 s behind",
+        {"hostname": "edge-clock"},
+        at(13, 9),
+        at(13, 20),
+        ("LimpetClockSkewed",),
+        "LimpetClockSkewed",
+        20 * 60,
+    ),
+    Event(
+        "a region is out for 2 hours",
+        {"region": "north"},
+        at(17, 10),
+        at(17, 12),
+        ("LimpetFleetSilent", "LimpetHostSilent", "LimpetManyHosts", "HostUnreachable", "LinkWasDown"),
+        "LimpetFleetSilent",
+        15 * 60,
+    ),
+    Event(
+        "a program leaks memory for 4 days",
+        {"hostname": "edge-leak"},
+        at(20, 0),
+        at(24, 6),
+        ("HostMemoryHigh", "HostOomKill"),
+        "HostMemoryHigh",
+        4 * DAY,
+    ),
+    Event(
+        "a disk fails at night",
+        {"hostname": "edge-disk-b"},
+        at(27, 3),
+        at(27, 8),
+        ("HostDiskReadOnly",),
+        "HostDiskReadOnly",
+        10 * 60,
+    ),
+)
+SILENCES = tuple(
+    Silence(at(day, 2), at(day, 5), {"group": "cpu|disk_io|network|memory"}) for day in (2, 9, 16, 23, 30)
+)
+"""Planned work: Tuesdays from 2 to 5."""
+
+
+def _during(name: str) -> tuple[int, int]:
+    [found] = [(one.begin, one.end) for one in EVENTS if one.name == name]
+    return found
+
+
+class Kind(NamedTuple):
+    """So many hosts of a region that live alike in so many ways."""
+
+    name: str
+    region: str
+    lives: int
+    hosts: int
+    is_shop: bool = False
+    is_lte: bool = False
+    deploys: bool = False
+    own: str = ""
+
+
+KINDS = (
+    *(Kind("edge", region, 1, 27, deploys=region in ("east", "west")) for region in REGIONS),
+    *(Kind("shop", region, 1, 10, is_shop=True) for region in REGIONS),
+    *(Kind("lte", region, 1, 9, is_lte=True) for region in REGIONS),
+    *(Kind("pi", region, 1, 8) for region in REGIONS[:1]),
+    *(
+        Kind(name, region, 1, 1, own=name)
+        for name, region in (
+            ("edge-disk-a", "south"),
+            ("edge-disk-b", "east"),
+            ("edge-link-a", "west"),
+            ("edge-leak", "south"),
+            ("edge-clock", "east"),
+        )
+    ),
+)
+
+
+def fleet(seed: int = 1, days: range = range(DAYS)) -> list[tuple[Life, Sequence[Labels]]]:
+    """Return each life of these days (from 0, the first that is learned), and the labels of the hosts that have it."""
+    found: list[tuple[Life, Sequence[Labels]]] = []
+    for kind in KINDS:
+        names = [kind.own or f"{kind.name}-{kind.region}-{n:02}" for n in range(kind.hosts)]
+        for n in range(kind.lives):
+            labels = [
+                {"hostname": name, "environment": "production", "region": kind.region}
+                for name in names[n :: kind.lives]
+            ]
+            found.append((_life(kind, random.Random(f"{seed} {kind} {n}"), days), labels))
+    return found
+
+
+def _life(kind: Kind, dice: random.Random, days: range) -> Life:
+    """Make up what a host of a kind sends: all days, of which these are returned."""
+    times = range(0, DAYS * DAY, STEP_S)
+    off, out = _off(kind, dice), _out(kind, dice)
+    updates = {at(day, 0) + UPDATE + dice.randrange(0, 9000, STEP_S) for day in range(2, 31, 7)}
+    if kind.is_shop:  # which is off at that time
+        updates = {one + 11 * HOUR for one in updates}
+    for one in updates:  # a reboot at the end
+        off.append((one + 10 * 60, one + 14 * 60))
+    runs = [True] * len(times)
+    heard = [True] * len(times)
+    for begin, end in off:
+        for step in range(begin // STEP_S, min(end // STEP_S, len(times))):
+            runs[step] = heard[step] = False
+    for begin, end in out:
+        for step in range(begin // STEP_S, min(end // STEP_S, len(times))):
+            heard[step] = False
+    kept = range(days.start * DAY // STEP_S, days.stop * DAY // STEP_S)
+    boot, missed, appended, waiting = -TEN_DAYS, 0, 0, 0
+    peak, usual = dice.uniform(8, 30), dice.uniform(30, 55)
+    per_day, first = dice.uniform(0.2e9, 2e9), dice.uniform(0.4, 0.65)
+    columns: dict[str, list[float | None]] = {}
+    for step in range(kept.stop):
+        if not runs[step]:
+            missed += 1000
+        else:
+            boot = step * STEP_S if step and not runs[step - 1] else boot
+            appended += 1000
+            waiting = 300 if heard[step] else waiting + 1000
+        if step < kept.start or not heard[step]:
+            continue
+        t = step * STEP_S
+        day = 0.5 - 0.5 * math.cos(2 * math.pi * (t % DAY) / DAY)
+        busy = any(one <= t < one + 10 * 60 for one in updates)
+        cpu = 3 + peak * day + dice.uniform(0, 6)
+        if busy:
+            cpu = 100 if kind.name == "pi" else dice.uniform(40, 70)
+        hours = ((t - 3 * HOUR) % DAY) / DAY  # logs go at 3
+        weeks = (t - LEARNED * DAY) % (7 * DAY) / (7 * DAY)
+        used = first * SIZE + per_day * hours + 0.5 * per_day * weeks + (0.3e9 if busy else 0)
+        values = {
+            "cpu": round(cpu, 1),
+            "memory": round(usual + 5 * day + dice.uniform(0, 2), 1),
+            "util": round(4 + 10 * day + (30 if busy else 0) + dice.uniform(0, 3), 1),
+            "await": round(6 + 10 * day + (30 if busy else 0) + dice.uniform(0, 4), 1),
+            "network": round(1 + 15 * day + dice.uniform(0, 3), 1),
+            "readonly": 0,
+            "kills": 0,
+            "skew": round(dice.uniform(-0.3, 0.3), 1),
+        }
+        if kind.own or kind.deploys:
+            _happens(kind, t, values)
+        values |= {"boot": boot, "missed": missed, "appended": appended, "waiting": waiting}
+        values |= {"used": round(100 * used / SIZE, 1), "free": round(SIZE - used)}
+        for name, value in _series(values).items():
+            if name not in columns:
+                columns[name] = [None] * len(kept)
+            columns[name][step - kept.start] = value
+    return columns
+
+
+def _happens(kind: Kind, t: int, values: dict[str, float]) -> None:
+    """Change what a host sends by what happens to it."""
+    begin = {one.where.get("hostname"): one.begin for one in EVENTS}.get(kind.own, 0)
+    end = {one.where.get("hostname"): one.end for one in EVENTS}.get(kind.own, 0)
+    if kind.deploys and at(10, 14) <= t < at(10, 15.5):
+        values["cpu"] = 99.4
+    elif kind.own == "edge-disk-a" and begin <= t < end:
+        values |= {"await": 300 if t < begin + 2 * HOUR else 800, "util": 65}
+        values["readonly"] = t >= begin + 4 * HOUR
+    elif kind.own == "edge-disk-b" and begin <= t < end:
+        values["readonly"] = 1
+    elif kind.own == "edge-clock" and begin <= t < end:
+        values["skew"] = 45
+    elif kind.own == "edge-leak" and begin <= t < end:
+        values["memory"] = min(98.0, values["memory"] + (98 - values["memory"]) * (t - begin) / (4 * DAY))
+    if kind.own == "edge-leak" and t >= at(24, 5):
+        values["kills"] = 1
+
+
+def _off(kind: Kind, dice: random.Random) -> list[tuple[int, int]]:
+    """Return when a host is without power: a shop from about 20:00 to 07:00."""
+    if not kind.is_shop:
+        return []
+    found = [(0, 7 * HOUR)]
+    for day in range(1 - LEARNED, 31):
+        begin, end = (at(day, hour) + dice.randrange(-900, 900, STEP_S) for hour in (20, 31))
+        found.append((begin, end))
+    return found
+
+
+def _out(kind: Kind, dice: random.Random) -> list[tuple[int, int]]:
+    """Return when a host's link is down: of a mobile one five times a day, for 2 to 9 minutes."""
+    found = [(at(17, 10), at(17, 12))] if kind.region == "north" else []
+    if kind.own == "edge-link-a":
+        found.append(_during("a link is down for 40 minutes"))
+    t = dice.expovariate(5 / DAY)
+    while kind.is_lte and t < DAYS * DAY:
+        found.append((int(t), int(t) + dice.randrange(120, 540)))
+        t += 600 + dice.expovariate(5 / DAY)
+    return found
+
+
+def _series(values: dict[str, float]) -> dict[str, float]:
+    """Name the series as an agent does."""
+    return {
+        "limpet_start_time_seconds": values["boot"],
+        "host_boot_time_seconds": values["boot"],
+        'cpu_usage_percent{core="all"}': values["cpu"],
+        "memory_usage_percent": values["memory"],
+        "memory_oom_kills_total": values["kills"],
+        f"disk_io_util_percent{{{DISK}}}": values["util"],
+        f"disk_await_time_ms{{{DISK}}}": values["await"],
+        'network_bandwidth_usage_percent{interface="eth0"}': values["network"],
+        f"disk_usage_percent{{{ROOT}}}": values["used"],
+        f"disk_free_bytes{{{ROOT}}}": values["free"],
+        f"disk_readonly{{{ROOT}}}": values["readonly"],
+        "limpet_buffer_appended_samples_total": values["appended"],
+        "limpet_buffer_missed_samples_total": values["missed"],
+        "limpet_buffer_max_bytes": 256e6,
+        "limpet_buffer_bytes": 2e6 + 2 * values["waiting"],
+        f"limpet_destination_appended_samples_total{{{CENTRAL}}}": values["appended"],
+        f"limpet_destination_pending_samples{{{CENTRAL}}}": values["waiting"],
+        f'limpet_destination_dropped_samples_total{{{CENTRAL}, reason="evicted"}}': 0,
+        f"limpet_destination_clock_skew_seconds{{{CENTRAL}}}": values["skew"],
+        f"limpet_destination_held{{{CENTRAL}}}": 0,
+        f"limpet_destination_interval_seconds{{{CENTRAL}}}": 40,
+    }
