@@ -68,7 +68,7 @@ limpet_destination_budget_forecast_bytes      | bytes    | Bytes on the wire tha
 limpet_destination_send_seconds_total         | seconds  | Time spent waiting for the destination.
 limpet_outage_seconds_total                   | seconds  | How long nothing was delivered although it was tried, by cause, since the start; only causes that there were.
 limpet_outage_start_time_seconds              | seconds  | When the last outage began, UTC since 1970; absent before the first one, as are the next two.
-limpet_outage_end_time_seconds                | seconds  | When the last outage that is over ended, UTC since 1970; 0 before that. It is before the start while one goes on.
+limpet_outage_end_time_seconds                | seconds  | When the last outage that is over ended, UTC since 1970; 0 before that. It is before the start while one lasts.
 limpet_outage_backfilled_samples              | samples  | How many samples waited when the last outage ended.
 """
 """Name, unit and meaning of each series; one that ends in _total is a counter, the others are gauges."""

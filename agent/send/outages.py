@@ -4,7 +4,7 @@ An outage begins with the first try that fails, and ends when samples are settle
 
 1. Each second of it counts for one cause: that of the last try that failed. So what is reported at a time is true of that time.
 2. A counter is first reported as 0, so that its rise is never lost, however short the outage was.
-3. An outage goes on after a restart (`remember`), with its begin. Seconds in which no agent ran count for nothing: whether the
+3. An outage continues after a restart (`remember`), with its begin. Seconds in which no agent ran count for nothing: whether the
    way was there, nobody knows.
 4. Begin and end are by the wall clock as it is at the end, so a clock that is set meanwhile makes no outage longer.
 
@@ -81,7 +81,7 @@ def cause(outcome: Outcome, kind: str, look: Callable[[], Way] = way) -> Cause:
 
 
 class Outage(NamedTuple):
-    """The last one. Times are Unix seconds; 0: there was none. It goes on while `end` is before `start`."""
+    """The last one. Times are Unix seconds; 0: there was none. It lasts while `end` is before `start`."""
 
     start: float = 0.0
     end: float = 0.0
@@ -130,7 +130,7 @@ class Outages:
 
     @property
     def at_hand(self) -> tuple[str | None, int | None]:
-        """The cause of the outage that goes on, and when it began (UTC ms); None: there is none."""
+        """The cause of the outage at hand, and when it began (UTC ms); None: there is none."""
         with self._lock:
             return (None, None) if self._cause is None else (self._cause, int(self._start() * 1000))
 

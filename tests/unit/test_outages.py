@@ -58,7 +58,7 @@ def test_each_second_counts_for_one_cause(world: World) -> None:
     assert outages.report() == ({"tcp": 12.0, "dns": 31.0}, Outage(NOW + 140, NOW + 40, 700))
 
 
-def test_what_goes_on_is_before_its_end_and_what_is_over_is_not(world: World) -> None:
+def test_what_lasts_is_before_its_end_and_what_is_over_is_not(world: World) -> None:
     outages = world.outages()
     outages.failed(Cause.TCP)
     outages.delivered(1)  # in the same second
@@ -72,7 +72,7 @@ def test_what_goes_on_is_before_its_end_and_what_is_over_is_not(world: World) ->
     assert last.end < last.start
 
 
-def test_it_goes_on_after_a_restart(world: World) -> None:
+def test_it_continues_after_a_restart(world: World) -> None:
     before = world.outages()
     before.failed(Cause.TLS)
     kept = before.at_hand
