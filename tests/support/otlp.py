@@ -148,7 +148,7 @@ def _parts(whose: Mapping[str, str], metric: Any, kind: str, point: Any) -> Iter
             metric.unit,
             False,
             tuple(sorted((*labels, *own))),
-            0,
+            point.start_time_unix_nano // MS,
             point.time_unix_nano // MS,
             STALE if ended else value,
             of=kind,

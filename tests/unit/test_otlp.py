@@ -212,6 +212,23 @@ def test_an_instant_at_which_a_histogram_is_broken_costs_only_itself() -> None:
     }
 
 
+def test_what_openmetrics_says_of_its_beginning_is_the_start() -> None:
+    of, began = LATENCY[-1].labels, AT_MS - 60_000
+    series = (
+        *LATENCY,
+        Series("http_seconds_created", of, "histogram"),
+        Series("jobs_total", (HOST,), "counter"),
+        Series("jobs_created", (HOST,), "counter"),
+    )
+    values = [1.0, 2.0, 3.0, 4.0, 9.0, 4.0, began / 1000, 5.0, began / 1000]
+    found = read(tick(series, values, 0, "scrape"), tick(series, [STALE] * len(series), 1, "scrape"))
+    assert {(one.metric, one.start_ms) for one in found if one.at_ms == AT_MS} == {
+        *((one.name, began) for one in (*LATENCY, series[-2])),
+        *((one.name, 0) for one in series if one.name.endswith("_created")),
+    }
+    assert {one.start_ms for one in found if one.at_ms > AT_MS} == {0}
+
+
 def test_histograms_of_two_targets_are_two() -> None:
     other = tuple(one._replace(labels=(*one.labels, ("zone", "b"))) for one in LATENCY)
     values = [1.0, 2.0, 3.0, 4.0, 9.0, 4.0]
