@@ -159,8 +159,11 @@ def test_the_log_has_every_access_and_no_secret(place: Place) -> None:
     for secret in ("hunter2", "hunter3", "correct horse", TOKEN, "s3cret", "sesame", "Basic ", "$2b$"):
         assert secret not in said, secret
     assert base64.b64encode(b"anna:hunter2").decode() not in said
-    in_file = [json.loads(line) for line in place.log.read_text().splitlines()]
-    assert {one["request"] for one in in_file} >= set(ids)
+
+    def in_file() -> set[str]:
+        return {json.loads(line)["request"] for line in place.log.read_text().splitlines()}
+
+    wait_for(lambda: in_file() >= set(ids), 10, "each access in the file, which is written after the journal")
     assert os.stat(place.log).st_mode & 0o007 == 0
 
 
