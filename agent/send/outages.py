@@ -1,4 +1,4 @@
-"""For how long nothing was delivered to a destination, and why: told from one outage to the next.
+"""For how long nothing was delivered to a destination, and why: reported from one outage to the next.
 
 An outage begins with the first try that fails, and ends when samples are settled. Promises:
 

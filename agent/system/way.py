@@ -1,7 +1,7 @@
 """Is there a way out of this host: a default route over a link that is up?
 
-It explains a failure better than "network is unreachable", or a name that cannot be resolved. It is asked only when a request has
-failed, and costs a few small reads. Whatever cannot be read is taken to be there. The kernel is asked and not /sys, which shows the
+It explains a failure better than "network is unreachable", or a name that cannot be resolved. It is looked for only when a request has
+failed, and costs a few small reads. Whatever cannot be read is taken to be there. It asks the kernel and not /sys, which shows the
 interfaces of the network namespace in which somebody has mounted it.
 """
 

@@ -62,11 +62,11 @@ with NameServer("192.0.2.1", "metrics.test", "192.0.2.1") as names, server, agen
     arrive("Prometheus again")
     arrive("more")
 
-    def told(expr):
+    def shown(expr):
         return server.query_range(expr, spans["link"][0] - 5, time.time(), 1.0)
 
     for cause in ("link", "tcp", "dns"):
-        [points] = told(f'limpet_outage_seconds_total{{cause="{cause}"}}').values()
+        [points] = shown(f'limpet_outage_seconds_total{{cause="{cause}"}}').values()
         rises = [at / 1000 for (_, before), (at, value) in zip(points, points[1:]) if value > before]
         found[cause] = sum(max(0, value - before) for (_, before), (_, value) in zip(points, points[1:]))
         spans[cause] = rises[0], spans["link again" if cause == "link" else cause][1] - spans[cause][0], rises[-1]
@@ -75,11 +75,11 @@ with NameServer("192.0.2.1", "metrics.test", "192.0.2.1") as names, server, agen
     found["backfilled"] = server.query("limpet_outage_backfilled_samples").popitem()[1]
     found["last outage"] = end - start
     # The one in which the agent was killed is one outage, that begins before the kill.
-    starts = {value for points in told("limpet_outage_start_time_seconds").values() for _, value in points}
+    starts = {value for points in shown("limpet_outage_start_time_seconds").values() for _, value in points}
     found["begins"] = len(starts)
     found["began before the kill"] = killed - min(starts)
     found["dead"] = spans["link"][1]
-    # Each cause is told over the time in which it was so.
+    # Each cause is shown over the time in which it was so.
     found["tcp after link"] = spans["tcp"][0] - spans["link"][2]
     found["dns after tcp"] = spans["dns"][0] - spans["tcp"][2]
     assert agent.stop() == 0
