@@ -187,7 +187,7 @@ def test_what_is_no_whole_histogram_or_summary_is_sent_as_series(
 @pytest.mark.parametrize(
     ("kind", "by", "text"),
     [
-        *(("histogram", "le", text) for text in ("1_0", " 1", "x", "NaN", "-Inf")),
+        *(("histogram", "le", text) for text in ("1_0", " 1", "x", "NaN", "-Inf", "\N{FULLWIDTH DIGIT ONE}")),
         ("summary", "quantile", "1.5"),
     ],
 )
@@ -298,6 +298,14 @@ def test_names_by_the_semantic_conventions() -> None:
     assert found["memory_free_bytes"].value == 7.0  # of a target
     [ended] = read(tick(series[:1], [STALE]), names="semantic")
     assert struct.pack("<d", ended.value) == struct.pack("<d", STALE)
+
+
+def test_a_number_that_is_no_int64_is_a_text() -> None:
+    """A longer one is no protobuf: the receiver would refuse the whole request."""
+    for text in ("9" * 18, "9" * 19, "9" * 40):
+        series = (Series("cpu_usage_per_core_percent", (("core", text), HOST), "gauge", "percent"),)
+        [one] = read(tick(series, [1.0]), names="semantic")
+        assert dict(one.labels)["cpu.logical_number"] == text
 
 
 def test_what_has_a_meaning_is_collected_here_and_no_two_are_one_series() -> None:

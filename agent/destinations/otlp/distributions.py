@@ -174,7 +174,7 @@ def _is_whole(value: float) -> bool:
 
 def _number(text: str) -> float | None:
     """Return the number that a bound or quantile is; None where it is none."""
-    if "_" in text or text != text.strip():  # Python takes both
+    if "_" in text or text != text.strip() or not text.isascii():  # Python takes all of them
         return None
     try:
         found = float(text)

@@ -75,6 +75,8 @@ _KINDS = {
 """The field of a metric's data by its kind, and what follows its points: cumulative, and monotonic."""
 _ATTRIBUTES = {HISTOGRAM: 0x4A, SUMMARY: 0x3A}
 """The field of a point's attributes."""
+_DIGITS = 19
+"""So many do not always fit in an int64."""
 _NO_VALUE = b"\x40\x01"
 _MS = 1_000_000
 _LATEST = (1 << 64) // _MS
@@ -255,7 +257,7 @@ def _attributes(tag: int, pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _attribute(tag: int, key: bytes, value: bytes) -> bytes:
-    if key == _NUMBER and value.isdigit():
+    if key == _NUMBER and value.isdigit() and len(value) < _DIGITS:
         return field(tag, field(0x0A, key) + field(0x12, b"\x18" + varint(int(value))))
     return field(tag, field(0x0A, key) + field(0x12, field(0x0A, value)))
 
