@@ -42,11 +42,10 @@ class SendStats:
         """What the destination has cost on this day and in this month, and what it may; None: not counted yet."""
         self.clock_skew: float | None = None
         """Seconds by which this host's clock is ahead of the receiver's, see `clocks`; None: not known yet."""
-
         self.proves_itself = False
         """Whether the receiver has to show by TLS that it is the one."""
         self.heard: Heard | None = None
-        """What the last answer with a Date said of this host's clock, where the receiver has proved who it is."""
+        """The last Date of a receiver that has proved who it is, and when it came."""
 
     def hear(self, date: float | None, begun: float) -> None:
         """Note the Date of an answer to a request that began then (`boottime`); one that was slow says too little."""
