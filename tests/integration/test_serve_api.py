@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from agent.ops.selector import NAME
 from agent.serve.app import ROUTES
 from buffer.model import Instant, Series, Tick
 from tests.bench import replay
@@ -110,14 +109,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, prometheus_program: Path) -> 
     stored, folder = queried.stored(), tmp_path_factory.mktemp("serve")
     config = folder / "own.yml"
     config.write_text("global: {evaluation_interval: 1m}")
-    series = [
-        (
-            Series(dict(one.labels)[NAME], tuple(label for label in one.labels if label[0] != NAME)),
-            list(zip(one.times, one.values, strict=True)),
-        )
-        for one in stored
-    ]
-    fill(folder / "data", series)
+    fill(folder / "data", queried.by_series())
     with (
         Prometheus(prometheus_program, folder, config=config) as theirs,
         Serving(folder / "ours", folder / "data") as ours,
@@ -262,6 +254,21 @@ def test_an_answer_is_packed_for_those_who_take_it(serving: Serving) -> None:
     assert packed.headers["content-encoding"] == "gzip"
     assert len(packed.body) < len(plain.body) / 4
     assert gzip.decompress(packed.body) == plain.body
+
+
+def test_an_answer_does_not_wait_until_its_beginning_is_acknowledged(serving: Serving) -> None:
+    """A kernel acknowledges after 40 ms what it has nothing to answer to."""
+    took = []
+    connection = serving.connection()
+    try:
+        for _ in range(40):
+            begun = time.monotonic()
+            connection.request("GET", "/-/healthy")
+            connection.getresponse().read()
+            took.append(time.monotonic() - begun)
+    finally:
+        connection.close()
+    assert sorted(took)[20] < 0.03
 
 
 def test_the_host_says_how_it_is(serving: Serving) -> None:
