@@ -360,6 +360,22 @@ def test_damage_is_named_in_the_answer(tmp_path: Path) -> None:
             assert answered.json["data"]
 
 
+def test_what_was_read_before_it_was_damaged_is_answered_from_memory(tmp_path: Path) -> None:
+    """Nothing looks at it again before it is read again, so the answer is whole and right, and names no damage."""
+    one = Series("load_average_1m", (("hostname", "a"),))
+    fill(tmp_path / "data", [(one, [(START_MS + 10_000 * n, float(n)) for n in range(2000)])])
+    (segment,) = (tmp_path / "data" / "segments").iterdir()
+    asked = {"query": "count_over_time(load_average_1m[10h])", "time": START + 30_000}
+    with Serving(tmp_path / "ours", tmp_path / "data") as server:
+        before = server.ask("/api/v1/query", asked).body
+        data = bytearray(segment.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        segment.write_bytes(data)
+        assert server.ask("/api/v1/query", asked).body == before
+    with Serving(tmp_path / "ours", tmp_path / "data") as server:
+        assert server.ask("/api/v1/query", asked).json["warnings"]
+
+
 def test_a_buffer_that_is_not_there_is_said_and_awaited(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with Serving(tmp_path, tmp_path / "data") as server:

@@ -27,7 +27,7 @@ def _quoted(text: str) -> str:
 
 
 def _selectors() -> st.SearchStrategy[str]:
-    text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
     label = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,9}", fullmatch=True)
     metric = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,9}", fullmatch=True)
     plain = st.builds("{}{}{}".format, label, st.sampled_from(("=", "!=")), text.map(_quoted))
@@ -62,16 +62,16 @@ schemathesis.openapi.format("promql-over-time", OVER_TIME)
 schemathesis.openapi.format("promql", OVER_TIME | st.sampled_from(at_an_instant()))
 
 
-@schemathesis.hook  # type: ignore[untyped-decorator]
-def filter_case(context: schemathesis.HookContext, case: schemathesis.Case) -> bool:
+@schemathesis.hook
+def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
     """Leave out what is no text in JSON and is one in a URL: `match[]=false` is the selector of a metric with this name."""
     fields = case.query if case.method == "GET" else case.body
     found = fields.get("match[]") if isinstance(fields, dict) else None
     return not any(isinstance(one, bool) for one in (found if isinstance(found, list) else [found]))
 
 
-@schemathesis.hook.apply_to(path="/api/v1/query_range")  # type: ignore[untyped-decorator]
-def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> schemathesis.Case:
+@schemathesis.hook.apply_to(path="/api/v1/query_range")  # type: ignore[attr-defined, untyped-decorator]
+def map_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> schemathesis.Case[Any]:
     """Make the times of a valid case fit: `start` is not after `end`, and there are not too many steps between them."""
     fields: Any = case.query if case.method == "GET" else case.body
     if case.meta is not None and case.meta.generation.mode.is_positive:
