@@ -29,7 +29,7 @@ lint: .venv/.ready ## format, lint and types
 
 test: .venv/.ready ## the whole suite, with branch coverage, against real servers and the built wheel
 	@$(PY) -m tools.servers prometheus promtool alertmanager amtool
-	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics influxdb tinyproxy nginx node-exporter iostat buildah chromium
+	@$(PY) -m tools.servers --try stable-prometheus victoria-metrics influxdb tinyproxy nginx node-exporter iostat buildah chromium faketime
 	@rm -rf .cache/wheel
 	@sh tools/dist.sh $(PY) .cache/wheel
 	@sh tools/venv.sh .cache/installed requirements/run.txt --force-reinstall .cache/wheel/limpet-*.whl

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from tests.support.alertmanager import ready
 from tests.support.certs import Certs, make_certs
 from tests.support.quiet import share
-from tools.servers import ServerError, ensure
+from tools.servers import PACKAGES, ServerError, ensure
 
 FOLDER = Path(__file__).parent
 
@@ -179,6 +179,17 @@ def nginx_program() -> Path:
 @pytest.fixture(scope="session")
 def chromium_program() -> Path:
     return program("chromium")
+
+
+@pytest.fixture(scope="session")
+def faketime_library() -> Path:
+    """What gives a process another clock, by LD_PRELOAD."""
+    found = program("faketime")
+    folders = [*PACKAGES["faketime"].libraries(found), *Path("/usr/lib").glob("*/faketime")]
+    library = next((one for folder in folders if (one := folder / "libfaketime.so.1").is_file()), None)
+    if library is None:
+        pytest.skip(f"{found} has no library")
+    return library
 
 
 @pytest.fixture(scope="session")

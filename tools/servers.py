@@ -85,6 +85,7 @@ PACKAGES = {
     "influxdb": Package("influxdb", "influxd", asked="version"),
     "tinyproxy": Package("tinyproxy-bin", "tinyproxy", asked="-v", suites=(None,)),
     "nginx": Package("nginx", "nginx", folder="sbin", asked="-v", suites=(None,)),
+    "faketime": Package("faketime", "faketime", suites=(None,), also=("libfaketime",)),
     "iostat": Package("sysstat", "iostat", asked="-V", suites=(None,)),
     "chromium": Package(
         "chromium-headless-shell",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
-from glob import glob
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,12 +16,13 @@ from tests.support.prometheus import Prometheus
 
 NAME = "prometheus"
 DEADLINE = 60.0
-LIBRARY = next(iter(glob(os.environ.get("LIBFAKETIME", "/usr/lib/*/faketime/libfaketime.so.1"))), None)
-"""Debian's libfaketime, where it is installed, or LIBFAKETIME says where it is."""
 
 
-def by_python(agent: Agent, folder: Path) -> Callable[[float], None]:
-    """Give the agent a clock that the returned function sets: so many seconds behind the right one."""
+Give = Callable[[Agent, Path, pytest.FixtureRequest], Callable[[float], None]]
+"""Gives the agent a clock that the function it returns sets: so many seconds behind the right one."""
+
+
+def by_python(agent: Agent, folder: Path, _: pytest.FixtureRequest) -> Callable[[float], None]:
     file = folder / "behind"
     agent.program = [sys.executable, "-m", "tests.support.shifted", file]
 
@@ -35,13 +34,12 @@ def by_python(agent: Agent, folder: Path) -> Callable[[float], None]:
     return behind
 
 
-def by_library(agent: Agent, folder: Path) -> Callable[[float], None]:
+def by_library(agent: Agent, folder: Path, request: pytest.FixtureRequest) -> Callable[[float], None]:
     """Give the agent the same by libfaketime, so that every call of the process has that clock."""
-    if LIBRARY is None:
-        pytest.skip("there is no libfaketime")
+    library = request.getfixturevalue("faketime_library")
     file = folder / "faketime"
     agent.environment |= {
-        "LD_PRELOAD": LIBRARY,
+        "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -57,11 +55,11 @@ def by_library(agent: Agent, folder: Path) -> Callable[[float], None]:
 
 @pytest.mark.parametrize("by", [by_python, by_library])
 def test_a_boot_in_1970_and_a_kill_cost_nothing(
-    tmp_path: Path, prometheus_program: Path, by: Callable[[Agent, Path], Callable[[float], None]]
+    tmp_path: Path, prometheus_program: Path, request: pytest.FixtureRequest, by: Give
 ) -> None:
     prometheus = Prometheus(prometheus_program, tmp_path / "prometheus")
     agent = Agent(tmp_path / "agent", [{"url": prometheus.write_url, "name": NAME}])
-    behind = by(agent, tmp_path)
+    behind = by(agent, tmp_path, request)
 
     def pending() -> int:
         return int(agent.destination(NAME).get("pending_samples", 0))
