@@ -62,7 +62,7 @@ schemathesis.openapi.format("promql-over-time", OVER_TIME)
 schemathesis.openapi.format("promql", OVER_TIME | st.sampled_from(at_an_instant()))
 
 
-@schemathesis.hook
+@schemathesis.hook  # type: ignore[untyped-decorator]
 def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
     """Leave out what is no text in JSON and is one in a URL: `match[]=false` is the selector of a metric with this name."""
     fields = case.query if case.method == "GET" else case.body
@@ -70,7 +70,7 @@ def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any])
     return not any(isinstance(one, bool) for one in (found if isinstance(found, list) else [found]))
 
 
-@schemathesis.hook.apply_to(path="/api/v1/query_range")  # type: ignore[attr-defined, untyped-decorator]
+@schemathesis.hook.apply_to(path="/api/v1/query_range")  # type: ignore[untyped-decorator]
 def map_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> schemathesis.Case[Any]:
     """Make the times of a valid case fit: `start` is not after `end`, and there are not too many steps between them."""
     fields: Any = case.query if case.method == "GET" else case.body
