@@ -24,7 +24,7 @@ or where it hits header or index, the file.  Names are in each file, so that eac
 
 A checksum that is right does not say who wrote the file.  So numbers that no file can have are damage too: columns of more bytes
 than there are, more samples or records than positions, more records or rows than MAX_ROWS, more samples than MAX_SAMPLES.
-Whoever reads all of a file decodes at most MAX_ROWS numbers for its times, and five for each of MAX_SAMPLES.
+Reading all of a file decodes at most MAX_ROWS numbers for its times, and five for each of MAX_SAMPLES.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def looked_up(fs: Fs) -> tuple[int, int]:
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many numbers were asked for of columns."""
+    """How many numbers columns were to give."""
     counted = Counter[str]()
     for name in ("decode", "decode_whole"):
         inner = getattr(packed, name)
@@ -207,7 +207,7 @@ NONSENSE: dict[str, Callable[[Parts], Parts]] = {
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_numbers_that_no_file_has_are_damage(name: str, work: Counter[str]) -> None:
-    """For queries, and for whoever verifies."""
+    """For queries and for `verify`."""
     fs, _ = made(0)
     wrong = NONSENSE[name](parts(fs))
     wrong.put(fs)
