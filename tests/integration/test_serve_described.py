@@ -1,6 +1,6 @@
 """The API is as `/api/openapi.json` says: schemathesis asks for what is valid by that and for what is not, with all its checks.
 
-What schemathesis is told besides is in `tests/support/api_cases.py`, and why in docs/decisions/0089-held-to-its-description.md.
+What schemathesis knows besides is in `tests/support/api_cases.py`, and why in docs/decisions/0089-held-to-its-description.md.
 """
 
 from __future__ import annotations
