@@ -18,6 +18,7 @@ from agent.collect.guard import Guard
 from agent.collect.plan import Collector, Plan
 from agent.collect.schedule import Clock, Schedule, SystemClock
 from agent.collectors.base import Labels, Metric, Sample
+from agent.running import Keeper
 from agent.send.stats import SendStats
 from buffer.buffer import Buffer
 from buffer.lock import STATES
@@ -27,6 +28,9 @@ TABLE = """\
 limpet_build_info                             |          | Always 1; the labels say which version runs on which Python.
 limpet_start_time_seconds                     | seconds  | When the agent started, UTC since 1970.
 limpet_config_reload_successful               |          | 1 if the configuration that was read last is the one that is applied; 0 after a reload that was refused.
+limpet_boots_total                            | boots    | How often the host was booted since the agent was installed, by reason; only reasons that there were.
+limpet_boot_info                              |          | Always 1; the label `reason` says why the host was booted last: clean, oom, panic, watchdog, power_loss or unknown.
+limpet_boot_down_seconds                      | seconds  | From the newest sample before the boot to the boot: how long the host was off, if the agent ran until then.
 limpet_cpu_seconds_total                      | seconds  | CPU time the agent has used.
 limpet_resident_memory_bytes                  | bytes    | Memory the agent holds.
 limpet_buffer_bytes                           | bytes    | Size of the buffer's segment files.
@@ -38,7 +42,7 @@ limpet_buffer_append_failures_total           | appends  | Appends that failed s
 limpet_buffer_written_bytes_total             | bytes    | Bytes written to segments and cursors since the start.
 limpet_buffer_state                           |          | 1 for the state of the buffer's disk: ok, full, readonly or failing; memory: 1 while the buffer is in memory.
 limpet_buffer_unbuffered_samples_total        | samples  | Samples that were appended in memory, because the disk was ill, since the start.
-limpet_clock_believed                         |          | 1 while this host's clock is believed, else 0; source says why: always, synchronized, chip, plausible; or why not: ancient, behind, unset, stepped.
+limpet_clock_believed                         |          | 1 while this host's clock is believed, else 0; source says why: always, synchronized, receivers, chip, plausible; or why not: ancient, contradicted, behind, unset, stepped.
 limpet_clock_steps_total                      |          | How often this host's clock was set by more than a second since the start.
 limpet_clock_last_step_seconds                | seconds  | By how much it was set last; 0 if it was not.
 limpet_clock_provisional_samples              | samples  | Samples that were collected while the clock was not believed, and wait for their times.
@@ -66,6 +70,10 @@ limpet_destination_budget_bytes               | bytes    | Most bytes on the wir
 limpet_destination_budget_used_bytes          | bytes    | Bytes on the wire in the period so far.
 limpet_destination_budget_forecast_bytes      | bytes    | Bytes on the wire that the period will come to at the pace so far; absent in its first hour.
 limpet_destination_send_seconds_total         | seconds  | Time spent waiting for the destination.
+limpet_outage_seconds_total                   | seconds  | How long nothing was delivered although it was tried, by cause, since the start; only causes that there were.
+limpet_outage_start_time_seconds              | seconds  | When the last outage began, UTC since 1970; absent before the first one, as are the next two.
+limpet_outage_end_time_seconds                | seconds  | When the last outage that is over ended, UTC since 1970; 0 before that. It is before the start while one lasts.
+limpet_outage_backfilled_samples              | samples  | How many samples waited when the last outage ended.
 """
 """Name, unit and meaning of each series; one that ends in _total is a counter, the others are gauges."""
 
@@ -108,11 +116,11 @@ class Health(Collector):
         buffer: Buffer,
         destinations: Callable[[], Mapping[str, SendStats]],
         schedule: Callable[[], Schedule],
-        is_reloaded: Callable[[], bool],
+        keeper: Keeper,
         clock: Clock | None = None,
     ) -> None:
         self._buffer, self._destinations, self._schedule = buffer, destinations, schedule
-        self._is_reloaded = is_reloaded
+        self._keeper, self._down = keeper, 0.0
         self._clock = clock or SystemClock()
         self._info: Labels = (("python", platform.python_version()), ("version", __version__))
 
@@ -122,7 +130,7 @@ class Health(Collector):
         log, now = buffer.log, self._clock.wall()
         samples = [
             Sample("limpet_build_info", 1.0, self._info),
-            Sample("limpet_config_reload_successful", float(self._is_reloaded())),
+            Sample("limpet_config_reload_successful", float(self._keeper.is_applied())),
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),
@@ -140,6 +148,7 @@ class Health(Collector):
         ]
         if schedule.timekeeper is not None:
             samples += _clock(schedule.timekeeper.guard, log.provisional)
+        samples += self._boots(schedule)
         interval = 0.0
         for plan in schedule.plans:
             if isinstance(plan.collect, Presence):
@@ -147,7 +156,25 @@ class Health(Collector):
             if not isinstance(plan.collect, Presence):
                 samples += _plan(plan, now_mono)
         for name, stats in self._destinations().items():
+            if log.provisional:
+                stats.outages.failed("clock")
+            samples += _outages(name, stats)
             samples += _destination(buffer, name, stats, now, interval)
+        return samples
+
+    def _boots(self, schedule: Schedule) -> list[Sample]:
+        note, keeper = self._keeper.note, schedule.timekeeper
+        samples = [
+            Sample("limpet_boots_total", float(count), (("reason", reason),))
+            for reason, count in self._keeper.boots().items()
+        ]
+        samples.append(Sample("limpet_boot_info", 1.0, (("reason", note.reason),)))
+        if note.before_ms and (keeper is None or keeper.guard.trust.is_good):
+            booted = self._clock.wall() - self._clock.monotonic()
+            down = max(0.0, booted - note.before_ms / 1000)
+            if abs(down - self._down) > CLOCK_WAS_SET:
+                self._down = float(round(down))
+            samples.append(Sample("limpet_boot_down_seconds", self._down))
         return samples
 
 
@@ -213,6 +240,22 @@ def _destination(buffer: Buffer, name: str, stats: SendStats, now: float, interv
         labeled: Labels = (("destination", name), ("reason", reason))
         count = float(ledger.dropped.get(reason, 0))
         samples.append(Sample("limpet_destination_dropped_samples_total", count, labeled))
+    return samples
+
+
+def _outages(name: str, stats: SendStats) -> list[Sample]:
+    seconds, last = stats.outages.report()
+    labels: Labels = (("destination", name),)
+    samples = [
+        Sample("limpet_outage_seconds_total", float(round(total)), (("cause", cause), *labels))
+        for cause, total in seconds.items()
+    ]
+    if last is not None:
+        samples += [
+            Sample("limpet_outage_start_time_seconds", float(last.start), labels),
+            Sample("limpet_outage_end_time_seconds", float(last.end), labels),
+            Sample("limpet_outage_backfilled_samples", float(last.backfilled), labels),
+        ]
     return samples
 
 

@@ -1,4 +1,4 @@
-"""Capacity: what will run out, when, and what is not as usual. Looked at in the morning, not at night."""
+"""Capacity: what will run out, and when. Looked at in the morning, not at night."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ MONTH = 30 * DAY
 FILE_SYSTEM = "hostname, mountpoint, device"
 FULL = all_of(selectors.DISK_FULL)
 USED, TOTAL = all_of("disk_used_bytes"), all_of("disk_total_bytes")
+CPU = all_of("cpu_usage_percent", 'core="all"')
 TREND = all_of("disk_free_bytes:deriv_1d")
-ZSCORE = all_of("signal:zscore")
 
 
 def now() -> list[PanelBuilder]:
     """How much is left?"""
-    hour = all_of("signal:avg_1h", 'signal="cpu"')
     full = {
         7: ("by its trend of the last day. One is critical: somebody is called.", levels.NONE_WANTED),
         30: ("by its trend of the last day. Time to order.", levels.SOME),
@@ -51,29 +50,22 @@ def now() -> list[PanelBuilder]:
             "CPU, busiest hour",
             "The busiest hour's mean over all hosts, in the time shown: what the fleet must be able to do.",
             levels.CPU,
-            Query(f"max_over_time(avg({hour})[$__range:1h])"),
-        ),
-        number(
-            "Unusual signals",
-            "Signals of hosts whose last hour is more than 3 standard deviations from the same hour of past weeks: the "
-            "rows of the table below.",
-            levels.SOME,
-            Query(
-                f"count(count by (hostname, signal) (abs({ZSCORE}) >= 3)) or 0 * count({all_of('signal:avg_1h')})"
-            ),
-            nothing="rules do not run",
+            Query(f"max_over_time(avg_over_time(avg({CPU})[1h:5m])[$__range:1h])"),
+            width=4,
         ),
         number(
             "Received in a month",
             "What all hosts receive in 30 days, if they continue as in the last day.",
             "bytes",
             Query(f"sum(rate({all_of('network_received_bytes_total')}[1d])) * {MONTH}"),
+            width=4,
         ),
         number(
             "Sent in a month",
             "What all hosts send in 30 days, if they continue as in the last day.",
             "bytes",
             Query(f"sum(rate({all_of('network_sent_bytes_total')}[1d])) * {MONTH}"),
+            width=4,
         ),
     ]
 
@@ -126,20 +118,20 @@ def trends() -> list[PanelBuilder]:
     """Is the fleet growing out of its hosts?"""
     received, sent = all_of("network_received_bytes_total"), all_of("network_sent_bytes_total")
 
-    def beside(title: str, signal: str, limits: levels.Limits) -> PanelBuilder:
-        hour = all_of("signal:avg_1h", f'signal="{signal}"')
+    def beside(title: str, series: str, limits: levels.Limits) -> PanelBuilder:
+        mean = f"avg_over_time({series}[$__rate_interval]"
         return graph(
             title,
-            "The mean over all hosts, over an hour, next to the same hour a week ago.",
+            "The mean over all hosts, next to that of a week ago.",
             limits,
-            Query(f"avg({hour})", "now"),
-            Query(f"avg({hour} offset 1w)", "a week ago"),
+            Query(f"avg({mean}))", "now"),
+            Query(f"avg({mean} offset 1w))", "a week ago"),
             dashed="a week ago",
         )
 
     return [
-        beside("CPU of the fleet", "cpu", levels.CPU),
-        beside("Memory of the fleet", "memory", levels.MEMORY),
+        beside("CPU of the fleet", CPU, levels.CPU),
+        beside("Memory of the fleet", all_of("memory_usage_percent"), levels.MEMORY),
         graph(
             "Traffic of the fleet",
             "What all hosts receive (up) and send (down).",
@@ -151,48 +143,12 @@ def trends() -> list[PanelBuilder]:
     ]
 
 
-def unusual() -> list[PanelBuilder]:
-    """Return the panels: what is not as usual?"""
-    far, by = f"(abs({ZSCORE}) >= 3)", "hostname, signal"
-    return [
-        rows(
-            "Not as usual",
-            "Signals whose last hour is more than 3 standard deviations from the same hour of past weeks, the farthest "
-            "first. Not each is wrong: a host's page shows the band that is usual.",
-            ("hostname", "signal"),
-            [
-                Column(f"max by ({by}) (abs({ZSCORE}) >= 3)", "Deviations", levels.UNUSUAL),
-                *(
-                    Column(f"max by ({by}) ({all_of(metric)} and {far})", heading, "short")
-                    for heading, metric in (
-                        ("Last hour", "signal:avg_1h"),
-                        ("Usual", "signal:baseline:avg"),
-                        ("Change in an hour", "signal:change_1h"),
-                    )
-                ),
-            ],
-            sort="Deviations",
-            width=12,
-            height=8,
-            nothing="none",
-        ),
-        graph(
-            "Farthest from usual",
-            "The ten signals that are farthest from their usual values, in standard deviations.",
-            levels.UNUSUAL,
-            Query(f"topk(10, max by ({by}) (abs({ZSCORE})))", "{{hostname}} {{signal}}"),
-            width=12,
-        ),
-    ]
-
-
 def make() -> dict[str, Any]:
     """Return the dashboard."""
     return kit.dashboard(
         "limpet-capacity",
-        "What will run out, when, and what is not as usual. Trends, forecasts and baselines come from the recording "
-        "rules that ship with Limpet.",
-        {"Now": now(), "Disks": disks(), "Trends": trends(), "Anomalies": unusual()},
+        "What will run out, and when. Trends and forecasts come from the recording rules that ship with Limpet.",
+        {"Now": now(), "Disks": disks(), "Trends": trends()},
         since="now-7d",
         refresh="5m",
         reboots=False,

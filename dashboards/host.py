@@ -384,41 +384,6 @@ def hardware() -> list[PanelBuilder]:
     ]
 
 
-def unusual() -> list[PanelBuilder]:
-    """Is it as it usually is at this hour of the week?"""
-    band = {
-        "usual": "signal:baseline:avg",
-        "upper bound": "signal:band:upper",
-        "lower bound": "signal:band:lower",
-    }
-
-    def against(signal: str, title: str, unit: str, what: str) -> PanelBuilder:
-        which = f'signal="{signal}"'
-        return narrow(
-            title,
-            f"{what}, mean of an hour, next to the usual value at this hour of the week. A value outside the bounds "
-            "is worth a look, and may be right.",
-            unit,
-            Query(one_of("signal:avg_1h", which), "now"),
-            *(Query(one_of(metric, which), name) for name, metric in band.items()),
-            dashed="/^(usual|upper bound|lower bound)$/",
-        )
-
-    return [
-        narrow(
-            "How far from usual",
-            "The mean of the last hour against the same hour of past weeks, in standard deviations: beyond 4 up or "
-            "down is rare.",
-            levels.UNUSUAL,
-            Query(one_of("signal:zscore"), "{{signal}}"),
-            low=None,
-        ),
-        against("cpu", "CPU against usual", "percent", "CPU usage"),
-        against("memory", "Memory against usual", "percent", "Memory usage"),
-        against("received", "Traffic against usual", "Bps", "Bytes received in a second"),
-    ]
-
-
 def limpet() -> list[PanelBuilder]:
     """Return the panels of the agent itself; the dashboard Limpet has more."""
     return [
@@ -468,7 +433,6 @@ def make() -> dict[str, Any]:
             "Room on disks": disk_usage(),
             "Network": network(),
             "Hardware and limits": hardware(),
-            "As usual?": unusual(),
             "Limpet": limpet(),
         },
         one_host=True,

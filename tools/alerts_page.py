@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "config" / "prometheus" / "rules"
 PAGE = ROOT / "docs" / "alerts.md"
 RUNBOOKS = ROOT / "docs" / "runbooks"
-FILES = ("fleet", "hosts", "limpet", "anomalies", "anomaly-alerts", "targets", "tiers")
-OFF = ("anomaly-alerts", "targets", "tiers")
+FILES = ("fleet", "hosts", "limpet", "targets", "tiers")
+OFF = ("targets", "tiers")
 """In the order in which they are shown: `NAME.rules.yml`."""
 GROUPS = ("cpu", "memory", "disk_io", "network", "disk_usage", "link", "fleet", "agent", "host")
 """The `group` labels of alerts, in the order in which they are shown."""

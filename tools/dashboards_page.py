@@ -35,7 +35,7 @@ the "i" of a panel says more than the sentence below.
 
 Any data source of the type *Prometheus* works: Prometheus, Mimir, and VictoriaMetrics queried as one. Set its *scrape
 interval* to `collect.interval` (10s): rates are taken over four of them. Panels that need a long memory (silent hosts, loss,
-forecasts, usual values) use the [recording rules](../config/prometheus/rules). With Mimir they run in the ruler, with
+forecasts) use the [recording rules](../config/prometheus/rules). With Mimir they run in the ruler, with
 VictoriaMetrics in vmalert. Without rules, those panels say so, and the others work.
 
 ## Choices and marks

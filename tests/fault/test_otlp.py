@@ -9,11 +9,11 @@ import pytest
 
 from agent.config import OTLP, QueueConfig
 from agent.destinations.otlp.destination import UNREADABLE
-from buffer.model import Series
+from buffer.model import Instant, Series, Tick
 from tests.support.certs import Certs
 from tests.support.otlp import decode, partial
 from tests.support.receiver import Answer, Receiver
-from tests.support.sending import FIRST_MS, SERIES, STEP_MS, host
+from tests.support.sending import BOOT, FIRST_MS, SERIES, STEP_MS, arrived, by_labels, host
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
@@ -82,3 +82,54 @@ def test_series_of_one_identity_are_one(tmp_path: Path) -> None:
         one.settled()
         assert one.cursor.ledger.dropped == {"rejected": 20}
         assert one.cursor.ledger.delivered == 40
+
+
+def latencies(rows: int, bounds: int) -> list[Tick]:
+    """Return ticks of a histogram, and of a series next to it."""
+    own = ("hostname", "a")
+    of = [Series("http_seconds_bucket", (own, ("le", f"{n}.0")), "histogram") for n in range(bounds)]
+    of.append(Series("http_seconds_bucket", (own, ("le", "+Inf")), "histogram"))
+    of += [Series(f"http_seconds{end}", (own,), "histogram") for end in ("_sum", "_count")]
+    series = (*of, Series("jobs", (own,)))
+
+    def values(n: int) -> list[float]:
+        counts = [float(n * 10 + i) for i in range(bounds + 1)]
+        return [*counts, n / 3, counts[-1], float(n)]
+
+    instants = (Instant(FIRST_MS + n * STEP_MS, n * STEP_MS, BOOT) for n in range(rows))
+    return [Tick(at, "all", series, values(n)) for n, at in enumerate(instants)]
+
+
+@pytest.mark.parametrize("largest", [8000, 500])
+def test_a_histogram_that_is_cut_arrives_all_the_same(tmp_path: Path, largest: int) -> None:
+    ticks = latencies(20, 30)
+    with receiver() as there:
+        there.refuse = lambda write: (
+            Answer(413) if sum(len(one.samples) for one in write.series) > largest else None
+        )
+        to = otlp(there.port, queue_config=QueueConfig(batch_send_deadline=0.02, max_samples_per_send=2000))
+        with host(tmp_path, to, series=ticks[0].series, ticks=0) as one:
+            for tick in ticks:
+                one.buffer.append([tick])
+            one.settled()
+            assert not one.cursor.ledger.dropped
+        assert arrived(there) == by_labels(ticks)
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(400, body=b"no"), Answer(200, PROTOBUF, partial(1, "no"))], ids=["400", "partial"]
+)
+def test_a_histogram_that_is_refused_costs_itself(tmp_path: Path, answer: Answer) -> None:
+    ticks = latencies(5, 3)
+    with receiver() as there:
+        there.refuse = lambda write: answer if "http_seconds" in str(write.series) else None
+        with host(tmp_path, otlp(there.port), series=ticks[0].series, ticks=0) as one:
+            for tick in ticks:
+                one.buffer.append([tick])
+            one.settled()
+            assert one.cursor.ledger.dropped == {"rejected": 5 * 6}
+            assert one.cursor.ledger.delivered == 5
+            assert {**one.kept(), **by_labels(ticks)} == by_labels(ticks)
+            assert {dict(labels)["__name__"] for labels in one.kept()} == {
+                f"http_seconds_{end}" for end in ("bucket", "sum", "count")
+            }

@@ -22,10 +22,11 @@ from agent.send import thrift
 from dashboards.expressions import Expression, expressions, filled, values
 from dashboards.made import FOLDER
 from tests.conftest import program
-from tests.support.fleet import HOUR, RULES, Fleet
+from tests.support.fleet import CENTRAL, HOUR, RULES, Fleet
 from tests.support.net import wait_for
 from tests.support.promql import metrics
 from tests.support.server import Server
+from tools import sizing
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -93,7 +94,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, prometheus_program: Path) ->
         running.start()
         running.remember()
         running.run_rules()
-        last = {"signal:zscore", "disk_full:seconds", "limpet:loss:ratio", "limpet:silent:count"}
+        last = {"disk_full:seconds", "limpet:loss:ratio", "limpet:silent:count"}
         wait_for(lambda: last <= names(running), 40, "all rules to be evaluated")
         wait_for(lambda: running.server.query('ALERTS{alertstate="firing"}'), 20, "an alert to fire")
         yield running
@@ -104,6 +105,19 @@ def names(fleet: Fleet) -> set[str]:
     return {
         dict(labels)["__name__"] for labels in fleet.server.query('count by (__name__) ({__name__=~".+:.+"})')
     }
+
+
+def test_the_rules_record_few_series_of_a_host(fleet: Fleet) -> None:
+    """Without the tiers, which are off by default. What a further destination adds is not of a usual host."""
+    recorded = (
+        'count by (hostname, destination) ({__name__=~".+:.+", __name__!~".+:(avg|min|max|last)_1[mh]"})'
+    )
+    found = {
+        tuple(dict(of).get(k, "") for k in ("hostname", "destination")): n
+        for of, n in fleet.server.query(recorded).items()
+    }
+    of_the_host, of_a_link = found["edge-01", ""], found["edge-01", CENTRAL]
+    assert 20 < of_the_host + of_a_link <= sizing.RECORDED_PER_HOST
 
 
 def asked(server: Server, expression: Expression, chosen: Mapping[str, str], end: float) -> list[Any]:

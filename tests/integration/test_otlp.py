@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from agent.config import OTLP, BasicAuth, QueueConfig, TlsConfig
+from agent.scrape.families import Family
+from agent.scrape.table import Table
 from buffer.model import STALE, Instant, Labels, Series, Tick
 from tests.bench import replay
 from tests.support.certs import Certs
+from tests.support.exporter import recorded as recorded_exposition
 from tests.support.limpet import limpet
 from tests.support.net import wait_for
 from tests.support.sending import BOOT, STEP_MS, host, labels_of
@@ -110,6 +113,37 @@ def test_labels_are_as_they_were_and_a_series_that_ended_has_ended(
         assert not one.cursor.ledger.dropped
     found = stored(server, 2 * len(series))
     assert found == {labels_of(one): [(first, 1.0), (first + STEP_MS, 2.0)] for one in series}
+
+
+@pytest.mark.parametrize("name", ["node", "prometheus"])
+def test_histograms_and_summaries_of_real_programs_are_stored_as_their_series(
+    server: VictoriaMetrics, tmp_path: Path, name: str
+) -> None:
+    """Bounds come as numbers, so VictoriaMetrics writes `le` and `quantile` in its own way."""
+
+    def named(metric: str, labels: Labels, family: Family) -> Series | None:
+        of = tuple(sorted((*labels, ("hostname", "a"))))
+        is_one = family.type in ("histogram", "summary")
+        return Series(metric, of, family.type, family.unit, family.help) if is_one else None
+
+    read = Table(named, 100_000).read(recorded_exposition(name), openmetrics=False)
+    assert {one.type for one in read.series} <= {"histogram", "summary"}
+    at = Instant(int(time.time()) * 1000, 60_000, BOOT)
+    one_tick = Tick(at, "all", read.series, read.values)
+    with host(tmp_path, settings(server.url), series=read.series, ticks=0) as one:
+        one.buffer.append([one_tick])
+        one.settled()
+        assert not one.cursor.ledger.dropped
+
+    def number_of(labels: Labels) -> tuple[tuple[str, str | float], ...]:
+        return tuple((key, float(text) if key in ("le", "quantile") else text) for key, text in labels)
+
+    wanted = {
+        number_of(labels): value for labels, [(_, value)] in expected([[one_tick]]).items() if value == value
+    }
+    found = {number_of(labels): value for labels, [(_, value)] in stored(server, len(wanted)).items()}
+    assert found.keys() == wanted.keys()
+    assert found == {labels: pytest.approx(value, rel=1e-12) for labels, value in wanted.items()}
 
 
 def test_zstd_and_names_by_the_semantic_conventions(server: VictoriaMetrics, tmp_path: Path) -> None:

@@ -37,14 +37,14 @@ def test_promtool_finds_nothing_wrong_with_configuration_and_rules(promtool_prog
 def test_vmalert_takes_the_rules_too(victoria_program: Path) -> None:
     done = run(victoria_program.with_name("vmalert"), "-dryRun", f"-rule={rules.RULES}/*.rules.yml")
     assert done.returncode == 0, done.stderr
-    assert "finished reading 7 files" in done.stderr + done.stdout
+    assert "finished reading 5 files" in done.stderr + done.stdout
 
 
 def test_every_rule_file_is_loaded_or_named_as_off() -> None:
     on = yaml.safe_load(CONFIG.read_text())["rule_files"]
     off = re.findall(r"^  # - (\S+)", CONFIG.read_text(), re.MULTILINE)
     assert {*on, *off} >= {f"rules/{path.name}" for path in rules.RULES.iterdir()}
-    optional = {f"rules/{name}.rules.yml" for name in ("anomaly-alerts", "targets", "tiers")}
+    optional = {f"rules/{name}.rules.yml" for name in ("targets", "tiers")}
     assert {one for one in off if one.startswith("rules/")} == optional
 
 

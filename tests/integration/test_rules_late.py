@@ -183,7 +183,7 @@ def test_a_backlog_in_which_everything_was_wrong_raises_nothing(server: Promethe
     push(server, turned, range(int(turned.begin) - HOUR, int(time.time()), STEP))
     evaluated(server, 3)
     expected = {rule["alert"] for rule in rules.alerts().values()}
-    never = {"LimpetHostSilent", "LimpetFleetSilent", "LimpetLossBudgetSpent", "AnomalyHigh", "AnomalyLow"}
+    never = {"LimpetHostSilent", "LimpetFleetSilent", "LimpetLossBudgetSpent"}
     never |= {"LimpetManyHosts", "LimpetAgentRestarting"}
     never |= {"HostTargetDown", "HostTextFileError"}  # off by default
     never.add("HostDiskReadOnly")  # that of "ill" was read-only for most of the day

@@ -3,7 +3,7 @@
 In the suite there are two hundred hosts; LIMPET_RULES_HOSTS=1000 is the whole.
 
 The series that the rules ask for are made up, as far back as they look: a day of disks, an hour and a bit of the rest,
-and of what is recorded the hours that baselines take of four weeks. A fiftieth of the hosts is in trouble. Then the groups run,
+and of what is recorded the hours that losses of four weeks take. A fiftieth of the hosts is in trouble. Then the groups run,
 the optional ones too, and Prometheus's own account of how long a run took is taken: the shortest of some. What the hourly
 tiers read is there for some minutes only.
 
@@ -41,7 +41,6 @@ EVERY_S = max(2.0, HOSTS / 125)
 STAGES = (
     (("fleet", "hosts"), 2),
     (("fleet", "limpet"), 2),
-    (("fleet", "anomalies", "anomaly-alerts"), 3),
     (("tiers",), 2),
 )
 """Files, and the evaluation from which on a group has seen what the others record."""
@@ -155,22 +154,6 @@ def disks(now: int, begin: int, end: int) -> Iterator[Samples]:
     yield "disk_free_bytes", MOUNTS, samples(times, around(100e9)), ill
 
 
-def signals(now: int, begin: int, end: int) -> Iterator[Samples]:
-    """What anomalies.rules.yml has recorded of well hosts, each 150 s."""
-    usual = {
-        "cpu": 20,
-        "memory": 40,
-        "disk_busy": 10,
-        "disk_await": 3,
-        "received": 2e5,
-        "sent": 2e5,
-        "backlog": 0,
-    }
-    for name, value in usual.items():
-        both = samples(range(begin, end, 150), around(value))
-        yield "signal:avg_1h", [{"signal": name}], both, both
-
-
 def totals(now: int, begin: int, end: int) -> Iterator[Samples]:
     """What limpet.rules.yml has recorded four weeks ago, each 150 s."""
     both = samples(range(begin, end, 150), around(1))
@@ -235,8 +218,6 @@ def varint(number: int) -> bytes:
 def load(pusher: Pusher, now: int) -> None:
     """Push what was, oldest first."""
     pusher.push(totals(now, now - 4 * WEEK - 6 * HOUR, now - 4 * WEEK))
-    for ago in (4 * WEEK, 3 * WEEK, 2 * WEEK, WEEK):
-        pusher.push(signals(now, now - ago - 2 * HOUR, now - ago + HOUR + 300))
     for hours in range(24, 0, -6):
         pusher.push(disks(now, now - hours * HOUR, now - (hours - 6) * HOUR))
     for minutes in range(65, 0, -13):

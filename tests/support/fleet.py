@@ -91,11 +91,8 @@ def refuse(status: str) -> Any:
 
 
 def minutes(end: float) -> list[float]:
-    """When there are samples, where a test is to be quick: a day, and the same hours of past weeks."""
-    found: list[float] = []
-    for week in (4, 3, 2, 1):
-        around = end - week * WEEK
-        found += every(300, around - 2 * HOUR, around + HOUR)
+    """When there are samples, where a test is to be quick: a day, and the same hours a week ago."""
+    found = every(300, end - WEEK - 2 * HOUR, end - WEEK + HOUR)
     found += every(300, end - DAY - HOUR, end - 3 * HOUR)
     return found + every(30, end - 3 * HOUR, end)
 
@@ -189,11 +186,8 @@ class Fleet:
         pipe, env = subprocess.PIPE, environment(self.folder)
         return subprocess.Popen(replay, stdout=pipe, stderr=pipe, text=True, env=env)
 
-    def remember(self, weeks: Iterable[int] = (1, 2, 3, 4), back: float = 2 * HOUR) -> None:
-        """Bring in what the rules would have recorded: the same hours weeks ago, a day ago, and until now."""
-        for week in weeks:
-            around = self.end - week * WEEK
-            self.record(around - HOUR, around + HOUR, 300, ["anomalies.rules.yml"], 1)
+    def remember(self, back: float = 2 * HOUR) -> None:
+        """Bring in what the rules would have recorded: the same hours a day ago, and until now."""
         self.record(self.end - DAY - 600, self.end - DAY + HOUR, 150, ["limpet.rules.yml"], 1)
         self.record(self.end - 6.5 * HOUR, self.end - 6 * HOUR, 300, ["limpet.rules.yml"], 3)
         self.record(self.end - 600, time.time(), 60, ["tiers.rules.yml"], 1)

@@ -7,8 +7,10 @@ answer that rejected points.
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import cramjam
@@ -19,6 +21,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
+from agent.scrape.exposition import go_float
 from buffer.model import STALE, Labels
 from tests.support.wire import TimeSeries, WireError, Write
 
@@ -43,6 +46,8 @@ class Point(NamedTuple):
     at_ms: int
     value: float
     is_monotonic: bool = True
+    of: str = ""
+    """The kind of point that it is a part of: histogram or summary."""
 
 
 def request(body: bytes, headers: Mapping[str, str]) -> Any:
@@ -74,16 +79,19 @@ def points(body: bytes, headers: Mapping[str, str]) -> Iterator[Point]:
 
 def _points(whose: Mapping[str, str], metric: Any) -> Iterator[Point]:
     kind = metric.WhichOneof("data")
-    if kind not in ("gauge", "sum"):
+    if kind not in ("gauge", "sum", "histogram", "summary"):
         raise WireError(f"a metric of the kind {kind}")
     data = getattr(metric, kind)
-    if kind == "sum" and data.aggregation_temporality != CUMULATIVE:
+    if kind in ("sum", "histogram") and data.aggregation_temporality != CUMULATIVE:
         raise WireError("a sum that is not cumulative")
     if not data.data_points:
         raise WireError("a metric without points")
     for point in data.data_points:
         if len(UnknownFieldSet(point)):
             raise WireError("a point with a field that nobody knows")
+        if kind in ("histogram", "summary"):
+            yield from _parts(whose, metric, kind, point)
+            continue
         ended = bool(point.flags & NO_VALUE)
         if ended == (point.WhichOneof("value") == "as_double") or point.time_unix_nano % MS:
             raise WireError(f"a point that is none: {point}")
@@ -102,6 +110,46 @@ def _points(whose: Mapping[str, str], metric: Any) -> Iterator[Point]:
             point.time_unix_nano // MS,
             STALE if ended else point.as_double,
             kind == "gauge" or data.is_monotonic,
+        )
+
+
+def _parts(whose: Mapping[str, str], metric: Any, kind: str, point: Any) -> Iterator[Point]:
+    """Yield the series that a point of a histogram or summary is."""
+    ended, labels = bool(point.flags & NO_VALUE), _labels(point.attributes)
+    values: dict[tuple[str, Labels], float] = {("_count", ()): float(point.count), ("_sum", ()): point.sum}
+    if kind == "histogram":
+        bounds = [*point.explicit_bounds, math.inf]
+        if len(point.bucket_counts) != len(bounds) or sum(point.bucket_counts) != point.count:
+            raise WireError(f"buckets that are none: {point}")
+        counts = accumulate(point.bucket_counts)
+        values |= {
+            ("_bucket", (("le", go_float(str(at))),)): float(n) for at, n in zip(bounds, counts, strict=True)
+        }
+    else:
+        bounds = [one.quantile for one in point.quantile_values]
+        if any(one.value < 0 for one in point.quantile_values) or any(not 0 <= at <= 1 for at in bounds):
+            raise WireError(f"quantiles that are none: {point}")
+        values |= {
+            ("", (("quantile", go_float(str(one.quantile))),)): one.value for one in point.quantile_values
+        }
+    if any(low >= high for low, high in pairwise(bounds)):
+        raise WireError(f"bounds out of order: {point}")
+    if point.time_unix_nano % MS or point.start_time_unix_nano >= point.time_unix_nano:
+        raise WireError(f"a time that is none: {point}")
+    if ended and any(values.values()):
+        raise WireError(f"a point without a value that has one: {point}")
+    for (suffix, own), value in values.items():
+        yield Point(
+            whose,
+            metric.name + suffix,
+            metric.description,
+            metric.unit,
+            False,
+            tuple(sorted((*labels, *own))),
+            point.start_time_unix_nano // MS,
+            point.time_unix_nano // MS,
+            STALE if ended else value,
+            of=kind,
         )
 
 

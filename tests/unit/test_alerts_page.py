@@ -19,11 +19,6 @@ def test_every_alert_and_every_recorded_series_is_on_the_page() -> None:
         assert whole or (f"`{series}`" in page and f"`...:{kind}`" in page)
 
 
-def test_the_page_has_the_number_of_rules_for_anomalies() -> None:
-    number = sum(rule.file == "anomalies" for rule in alerts_page.rules())
-    assert f"cost {number} rules" in alerts_page.PAGE.read_text()
-
-
 def test_every_rule_file_is_read() -> None:
     files = {path.name for path in alerts_page.RULES.iterdir()}
     assert {f"{name}.rules.yml" for name in alerts_page.FILES} == files

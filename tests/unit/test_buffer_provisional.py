@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.ops.replay.source import SegmentHistory
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.history.read import WholeReader
@@ -21,6 +22,7 @@ from buffer.model import Doubted, Instant, Tick
 from buffer.placing import LEAD_MS, STEP_MS, Unplaced, notes
 from buffer.reader import Reader
 from buffer.segment import NOTE_SIZE, Header, Note
+from buffer.trim import plan
 from tests.support.buffers import assert_balances, entries, settle
 from tests.support.faults import MemoryFs
 from tests.support.ticks import exactly, tick
@@ -30,6 +32,7 @@ BASE_MS = 1_790_000_000_000
 """Of the right clock of boot B."""
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
 NAME = "central"
+DAY_MS = 86_400_000
 
 
 def wrong(number: int, boot: str = B, base_ms: int = 0) -> Tick:
@@ -53,6 +56,10 @@ def sent(buffer: Buffer) -> list[Tick]:
         ticks += chunk.ticks
         settle(cursor, chunk)
     return ticks
+
+
+def replayed(history: SegmentHistory) -> list[Tick]:
+    return [tick for piece in history.pieces(0) for tick in piece.ticks]
 
 
 def test_it_is_pending_and_not_read_before_it_has_its_times(tmp_path: Path) -> None:
@@ -198,6 +205,54 @@ def test_an_estimate_is_not_sent_before_it_is_marked(tmp_path: Path) -> None:
     buffer.close()
 
 
+def test_an_estimate_is_not_thinned_before_it_is_marked(tmp_path: Path) -> None:
+    """Its mark is a byte at the end of its file: by then another file could have that place."""
+    buffer = opened(tmp_path, max_size=8800)
+    for number in range(200):
+        buffer.append([wrong(number, A)], clock=Doubted(0))
+    buffer.place(B, BASE_MS)
+    for number in range(60):  # for these the buffer has no room any more
+        buffer.append([right(number)])
+    assert buffer.log.unmarked
+    assert not buffer.log.thinned
+    buffer.log.sync()
+    buffer.log.mark()
+    for number in range(60, 120):
+        buffer.append([right(number)])
+    assert buffer.log.thinned
+    assert [one.at for one in sent(buffer)][-1] == right(119).at
+    assert_balances(buffer)
+    buffer.close()
+    assert verify(str(tmp_path), deep=True).ok
+
+
+def test_what_has_no_times_has_no_age(tmp_path: Path) -> None:
+    """By the clock it is of 1970, but it may be of today."""
+    buffer = opened(tmp_path)
+    for number in range(100):
+        buffer.append([wrong(number)], clock=Doubted(0))
+    assert plan(str(tmp_path), before_ms=BASE_MS) is None
+    buffer.place(B, BASE_MS)
+    assert plan(str(tmp_path), before_ms=BASE_MS) is None
+    assert plan(str(tmp_path), before_ms=BASE_MS + 10_000_000) is not None
+    buffer.close()
+
+
+def test_a_replay_leaves_out_what_has_no_times(tmp_path: Path) -> None:
+    buffer = opened(tmp_path)
+    buffer.append([right(0)])
+    buffer.append([wrong(1)], clock=Doubted(0))
+    buffer.append([right(2)])
+    everything = 0, BASE_MS + DAY_MS
+    history = SegmentHistory(str(tmp_path), *everything)
+    assert (history.unplaced, exactly(replayed(history))) == (3, exactly([right(0), right(2)]))
+    assert len(replayed(SegmentHistory(str(tmp_path), *everything, unplaced_wanted=True))) == 3
+    buffer.place(B, BASE_MS)
+    history = SegmentHistory(str(tmp_path), *everything)
+    assert (history.unplaced, len(replayed(history))) == (0, 3)
+    buffer.close()
+
+
 def test_an_estimate_that_nobody_wants_is_counted_and_kept(tmp_path: Path) -> None:
     buffer = opened(tmp_path)
     buffer.append([wrong(0, A)], clock=Doubted(0))
@@ -227,6 +282,36 @@ def test_a_note_that_was_not_finished_is_none(tmp_path: Path, torn: int) -> None
     assert (report.ok, report.samples_lost) == (True, 0)
 
 
+def test_a_base_that_was_refuted_is_forgotten_also_by_a_process_that_comes_later(tmp_path: Path) -> None:
+    """What was sent by a wrong clock stays; what follows is placed by an estimate, between that and the next boot."""
+    buffer = opened(tmp_path)
+    buffer.append([right(0)])
+    buffer.append([right(1)], clock=Doubted(BASE_MS, None, refuted=True))
+    assert buffer.log.recalled(B) == (None, BASE_MS)
+    buffer.close()
+    buffer = opened(tmp_path)
+    assert buffer.log.recalled(B) == (None, BASE_MS)
+    later = right(0)._replace(at=Instant(BASE_MS + 1_000_000, 0, C))
+    ((_, note),) = buffer.place(C, BASE_MS + 1_000_000)
+    assert note.is_estimated
+    buffer.log.mark()
+    buffer.append([later])
+    first, second, third = (one.at.wall_ms for one in sent(buffer))
+    assert (first, third) == (BASE_MS, BASE_MS + 1_000_000)
+    assert first < second < third
+    buffer.close()
+
+
+def test_a_base_that_was_right_is_known_to_a_process_that_comes_later(tmp_path: Path) -> None:
+    buffer = opened(tmp_path)
+    buffer.append([right(0)])
+    buffer.close()
+    buffer = opened(tmp_path)
+    assert buffer.log.recalled(B) == (BASE_MS, None)
+    assert buffer.log.recalled(A) == (None, None)
+    buffer.close()
+
+
 # The format.
 
 
@@ -254,7 +339,8 @@ def test_the_golden_segments_are_written_and_read_as_they_were() -> None:
 def test_the_header_is_the_documented_layout() -> None:
     known = Header(1000, base_ms=-5, good_ms=BASE_MS)
     never = Header(1000, base_ms=7, kept_ms=BASE_MS)
-    for header, level, value in ((known, 1, BASE_MS), (never, 0, BASE_MS)):
+    refuted = never._replace(refuted=True)
+    for header, level, value in ((known, 1, BASE_MS), (never, 0, BASE_MS), (refuted, 2, BASE_MS)):
         data = segment.encode_header(header)
         assert (data[:4], data[4:6], data[6:8]) == (b"LMPT", b"\2\0", bytes([level, 0]))
         assert int.from_bytes(data[16:24], "little", signed=True) == header.base_ms

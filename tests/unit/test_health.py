@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from agent import __version__, health
+from agent import __version__, health, running
 from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
 from agent.collect.plan import Plan
@@ -60,19 +60,24 @@ class Rig:
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
         alive = Plan("limpet/presence", health.Presence(), Columns((), {}), 10, 5, "web-01")
         keeper = Timekeeper(ClockSection(), HostClock(), self.buffer, log, dict)
+        keeper.guard.look(int(NOW * 1000), 0, 0)
         parts = [self.plan, other, alive], self.buffer, "0" * 32, log, SystemClock()
         self.schedule = Schedule(*parts, timekeeper=keeper)
         self.world = World(NOW)
+        self.keeper = running.Keeper(
+            str(folder), "1" * 32, "limpet.yaml", "a", kept_ms=1_700_000_000_000, root=str(folder)
+        )
         self._collect = health.Health(
             self.buffer,
             lambda: {"central": self.lane.stats},
             lambda: self.schedule,
-            lambda: self.is_reloaded,
+            self.keeper,
             self.world,
         )
-        self.is_reloaded = True
         self._presence = health.Presence(self.world)
         self.lane.stats.clock_skew, self.lane.stats.certificate_expires = 0.0, 2e9
+        self.lane.stats.outages.failed("tcp")
+        self.lane.stats.outages.delivered(0)
         self.ticks = 0
 
     def _hanging(self, paths: HostPaths) -> Collect:
@@ -123,7 +128,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def test_a_reload_that_was_refused_shows(rig: Rig) -> None:
     assert rig.value("limpet_config_reload_successful") == 1
-    rig.is_reloaded = False
+    rig.keeper.refused("wrong")
     assert rig.value("limpet_config_reload_successful") == 0
 
 
@@ -293,6 +298,48 @@ def test_what_was_settled_ahead_of_its_turn_is_not_pending(rig: Rig) -> None:
     cursor.commit(chunk.start, chunk.end, chunk.samples, {})
     assert (rig.of_central("pending_samples"), rig.of_central("delivered_samples_total")) == (8, 4)
     assert rig.of_central("appended_samples_total") == 12
+
+
+def test_the_boot(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rig.value("limpet_boots_total", reason="unknown") == 0
+    assert rig.value("limpet_boots_total", reason="unknown") == 1
+    assert rig.value("limpet_boot_info", reason="unknown") == 1
+    booted = NOW - rig.world.monotonic()
+    assert rig.value("limpet_boot_down_seconds") == pytest.approx(booted - 1_700_000_000, abs=1)
+    rig.world.step(0.7)
+    assert rig.value("limpet_boot_down_seconds") == pytest.approx(booted - 1_700_000_000, abs=1)
+    keeper = rig.schedule.timekeeper
+    assert keeper is not None
+    monkeypatch.setattr(keeper.guard, "trust", keeper.guard.trust._replace(is_good=False))
+    assert "limpet_boot_down_seconds" not in {sample.name for sample in rig.samples()}
+
+
+def test_an_outage(rig: Rig) -> None:
+    assert rig.value("limpet_outage_seconds_total", destination="central", cause="tcp") == 0
+    rig.receiver.default = Answer(503)
+    rig.append()
+    rig.append()
+    rig.lane.start()
+    wait_for(lambda: len(rig.receiver.requests) > 1, DEADLINE, "tries")
+
+    def value(name: str) -> float:
+        return rig.value(f"limpet_outage_{name}", destination="central")
+
+    labels = (("cause", "server"), ("destination", "central"))
+    wait_for(lambda: ("limpet_outage_seconds_total", labels) in rig.read(), DEADLINE, "an outage")
+    wait_for(lambda: rig.read()["limpet_outage_seconds_total", labels] >= 1, DEADLINE, "a second of it")
+    rig.receiver.default = Answer(204)
+    wait_for(lambda: rig.of_central("pending_samples") == 0, DEADLINE, "delivery")
+    rig.lane.stop(DEADLINE)
+    assert value("start_time_seconds") <= value("end_time_seconds") <= round(time.time())
+    assert value("backfilled_samples") == 8
+
+
+def test_samples_that_wait_for_the_clock_are_an_outage(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(rig.buffer.log), "provisional", 4)
+    rig.read()
+    seconds = {labels for name, labels in rig.read() if name == "limpet_outage_seconds_total"}
+    assert (("cause", "clock"), ("destination", "central")) in seconds
 
 
 def test_a_destination_that_is_held(rig: Rig) -> None:

@@ -20,7 +20,7 @@ from agent.destinations.otlp.outcome import classify
 from agent.destinations.otlp.protobuf import fields
 from agent.http.answer import Answer
 from buffer.model import STALE, Instant, Series, Tick
-from tests.support.otlp import Point, partial, points
+from tests.support.otlp import Point, partial, points, request
 
 URL = "https://otel.example.com/v1/metrics"
 HOST = ("hostname", "web-01")
@@ -28,7 +28,7 @@ BOOT = "0123456789abcdef0123456789abcdef"
 AT_MS = 1_800_000_000_000
 NOW = AT_MS / 1000
 """Of the answers, whose times do not count here."""
-SENT = Request(b"", 10, "OTLP")
+SENT = Request(b"", 10, "OTLP", note=10)
 
 
 def tick(series: tuple[Series, ...], values: list[float], n: int = 0, group: str = "cpu") -> Tick:
@@ -37,10 +37,10 @@ def tick(series: tuple[Series, ...], values: list[float], n: int = 0, group: str
 
 def read(*ticks: Tick, **settings: object) -> list[Point]:
     spoken = otlp(OTLP(url=URL, **settings), frozenset(("cpu",)))()  # type: ignore[arg-type]
-    request = spoken.encode(ticks, False).request
-    headers = {name.lower(): value.decode() for name, value in request.headers.items()}
-    found = list(points(request.body, headers))
-    assert request.samples == len(found)
+    made = spoken.encode(ticks, False).request
+    headers = {name.lower(): value.decode() for name, value in made.headers.items()}
+    found = list(points(made.body, headers))
+    assert made.samples == len(found)
     return found
 
 
@@ -86,6 +86,168 @@ def test_rules_apply_and_what_they_drop_is_counted() -> None:
     assert encoded.dropped == {"relabeled": 2}
     assert encoded.request.samples == 2
     assert spoken.carries(series[0]) is None
+
+
+def distribution(name: str, kind: str, by: str, *at: str) -> tuple[Series, ...]:
+    """Return the series of a histogram or summary: count, sum, then those by bound or quantile."""
+    of = (HOST, ("path", "/"))
+    each = tuple(
+        Series(
+            f"{name}_bucket" if by == "le" else name,
+            tuple(sorted((*of, (by, text)))),
+            kind,
+            "seconds",
+            "Time.",
+        )
+        for text in at
+    )
+    return (*each, *(Series(f"{name}{end}", of, kind, "seconds", "Time.") for end in ("_sum", "_count")))
+
+
+LATENCY = distribution("http_seconds", "histogram", "le", "0.1", "1.0", "1e+06", "+Inf")
+PAUSES = distribution("gc_seconds", "summary", "quantile", "0.0", "0.5", "1.0")
+
+
+def kinds(found: list[Point]) -> set[str]:
+    return {one.of for one in found}
+
+
+def as_samples(found: list[Point]) -> list[tuple[str, object, int, bytes]]:
+    return sorted((one.metric, one.labels, one.at_ms, struct.pack("<d", one.value)) for one in found)
+
+
+def as_sent(*ticks: Tick) -> list[tuple[str, object, int, bytes]]:
+    return sorted(
+        (series.name, series.labels, one.at.wall_ms, struct.pack("<d", value))
+        for one in ticks
+        for series, value in zip(one.series, one.values, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("series", "values", "kind"),
+    [
+        (LATENCY, [1.0, 3.0, 3.0, 7.0, -2.5, 7.0], "histogram"),
+        (LATENCY, [0.0] * 4 + [math.nan, 0.0], "histogram"),
+        (LATENCY[3:], [2.0**53 - 1, 1e300, 2.0**53 - 1], "histogram"),
+        (PAUSES, [0.0, math.nan, math.inf, 0.5, 3.0], "summary"),
+        (PAUSES[3:], [0.5, 3.0], "summary"),
+    ],
+)
+def test_a_histogram_or_summary_that_is_whole_is_one_point_an_instant(
+    series: tuple[Series, ...], values: list[float], kind: str
+) -> None:
+    ticks = [tick(series, values, 0, "scrape"), tick(series, [STALE] * len(values), 1, "scrape")]
+    found = read(*ticks)
+    assert kinds(found) == {kind}
+    assert {(one.unit, one.help) for one in found} == {("s", "Time.")}
+    assert as_samples(found) == as_sent(*ticks)
+    spoken = otlp(OTLP(url=URL, compression="none"))()
+    [metric] = (
+        request(spoken.encode(ticks, False).request.body, {"content-type": "application/x-protobuf"})
+        .resource_metrics[0]
+        .scope_metrics[0]
+        .metrics
+    )
+    assert (metric.name, len(getattr(metric, kind).data_points)) == (
+        series[-1].name.removesuffix("_count"),
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("series", "values"),
+    [
+        (LATENCY[:3], [1.0, 2.0, 3.0]),
+        (LATENCY[:3] + LATENCY[4:], [1.0, 2.0, 3.0, 1.0, 3.0]),
+        (LATENCY[:5], [1.0, 2.0, 3.0, 4.0, 1.0]),
+        (LATENCY, [1.0, 2.0, 3.0, 4.0, 1.0, 5.0]),
+        (LATENCY, [1.0, 2.0, 1.0, 4.0, 1.0, 4.0]),
+        (LATENCY, [0.5, 2.0, 3.0, 4.0, 1.0, 4.0]),
+        (LATENCY, [-1.0, 2.0, 3.0, 4.0, 1.0, 4.0]),
+        (LATENCY, [1.0, 2.0, 3.0, math.inf, 1.0, math.inf]),
+        (LATENCY, [1.0, 2.0, 3.0, 2.0**53, 1.0, 2.0**53]),
+        (LATENCY, [1.0, 2.0, 3.0, 4.0, STALE, 4.0]),
+        (distribution("a", "histogram", "le", "1.0", "1.00", "+Inf"), [1.0, 1.0, 1.0, 1.0, 1.0]),
+        (distribution("a", "gaugehistogram", "le", "1.0", "+Inf"), [1.0] * 4),
+        (PAUSES, [-1.0, 1.0, 1.0, 1.0, 1.0]),
+        (PAUSES[:4], [1.0] * 4),
+        ((Series("_sum", (HOST,), "summary"), Series("_count", (HOST,), "summary")), [1.0, 1.0]),
+    ],
+)
+def test_what_is_no_whole_histogram_or_summary_is_sent_as_series(
+    series: tuple[Series, ...], values: list[float]
+) -> None:
+    one = tick(series, values, 0, "scrape")
+    found = read(one)
+    assert kinds(found) == {""}
+    assert as_samples(found) == as_sent(one)
+
+
+@pytest.mark.parametrize(
+    ("kind", "by", "text"),
+    [
+        *(("histogram", "le", text) for text in ("1_0", " 1", "x", "NaN", "-Inf", "\N{FULLWIDTH DIGIT ONE}")),
+        ("summary", "quantile", "1.5"),
+    ],
+)
+def test_a_bound_that_is_none_is_a_series_next_to_the_whole(kind: str, by: str, text: str) -> None:
+    series = distribution("a", kind, by, text, *(("+Inf",) if by == "le" else ()))
+    one = tick(series, [1.0] * len(series), 0, "scrape")
+    found = read(one)
+    assert [dict(of.labels)[by] for of in found if not of.of] == [text]
+    assert as_samples(found) == as_sent(one)
+
+
+def test_an_instant_at_which_a_histogram_is_broken_costs_only_itself() -> None:
+    ticks = [
+        tick(LATENCY, [1.0, 2.0, 3.0, 4.0, 9.0, count], n, "scrape")
+        for n, count in enumerate((4.0, 5.0, 4.0))
+    ]
+    found = read(*ticks)
+    assert {(one.at_ms, one.of) for one in found} == {
+        (AT_MS, "histogram"),
+        (AT_MS + 10_000, ""),
+        (AT_MS + 20_000, "histogram"),
+    }
+
+
+def test_what_openmetrics_says_of_its_beginning_is_the_start() -> None:
+    of, began = LATENCY[-1].labels, AT_MS - 60_000
+    series = (
+        *LATENCY,
+        Series("http_seconds_created", of, "histogram"),
+        Series("jobs_total", (HOST,), "counter"),
+        Series("jobs_created", (HOST,), "counter"),
+    )
+    values = [1.0, 2.0, 3.0, 4.0, 9.0, 4.0, began / 1000, 5.0, began / 1000]
+    found = read(tick(series, values, 0, "scrape"), tick(series, [STALE] * len(series), 1, "scrape"))
+    assert {(one.metric, one.start_ms) for one in found if one.at_ms == AT_MS} == {
+        *((one.name, began) for one in (*LATENCY, series[-2])),
+        *((one.name, 0) for one in series if one.name.endswith("_created")),
+    }
+    assert {one.start_ms for one in found if one.at_ms > AT_MS} == {0}
+
+
+def test_histograms_of_two_targets_are_two() -> None:
+    other = tuple(one._replace(labels=(*one.labels, ("zone", "b"))) for one in LATENCY)
+    values = [1.0, 2.0, 3.0, 4.0, 9.0, 4.0]
+    found = read(tick(LATENCY + other, values + values, 0, "scrape"))
+    assert (kinds(found), len(found)) == ({"histogram"}, 12)
+
+
+@given(st.lists(st.integers(0, 9), min_size=6, max_size=6), st.sets(st.integers(0, 5)))
+def test_whatever_the_values_each_sample_is_there_once(values: list[int], ended: set[int]) -> None:
+    numbers = [STALE if n in ended else float(value) for n, value in enumerate(values)]
+    one = tick(LATENCY, numbers, 0, "scrape")
+    assert as_samples(read(one)) == as_sent(one)
+
+
+def test_rejected_points_of_a_request_with_histograms_say_nothing_of_samples() -> None:
+    encoded = otlp(OTLP(url=URL))().encode(
+        [tick(LATENCY, [1.0, 2.0, 3.0, 4.0, 9.0, 4.0], 0, "scrape")], False
+    )
+    assert classify(encoded.request, answer(200, partial(1, "no")), NOW).written is None
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
@@ -136,6 +298,14 @@ def test_names_by_the_semantic_conventions() -> None:
     assert found["memory_free_bytes"].value == 7.0  # of a target
     [ended] = read(tick(series[:1], [STALE]), names="semantic")
     assert struct.pack("<d", ended.value) == struct.pack("<d", STALE)
+
+
+def test_a_number_that_is_no_int64_is_a_text() -> None:
+    """A longer one is no protobuf: the receiver would refuse the whole request."""
+    for text in ("9" * 18, "9" * 19, "9" * 40):
+        series = (Series("cpu_usage_per_core_percent", (("core", text), HOST), "gauge", "percent"),)
+        [one] = read(tick(series, [1.0]), names="semantic")
+        assert dict(one.labels)["cpu.logical_number"] == text
 
 
 def test_what_has_a_meaning_is_collected_here_and_no_two_are_one_series() -> None:

@@ -70,9 +70,9 @@ def test_a_thousand_hosts_by_hand() -> None:
     assert (fleet.series, fleet.rate) == (230_000, 23_000)
     assert fleet.disk(1) == pytest.approx(23_000 * 86_400 * 1.97 * 1.1)
     assert fleet.wire(10) == pytest.approx(23_000 * 86_400 * 10 + 1000 * 2880 * 398, rel=0.001)
-    assert fleet.mimir(1)[0] == pytest.approx(23_000 / 25_000 + 380_000 / 300_000)
+    assert fleet.mimir(1)[0] == pytest.approx(23_000 / 25_000 + 270_000 / 300_000)
     assert fleet.ingesters == 3
-    assert Fleet(10_000).ingesters == 12
+    assert Fleet(10_000).ingesters == 9
 
 
 @pytest.mark.parametrize(

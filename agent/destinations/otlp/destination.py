@@ -54,19 +54,21 @@ def otlp(to: OTLP, from_boot: frozenset[str] = frozenset(), wall: Callable[[], f
     packed, proof = PACKED[to.compression], Proof(Request(UNREADABLE, 0, NAME, PLAIN))
     headers = PLAIN if to.compression == "none" else {**PLAIN, "Content-Encoding": to.compression.encode()}
 
-    def made(body: bytes, samples: int) -> Request:
-        return Request(packed(body), samples, NAME, headers)
+    def made(body: bytes, samples: int, points: int) -> Request:
+        return Request(packed(body), samples, NAME, headers, note=points)
 
     def encode(ticks: Sequence[Tick], part: bool) -> Encoded:
-        body, samples, repeated, relabeled = writer.encode(ticks)
+        body, samples, points, repeated, relabeled = writer.encode(ticks)
         counts = {RELABELED: relabeled, REJECTED: repeated}
-        return Encoded(made(body, samples), {reason: count for reason, count in counts.items() if count})
+        return Encoded(
+            made(body, samples, points), {reason: count for reason, count in counts.items() if count}
+        )
 
     def judge(request: Request, answer: Answer | Failure) -> Outcome:
         return proof.judge(request, answer, classify(request, answer, wall()))
 
     def ask() -> Request:
-        return proof.request() if proof.is_missing else made(b"", 0)
+        return proof.request() if proof.is_missing else made(b"", 0, 0)
 
     spoken = Destination(NAME, encode, judge, ask, writer.identity)
     return lambda: spoken

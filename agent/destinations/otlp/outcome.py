@@ -36,7 +36,7 @@ _DO = {
 
 
 def classify(request: Request, answer: Answer | Failure, now: float) -> Outcome:
-    """Return what an answer, or a failure, means. `now` is Unix time in seconds."""
+    """Return what an answer, or a failure, means. `now` is Unix time in seconds; the request's note is how many points it has."""
     if isinstance(answer, Failure):
         return failed(request, answer)
 
@@ -50,7 +50,8 @@ def classify(request: Request, answer: Answer | Failure, now: float) -> Outcome:
     if found.verdict is Verdict.DELIVERED and (partial := _partial(answer)) is not None:
         rejected, why = partial
         error = f"HTTP {found.status}: {rejected} points rejected" + (f": {why}" if why else "")
-        written = max(0, request.samples - rejected)
+        # A point of a histogram is several samples, and nobody says whether it is among the rejected.
+        written = max(0, request.samples - rejected) if request.note == request.samples else None
         return _rejected(found.status, why, error)._replace(date=found.date, written=written)
     return found
 
