@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tests.support.delivered import Silence
+from tests.support.delivered import Message, Silence, Told
 from tests.support.played import STEP_S, Labels, Life
 
 HOUR, DAY = 3600, 86400
@@ -29,9 +30,9 @@ DAYS = LEARNED + 30
 
 
 class Event(NamedTuple):
-    """Something that people must be told of: what and where, from when to when (seconds), and how soon.
+    """Something that people must be told of: what, where (regular expressions of labels), and from when to when (seconds).
 
-    `alerts` may tell of it, and one of `first` must, within `within` seconds after `begin` where `within` is given.
+    A message about `first` must be there within `within` seconds; those about `alerts` are true too.
     """
 
     name: str
@@ -68,8 +69,8 @@ EVENTS = (
         15 * 60,
     ),
     Event(
-        "a bad deploy on 60 hosts: all of the processor",
-        {"deploy": "60"},
+        "a bad deploy on 54 hosts: all of the processor",
+        {"hostname": "edge-(east|west)-.*", "region": "east|west"},
         at(10, 14),
         at(10, 15.5),
         ("HostCpuHigh", "LimpetManyHosts"),
@@ -101,7 +102,7 @@ EVENTS = (
         at(24, 6),
         ("HostMemoryHigh", "HostOomKill"),
         "HostMemoryHigh",
-        4 * DAY,
+        7 * DAY // 2,
     ),
     Event(
         "a disk fails at night",
@@ -117,6 +118,35 @@ SILENCES = tuple(
     Silence(at(day, 2), at(day, 5), {"group": "cpu|disk_io|network|memory"}) for day in (2, 9, 16, 23, 30)
 )
 """Planned work: Tuesdays from 2 to 5."""
+
+
+def explained(message: Message, known: Event) -> bool:
+    """Whether all alerts of a message are about this event, and the message came while it was, or within two hours of its end."""
+    return known.begin <= message.at <= known.end + 2 * HOUR and all(
+        alert["labels"]["alertname"] in known.alerts
+        and all(
+            re.fullmatch(pattern, alert["labels"][name])
+            for name, pattern in known.where.items()
+            if name in alert["labels"]
+        )
+        for alert in message.alerts
+    )
+
+
+def judged(told: Told, events: Sequence[Event] = EVENTS) -> tuple[list[Message], list[Event]]:
+    """Return the messages that nothing explains, and the events of which people were not told in time."""
+    false = [one for one in told.messages if not any(explained(one, event) for event in events)]
+    late = [
+        event
+        for event in events
+        if not any(
+            explained(one, event)
+            and one.at <= event.begin + event.within
+            and any(alert["labels"]["alertname"] == event.first for alert in one.alerts)
+            for one in told.messages
+        )
+    ]
+    return false, late
 
 
 def _during(name: str) -> tuple[int, int]:
@@ -155,8 +185,9 @@ KINDS = (
 )
 
 
-def fleet(seed: int = 1, days: range = range(DAYS)) -> list[tuple[Life, Sequence[Labels]]]:
-    """Return each life of these days (from 0, the first that is learned), and the labels of the hosts that have it."""
+def fleet(begin: int = 0, end: int = DAYS * DAY, seed: int = 1) -> list[tuple[Life, Sequence[Labels]]]:
+    """Return each life from one time to another, in seconds, and the labels of the hosts that have it."""
+    kept = range(begin // STEP_S, end // STEP_S)
     found: list[tuple[Life, Sequence[Labels]]] = []
     for kind in KINDS:
         names = [kind.own or f"{kind.name}-{kind.region}-{n:02}" for n in range(kind.hosts)]
@@ -165,12 +196,12 @@ def fleet(seed: int = 1, days: range = range(DAYS)) -> list[tuple[Life, Sequence
                 {"hostname": name, "environment": "production", "region": kind.region}
                 for name in names[n :: kind.lives]
             ]
-            found.append((_life(kind, random.Random(f"{seed} {kind} {n}"), days), labels))
+            found.append((_life(kind, random.Random(f"{seed} {kind} {n}"), kept), labels))
     return found
 
 
-def _life(kind: Kind, dice: random.Random, days: range) -> Life:
-    """Make up what a host of a kind sends: all days, of which these are returned."""
+def _life(kind: Kind, dice: random.Random, kept: range) -> Life:
+    """Make up what a host of a kind sends: all days, of which these steps are returned."""
     times = range(0, DAYS * DAY, STEP_S)
     off, out = _off(kind, dice), _out(kind, dice)
     updates = {at(day, 0) + UPDATE + dice.randrange(0, 9000, STEP_S) for day in range(2, 31, 7)}
@@ -186,7 +217,6 @@ def _life(kind: Kind, dice: random.Random, days: range) -> Life:
     for begin, end in out:
         for step in range(begin // STEP_S, min(end // STEP_S, len(times))):
             heard[step] = False
-    kept = range(days.start * DAY // STEP_S, days.stop * DAY // STEP_S)
     boot, missed, appended, waiting = -TEN_DAYS, 0, 0, 0
     peak, usual = dice.uniform(8, 30), dice.uniform(30, 55)
     per_day, first = dice.uniform(0.2e9, 2e9), dice.uniform(0.4, 0.65)
