@@ -57,7 +57,7 @@ def pieces(found: Iterable[Change], begin: int, counted: int) -> Iterator[Change
 
 
 def table(told: Told) -> str:
-    """Return all messages as a table: the day of the month and the time, what happened, who was told, and of what."""
+    """Return all messages as a table: the day of the month and the time, the receiver, its alerts, and what happened."""
     lines = ["| day | time | receiver | message | of |", "|---|---|---|---|---|"]
     for one in told.messages:
         day, second = divmod(one.at, DAY)

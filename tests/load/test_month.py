@@ -1,4 +1,4 @@
-"""Some hours of the month that `python -m tests.bench.month` plays: the bad deploy, of which people are told in time and of nothing else."""
+"""Some hours of the month that `python -m tests.bench.month` plays: the bad deploy, about which messages come in time, and about nothing else."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What people are told of alerts that were played (`tests.support.played`): by a real Alertmanager, in time that runs faster.
+"""The messages about alerts that were played (`tests.support.played`): by a real Alertmanager, whose time runs faster.
 
 Alertmanager has the configuration that ships, its waits divided by `by`. Each change of an alert is handed in at its time, those of
-one step in one request, as Prometheus does. While nothing fires and everything was told, time is skipped. Quiet hours and a silence
-for planned work go by the time of the play: the configuration is loaded anew when night falls and when it ends.
+one step in one request, as Prometheus does. While nothing fires and every message was sent, time is skipped. Quiet hours and a silence
+for planned work go by the time of the play: the configuration is loaded again when night falls and when it ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOADED = "Completed loading of configuration file"
 
 
 class Silence(NamedTuple):
-    """Planned work, from one time to another: alerts whose labels match these regular expressions are told to nobody."""
+    """Planned work, from one time to another: alerts whose labels match these regular expressions cause no message."""
 
     begin: int
     end: int
