@@ -287,10 +287,10 @@ def test_a_base_that_was_refuted_is_forgotten_also_by_a_process_that_comes_later
     buffer = opened(tmp_path)
     buffer.append([right(0)])
     buffer.append([right(1)], clock=Doubted(BASE_MS, None, refuted=True))
-    assert buffer.log.recalled(B) == (None, BASE_MS)
+    assert buffer.log.recalled(B) == (None, BASE_MS, None)
     buffer.close()
     buffer = opened(tmp_path)
-    assert buffer.log.recalled(B) == (None, BASE_MS)
+    assert buffer.log.recalled(B) == (None, BASE_MS, None)
     later = right(0)._replace(at=Instant(BASE_MS + 1_000_000, 0, C))
     ((_, note),) = buffer.place(C, BASE_MS + 1_000_000)
     assert note.is_estimated
@@ -307,8 +307,12 @@ def test_a_base_that_was_right_is_known_to_a_process_that_comes_later(tmp_path: 
     buffer.append([right(0)])
     buffer.close()
     buffer = opened(tmp_path)
-    assert buffer.log.recalled(B) == (BASE_MS, None)
-    assert buffer.log.recalled(A) == (None, None)
+    assert buffer.log.recalled(B) == (BASE_MS, None, None)
+    assert buffer.log.recalled(A) == (None, None, None)
+    buffer.append([wrong(1)], clock=Doubted(0, BASE_MS))
+    buffer.close()
+    buffer = opened(tmp_path)
+    assert buffer.log.recalled(B) == (BASE_MS, None, BASE_MS)
     buffer.close()
 
 
