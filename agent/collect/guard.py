@@ -11,7 +11,7 @@ Promises:
    has happened; and nowhere is a clock that is behind what was stored.  After GRACE with a network the host is believed
    all the same: nothing seems to set its clock.  Without a network it has LONGEST, since nothing could be sent anyway.
 6. A clock that was believed and then stepped by more than `max_skew` is believed again when it is synchronized, when it is
-   back where it was, or when it has stayed for DOUBT, which begins anew where the agent is restarted.
+   back where it was, or when it has stayed for DOUBT, which begins again where the agent is restarted.
 7. Any other clock is believed at once.
 """
 

@@ -238,6 +238,22 @@ def test_what_has_no_times_has_no_age(tmp_path: Path) -> None:
     buffer.close()
 
 
+def test_what_has_no_times_says_nothing_of_the_pace(tmp_path: Path) -> None:
+    buffer = opened(tmp_path)
+    for number in range(100):
+        buffer.append([right(number)])
+    buffer.append([wrong(100)], clock=Doubted(0))
+    buffer.close()
+    left = status(str(tmp_path), 1 << 20).time_until_full_seconds
+    assert left is not None
+    assert left < 10 * DAY_MS / 1000  # and not of all the time since 1970
+    buffer = opened(tmp_path / "another")
+    buffer.append([wrong(0)], clock=Doubted(0))
+    buffer.append([wrong(1)], clock=Doubted(0))
+    buffer.close()
+    assert status(str(tmp_path / "another"), 1 << 20).time_until_full_seconds is None
+
+
 def test_a_replay_leaves_out_what_has_no_times(tmp_path: Path) -> None:
     buffer = opened(tmp_path)
     buffer.append([right(0)])

@@ -39,7 +39,7 @@ class Play(NamedTuple):
 def paths(given: Iterable[str]) -> list[str]:
     """Return the files that are given or, of a folder, all below it that have a manifest; in the order of their numbers.
 
-    Of a folder no links, pipes and devices: whoever wrote the medium could have this wait, or read, without an end.
+    Of a folder no links, pipes and devices: the person who wrote the medium could have this wait, or read, without an end.
     """
     found: list[str] = []
     for path in given:
