@@ -25,6 +25,7 @@ from agent.http.endpoint import of_destination
 from agent.http.secrets import hidden, secrets
 from agent.ops.doctor import certificate, host, receiver, sample
 from agent.ops.doctor.step import Finding, Step, fine, needing, step, unknown, warning, wrong
+from agent.system.timesync import HostClock
 from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.quarantine import Quarantine
@@ -223,7 +224,7 @@ def configured(data_dir: Path, text: str = "") -> Config:
 
 
 def look(config: Config, *, hide: bool = True, **system: Any) -> dict[str, Step]:
-    there = host.System(run=system.pop("run", "/nowhere"), wall=lambda: NOW, **system)
+    there = host.System(wall=lambda: NOW, **system)
     return {one.step: one for one in host.look(config, (), set(), 10, there, hide=hide)}
 
 
@@ -370,18 +371,21 @@ def test_the_quarantine(data_dir: Path) -> None:
     assert found.said == "1 batch, 3 samples are in quarantine"
 
 
-CLOCKS = {
-    "systemd/timesync/synchronized": "fine",
-    "systemd/timesync": "warning",
-    "chrony": "advice",
-    "no": "advice",
-}
+CLOCKS = [
+    (0, "nothing", "fine"),
+    (5, "run/systemd/timesync", "warning"),
+    (5, "run/chrony", "warning"),
+    (5, "nothing", "advice"),
+    (None, "run/systemd/timesync/synchronized", "fine"),
+    (None, "run/chrony", "advice"),
+]
 
 
-@pytest.mark.parametrize(("made", "kind"), CLOCKS.items())
-def test_the_clock(data_dir: Path, tmp_path: Path, made: str, kind: str) -> None:
+@pytest.mark.parametrize(("kernel", "made", "kind"), CLOCKS)
+def test_the_clock(data_dir: Path, tmp_path: Path, kernel: int | None, made: str, kind: str) -> None:
     (tmp_path / made).mkdir(parents=True)
-    check(look(configured(data_dir), run=str(tmp_path))["clock"], kind)
+    clock = HostClock(root=str(tmp_path), kernel=lambda: kernel)
+    check(look(configured(data_dir), clock=lambda: clock)["clock"], kind, "synchronized")
 
 
 def test_a_collector_that_cannot_be_read_and_one_that_hangs(data_dir: Path, tmp_path: Path) -> None:
