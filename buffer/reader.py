@@ -20,8 +20,9 @@ from typing import NamedTuple
 from buffer import segment
 from buffer.codec import CodecError, Decoder
 from buffer.fs import Fs
-from buffer.model import BUILT_MS, Tick
-from buffer.segment import Damaged, Header, Record, Torn
+from buffer.implied import implied
+from buffer.model import Tick
+from buffer.segment import Damaged, Record, Torn
 
 WINDOW = 64 << 10
 PATIENCE = 16
@@ -30,7 +31,6 @@ PATIENCE = 16
 BLOCK = 4 << 10
 BAD_BLOCKS = 64
 """After so many unreadable blocks the rest of a file is given up: each can take a disk seconds."""
-
 Judge = Callable[[int], None]
 
 
@@ -52,8 +52,7 @@ class Entry(NamedTuple):
 class File:
     """The records of one segment file, in order.
 
-    `header` is the decoded header, or, where that is damaged, what the rest of the file implies: it is provisional if it has a note, or
-    if its times cannot be right.
+    `header` is the decoded header, or, where that is damaged, what the rest of the file implies (`buffer.implied`).
     Raises FileNotFoundError, Short, NewerVersion and OSError when it is opened.
     """
 
@@ -72,7 +71,7 @@ class File:
         self._ends: int | None = None  # where the note begins
         self.note = self._find_note() if header is None or header.base_ms is not None else None
         """What is known of the clock of a provisional segment; None: nothing, or it is none."""
-        self.header = header or self._implied()
+        self.header = header or implied(self._data, first_seq, self.note)
         self._at = segment.HEADER.size
         self._checked = 0
 
@@ -104,19 +103,6 @@ class File:
         note = segment.decode_note(self._fs.read(self._fd, segment.NOTE_SIZE, at), self.first_seq)
         self._ends = at if note is not None else None
         return note
-
-    def _implied(self) -> Header:
-        """Return what a damaged header probably said."""
-        if self.note is not None:
-            return Header(self.first_seq, base_ms=self.note.base_ms - self.note.shift_ms)
-        found = segment.decode(self._data, segment.HEADER.size, self.first_seq)
-        if not isinstance(found, Record) or found.wall_ms >= BUILT_MS:
-            return Header(self.first_seq)
-        try:
-            at = Decoder().decode(found.body, found.wall_ms, found.key)[0][0].at
-        except (CodecError, LookupError):
-            return Header(self.first_seq, base_ms=0)
-        return Header(self.first_seq, base_ms=at.wall_ms - at.mono_ms)
 
     def seek(self, offset: int) -> None:
         """Continue at the record that starts at `offset`."""
