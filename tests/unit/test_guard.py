@@ -133,7 +133,7 @@ def test_a_step_that_is_taken_back_is_over_at_once() -> None:
     assert (host.guard.steps, host.guard.last_step) == (2, -7200.0)
 
 
-def test_another_step_is_doubted_anew() -> None:
+def test_another_step_is_doubted_again() -> None:
     host = Host()
     host.look()
     host.look(step=7200)
