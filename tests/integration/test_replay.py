@@ -458,7 +458,7 @@ def test_without_a_place_for_its_state_it_says_so_and_goes_on(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
         (["--to", "http://example.com/"], "plain http:// to another host"),
         (["--to", "https://user:secret@example.com/"], "the URL holds a user or a password"),
@@ -471,11 +471,11 @@ def test_without_a_place_for_its_state_it_says_so_and_goes_on(tmp_path: Path) ->
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_what_is_wrong_is_told_before_anything_is_sent(
-    tmp_path: Path, arguments: list[str], told: str
+    tmp_path: Path, arguments: list[str], error: str
 ) -> None:
     (tmp_path / "data").mkdir()
     done = replay(tmp_path, "--data-dir", tmp_path / "data", *arguments)
-    assert (done.status, done.out, told in done.err, "secret" in done.err) == (2, "", True, False), done
+    assert (done.status, done.out, error in done.err, "secret" in done.err) == (2, "", True, False), done
 
 
 def test_a_place_that_is_not_there(tmp_path: Path) -> None:
