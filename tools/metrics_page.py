@@ -44,6 +44,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "limpet_outage_seconds_total": ("cause", "destination"),
     "limpet_boots_": ("reason",),
     "limpet_boot_info": ("reason",),
+    "limpet_identity_info": ("data_dir", "machine"),
     "limpet_destination_dropped_": ("destination", "reason"),
 }
 

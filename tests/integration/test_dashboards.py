@@ -51,6 +51,7 @@ EMPTY_RULES: dict[str, str] = {
     "LimpetCertificateEnds": "each certificate is new",
     "LimpetLinkWasDown": "no outage was long enough",
     "HostWasDown": "no host was booted",
+    "LimpetHostTwice": "each host has its name",
     "LimpetConfigReloadFailed": "no agent reloads its configuration",
     "LimpetLossBudgetSpent": "what was missed before the rules knew a host is forgiven",
 }
