@@ -363,6 +363,10 @@ def test_a_damaged_file_is_left_out_and_the_others_are_played(tmp_path: Path) ->
     data[len(data) // 2] ^= 1
     files[1].write_bytes(data)
     (stick / "host/00000/00000099-x-00000000.jsonl.gz.json").write_text("no manifest")
+    os.mkfifo(stick / "pipe")
+    (stick / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        (stick / f"{name}.json").write_text("{}")
     with Receiver() as receiver:
         where = ("--to", receiver.url, "--json")
         done = replay(tmp_path, "--from", stick, *where)
