@@ -50,7 +50,7 @@ def test_what_needs_doing() -> None:
     assert needing(steps) == 2
 
 
-def test_secrets_are_hidden_wherever_they_stand() -> None:
+def test_secrets_are_hidden_wherever_they_are() -> None:
     known = {"hunter2", "hunter2-and-more", "1"}
     assert hidden("1: hunter2, hunter2-and-more", known) == "1: <secret>, <secret>"
     assert hidden("HTTP 401: no (you said hunter)", known) == "HTTP 401: no (you said <secret>)"
@@ -195,7 +195,7 @@ def test_the_authority_that_ends_first_is_named() -> None:
     check(chain(300, 3), "warning", "3 days left of Root", "Renew the certificate of Root.")
 
 
-def test_who_has_no_name() -> None:
+def test_a_certificate_without_a_name() -> None:
     assert certificate.names({"subject": ()}) == "nobody in particular"
 
 
@@ -348,7 +348,7 @@ def test_a_held_destination_and_damage(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("state", "kind"), [("held", "wrong"), ("waiting", "warning")])
-def test_what_a_running_agent_says_of_a_destination(data_dir: Path, state: str, kind: str) -> None:
+def test_what_a_running_agent_says_about_a_destination(data_dir: Path, state: str, kind: str) -> None:
     buffer = Buffer(str(data_dir), Limits(), ["a"])
     dice = random.Random(1)
     for number in range(121):
