@@ -100,10 +100,14 @@ class Provisional(Catalog):
         )
         self.unplaced[first] = one._replace(end=record.end, last_ms=max(one.last_ms, at), size=size)
 
-    def recalled(self, boot_id: str) -> tuple[int | None, int | None]:
-        """Return the base that this boot's clock had when it was believed, and the one that has turned out to be wrong."""
-        refuted = [one.base_ms for one in self.unplaced.values() if one.refuted and one.boot_id == boot_id]
-        return self._bases.get(boot_id), refuted[-1] if refuted else None
+    def recalled(self, boot_id: str) -> tuple[int | None, int | None, int | None]:
+        """Return the base that this boot's clock had when it was believed, the one that has turned out to be wrong, and the one
+        from which it was set, where that is doubted.
+        """
+        unplaced = [one for one in self.unplaced.values() if one.boot_id == boot_id]
+        refuted = [one.base_ms for one in unplaced if one.refuted]
+        stepped_from = unplaced[-1].good_ms if unplaced else None
+        return self._bases.get(boot_id), refuted[-1] if refuted else None, stepped_from
 
     def plan(self, boot_id: str, base_ms: int) -> list[tuple[Unplaced, Note]]:
         """Return what `place` can place now that this boot's clock is known: its wall time minus its monotonic time."""

@@ -11,7 +11,7 @@ Promises:
    has happened; and nowhere is a clock that is behind what was stored.  After GRACE with a network the host is believed
    all the same: nothing seems to set its clock.  Without a network it has LONGEST, since nothing could be sent anyway.
 6. A clock that was believed and then stepped by more than `max_skew` is believed again when it is synchronized, when it is
-   back where it was, or when it has stayed for DOUBT.
+   back where it was, or when it has stayed for DOUBT, which begins again where the agent is restarted.
 7. Any other clock is believed at once.
 """
 
@@ -21,9 +21,8 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple, Protocol
 
 from agent.system.heard import Heard, Receivers, receivers
+from buffer.model import BUILT_MS
 
-BUILT_MS = 1_735_689_600_000
-"""2025-01-01: no copy of this software is older."""
 STEP_MS = 1000
 """By so much no clock drifts between two looks: it was set."""
 GRACE = 900.0
@@ -96,6 +95,7 @@ class Guard:
         self._contradicted: int | None = None  # since when
         self._known: int | None = None
         self._refuted: int | None = None
+        self._stepped_from: int | None = None
         self._chip: tuple[int, int | None] | None = None  # when it was read, and its base then
         self._last_mono = 0
 
@@ -103,9 +103,11 @@ class Guard:
         """Judge like this from now on."""
         self._setting, self._max_skew_ms = trust, int(max_skew * 1000)
 
-    def recall(self, known_ms: int | None, refuted_ms: int | None) -> None:
-        """Have the bases that an earlier process of this boot found right and wrong."""
-        self._known, self._refuted = known_ms, refuted_ms
+    def recall(
+        self, known_ms: int | None, refuted_ms: int | None, stepped_from_ms: int | None = None
+    ) -> None:
+        """Have the bases that an earlier process of this boot found right and wrong, and the one before a step that it doubted."""
+        self._known, self._refuted, self._stepped_from = known_ms, refuted_ms, stepped_from_ms
 
     def look(self, wall_ms: int, mono_ms: int, kept_ms: int) -> Trust:
         """Judge the clock; `kept_ms` is the newest stored time that was believed, or 0."""
@@ -131,6 +133,7 @@ class Guard:
         before_ms = self._known if self.good_base is None else self.good_base
         if before_ms is None or by_receivers.disagree(before_ms, self._max_skew_ms):
             self.good_base, self._doubted, self.refuted = None, None, True
+            self._stepped_from = None
 
     def _is_refuted(self, base_ms: int, by_receivers: Receivers | None) -> bool:
         """Whether the receivers disagree, or did in an earlier process and have said nothing yet."""
@@ -166,7 +169,8 @@ class Guard:
         is_unset = not has_chip and self._evidence.has_service()
         if (is_behind or is_unset) and not self._has_waited(mono_ms):
             return BEHIND if is_behind else UNSET
-        return _plausible(has_chip)
+        stepped = self._stepped_from is not None and self._after_good(self._stepped_from, base_ms, mono_ms)
+        return stepped or _plausible(has_chip)
 
     def _after_good(self, good_ms: int, base_ms: int, mono_ms: int) -> Trust | None:
         if abs(base_ms - good_ms) > self._max_skew_ms:

@@ -238,6 +238,22 @@ def test_what_has_no_times_has_no_age(tmp_path: Path) -> None:
     buffer.close()
 
 
+def test_what_has_no_times_says_nothing_of_the_pace(tmp_path: Path) -> None:
+    buffer = opened(tmp_path)
+    for number in range(100):
+        buffer.append([right(number)])
+    buffer.append([wrong(100)], clock=Doubted(0))
+    buffer.close()
+    left = status(str(tmp_path), 1 << 20).time_until_full_seconds
+    assert left is not None
+    assert left < 10 * DAY_MS / 1000  # and not of all the time since 1970
+    buffer = opened(tmp_path / "another")
+    buffer.append([wrong(0)], clock=Doubted(0))
+    buffer.append([wrong(1)], clock=Doubted(0))
+    buffer.close()
+    assert status(str(tmp_path / "another"), 1 << 20).time_until_full_seconds is None
+
+
 def test_a_replay_leaves_out_what_has_no_times(tmp_path: Path) -> None:
     buffer = opened(tmp_path)
     buffer.append([right(0)])
@@ -287,10 +303,10 @@ def test_a_base_that_was_refuted_is_forgotten_also_by_a_process_that_comes_later
     buffer = opened(tmp_path)
     buffer.append([right(0)])
     buffer.append([right(1)], clock=Doubted(BASE_MS, None, refuted=True))
-    assert buffer.log.recalled(B) == (None, BASE_MS)
+    assert buffer.log.recalled(B) == (None, BASE_MS, None)
     buffer.close()
     buffer = opened(tmp_path)
-    assert buffer.log.recalled(B) == (None, BASE_MS)
+    assert buffer.log.recalled(B) == (None, BASE_MS, None)
     later = right(0)._replace(at=Instant(BASE_MS + 1_000_000, 0, C))
     ((_, note),) = buffer.place(C, BASE_MS + 1_000_000)
     assert note.is_estimated
@@ -307,8 +323,39 @@ def test_a_base_that_was_right_is_known_to_a_process_that_comes_later(tmp_path: 
     buffer.append([right(0)])
     buffer.close()
     buffer = opened(tmp_path)
-    assert buffer.log.recalled(B) == (BASE_MS, None)
-    assert buffer.log.recalled(A) == (None, None)
+    assert buffer.log.recalled(B) == (BASE_MS, None, None)
+    assert buffer.log.recalled(A) == (None, None, None)
+    buffer.append([wrong(1)], clock=Doubted(0, BASE_MS))
+    buffer.close()
+    buffer = opened(tmp_path)
+    assert buffer.log.recalled(B) == (BASE_MS, None, BASE_MS)
+    buffer.close()
+
+
+def damage_headers(folder: Path) -> None:
+    """Damage the header of each segment of the folder, but leave its records."""
+    for path in (folder / "segments").iterdir():
+        data = bytearray(path.read_bytes())
+        data[20] ^= 0xFF
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_a_damaged_header_lets_no_wrong_time_out(tmp_path: Path, placed: bool) -> None:
+    """Of a board that boots in 1970: what the header said is in the note, or in the times themselves."""
+    buffer = opened(tmp_path)
+    for number in range(50):
+        buffer.append([wrong(number)], clock=Doubted(0))
+    if placed:
+        buffer.place(B, BASE_MS)
+    buffer.close()
+    damage_headers(tmp_path)
+    buffer = opened(tmp_path)
+    assert (buffer.log.provisional, buffer.cursors[NAME].waiting()) == ((0, 150) if placed else (150, 0))
+    buffer.place(B, BASE_MS)
+    wanted = [right(number) for number in range(50)]
+    assert exactly(sent(buffer)) == exactly(wanted)
+    assert_balances(buffer)
     buffer.close()
 
 

@@ -133,7 +133,18 @@ def test_a_step_that_is_taken_back_is_over_at_once() -> None:
     assert (host.guard.steps, host.guard.last_step) == (2, -7200.0)
 
 
-def test_another_step_is_doubted_anew() -> None:
+def test_a_step_is_doubted_by_the_next_process_too() -> None:
+    host = Host()
+    host.guard.recall(None, None, NOW_MS - host.mono_ms)
+    assert host.look(step=3600) is STEPPED
+    assert host.look(after=DOUBT - 1) is STEPPED
+    assert host.look(after=2) is PLAUSIBLE
+    host = Host()
+    host.guard.recall(None, None, NOW_MS - host.mono_ms)
+    assert host.look() is PLAUSIBLE  # it was set back meanwhile
+
+
+def test_another_step_is_doubted_again() -> None:
     host = Host()
     host.look()
     host.look(step=7200)
