@@ -40,9 +40,17 @@ class Alertmanager(Server):
 
     name = "Alertmanager"
 
-    def __init__(self, program: Path, folder: Path, config: Path, *, certs: Certs | None = None) -> None:
+    def __init__(
+        self,
+        program: Path,
+        folder: Path,
+        config: Path,
+        *,
+        certs: Certs | None = None,
+        flags: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(program, folder, certs=certs)
-        self.config = config
+        self.config, self._flags = config, flags
 
     def command(self) -> list[str]:
         """Return the command, with a web configuration that was just written."""
@@ -63,6 +71,7 @@ class Alertmanager(Server):
             "--web.route-prefix=/",
             "--cluster.listen-address=",
             "--log.level=debug",
+            *self._flags,
         ]
 
     def is_ready(self) -> bool:

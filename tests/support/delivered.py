@@ -81,17 +81,18 @@ def deliver(
 ) -> Told:
     """Hand changes to an Alertmanager whose time runs `by` times as fast, and return what it sent."""
     clock, firing = _Clock(by), set[str]()
+    forget = f"--alerts.gc-interval={30 * 60 * 1000 // by}ms"  # what is over, after 30 minutes as by default
     with Channels(certs) as channels:
         config = folder / "config"
         file = shipped(config, channels, certs, night=night(0), by=by)
-        with Alertmanager(program, folder, file) as alertmanager:
+        with Alertmanager(program, folder, file, flags=(forget,)) as alertmanager:
             dark = night(0)
             for at, do in _timeline(alertmanager, changes, silences, firing):
                 while (now := clock.now()) < at:
-                    if not firing and now > clock.busy + QUIET_S:
+                    if not firing and not dark and now > clock.busy + QUIET_S:
                         clock.skip(at)
                     elif night(now) != dark:
-                        dark, loads = not dark, _loads(alertmanager)
+                        dark, loads, clock.busy = not dark, _loads(alertmanager), now
                         shipped(config, channels, certs, night=dark, by=by)
                         assert alertmanager.pid
                         os.kill(alertmanager.pid, signal.SIGHUP)
