@@ -11,7 +11,7 @@ from tests.support.delivered import deliver
 from tests.support.played import play
 
 
-def test_of_a_bad_deploy_people_are_told_in_time_and_of_nothing_else(
+def test_a_bad_deploy_causes_its_messages_in_time_and_no_other(
     promtool_program: Path, alertmanager_program: Path, certs: Certs, tmp_path: Path
 ) -> None:
     [event] = [one for one in month.EVENTS if "deploy" in one.name]
