@@ -225,9 +225,10 @@ def varint(number: int) -> bytes:
 def load(pusher: Pusher, now: int) -> None:
     """Push what was, oldest first."""
     pusher.push(totals(now, now - 4 * WEEK - 6 * HOUR, now - 4 * WEEK))
-    for hours in range(8 * 24 + 6, 0, -33):
-        pusher.push(lows(now, now - hours * HOUR, now - (hours - 33) * HOUR))
+    for hours in range(9 * 24, 24, -32):
+        pusher.push(lows(now, now - hours * HOUR, now - (hours - 32) * HOUR))
     for hours in range(24, 0, -6):
+        pusher.push(lows(now, now - hours * HOUR, now - (hours - 6) * HOUR))
         pusher.push(disks(now, now - hours * HOUR, now - (hours - 6) * HOUR))
     for minutes in range(65, 0, -13):
         pusher.push(present(now, now - minutes * 60, now - (minutes - 13) * 60))
