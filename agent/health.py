@@ -66,6 +66,10 @@ limpet_destination_budget_bytes               | bytes    | Most bytes on the wir
 limpet_destination_budget_used_bytes          | bytes    | Bytes on the wire in the period so far.
 limpet_destination_budget_forecast_bytes      | bytes    | Bytes on the wire that the period will come to at the pace so far; absent in its first hour.
 limpet_destination_send_seconds_total         | seconds  | Time spent waiting for the destination.
+limpet_outage_seconds_total                   | seconds  | How long nothing was delivered although it was tried, by cause, since the start; only causes that there were.
+limpet_outage_start_time_seconds              | seconds  | When the last outage began, UTC since 1970; absent before the first one, as are the next two.
+limpet_outage_end_time_seconds                | seconds  | When the last outage that is over ended, UTC since 1970; 0 before that. It is before the start while one lasts.
+limpet_outage_backfilled_samples              | samples  | How many samples waited when the last outage ended.
 """
 """Name, unit and meaning of each series; one that ends in _total is a counter, the others are gauges."""
 
@@ -147,6 +151,9 @@ class Health(Collector):
             if not isinstance(plan.collect, Presence):
                 samples += _plan(plan, now_mono)
         for name, stats in self._destinations().items():
+            if log.provisional:
+                stats.outages.failed("clock")
+            samples += _outages(name, stats)
             samples += _destination(buffer, name, stats, now, interval)
         return samples
 
@@ -213,6 +220,22 @@ def _destination(buffer: Buffer, name: str, stats: SendStats, now: float, interv
         labeled: Labels = (("destination", name), ("reason", reason))
         count = float(ledger.dropped.get(reason, 0))
         samples.append(Sample("limpet_destination_dropped_samples_total", count, labeled))
+    return samples
+
+
+def _outages(name: str, stats: SendStats) -> list[Sample]:
+    seconds, last = stats.outages.report()
+    labels: Labels = (("destination", name),)
+    samples = [
+        Sample("limpet_outage_seconds_total", float(round(total)), (("cause", cause), *labels))
+        for cause, total in seconds.items()
+    ]
+    if last is not None:
+        samples += [
+            Sample("limpet_outage_start_time_seconds", float(last.start), labels),
+            Sample("limpet_outage_end_time_seconds", float(last.end), labels),
+            Sample("limpet_outage_backfilled_samples", float(last.backfilled), labels),
+        ]
     return samples
 
 

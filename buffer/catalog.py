@@ -89,14 +89,18 @@ class Catalog:
         with self._lock:
             firsts = sorted(self.sizes)
             ends = [*firsts, self.end][1:]
+            # What is not marked is still to be written to.
+            bases = {
+                one.first: one.base_ms
+                for one in (*self.unplaced.values(), *(one for one, _ in self.unmarked))
+            }
             return [
-                (self.thinned.get(first) or self._plain(first, end), self.sizes[first])
+                (
+                    self.thinned.get(first) or Header(first, 0, end, end - first, bases.get(first)),
+                    self.sizes[first],
+                )
                 for first, end in zip(firsts, ends, strict=True)
             ]
-
-    def _plain(self, first: int, end: int) -> Header:
-        one = self.unplaced.get(first)
-        return Header(first, 0, end, end - first, None if one is None else one.base_ms)
 
     def holes_in(self, spans: Sequence[tuple[int, int]]) -> int:
         """Return how many of the positions in these spans were thinned away; see `Header.holes`."""

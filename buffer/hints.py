@@ -1,6 +1,7 @@
 """Hints: what a cursor file has besides the ledger, in a line of its own behind it.
 
-    {"samples": .., "bytes": .., "delivered_ms": .., "tries": .., "next_try_ms": .., "skew": ..}
+    {"samples": .., "bytes": .., "delivered_ms": .., "tries": .., "next_try_ms": .., "skew": .., "outage": ..,
+     "outage_ms": ..}
 
 and, while samples with priority are settled before the rest, one field more:
 
@@ -17,6 +18,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from buffer.segment import MAX_POSITION
+
+MAX_CAUSE = 16
+"""Characters."""
 
 
 class Size(NamedTuple):
@@ -37,6 +41,10 @@ class Progress(NamedTuple):
     """When it is tried again, where something is wrong.  Waits of a few seconds need not be kept."""
     skew: float | None = None
     """Seconds that this host's clock was ahead of the receiver's."""
+    outage: str | None = None
+    """Why nothing is delivered."""
+    outage_ms: int | None = None
+    """Since when."""
 
 
 UNKNOWN = Progress()
@@ -82,6 +90,8 @@ def read(fields: Mapping[str, Any]) -> Hints:
         _count(fields, "tries") or 0,
         _count(fields, "next_try_ms"),
         float(skew) if isinstance(skew, int | float) and abs(skew) < MAX_POSITION else None,
+        outage[:MAX_CAUSE] if isinstance(outage := fields.get("outage"), str) else None,
+        _count(fields, "outage_ms"),
     )
     return Hints(
         Size(samples, count) if samples and count else None, progress, _priority(fields.get("priority"))

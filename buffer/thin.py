@@ -145,7 +145,7 @@ def thinnable(
     The newest data stays fine (`KEEP_RAW`, `KEEP_FINE`), and what every destination has settled is not worth thinning.
     Skip a segment that contains a cursor, or the edge of a stretch, also of one about to start (`ahead`): samples
     already on their way must not be sent again inside a thinned record.  Segments with such an edge between them are
-    not joined.  What nobody knows the time of is in no bucket.  The result fits in one segment, as far as the step allows to estimate.
+    not joined.  What nobody knows the time of is in no bucket, and what is an estimate waits for its mark.  The result fits in one segment, as far as the step allows to estimate.
     """
     sizes = [size for _, size in segments]
     newer = [sum(sizes[i + 1 :]) for i in range(len(sizes))]

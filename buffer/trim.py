@@ -69,11 +69,11 @@ def cut(
 def _older(files: Sequence[SegmentStatus], before_ms: int) -> int:
     """Return how many files there are up to the last one before the first that is not older.
 
-    A file without a readable record has no age; it goes if one behind it does.
+    A file without a readable record, or of a clock that nobody believed, has no age; it goes if one behind it does.
     """
     count = 0
     for i, file in enumerate(files, 1):
-        if file.newest_timestamp_ms is not None:
+        if file.newest_timestamp_ms is not None and not file.provisional:
             if file.newest_timestamp_ms >= before_ms:
                 break
             count = i

@@ -74,12 +74,15 @@ def run(args: Namespace) -> int:
     selector = None if args.selector is None else parse(args.selector)
     data_dir = common.place(args).data_dir
     with common.readable(data_dir):
-        log = SegmentHistory(data_dir, since_ms, until_ms)
+        log = SegmentHistory(data_dir, since_ms, until_ms, unplaced_wanted=True)
     selection, count = Selection(since_ms, until_ms, selector), _Count()
     with _target(args.output, force=args.force) as write, Bar(log.total) as bar:
         ticks = _ticks(data_dir, log, selection, count, bar)
         for text in _pieces(_text(args, ticks)):
             count.bytes += write(text)
+    if log.unplaced:
+        text = f"{human.plural(log.unplaced, 'sample has', 'samples have')} the times of a clock that was not believed (limpet status)"
+        output.complain(text)
     _report(args, count, log.damaged)
     return 0 if count.samples else 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.cli import arguments as common
@@ -70,8 +70,8 @@ def run(args: Namespace) -> int:
     wire = None if args.dry_run else Client(to, __version__)
     first = source.first
     with Bar(source.history.total) as bar:
-        if source.note:
-            bar.say(source.note)
+        for note in source.notes:
+            bar.say(note)
         report = replay(
             source.history,
             Selection(first.since_ms, first.until_ms, selector),
@@ -123,7 +123,7 @@ class _Source(NamedTuple):
     first: Unfinished
     keep: _Keep
     end: Callable[[], None]
-    note: str = ""
+    notes: Sequence[str] = ()
     played: int = 0
     """Files that are left out, because they were played before."""
     failed: int = 0
@@ -155,15 +155,25 @@ def _buffer(args: Namespace, to: HttpDestination, config: Config | None) -> _Sou
         first, end = saved, saved.end
     with common.readable(name):
         log = SegmentHistory(name, first.since_ms, first.until_ms, end)
-    first, note = first._replace(end=log.end), ""
+    first, notes = first._replace(end=log.end), []
     if saved is not None and not args.resume and not args.dry_run:
-        note = f"begun again: with --resume, {human.count(saved.ledger.selected)} samples would be done with"
+        notes.append(
+            f"begun again: with --resume, {human.count(saved.ledger.selected)} samples would be done with"
+        )
+    if log.unplaced:
+        waiting = human.plural(log.unplaced, "sample waits", "samples wait")
+        notes.append(f"left out: {waiting} for a clock that can be believed (limpet status)")
 
     def save(tally: Tally) -> None:
         unfinished.save(key, first._replace(ledger=tally))
 
     return _Source(
-        name, log, first, _Keep(None if args.dry_run else save), lambda: unfinished.remove(key), note
+        name,
+        log,
+        first,
+        _Keep(None if args.dry_run else save),
+        lambda: unfinished.remove(key),
+        notes,
     )
 
 
@@ -196,18 +206,15 @@ def _files(args: Namespace, to: HttpDestination) -> _Source:
     new = [one for sha256, one in plays.items() if begun.get(sha256) != ALL]
     before = len(plays) - len(new)
     files = Files(new, begun)
-    note = (
-        f"{human.plural(before, 'file was', 'files were')} played before: --again sends them again"
-        if before
-        else ""
-    )
+    told = f"{human.plural(before, 'file was', 'files were')} played before: --again sends them again"
+    notes = [told] if before else []
 
     def save(tally: Tally) -> None:
         played.note(files.settled(tally.position))
 
     first = Unfinished(0, since_ms, until_ms, Tally())
     keep = _Keep(None if args.dry_run else save)
-    return _Source(given, files, first, keep, lambda: None, note, before, len(wrong))
+    return _Source(given, files, first, keep, lambda: None, notes, before, len(wrong))
 
 
 def _span(args: Namespace) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from agent.http.answer import Answer
-from agent.http.failures import Failure
+from agent.http.failures import Cause, Failure
 from buffer.model import Series, Tick
 
 AGED, DUPLICATE, REJECTED, RELABELED, APART = "aged", "duplicate", "rejected", "relabeled", "apart"
@@ -83,6 +83,8 @@ class Outcome(NamedTuple):
     """The version of the format that the receiver was just found to understand."""
     is_unreached: bool = False
     """The receiver was not reached: the try has cost it nothing, or the refusal of a connection."""
+    cause: Cause | None = None
+    """What went wrong where there was no answer."""
     check: Request | None = None
     """With UNPROVEN: what has to be sent, and its outcome be DELIVERED, before the samples count as delivered."""
 
@@ -157,5 +159,11 @@ def failed(request: Request, failure: Failure) -> Outcome:
         verdict = Verdict.TOO_LARGE
     unreached = failure.is_unreached
     return Outcome(
-        verdict, failure.status, failure.text, failure.after, went=failure.went, is_unreached=unreached
+        verdict,
+        failure.status,
+        failure.text,
+        failure.after,
+        went=failure.went,
+        is_unreached=unreached,
+        cause=failure.cause,
     )

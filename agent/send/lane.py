@@ -75,6 +75,8 @@ class Lane:
         fresh = Fresh(speaks, labels or {}, lambda: buffer.newest, clocks.monotonic, clocks.wall)
         unchanged = Unchanged(speaks, to.send_unchanged_every) if to.send_unchanged_every else None
         delivery = Delivery(speaks, wire, to.queue_config, rules, self.stats, clocks, fresh, unchanged)
+        was = buffer.cursors[to.name].progress
+        self.stats.outages.remember(was.outage, was.outage_ms)
         course, wall = Course(buffer.cursors[to.name], to.data_budget.priority), clocks.wall
         order = Order(to.drain_order, labels or {}, lambda: is_open(to.send_window, wall()))
         self._account = Account(to.name, course, quarantine, lane_log, clocks.wall)

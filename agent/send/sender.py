@@ -25,9 +25,11 @@ from agent.send.delivery import Clocks, Delivery, Step
 from agent.send.early import Early
 from agent.send.log import LaneLog
 from agent.send.order import Order, Work
+from agent.send.outages import cause
 from agent.send.pace import Pace
 from agent.send.returning import Returning, Tried
 from agent.send.state import State, kept, recalled, rested
+from agent.send.stats import SendStats
 from agent.system.pulse import Pulse
 from buffer.hints import Progress
 
@@ -195,6 +197,7 @@ class Sender:
         self._charge(step)
         self._log.step(step, self._clocks.monotonic())
         if step.settled is not None:
+            self._delivery.stats.outages.delivered(self._course.pending())
             self._account.settle(step.settled)
         is_done = step.after.state is not State.IDLE or not self._delivery.is_in_doubt
         self.note(step.after.state if is_done else State.SENDING)
@@ -206,13 +209,13 @@ class Sender:
 
     def _charge(self, step: Step) -> None:
         """Draw the consequences of a request for those that follow."""
-        now, verdict = self._clocks.monotonic(), step.outcome.verdict
-        bandwidth = self._to.max_bandwidth
-        self._pace = pace.sent(self._pace, step.began, step.cost, bandwidth, self._clocks.random())
+        now, verdict, most = self._clocks.monotonic(), step.outcome.verdict, self._to.max_bandwidth
+        self._pace = pace.sent(self._pace, step.began, step.cost, most, self._clocks.random())
         self._log.found(step.outcome)
         self._early.take(step.after, step.outcome, self._delivery.rules)
         if step.after.state is not State.IDLE:
             self._away = True
+            _count(self._delivery.stats, step, now)
         elif step.before.state is State.HELD or verdict is Verdict.REWRITE:
             self.due = now
         elif verdict is Verdict.DELIVERED and self._log.is_troubled:
@@ -251,6 +254,11 @@ class Sender:
         return NOW
 
 
+def _count(stats: SendStats, step: Step, now: float) -> None:
+    """Count a step after which nothing is delivered for a while."""
+    stats.outages.failed(cause(step.outcome, stats.kind), now - step.began)
+
+
 def progress(delivery: Delivery, clocks: Clocks) -> Progress:
     """Return how the destination is getting on, without its last delivery."""
     now, next_ms = delivery.now, None
@@ -258,4 +266,5 @@ def progress(delivery: Delivery, clocks: Clocks) -> Progress:
         next_ms = max(0, round((clocks.wall() + now.not_before - clocks.monotonic()) * 1000))
     tries = now.probes if now.state is State.HELD else now.failures
     skew = delivery.stats.clock_skew
-    return Progress(None, tries, next_ms, None if skew is None else round(skew, 1))
+    skew = None if skew is None else round(skew, 1)
+    return Progress(None, tries, next_ms, skew, *delivery.stats.outages.at_hand)

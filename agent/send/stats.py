@@ -6,6 +6,7 @@ import time
 
 from agent.destinations.base import Outcome
 from agent.destinations.clocks import skew
+from agent.send.outages import Outages
 from buffer.usage import Usage
 
 
@@ -13,6 +14,8 @@ class SendStats:
     """Written by the thread that sends, read by anybody."""
 
     def __init__(self) -> None:
+        self.outages = Outages()
+        """For how long nothing was delivered, and why."""
         self.kind = ""
         """The destination's type."""
         self.deadline = self.unchanged_every = 0.0

@@ -21,6 +21,7 @@ from agent.send.budget import Budget
 from agent.send.course import Course
 from agent.send.delivery import Clocks, Delivery
 from agent.send.log import LaneLog
+from agent.send.outages import Cause
 from agent.send.sender import NOW, Pause, Sender
 from agent.send.state import State
 from agent.send.stats import SendStats
@@ -143,7 +144,10 @@ class Thrift:
         left = budget.left
         next_ms = round((self._clocks.wall() + left) * 1000)
         self._sender.state, self._sender.error = State.WAITING, said
-        self._account.note(State.WAITING, said, None, Progress(None, 0, next_ms, self._stats.clock_skew))
+        if budget.is_spent:
+            self._stats.outages.failed(Cause.BUDGET)
+        waiting = Progress(None, 0, next_ms, self._stats.clock_skew, *self._stats.outages.at_hand)
+        self._account.note(State.WAITING, said, None, waiting)
         return Pause(max(1.0, min(left, LOOK_EVERY)))
 
     def _beat(self, turn: float = 0.0) -> None:

@@ -379,6 +379,25 @@ def test_a_damaged_file_is_left_out_and_the_others_are_played(tmp_path: Path) ->
         assert "promtool" in replay(tmp_path, "--from", text, *where).err
 
 
+def test_a_damaged_file_without_a_manifest_costs_no_other_file(tmp_path: Path) -> None:
+    """A file system that was not unmounted can damage both."""
+    stick = tmp_path / "stick"
+    with host(tmp_path, folder(stick), ticks=40) as one:
+        one.settled()
+    files = [Path(path) for path in paths([str(stick)])]
+    files[1].write_bytes(files[1].read_bytes()[:-20])
+    Path(f"{files[1]}.json").write_bytes(b"")
+    with Receiver() as receiver:
+        options = ("--from", stick, "--to", receiver.url, "--json")
+        done = replay(tmp_path, *options)
+        assert (done.status, done.json["ended"], done.json["damaged"]) == (1, "failed", 1)
+        assert str(files[1]) in done.json["error"]
+        sent = receiver.samples
+        assert 80 > sent == done.json["delivered"] > 40
+        again = replay(tmp_path, *options)
+        assert (again.status, again.json["played_before"], receiver.samples) == (1, len(files) - 1, sent)
+
+
 def test_a_folder_is_no_receiver_of_a_replay(tmp_path: Path) -> None:
     config = tmp_path / "limpet.yaml"
     config.write_text(f"file: [{{path: {tmp_path}/stick, name: stick}}]\n")

@@ -132,12 +132,10 @@ def _parts(whose: Mapping[str, str], metric: Any, kind: str, point: Any) -> Iter
         values |= {
             ("", (("quantile", go_float(str(one.quantile))),)): one.value for one in point.quantile_values
         }
-    if (
-        any(low >= high for low, high in pairwise(bounds))
-        or point.time_unix_nano % MS
-        or point.start_time_unix_nano
-    ):
-        raise WireError(f"bounds out of order, or a time that nobody gave: {point}")
+    if any(low >= high for low, high in pairwise(bounds)):
+        raise WireError(f"bounds out of order: {point}")
+    if point.time_unix_nano % MS or point.start_time_unix_nano >= point.time_unix_nano:
+        raise WireError(f"a time that is none: {point}")
     if ended and any(values.values()):
         raise WireError(f"a point without a value that has one: {point}")
     for (suffix, own), value in values.items():
@@ -148,7 +146,7 @@ def _parts(whose: Mapping[str, str], metric: Any, kind: str, point: Any) -> Iter
             metric.unit,
             False,
             tuple(sorted((*labels, *own))),
-            0,
+            point.start_time_unix_nano // MS,
             point.time_unix_nano // MS,
             STALE if ended else value,
             of=kind,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.ops.replay.source import SegmentHistory
 from buffer import segment
 from buffer.buffer import Buffer
 from buffer.history.read import WholeReader
@@ -21,6 +22,7 @@ from buffer.model import Doubted, Instant, Tick
 from buffer.placing import LEAD_MS, STEP_MS, Unplaced, notes
 from buffer.reader import Reader
 from buffer.segment import NOTE_SIZE, Header, Note
+from buffer.trim import plan
 from tests.support.buffers import assert_balances, entries, settle
 from tests.support.faults import MemoryFs
 from tests.support.ticks import exactly, tick
@@ -30,6 +32,7 @@ BASE_MS = 1_790_000_000_000
 """Of the right clock of boot B."""
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
 NAME = "central"
+DAY_MS = 86_400_000
 
 
 def wrong(number: int, boot: str = B, base_ms: int = 0) -> Tick:
@@ -53,6 +56,10 @@ def sent(buffer: Buffer) -> list[Tick]:
         ticks += chunk.ticks
         settle(cursor, chunk)
     return ticks
+
+
+def replayed(history: SegmentHistory) -> list[Tick]:
+    return [tick for piece in history.pieces(0) for tick in piece.ticks]
 
 
 def test_it_is_pending_and_not_read_before_it_has_its_times(tmp_path: Path) -> None:
@@ -195,6 +202,54 @@ def test_an_estimate_is_not_sent_before_it_is_marked(tmp_path: Path) -> None:
     buffer.close()
     buffer = opened(tmp_path)
     assert (buffer.log.unmarked, buffer.cursors[NAME].waiting()) == ([], 3)
+    buffer.close()
+
+
+def test_an_estimate_is_not_thinned_before_it_is_marked(tmp_path: Path) -> None:
+    """Its mark is a byte at the end of its file: by then another file could have that place."""
+    buffer = opened(tmp_path, max_size=8800)
+    for number in range(200):
+        buffer.append([wrong(number, A)], clock=Doubted(0))
+    buffer.place(B, BASE_MS)
+    for number in range(60):  # for these the buffer has no room any more
+        buffer.append([right(number)])
+    assert buffer.log.unmarked
+    assert not buffer.log.thinned
+    buffer.log.sync()
+    buffer.log.mark()
+    for number in range(60, 120):
+        buffer.append([right(number)])
+    assert buffer.log.thinned
+    assert [one.at for one in sent(buffer)][-1] == right(119).at
+    assert_balances(buffer)
+    buffer.close()
+    assert verify(str(tmp_path), deep=True).ok
+
+
+def test_what_has_no_times_has_no_age(tmp_path: Path) -> None:
+    """By the clock it is of 1970, but it may be of today."""
+    buffer = opened(tmp_path)
+    for number in range(100):
+        buffer.append([wrong(number)], clock=Doubted(0))
+    assert plan(str(tmp_path), before_ms=BASE_MS) is None
+    buffer.place(B, BASE_MS)
+    assert plan(str(tmp_path), before_ms=BASE_MS) is None
+    assert plan(str(tmp_path), before_ms=BASE_MS + 10_000_000) is not None
+    buffer.close()
+
+
+def test_a_replay_leaves_out_what_has_no_times(tmp_path: Path) -> None:
+    buffer = opened(tmp_path)
+    buffer.append([right(0)])
+    buffer.append([wrong(1)], clock=Doubted(0))
+    buffer.append([right(2)])
+    everything = 0, BASE_MS + DAY_MS
+    history = SegmentHistory(str(tmp_path), *everything)
+    assert (history.unplaced, exactly(replayed(history))) == (3, exactly([right(0), right(2)]))
+    assert len(replayed(SegmentHistory(str(tmp_path), *everything, unplaced_wanted=True))) == 3
+    buffer.place(B, BASE_MS)
+    history = SegmentHistory(str(tmp_path), *everything)
+    assert (history.unplaced, len(replayed(history))) == (0, 3)
     buffer.close()
 
 

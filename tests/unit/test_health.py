@@ -73,6 +73,8 @@ class Rig:
         self.is_reloaded = True
         self._presence = health.Presence(self.world)
         self.lane.stats.clock_skew, self.lane.stats.certificate_expires = 0.0, 2e9
+        self.lane.stats.outages.failed("tcp")
+        self.lane.stats.outages.delivered(0)
         self.ticks = 0
 
     def _hanging(self, paths: HostPaths) -> Collect:
@@ -293,6 +295,34 @@ def test_what_was_settled_ahead_of_its_turn_is_not_pending(rig: Rig) -> None:
     cursor.commit(chunk.start, chunk.end, chunk.samples, {})
     assert (rig.of_central("pending_samples"), rig.of_central("delivered_samples_total")) == (8, 4)
     assert rig.of_central("appended_samples_total") == 12
+
+
+def test_an_outage(rig: Rig) -> None:
+    assert rig.value("limpet_outage_seconds_total", destination="central", cause="tcp") == 0
+    rig.receiver.default = Answer(503)
+    rig.append()
+    rig.append()
+    rig.lane.start()
+    wait_for(lambda: len(rig.receiver.requests) > 1, DEADLINE, "tries")
+
+    def value(name: str) -> float:
+        return rig.value(f"limpet_outage_{name}", destination="central")
+
+    labels = (("cause", "server"), ("destination", "central"))
+    wait_for(lambda: ("limpet_outage_seconds_total", labels) in rig.read(), DEADLINE, "an outage")
+    wait_for(lambda: rig.read()["limpet_outage_seconds_total", labels] >= 1, DEADLINE, "a second of it")
+    rig.receiver.default = Answer(204)
+    wait_for(lambda: rig.of_central("pending_samples") == 0, DEADLINE, "delivery")
+    rig.lane.stop(DEADLINE)
+    assert value("start_time_seconds") < value("end_time_seconds") <= round(time.time())
+    assert value("backfilled_samples") == 8
+
+
+def test_samples_that_wait_for_the_clock_are_an_outage(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(rig.buffer.log), "provisional", 4)
+    rig.read()
+    seconds = {labels for name, labels in rig.read() if name == "limpet_outage_seconds_total"}
+    assert (("cause", "clock"), ("destination", "central")) in seconds
 
 
 def test_a_destination_that_is_held(rig: Rig) -> None:

@@ -187,7 +187,7 @@ def test_what_is_no_whole_histogram_or_summary_is_sent_as_series(
 @pytest.mark.parametrize(
     ("kind", "by", "text"),
     [
-        *(("histogram", "le", text) for text in ("1_0", " 1", "x", "NaN", "-Inf")),
+        *(("histogram", "le", text) for text in ("1_0", " 1", "x", "NaN", "-Inf", "\N{FULLWIDTH DIGIT ONE}")),
         ("summary", "quantile", "1.5"),
     ],
 )
@@ -210,6 +210,23 @@ def test_an_instant_at_which_a_histogram_is_broken_costs_only_itself() -> None:
         (AT_MS + 10_000, ""),
         (AT_MS + 20_000, "histogram"),
     }
+
+
+def test_what_openmetrics_says_of_its_beginning_is_the_start() -> None:
+    of, began = LATENCY[-1].labels, AT_MS - 60_000
+    series = (
+        *LATENCY,
+        Series("http_seconds_created", of, "histogram"),
+        Series("jobs_total", (HOST,), "counter"),
+        Series("jobs_created", (HOST,), "counter"),
+    )
+    values = [1.0, 2.0, 3.0, 4.0, 9.0, 4.0, began / 1000, 5.0, began / 1000]
+    found = read(tick(series, values, 0, "scrape"), tick(series, [STALE] * len(series), 1, "scrape"))
+    assert {(one.metric, one.start_ms) for one in found if one.at_ms == AT_MS} == {
+        *((one.name, began) for one in (*LATENCY, series[-2])),
+        *((one.name, 0) for one in series if one.name.endswith("_created")),
+    }
+    assert {one.start_ms for one in found if one.at_ms > AT_MS} == {0}
 
 
 def test_histograms_of_two_targets_are_two() -> None:
@@ -281,6 +298,14 @@ def test_names_by_the_semantic_conventions() -> None:
     assert found["memory_free_bytes"].value == 7.0  # of a target
     [ended] = read(tick(series[:1], [STALE]), names="semantic")
     assert struct.pack("<d", ended.value) == struct.pack("<d", STALE)
+
+
+def test_a_number_that_is_no_int64_is_a_text() -> None:
+    """A longer one is no protobuf: the receiver would refuse the whole request."""
+    for text in ("9" * 18, "9" * 19, "9" * 40):
+        series = (Series("cpu_usage_per_core_percent", (("core", text), HOST), "gauge", "percent"),)
+        [one] = read(tick(series, [1.0]), names="semantic")
+        assert dict(one.labels)["cpu.logical_number"] == text
 
 
 def test_what_has_a_meaning_is_collected_here_and_no_two_are_one_series() -> None:

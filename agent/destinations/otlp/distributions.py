@@ -1,10 +1,10 @@
 """The series of a histogram or summary into points that hold it whole (opentelemetry-proto 1.x, metrics/v1): pure.
 
     Histogram      := (0x0a length HistogramPoint)* 0x10 0x02                                   cumulative
-    HistogramPoint := 0x19 time u64 0x21 count u64 0x29 sum f64 0x32 length (u64)* 0x3a length (f64)* (0x4a length KeyValue)*
+    HistogramPoint := [0x11 start u64] 0x19 time u64 0x21 count u64 0x29 sum f64 0x32 length (u64)* 0x3a length (f64)* (0x4a length KeyValue)*
                       [0x50 0x01]                                           no value: the series ended
     Summary        := (0x0a length SummaryPoint)*
-    SummaryPoint   := 0x19 time u64 0x21 count u64 0x29 sum f64 (0x32 0x12 0x09 quantile f64 0x11 value f64)* (0x3a length KeyValue)*
+    SummaryPoint   := [0x11 start u64] 0x19 time u64 0x21 count u64 0x29 sum f64 (0x32 0x12 0x09 quantile f64 0x11 value f64)* (0x3a length KeyValue)*
                       [0x40 0x01]
 
 Promises:
@@ -66,6 +66,8 @@ class Member(NamedTuple):
 
     role: Role
     values: Sequence[float]
+    starts: Sequence[int] = ()
+    """When it began by each of its samples, in ns, 0 where that is not known; empty: it never is."""
 
 
 class Points(NamedTuple):
@@ -112,10 +114,10 @@ def points(whole: Whole, members: Sequence[Member], times: Sequence[int]) -> Poi
             body = make(time, counted, added, values)
         if body is None:
             found.left.append(i)
-        else:
-            found.points.append(
-                field(0x0A, body + whole.attributes + (_ENDED[whole.kind] if all(ended) else b""))
-            )
+            continue
+        start = _TIME.pack(0x11, count.starts[i]) if count.starts and count.starts[i] else b""
+        last = _ENDED[whole.kind] if all(ended) else b""
+        found.points.append(field(0x0A, start + body + whole.attributes + last))
     return found
 
 
@@ -172,7 +174,7 @@ def _is_whole(value: float) -> bool:
 
 def _number(text: str) -> float | None:
     """Return the number that a bound or quantile is; None where it is none."""
-    if "_" in text or text != text.strip():  # Python takes both
+    if "_" in text or text != text.strip() or not text.isascii():  # Python takes all of them
         return None
     try:
         found = float(text)

@@ -20,8 +20,8 @@ Promises, for any ticks:
 2. Every label of a series is an attribute of each of its points, under its own name. The resource says whose they are:
    `service.name` is the label `job`, or "limpet"; `service.instance.id` is `instance`, or the hostname; `host.name` is `hostname`.
 3. Values arrive bit for bit; a stale marker is a point without a value.
-4. A sum of a group that counts from the host's boot has the boot's time as its start. Of other sums the start is not known, and
-   left out.
+4. A sum of a group that counts from the host's boot has the boot's time as its start. A sum, histogram or summary that has a `_created`
+   series next to it began when that says. Of others the start is not known, and left out.
 5. With `names: semantic` what `semantic` has a meaning for has its name, unit, kind and attributes, and a percentage is a share of 1:
    the value divided by 100. Everything else is as it is.
 6. `columns` has the rest: order, repeated instants, counts.
@@ -29,13 +29,14 @@ Promises, for any ticks:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import NamedTuple
 
 from agent import __version__
 from agent.destinations.boots import Boots
 from agent.destinations.columns import Block, merge
+from agent.destinations.created import began, counted, created
 from agent.destinations.labels import Relabel, final, utf8
 from agent.destinations.otlp import distributions, semantic
 from agent.destinations.otlp.distributions import HISTOGRAM, SUMMARY, Member, Role, Whole
@@ -74,6 +75,8 @@ _KINDS = {
 """The field of a metric's data by its kind, and what follows its points: cumulative, and monotonic."""
 _ATTRIBUTES = {HISTOGRAM: 0x4A, SUMMARY: 0x3A}
 """The field of a point's attributes."""
+_DIGITS = 19
+"""So many do not always fit in an int64."""
 _NO_VALUE = b"\x40\x01"
 _MS = 1_000_000
 _LATEST = (1 << 64) // _MS
@@ -148,18 +151,22 @@ class PointWriter:
         boots = Boots([tick for tick in ticks if tick.group in self._from_boot])
         found = _Metrics()
         for block in merged.blocks:
-            times = [at * _MS if 0 <= at < _LATEST else 0 for at in block.stamps]
+            times = _ns(block.stamps)
             starts = self._starts(block, boots)
+            about = created(block.columns)
             wholes: dict[Whole, list[tuple[_Known, Member]]] = {}
             for _, series, values in block.columns:
                 known = self._known[series]
+                seconds = about.get(counted(series)) if about else None
+                begun = _ns(began(seconds, values, block.stamps)) if seconds is not None else ()
                 if known.part is not None:
                     whole, role = known.part
-                    wholes.setdefault(whole, []).append((known, Member(role, values)))
+                    wholes.setdefault(whole, []).append((known, Member(role, values, begun)))
                     continue
                 if known.divisor != 1:  # what is no number keeps its bits
                     values = tuple([v / known.divisor if v == v else v for v in values])
-                points = _points(times, starts if known.kind == COUNTER else (), values, known.attributes)
+                begun = (begun or starts) if known.kind == COUNTER else ()
+                points = _points(times, begun, values, known.attributes)
                 found.add(known.resource, known.head, known.kind, points)
             for whole, parts in wholes.items():
                 made = distributions.points(whole, [member for _, member in parts], times)
@@ -209,6 +216,11 @@ class PointWriter:
         return _Known(identity, resource, head, kind, attributes, divisor, part)
 
 
+def _ns(stamps: Iterable[int]) -> tuple[int, ...]:
+    """Return times in ns by times in ms; 0 for what the format cannot hold."""
+    return tuple([at * _MS if 0 <= at < _LATEST else 0 for at in stamps])
+
+
 def _head(name: str, described: str, unit: str) -> bytes:
     """Return the fields of a metric that are no data."""
     return b"".join(
@@ -217,7 +229,7 @@ def _head(name: str, described: str, unit: str) -> bytes:
 
 
 def _points(
-    times: list[int], starts: tuple[int, ...], values: Iterable[float], attributes: bytes
+    times: Sequence[int], starts: Sequence[int], values: Iterable[float], attributes: bytes
 ) -> list[bytes]:
     """Return the points of a series, each as a field of its metric's data."""
     head = b"\x0a" + varint(_VALUE.size + len(attributes))
@@ -245,7 +257,7 @@ def _attributes(tag: int, pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _attribute(tag: int, key: bytes, value: bytes) -> bytes:
-    if key == _NUMBER and value.isdigit():
+    if key == _NUMBER and value.isdigit() and len(value) < _DIGITS:
         return field(tag, field(0x0A, key) + field(0x12, b"\x18" + varint(int(value))))
     return field(tag, field(0x0A, key) + field(0x12, field(0x0A, value)))
 

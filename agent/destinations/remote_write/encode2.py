@@ -22,13 +22,14 @@ A batch has mostly the same series as the one before: symbols and references are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from io import BytesIO
 from struct import Struct
 from typing import NamedTuple
 
 from agent.destinations.boots import Boots
 from agent.destinations.columns import Stamps, Values
+from agent.destinations.created import began, counted, created
 from agent.destinations.labels import Relabel, utf8
 from agent.destinations.protobuf import field
 from agent.destinations.remote_write.encode import (
@@ -41,21 +42,13 @@ from agent.destinations.remote_write.encode import (
     varint,
 )
 from buffer.exemplars import MOST, Exemplar, Exemplars
-from buffer.model import Labels, Series, Tick, is_stale
+from buffer.model import Series, Tick, is_stale
 
 MOST_OF_SERIES = 10
 
 MAX_LAYOUTS = 2
 """A collector that runs less often is in every other batch."""
 
-_SUFFIXES: Mapping[str, tuple[str, ...]] = {
-    "counter": ("_total",),
-    "histogram": ("_bucket", "_count", "_sum"),
-    "summary": ("_count", "_sum"),
-}
-"""By the type of a family the ends of the names of what counts in it."""
-
-_Counted = tuple[str, Labels]
 
 _SEPARATOR = b"\xff"  # no byte of UTF-8
 
@@ -113,14 +106,14 @@ class Encoder2(Encoder):
             starts = tuple([boots.start(row) if row.group in self._from_boot else 0 for row in block.rows])
             starts = starts if any(starts) else ()
             gauges, counters = [shared.setdefault((block.stamps, begun), []) for begun in ((), starts)]
-            created = _created(block.columns)
-            if not starts and not created:
+            about = created(block.columns)
+            if not starts and not about:
                 gauges += [(heads[key], values) for key, _, values in block.columns]
                 continue
             for key, series, values in block.columns:
-                began = created.get(_counted(series)) if created else None
-                if began is not None:
-                    begun = _began(began, values, block.stamps)
+                seconds = about.get(counted(series)) if about else None
+                if seconds is not None:
+                    begun = began(seconds, values, block.stamps)
                     shared.setdefault((block.stamps, begun), []).append((heads[key], values))
                 elif not starts or series.type != "counter":
                     gauges.append((heads[key], values))
@@ -216,38 +209,6 @@ def _ref(symbols: dict[bytes, bytes], text: bytes) -> bytes:
     if ref is None:
         ref = symbols[text] = varint(len(symbols))
     return ref
-
-
-def _created(columns: Sequence[tuple[bytes, Series, Values]]) -> dict[_Counted | None, Values]:
-    """Return what the `_created` series say, in seconds since 1970, by the name and the labels that they are about."""
-    return {
-        (series.name.removesuffix("_created"), series.labels): values
-        for _, series, values in columns
-        if series.name.endswith("_created") and series.type in _SUFFIXES
-    }
-
-
-def _counted(series: Series) -> _Counted | None:
-    """Return the name and the labels of what a series counts; None: it counts nothing."""
-    suffixes = _SUFFIXES.get(series.type, ())
-    suffix = next((one for one in suffixes if series.name.endswith(one)), None)
-    if suffix is None:
-        return None
-    labels = (
-        tuple(pair for pair in series.labels if pair[0] != "le") if suffix == "_bucket" else series.labels
-    )
-    return series.name.removesuffix(suffix), labels
-
-
-def _began(seconds: Values, values: Values, stamps: Stamps) -> Stamps:
-    """Return the start of each sample, 0 where there is none; nothing where none has one."""
-    starts = tuple(
-        [
-            int(start * 1000) if 0 < start * 1000 < stamp and not is_stale(value) else 0
-            for start, value, stamp in zip(seconds, values, stamps, strict=True)
-        ]
-    )
-    return starts if any(starts) else ()
 
 
 def _without_markers(starts: Stamps, values: Values) -> Stamps:

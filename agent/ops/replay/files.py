@@ -110,37 +110,56 @@ class SegmentFile:
             raise LimpetError(self._path, f"it is damaged: {error}", _DO_DAMAGED) from None
 
 
+class _Start(NamedTuple):
+    """A file that was begun: the position that its first sample has or would have, and where what can be read of it ends, if known."""
+
+    sha256: str
+    start: int
+    end: int | None
+    is_whole: bool = True
+
+
 class Files:
-    """Files as one history. `begun` says by the SHA-256 how many samples of one are not sent again."""
+    """Files as one history. `begun` says by the SHA-256 how many samples of one are not sent again.
+
+    What cannot be read of a file costs no other one: what is wrong with the first such file is raised behind them all.
+    """
 
     def __init__(self, plays: Iterable[Play], begun: dict[str, int]) -> None:
         self._plays, self._begun = list(plays), begun
         self.total, self.damaged = sum(one.size for one in self._plays), 0
-        self._starts: list[tuple[str, int, int | None]] = []
-        """Of each file that was begun: the position that its first sample has or would have, and where it ends, if known."""
+        self._starts: list[_Start] = []
 
     def pieces(self, position: int) -> Iterator[Piece]:
-        """Yield everything from a position on."""
+        """Yield everything from a position on. Raises LimpetError, OSError."""
         at, done = 0, 0
+        wrong: LimpetError | None = None
         for path, sha256, size in self._plays:
             skipped = self._begun.get(sha256, 0)
             start = at - skipped
-            self._starts.append((sha256, start, None))
-            for piece in _history(path).pieces(skipped):
-                at = start + piece.end
-                if at > position:
-                    yield piece._replace(end=at, done=done + min(piece.done, size))
+            self._starts.append(_Start(sha256, start, None))
+            is_whole = True
+            try:
+                for piece in _history(path).pieces(skipped):
+                    at = start + piece.end
+                    if at > position:
+                        yield piece._replace(end=at, done=done + min(piece.done, size))
+            except LimpetError as error:
+                wrong, is_whole = wrong or error, False
+                self.damaged += 1
             done += size
-            self._starts[-1] = sha256, start, at
+            self._starts[-1] = _Start(sha256, start, at, is_whole)
+        if wrong is not None:
+            raise wrong
 
     def settled(self, position: int) -> dict[str, int]:
         """Return by the SHA-256 how far files are settled where everything before `position` is."""
         found = {}
-        for sha256, start, end in self._starts:
-            if end is not None and position >= end:
+        for sha256, start, end, is_whole in self._starts:
+            if end is not None and position >= end and is_whole:
                 found[sha256] = ALL
             elif position > start:
-                found[sha256] = position - start
+                found[sha256] = min(position, position if end is None else end) - start
         return found
 
 

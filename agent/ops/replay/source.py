@@ -57,14 +57,28 @@ class History(Protocol):
 class SegmentHistory:
     """The history and the log of a buffer, as far as they reach into `since_ms` to `until_ms`, both included.
 
-    `end` is where the log ended when the replay began. Raises OSError.
+    `end` is where the log ended when the replay began. Samples whose times are not known yet have those of a clock that nobody
+    believed: they are left out where they are not `wanted`. Raises OSError.
     """
 
-    def __init__(self, data_dir: str, since_ms: int, until_ms: int, end: int | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: str,
+        since_ms: int,
+        until_ms: int,
+        end: int | None = None,
+        *,
+        unplaced_wanted: bool = False,
+    ) -> None:
         self._fs, self._data_dir = RealFs(data_dir), data_dir
+        everything = segments(data_dir)
+        unplaced = [one for one in everything if one.provisional]
+        self.unplaced = sum(one.samples for one in unplaced)
+        """How many samples have no times yet."""
+        self._left_out = [] if unplaced_wanted else [(one.first_seq, one.end_seq) for one in unplaced]
         found = [
             one
-            for one in segments(data_dir)
+            for one in everything
             if one.oldest_timestamp_ms is not None
             and one.newest_timestamp_ms is not None
             and one.oldest_timestamp_ms <= until_ms
@@ -81,7 +95,8 @@ class SegmentHistory:
         try:
             while self.total and (entry := reader.next()) is not None and entry.seq < self.end:
                 self.damaged = reader.damaged
-                yield Piece(entry.ticks, entry.end, entry.samples, entry.end - self._first)
+                if not any(first <= entry.seq < end for first, end in self._left_out):
+                    yield Piece(entry.ticks, entry.end, entry.samples, entry.end - self._first)
         finally:
             self.damaged = reader.damaged
             reader.close()
