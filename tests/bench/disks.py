@@ -1,4 +1,4 @@
-"""What HostDiskFilling says of made-up disks (tests.support.disks), next to a line through six hours and three days.
+"""What HostDiskFilling does on made-up disks (tests.support.disks), next to a line through six hours and three days.
 
     python -m tests.bench.disks      writes the table into docs/decisions/0095-a-trend-is-what-remains.md
 
@@ -17,7 +17,7 @@ LINE = "predict_linear(disk_free_bytes[{}], 7 * 86400) < 0"
 
 
 def shipped() -> dict[str, Outcome]:
-    """Return what the rule that ships says of each disk."""
+    """Return what the rule that ships does on each disk."""
     found = {
         rule.get("record", rule.get("alert")): rule
         for group in rules.groups("hosts")
@@ -30,7 +30,7 @@ def shipped() -> dict[str, Outcome]:
 
 
 def line(window: str) -> dict[str, Outcome]:
-    """Return what a line through so long a time says, for an hour, of each disk."""
+    """Return what a line through so long a time does, for an hour, on each disk."""
     return outcomes(disks.firing([], LINE.format(window), 1, 1))
 
 

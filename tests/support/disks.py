@@ -1,5 +1,5 @@
 """Disks that are made up, six weeks of each: what returns each day and week, what grows, what is one event; and what a rule
-says of them.
+does on them.
 
 A disk that does not fill has no `full`; the others have the hour in which nothing is free any more, and end there.
 """
@@ -132,7 +132,7 @@ ALL = (*NEVER, *FILLING)
 
 
 class Outcome(NamedTuple):
-    """What a rule says of a disk: how often it began to fire, the hours in which it did although the disk is not full within two
+    """What a rule does on a disk: how often it began to fire, the hours in which it did although the disk is not full within two
     weeks from then, and the days from the last time it began until the disk is full; none where it was silent then.
     """
 
