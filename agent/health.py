@@ -18,6 +18,7 @@ from agent.collect.guard import Guard
 from agent.collect.plan import Collector, Plan
 from agent.collect.schedule import Clock, Schedule, SystemClock
 from agent.collectors.base import Labels, Metric, Sample
+from agent.running import Keeper
 from agent.send.stats import SendStats
 from buffer.buffer import Buffer
 from buffer.lock import STATES
@@ -27,6 +28,9 @@ TABLE = """\
 limpet_build_info                             |          | Always 1; the labels say which version runs on which Python.
 limpet_start_time_seconds                     | seconds  | When the agent started, UTC since 1970.
 limpet_config_reload_successful               |          | 1 if the configuration that was read last is the one that is applied; 0 after a reload that was refused.
+limpet_boots_total                            | boots    | How often the host was booted since the agent was installed, by reason; only reasons that there were.
+limpet_boot_info                              |          | Always 1; the label `reason` says why the host was booted last: clean, oom, panic, watchdog, power_loss or unknown.
+limpet_boot_down_seconds                      | seconds  | From the newest sample before the boot to the boot: how long the host was off, if the agent ran until then.
 limpet_cpu_seconds_total                      | seconds  | CPU time the agent has used.
 limpet_resident_memory_bytes                  | bytes    | Memory the agent holds.
 limpet_buffer_bytes                           | bytes    | Size of the buffer's segment files.
@@ -112,11 +116,11 @@ class Health(Collector):
         buffer: Buffer,
         destinations: Callable[[], Mapping[str, SendStats]],
         schedule: Callable[[], Schedule],
-        is_reloaded: Callable[[], bool],
+        keeper: Keeper,
         clock: Clock | None = None,
     ) -> None:
         self._buffer, self._destinations, self._schedule = buffer, destinations, schedule
-        self._is_reloaded = is_reloaded
+        self._keeper, self._down = keeper, 0.0
         self._clock = clock or SystemClock()
         self._info: Labels = (("python", platform.python_version()), ("version", __version__))
 
@@ -126,7 +130,7 @@ class Health(Collector):
         log, now = buffer.log, self._clock.wall()
         samples = [
             Sample("limpet_build_info", 1.0, self._info),
-            Sample("limpet_config_reload_successful", float(self._is_reloaded())),
+            Sample("limpet_config_reload_successful", float(self._keeper.is_applied())),
             Sample("limpet_cpu_seconds_total", round(time.process_time(), 2)),
             Sample("limpet_resident_memory_bytes", float(resident_bytes())),
             Sample("limpet_buffer_bytes", float(log.size)),
@@ -144,6 +148,7 @@ class Health(Collector):
         ]
         if schedule.timekeeper is not None:
             samples += _clock(schedule.timekeeper.guard, log.provisional)
+        samples += self._boots(schedule)
         interval = 0.0
         for plan in schedule.plans:
             if isinstance(plan.collect, Presence):
@@ -155,6 +160,21 @@ class Health(Collector):
                 stats.outages.failed("clock")
             samples += _outages(name, stats)
             samples += _destination(buffer, name, stats, now, interval)
+        return samples
+
+    def _boots(self, schedule: Schedule) -> list[Sample]:
+        note, keeper = self._keeper.note, schedule.timekeeper
+        samples = [
+            Sample("limpet_boots_total", float(count), (("reason", reason),))
+            for reason, count in self._keeper.boots().items()
+        ]
+        samples.append(Sample("limpet_boot_info", 1.0, (("reason", note.reason),)))
+        if note.before_ms and (keeper is None or keeper.guard.trust.is_good):
+            booted = self._clock.wall() - self._clock.monotonic()
+            down = max(0.0, booted - note.before_ms / 1000)
+            if abs(down - self._down) > CLOCK_WAS_SET:
+                self._down = float(round(down))
+            samples.append(Sample("limpet_boot_down_seconds", self._down))
         return samples
 
 

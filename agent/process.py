@@ -80,16 +80,16 @@ class Agent:
         self._died = self._failing = self._is_changing = self.restarts = False
         self._on_terminal = os.isatty(2)
         self.buffer = open_buffer(config, self._log_buffer)
-        self._note = running.Keeper(config.data_dir, running.boot_id(), file, loaded.digest)
+        self._note = running.Keeper(
+            config.data_dir, running.boot_id(), file, loaded.digest, kept_ms=self.buffer.log.kept_ms
+        )
         self._quarantine = Quarantine(
             config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
         )
         self._mask = mask.load(config.data_dir, config.mask)
         types.load(config.destinations)  # now, so that it is there before the first tick
         self._exemplars, self.lanes = Exemplars(), Lanes(self._open_lane)
-        self._health = health.Health(
-            self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note.is_applied
-        )
+        self._health = health.Health(self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note)
         self._presence, self._labels = health.Presence(), host_labels(config)
         self._keeper = Timekeeper(config.clock, HostClock(), self.buffer, logger, lambda: self._labels)
         plans = self._plans(config, self._labels, self._mask)
@@ -122,12 +122,12 @@ class Agent:
         number = self._wait(load)
         begun = time.monotonic()
         self._notify.stopping()
-        series_end = not self._died and number in STOP_SIGNALS and systemd.series_end()
+        series_end, shuts_down = stop_of(None if self._died else number)
         self._log.info(Event.STOPPING, signal=number.name, series_end=series_end)
         self.schedule.stop(LAST_ROUND, series_end=series_end)
         self._sync()
         self.lanes.stop(LAST_TRY)
-        self._note.ended()
+        self._note.ended(shut_down=shuts_down)
         try:
             self.buffer.close()
         except OSError as error:
@@ -268,6 +268,11 @@ class Agent:
         )
         self._died = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def stop_of(number: signal.Signals | None) -> systemd.Stop:
+    """Return what follows from a stop by this signal; None: by a defect."""
+    return systemd.stop() if number in STOP_SIGNALS else systemd.Stop(False, False)
 
 
 def why(error: OSError, config: Config) -> dict[str, object]:

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from agent import __version__
+from agent.system.boot import Before, Reason, found
 from buffer.fs import Fs, RealFs, read_all, write_atomic
 
 NAME = "agent.json"
@@ -29,6 +30,9 @@ LONGEST_PROBLEM = 1000
 
 Time = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 """UTC in ms. A note may say anything, and times are computed with."""
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,12 +54,28 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     """What was wrong then, first of all."""
     ended_ms: Time | None = None
     """When it ended of its own accord. None while it runs, and if it was killed."""
+    shut_down: bool = False
+    """Whether the system was shutting down when it ended."""
+    boots: dict[str, Count] = {}
+    """How often the host was booted since there is a note, by reason."""
+    reason: str = Reason.UNKNOWN
+    """Why it was booted last."""
+    before_ms: Time = 0
+    """The time of the newest sample of the boot before; 0: there is none."""
+    records: list[Count] = []
+    """Marks of the kernel's records of crashes that were there after the boot."""
 
 
 class Keeper:
-    """Keeps the note of this process, which begins with a configuration. It is not yet written: see `write`."""
+    """Keeps the note of this process, which begins with a configuration. It is not yet written: see `write`.
 
-    def __init__(self, data_dir: str, boot_id: str, config: str, digest: str) -> None:
+    What an earlier note says about boots continues. `kept_ms` is the time of the newest sample that there is; the system's files are
+    below `root`.
+    """
+
+    def __init__(
+        self, data_dir: str, boot_id: str, config: str, digest: str, *, kept_ms: int = 0, root: str = ""
+    ) -> None:
         now_ms = _now_ms()
         self._data_dir, self._is_written = data_dir, False
         self.note = Note(
@@ -67,6 +87,9 @@ class Keeper:
             digest=digest,
             loaded_ms=now_ms,
         )
+        before = read(data_dir)
+        self._is_first = before is None or before.boot_id != boot_id  # the first process in this boot
+        self.note = booted(self.note, before, kept_ms, root)
 
     def write(self, **changes: Any) -> None:
         """Change the note, and leave it in data_dir if its disk takes it."""
@@ -75,6 +98,14 @@ class Keeper:
         with suppress(OSError):
             write(self._data_dir, self.note)
             self._is_written = True
+
+    def boots(self) -> dict[str, int]:
+        """Return how often the host was booted, by reason; at first without this boot, so that the rise is seen."""
+        counts, is_first = dict(self.note.boots), self._is_first
+        self._is_first = False
+        if is_first and self.note.reason in counts:
+            counts[self.note.reason] -= 1
+        return counts
 
     def keep(self) -> None:
         """Write the note again if that failed, or somebody has removed it."""
@@ -93,9 +124,34 @@ class Keeper:
         """Note that a reload was refused."""
         self.write(refused_ms=_now_ms(), problem=problem[:LONGEST_PROBLEM])
 
-    def ended(self) -> None:
-        """Note that the agent ends. The lock is still to be held, so that no other agent has a note there."""
-        self.write(ended_ms=_now_ms())
+    def ended(self, *, shut_down: bool = False) -> None:
+        """Note that the agent ends, and whether the system is shutting down. The lock is still to be held."""
+        self.write(ended_ms=_now_ms(), shut_down=shut_down)
+
+
+def booted(note: Note, before: Note | None, kept_ms: int = 0, root: str = "") -> Note:
+    """Return a note with what is known of boots, by an earlier note and what is below `root`."""
+    if before is not None and before.boot_id == note.boot_id:
+        return msgspec.structs.replace(
+            note,
+            boots=before.boots,
+            reason=before.reason,
+            before_ms=before.before_ms,
+            records=before.records,
+        )
+    was = None
+    if before is not None:
+        was = Before(before.shut_down, before.ended_ms is not None, frozenset(before.records))
+    reason, records = found(was, root)
+    boots = {each.value: before.boots.get(each, 0) if before else 0 for each in Reason}
+    boots[reason] += 1
+    return msgspec.structs.replace(
+        note,
+        boots={name: count for name, count in boots.items() if count},
+        reason=str(reason),
+        before_ms=kept_ms,
+        records=records,
+    )
 
 
 def write(data_dir: str, note: Note, fs: Fs | None = None) -> None:

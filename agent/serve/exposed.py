@@ -29,8 +29,8 @@ def metrics(found: Sequence[Newest], accept: str) -> Answer:
 def open_metrics(found: Iterable[Newest]) -> str:
     """Return the text of these values: families, each with its TYPE, UNIT and HELP, and `# EOF`.
 
-    A counter must be called `..._total`, and a unit must end the name of its family; where they do not, the type is
-    unknown, and the unit is left out.
+    A counter must be called `..._total`, no other metric may have the name of its family, and a unit must end that name; where it is
+    not so, the type is unknown, and the unit is left out.
     """
     families: dict[str, list[Newest]] = {}
     for one in found:
@@ -39,7 +39,7 @@ def open_metrics(found: Iterable[Newest]) -> str:
     for name, members in families.items():
         first = members[0].series
         kind = first.type if first.type in ("gauge", "counter") else "unknown"
-        if kind == "counter" and not name.endswith("_total"):
+        if kind == "counter" and (not name.endswith("_total") or name.removesuffix("_total") in families):
             kind = "unknown"
         family = name.removesuffix("_total") if kind == "counter" else name
         plain = quoted_name(family)

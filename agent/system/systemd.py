@@ -4,7 +4,7 @@ Promises:
 - `Notify` (sd_notify(3)) says ready, reloading, stopping, alive, and one line of status. If nobody listens (no
   NOTIFY_SOCKET), or the listener is gone or slow, nothing is said and nothing waits. A `READY=1` that was not taken is
   said again with the next sign of life. A status is one line, whatever it repeats, and short enough for a datagram.
-- `series_end` answers within JOBS_WITHIN seconds. If systemd gives no answer, nothing ends: a marker too many makes
+- `stop` answers within JOBS_WITHIN seconds. If systemd gives no answer, nothing ends: a marker too many makes
   every series of the host blink and every alert start again, one too few costs a receiver's five minutes.
 
 Under systemd its queue of jobs shows a restart: for as long as `systemctl restart`, an upgrade, or the restart of a unit
@@ -28,6 +28,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 CGROUP = "/proc/self/cgroup"
+NOLOGIN = "/run/nologin"
+"""The file by which systemd lets nobody log in: while it boots, and from the begin of a shutdown on."""
 JOBS_WITHIN = 0.5
 """Seconds that systemd has for its list of jobs."""
 LONGEST_STATUS = 1000
@@ -119,13 +121,24 @@ class Service(NamedTuple):
     of_user: bool
 
 
-def series_end(environ: Mapping[str, str] = os.environ, cgroup: str = CGROUP) -> bool:
-    """Return whether series end with a stop that SIGTERM or SIGINT asked for."""
+class Stop(NamedTuple):
+    """What is known of a stop that SIGTERM or SIGINT asked for."""
+
+    series_end: bool
+    """Whether series end with it."""
+    shuts_down: bool
+    """Whether the system is shutting down."""
+
+
+def stop(environ: Mapping[str, str] = os.environ, cgroup: str = CGROUP, nologin: str = NOLOGIN) -> Stop:
+    """Return what systemd says about a stop."""
     service = service_in(_read(cgroup)) if environ.get("INVOCATION_ID") else None
     if service is None:
-        return True
+        return Stop(series_end=True, shuts_down=False)
     jobs = _jobs(service)
-    return jobs is not None and not is_restarted(service.name, jobs)
+    if jobs is None:  # the bus may have been stopped before
+        return Stop(series_end=False, shuts_down=os.path.lexists(nologin))
+    return Stop(not is_restarted(service.name, jobs), not service.of_user and is_shut_down(jobs))
 
 
 def service_in(cgroup: str) -> Service | None:
@@ -147,6 +160,12 @@ def is_restarted(service: str, jobs: str) -> bool:
     """Return whether `systemctl list-jobs` lists a restart of this service."""
     rows = [line.split() for line in jobs.splitlines()]  # number, unit, type, state
     return any(row[1:2] == [service] and row[2:3] in (["restart"], ["try-restart"]) for row in rows)
+
+
+def is_shut_down(jobs: str) -> bool:
+    """Return whether `systemctl list-jobs` lists the end of the system."""
+    rows = [line.split() for line in jobs.splitlines()]
+    return any(row[1:2] == ["shutdown.target"] and row[2:3] == ["start"] for row in rows)
 
 
 def _read(path: str) -> str:

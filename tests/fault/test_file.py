@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 
 from agent.config import File
 from agent.config.urls import public_url
+from agent.destinations.base import Request
 from agent.destinations.file.medium import MARKER
+from agent.destinations.file.wire import FileWire
+from agent.http.failures import Failure
 from agent.ops.replay.selection import FIRST_MS, LAST_MS
 from agent.ops.replay.source import SegmentHistory
 from agent.send.state import State
@@ -132,6 +136,21 @@ def test_doctor_and_check_config_look_at_the_medium(tmp_path: Path) -> None:
     assert list(steps) == ["medium", "room", "write"]
     assert all(step["ok"] for step in steps.values())
     assert [path.name for path in stick.iterdir()] == [MARKER]
+
+
+def test_a_link_on_a_medium_is_not_followed(tmp_path: Path) -> None:
+    """It would lead to the disk of the host."""
+    mounted = Path("/dev/shm")
+    if not mounted.is_mount():
+        pytest.skip("nothing is mounted there")
+    with tempfile.TemporaryDirectory(dir=mounted) as there:
+        (Path(there) / "limpet").symlink_to(tmp_path)
+        wire = FileWire(File(path=f"{there}/limpet", mount_point=str(mounted)), "a")
+        answer = wire.exchange(Request(b"", 0, ""))
+        wire.close()
+    assert isinstance(answer, Failure)
+    assert (answer.holds, "cannot be written" in answer.text) == (True, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 class Namespace:

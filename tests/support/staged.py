@@ -14,5 +14,5 @@ from agent.system import systemd
 
 if __name__ == "__main__":
     cgroup = sys.argv.pop(1)
-    with patch.object(systemd, "series_end", partial(systemd.series_end, cgroup=cgroup)):
+    with patch.object(systemd, "stop", partial(systemd.stop, cgroup=cgroup)):
         sys.exit(main())

@@ -165,6 +165,42 @@ def test_after_a_thousand_files_there_is_another_folder(tmp_path: Path) -> None:
     ]
 
 
+class Another(RealFs):
+    """The file system where another agent looks at what has been left, at the worst time for who is writing."""
+
+    def rename(self, old: str, new: str) -> None:
+        super().rename(old, new)
+        if not new.endswith(store.MANIFEST):
+            self.unlink(new + store.MANIFEST)
+
+
+def test_a_file_whose_manifest_another_agent_took_for_a_leftover_was_not_written(tmp_path: Path) -> None:
+    """Nobody would ever play it."""
+    request = file(File(path=str(tmp_path)))().encode([tick(1)], False).request
+    writer = Writer("jsonl", "a")
+    with pytest.raises(OSError, match="another agent"):
+        writer.write(Another(str(tmp_path)), str(tmp_path), request)
+    assert folders.ticks_of(tmp_path) == []
+    writer.write(RealFs(str(tmp_path)), str(tmp_path), request)
+    assert sum(len(one.values) for one in folders.ticks_of(tmp_path)) == 3
+
+
+def test_a_manifest_whose_file_has_just_got_its_name_is_no_leftover(tmp_path: Path) -> None:
+    write(tmp_path, File(path=str(tmp_path)), [tick(1)])
+    (path,) = tmp_path.rglob("*.gz")
+    path.rename(path.with_name("hidden"))
+
+    class Late(RealFs):
+        def list(self, folder: str) -> list[str]:
+            found = super().list(folder)
+            if folder == str(path.parent) and not path.exists():
+                path.with_name("hidden").rename(path)
+            return found
+
+    store.look(Late(str(tmp_path)), f"{tmp_path}/a")
+    assert len(folders.manifests(tmp_path)) == 1
+
+
 WRONG = [
     ("path: stick", "file[0].path", "expected an absolute path"),
     ("path: /", "file[0].path", "the root of this host"),

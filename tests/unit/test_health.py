@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from agent import __version__, health
+from agent import __version__, health, running
 from agent.collect.local import LocalCollector
 from agent.collect.mask import Mask
 from agent.collect.plan import Plan
@@ -60,17 +60,20 @@ class Rig:
         other = Plan("disk_usage", self.watched, Columns((), {}), 10, 5, "web-01")
         alive = Plan("limpet/presence", health.Presence(), Columns((), {}), 10, 5, "web-01")
         keeper = Timekeeper(ClockSection(), HostClock(), self.buffer, log, dict)
+        keeper.guard.look(int(NOW * 1000), 0, 0)
         parts = [self.plan, other, alive], self.buffer, "0" * 32, log, SystemClock()
         self.schedule = Schedule(*parts, timekeeper=keeper)
         self.world = World(NOW)
+        self.keeper = running.Keeper(
+            str(folder), "1" * 32, "limpet.yaml", "a", kept_ms=1_700_000_000_000, root=str(folder)
+        )
         self._collect = health.Health(
             self.buffer,
             lambda: {"central": self.lane.stats},
             lambda: self.schedule,
-            lambda: self.is_reloaded,
+            self.keeper,
             self.world,
         )
-        self.is_reloaded = True
         self._presence = health.Presence(self.world)
         self.lane.stats.clock_skew, self.lane.stats.certificate_expires = 0.0, 2e9
         self.lane.stats.outages.failed("tcp")
@@ -125,7 +128,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def test_a_reload_that_was_refused_shows(rig: Rig) -> None:
     assert rig.value("limpet_config_reload_successful") == 1
-    rig.is_reloaded = False
+    rig.keeper.refused("wrong")
     assert rig.value("limpet_config_reload_successful") == 0
 
 
@@ -297,6 +300,20 @@ def test_what_was_settled_ahead_of_its_turn_is_not_pending(rig: Rig) -> None:
     assert rig.of_central("appended_samples_total") == 12
 
 
+def test_the_boot(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rig.value("limpet_boots_total", reason="unknown") == 0
+    assert rig.value("limpet_boots_total", reason="unknown") == 1
+    assert rig.value("limpet_boot_info", reason="unknown") == 1
+    booted = NOW - rig.world.monotonic()
+    assert rig.value("limpet_boot_down_seconds") == pytest.approx(booted - 1_700_000_000, abs=1)
+    rig.world.step(0.7)
+    assert rig.value("limpet_boot_down_seconds") == pytest.approx(booted - 1_700_000_000, abs=1)
+    keeper = rig.schedule.timekeeper
+    assert keeper is not None
+    monkeypatch.setattr(keeper.guard, "trust", keeper.guard.trust._replace(is_good=False))
+    assert "limpet_boot_down_seconds" not in {sample.name for sample in rig.samples()}
+
+
 def test_an_outage(rig: Rig) -> None:
     assert rig.value("limpet_outage_seconds_total", destination="central", cause="tcp") == 0
     rig.receiver.default = Answer(503)
@@ -314,7 +331,7 @@ def test_an_outage(rig: Rig) -> None:
     rig.receiver.default = Answer(204)
     wait_for(lambda: rig.of_central("pending_samples") == 0, DEADLINE, "delivery")
     rig.lane.stop(DEADLINE)
-    assert value("start_time_seconds") < value("end_time_seconds") <= round(time.time())
+    assert value("start_time_seconds") <= value("end_time_seconds") <= round(time.time())
     assert value("backfilled_samples") == 8
 
 

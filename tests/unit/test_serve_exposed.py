@@ -62,6 +62,13 @@ def test_a_counter_without_its_suffix_is_of_no_type_in_open_metrics() -> None:
     assert metrics(found, OPEN).body == b"# TYPE count unknown\ncount 3.0\n# EOF\n"
 
 
+def test_no_two_families_have_one_name_in_open_metrics() -> None:
+    both = [Series("jobs_total", (), "counter"), Series("jobs", (), "gauge")]
+    text = metrics([Newest(one, 0, 1.0, "x") for one in both], OPEN).body.decode()
+    found = [(family.name, family.type, family.samples[0].name) for family in read_open(text)]
+    assert found == [("jobs_total", "unknown", "jobs_total"), ("jobs", "gauge", "jobs")]
+
+
 def test_nothing_is_a_whole_answer_too() -> None:
     assert metrics([], "").body == b""
     assert metrics([], OPEN).body == b"# EOF\n"

@@ -17,8 +17,8 @@ from agent.system.systemd import (
     Notify,
     Service,
     is_restarted,
-    series_end,
     service_in,
+    stop,
 )
 
 
@@ -205,7 +205,7 @@ def test_systemctl_is_asked(
     tmp_path: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch, script: str, expected: bool
 ) -> None:
     put_systemctl(tmp_path, monkeypatch, script)
-    assert series_end(UNDER_SYSTEMD, cgroup) is expected
+    assert stop(UNDER_SYSTEMD, cgroup).series_end is expected
     assert (tmp_path / "asked").read_text() == "list-jobs --no-legend --full\n"
 
 
@@ -214,7 +214,7 @@ def test_a_user_s_manager_is_asked_for_a_user_s_service(
 ) -> None:
     Path(cgroup).write_text(CGROUPS["a user's service"][0])
     put_systemctl(tmp_path, monkeypatch, f"printf '{RESTART}'")
-    assert series_end(UNDER_SYSTEMD, cgroup) is False
+    assert stop(UNDER_SYSTEMD, cgroup).series_end is False
     assert (tmp_path / "asked").read_text() == "--user list-jobs --no-legend --full\n"
 
 
@@ -223,7 +223,7 @@ def test_one_that_does_not_answer_is_not_waited_for_and_nothing_ends(
 ) -> None:
     put_systemctl(tmp_path, monkeypatch, "exec sleep 60")
     began = time.monotonic()
-    assert series_end(UNDER_SYSTEMD, cgroup) is False
+    assert stop(UNDER_SYSTEMD, cgroup).series_end is False
     assert JOBS_WITHIN <= time.monotonic() - began < JOBS_WITHIN + 20  # it sleeps for 60
 
 
@@ -231,7 +231,7 @@ def test_where_there_is_none_nothing_ends(
     tmp_path: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert series_end(UNDER_SYSTEMD, cgroup) is False
+    assert stop(UNDER_SYSTEMD, cgroup).series_end is False
 
 
 @pytest.mark.parametrize("where", ["a terminal", "a container", "nothing"])
@@ -239,9 +239,31 @@ def test_outside_of_a_service_a_stop_is_a_stop_and_nobody_is_asked(
     tmp_path: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     put_systemctl(tmp_path, monkeypatch, f"printf '{RESTART}'")
-    assert series_end({}, cgroup)
-    assert series_end({"INVOCATION_ID": ""}, cgroup)
+    assert stop({}, cgroup).series_end
+    assert stop({"INVOCATION_ID": ""}, cgroup).series_end
     Path(cgroup).write_text(CGROUPS[where][0])
-    assert series_end(UNDER_SYSTEMD, cgroup)
-    assert series_end(UNDER_SYSTEMD, str(tmp_path / "no file"))
+    assert stop(UNDER_SYSTEMD, cgroup).series_end
+    assert stop(UNDER_SYSTEMD, str(tmp_path / "no file")).series_end
     assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("printf '1 shutdown.target start waiting\n2 limpet.service stop running\n'", True),
+        ("printf '1 limpet.service stop running\n'", False),
+        ("printf '1 shutdown.target stop waiting\n'", False),
+        ("exit 1", False),
+    ],
+)
+def test_a_system_that_shuts_down_is_told_from_a_stop(
+    tmp_path: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch, script: str, expected: bool
+) -> None:
+    nologin = str(tmp_path / "nologin")
+    put_systemctl(tmp_path, monkeypatch, script)
+    assert stop(UNDER_SYSTEMD, cgroup, nologin).shuts_down is expected
+    Path(nologin).touch()  # which decides where systemd does not answer any more
+    assert stop(UNDER_SYSTEMD, cgroup, nologin).shuts_down is (expected or script == "exit 1")
+    Path(cgroup).write_text(CGROUPS["a user's service"][0])  # that user logs out
+    Path(nologin).unlink()
+    assert stop(UNDER_SYSTEMD, cgroup, nologin).shuts_down is False

@@ -6,7 +6,8 @@ the stick is back. So files go only to:
 - a folder that is a mount point: what is mounted there is another file system than that of the folder above;
 - or one that holds a MARKER, a file that somebody has put there: for a folder on this disk, or a bind mount.
 
-`opened` keeps the folder open meanwhile, and its path leads to what is open: also if it is unmounted at this very moment.
+`opened` keeps the folder open meanwhile, and its path leads to what is open: also if it is unmounted at this very moment. No link on
+the medium is followed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.config import File
+from buffer.fs import Fs, RealFs
 
 MARKER = ".limpet-files"
 _MOUNTS = "/proc/self/mountinfo"
@@ -26,11 +28,12 @@ class NotThereError(Exception):
 
 
 @contextmanager
-def opened(to: File) -> Iterator[str]:
-    """Yield a path to the destination's folder, which may not exist yet. Raises NotThereError and OSError."""
+def opened(to: File) -> Iterator[tuple[Fs, str]]:
+    """Yield the files of the medium, and the destination's folder there, which may not exist yet. Raises NotThereError and OSError."""
     fd, below = _open(to)
+    top = f"/proc/self/fd/{fd}"
     try:
-        yield f"/proc/self/fd/{fd}{below}"
+        yield RealFs(top, as_owner=False), top + below
     finally:
         os.close(fd)
 

@@ -8,7 +8,8 @@ Numbers are in the order of writing, whatever the clock says. Every name is one 
 Promises:
 
 1. A file of samples has its name when it is whole and synced, and its manifest was there, synced, before it. A kill or a power
-   cut at any call leaves the whole file or none; what it leaves besides is removed by the next `look`.
+   cut at any call leaves the whole file or none; what it leaves besides is removed by the next `look`.  Another agent that
+   writes to the same folder takes what is being written for that: the write fails then, and is to be repeated.
 2. A manifest has the digest of each tick in its file (`ticks.digests`): so what was written, and is not known to have been,
    is known again. `written` counts a file only if it has the size that its manifest says, and returns when its name is durable.
 """
@@ -16,6 +17,7 @@ Promises:
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import re
 from bisect import bisect_left
@@ -102,8 +104,11 @@ def _tidied(fs: Fs, folder: str) -> list[str]:
     whole = sorted(name for name in there if _NAME.fullmatch(name) and name + MANIFEST in there)
     ours = {name for name in there if _NAME.match(name)}
     for name in ours:
-        is_manifest = name.endswith(MANIFEST) and name.removesuffix(MANIFEST) not in there
-        if name.endswith(TEMPORARY) or is_manifest:
+        if name.endswith(TEMPORARY) or (
+            name.endswith(MANIFEST)
+            and name.removesuffix(MANIFEST) not in there
+            and name.removesuffix(MANIFEST) not in fs.list(folder)  # another agent may be writing here
+        ):
             with suppress(FileNotFoundError):
                 fs.unlink(f"{folder}/{name}")
     return [name for name in whole if not name.endswith((TEMPORARY, MANIFEST))]
@@ -177,6 +182,10 @@ def put(fs: Fs, base: str, number: int, parcel: Parcel, check: Callable[[], None
                 fs.unlink(left)
         raise
     fs.sync_folder(folder)
+    if name + MANIFEST not in fs.list(folder):
+        raise OSError(
+            errno.ENOENT, "another agent of this hostname, which writes here too, removed a manifest"
+        )
     return path
 
 

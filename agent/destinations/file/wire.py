@@ -29,7 +29,7 @@ from agent.destinations.file.store import Parcel
 from agent.destinations.file.ticks import digests
 from agent.http.answer import Answer
 from agent.http.failures import Cause, Failure
-from buffer.fs import TEMPORARY, Fs, RealFs, write_new
+from buffer.fs import TEMPORARY, Fs, write_new
 from buffer.model import Tick
 
 DONE = Answer(200, {}, b"")
@@ -163,8 +163,7 @@ class FileWire:
         if not self._turn.acquire(blocking=False):
             raise OSError(errno.EBUSY, "an earlier write has not come back")
         try:
-            with medium.opened(self._to) as root:
-                fs = RealFs(root, as_owner=False)
+            with medium.opened(self._to) as (fs, root):
                 if not self._is_sure:
                     self._writer.forget()
                 if request.samples:
