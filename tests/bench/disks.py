@@ -23,7 +23,12 @@ def shipped() -> dict[str, Outcome]:
         for group in rules.groups("hosts")
         for rule in group["rules"]
     }
-    names = ("disk_free_bytes:min_1d", "disk_free_bytes:fall_1w", "disk_full:seconds")
+    names = (
+        "disk_free_bytes:min_1d",
+        "disk_free_bytes:fall_1w",
+        "disk_free_bytes:min_1w",
+        "disk_full:seconds",
+    )
     alert = found["HostDiskFilling"]
     assert (alert["for"], alert["keep_firing_for"]) == ("30m", "2h")
     return outcomes(disks.firing([(name, found[name]["expr"]) for name in names], alert["expr"], 1, 2))

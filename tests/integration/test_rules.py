@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,10 @@ def test_nor_has_a_disk_of_a_silent_host_that_was_filling(tmp_path: Path, promto
     test = {
         "rule_files": ["../rules/fleet.rules.yml", "../rules/hosts.rules.yml"],
         "evaluation_interval": "2m",
-        "group_eval_order": ["limpet-live", "limpet-presence", "host-disk-trends", "host-disk-forecast"],
+        "group_eval_order": [
+            *("limpet-live", "limpet-presence"),
+            *("host-disk-trends", "host-disk-weeks", "host-disk-forecast"),
+        ],
         "tests": [
             {
                 "name": "continues",
@@ -209,7 +212,7 @@ def test_nor_has_a_disk_of_a_silent_host_that_was_filling(tmp_path: Path, promto
     assert rules.run(promtool_program, [folder / "silent.test.yml"]) == {"continues": ""}
 
 
-PATTERNS: dict[str, tuple[dict[str, list[float]], set[str]]] = {
+PATTERNS: dict[str, tuple[dict[str, Sequence[float]], set[str]]] = {
     # series by what they are in each 10 s, again and again; and what fires
     "50 s at 100 %, and 10 s at 20 %": ({'cpu_usage_percent{core="all"}': [100] * 5 + [20]}, set()),
     "at 85 % or 96 %": ({'cpu_usage_percent{core="all"}': [85, 96, 96, 85, 96, 96]}, {"HostCpuHigh warning"}),
@@ -253,13 +256,10 @@ def test_the_verdict_is_the_same_at_every_phase(name: str, tmp_path: Path, promt
             turned = [f"{values[(n + turn) % length]:g} _" for n in range(90)]
             series.append({"series": metric + labels, "values": " ".join(["_"] * late + turned)})
     count = 'count by (alertname, severity) (count_over_time(ALERTS{alertname=~"Host.*", alertstate="firing"}[15m]))'
-    labels = [
-        dict(zip(("alertname", "severity"), one.split(), strict=True)) for one in sorted(fires, reverse=True)
-    ]
-    found = [
-        {"labels": f'{{alertname="{of["alertname"]}", severity="{of["severity"]}"}}', "value": len(phases)}
-        for of in labels
-    ]
+    found = []
+    for alert, severity in sorted((one.split() for one in fires), reverse=True):
+        of = f'{{alertname="{alert}", severity="{severity}"}}'
+        found.append({"labels": of, "value": len(phases)})
     test = {
         "rule_files": [str(rules.RULES / f"{file}.rules.yml") for file in ("fleet", "hosts")],
         "evaluation_interval": "15s",
