@@ -42,7 +42,7 @@ limpet_buffer_append_failures_total           | appends  | Appends that failed s
 limpet_buffer_written_bytes_total             | bytes    | Bytes written to segments and cursors since the start.
 limpet_buffer_state                           |          | 1 for the state of the buffer's disk: ok, full, readonly or failing; memory: 1 while the buffer is in memory.
 limpet_buffer_unbuffered_samples_total        | samples  | Samples that were appended in memory, because the disk was ill, since the start.
-limpet_clock_believed                         |          | 1 while this host's clock is believed, else 0; source says why: always, synchronized, chip, plausible; or why not: ancient, behind, unset, stepped.
+limpet_clock_believed                         |          | 1 while this host's clock is believed, else 0; source says why: always, synchronized, receivers, chip, plausible; or why not: ancient, contradicted, behind, unset, stepped.
 limpet_clock_steps_total                      |          | How often this host's clock was set by more than a second since the start.
 limpet_clock_last_step_seconds                | seconds  | By how much it was set last; 0 if it was not.
 limpet_clock_provisional_samples              | samples  | Samples that were collected while the clock was not believed, and wait for their times.

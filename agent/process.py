@@ -80,18 +80,17 @@ class Agent:
         self._died = self._failing = self._is_changing = self.restarts = False
         self._on_terminal = os.isatty(2)
         self.buffer = open_buffer(config, self._log_buffer)
-        self._note = running.Keeper(
-            config.data_dir, running.boot_id(), file, loaded.digest, kept_ms=self.buffer.log.kept_ms
-        )
-        self._quarantine = Quarantine(
-            config.data_dir, _quarantine_size(config), min_free=_limits(config).min_free
-        )
+        boot, kept = running.boot_id(), self.buffer.log.kept_ms
+        self._note = running.Keeper(config.data_dir, boot, file, loaded.digest, kept_ms=kept)
+        size, floor = _quarantine_size(config), _limits(config).min_free
+        self._quarantine = Quarantine(config.data_dir, size, min_free=floor)
         self._mask = mask.load(config.data_dir, config.mask)
         types.load(config.destinations)  # now, so that it is there before the first tick
         self._exemplars, self.lanes = Exemplars(), Lanes(self._open_lane)
         self._health = health.Health(self.buffer, lambda: self.lanes.stats, lambda: self.schedule, self._note)
         self._presence, self._labels = health.Presence(), host_labels(config)
-        self._keeper = Timekeeper(config.clock, HostClock(), self.buffer, logger, lambda: self._labels)
+        clocks = config.clock, HostClock(self.lanes.heard)
+        self._keeper = Timekeeper(*clocks, self.buffer, logger, lambda: self._labels)
         plans = self._plans(config, self._labels, self._mask)
         clock = self._note.note.boot_id, logger, SystemClock()
         self.schedule = Schedule(plans, self.buffer, *clock, timekeeper=self._keeper)
@@ -99,7 +98,7 @@ class Agent:
     def _open_lane(self, to: DestinationConfig, labels: Mapping[str, str], stats: SendStats) -> Lane:
         speaks = types.speaks(to, frozenset(COLLECTORS), exemplars=self._exemplars)
         parts = speaks, wire(to, __version__, labels["hostname"]), self.buffer, self._quarantine, self._log
-        return Lane(to, *parts, labels=labels, stats=stats, listen=News)
+        return Lane(to, *parts, labels=labels, stats=stats, listen=News, wants_date=self._keeper.wants_date)
 
     def _plans(self, config: Config, labels: Mapping[str, str], masked: mask.Mask) -> list[Plan]:
         collect = config.collect

@@ -50,11 +50,12 @@ class Instant(NamedTuple):
 class Doubted(NamedTuple):
     """A wall clock that is not believed: its base, which is its time minus the monotonic time, in ms.
 
-    `good_ms` is the base that this boot's clock had when it was believed; None: it never was.
+    `good_ms` is the base that this boot's clock had when it was believed; None: it never was, or, where it is `refuted`, that was wrong.
     """
 
     base_ms: int
     good_ms: int | None = None
+    refuted: bool = False
 
 
 class Tick(NamedTuple):

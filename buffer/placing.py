@@ -41,6 +41,8 @@ class Unplaced(NamedTuple):
     size: int
     good_ms: int | None = None
     """The base of this boot's clock when it was believed."""
+    refuted: bool = False
+    """Whether that has turned out to be wrong."""
 
     @property
     def up_ms(self) -> int:
@@ -49,8 +51,12 @@ class Unplaced(NamedTuple):
 
     @property
     def lead_ms(self) -> int:
-        """How long before the boot it begins by its first time; 0: it does not."""
-        return max(0, self.base_ms - self.first_ms)
+        """How long before the boot it begins by its first time; 0: it does not.
+
+        Where more of its boot is before it, what was refuted, it is how long before the boot it could begin at most: less than 0.
+        """
+        lead_ms = self.base_ms - self.first_ms
+        return lead_ms if self.refuted else max(0, lead_ms)
 
 
 def notes(unplaced: Sequence[Unplaced], known: Mapping[str, int]) -> list[tuple[Unplaced, Note]]:
@@ -81,7 +87,8 @@ def _between(
     if not boots:
         return []
     left_ms = before_ms - after_ms - sum(boot[0].lead_ms + boot[-1].up_ms for boot in boots)
-    lead_ms = min(lead_ms, max(0, left_ms))
+    least_ms = (len(boots) + 1) * STEP_MS  # as shifts are whole, so that no two ticks meet
+    lead_ms = min(lead_ms, max(0, left_ms - least_ms))
     gap_ms = max(0, left_ms - lead_ms) // (len(boots) + 1) if after_ms else LEAD_MS
     found: list[tuple[Unplaced, Note]] = []
     end_ms = before_ms - lead_ms

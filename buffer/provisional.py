@@ -31,6 +31,7 @@ class Provisional(Catalog):
         """Of the boots that are known, wall time minus monotonic time of the right clock."""
         self.kept_ms = found.kept_ms
         """The time of the newest record whose clock was believed; 0: there is none."""
+        self._placed_ms = found.clocks.placed_ms
         self.last = found.last
         self.placings = 0
         """How often something was placed."""
@@ -59,12 +60,17 @@ class Provisional(Catalog):
         """Return a clock with what an earlier process of the same boot knew of it."""
         if clock is None or clock.good_ms is not None or not ticks:
             return clock
+        if clock.refuted:
+            self._bases.pop(ticks[0].at.boot_id, None)
+            return clock
         return clock._replace(good_ms=self._bases.get(ticks[0].at.boot_id))
 
     def _is_another(self, clock: Doubted | None) -> bool:
         """Whether a record by this clock needs another segment than the active one."""
         if self._clock is None or clock is None or self._first not in self.unplaced:
             return self._clock is not None or clock is not None
+        if clock.refuted != self._clock.refuted:
+            return True
         return abs(self._clock.base_ms - clock.base_ms) > STEPPED_MS
 
     def _header(self, clock: Doubted | None) -> Header:
@@ -72,18 +78,36 @@ class Provisional(Catalog):
         self._clock = clock
         if clock is None:
             return Header(self.end)
-        return Header(self.end, 0, 0, 0, clock.base_ms, clock.good_ms, self.kept_ms)
+        return Header(self.end, 0, 0, 0, clock.base_ms, clock.good_ms, self.kept_ms, clock.refuted)
 
     def _note_clock(self, boot_id: str, record: Record, first: int) -> None:
         """Keep in mind that this record was appended to the active segment, which begins at `first`."""
         at, size, clock = record.wall_ms, self.sizes[first], self._clock
         if clock is None:
-            self.kept_ms = at
+            self.kept_ms = max(at, self._placed_ms)  # the mark of an estimate is older than what it marks
             return
         one = self.unplaced.get(first) or Unplaced(
-            first, record.end, boot_id, clock.base_ms, at, at, self.kept_ms, size, clock.good_ms
+            first,
+            record.end,
+            boot_id,
+            clock.base_ms,
+            at,
+            at,
+            self.kept_ms,
+            size,
+            clock.good_ms,
+            clock.refuted,
         )
         self.unplaced[first] = one._replace(end=record.end, last_ms=max(one.last_ms, at), size=size)
+
+    def recalled(self, boot_id: str) -> tuple[int | None, int | None, int | None]:
+        """Return the base that this boot's clock had when it was believed, the one that has turned out to be wrong, and the one
+        from which it was set, where that is doubted.
+        """
+        unplaced = [one for one in self.unplaced.values() if one.boot_id == boot_id]
+        refuted = [one.base_ms for one in unplaced if one.refuted]
+        stepped_from = unplaced[-1].good_ms if unplaced else None
+        return self._bases.get(boot_id), refuted[-1] if refuted else None, stepped_from
 
     def plan(self, boot_id: str, base_ms: int) -> list[tuple[Unplaced, Note]]:
         """Return what `place` can place now that this boot's clock is known: its wall time minus its monotonic time."""
@@ -120,6 +144,8 @@ class Provisional(Catalog):
             if one.first_ms <= at <= one.last_ms:
                 self.last[group] = at + note.shift_ms, count
         del self.unplaced[one.first]
+        self._placed_ms = max(self._placed_ms, one.last_ms + note.shift_ms)
+        self.kept_ms = max(self.kept_ms, self._placed_ms)
         if self.unplaced:  # the rest is behind it, whenever that is placed
             after = self.unplaced[min(self.unplaced)]
             kept_ms = max(after.kept_ms, one.last_ms + note.shift_ms)

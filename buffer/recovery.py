@@ -105,7 +105,7 @@ def _clocks(fs: Fs, folder: str, sizes: Collection[int], provisional: Collection
             elif not file.note.is_marked:
                 unmarked.append((one, file.note))
     bases |= {one.boot_id: one.good_ms for one in unplaced if one.good_ms is not None}
-    lost = {one.boot_id for one in unplaced} - set(bases)
+    lost = {one.boot_id for one in unplaced} - set(bases) - {one.boot_id for one in unplaced if one.refuted}
     for first in sorted(set(sizes) - set(provisional), reverse=True) if lost else ():
         with suppress(OSError, segment.Short), closing(opened(fs, folder, first)) as file:
             if (at := _first_instant(file)) is not None and at.boot_id in lost:
@@ -149,6 +149,7 @@ def _unplaced(file: File, at: Instant) -> Unplaced:
         header.kept_ms,
         size,
         header.good_ms,
+        header.refuted,
     )
 
 

@@ -24,7 +24,8 @@ File name: first_seq, 20 digits, ".seg"; it replaces a damaged header.
 A segment of version 2 is *provisional*: the clock was not believed when it was written.  Its times are as the clock was.
 In the place of end_seq it holds the clock's base (its wall time minus the monotonic time, in ms), and in that of samples,
 where level is 1, the base that the clock had when it was believed in this boot, and where level is 0, because it never was,
-the time of the newest record before it whose clock was believed (0: there is none).  All of them are signed.
+the time of the newest record before it whose clock was believed (0: there is none).  All of them are signed.  Level 2 is as 0, and what the
+base was when the clock was believed before, in this boot, has turned out to be wrong.
 When the times are known, a note is appended as the last record of the file:
 
     note    := a record with samples 0, and seq and time 0 | shift i64 (ms) | base i64 (ms) | estimated u8      39 bytes
@@ -67,6 +68,7 @@ MAX_POSITION = 1 << 62
 """No log gets that far: such a number is damage, or belongs to something else."""
 
 _MARK = bytes((MARK,))
+_REFUTED = 2
 
 
 class Header(NamedTuple):
@@ -82,6 +84,8 @@ class Header(NamedTuple):
     """Of a provisional segment: the base that the clock of this boot had when it was believed."""
     kept_ms: int = 0
     """The time of the newest record before it whose clock was believed, where `good_ms` is not known."""
+    refuted: bool = False
+    """Of a provisional segment: the base of this boot's clock was wrong, when it was believed before."""
 
     def holes(self, spans: Iterable[tuple[int, int]]) -> int:
         """Return how many positions of these spans hold no sample, in a segment that was thinned.
@@ -145,12 +149,12 @@ class Short(ValueError):
 
 def encode_header(header: Header) -> bytes:
     """Return the bytes of a header."""
-    first_seq, level, end_seq, samples, base_ms, good_ms, kept_ms = header
+    first_seq, level, end_seq, samples, base_ms, good_ms, kept_ms, refuted = header
     if base_ms is None:
         head = HEADER.pack(MAGIC, PLAIN_VERSION, level, first_seq, end_seq, samples, 0)[:-4]
     else:
-        is_known, known = (0, kept_ms) if good_ms is None else (1, good_ms)
-        head = PROVISIONAL.pack(MAGIC, VERSION, is_known, first_seq, base_ms, known, 0)[:-4]
+        level, known = (_REFUTED if refuted else 0, kept_ms) if good_ms is None else (1, good_ms)
+        head = PROVISIONAL.pack(MAGIC, VERSION, level, first_seq, base_ms, known, 0)[:-4]
     return head + zlib.crc32(head).to_bytes(4, "little")
 
 
@@ -169,8 +173,8 @@ def decode_header(data: bytes, named: int) -> Header | None:
     header = Header(first_seq, level, end_seq, samples)
     if version == VERSION:
         *_, base_ms, known, _ = PROVISIONAL.unpack_from(data)
-        good_ms, kept_ms = (known, 0) if level else (None, known)
-        header = Header(first_seq, 0, 0, 0, base_ms, good_ms, kept_ms)
+        good_ms, kept_ms = (known, 0) if level == 1 else (None, known)
+        header = Header(first_seq, 0, 0, 0, base_ms, good_ms, kept_ms, level == _REFUTED)
     return header if first_seq == named and _is_sound(header) else None
 
 

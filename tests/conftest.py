@@ -43,7 +43,7 @@ class _Sys:
 
 
 vars(threading)["_sys"] = _Sys()
-os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers the terminal's width; commands would heed it
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it to the terminal's width; commands would obey it
 
 # How long an example takes, or its making, is that of a machine with much to do, and nothing that is promised. The same
 # examples in every run of CI, so that a red one is about the change; new ones everywhere else.
@@ -117,12 +117,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(scope="session")
 def prometheus_program() -> Path:
-    """The newest Prometheus to be had; fetched into the cache when it is not there yet."""
+    """The newest Prometheus that is available; fetched into the cache when it is not there yet."""
     return ensure("prometheus").path
 
 
 def program(name: str) -> Path:
-    """A server's program; the test is skipped, with the reason, on a machine where it cannot be had."""
+    """Return a server's program. Skip the test, with the reason, where it is not available."""
     try:
         return ensure(name).path
     except ServerError as error:

@@ -1,7 +1,7 @@
 """`make audit`: asks OSV for known vulnerabilities of what ships and of what builds it.
 
-Exit status 0: every package of the locks was asked for, and nothing is known of any. 1: something is known, or the locks
-are not as pip-audit wants them. 2: the database gave no answer that can be read, which is told in one line: nothing is known then.
+Exit status 0: every package of the locks was looked up, and none has a known vulnerability. 1: one has, or the locks are
+not as pip-audit wants them. 2: the database gave no answer that can be read, so nothing is known; one line says so.
 Further arguments are pip-audit's own, such as `--osv-url URL`.
 """
 

@@ -6,10 +6,10 @@ Promises:
 - Only the versions and hashes of requirements/run.txt go in, byte for byte as they were published.
 - The same commit gives the same bytes: its time is the only time in the package (or SOURCE_DATE_EPOCH), files are
   sorted, owned by root, and have fixed modes; no compiled modules are in it (they are made where it is installed).
-- One package for every Python that pyproject.toml names: the extension modules of each stand side by side, under
-  names that tell them apart (docs/decisions/0025-debian-package.md).
+- One package for every Python that pyproject.toml names: the extension modules of each are in the same folders, under
+  different names (docs/decisions/0025-debian-package.md).
 
-It needs dpkg-deb, which is told where it is missing. Sources: deb(5), deb-control(5); PEP 427 on what a wheel is.
+It needs dpkg-deb, and says so where that is missing. Sources: deb(5), deb-control(5); PEP 427 on what a wheel is.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def unpack(wheel: Path, site: Path) -> None:
 
 
 def tops_of(wheels: Iterable[Path]) -> dict[str, set[str]]:
-    """Return what of each library stands directly in site-packages, by the name of its metadata's folder."""
+    """Return what of each library is directly in site-packages, by the name of its metadata's folder."""
     found: dict[str, set[str]] = {}
     for wheel in wheels:
         tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
@@ -237,7 +237,7 @@ def control_files(stage: Path, arch: str, version: str) -> None:
 
 
 def debian_changelog(version: str, epoch: int) -> str:
-    """Return the package's own changelog: one entry, since what changed stands in the project's."""
+    """Return the package's own changelog: one entry, since the project's changelog lists the changes."""
     maintainer = re.search(r"^Maintainer: (.+)$", recipe("control"), re.MULTILINE)
     assert maintainer is not None
     return (

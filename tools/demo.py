@@ -5,7 +5,7 @@ var/limpet. Shows the backlog as the agent's own command reports it, and what th
 reports it: what was delivered since the start is what has arrived since then, but for the markers of series that
 ended, which Prometheus does not count. All state is below ./var.
 
-It needs the run-time dependencies alone. Where no Prometheus can be had, it says so, sets up what the tests need, and
+It needs the run-time dependencies alone. Where no Prometheus is available, it says so, sets up what the tests need, and
 starts their receiver instead.
 
 Ends with Ctrl-C, SIGTERM or `--for SECONDS`, and ends what it started: the agent first, then Prometheus; they
@@ -61,7 +61,7 @@ HOST_VALUES = {  # what is shown: metric, labels that it must have
 
 
 class Ended(Exception):
-    """Something the demonstration stands on is gone; the message is for the person who watches."""
+    """Something that the demonstration needs has ended; the message is for the person who watches."""
 
 
 class Arrived(NamedTuple):
@@ -127,10 +127,10 @@ class PrometheusSink:
 
 
 class ReceiverSink:
-    """The receiver of the tests, for where no Prometheus can be had."""
+    """The receiver of the tests, for where no Prometheus is available."""
 
     def __init__(self, receiver: Receiver) -> None:
-        self.title = "the tests' receiver (no Prometheus could be had: put one on the PATH)"
+        self.title = "the tests' receiver (no Prometheus is available: put one on the PATH)"
         self.push_url = receiver.url
         self.see = "only here: the receiver keeps nothing"
         self._receiver = receiver
@@ -176,7 +176,7 @@ def _receiver() -> Receiver:
 
 @contextmanager
 def sink() -> Iterator[Sink]:
-    """Start the best receiver to be had."""
+    """Start a Prometheus, or where none is available the receiver of the tests."""
     folder = VAR / "prometheus"
     try:
         program = find("prometheus") or ensure("prometheus").path
@@ -320,7 +320,7 @@ def screen(lines: list[tuple[str, str]]) -> Group:
 
 
 def watch(there: Sink, process: subprocess.Popen[bytes], counted: Start, seconds: float | None) -> None:
-    """Show what happens until `seconds` are over. Raises Ended when it cannot go on."""
+    """Show what happens until `seconds` are over. Raises Ended when it cannot continue."""
     console = Console()
     start, start_ms = time.monotonic(), time.time() * 1000
     shown_at = -PLAIN_EVERY_S

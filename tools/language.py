@@ -123,11 +123,6 @@ def code() -> list[Path]:
     return sorted(path for path in kept if path.relative_to(ROOT).as_posix() not in SKIPPED)
 
 
-def room(file: str) -> str:
-    """Return the room of a file: the first folder of its path, so that moving a file within it changes no count."""
-    return file.partition("/")[0]
-
-
 def main(names: Sequence[str]) -> int:
     """Print each banned word of the files and folders, or of the whole project. Return 1 if there is one."""
     chosen = [*pages(), *code()]

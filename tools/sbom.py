@@ -55,7 +55,7 @@ def document(version: str = agent.__version__, environ: Mapping[str, str] = os.e
     components = {component["name"]: component for component in found["components"]}
     packages = {name: _installed(component) for name, component in components.items()}
     for name, component in components.items():
-        del component["description"]  # the lock's line with its hashes, which stand below as hashes
+        del component["description"]  # the lock's line with its hashes, which follow as `hashes`
         for reference in component["externalReferences"]:
             reference["url"] = component["purl"]  # not the index that this machine happens to use
         component["licenses"] = [{"expression": license_of(packages[name]), "acknowledgement": "declared"}]
@@ -97,7 +97,9 @@ def license_of(package: Distribution) -> str:
     if re.fullmatch(r"[A-Za-z0-9.+-]+( (OR|AND|WITH) [A-Za-z0-9.+-]+)*", said):
         return said
     raise SbomError(
-        package.metadata["Name"], f"says of its license {said!r}", "Add its SPDX name in tools/sbom.py."
+        package.metadata["Name"],
+        f"states an unknown license: {said!r}",
+        "Add its SPDX name in tools/sbom.py.",
     )
 
 

@@ -1,20 +1,20 @@
 """Real servers without root: Debian's packages, downloaded, checked and unpacked into a cache.
 
-`ensure(name, cache)` gives a program that has just told its version. It looks, in this order:
+`ensure(name, cache)` returns a program that has just printed its version. It looks, in this order:
 
-1. in `cache/<name>-<version>/`, where an earlier call unpacked it (nothing is asked of the network then);
+1. in `cache/<name>-<version>/`, where an earlier call unpacked it (the network is not used then);
 2. in Debian's unstable suite, which has the newest version, but for a server that is wanted as the machine has it;
 3. in the suites of this machine's own apt sources, whose packages fit its libraries;
 4. on the PATH.
 
 apt is used with sources, lists and cache of its own in a temporary folder, so the machine's state is neither
 needed nor touched. The sources are those entries of the machine that point to a Debian archive: its mirror,
-its options and its keyrings. apt checks the archive's signature and the package's hash against them as
-ever. An unpacked folder appears complete or not at all, and a lock lets one caller at a time fetch.
+its options and its keyrings. apt checks the archive's signature and the package's hash against them, as
+always. An unpacked folder appears complete or not at all, and a lock lets one caller at a time fetch.
 
 Needs the standard library only: it runs before the environment is there, as
-`python -m tools.servers [--try] prometheus [alertmanager ...]`, prints a path for each, and tells what it does on
-stderr. With `--try` a server that cannot be had is no failure: the tests that need it are skipped.
+`python -m tools.servers [--try] prometheus [alertmanager ...]`, prints a path for each, and reports what it does
+on stderr. With `--try` a server that is not available is no failure: the tests that need it are skipped.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Package(NamedTuple):
     folder: str = "bin"
     """Where the program is, below usr."""
     asked: str = "--version"
-    """How the program is asked for its version; it answers with status 0, and perhaps with nothing else."""
+    """The option that prints the program's version; its status is 0, and it may print nothing."""
     suites: tuple[str | None, ...] = (NEWEST_SUITE, None)
     """Where to look, in this order; None: the machine's own."""
     also: tuple[str, ...] = ()
-    """Packages with libraries that it needs and that few machines have; they are unpacked beside it."""
+    """Packages with libraries that it needs and that few machines have; they are unpacked next to it."""
     is_whole: bool = False
     """Whether it comes with every package that it depends on and that this machine lacks, as apt finds them."""
 
@@ -60,7 +60,7 @@ class Package(NamedTuple):
         return root / "usr" / self.folder / self.program
 
     def libraries(self, program: Path) -> list[Path]:
-        """The folders with the libraries beside a program that was unpacked."""
+        """The folders with the libraries that were unpacked with a program."""
         if not self.also and not self.is_whole:
             return []
         lib = program.parents[len(Path(self.folder).parts)] / "lib"
@@ -108,7 +108,7 @@ class Server(NamedTuple):
 
 
 class ServerError(LimpetError):
-    """A server could not be had."""
+    """A server is not available."""
 
 
 def find(name: str) -> Path | None:
@@ -119,7 +119,7 @@ def find(name: str) -> Path | None:
 
 
 def ensure(name: str, cache: Path = CACHE) -> Server:
-    """Return the server `name`, fetched into `cache` if need be. Raises ServerError when it cannot be had."""
+    """Return the server `name`, fetched into `cache` if need be. Raises ServerError when it is not available."""
     if name not in PACKAGES:
         raise ServerError("servers", f"unknown server {name!r}", f"Choose of: {', '.join(PACKAGES)}.")
     cache.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def ensure(name: str, cache: Path = CACHE) -> Server:
 def debian_sources(text: str, one_line: bool, suite: str | None) -> list[str]:
     """Return the entries of an apt source file that lead to a Debian archive's `main`, of `suite` if given.
 
-    `one_line` tells a `.list` file from a deb822 `.sources` file; the entries come back in the same form.
+    `one_line`: the text is a `.list` file, and not a deb822 `.sources` file; the entries come back in the same form.
     Entries that are disabled, for source packages only, or for another archive (security included) are left out.
     """
     entries = _one_line(text, suite) if one_line else _stanzas(text, suite)
@@ -226,7 +226,7 @@ def _fetched(name: str, cache: Path) -> Server:
         _say(f"taking {path}, which is on the PATH")
         return Server(path, _version(path, PACKAGES[name]) or name)
     reason = "; ".join(failures) or "this system has no apt-get"
-    raise ServerError(name, f"cannot be had: {reason}", f"Install {name} so that it is on the PATH.")
+    raise ServerError(name, f"is not available: {reason}", f"Install {name} so that it is on the PATH.")
 
 
 def _unpacked(name: str, cache: Path, suite: str | None) -> Server:
@@ -336,7 +336,7 @@ def _entries(files: Iterable[Path], one_line: bool, suite: str | None) -> list[s
 
 
 def main(words: list[str]) -> int:
-    """Make sure that each server is there, and print its path. Exit status 1 when one cannot be had."""
+    """Make sure that each server is there, and print its path. Exit status 1 when one is not available."""
     names = [word for word in words if word != "--try"]
     for name in names:
         try:

@@ -34,6 +34,7 @@ from agent.collect.series import Collected
 from agent.collect.timekeeper import Timekeeper
 from agent.crew import Crew, Done, Job
 from agent.system.events import Event, Logger
+from agent.system.heard import boottime
 from agent.system.pulse import Pulse
 from buffer.model import ENDED, Instant, Tick
 
@@ -52,13 +53,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The real ones. A host that sleeps is not booted again when it wakes: its time counts (clock_gettime(2))."""
+    """The real ones."""
 
     wall = staticmethod(time.time)
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
-    else:
-        monotonic = staticmethod(time.monotonic)
+    monotonic = staticmethod(boottime)
 
 
 class Awake:

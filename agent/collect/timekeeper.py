@@ -18,7 +18,7 @@ from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.collect.guard import STEP_MS, Evidence, Guard, Trust
+from agent.collect.guard import ASKING, STEP_MS, Evidence, Guard, Trust
 from agent.collect.plan import Plan
 from agent.collect.recorder import Recorder
 from agent.system.events import Event, Logger
@@ -70,6 +70,10 @@ class Timekeeper:
         self._settings = settings
         self.guard.configure(settings.trust, settings.max_skew)
 
+    def wants_date(self) -> bool:
+        """Return whether the Date of a receiver would decide.  From any thread."""
+        return self.guard.trust in ASKING
+
     def begin_round(self, now: Instant, plans: Iterable[Plan], recorder: Recorder) -> None:
         """Look at the clock, and have plans and recorder go by what was found."""
         seen = self.look(now, recorder)
@@ -83,18 +87,21 @@ class Timekeeper:
     def look(self, now: Instant, recorder: Recorder) -> Seen:
         """Judge the clock, and give what is provisional its times if they are known now."""
         before, base_ms = self._trust, now.wall_ms - now.mono_ms
+        if before is None:
+            self.guard.recall(*self._buffer.log.recalled(now.boot_id))
         trust = self.guard.look(now.wall_ms, now.mono_ms, self._buffer.log.kept_ms)
         moved_ms, self._base = base_ms - self._base, base_ms
         self._trust = trust
         if trust != before and not (before is None and trust.is_good):
             say = self._log.info if trust.is_good else self._log.warning
             say(Event.CLOCK_BELIEVED if trust.is_good else Event.CLOCK_DOUBTED, source=trust.source)
+            self._buffer.wake()  # a lane that rests asks for the time
         begins = not trust.is_good or bool(self._buffer.log.unplaced)
         if trust.is_good and self._buffer.log.unplaced:
             self._place(now, base_ms, recorder)
         if trust.is_good and self._buffer.log.unmarked:
             self._mark(recorder)
-        clock = None if trust.is_good else Doubted(base_ms, self.guard.good_base)
+        clock = None if trust.is_good else Doubted(base_ms, self.guard.good_base, self.guard.refuted)
         if before is None:  # what is stamped with a time that is over could be behind what will be placed
             return Seen(clock, begins, 0)
         is_sure = trust.is_good and before.is_good

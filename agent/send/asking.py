@@ -9,6 +9,7 @@ from agent.destinations.base import Outcome, Request, Speaks
 from agent.http.answer import Answer
 from agent.http.failures import Failure
 from agent.send.stats import SendStats
+from agent.system.heard import boottime
 
 
 class Wire(Protocol):
@@ -61,7 +62,7 @@ class Asking:
     def ask(self, request: Request, attempt: int, within: float | None) -> Asked:
         """Send a request, and return what came of it. `attempt` counts earlier tries; `within` bounds it (s)."""
         clock, wire = self._clock, self._wire
-        began, before, repeats = clock(), wire.wire_bytes(), wire.repeats()
+        began, begun, before, repeats = clock(), boottime(), wire.wire_bytes(), wire.repeats()
         answer = wire.exchange(request, attempt, within)
         repeats = wire.repeats() - repeats
         body = len(request.body) * (1 + repeats)
@@ -70,5 +71,6 @@ class Asking:
         outcome = self._speaks().classify(request, answer)
         outcome = outcome._replace(error=outcome.error and wire.hidden(outcome.error))
         ended = clock()
+        self._stats.hear(outcome.date, begun)
         self._stats.count(outcome, ended - began, body, cost, 1 + repeats, repeats + (attempt > 0))
         return Asked(request, outcome, began, ended, cost)

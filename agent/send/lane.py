@@ -15,18 +15,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.config import DestinationConfig
+from agent.config import DestinationConfig, HttpDestination
 from agent.destinations.base import Speaks
 from agent.send.account import Account
 from agent.send.asking import Wire
 from agent.send.budget import Budget
 from agent.send.course import Course
+from agent.send.dates import Dates
 from agent.send.delivery import Clocks, Delivery
 from agent.send.early import Early, News
 from agent.send.fresh import Fresh
 from agent.send.log import LaneLog
 from agent.send.order import Order
-from agent.send.sender import NOW, Pause, Sender
+from agent.send.sender import LOOKUP, NOW, Pause, Sender
 from agent.send.state import Rules, State
 from agent.send.stats import SendStats
 from agent.send.thrift import Thrift
@@ -47,7 +48,8 @@ STOP_MARGIN = 0.25
 class Lane:
     """Sends to one destination from `start` to `stop`. `labels` are the host's, for samples sent in its name.
 
-    `listen` opens the news that end a wait; None: there are none.
+    `listen` opens the news that end a wait; None: there are none.  `wants_date` says whether the receiver's time is needed, to know
+    whether this host's clock is right.
     """
 
     def __init__(
@@ -64,11 +66,14 @@ class Lane:
         rules: Rules | None = None,
         clocks: Clocks | None = None,
         listen: Callable[[], News] | None = None,
+        wants_date: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name, self.stats = to.name, stats or SendStats()
         self.stats.deadline = to.queue_config.batch_send_deadline
         self.stats.unchanged_every = to.send_unchanged_every
+        self.stats.proves_itself, self.stats.heard = (proves_itself := has_proof(to)), None
         self._buffer, self._wire, clocks = buffer, wire, clocks or Clocks()
+        self._timeout = to.remote_timeout
         counted = self.stats
         lane_log = LaneLog(to.name, to.write_url, log, clocks.monotonic, lambda: counted.clock_skew)
         self._pulse = Pulse(clocks.monotonic)
@@ -82,6 +87,7 @@ class Lane:
         self._account = Account(to.name, course, quarantine, lane_log, clocks.wall)
         self._early = early = Early(listen, clocks.monotonic)
         self.sender = Sender(to, course, delivery, self._account, lane_log, order, self._pulse, clocks, early)
+        self._dates = Dates(lambda: proves_itself and wants_date(), delivery, clocks.monotonic)
         note = buffer.usage(to.name)
         budget = Budget(to.data_budget, note.load(), self.stats, clocks.monotonic, clocks.wall)
         thrifty = (
@@ -174,7 +180,14 @@ class Lane:
 
     def step(self) -> Pause:
         """Take the sender's next step; nothing is raised. For the lane's thread; or without one."""
-        return self._guarded(self._thrift.step)
+        return self._guarded(self._step)
+
+    def _step(self) -> Pause:
+        pause = self._thrift.step()
+        if self.state is not State.IDLE or pause.position is None:
+            return pause
+        self._pulse.back_in(2 * self._timeout + LOOKUP)
+        return pause._replace(seconds=self._dates.ask(pause.seconds))
 
     def _last_try(self) -> Pause:
         self._thrift.last_try(self._stop_at - STOP_MARGIN - time.monotonic())
@@ -205,6 +218,15 @@ class Lane:
             self._wake.clear()  # a stop is seen before the next wait
         else:
             self._buffer.wait(pause.position, pause.seconds)
+
+
+def has_proof(to: DestinationConfig) -> bool:
+    """Return whether the receiver has to show by TLS that it is the one."""
+    return (
+        isinstance(to, HttpDestination)
+        and to.url.lower().startswith("https:")
+        and not to.tls_config.insecure_skip_verify
+    )
 
 
 def stop_all(lanes: Sequence[Lane], within: float) -> None:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from agent.config import DestinationConfig
 from agent.send.lane import Lane, stop_all
 from agent.send.stats import SendStats
+from agent.system.heard import Heard
 
 PATIENCE = 2.0
 
@@ -49,6 +50,10 @@ class Lanes:
     def names(self) -> list[str]:
         """The destinations that are wanted."""
         return list(self._wanted)
+
+    def heard(self) -> list[Heard]:
+        """Return what each receiver that has proved who it is said last of this host's clock."""
+        return [one.heard for one in self.stats.values() if one.heard is not None]
 
     @property
     def is_changing(self) -> bool:

@@ -7,7 +7,11 @@ import time
 from agent.destinations.base import Outcome
 from agent.destinations.clocks import skew
 from agent.send.outages import Outages
+from agent.system.heard import Heard, boottime
 from buffer.usage import Usage
+
+SLOW = 5.0
+"""Seconds within which a Date shows which clock is right."""
 
 
 class SendStats:
@@ -38,6 +42,16 @@ class SendStats:
         """What the destination has cost on this day and in this month, and what it may; None: not counted yet."""
         self.clock_skew: float | None = None
         """Seconds by which this host's clock is ahead of the receiver's, see `clocks`; None: not known yet."""
+        self.proves_itself = False
+        """Whether the receiver has to show by TLS that it is the one."""
+        self.heard: Heard | None = None
+        """The last Date of a receiver that has proved who it is, and when it came."""
+
+    def hear(self, date: float | None, begun: float) -> None:
+        """Note the Date of an answer to a request that began then (`boottime`); one that was slow says too little."""
+        ended = boottime()
+        if date is not None and self.proves_itself and ended - begun <= SLOW:
+            self.heard = Heard(date, begun, ended)
 
     def count(
         self, outcome: Outcome, seconds: float, body: int, wire: int, requests: int, retries: int

@@ -7,7 +7,7 @@ Promises:
 - Nobody takes more than his part: a head has `HEAD_SECONDS`, a body as long, and at most `Bounds.body` bytes; an answer
   must be taken at `SLOWEST` bytes a second. One request of a connection is handled at a time, and meanwhile nothing
   is read from it.
-- Each request is reported once, answered or not, with what came of it.
+- Each request is reported once, answered or not, with what came of it and the id that its answer has.
 """
 
 from __future__ import annotations
@@ -197,18 +197,19 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, note: str) -> None:
         """Answer what is no request, and close."""
+        id_ = self._house.new_id()
         if self._out is not None and self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = Refusal(status, "bad_data", note).answer().body
-            headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), ("Connection", "close")]
-            self._out.head(status, headers)
+            headers = [("Content-Type", JSON), ("X-Request-Id", id_), ("Content-Length", str(len(body)))]
+            self._out.head(status, [*headers, ("Connection", "close")])
             self._out.event(h11.Data(data=body))
-        self._report(status, note)
+        self._report(status, note, id_)
         self._linger()
 
-    def _report(self, status: int, note: str) -> None:
+    def _report(self, status: int, note: str, id_: str) -> None:
         """Report what is not handed to the application."""
         request, seconds = self._in.request(self._peer), time.monotonic() - self._begun
-        self._house.done(Exchange(request, self._peer, status, 0, seconds, "", self._house.new_id(), note))
+        self._house.done(Exchange(request, self._peer, status, 0, seconds, "", id_, note))
 
     def _linger(self) -> None:
         """Close it, once the client had time to read the answer: a reset, for what it still sends, would take that from it."""
@@ -237,7 +238,7 @@ class Connection(asyncio.Protocol):
     def give_way(self) -> None:
         """Close it at once for another one; a request that has begun is reported."""
         if self._is_reading:
-            self._report(0, "it was slow, and gave way to another connection")
+            self._report(0, "it was slow, and gave way to another connection", self._house.new_id())
         self.abort()
 
     def abort(self) -> None:

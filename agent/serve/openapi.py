@@ -1,4 +1,8 @@
-"""The description of the API in OpenAPI 3.1, as `/api/openapi.json` has it. Source: OpenAPI Specification 3.1.0."""
+"""The description of the API in OpenAPI 3.1, as `/api/openapi.json` has it. Source: OpenAPI Specification 3.1.0.
+
+Promise: a request that is as the description says is answered, and one that is not is refused with 400. What JSON Schema cannot say
+is said in words: what the formats are, and which parameters must fit each other.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,10 @@ _TIME: dict[str, Any] = {
         {"type": "number", "minimum": FIRST_MS / 1000, "maximum": LAST_MS / 1000},
         {"type": "string", "format": "date-time"},
     ],
-    "examples": [1700000000, "2026-05-01T12:00:00Z"],
+    "examples": [1700000000, "2023-11-14T22:43:20Z"],
 }
-_UNITS = "".join(f"([1-9][0-9]{{0,4}}{unit})?" for unit in ("w", "d", "h", "m", "s", "ms"))
+_UNITS = "".join(f"([1-9][0-9]{{0,3}}{unit})?" for unit in ("w", "d", "h", "m", "s", "ms"))
+"""The sum is shorter than 292 years, which is the longest duration that Prometheus has."""
 _TIME_OR_NOTHING = {**_TIME, "anyOf": [*_TIME["anyOf"], _NOTHING]}
 _DURATION = {
     "description": "seconds, or a duration",
@@ -31,7 +36,24 @@ _DURATION = {
 }
 _COUNT = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MOST}, _NOTHING]}
 _TEXT = {"type": "string"}
-_SELECTORS = {"type": "array", "items": {"type": "string", "minLength": 1, "examples": ['up{job="node"}']}}
+_SELECTOR = {
+    "description": "an instant selector of PromQL, with a matcher that the empty text does not match",
+    "type": "string",
+    "format": "promql-selector",
+    "examples": ['up{job="node"}'],
+}
+_SELECTORS = {"type": "array", "items": _SELECTOR}
+_PROMQL = {
+    "description": "an expression in PromQL",
+    "type": "string",
+    "format": "promql",
+    "examples": ["cpu_usage_percent"],
+}
+_OVER_TIME = {
+    **_PROMQL,
+    "description": "an expression in PromQL whose value is a scalar or an instant vector",
+    "format": "promql-over-time",
+}
 
 _TIMEOUT = {
     "description": "seconds, or a duration; the server's own limit counts too",
@@ -43,6 +65,11 @@ _TIMEOUT = {
     "examples": [10, "1m"],
 }
 
+_FIT = (
+    "`end` must not be before `start`. Between them there may be `serve.limits.points` steps (11,000), as many of each "
+    "subquery, and the time of `serve.limits.range` (400 days) at most."
+)
+
 Parameter = tuple[str, dict[str, Any], bool]
 _SPAN: list[Parameter] = [
     ("start", _TIME_OR_NOTHING, False),
@@ -50,16 +77,7 @@ _SPAN: list[Parameter] = [
     ("limit", _COUNT, False),
 ]
 _MATCH: list[Parameter] = [("match[]", _SELECTORS, False), *_SPAN]
-_QUERY: list[Parameter] = [
-    (
-        "query",
-        {"type": "string", "minLength": 1, "description": "PromQL", "examples": ["cpu_usage_percent"]},
-        True,
-    ),
-    ("timeout", _TIMEOUT, False),
-    ("limit", _COUNT, False),
-]
-_EXPRESSION = _QUERY[:1]
+_BOUNDS: list[Parameter] = [("timeout", _TIMEOUT, False), ("limit", _COUNT, False)]
 
 
 def _parameter(name: str, schema: dict[str, Any], required: bool, where: str = "query") -> dict[str, Any]:
@@ -115,12 +133,15 @@ def _api(
     *,
     form: bool = False,
     statuses: str = "400 401 403 421 422 429 500 503",
+    words: str = "",
 ) -> dict[str, Any]:
     found = {"get": _operation(name, summary, parameters, data, form=False, statuses=statuses)}
     if form:
         found["post"] = _operation(
             f"{name}_post", summary, parameters, data, form=True, statuses=f"{statuses} 413"
         )
+    for operation in found.values() if words else ():
+        operation["description"] = words
     return found
 
 
@@ -141,7 +162,9 @@ _OBJECT = {"type": "object"}
 @cache
 def document() -> dict[str, Any]:
     """Return the description."""
+    expression: list[Parameter] = [("query", _PROMQL, True)]
     times: list[Parameter] = [("start", _TIME, True), ("end", _TIME, True), ("step", _DURATION, True)]
+    over_time: list[Parameter] = [("query", _OVER_TIME, True), *_BOUNDS, *times]
     series: list[Parameter] = [("match[]", {**_SELECTORS, "minItems": 1}, True), *_SPAN]
     values = _api("label_values", "The values of a label", _MATCH, _NAMES, form=True)
     label = _parameter("name", {"type": "string", "minLength": 1, "examples": ["device"]}, True, "path")
@@ -150,7 +173,7 @@ def document() -> dict[str, Any]:
         ("limit", _COUNT, False),
         ("limit_per_metric", _COUNT, False),
     ]
-    at: list[Parameter] = [*_QUERY, ("time", _TIME_OR_NOTHING, False)]
+    at: list[Parameter] = [*expression, *_BOUNDS, ("time", _TIME_OR_NOTHING, False)]
     text, refused = "text/plain", "401 403 421 429 500 503"
     metrics = (text, "application/openmetrics-text")
     return {
@@ -163,10 +186,10 @@ def document() -> dict[str, Any]:
         "paths": {
             "/api/v1/query": _api("query", "An expression at one time", at, _RESULT, form=True),
             "/api/v1/query_range": _api(
-                "query_range", "An expression over time", [*_QUERY, *times], _RESULT, form=True
+                "query_range", "An expression over time", over_time, _RESULT, form=True, words=_FIT
             ),
             "/api/v1/format_query": _api(
-                "format_query", "An expression as Prometheus writes it", _EXPRESSION, _TEXT, form=True
+                "format_query", "An expression as Prometheus writes it", expression, _TEXT, form=True
             ),
             "/api/v1/series": _api(
                 "series", "The series that match", series, {"type": "array", "items": _OBJECT}, form=True

@@ -1,14 +1,18 @@
 """What the host knows of its clock: the kernel's state of synchronization, the time services, and the clock chip.
 
 No call needs a right that the agent does not have, and none raises.  Sources: adjtimex(2), which returns TIME_ERROR while
-nothing has synchronized the clock; systemd-timesyncd(8), which makes SYNCHRONIZED when it has; rtc(4).
+nothing has synchronized the clock; systemd-timesyncd(8), which makes SYNCHRONIZED when it has; rtc(4), and the kernel's
+Documentation/ABI/testing/sysfs-class-rtc; hwclock(8) for ADJTIME.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+
+from agent.system.heard import Heard
 
 SYNCHRONIZED = "/run/systemd/timesync/synchronized"
 TIMESYNCD = ("/run/systemd/timesync", "/var/lib/systemd/timesync/clock")
@@ -22,18 +26,25 @@ OTHERS = (
     "/etc/fake-hwclock.data",
 )
 """Files of what sets the kernel's clock, and lets the kernel know."""
-CHIPS = "/sys/class/rtc/rtc*"
+CHIPS = "/sys/class/rtc/rtc*/since_epoch"
+ADJTIME = "/etc/adjtime"
+"""Its third line says whether the clock chip has the local time, or UTC."""
 _TIME_ERROR = 5
 _TIMEX = 512
 """Bytes, more than the structure timex has on any architecture.  All zero, it changes nothing."""
 
 
 class HostClock:
-    """The evidence of this host, below `root`.  What cannot change while the host runs is looked for once."""
+    """The evidence of this host, below `root`.  `heard` returns what receivers said; a host without receivers has none."""
 
-    def __init__(self, root: str = "", kernel: Callable[[], int | None] | None = None) -> None:
+    def __init__(
+        self,
+        heard: Callable[[], Iterable[Heard]] = tuple,
+        root: str = "",
+        kernel: Callable[[], int | None] | None = None,
+    ) -> None:
         self._root, self._kernel = root, kernel or kernel_state()
-        self._chip: bool | None = None
+        self.heard = heard
         self._service = False
 
     def is_synced(self) -> bool:
@@ -43,11 +54,24 @@ class HostClock:
             return os.path.lexists(self._root + SYNCHRONIZED)
         return 0 <= state < _TIME_ERROR
 
-    def has_chip(self) -> bool:
-        """Whether the host has a real-time clock."""
-        if self._chip is None:
-            self._chip = bool(glob.glob(self._root + CHIPS))
-        return self._chip
+    def chip_ms(self) -> int | None:
+        """Return the time of the first real-time clock (UTC, ms); None where there is none, or it does not know the time."""
+        for path in sorted(glob.glob(self._root + CHIPS)):
+            try:
+                with open(path, encoding="ascii") as file:
+                    return (int(file.read()) - self._chip_ahead()) * 1000
+            except (OSError, ValueError):  # EINVAL: its battery was empty
+                continue
+        return None
+
+    def _chip_ahead(self) -> int:
+        """Return the seconds by which a clock chip with the local time is ahead of UTC."""
+        try:
+            with open(self._root + ADJTIME, encoding="ascii") as file:
+                is_local = file.read().split()[-1:] == ["LOCAL"]
+        except (OSError, ValueError):
+            return 0
+        return time.localtime().tm_gmtoff if is_local else 0
 
     def has_service(self) -> bool:
         """Whether something is installed that sets the clock, and `is_synced` shows it.  It may be started after the agent."""

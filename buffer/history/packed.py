@@ -21,6 +21,10 @@ no series and have no name, so nothing can send them as such.
 
 The header's checksum covers the header, the index has one of its own, and so has each column: damage costs the columns that it hits,
 or where it hits header or index, the file.  Names are in each file, so that each can be read by itself.
+
+A checksum that is right does not say who wrote the file.  So numbers that no file can have are damage too: columns of more bytes
+than there are, more samples or records than positions, more records or rows than MAX_ROWS, more samples than MAX_SAMPLES.
+Reading all of a file decodes at most MAX_ROWS numbers for its times, and five for each of MAX_SAMPLES.
 """
 
 from __future__ import annotations
@@ -44,7 +48,11 @@ MAGIC, VERSION = b"LMPH", 1
 SUFFIX = ".col"
 HEADER = struct.Struct("<4sHHQQQQQQIII")
 MAX_INDEX = 64 << 20
-MAX_ROWS = 1 << 24
+MAX_ROWS, MAX_SAMPLES = 1 << 22, 1 << 23
+"""Rows of a table and records of a file, and samples of a file: `buffer.history.tiers` makes files of half as many at most."""
+MAX_MS = 1 << 48
+COUNTS = range(1, MAX_SPAN)
+"""So many samples may be in a row."""
 Ref = Sequence[int]
 
 
@@ -129,9 +137,9 @@ class PackedFile:
             unpacker = zlib.decompressobj()
             fields = json.loads(unpacker.decompress(data, MAX_INDEX))
             tables = [_table(one) for one in fields["tables"]]
-            if sum(one.rows * len(one.series) for one in tables) != self.head.samples:
-                raise ValueError("it has not as many samples as the header")
-            return Index(_count(fields["records"]), _ref(fields["times"]), tables)
+            index = Index(_count(fields["records"]), _ref(fields["times"]), tables)
+            _check(index, self.head, at - HEADER.size)
+            return index
         except (ValueError, TypeError, LookupError, AttributeError, zlib.error, RecursionError) as error:
             raise Damaged(f"the index cannot be read: {error}") from None
 
@@ -146,7 +154,15 @@ class PackedFile:
 
     def times(self) -> array[int]:
         """Return the time of each record in ms.  Raises Damaged, OSError."""
-        return self.whole(self.index.times, self.records)
+        return self._whole(self.index.times, self.records, range(MAX_MS))
+
+    def records_of(self, table: Table) -> array[int]:
+        """Return the number of the record that each row of a table belongs to.  Raises Damaged, OSError."""
+        return self._whole(table.at, table.rows, range(self.records))
+
+    def counts_of(self, table: Table) -> array[int] | None:
+        """Return how many samples of each series are in each row; None where it is one.  Raises Damaged, OSError."""
+        return None if table.counts is None else self._whole(table.counts, table.rows, COUNTS)
 
     def column(self, ref: Ref, count: int) -> array[float]:
         """Return the values of a column.  Raises Damaged, OSError."""
@@ -155,12 +171,15 @@ class PackedFile:
         except ValueError as error:
             raise Damaged(str(error)) from None
 
-    def whole(self, ref: Ref, count: int) -> array[int]:
-        """Return the values of a column of whole numbers.  Raises Damaged, OSError."""
+    def _whole(self, ref: Ref, count: int, among: range) -> array[int]:
+        """Return whole numbers that are within a range."""
         try:
-            return decode_whole(self._column(ref), count)
+            found = decode_whole(self._column(ref), count)
         except ValueError as error:
             raise Damaged(str(error)) from None
+        if found and not (among.start <= min(found) and max(found) < among.stop):
+            raise Damaged("a column has numbers that cannot be")
+        return found
 
     def _column(self, ref: Ref) -> Column:
         offset, size, crc, mode, order = ref
@@ -168,14 +187,12 @@ class PackedFile:
 
     def check(self, *, deep: bool = False) -> Iterator[tuple[int, int, str]]:
         """Yield offset and size of each damaged column, and what is wrong; `deep` decodes them.  Raises Damaged, OSError."""
-        refs: list[tuple[Ref | None, int]] = [(self.index.times, self.records)]
-        for table in self.tables():
-            columns = [table.at, table.counts, *table.values, *table.low, *table.high]
-            refs += [(ref, table.rows) for ref in columns]
-        for ref, count in refs:
-            if ref is not None and count:
+        for ref, count, among in _columns(self.index):
+            if count:
                 try:
-                    if deep:
+                    if deep and among:
+                        self._whole(ref, count, among)
+                    elif deep:
                         self.column(ref, count)
                     else:
                         self._read(*ref[:3])
@@ -268,9 +285,33 @@ def _decode_head(data: bytes, named: int) -> tuple[Head, tuple[int, int, int]]:
         raise Damaged("the header fails its checksum, or is another file's")
     if version > VERSION:
         raise NewerVersion(f"format version {version}; this program knows version {VERSION}")
-    if head.first_seq != named or not 0 < head.end_seq - named <= MAX_SPAN * 64 or size > MAX_INDEX:
+    span = head.end_seq - named
+    is_sound = head.first_seq == named and 0 < span <= MAX_SPAN * 64 and size <= MAX_INDEX
+    if not is_sound or head.samples > min(span, MAX_SAMPLES) or not head.oldest_ms <= head.newest_ms < MAX_MS:
         raise Damaged("the header says what cannot be")
     return head, (at, size, index_crc)
+
+
+def _columns(index: Index) -> Iterator[tuple[Ref, int, range | None]]:
+    """Yield each column, how many numbers it has, and between what they are where they are whole ones."""
+    yield index.times, index.records, range(MAX_MS)
+    for table in index.tables:
+        yield table.at, table.rows, range(index.records)
+        if table.counts is not None:
+            yield table.counts, table.rows, COUNTS
+        for ref in (*table.values, *table.low, *table.high):
+            if ref is not None:
+                yield ref, table.rows, None
+
+
+def _check(index: Index, head: Head, size: int) -> None:
+    """Compare an index with the header, and with how many bytes there are for columns.  Raises ValueError."""
+    if sum(one.rows * len(one.series) for one in index.tables) != head.samples:
+        raise ValueError("it has not as many samples as the header")
+    if index.records > head.end_seq - head.first_seq:
+        raise ValueError("it has more records than positions")
+    if sum(ref[1] for ref, _, _ in _columns(index)) > size:
+        raise ValueError("its columns have more bytes than the file")
 
 
 def _table(fields: dict[str, Any]) -> Table:
@@ -288,8 +329,8 @@ def _table(fields: dict[str, Any]) -> Table:
     rows = _count(fields["rows"])
     counts = None if fields["counts"] is None else _ref(fields["counts"])
     group = fields["group"]
-    if not rows or not isinstance(group, str):
-        raise ValueError("a table without rows or name")
+    if not rows or not series or not isinstance(group, str):
+        raise ValueError("a table without rows, series or name")
     return Table(group, tuple(series), rows, _ref(fields["at"]), counts, values, low, high, stats)
 
 

@@ -219,7 +219,7 @@ class _Rows:
             except Damaged:
                 damaged()
         self._series = tuple(series)
-        self._at = iter(file.whole(table.at, table.rows))
+        self._at = iter(file.records_of(table))
         self._values = zip(*columns, strict=True)
 
     def at(self) -> int:

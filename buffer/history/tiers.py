@@ -28,7 +28,8 @@ MINUTE, HOUR = 1, 3
 """The levels of the tiers; level 2 is what a full buffer has thinned twice, and counts as level 1."""
 BLOCK_ROWS, BLOCK_LEAST, BLOCK_MOST = 360, 1 << 18, 1 << 20
 """A packed file has so many rows at 10 s, but at least and at most so many samples, which are in memory while it is written."""
-MOST_SOURCES = 16
+MOST_SOURCES, MOST_MERGED = 16, 1 << 22
+"""So many files become one at most, and so many samples, where it is more than one file."""
 SPAN_MS = {MINUTE: 12 * 3_600_000, HOUR: 7 * 86_400_000}
 """So much of a tier is made coarser at once, so that its files do not get small."""
 RECORDS = 64
@@ -156,8 +157,8 @@ class _Coarse:
         self._parts = parts
         rows, numbers = array("q"), array("q")
         for file, table, records in parts:
-            rows.extend(records + at for at in file.whole(table.at, table.rows))
-            numbers.extend(file.whole(table.counts, table.rows) if table.counts else [1] * table.rows)
+            rows.extend(records + at for at in file.records_of(table))
+            numbers.extend(file.counts_of(table) or [1] * table.rows)
         self._bounds = _bounds([times[row] for row in rows], step_ms)
         self._numbers = numbers
         self.at = array("q", [rows[end - 1] for _, end in self._bounds])
@@ -262,6 +263,8 @@ def due(
                     return target, run
             elif not is_tight and head.newest_ms >= now_ms - keep * 1000:
                 break
+            elif run and sum(one.samples for one in run) + head.samples > MOST_MERGED:
+                return target, run
             else:
                 run.append(head)
                 if len(run) == MOST_SOURCES:

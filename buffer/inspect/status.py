@@ -170,7 +170,7 @@ def status(
         unbuffered_samples=writer.unbuffered if writer else 0,
         time_until_full_seconds=None
         if is_full or max_bytes is None
-        else _until_full(room, size, (newest or 0) - (oldest or 0), destinations),
+        else _until_full(room, files, destinations),
         damaged_records=max([sum(f.damaged for f in files), *(each.damaged for each in ledgers.values())]),
         destinations=destinations,
         free_bytes=free,
@@ -276,8 +276,11 @@ def _within(log: _Log, gaps: Spans, file: SegmentStatus) -> tuple[int, int | Non
 
 
 def _until_full(
-    room: int, size: int, span_ms: int, destinations: Iterable[DestinationStatus]
+    room: int, files: Iterable[SegmentStatus], destinations: Iterable[DestinationStatus]
 ) -> float | None:
-    """Return the seconds until the room is used up at the present rate of growth; None while it drains."""
+    """Return the seconds until the room is used up at the present rate of growth; None while it drains, or where no time is known."""
+    placed = [file for file in files if not file.provisional]
+    oldest, newest = span(placed)
+    size, span_ms = sum(file.bytes for file in placed), (newest or 0) - (oldest or 0)
     stuck = any(one.state in ("waiting", "held", "stopped") for one in destinations)
     return round(room / (size / (span_ms / 1000)), 1) if stuck and span_ms > 0 else None

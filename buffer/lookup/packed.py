@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from array import array
 from collections.abc import Callable, Iterator
+from functools import cache as once
+from functools import cached_property
 
 from buffer.history.packed import Damaged, Index, PackedFile, Ref
 from buffer.history.packed import Table as Fields
@@ -35,19 +36,19 @@ class PackedTable:
         self._cache = cache
         self.step_ms = STEPS_MS[min(file.head.level, len(STEPS_MS) - 1)]
 
-    @property
+    @cached_property
     def placed(self) -> Placed:
         """The rows; none where their times are damaged."""
         # By the column's checksum: tables that were collected together have the same.
         key = self._file.identity, self._fields.rows, *self._fields.at[1:]
         try:
             return self._cache.get(key, self._placed, lambda one: 16 * len(one.times))
-        except (OSError, ValueError, IndexError):
+        except (OSError, Damaged):
             self._complain()
             return Placed(array("q"), array("q"), rises=True)
 
     def _placed(self) -> Placed:
-        records, times = self._file.whole(self._fields.at, self._fields.rows), self._all()
+        records, times = self._file.records_of(self._fields), self._all()
         return placed([times[record] for record in records], records)
 
     @property
@@ -69,7 +70,12 @@ class PackedTable:
 
     def counts(self) -> array[float] | None:
         """Return the numbers of samples."""
-        return self._column(self._fields.counts)
+        try:
+            found = self._file.counts_of(self._fields)
+            return None if found is None else array("d", found)
+        except (OSError, Damaged):
+            self._complain()
+            return None
 
     def _column(self, ref: Ref | None) -> array[float] | None:
         try:
@@ -84,7 +90,7 @@ def tables(file: PackedFile, cache: Cache, complain: Complain) -> Iterator[Packe
     file.index = cache.get(
         file.identity, lambda: _shared(file.index, cache), lambda index: _INDEX * _width(index)
     )
-    times = functools.cache(file.times)
+    times = once(file.times)
     for fields in file.index.tables:
         yield PackedTable(file, fields, times, cache, complain)
 

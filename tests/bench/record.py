@@ -3,8 +3,8 @@
     python -m tests.bench.record --for 3600          run an agent for an hour, then write the file
     python -m tests.bench.record --from DATA_DIR     write the file from a buffer that is there already
 
-What would tell which host it was is replaced: the configured labels stand for a host, the kernel's release in
-`host_info` is a made-up one, and mount points below / are numbered. Devices and interfaces are kept as they are.
+What would identify the host is replaced: its name and the kernel's release in `host_info` are made up, and the mount
+points below / are numbered. Devices and interfaces are kept as they are.
 """
 
 from __future__ import annotations

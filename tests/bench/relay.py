@@ -64,10 +64,8 @@ class Relay:
                 return
             self._opened.wait()
             outer = socket.create_connection(("127.0.0.1", self._to))
-            for one in (
-                inner,
-                outer,
-            ):  # the agent's connection is such, and what comes in parts goes on in parts
+            # As on the agent's own connection: a part that arrives is passed on at once, and not joined with the next.
+            for one in (inner, outer):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._sockets += (inner, outer)
             for source, target, up in ((inner, outer, True), (outer, inner, False)):

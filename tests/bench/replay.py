@@ -96,7 +96,7 @@ def _ticks(block: dict[str, Any], booted_ms: int) -> Iterator[Tick]:
 
 
 def repeated(recording: Recording, samples: int, end_ms: int) -> Iterator[list[Tick]]:
-    """Play the recording again and again, with times that go on, until there are so many samples.
+    """Play the recording again and again, with times that continue, until there are so many samples.
 
     The last round is one interval before `end_ms`, or as near to it as the recording's own grid allows.
     """

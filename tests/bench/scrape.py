@@ -3,9 +3,9 @@
     python -m tests.bench.scrape              about five minutes
     python -m tests.bench.scrape --for 30     the same over a shorter time
 
-First the parser alone, beside prometheus_client's, which is what docs/decisions/0013 decides about; then the real
-agent with the target as a process of its own, sending over TLS to a real Prometheus, and beside it one without the
-target and one with it that sends nothing, so that the differences are the target's.
+First the parser alone, compared with prometheus_client's: docs/decisions/0013 decides between them. Then three real
+agents: one scrapes the target, a process of its own, and sends over TLS to a real Prometheus; one does the same without
+the target; one scrapes it and sends nothing. The differences between them are what the target costs.
 """
 
 from __future__ import annotations

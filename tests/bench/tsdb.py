@@ -5,7 +5,7 @@
 The recorded hour is played again and again on a grid of 10 s and of 1 min (the last value of each minute), and made
 into blocks as long as Prometheus's own compaction makes them with a retention of 30 days: a tenth of it. Blocks of two
 hours are weighed too, because that is what the newest are. At 1 h the recording would repeat itself with every sample,
-so there its minutes stand for hours, out of their order, over 31 days, the longest block there is.
+so there each hour gets one of its rounds, in another order, over 31 days, the longest block there is.
 docs/capacity.md uses the result (`tools.sizing`).
 """
 

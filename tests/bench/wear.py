@@ -1,7 +1,7 @@
 """What the buffer writes to flash in a day, for several sync intervals: `python -m tests.bench.wear`, as root.
 
-The buffer stands on an ext4 file system of its own, in a file behind a loop device, whose counter of
-written sectors is what counts: data and journal. A quarter of a day of recorded ticks is appended as fast
+The buffer is on an ext4 file system of its own, in a file behind a loop device, whose counter of
+written sectors is read: it includes data and journal. A quarter of a day of recorded ticks is appended as fast
 as it goes; syncs and requests come as often as they would in real time, by the clock that is handed in.
 """
 
@@ -45,7 +45,7 @@ def loop_device(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def written(stat: Path) -> int:
-    """Bytes that the device was told to write so far."""
+    """Return the bytes that were written to the device so far."""
     os.sync()
     return int(stat.read_text().split()[6]) * SECTOR
 

@@ -174,13 +174,13 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
     buffer = script.open(fs)
     log = buffer.log
     # No cursor is ahead of the log, and each segment is behind the one before.  (What all destinations had
-    # may be gone, and what came after it not be durable yet; then the numbers go on behind the cursors.)
+    # may be removed before what came after it is durable. Then the numbering continues behind the cursors.)
     assert max(reaches, default=0) <= (log.end if power_was_cut and nothing_left else recovered)
     assert all(a.end_seq <= b.first_seq for (a, _), (b, _) in itertools.pairwise(log.segments()))
     found = entries_of(fs, script)
     numbers = [n for entry in found for n in numbers_in(entry.ticks)]
 
-    # What is there was written, bit for bit, in order, and each where it was acknowledged.
+    # Every record found was written: the same bits, in order, and at the position that was acknowledged.
     known = set(trace.acknowledged) | ({trace.begun} - {None})
     assert set(numbers) <= known
     assert numbers == sorted(set(numbers))
@@ -192,8 +192,8 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
 
     check_history(script, fs, trace, known)
 
-    # What was acknowledged is there, or stands in a thinned record, unless all destinations have settled it;
-    # after a power cut: what was synced.
+    # Every acknowledged tick is there, or part of a thinned record, unless all destinations have settled it.
+    # After a power cut that holds for every synced tick.
     covered = {p for entry in found for p in range(entry.seq, entry.end, WIDTH)}
     first = min(cursor.position for cursor in buffer.cursors.values())
     until = trace.promised if power_was_cut else 1 << 62
@@ -219,7 +219,7 @@ def check(script: Script, fs: MemoryFs, trace: Trace, power_was_cut: bool, evict
         assert left >= trace.kept[name]
         assert_balances(buffer)
 
-    # The log goes on, and everything that waits is delivered, in order.
+    # The log takes the next tick, and everything that waits is delivered, in order.
     last = 10_000
     buffer.append([tick(last, WIDTH)])
     found = entries_of(fs, script)  # again, because that may have made room

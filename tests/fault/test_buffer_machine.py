@@ -85,7 +85,7 @@ class BufferMachine(RuleBasedStateMachine):
         return found
 
     def ahead(self, name: str) -> int | None:
-        """Where a destination goes on that is ahead of its position."""
+        """Return where a destination that is ahead of its position continues; None: it is not ahead."""
         at = max(self.begun[name], max(self.settled[name], default=-1) + 1)
         return at if at > self.buffer.cursors[name].position else None
 

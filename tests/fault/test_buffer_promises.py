@@ -1,7 +1,7 @@
 """The design's seven promises of the buffer, a test named after each.
 
-The matrices and machines beside this file look into every corner; here each promise stands once, in its
-own words, so that whoever reads the design finds what would catch a lie.
+The other files of this folder try every case. Here each promise has one test, in the words of the design, so that a
+reader of the design finds the test that would catch a lie.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def test_promise_5_a_full_disk_stops_nothing_but_the_append_and_recovers_by_itse
         buffer.append([tick(1)])
     cursor = buffer.cursors["d"]
     chunk = cursor.read(100)
-    settle(cursor, chunk)  # sending goes on
+    settle(cursor, chunk)  # sending continues
     buffer.sync()
     floor = 0
     buffer.append([tick(2)])

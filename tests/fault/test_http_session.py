@@ -143,7 +143,7 @@ REDIRECTS = {
 
 @pytest.mark.parametrize("raw", REDIRECTS.values(), ids=REDIRECTS)
 def test_a_redirect_is_one_wherever_it_leads(tmp_path: Path, raw: bytes) -> None:
-    """A malformed Location once made it a failure that was retried for ever; nobody saw that the URL is wrong."""
+    """A malformed Location once made it a failure that was retried without limit; nobody saw that the URL was wrong."""
     found = posted(tmp_path, raw)
     assert isinstance(found, Answer)
     outcome = classify(*found, now=0.0)

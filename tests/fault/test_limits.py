@@ -59,7 +59,7 @@ def test_a_full_buffer_keeps_its_cap_the_newest_data_whole_and_older_data_coarse
         buffer.append([tick])
         kept.append(tick)
         largest = max(largest, before)
-        if len(kept) % 500 == 0:  # one destination gets a little, so that it stands in the middle
+        if len(kept) % 500 == 0:  # one destination gets a little, so that its position is in the middle
             settle(slow, slow.read(1000))
             buffer.sync()
         if len(kept) % 1000 == 0:

@@ -1,4 +1,4 @@
-"""A mount that really hangs in the kernel: the agent beside a file system of FUSE whose server does not answer."""
+"""A mount that really hangs in the kernel: the agent runs with a file system of FUSE whose server does not answer."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def test_it_costs_one_thread_is_named_once_and_comes_back_by_itself(tmp_path: Pa
         mounts.hang()
         wait_for(lambda: agent.events("collector.stuck"), DEADLINE, "the log to name it")
         answered = len(series(agent, "disk_total_bytes", **dead))
-        wait_for(later(agent, "disk_total_bytes", ROUNDS, **fine), DEADLINE, "the other mount to go on")
+        wait_for(
+            later(agent, "disk_total_bytes", ROUNDS, **fine), DEADLINE, "more samples of the other mount"
+        )
         assert threads(agent) == usual + 1  # however many rounds it hangs
         assert len(series(agent, "disk_total_bytes", **dead)) == answered
         stuck = series(agent, "limpet_collector_stuck_seconds", collector="disk_usage", **dead)
@@ -166,7 +168,7 @@ def test_the_agent_stops_in_time_beside_it(tmp_path: Path, mounts: Mounts) -> No
 def test_its_name_is_masked_like_any_other(tmp_path: Path, mounts: Mounts) -> None:
     with running(tmp_path / "agent", mounts, mask=["mountpoint", "device"]) as agent:
         mounts.hang()
-        (said, *_) = wait_for(lambda: agent.events("collector.stuck"), DEADLINE, "the log to tell of it")
+        (said, *_) = wait_for(lambda: agent.events("collector.stuck"), DEADLINE, "the log to name it")
         name = said["mountpoint"]
         wait_for(
             lambda: series(agent, "limpet_collector_stuck_seconds", mountpoint=name), DEADLINE, "the series"

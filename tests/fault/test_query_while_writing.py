@@ -165,6 +165,33 @@ def test_no_interval_is_missing_while_the_oldest_goes(tmp_path: Path) -> None:
     assert max(oldest) > 0
 
 
+def test_no_interval_is_missing_while_the_oldest_goes_over_http(tmp_path: Path) -> None:
+    """Or the answer says that something may be."""
+    writer = Writer(tmp_path / "data", Tiers(7_200, 1e9, 0, 30_000), 1 << 17)
+    asked = {"query": f"{NAME}[100y]", "time": (START_MS + (1 << 40)) / 1000}
+    oldest = set[int]()
+
+    def once() -> None:
+        before = writer.count
+        found = server.ask("/api/v1/query", asked).json
+        assert found["status"] == "success"
+        (one,) = found["data"]["result"]
+        times = [round(at * 1000) for at, _ in one["values"]]
+        numbers = [int(value) // 64 for _, value in one["values"]]
+        assert times == [START_MS + number * STEP_MS for number in numbers]
+        if "warnings" in found:
+            assert all("so samples may be missing" in said for said in found["warnings"])
+            return
+        assert numbers[-1] >= before - 1
+        minutes = [ms // 60_000 for ms in times]
+        assert sorted(set(minutes)) == list(range(minutes[0], minutes[-1] + 1))
+        oldest.add(numbers[0])
+
+    with at_work(writer), Serving(tmp_path / "served", tmp_path / "data") as server:
+        assert in_parallel(once, lambda: max(oldest, default=0) > 0) >= READERS
+    assert max(oldest) > 0
+
+
 def test_series_and_their_numbers_while_the_writer_works(tmp_path: Path) -> None:
     writer = Writer(tmp_path, Tiers(3_600, 7_200, 1e9, 1 << 30), 1 << 30)
     shared = Cache(1 << 20)

@@ -1,7 +1,7 @@
 """The cases of prometheus/compliance (`remotewrite/sender`), by their names, as far as they apply to this sender.
 
-Each file there is a table here. Where that suite only asks a sender to go on, here all samples are accounted for as
-well. What does not apply:
+Each file there is a table here. Where that suite only requires that a sender continues, these tests also require that
+every sample is accounted for. What does not apply:
 
 - no_retry_on_401, no_retry_on_404: the write is not retried, but neither dropped (`held`): it waits for the operator.
 - histograms_test, exemplars_test, combined_test and what concerns them in others: there are none, exemplars unless asked for.
@@ -251,7 +251,7 @@ def test_retry(tmp_path: Path, case: Retry, protocol: str) -> None:
             else:
                 one.held()
             bodies = [request.body for request in receiver.requests if request.write.samples]
-            # A record that turns out to be too large by itself is asked for once more, as the half of itself.
+            # After a 413 one repeated request is allowed: a single sample that is too large is tried once more.
             again = len(bodies) - len(set(bodies)) - (case.status == 413)
             assert (again > 0) == case.retried
             receiver.refuse = lambda _: None

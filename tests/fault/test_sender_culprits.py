@@ -133,7 +133,7 @@ def test_when_everything_is_refused_a_handful_of_requests_find_out(tmp_path: Pat
 
 @pytest.mark.parametrize("after", [0, 1, 2, 5, 9, 12])
 def test_a_kill_in_the_middle_keeps_nothing_twice(tmp_path: Path, after: int, protocol: str) -> None:
-    """The lane is left in the middle of a request, as a kill does, and another goes on with the same folder."""
+    """The lane stops in the middle of a request, as by a kill, and another one continues with the same folder."""
     with Receiver() as receiver:
         first, answered = refuses(3, 80), list[Write]()
 
@@ -174,7 +174,7 @@ def test_trouble_in_the_middle_waits_and_goes_on(tmp_path: Path, trouble: Answer
         receiver.refuse = troubled
         with running(tmp_path, receiver.url, protocol) as one:
             one.settled()
-            # A batch that turned out to be too large is sent anew, in halves.
+            # A batch that is too large is sent again, in halves.
             one.accounted(receiver, repeated=trouble.status == 413)
             assert one.cursor.ledger.delivered >= 98 * TICKS
         assert one.kept() == only(one.expected, 3, 80)

@@ -1,4 +1,4 @@
-"""Type, unit and help of metrics, and when counters began: what a receiver is told of them, over real sockets."""
+"""What a receiver gets about metrics: their type, unit and help, and when counters began. Over real sockets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Clock:
 
 
 def described(receiver: Receiver) -> list[set[Metadata]]:
-    """What each request tells, the last ones without samples left out."""
+    """Return the metadata of each request that has samples."""
     return [set(request.write.metadata) for request in receiver.requests if request.write.samples]
 
 

@@ -105,7 +105,7 @@ def test_each_return_of_the_link_sends_the_newest_first(tmp_path: Path) -> None:
     with Receiver(port=receiver.port) as second:
         second.default, second.answers = receiver.default, receiver.answers
         to = destination(second.url, queue_config=QUEUE, drain_order="fresh_first")
-        with host(tmp_path, to) as one:  # after a restart it goes on where it was
+        with host(tmp_path, to) as one:  # after a restart it continues where it was
             one.settled()
             assert one.cursor.ledger.ahead == ()
             sent = [*order(receiver), *order(second)]

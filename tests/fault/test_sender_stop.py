@@ -1,4 +1,4 @@
-"""Stopping in the middle of trouble, and lanes beside one another."""
+"""Stopping in the middle of a failure, and lanes that run at the same time."""
 
 from __future__ import annotations
 

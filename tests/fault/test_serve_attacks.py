@@ -11,10 +11,11 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -108,18 +109,13 @@ MALFORMED: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_what_is_no_request_is_refused_and_nothing_behind_it_is_read(name: str, serving: Serving) -> None:
-    before = len(serving.accesses())
     found = raw(serving, MALFORMED[name] + b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
     first = statuses(found)
     assert len(first) == 1
     assert 400 <= first[0] < 600
-
-    def refused() -> list[dict[str, Any]]:
-        return [one for one in serving.accesses()[before:] if one["status"] == first[0]]
-
-    logged = wait_for(refused, 10, "the refusal in the log")[-1]
-    assert logged["request"] not in [one["request"] for one in serving.accesses()[:before]]
-    assert logged["level"] == "warning"
+    id_ = re.findall(rb"(?m)^X-Request-Id: (\S+)\r$", found)[0]
+    logged = serving.access(id_.decode())
+    assert (logged["status"], logged["level"]) == (first[0], "warning")
     assert logged["error"]
 
 
@@ -262,7 +258,7 @@ def test_what_is_stopped_says_why(serving: Serving) -> None:
     now = time.time()
     for asked, status, type_, words in (
         ({"query": '{__name__=~".+"}[1w]'}, 422, "execution", "more than 30,000 samples into memory"),
-        ({"query": "max_over_time(load_average_1m[2m:1s])"}, 503, "timeout", "longer than 0.001 s"),
+        ({"query": "max_over_time(max_over_time(load_average_1m[5m:1s])[5m:1s])"}, 503, "timeout", "longer than 0.001 s"),
         ({"query": "up", "start": now - 11 * 86400, "end": now, "step": "1d"}, 400, "bad_data", "the time is longer than"),
         ({"query": "up", "start": now - 2000, "end": now, "step": "1s"}, 400, "bad_data", "exceeded maximum resolution"),
         ({"query": 'cpu_usage_percent or {__name__=~"[a-z].+"}', "start": now - 3000, "end": now, "step": "3s"}, 422, "execution", ""),
@@ -295,33 +291,65 @@ def test_a_query_ends_when_its_client_goes_away(serving: Serving) -> None:
 # All at once, while an agent collects.
 
 
-def test_two_hundred_at_once_miss_no_tick(tmp_path: Path) -> None:
-    def one(number: int) -> int:
-        asked = {
+class Asked(NamedTuple):
+    """A request, and what came back: status 0 and no id where the connection was closed instead."""
+
+    path: str
+    status: int
+    id: str
+    error: str
+
+
+def test_two_hundred_at_once_miss_no_tick_and_each_refusal_is_logged(tmp_path: Path) -> None:
+    def one(number: int) -> Asked:
+        path, asked = {
             0: ("/api/v1/query", {"query": "rate(cpu_user_seconds_total[5m])"}),
             1: ("/metrics", {}),
             2: ("/api/v1/query", {"query": "max_over_time(load_average_1m[1h:1s])"}),
             3: ("/api/v1/labels", {}),
             4: ("/nowhere", {}),
-        }[number % 5]
+            5: ("/api/v1/query", {"query": "sum("}),
+            6: ("/api/v1/query", {"query": "max_over_time(load_average_1m[30h:1s])"}),
+        }[number % 7]
         try:
-            return server.ask(*asked, timeout=120).status
+            found = server.ask(path, asked, timeout=120)
         except OSError:
-            return 0
+            return Asked(path, 0, "", "")
+        error = found.json["error"] if found.status >= 400 else ""
+        return Asked(path, found.status, found.headers["x-request-id"], error)
 
     with (
         Agent(tmp_path / "agent", [{"url": "http://127.0.0.1:1/none"}]) as agent,
-        Serving(tmp_path, agent.data_dir) as server,
+        Serving(tmp_path, agent.data_dir, "limits: {duration: 500ms}") as server,
     ):
         wait_for(lambda: server.ask("/metrics").body, 60, "a first tick")
+        first_id = server.ask("/-/healthy").headers["x-request-id"]
         with ThreadPoolExecutor(200) as pool:
-            found = list(pool.map(one, range(600)))
+            found = list(pool.map(one, range(700)))
         before = resident(server.pid)
         with ThreadPoolExecutor(200) as pool:
-            found += list(pool.map(one, range(600)))
+            found += list(pool.map(one, range(700)))
         assert resident(server.pid) < before + (64 << 10)
-        assert set(found) <= {0, 200, 404, 503}
-        assert found.count(200) > 300
+        statuses_of = Counter(asked.status for asked in found)
+        assert set(statuses_of) <= {0, 200, 400, 404, 422, 503}
+        assert statuses_of[200] > 300
         assert threading.active_count() < 50
         status = json.loads(server.ask("/api/v1/buffer").body)["data"]
+        last_id = server.ask("/-/healthy").headers["x-request-id"]
+        wait_for(lambda: last_id in {logged["request"] for logged in server.accesses()}, 30, "the last line")
+        accesses = [one for one in server.accesses() if "path" in one]
     assert status["destinations"][0]["ledger"]["missed"] == 0
+    ids = Counter(logged["request"] for logged in accesses)
+    assert [id_ for id_, times in ids.items() if times > 1] == []
+    by_id = {logged["request"]: logged for logged in accesses}
+    assert by_id[first_id]["status"] == 200
+    refused = [asked for asked in found if asked.status >= 400]
+    assert len(refused) > 500
+    for asked in refused:
+        logged = by_id[asked.id]
+        assert (logged["path"], logged["status"], logged["level"]) == (asked.path, asked.status, "warning")
+        assert logged["error"] == asked.error
+    # None is in the log that nobody got, but for those whose connection ended before.
+    got = {asked.id for asked in refused}
+    alone = [logged for id_, logged in by_id.items() if logged["status"] >= 400 and id_ not in got]
+    assert len(alone) <= statuses_of[0]

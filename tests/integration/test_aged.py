@@ -1,8 +1,8 @@
 """Six hours without a link while another host is up to date, and a real Prometheus.
 
-With the configuration that ships, as it stands, all of the backlog is taken. With the window at its default the old
-part is refused for its age: it is kept, the fresh part arrives, and a replay brings in the rest once the setting has
-been changed. Each sample is compared by time and value.
+With the configuration that ships, unchanged, Prometheus takes all of the backlog. With Prometheus's default window it
+refuses the old part for its age: the agent keeps that part, the fresh part arrives, and a replay delivers the rest once
+the setting has been changed. Each sample is compared by time and value.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Hosts:
         self.backlog = by_labels(ticks)
 
     def until_settled(self) -> dict[str, Any]:
-        """Run the host that was cut off until its backlog is settled, beside the other; return its ledger."""
+        """Run the host that was cut off, together with the other, until its backlog is settled; return its ledger."""
         with self.other:
             wait_for(lambda: self.other.destination(NAME).get("ledger", {}).get("delivered"), 20, "the other")
             with self.cut_off:

@@ -339,7 +339,7 @@ def test_an_outage_of_the_fleet_is_one_message_and_its_hosts_are_in_it(
     assert [one["labels"]["region"] for one in message["alerts"]] == ["asia", "us-east"]
     assert message["receiver"] == "fleet"
 
-    # Hosts that are silent in a third region are told of, later; those of the two regions are not.
+    # A silent host of a third region is reported, later; those of the two regions are not.
     alertmanager.fire(alert("LimpetHostSilent", "third-1", "critical", "link", region="third"))
     awaited(channels, alertname="LimpetHostSilent", region="third")
     for region in regions:
@@ -504,7 +504,7 @@ def test_the_commands_of_the_page_do_what_it_says(
 
 
 def flushes_of(alertmanager: Alertmanager, alertname: str) -> Callable[[], int]:
-    """How often Alertmanager has looked whether there is something to tell of this alert."""
+    """Return a function that counts how often Alertmanager has looked whether this alert needs a notification."""
     return lambda: sum(
         "msg=flushing" in line and alertname in line for line in alertmanager.log.read_text().splitlines()
     )

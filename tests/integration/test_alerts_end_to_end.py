@@ -1,7 +1,7 @@
 """From a disk that fills to the mail in somebody's hands, and a backlog that wakes nobody: all of it real.
 
-The real agent, with made-up values, pushes to a real Prometheus with the rules that ship; that one tells a real
-Alertmanager, over TLS, with the configuration that ships, and mail, Slack, PagerDuty and webhook arrive at real
+The real agent, with made-up values, pushes to a real Prometheus with the rules that ship. That one sends its alerts
+over TLS to a real Alertmanager with the configuration that ships, and mail, Slack, PagerDuty and webhook arrive at real
 servers. A minute of the rules and waits passes in a second (`tests.support.alertmanager`).
 """
 
@@ -71,7 +71,7 @@ def told(channels: Channels, hostname: str, name: str, status: str) -> list[dict
 
 
 def incidents(channels: Channels, action: str) -> list[dict[str, Any]]:
-    """What PagerDuty was told of the disk."""
+    """Return the events about the disk that PagerDuty got."""
     return [
         said
         for said in channels.said("pagerduty")
@@ -144,7 +144,7 @@ def test_a_disk_fills_and_people_are_told_what_they_need_to_know_and_when_it_is_
     }
     assert threads  # the mail that it is over is in the first one's thread
 
-    # The warning of the same disk fired beside it, and nobody was told.
+    # The warning of the same disk fired too, and nobody was notified of it.
     assert ("HostDiskFull", "warning", "firing") in alerts(prometheus, "web-01")
     severities = {one["commonLabels"].get("severity") for one in channels.said("webhook")}
     assert severities == {"critical"}
@@ -202,7 +202,7 @@ def test_a_backlog_with_a_busy_stretch_in_it_wakes_nobody_and_the_same_stretch_n
         for name in hosts:
             assert "HostCpuHigh" not in {each[0] for each in alerts(prometheus, name)}
             assert prometheus.query(f'cpu_usage_percent{{core="all",hostname="{name}"}}')
-            assert name not in json.dumps([post.said for post in channels.posts])  # nobody is told anything
+            assert name not in json.dumps([post.said for post in channels.posts])  # nobody is notified
             assert name not in str([mail.subject for mail in channels.mails])
 
         print({name: alerts(prometheus, name) for name in hosts})

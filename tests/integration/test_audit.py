@@ -1,4 +1,4 @@
-"""`make audit`: pip-audit over the locks, against a database of vulnerabilities on loopback. What cannot be asked is no "all is well"."""
+"""`make audit`: pip-audit over the locks, against a database of vulnerabilities on loopback. No answer is never reported as "none found"."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FOUND = {
 
 @contextmanager
 def database(vulnerable: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """An OSV that knows these vulnerabilities by package; what it is asked for is noted."""
+    """An OSV server that knows these vulnerabilities by package. Yields its URL, and the packages that were queried so far."""
     asked: list[str] = []
 
     class Osv(BaseHTTPRequestHandler):

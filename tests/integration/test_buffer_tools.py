@@ -1,4 +1,4 @@
-"""`limpet buffer verify`, `export` and `trim` as an operator runs them, beside a real agent and promtool."""
+"""`limpet buffer verify`, `export` and `trim` as an operator runs them, while a real agent runs, checked with promtool."""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ def test_an_empty_folder_is_an_empty_buffer(tmp_path: Path) -> None:
 
 
 class Following:
-    """`limpet ...` that goes on; its standard output line by line, read as it comes."""
+    """A `limpet` command that keeps running; its standard output is read line by line, as it comes."""
 
     def __init__(self, file: Path, *arguments: str) -> None:
         self._file = file
@@ -321,7 +321,7 @@ def test_follow_over_the_death_of_the_writer(tmp_path: Path) -> None:
         writer.append()
         assert len(follower.lines(3)) == 3
         writer.kill()
-        writer = Writer(tmp_path / "data")  # writes its ten instants anew, into segments of its own
+        writer = Writer(tmp_path / "data")  # writes its ten instants again, into new segments
         found = [json.loads(line) for line in follower.lines(23)]
         first = 1_750_000_000_000
         expected = [first + 90_000, *[first + 100_000] * 2, *(first + n // 2 * 10_000 for n in range(20))]

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.agent import HOSTNAME, Agent
+from tests.support.certs import Certs
 from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
+from tests.support.receiver import Receiver
 
 NAME = "prometheus"
 DEADLINE = 60.0
@@ -22,7 +24,7 @@ Give = Callable[[Agent, Path, pytest.FixtureRequest], Callable[[float], None]]
 """Gives the agent a clock that the function it returns sets: so many seconds behind the right one."""
 
 
-def by_python(agent: Agent, folder: Path, _: pytest.FixtureRequest) -> Callable[[float], None]:
+def by_python(agent: Agent, folder: Path, _: pytest.FixtureRequest | None) -> Callable[[float], None]:
     file = folder / "behind"
     agent.program = [sys.executable, "-m", "tests.support.shifted", file]
 
@@ -98,3 +100,45 @@ def test_a_boot_in_1970_and_a_kill_cost_nothing(
         one for labels, one in agent.buffered().items() if ("__name__", "memory_total_bytes") in labels
     ]
     assert [at for at, _ in appended[0]][: len(samples)] == [at for at, _ in samples]
+
+
+def test_a_receiver_that_proves_itself_holds_up_what_a_wrong_clock_collects(
+    tmp_path: Path, certs: Certs
+) -> None:
+    """A host that nothing vouches for, two hours behind: its clock is believed until the first answer, and again when it is right."""
+    with Receiver(certs=certs) as receiver:
+        to = {"url": receiver.url, "name": NAME, "tls_config": {"ca_file": str(certs.ca)}}
+        agent = Agent(tmp_path / "agent", [to])
+        agent.environment["HOST_ROOT"] = str(tmp_path)
+        behind = by_python(agent, tmp_path, None)
+        begun = time.time()
+        behind(7200)
+        with agent:
+            wait_for(lambda: agent.events("clock.doubted"), DEADLINE, "the receiver's word")
+            doubted = time.time()
+            wait_for(lambda: agent.status()["provisional_samples"] > 100, DEADLINE, "samples that wait")
+            behind(0)
+            wait_for(lambda: agent.events("clock.placed"), DEADLINE, "the clock to be believed")
+            placed = time.time()
+            wait_for(lambda: max(times(receiver)) > placed, DEADLINE, "what is newer")
+    assert [one["source"] for one in agent.events("clock.doubted")] == ["contradicted"]
+    assert agent.events("clock.believed")[-1]["source"] == "receivers"
+    assert agent.events("clock.placed")[0]["estimated"] == 0
+    found = times(receiver)
+    assert found == sorted(set(found))
+    early = [at for at in found if at < begun - 3600]
+    assert 1 <= len(early) <= doubted - begun + 2  # one each second until the first answer
+    late = found[len(early) :]
+    assert doubted - 3 <= late[0] <= doubted + 5
+    assert all(1 <= after - before <= 3 for before, after in pairwise(late)), late
+
+
+def times(receiver: Receiver) -> list[float]:
+    """Return the times of one series, as they came."""
+    return [
+        at / 1000
+        for write in receiver.accepted
+        for series in write.series
+        if ("__name__", "memory_total_bytes") in series.labels
+        for at, _ in series.samples
+    ]

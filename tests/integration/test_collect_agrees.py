@@ -1,7 +1,7 @@
-"""What the command `limpet collect` says of this machine, beside df, free, /proc/stat and iostat.
+"""The values of `limpet collect` agree with those of df, free, /proc/stat and iostat on this machine.
 
-Each is asked before and after the command. What only counts up lies between the two; what moves is compared with
-room for what a busy machine moves in a second or two, and what stands still has to be the same.
+Each of these is read before and after the command. The value of a counter is between the two readings. A gauge may
+differ by what a busy machine changes in a second or two. What does not change is equal.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def test_the_disks() -> None:
         dict(labels)["device"] for name, labels in found if name == "disk_read_bytes_total"
     } & before.keys()
     if not devices:
-        pytest.skip("no disk here that both tell of")
+        pytest.skip("no disk here that both report")
     for device in devices:
         for name, column in (("disk_read_bytes_total", "kB_read"), ("disk_written_bytes_total", "kB_wrtn")):
             kib = of(found, device=device)[name] / 1024

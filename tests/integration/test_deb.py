@@ -219,7 +219,7 @@ def check_installed(machine: Machine) -> None:
     assert machine.shell("dpkg-query -W -f '${Conffiles}' limpet").split()[0] == "/etc/limpet/limpet.yaml"
     assert "fine" in machine.shell("limpet check-config /etc/limpet/limpet.yaml")
     compiled = machine.shell("find /opt/limpet -name 'main.cpython-311.pyc' -path '*agent/cli*'")
-    assert compiled, "each start would compile all modules anew"
+    assert compiled, "each start would compile all modules again"
     plain = "import agent.collectors.options as o, agent.regex as r; print([p for p in o.DEVICES if not r.is_plain(p)])"
     assert machine.run("/opt/limpet/bin/python3", "-c", plain).stdout == "[]\n", (
         "the defaults load google-re2"

@@ -1,6 +1,6 @@
-"""Hours of a host that was cut off, of which the tiers have nothing, are made anew as docs/capacity.md says.
+"""The hours of a host that was cut off are missing in the tiers, and are computed again as docs/capacity.md says.
 
-The page's own commands are run, against real servers: the paths and addresses of the stack are the test's instead.
+The page's own commands run against real servers; only paths and addresses are the test's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every series of the specification's table arrives in a real Prometheus: name, labels, plausible value.
+"""Every series that the table below promises arrives in a real Prometheus: name, labels, plausible value.
 
 The values are checked against /proc, /sys and statvfs, read here, without the collectors' help.
 """

@@ -1,4 +1,4 @@
-"""Root in a folder that another user owns: it does what it is asked for, with no more rights than that user."""
+"""A command run by root on a folder of another user: it works, and takes no more rights than that user has."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_a_refused_batch_is_kept_with_its_words_and_delivered_by_a_replay(tmp_pa
                 30,
                 "two batches with the culprit",
             )
-            receiver.refuse = lambda _: None  # its setting is mended, and the agent still runs
+            receiver.refuse = lambda _: None  # the receiver's setting is fixed while the agent runs
             samples = count(kept(agent.data_dir))
             wait_for(
                 lambda: agent.destination("there")["ledger"]["dropped"]["rejected"] == samples,

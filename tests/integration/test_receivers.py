@@ -6,8 +6,9 @@
 | newest Prometheus | all       | yes   | its own (RequireAndVerifyClientCert)       | http: whole URLs; CONNECT     |
 | VictoriaMetrics   | 1.0, auto | yes   | nginx before it (ssl_verify_client)        | http: whole URLs; CONNECT     |
 
-`auto` finds out that the newest Prometheus speaks 2.0 and the others, which answer 204 to what they do not
-understand, 1.0. In every case there is a backlog before the receiver can be reached, and the agent goes on while it drains.
+`auto` finds out that the newest Prometheus speaks 2.0, and that the others speak 1.0 (these answer 204 to what they do
+not understand). In every case there is a backlog before the receiver can be reached, and the agent keeps collecting
+while the backlog drains.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def site(request: pytest.FixtureRequest, certs: Certs, tmp_path: Path) -> Site:
 
 @contextmanager
 def proven(agent: Agent, receiver: Receiver, *others: Server) -> Iterator[None]:
-    """Collect a backlog, start the receiver and what stands before it, and do what is in the `with`.
+    """Collect a backlog, start the receiver and the servers in front of it, and run the body of the `with`.
 
     Then everything arrives: each sample of the buffer is in the receiver once, by its time and value.
     """
@@ -175,7 +176,7 @@ def test_held_by_a_wrong_password_until_its_file_is_corrected(site: Site, kind: 
     with proven(agent, receiver):
         is_held(agent, "401")
         password.write_text(f"{LOGIN.password}\n")
-        wait_for(lambda: agent.destination(NAME)["ledger"]["delivered"], 15, "it to go on")
+        wait_for(lambda: agent.destination(NAME)["ledger"]["delivered"], 15, "the first delivery")
     assert all(secret not in agent.log.read_text() for secret in (LOGIN.password, "guessed"))
 
 
@@ -195,11 +196,11 @@ def test_held_by_a_strangers_certificate_until_it_is_renewed(site: Site, kind: s
         key.write_bytes(certs.client_key.read_bytes())
         is_held(agent, "certificate and key are not usable")
         cert.write_bytes(certs.client_cert.read_bytes())
-        wait_for(lambda: agent.destination(NAME)["ledger"]["delivered"], 15, "it to go on")
+        wait_for(lambda: agent.destination(NAME)["ledger"]["delivered"], 15, "the first delivery")
 
 
 def is_held(agent: Agent, words: str) -> None:
-    """It says so with these words; nothing is lost, and it goes on collecting."""
+    """Check that the agent reports it as held, with these words, loses nothing, and keeps collecting."""
 
     def found() -> bool:
         told = agent.destination(NAME)

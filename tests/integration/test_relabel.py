@@ -112,7 +112,7 @@ def test_labels_become_what_they_become_in_prometheus(
         for job, (labels, rules, _) in cases.items()
     ]
     config.write_text(yaml.safe_dump({"scrape_configs": jobs}, allow_unicode=True))
-    # A target whose address a rule takes away is none, and is not told of.
+    # Prometheus does not list a target whose address was removed by a rule.
     gone = 0
     for job, (labels, _, relabel) in cases.items():
         got = relabel(labels | dict.fromkeys(NEEDED, "x") | {"job": job})

@@ -195,11 +195,11 @@ def test_what_is_wrong_is_told_as_a_whole_and_nothing_of_it_is_applied(tmp_path:
             agent.config_file.unlink()
             os.kill(agent.pid, signal.SIGHUP)
             wait_for(
-                lambda: len(agent.events("agent.reload_refused")) == 3, 10, "the missing file to be told"
+                lambda: len(agent.events("agent.reload_refused")) == 3, 10, "the report of the missing file"
             )
             os.mkfifo(agent.config_file)  # as a shell's <(...), which nobody writes a second time
             os.kill(agent.pid, signal.SIGHUP)
-            wait_for(lambda: len(agent.events("agent.reload_refused")) == 4, 10, "the pipe to be told")
+            wait_for(lambda: len(agent.events("agent.reload_refused")) == 4, 10, "the report of the pipe")
             agent.config_file.unlink()
             before = receiver.samples
             wait_for(lambda: receiver.samples > before, 10, "another delivery")
@@ -238,7 +238,7 @@ def test_what_is_switched_off_ends_and_other_labels_are_other_series(tmp_path: P
                 if dict(labels)["__name__"].startswith(("memory_", "swap_"))
             }
             wait_for(lambda: set(receiver.ended()) >= off, 10, "the markers of what is off")
-            wait_for(lambda: set(receiver.ended()) > off, 10, "the markers of what is said of it")
+            wait_for(lambda: set(receiver.ended()) > off, 10, "the markers of the series about the collector")
             others = set(receiver.ended()) - off
             assert {dict(labels).get("collector") for labels in others} == {"memory"}
             agent.reload(labels={"role": "gateway"})
@@ -284,7 +284,7 @@ def test_a_destination_that_is_added_begins_at_the_oldest_sample_and_one_that_is
 
 
 def test_nobody_waits_for_a_receiver_that_hangs(tmp_path: Path) -> None:
-    """Neither a reload, which gives it two seconds and then goes on with another url, nor a stop right behind it."""
+    """Neither a reload, which waits for two seconds and then continues with the other url, nor a stop right after it."""
     with Receiver() as hanging, Receiver() as good:
         hanging.default = Answer(hang=True)
         agent = Agent(
@@ -344,7 +344,7 @@ def test_hangups_one_after_another_while_it_drains(tmp_path: Path) -> None:
 
 
 def test_a_stop_comes_first(tmp_path: Path) -> None:
-    """Else hangups without end would keep it back for ever: the kernel hands them out before it."""
+    """The kernel delivers a hangup before a stop. Hangups without end must not delay the stop forever."""
     with Agent(tmp_path, []) as agent:
         for number in (signal.SIGSTOP, signal.SIGHUP, signal.SIGTERM):
             os.kill(agent.pid, number)

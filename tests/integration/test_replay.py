@@ -363,6 +363,10 @@ def test_a_damaged_file_is_left_out_and_the_others_are_played(tmp_path: Path) ->
     data[len(data) // 2] ^= 1
     files[1].write_bytes(data)
     (stick / "host/00000/00000099-x-00000000.jsonl.gz.json").write_text("no manifest")
+    os.mkfifo(stick / "pipe")
+    (stick / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        (stick / f"{name}.json").write_text("{}")
     with Receiver() as receiver:
         where = ("--to", receiver.url, "--json")
         done = replay(tmp_path, "--from", stick, *where)
@@ -458,7 +462,7 @@ def test_without_a_place_for_its_state_it_says_so_and_goes_on(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
         (["--to", "http://example.com/"], "plain http:// to another host"),
         (["--to", "https://user:secret@example.com/"], "the URL holds a user or a password"),
@@ -471,11 +475,11 @@ def test_without_a_place_for_its_state_it_says_so_and_goes_on(tmp_path: Path) ->
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_what_is_wrong_is_told_before_anything_is_sent(
-    tmp_path: Path, arguments: list[str], told: str
+    tmp_path: Path, arguments: list[str], error: str
 ) -> None:
     (tmp_path / "data").mkdir()
     done = replay(tmp_path, "--data-dir", tmp_path / "data", *arguments)
-    assert (done.status, done.out, told in done.err, "secret" in done.err) == (2, "", True, False), done
+    assert (done.status, done.out, error in done.err, "secret" in done.err) == (2, "", True, False), done
 
 
 def test_a_place_that_is_not_there(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from agent.ops.selector import NAME
 from agent.serve.app import ROUTES
 from buffer.model import Instant, Series, Tick
 from tests.bench import replay
@@ -110,14 +109,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, prometheus_program: Path) -> 
     stored, folder = queried.stored(), tmp_path_factory.mktemp("serve")
     config = folder / "own.yml"
     config.write_text("global: {evaluation_interval: 1m}")
-    series = [
-        (
-            Series(dict(one.labels)[NAME], tuple(label for label in one.labels if label[0] != NAME)),
-            list(zip(one.times, one.values, strict=True)),
-        )
-        for one in stored
-    ]
-    fill(folder / "data", series)
+    fill(folder / "data", queried.by_series())
     with (
         Prometheus(prometheus_program, folder, config=config) as theirs,
         Serving(folder / "ours", folder / "data") as ours,
@@ -264,6 +256,21 @@ def test_an_answer_is_packed_for_those_who_take_it(serving: Serving) -> None:
     assert gzip.decompress(packed.body) == plain.body
 
 
+def test_an_answer_does_not_wait_until_its_beginning_is_acknowledged(serving: Serving) -> None:
+    """A kernel acknowledges after 40 ms what it has nothing to answer to."""
+    took = []
+    connection = serving.connection()
+    try:
+        for _ in range(40):
+            begun = time.monotonic()
+            connection.request("GET", "/-/healthy")
+            connection.getresponse().read()
+            took.append(time.monotonic() - begun)
+    finally:
+        connection.close()
+    assert sorted(took)[20] < 0.03
+
+
 def test_the_host_says_how_it_is(serving: Serving) -> None:
     buffer = serving.ask("/api/v1/buffer").json["data"]
     assert [one["name"] for one in buffer["destinations"]] == ["central"]
@@ -351,6 +358,22 @@ def test_damage_is_named_in_the_answer(tmp_path: Path) -> None:
             answered = server.ask(f"/api/v1/{path}", {"match[]": "load_average_1m"})
             assert answered.status == 200
             assert answered.json["data"]
+
+
+def test_what_was_read_before_it_was_damaged_is_answered_from_memory(tmp_path: Path) -> None:
+    """Nothing looks at it again before it is read again, so the answer is whole and right, and names no damage."""
+    one = Series("load_average_1m", (("hostname", "a"),))
+    fill(tmp_path / "data", [(one, [(START_MS + 10_000 * n, float(n)) for n in range(2000)])])
+    (segment,) = (tmp_path / "data" / "segments").iterdir()
+    asked = {"query": "count_over_time(load_average_1m[10h])", "time": START + 30_000}
+    with Serving(tmp_path / "ours", tmp_path / "data") as server:
+        before = server.ask("/api/v1/query", asked).body
+        data = bytearray(segment.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        segment.write_bytes(data)
+        assert server.ask("/api/v1/query", asked).body == before
+    with Serving(tmp_path / "ours", tmp_path / "data") as server:
+        assert server.ask("/api/v1/query", asked).json["warnings"]
 
 
 def test_a_buffer_that_is_not_there_is_said_and_awaited(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The helpers that start real servers: they must not lie, or every test that stands on them does."""
+"""The helpers that start real servers: if they lie, every test that uses them lies."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def test_the_receiver_speaks_tls_and_asks_for_a_client_certificate(certs: Certs)
         assert answer.status_code == 204
 
 
-BROKEN = {  # name: a message that breaks a MUST of the specification
+BROKEN = {  # name: a message that breaks a MUST of remote write
     "labels not sorted": [TimeSeries((("b", "1"), ("__name__", "a")), ((1, 1.0),))],
     "a label twice": [TimeSeries((("__name__", "a"), ("b", "1"), ("b", "2")), ((1, 1.0),))],
     "no name": [TimeSeries((("b", "1"),), ((1, 1.0),))],

@@ -34,7 +34,7 @@ sys.stdin.read()
 for each in held:
     each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 """
-SPARE = 100  # descriptors that a process needs beside
+SPARE = 100  # descriptors that a process needs for other things
 
 
 def network() -> Collect:
@@ -94,7 +94,7 @@ def test_twenty_thousand_sockets() -> None:
 
 
 def test_no_process_is_looked_at() -> None:
-    """Every file that a run opens, as the interpreter tells: the kernel's counters, and the links' speeds."""
+    """A run opens the kernel's counters and the speeds of the links, and no other file: the interpreter's audit hook sees each."""
     opened: list[str] = []
     watching = True
 

@@ -1,9 +1,9 @@
 """The stack of packaging/compose, run as its files say: its own certificates, passwords, commands, names and ports.
 
 There is no container engine here, so `tests.support.compose` runs the services of compose.yaml as processes with roots
-and a network of their own. What cannot be had as a program (Grafana, Mimir) is not started; its files are checked in
-tests/unit/test_stack_files.py. Only three things differ from what ships: the agent sends every second, the stack's
-programs are scraped every second, and there is one more rule, whose alert always fires.
+and a network of their own. Grafana and Mimir are not available as programs, so they are not started:
+tests/unit/test_stack_files.py checks their files. Only three things differ from what ships: the agent sends every second,
+the stack's programs are scraped every second, and there is one more rule, whose alert always fires.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ groups:
       - {record: test:avg_1h, expr: vector(3)}
       - {record: test:avg_1m, expr: vector(3)}
 """
-# For some seconds after its start, Prometheus knows no Alertmanager yet; what fires before is told a minute later.
+# For some seconds after its start, Prometheus knows no Alertmanager. An alert that fires then is sent a minute later.
 
 
 @pytest.fixture(scope="module")

@@ -232,7 +232,7 @@ def test_a_portal_that_comes_later(tmp_path: Path, headers: Mapping[str, str], b
             one.settled()
 
 
-# No hold is for ever by mistake.
+# No hold lasts forever by mistake.
 
 
 def test_a_receiver_that_refuses_empty_writes_and_takes_samples(tmp_path: Path) -> None:

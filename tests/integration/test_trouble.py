@@ -1,4 +1,4 @@
-"""What an operator has to mend has a clear state and error in `buffer status`, and loses nothing."""
+"""What an operator has to fix has a clear state and error in `buffer status`, and loses nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOGIN = Login("host", "the right password")
 
 
 class Case:
-    """A destination with something wrong, and how that is mended."""
+    """A destination with something wrong, and how that is fixed."""
 
     def __init__(self, prometheus: Prometheus, certs: Certs, folder: Path) -> None:
         self.password = folder / "password"

@@ -32,7 +32,7 @@ class Agent:
         self.folder, self.data_dir = folder, folder / "data"
         self.program: list[str | Path] = [LIMPET]
         self.inside: list[str] = []  # in front of the command: what runs it elsewhere
-        # Whoever runs the tests may be a service of systemd; the agent is none.
+        # The tests may run in a service of systemd, which sets INVOCATION_ID; the agent must not take itself for one.
         self.environment = {key: value for key, value in os.environ.items() if key != "INVOCATION_ID"}
         self.config_file, self.log = folder / "limpet.yaml", folder / "agent.log"
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,8 @@
 
 What ships is not for a test's patience: here a minute passes in a second. `shipped` and `rules` write copies in which
 durations are divided by `FASTER` (waits of Alertmanager; `for`, `keep_firing_for` and `interval` of rules), addresses
-and secret files are the test's, and quiet hours are now or not, as told. Everything else is as it ships; the rules even
-byte by byte. Ranges in expressions stay: a test that needs an hour of data backdates it.
+and secret files are the test's, and the test decides whether it is within quiet hours. Everything else is as it ships; the
+rules even byte by byte. Ranges in expressions stay: a test that needs an hour of data backdates it.
 """
 
 from __future__ import annotations

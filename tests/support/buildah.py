@@ -35,7 +35,7 @@ class Image(NamedTuple):
 
 
 class Buildah:
-    """buildah with a storage below `folder`. Skips the test, with the reason, where it cannot be had."""
+    """buildah with a storage below `folder`. Skips the test, with the reason, where it is not available."""
 
     def __init__(self, folder: Path) -> None:
         if os.geteuid() != 0:
@@ -73,7 +73,7 @@ class Buildah:
 
     def _inside(self, script: str) -> str:
         # Libraries that this machine lacks are laid below those that it has, for this process alone: buildah starts
-        # itself anew, and forgets LD_LIBRARY_PATH on the way.
+        # itself a second time, without LD_LIBRARY_PATH.
         lay = ""
         for beside in PACKAGES["buildah"].libraries(self._program):
             here = Path("/") / beside.relative_to(self._program.parents[2])
@@ -129,5 +129,5 @@ def wheels(*locks: Path) -> Path:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if run(*command, "--no-index").returncode and (done := run(*command)).returncode:
-            pytest.skip(f"the wheels cannot be had: {done.stderr.strip().splitlines()[-1]}")
+            pytest.skip(f"the wheels are not available: {done.stderr.strip().splitlines()[-1]}")
     return folder

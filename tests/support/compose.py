@@ -131,7 +131,7 @@ def read(file: Path, variables: Mapping[str, str] | None = None) -> dict[str, di
 
 
 class Stack:
-    """The services of a compose file, below `folder`, each started when it is told."""
+    """The services of a compose file, below `folder`, each started by `start`."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class Stack:
                 print(f"The end of what {name} said:\n{self.said(name)[-3000:]}", file=sys.stderr)
 
     def volume(self, name: str) -> Path:
-        """The folder that stands for a named volume."""
+        """The folder that is used as a named volume."""
         path = self.folder / "volumes" / name
         path.mkdir(parents=True, exist_ok=True)
         return path

@@ -55,7 +55,7 @@ HELPS = ("Help.", "", " two  blanks ", "back\\\\slash", "l\\nf", "\\q", "ü", 'q
 
 
 DEADLY = re.compile(rb"\{(?:[^\n]*[{,\" \t])?[ \t]*[a-zA-Z_][a-zA-Z0-9_]*[ \t]*[,}]")
-"""A name without quotes in braces, as in `{a}`: Prometheus 3.5.3 ends there with a panic, so it cannot be asked."""
+"""A name without quotes in braces, as in `{a}`: Prometheus 3.5.3 ends with a panic there, so its answer cannot be compared."""
 
 
 class Maker:

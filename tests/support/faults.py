@@ -17,7 +17,7 @@ from buffer.fs import Fs, RealFs
 
 
 class PowerLost(BaseException):
-    """The process is gone in the middle of a call.  No `except Exception` can go on after it."""
+    """The process is gone in the middle of a call.  No `except Exception` catches it."""
 
 
 class Node:
@@ -242,7 +242,7 @@ def died_in_write(inner: Fs, name: str, args: tuple[Any, ...]) -> Any:
     raise PowerLost
 
 
-# name: what happens, and to which calls; () stands for all.
+# name: what happens, and to which calls; () means all.
 FAULTS: dict[str, tuple[Fault, Collection[str]]] = {
     "eio": (eio, ()),
     "disk_full": (disk_full, WRITING),
@@ -276,9 +276,8 @@ class Failing:
         passed_on = getattr(self._inner, name)
 
         def call(*args: Any) -> Any:
-            if (
-                self._dead
-            ):  # what stands in a `finally` does not happen either, but that a process lets go of its files
+            # A dead process does nothing in a `finally` either; only its files are closed.
+            if self._dead:
                 if name == "close":
                     return passed_on(*args)
                 raise PowerLost

@@ -1,6 +1,6 @@
 """A small fleet in a real Prometheus, with the rules that ship: what dashboards and rules are proven on.
 
-Three hosts. The past of each is made up, in a buffer, and sent with `limpet buffer replay`; then a real agent goes on:
+Three hosts. The past of each is made up, in a buffer, and sent with `limpet buffer replay`; then a real agent continues it:
 
 - `edge-01` is well, and sends to a VictoriaMetrics too, where there is one.
 - `edge-02` has a second destination that answers nothing but 503, and a third that answers 401: a backlog, and a held

@@ -1,9 +1,9 @@
 """A file system of FUSE: `python -m tests.support.fuse MOUNTPOINT`. After HANG it hangs as a dead server does, until ANSWER.
 
-It mounts itself (in the mount namespace that it runs in, with root there), prints a line, and answers who asks how
-full it is; whoever asks while it hangs waits in the kernel, and can be killed: it never has a request that it does not
-answer, as a server that is stopped anywhere would (the kernel waits for that one whatever comes: fs/fuse/dev.c,
-request_wait_answer). It needs nothing but /dev/fuse. The protocol is include/uapi/linux/fuse.h of the kernel.
+It mounts itself (in the mount namespace that it runs in, with root there), prints a line, and answers how full it is.
+A process that asks while it hangs waits in the kernel, and can be killed, because its request has not been read. A
+server that is stopped at any moment could have read one: the kernel waits for its answer whatever comes
+(fs/fuse/dev.c, request_wait_answer). It needs nothing but /dev/fuse. The protocol is include/uapi/linux/fuse.h of the kernel.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def reply(fd: int, unique: int, body: bytes | int) -> None:
     error, content = (0, body) if isinstance(body, bytes) else (-body, b"")
     try:
         os.write(fd, struct.pack("=IiQ", 16 + len(content), error, unique) + content)
-    except OSError as gone:  # whoever asked was killed meanwhile
+    except OSError as gone:  # the process that asked was killed meanwhile
         if gone.errno != errno.ENOENT:
             raise
 
@@ -75,7 +75,7 @@ def serve(fd: int) -> None:
         except OSError as error:
             if error.errno == errno.ENODEV:
                 return
-            if error.errno == errno.ENOENT:  # whoever asked was killed meanwhile
+            if error.errno == errno.ENOENT:  # the process that asked was killed meanwhile
                 continue
             raise
         _, opcode, unique = struct.unpack_from("=IIQ", request)

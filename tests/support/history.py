@@ -1,7 +1,7 @@
-"""The past of a made-up host: every series that an agent sends, with values that tell a plausible story.
+"""The past of a made-up host: every series that an agent sends, with plausible values.
 
 `History(...).ticks(times)` are ticks for a buffer, from which a real agent sends them. Names, types and help texts are
-those of the agent's own tables, and a name that is in none of them is an error. The same seed tells the same story.
+those of the agent's own tables, and a name that is in none of them is an error. The same seed gives the same values.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Story:
 
 
 class History:
-    """A host's past until `end` (Unix seconds), told by its story, sent to these destinations."""
+    """A host's past until `end` (Unix seconds), as its story has it, sent to these destinations."""
 
     def __init__(
         self, hostname: str, labels: Mapping[str, str], story: Story, end: float, to: Iterable[str], seed: int

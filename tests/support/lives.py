@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from agent.collect import plan
-from agent.collect.guard import SYNCED, UNSET, Guard, Trust
+from agent.collect.guard import CONTRADICTED, RECEIVERS, SYNCED, UNSET, Guard, Trust
 from agent.collect.plan import Plan
 from agent.collect.schedule import Schedule
 from agent.collect.series import Columns
 from agent.collect.timekeeper import ESTIMATED, Timekeeper
 from agent.collectors import Sample
 from agent.config.schema import ClockSection
+from agent.system.heard import Heard
 from buffer.buffer import Buffer
 from buffer.errors import BufferFull
 from buffer.limits import Limits
@@ -31,6 +32,8 @@ from tests.support.faults import WRITING, Failing, MemoryFs, PowerLost, died, di
 
 BIRTH_MS = 1_790_000_000_000
 """The true time at which every life begins."""
+SAVED_EARLIER_MS = 60_000
+"""So long before the end of a boot its time was saved, which the next one begins with: so it is never right by accident."""
 NAME = "central"
 INTERVAL = 10
 
@@ -38,14 +41,16 @@ INTERVAL = 10
 class Evidence:
     """What the model's host knows of its clock."""
 
-    def __init__(self, *, chip: bool) -> None:
-        self.synced, self.chip, self.network = False, chip, True
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self.synced, self.chip, self.network = False, life.chip, True
+        self.answers: list[Heard] = []
 
     def is_synced(self) -> bool:
         return self.synced
 
-    def has_chip(self) -> bool:
-        return self.chip
+    def chip_ms(self) -> int | None:
+        return self._life.now_ms() if self.chip else None
 
     def has_service(self) -> bool:
         return True
@@ -53,13 +58,19 @@ class Evidence:
     def has_network(self) -> bool:
         return self.network
 
+    def heard(self) -> list[Heard]:
+        return self.answers
+
 
 class Happens(NamedTuple):
-    """What happens so many seconds after a boot: the clock is `set` by NTP, goes `back` an hour, or the host sleeps."""
+    """What happens so many seconds after a boot: the clock is `set` by NTP or `put` right by a person, goes `back` an hour, the host
+    sleeps, or receivers answer, whose clocks are `off` by so many seconds: a receiver that lies has another time than the true one.
+    """
 
     at: float
     what: str
     seconds: float = 0.0
+    off: tuple[float, ...] = (0.0,)
 
 
 class Boot(NamedTuple):
@@ -139,7 +150,11 @@ class Life:
         """The samples of a first round, or behind a sleep: they have the newest time of the grid, however long that is over."""
         self.kept: set[float] = set()
         self.power_was_cut = False
-        self.world, self.evidence, self.boot_id, self.began_ms = World(), Evidence(chip=chip), "", 0
+        self.world, self.boot_id, self.began_ms = World(), "", 0
+        self.evidence = Evidence(self)
+        self.off: tuple[float, ...] = (0.0,)
+        self.deceived: set[str] = set()
+        """The boots in which nothing outweighed the word of receivers that all lied."""
         self.unplaced: Literal["estimate", "drop"] = "estimate"
         self.network = True
         self.log = Log()
@@ -182,10 +197,10 @@ class Life:
 
     def _switch_on(self, boot: Boot) -> None:
         self.boot_id = f"{self.chance.getrandbits(128):032x}"
-        self.began_ms, self.evidence = self.true_ms, Evidence(chip=self.chip)
+        self.began_ms, self.evidence = self.true_ms, Evidence(self)
         walls = {
             "1970": 0,
-            "saved": self.saved_ms,
+            "saved": self.saved_ms - SAVED_EARLIER_MS,
             "march": BIRTH_MS - 200 * 86_400_000,
             "right": self.true_ms,
         }
@@ -223,6 +238,14 @@ class Life:
         if event.what == "set":
             world.step(self.now_ms() / 1000 - world.wall() + self.chance.uniform(-0.2, 0.2))
             self.evidence.synced = True
+        elif event.what == "put":
+            world.step(self.now_ms() / 1000 - world.wall())
+        elif event.what == "answer":
+            self.off = event.off
+            self.evidence.answers = [
+                Heard(float((self.now_ms() + round(one * 1000)) // 1000), world.now - 0.1, world.now)
+                for one in event.off
+            ]
         elif event.what == "back":
             world.step(-3600)
             self.evidence.synced = False
@@ -266,6 +289,8 @@ class Life:
             assert at_ms <= self.now_ms() + 500, f"{at_ms - self.now_ms()} ms in the future"
             early = 2_000 + (INTERVAL * 1000 if value in self.late else 0)
             is_true = -early <= off_ms <= 2_000
+            if boot_id in self.deceived:
+                continue
             if boot_id in self.good:
                 assert is_true, f"a sample is off by {off_ms} ms"
             elif not is_true:
@@ -286,8 +311,11 @@ class _Seen(Guard):
         self._life = life
 
     def look(self, wall_ms: int, mono_ms: int, kept_ms: int) -> Trust:
-        self._life.trust = super().look(wall_ms, mono_ms, kept_ms)
-        return self._life.trust
+        life = self._life
+        life.trust = super().look(wall_ms, mono_ms, kept_ms)
+        if life.trust in (CONTRADICTED, RECEIVERS) and any(life.off):
+            life.deceived.add(life.boot_id)
+        return life.trust
 
 
 class _TrueTime(plan.Collector):
@@ -296,7 +324,7 @@ class _TrueTime(plan.Collector):
 
     def __call__(self, now: float, /) -> list[Sample]:
         true = float(self._life.now_ms() - BIRTH_MS)
-        if self._life.trust is SYNCED:  # and what was provisional has its times by now
+        if self._life.trust in (SYNCED, RECEIVERS):  # and what was provisional has its times by now
             self._life.good.add(self._life.boot_id)
         if true - self._last > 1.1 * INTERVAL * 1000:
             self._life.late.add(true)
@@ -329,6 +357,11 @@ def random_boots(chance: random.Random, *, chip: bool) -> list[Boot]:
                 events += [Happens(back, "back"), Happens(back + chance.uniform(5, 300), "set")]
         if chance.random() < 0.2:
             events.append(Happens(chance.uniform(0, seconds), "sleep", chance.uniform(1, 20_000)))
+        for _ in range(chance.choice([0, 0, 1, 3])):
+            off = chance.choice([(0.0,), (0.0, 0.0), (0.0, 7200.0), (7200.0,), (-5000.0,)])
+            events.append(Happens(chance.uniform(0, seconds), "answer", 0.0, off))
+            if chance.random() < 0.5 and not chip:
+                events.append(Happens(chance.uniform(events[-1].at, seconds), "put"))
         end = chance.choice(["stop", "kill", "cut"])
         boots.append(
             Boot(

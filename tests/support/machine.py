@@ -6,7 +6,7 @@ name, cgroup); it shares the network, so that a server on loopback is reached,
 and the kernel, whose settings it cannot change. All that is written is in memory, and goes with all that runs when it ends.
 
 It needs root, mmdebstrap, overlayfs and a cgroup2 hierarchy; the test is skipped, with the reason, where one of them
-is not to be had. Source: https://systemd.io/CONTAINER_INTERFACE, on what systemd wants to find as process 1.
+is missing. Source: https://systemd.io/CONTAINER_INTERFACE, on what systemd wants to find as process 1.
 """
 
 from __future__ import annotations

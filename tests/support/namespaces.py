@@ -1,7 +1,7 @@
 """Commands in mount namespaces of their own: what they mount is theirs, and goes with them.
 
 With root or, where the kernel lets everybody, in a user namespace in which the caller is root. A test that needs
-one is skipped, with the reason, where neither can be had.
+a namespace is skipped, with the reason, where neither is possible.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 
 import pytest
 
-# The script may only mount where it mounts for nobody else, whoever calls it and however.
+# The script must never mount in the namespace of its caller, however it is called.
 GUARD = '[ "$(readlink /proc/self/ns/mnt)" != "$OUTSIDE" ] || { echo "not in a namespace of its own"; exit 99; }\n'
 
 
@@ -38,7 +38,7 @@ def inside(
 ) -> tuple[list[str], Mapping[str, str]]:
     """Return the command, and its environment, that runs `script` (sh) and becomes `command`, in new namespaces.
 
-    Skips the test where they cannot be had. `more` are further options of unshare.
+    Skips the test where they are not available. `more` are further options of unshare.
     """
     if why := reason():
         pytest.skip(why)

@@ -37,7 +37,7 @@ class NodeExporter(Server):
         self._proc, self._sys, self._flags = proc, sys, flags
 
     def command(self) -> list[str]:
-        """Return the command: the collectors that tell what ours tell, and no device left out."""
+        """Return the command: the collectors that report what ours report, and no device left out."""
         return [
             str(self.program),
             f"--web.listen-address=127.0.0.1:{self.port}",

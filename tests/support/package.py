@@ -1,4 +1,4 @@
-"""Packages as an installer leaves them: a module, and its metadata beside it."""
+"""Packages as an installer leaves them: a module, and its metadata next to it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A real Prometheus as a context manager: started, stopped, killed and asked by the tests and by `make run`.
 
-It runs with the configuration that ships in config/prometheus, but without its rules unless they are asked for, since
-what they record would be among the samples; its data folder stays the same over every restart; TLS and the password are
-its own, by its web configuration file.
+It runs with the configuration that ships in config/prometheus. The rules are left out unless a test wants them, since
+what they record would be among the samples. The data folder stays the same over every restart. Prometheus itself does
+TLS and checks the password, as its web configuration file says.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Prometheus(Server):
     """A Prometheus below `folder`, at `url`. With `certs` it speaks TLS; with `login` it asks for a password.
 
     `config` is the shipped one without its rules where none is given; with CONFIG they run.
-    `client_cert` makes it ask for a certificate of the same authority. `web_config` stands in for the web
+    `client_cert` makes it ask for a certificate of the same authority. `web_config` replaces the web
     configuration that is written otherwise. `flags` are added to the command.
     """
 

@@ -22,7 +22,7 @@ from agent.query.parse import parse
 from agent.query.selecting import Data, Span
 from agent.query.tree import Matchers
 from agent.query.value import Samples, Steps
-from buffer.model import STALE, Labels
+from buffer.model import STALE, Labels, Series
 from tests.bench import replay
 from tests.support import wire
 from tests.support.prometheus import Prometheus
@@ -48,6 +48,15 @@ RECORDED = (
 def stored() -> list[Samples]:
     """Return all series, by their labels."""
     return sorted([*_recorded(), *_made_up()], key=lambda one: one.labels)
+
+
+def by_series() -> list[tuple[Series, list[tuple[int, float]]]]:
+    """Return the same as a buffer takes them."""
+    found = []
+    for one in stored():
+        labels = tuple(label for label in one.labels if label[0] != NAME)
+        found.append((Series(dict(one.labels)[NAME], labels), list(zip(one.times, one.values, strict=True))))
+    return found
 
 
 def _samples(name: str, labels: Mapping[str, str], pairs: Sequence[tuple[int, float]]) -> Samples:

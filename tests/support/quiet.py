@@ -17,7 +17,7 @@ def share(folder: Path, *, alone: bool) -> Iterator[None]:
     """Have the machine together with others, or `alone`. `folder` is the same for all processes of a suite."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "gate").open("w") as gate, (folder / "machine").open("w") as machine:
-        # Who is to be alone keeps the gate shut, or others would keep coming in for ever.
+        # The one that wants to be alone keeps the gate locked, or others would come in without end.
         fcntl.flock(gate, fcntl.LOCK_EX)
         fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         if not alone:

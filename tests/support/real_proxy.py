@@ -42,7 +42,7 @@ class Tinyproxy(Server):
         return True
 
     def asked(self) -> list[str]:
-        """Return the first lines of the requests that it was asked so far."""
+        """Return the first lines of the requests that it has got so far."""
         lines = self.log.read_text(errors="replace").splitlines()
         return [line.partition("): ")[2] for line in lines if "Request (file descriptor" in line]
 
@@ -100,7 +100,7 @@ http {{
 
 
 class Vmauth(Server):
-    """VictoriaMetrics' router before the server at `to`: it passes on what comes below `paths`, and reads them anew."""
+    """VictoriaMetrics' router before the server at `to`: it passes on what comes below `paths`, and `reload` changes these."""
 
     name = "vmauth"
 

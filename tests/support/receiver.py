@@ -7,7 +7,7 @@ from the moment they are there; only those that are answered 2xx count as `accep
 off before the answer do not. The answer to a 2.0 message counts what was written: all with 2xx, else nothing.
 
 A script's answer that is not 2xx is what goes wrong before a request is read: it is given to either protocol. Else
-what comes in a protocol that it does not speak is kept in `foreign`, and answered 415 as the specification has it, 400
+what comes in a protocol that it does not speak is kept in `foreign`, and answered 415 as remote write 2.0 requires, 400
 as an old server that tries to read it, or 204 as one that reads it and finds nothing ("silent", as VictoriaMetrics
 does). What nobody can read is answered 400, and an empty write after a refusal is taken, as every receiver does, and so is a
 sample for now after everything was refused: these three are in `checks`, and in no other list. `to_unreadable`, `to_empty` and

@@ -177,6 +177,7 @@ class Rig:
         clocks: Clocks | None = None,
         rules: Rules | None = None,
         listen: Callable[[], News] | None = None,
+        wants_date: Callable[[], bool] = lambda: False,
         **settings: Any,
     ) -> None:
         folder, self.fs = tempfile.mkdtemp(prefix="limpet-"), MemoryFs()
@@ -201,6 +202,7 @@ class Rig:
             clocks=clocks,
             rules=rules,
             listen=listen,
+            wants_date=wants_date,
         )
         self.lane = self._open()
         self.appended: list[Tick] = []

@@ -1,6 +1,6 @@
 """A real VictoriaMetrics as a context manager: started, stopped, killed and asked by the tests.
 
-What it has taken in can be asked for a moment later only, so every question first makes it show everything.
+It shows new samples only a moment later, so every query here first makes it show everything.
 It keeps what was sent twice as two samples: `raw_samples` shows a batch that was repeated. It keeps values as decimal
 numbers of about 15 digits, with one exponent for many samples of a series, so they come back rounded.
 """

@@ -132,7 +132,7 @@ def _request2(series: Iterable[TimeSeries]) -> Any:
 
 
 def decode(body: bytes, version: Version = "1.0") -> Write:
-    """Return the request in a compressed body. Raises WireError where the specification is broken."""
+    """Return the request in a compressed body. Raises WireError where it breaks a rule of remote write."""
     try:
         plain = snappy.uncompress(body)
     except Exception as error:  # its errors differ with the version of the library below it
@@ -141,7 +141,7 @@ def decode(body: bytes, version: Version = "1.0") -> Write:
 
 
 def decode_message(plain: bytes, version: Version = "1.0") -> Write:
-    """Return the request in an uncompressed message. Raises WireError where the specification is broken."""
+    """Return the request in an uncompressed message. Raises WireError where it breaks a rule of remote write."""
     request = WriteRequest() if version == "1.0" else Request()
     try:
         request.ParseFromString(plain)
@@ -177,7 +177,7 @@ def _write2(request: Any) -> Write:
     if not symbols or symbols[0]:
         raise WireError(f"the first symbol is not empty: {symbols[:1]}")
     if len(symbols) > len(set(symbols)):
-        raise WireError(f"a symbol stands twice: {sorted(symbols)}")
+        raise WireError(f"a symbol is there twice: {sorted(symbols)}")
     used = {0}
     series = tuple(_series2(entry, symbols, used) for entry in request.timeseries)
     if len(used) < len(symbols):

@@ -289,7 +289,7 @@ def test_going_ahead_again_leaves_another_gap_up_to_a_number() -> None:
             number += 1
     assert not cursor.go_ahead(1)
     assert fresh == list(range(3, number - 3, 3))
-    fresh += take(cursor.read_ahead, cursor, 100)  # but the last one goes on
+    fresh += take(cursor.read_ahead, cursor, 100)  # but the last stretch continues
     assert fresh[-3:] == [number - 3, number - 2, number - 1]
     assert decode(encode(cursor.ledger)) == cursor.ledger
     assert sorted(fresh + drain(cursor)) == list(range(number))
@@ -577,7 +577,7 @@ def test_what_cannot_be_read_is_corrupt_once_and_the_rest_delivered(hurt: list[i
     fs, log, everything = plain_log()
     broken(fs, log, *hurt)
     cursor = a_cursor(fs, log)
-    # Not where what is read next is there already, nor where there is nothing to be had.
+    # It cannot go ahead where the next readable record is there already, nor where the rest is unreadable.
     assert cursor.go_ahead(30) == (hurt not in (list(range(30)), list(range(30, 40))))
     seen = []
     seen += drain_ahead(cursor, 9)
@@ -597,7 +597,7 @@ def test_damage_is_counted_once_by_whichever_reader_meets_it() -> None:
     cursor = a_cursor(fs, log)
     assert cursor.go_ahead(12)  # at tick 37, for 36 cannot be read
     assert take(cursor.read_ahead, cursor, 100) == [37, 38, 39]
-    assert cursor.ledger.damaged == 0  # it stands before what was read
+    assert cursor.ledger.damaged == 0  # the damage is before what was read
     assert cursor.read(60).end == 69  # 2, 12 and 20 are met
     cursor.skip(87, "evicted")  # that reader is closed: it is behind
     assert take(cursor.read, cursor, 100) == [29, 30, 31, 32, 33, 34, 35]
@@ -842,7 +842,7 @@ def test_thinning_with_stretches_balances_and_loses_nothing(tmp_path: Path) -> N
 
 
 def test_a_stretch_that_ends_within_a_thinned_segment(tmp_path: Path) -> None:
-    """Where the fresh flow rests while what comes behind it grows old, it goes on in coarse records."""
+    """Where reading ahead pauses until the records after it are thinned, it continues with the thinned records."""
     buffer = a_buffer(tmp_path, "thin", 14_000)
     a = buffer.cursors["a"]
     fresh = settle_ahead(buffer, "a", 0, 400, 2)

@@ -23,7 +23,7 @@ from tests.support.ticks import exactly, tick
 
 
 def open_buffer(fs: Fs, folder: Path, max_size: int = 1 << 20, on_full: OnFull = "drop_oldest") -> Buffer:
-    """Open a buffer whose clock stands still: cursor files are written once, and then when it syncs."""
+    """Open a buffer whose clock does not move: cursor files are written once, and then when it syncs."""
     return Buffer(
         str(folder),
         Limits(max_size=max_size, segment_size=1000, on_full=on_full),

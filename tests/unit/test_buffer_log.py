@@ -1,4 +1,4 @@
-"""The log: appending, syncing, failing and going on, on a file system in memory and a real one."""
+"""The log: appending, syncing, failing and continuing, on a file system in memory and a real one."""
 
 from __future__ import annotations
 
@@ -348,5 +348,5 @@ def test_a_pipe_in_the_place_of_a_segment_holds_nobody_up(tmp_path: Path) -> Non
     (tmp_path / "segments").mkdir()
     os.mkfifo(tmp_path / "segments" / segment.name(0))
     for look in (lambda: Log(RealFs(), str(tmp_path / "segments"), 1000), lambda: segments(str(tmp_path))):
-        with suppress(OSError):  # an error is an answer; waiting for ever is none
+        with suppress(OSError):  # an error is fine; waiting forever is not
             look()

@@ -238,6 +238,22 @@ def test_what_has_no_times_has_no_age(tmp_path: Path) -> None:
     buffer.close()
 
 
+def test_what_has_no_times_says_nothing_of_the_pace(tmp_path: Path) -> None:
+    buffer = opened(tmp_path)
+    for number in range(100):
+        buffer.append([right(number)])
+    buffer.append([wrong(100)], clock=Doubted(0))
+    buffer.close()
+    left = status(str(tmp_path), 1 << 20).time_until_full_seconds
+    assert left is not None
+    assert left < 10 * DAY_MS / 1000  # and not of all the time since 1970
+    buffer = opened(tmp_path / "another")
+    buffer.append([wrong(0)], clock=Doubted(0))
+    buffer.append([wrong(1)], clock=Doubted(0))
+    buffer.close()
+    assert status(str(tmp_path / "another"), 1 << 20).time_until_full_seconds is None
+
+
 def test_a_replay_leaves_out_what_has_no_times(tmp_path: Path) -> None:
     buffer = opened(tmp_path)
     buffer.append([right(0)])
@@ -282,6 +298,40 @@ def test_a_note_that_was_not_finished_is_none(tmp_path: Path, torn: int) -> None
     assert (report.ok, report.samples_lost) == (True, 0)
 
 
+def test_a_base_that_was_refuted_is_forgotten_also_by_a_process_that_comes_later(tmp_path: Path) -> None:
+    """What was sent by a wrong clock stays; what follows is placed by an estimate, between that and the next boot."""
+    buffer = opened(tmp_path)
+    buffer.append([right(0)])
+    buffer.append([right(1)], clock=Doubted(BASE_MS, None, refuted=True))
+    assert buffer.log.recalled(B) == (None, BASE_MS, None)
+    buffer.close()
+    buffer = opened(tmp_path)
+    assert buffer.log.recalled(B) == (None, BASE_MS, None)
+    later = right(0)._replace(at=Instant(BASE_MS + 1_000_000, 0, C))
+    ((_, note),) = buffer.place(C, BASE_MS + 1_000_000)
+    assert note.is_estimated
+    buffer.log.mark()
+    buffer.append([later])
+    first, second, third = (one.at.wall_ms for one in sent(buffer))
+    assert (first, third) == (BASE_MS, BASE_MS + 1_000_000)
+    assert first < second < third
+    buffer.close()
+
+
+def test_a_base_that_was_right_is_known_to_a_process_that_comes_later(tmp_path: Path) -> None:
+    buffer = opened(tmp_path)
+    buffer.append([right(0)])
+    buffer.close()
+    buffer = opened(tmp_path)
+    assert buffer.log.recalled(B) == (BASE_MS, None, None)
+    assert buffer.log.recalled(A) == (None, None, None)
+    buffer.append([wrong(1)], clock=Doubted(0, BASE_MS))
+    buffer.close()
+    buffer = opened(tmp_path)
+    assert buffer.log.recalled(B) == (BASE_MS, None, BASE_MS)
+    buffer.close()
+
+
 # The format.
 
 
@@ -309,7 +359,8 @@ def test_the_golden_segments_are_written_and_read_as_they_were() -> None:
 def test_the_header_is_the_documented_layout() -> None:
     known = Header(1000, base_ms=-5, good_ms=BASE_MS)
     never = Header(1000, base_ms=7, kept_ms=BASE_MS)
-    for header, level, value in ((known, 1, BASE_MS), (never, 0, BASE_MS)):
+    refuted = never._replace(refuted=True)
+    for header, level, value in ((known, 1, BASE_MS), (never, 0, BASE_MS), (refuted, 2, BASE_MS)):
         data = segment.encode_header(header)
         assert (data[:4], data[4:6], data[6:8]) == (b"LMPT", b"\2\0", bytes([level, 0]))
         assert int.from_bytes(data[16:24], "little", signed=True) == header.base_ms

@@ -65,7 +65,7 @@ def test_a_reader_of_its_own_follows_a_writer_across_files(tmp_path: Path) -> No
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(-40, 40).filter(bool), min_size=1, max_size=30), st.integers(0, 5))
 def test_however_reading_and_writing_alternate_all_is_read_once(turns: list[int], width: int) -> None:
-    """A number above zero: so many records are appended; below: so many are asked for."""
+    """A number above zero: so many records are appended; below zero: so many are read."""
     fs, log = open_log()
     reader, found, number = Reader(fs, FOLDER), [], 0
     for turn in turns:
@@ -125,7 +125,7 @@ def test_a_record_that_comes_in_two_pieces_is_waited_for(cut: int) -> None:
 
 @pytest.mark.parametrize("cut", [5, 30])
 def test_a_record_that_was_taken_back_after_it_was_seen_half_is_forgotten(cut: int) -> None:
-    """A full disk: half a record is written, cut off, and later another one stands there."""
+    """A full disk: half a record is written and cut off, and later another one is written there."""
     fs, log = open_log(2, roll=1 << 20)
     reader = Reader(fs, FOLDER)
     assert len(rest(reader)) == 2

@@ -440,7 +440,7 @@ def test_the_newest_file_of_a_newer_version_is_read_around_and_not_written_behin
     reader = Reader(RealFs(), str(folder))
     assert len(list(reader)) == 6
     assert reader.next() is None
-    assert reader.damaged == 1  # once, however often it is asked
+    assert reader.damaged == 1  # once, however often it is read
     with pytest.raises(NewerFormat):
         Log(RealFs(), str(folder), 1 << 20)
     assert sorted(folder.iterdir()) == paths

@@ -149,7 +149,7 @@ def test_every_version_there_ever_was_is_read_and_gone_on_with(tmp_path: Path, g
     buffer.close()
 
 
-# Later versions. Nobody knows what will be in them, but for where their version stands.
+# Later versions. All that is known of them is where their version number is.
 
 
 def later_segment(path: Path) -> None:

@@ -132,7 +132,7 @@ HEAVY -= modules("import argparse; argparse.ArgumentParser('a').format_help()", 
     "words", [["version"], ["--version"], ["--help"], ["help"], ["buffer", "--help"]], ids=" ".join
 )
 def test_asking_imports_next_to_nothing(words: list[str]) -> None:
-    # -S: without site-packages, so that nothing but Python itself and this source tree can be had.
+    # -S: without site-packages, so that nothing but Python itself and this source tree can be imported.
     loaded = imported(words, "-S")
     ours = {name for name in loaded if name.split(".")[0] in ("agent", "buffer")}
     assert {"argparse", *CHEAP} <= loaded

@@ -1,4 +1,4 @@
-"""The views: what stands in them, that they fit, and that nothing in them is obeyed by a terminal."""
+"""The views: what is in them, that they fit, and that nothing in them is obeyed by a terminal."""
 
 from __future__ import annotations
 

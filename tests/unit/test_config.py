@@ -280,13 +280,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "told"), WRONG, ids=[f"{path}-{told[:24]}" for _, path, told in WRONG]
+    ("text", "path", "error"), WRONG, ids=[f"{path}-{error[:24]}" for _, path, error in WRONG]
 )
-def test_what_is_wrong_is_reported_with_its_path(text: str, path: str, told: str) -> None:
+def test_what_is_wrong_is_reported_with_its_path(text: str, path: str, error: str) -> None:
     problems = problems_of(text)
     assert [problem.path for problem in problems] == [path]  # this, and nothing that follows from it
     line = problems[0].text("f.yaml")
-    assert told in line
+    assert error in line
     assert re.match(r"f\.yaml:\d+: ", line)
     assert line.endswith((".", "?"))
     assert "\n" not in line
@@ -759,7 +759,7 @@ def test_a_file_is_loaded_and_nothing_is_created(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "error"),
     [
         (b"", "DIR/f.yaml: the file is empty"),
         (b" \n\n", "DIR/f.yaml: the file is empty"),
@@ -769,11 +769,11 @@ def test_a_file_is_loaded_and_nothing_is_created(tmp_path: Path) -> None:
         (b"hostname: \x00", "DIR/f.yaml: not valid YAML"),
     ],
 )
-def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes, error: str) -> None:
     path = tmp_path / "f.yaml"
     path.write_bytes(content)
     (line,) = file_problems(path)
-    assert line.startswith(told)
+    assert line.startswith(error)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -92,26 +92,26 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), REFUSED.items(), ids=[text[:20] for text in REFUSED])
-def test_what_is_not_understood_is_refused_with_its_line(text: str, told: tuple[int | None, str]) -> None:
+@pytest.mark.parametrize(("text", "error"), REFUSED.items(), ids=[text[:20] for text in REFUSED])
+def test_what_is_not_understood_is_refused_with_its_line(text: str, error: tuple[int | None, str]) -> None:
     _, problems = parse(text)
     assert len(problems) == 1
-    line, what = told
+    line, what = error
     assert what in problems[0].what
     assert line is None or problems[0].line in (line, line + 1)
     assert "hunter2" not in problems[0].text("f.yaml")
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "error"),
     {
         "a: [1\nb: 2": "expected `,` or `]`",
         "a: {hunter2: 1\nb: 2": "expected `,` or `}`",
     }.items(),
 )
-def test_the_sign_that_is_missing_is_named(text: str, told: str) -> None:
+def test_the_sign_that_is_missing_is_named(text: str, error: str) -> None:
     _, [problem] = parse(text)
-    assert told in problem.what and "hunter2" not in problem.what
+    assert error in problem.what and "hunter2" not in problem.what
 
 
 def test_every_duplicate_is_told_with_its_path() -> None:

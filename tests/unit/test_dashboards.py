@@ -24,7 +24,7 @@ DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(made.FO
 PANELS = [(uid, panel) for uid, dashboard in DASHBOARDS.items() for panel in panels(dashboard)]
 UNITS = {value for name, value in vars(units).items() if isinstance(value, str) and not name.startswith("_")}
 
-LIMITS = {  # of the specification and of the rules, by what is shown; a panel in other units is about something else
+LIMITS = {  # of `levels` and so of the rules, by the metric shown; a panel in other units is about something else
     "cpu_usage_percent": levels.CPU,
     "memory_usage_percent": levels.MEMORY,
     "disk_usage_percent": levels.DISK,
@@ -40,7 +40,7 @@ LIMITS = {  # of the specification and of the rules, by what is shown; a panel i
 def test_there_are_four_and_each_is_as_the_code_makes_it() -> None:
     assert DASHBOARDS.keys() == kit.LINKS.keys()
     for path, text in made.files().items():
-        assert path.read_text() == text, "make it anew: python -m dashboards"
+        assert path.read_text() == text, "make it again: python -m dashboards"
 
 
 def test_the_page_is_not_stale() -> None:

@@ -51,7 +51,7 @@ def held(ticks: tuple[Tick, ...] | list[Tick]) -> int:
 
 
 def samples(body: bytes, version: wire.Version) -> dict[wire.Labels, list[tuple[int, int]]]:
-    """Every sample of a body, its value as bits; fails where a series stands twice or a rule is broken."""
+    """Every sample of a body, its value as bits; fails where a series is there twice or a rule is broken."""
     found: dict[wire.Labels, list[tuple[int, int]]] = {}
     for series in wire.decode_message(body, version).series:
         assert series.labels not in found

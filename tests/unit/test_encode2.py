@@ -128,12 +128,12 @@ class Began(NamedTuple):
     starts: tuple[int, ...]
 
 
-LATE = BOOTED - 4_321  # what the clocks of a tick tell that was so late
+LATE = BOOTED - 4_321  # the boot by the clocks of a tick that was late by so many ms
 
 CASES = {
     "the boot": Began((tick(NOW, (SENT,), 1),), (BOOTED,)),
     "down to the second": Began((tick(NOW, (SENT,), 1, boot=BOOTED + 999),), (BOOTED,)),
-    "the least late of the ticks tells it": Began(
+    "the boot of the least late tick": Began(
         (tick(NOW, (SENT,), 1, boot=LATE), tick(NOW + 1, (SENT,), 1), tick(NOW + 2, (SENT,), 1, boot=LATE)),
         (BOOTED,) * 3,
     ),

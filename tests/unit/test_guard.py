@@ -9,16 +9,20 @@ from agent.collect.guard import (
     ANCIENT,
     BEHIND,
     CHIP,
+    CHIP_EVERY,
+    CONTRADICTED,
     DOUBT,
     GRACE,
     LONGEST,
     PLAUSIBLE,
+    RECEIVERS,
     STEPPED,
     SYNCED,
     UNSET,
     Guard,
     Trust,
 )
+from agent.system.heard import KEPT_MS, WRONG_MS, Heard, Receivers, receivers
 
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
@@ -29,11 +33,25 @@ class Host:
 
     def __init__(self, trust: str = "auto", **evidence: bool) -> None:
         known = {"synced": False, "chip": False, "service": False, "network": True} | evidence
-        self.is_synced, self.has_chip, self.has_service, self.has_network = (
-            lambda key=key: known[key] for key in ("synced", "chip", "service", "network")
+        self.is_synced, self.has_service, self.has_network = (
+            lambda key=key: known[key] for key in ("synced", "service", "network")
         )
+        self.chip_off, self.chip_reads = 0.0, 0
+        self.answers: list[Heard] = []
         self.known, self.mono_ms, self.wall_ms, self.kept_ms = known, 20_000, NOW_MS, 0
         self.guard = Guard("always" if trust == "always" else "auto", 30.0, self)
+
+    def chip_ms(self) -> int | None:
+        self.chip_reads += 1
+        return round(self.wall_ms + self.chip_off * 1000) if self.known["chip"] else None
+
+    def heard(self) -> list[Heard]:
+        return self.answers
+
+    def answer(self, *off: float, took: float = 0.2) -> None:
+        """Have receivers answer just now, whose clocks are so many seconds ahead of this host's."""
+        ended, now = self.mono_ms / 1000, self.wall_ms / 1000
+        self.answers = [Heard(float(int(now + one)), ended - took, ended) for one in off]
 
     def look(self, after: float = 10.0, step: float = 0.0) -> Trust:
         """Look once more, after so many seconds, in which the clock was set ahead by others."""
@@ -115,6 +133,17 @@ def test_a_step_that_is_taken_back_is_over_at_once() -> None:
     assert (host.guard.steps, host.guard.last_step) == (2, -7200.0)
 
 
+def test_a_step_is_doubted_by_the_next_process_too() -> None:
+    host = Host()
+    host.guard.recall(None, None, NOW_MS - host.mono_ms)
+    assert host.look(step=3600) is STEPPED
+    assert host.look(after=DOUBT - 1) is STEPPED
+    assert host.look(after=2) is PLAUSIBLE
+    host = Host()
+    host.guard.recall(None, None, NOW_MS - host.mono_ms)
+    assert host.look() is PLAUSIBLE  # it was set back meanwhile
+
+
 def test_another_step_is_doubted_anew() -> None:
     host = Host()
     host.look()
@@ -146,3 +175,123 @@ def test_a_changed_setting_counts_from_the_next_look_on() -> None:
     assert host.look() == UNSET
     host.guard.configure("always", 30.0)
     assert host.look() == ALWAYS
+
+
+@pytest.mark.parametrize("lost", [86_400.0, -40.0])
+def test_a_chip_that_has_another_time_vouches_for_nothing(lost: float) -> None:
+    """As of a board whose battery is empty, or was never there."""
+    host = Host(chip=True, service=True)
+    host.chip_off = lost
+    assert host.look() == UNSET
+    assert Host(chip=True, service=True).look() == CHIP
+
+
+def test_the_chip_is_read_once_a_minute_and_after_a_step() -> None:
+    host = Host(chip=True)
+    for _ in range(100):
+        host.look(CHIP_EVERY / 10)
+    assert host.chip_reads == 10
+    host.look(1.0, step=2.0)
+    assert host.chip_reads == 11
+
+
+def test_a_receiver_that_agrees_ends_every_doubt_but_that_of_1970() -> None:
+    board = Host(service=True)
+    assert board.look() == UNSET
+    board.answer(0)
+    assert board.look() == RECEIVERS
+    behind = Host(chip=True)
+    behind.kept_ms = NOW_MS + HOUR_MS
+    assert behind.look() == BEHIND
+    behind.answer(2)
+    assert behind.look() == RECEIVERS
+    stepped = Host()
+    assert [stepped.look(), stepped.look(step=3600)] == [PLAUSIBLE, STEPPED]
+    stepped.answer(0)
+    assert stepped.look() == RECEIVERS
+    ancient = Host()
+    ancient.wall_ms = 1000
+    ancient.answer(0)
+    assert ancient.look() == ANCIENT
+
+
+@pytest.mark.parametrize("chip", [True, False])
+def test_a_receiver_that_disagrees_makes_a_plausible_clock_doubted(chip: bool) -> None:
+    host = Host(chip=chip)
+    assert host.look().is_good
+    host.answer(7200)
+    assert host.look() == CONTRADICTED
+    assert (host.guard.good_base, host.guard.refuted) == (None, True)
+    assert host.look(10, step=7200) == RECEIVERS  # somebody has set it, and the answer still counts
+    assert not host.guard.refuted
+
+
+def test_what_was_right_before_a_step_is_not_forgotten() -> None:
+    host = Host(synced=True)
+    host.answer(0)
+    host.look()
+    base_ms = host.guard.good_base
+    host.known["synced"] = False
+    assert host.look(step=3600) == CONTRADICTED
+    assert (host.guard.good_base, host.guard.refuted) == (base_ms, False)
+
+
+def test_a_receiver_does_not_outweigh_the_kernel_nor_the_setting() -> None:
+    host = Host(synced=True)
+    host.answer(7200)
+    assert host.look() == SYNCED
+    always = Host("always")
+    always.answer(7200)
+    assert always.look() == ALWAYS
+
+
+def test_a_receiver_that_disagrees_is_heeded_for_a_day_and_no_longer() -> None:
+    host = Host()
+    found = []
+    for _ in range(30):
+        host.answer(-7200)
+        found.append(host.look(LONGEST / 24))
+    assert found == [CONTRADICTED] * 24 + [PLAUSIBLE] * 6
+
+
+def test_receivers_of_different_opinions_count_for_nothing() -> None:
+    host = Host()
+    host.answer(0, 7200)
+    assert host.look() == PLAUSIBLE
+    host.answer(7200, 7210)
+    assert host.look() == CONTRADICTED
+    board = Host(service=True)
+    board.answer(0, 7200)
+    assert board.look() == UNSET
+
+
+@pytest.mark.parametrize(
+    ("off", "agrees", "disagrees"),
+    [
+        (0.0, True, False),
+        (28.0, True, False),
+        (-28.0, True, False),
+        (33.0, False, False),  # not so much that it does harm
+        (-290.0, False, False),
+        (303.0, False, True),
+        (-303.0, False, True),
+        (86_400.0, False, True),
+    ],
+)
+def test_what_a_date_says(off: float, agrees: bool, disagrees: bool) -> None:
+    mono_ms, base_ms = 1_000_000, NOW_MS
+    one = Heard((base_ms + mono_ms) / 1000 + off, 999.8, 1000.0)
+    said = receivers([one], mono_ms, 30_000)
+    assert said is not None
+    assert (said.agree(base_ms, 30_000), said.disagree(base_ms, 30_000)) == (agrees, disagrees)
+    assert not said.disagree(base_ms, 2 * 86_400_000)
+    assert said.low - 1 <= base_ms + off * 1000 <= said.high
+    assert WRONG_MS == 300_000
+
+
+def test_a_date_that_is_old_or_was_slow_to_come_says_nothing() -> None:
+    one = Heard(1_800_000_000.0, 99.0, 100.0)
+    assert receivers([one], 100_000, 30_000) == Receivers(1_799_999_900_000, 1_799_999_902_000)
+    assert receivers([one], 100_001 + KEPT_MS, 30_000) is None
+    assert receivers([one._replace(begun=69.0)], 100_000, 30_000) is None
+    assert receivers([], 100_000, 30_000) is None

@@ -1,19 +1,15 @@
 """English that is understood at first reading: house words that are not used, in pages and in the prose of the code.
 
-`python -m tools.language [FOLDER]` lists what is left. The counts below may only fall; a room that is not listed has none.
+`python -m tools.language [FOLDER]` lists where one is, with a better word.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tools import language
-
-ALLOWED = {"tests": 157, "tools": 27}
-"""The most that a top folder may have in all: the sum stays when a file moves within it."""
 
 
 def shown(places: list[language.Found]) -> list[str]:
@@ -27,11 +23,12 @@ def test_no_page_has_one(page: Path) -> None:
     assert shown(language.found(page)) == []
 
 
-def test_no_room_gets_more() -> None:
-    places = [one for path in language.code() for one in language.found(path)]
-    counts = Counter(language.room(one.file) for one in places)
-    more = {room for room, count in counts.items() if count > ALLOWED.get(room, 0)}
-    assert shown([one for one in places if language.room(one.file) in more]) == []
+def test_no_other_file_has_one() -> None:
+    files = language.code()
+    assert {"agent", "buffer", "tests", "tools"} <= {
+        path.relative_to(language.ROOT).parts[0] for path in files
+    }
+    assert shown([one for path in files for one in language.found(path)]) == []
 
 
 @pytest.mark.parametrize(

@@ -133,5 +133,5 @@ def test_the_plist_of_macos_can_be_read() -> None:
 
 
 def test_the_bill_of_materials_beside_the_lock_is_of_this_lock() -> None:
-    """The image takes it from there. `make sbom` writes it anew."""
+    """The image takes it from there. `make sbom` writes it again."""
     assert (sbom.LOCK.parent / "run.cdx.json").read_text() == sbom.document()

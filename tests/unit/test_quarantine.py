@@ -178,7 +178,7 @@ def test_no_name_leads_out_of_the_folder(name: str) -> None:
 
 
 class Untouchable:
-    """A file system that must not be asked."""
+    """A file system that must not be used."""
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"{name} was called")

@@ -92,7 +92,7 @@ def test_the_ledger_balances_at_every_position(
         assert tally.selected == tally.delivered + tally.rejected + tally.repeated == len(seen) * share
         if seen:
             assert (tally.oldest_timestamp_ms, tally.newest_timestamp_ms) == (min(seen), max(seen))
-        if again:  # another process goes on
+        if again:  # another process continues
             it = cursor(Pieces(pieces), selector, it.tally)
     assert it.read(1) is None
     assert it.position == 3 * sum(pieces)

@@ -1,4 +1,4 @@
-"""A replay as a whole, with a source in memory and a receiver that answers as it is told."""
+"""A replay as a whole, with a source in memory and a receiver with scripted answers."""
 
 from __future__ import annotations
 

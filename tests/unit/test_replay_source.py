@@ -1,4 +1,4 @@
-"""What can be replayed: every sample once, in order, from any position on; and what is wrong is told, not sent."""
+"""What can be replayed: every sample once, in order, from any position on. What is wrong is reported and not sent."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_file_goes_on_at_any_position(position: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "error"),
     [
         ("{", NO_LINE),
         ("[1]", NO_LINE),
@@ -208,12 +208,12 @@ def test_a_file_goes_on_at_any_position(position: int) -> None:
     ],
 )
 def test_a_line_that_is_wrong_is_named_and_what_stands_before_is_replayed(
-    tmp_path: Path, bad: str, told: str
+    tmp_path: Path, bad: str, error: str
 ) -> None:
     file = tmp_path / "f"
     file.write_text(f"{line('a', [[1, 1]])}\n{bad}\n{line('a', [[3, 3]])}\n")
     found = list[Tick]()
-    with pytest.raises(LimpetError, match=f"f, line 2: .*{told}"):
+    with pytest.raises(LimpetError, match=f"f, line 2: .*{error}"):
         gather(FileHistory(str(file)), found)
     assert [one.at.wall_ms for one in found] == [1]
 

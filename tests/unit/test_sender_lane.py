@@ -190,7 +190,7 @@ def test_a_held_destination_is_probed_as_soon_as_a_file_has_changed() -> None:
     assert rig.lane.state is State.HELD  # it was no better
     before = rig.now
     rig.step()
-    assert rig.now - before == 720.0  # and is asked ever more rarely, as before
+    assert rig.now - before == 720.0  # and is probed ever more rarely, as before
     rig.drain()
     assert rig.script.bodies[1:3] == [EMPTY] * 2
 

@@ -1,4 +1,4 @@
-"""The search for culprits over ticks that are relabeled: what is asked, and what goes into the quarantine."""
+"""The search for culprits over ticks that are relabeled: which samples are sent, and which go into the quarantine."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def refuses_before(time: int) -> Receiver:
 def settle(
     encoder: Encoder, ticks: list[Tick], version: wire.Version, receiver: Receiver
 ) -> tuple[Search, list[wire.Write]]:
-    """Let a receiver have its say until all is settled. What it is asked is what the whole batch says."""
+    """Let a receiver answer until all is settled. Each request has samples exactly as the whole batch has them."""
     first = wire.decode_message(encoder.encode(ticks).body, version)
     whole, taken = cells(first), list[wire.Write]()
     search = Search(ticks, encoder.labels, receiver(first))
@@ -133,7 +133,7 @@ def test_series_of_other_times_keep_their_own(version: wire.Version) -> None:
         tick(NOW + 10, series("bad", a="b")),
     ]
     search, taken = settle(ENCODERS[version], ticks, version, refuses("bad"))
-    assert [len(write.series) for write in taken] == [2]  # so they were asked together
+    assert [len(write.series) for write in taken] == [2]  # so both were in one request
     assert search.delivered == 2
 
 

@@ -45,7 +45,7 @@ def test_whose_rights_root_takes(tmp_path: Path) -> None:
     assert found is not None
     assert found.uid == 65534
     assert service.user(data_dir, "/elsewhere.yaml", nobody) is None  # it is not the service's
-    os.chown(tmp_path, 60123, 60124)  # who has no name
+    os.chown(tmp_path, 60123, 60124)  # a user without a name
     assert service.user(data_dir, "/elsewhere.yaml", nobody) == User(60123, 60124)
     assert service.user(f"{data_dir}/none", "/elsewhere.yaml", nobody) is None
     assert service.owner(data_dir) == "60123"

@@ -101,7 +101,7 @@ def test_services_are_confined_and_pinned(file: str) -> None:
             assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", service["image"]), name
         for port in service.get("ports", []):
             published = f"127.0.0.1:{PORTS[name]}:{PORTS[name]}"
-            assert port == published, "published to this machine alone, unless told"
+            assert port == published, "published to this machine alone by default"
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_the_example_has_every_variable_with_its_default() -> None:
     assert used == {(name, "" if name in examples else value) for name, value in shown.items()}
 
 
-# What each program is told to read below /secrets, by the files that tell it.
+# By program: the files that name what it reads below /secrets.
 SOURCES = [f"grafana/datasources/{name}.yaml" for name in ("prometheus", "mimir", "year")]
-TOLD = {
+NAMED = {
     "prometheus": ("compose.yaml", "prometheus.yml", "prometheus.year.yml"),
     "alertmanager": ("compose.yaml",),
     "grafana": ("compose.yaml", *SOURCES),
@@ -146,7 +146,7 @@ TOLD = {
 
 
 def test_every_secret_named_is_made_and_nobody_else_can_read_it(secrets: Path) -> None:
-    for program, files in TOLD.items():
+    for program, files in NAMED.items():
         for file in files:
             text = (FOLDER / file).read_text()
             if file.startswith("compose"):
@@ -290,7 +290,7 @@ def test_prometheus_is_configured_as_the_one_that_ships() -> None:
 
 
 def test_a_restart_of_prometheus_does_not_begin_alerts_anew() -> None:
-    # By default only those with a `for` of more than ten minutes go on; Alertmanager would call the others over.
+    # By default only alerts with a `for` of more than ten minutes continue; Alertmanager would report the others as resolved.
     flag = "--rules.alert.for-grace-period=1m"
     for name in ("compose.yaml", "compose.year.yaml"):
         assert flag in read(FOLDER / name)["prometheus"]["command"]

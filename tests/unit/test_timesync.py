@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def host(root: Path, kernel: int | None = 5, **files: str) -> HostClock:
         path = root / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return HostClock(str(root), lambda: kernel)
+    return HostClock(root=str(root), kernel=lambda: kernel)
 
 
 @pytest.mark.parametrize(("state", "is_synced"), [(0, True), (1, True), (4, True), (5, False), (None, False)])
@@ -34,7 +35,7 @@ def test_where_the_kernel_may_not_be_called_timesyncd_says_it(tmp_path: Path) ->
 
 def test_a_board_has_no_chip_and_a_service(tmp_path: Path) -> None:
     board = host(tmp_path)
-    assert not board.has_chip()
+    assert board.chip_ms() is None
     assert not board.has_service()
     host(tmp_path, var__lib__chrony__chrony_drift="1 2")
     assert not board.has_service()  # another file
@@ -52,8 +53,32 @@ def test_where_the_kernel_does_not_answer_nobody_waits_for_chrony(tmp_path: Path
 
 
 def test_a_server_has_a_chip(tmp_path: Path) -> None:
-    (tmp_path / "sys/class/rtc/rtc0").mkdir(parents=True)
-    assert host(tmp_path).has_chip()
+    assert host(tmp_path, sys__class__rtc__rtc0__since_epoch="1790000000\n").chip_ms() == 1_790_000_000_000
+    host(tmp_path, etc__adjtime="0.0 0 0.0\n0\nUTC\n")
+    assert host(tmp_path).chip_ms() == 1_790_000_000_000
+
+
+def test_a_chip_without_a_time_is_none_and_the_next_one_counts(tmp_path: Path) -> None:
+    broken = tmp_path / "sys/class/rtc/rtc0"
+    broken.mkdir(parents=True)
+    assert host(tmp_path).chip_ms() is None  # the kernel has none to show
+    (broken / "since_epoch").write_text("\n")
+    assert host(tmp_path).chip_ms() is None
+    assert host(tmp_path, sys__class__rtc__rtc1__since_epoch="7\n").chip_ms() == 7000
+
+
+def test_a_chip_with_the_local_time_is_compared_with_utc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine that has another system next to Linux."""
+    clock = host(tmp_path, sys__class__rtc__rtc0__since_epoch="1790003600", etc__adjtime="0 0 0\n0\nLOCAL\n")
+    monkeypatch.setenv("TZ", "TST-1")
+    time.tzset()
+    try:
+        assert clock.chip_ms() == 1_790_000_000_000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_without_a_package_the_path_is_asked_and_then_the_operator(
     assert servers.ensure("prometheus", tmp_path / "cache") == servers.Server(on_path, "version 2.0")
     assert "E: no network" in capsys.readouterr().err
     on_path.write_text("#!/bin/sh\nexit 1\n")
-    with pytest.raises(servers.ServerError, match=r"cannot be had: .*E: no network.* Install prometheus"):
+    with pytest.raises(servers.ServerError, match=r"is not available: .*E: no network.* Install prometheus"):
         servers.ensure("prometheus", tmp_path / "cache")
     assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [".lock"]
 

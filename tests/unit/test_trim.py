@@ -72,7 +72,7 @@ def pending(folder: Path, position: int) -> int:
 
 
 def check_ledgers(folder: Path, *before: int) -> None:
-    """Whoever trimmed, and however it ended: what is gone is evicted for those who had not got it.
+    """Check that what a trim removed is counted as evicted for each destination that had not got it, however the trim ended.
 
     `before` are the positions up to which a destination may have given up what it had not got.
     """
@@ -157,7 +157,7 @@ def test_a_trim_of_a_stopped_buffer(data: Path) -> None:
     check_ledgers(data, planned.before)
     assert plan(str(data), before_ms=START_MS + 150 * STEP_MS) is None
     buffer = Buffer(str(data), Limits(), ["fast", "slow"])
-    assert buffer.append([tick(TICKS, WIDTH)]) == (TICKS + 1) * WIDTH  # the numbering goes on
+    assert buffer.append([tick(TICKS, WIDTH)]) == (TICKS + 1) * WIDTH  # the numbering continues
     buffer.close()
 
 

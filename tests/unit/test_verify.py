@@ -319,7 +319,8 @@ def test_one_percent_of_the_bytes_flipped(tmp_path: Path, stretch: int) -> None:
     # Flips all over hit nearly every key frame; a hundredth of the sectors does no such harm.
     assert 0 < report.samples < 32_000
     assert (report.samples > 8000) is (stretch > 1)
-    unknown = 32_000 - report.samples - report.samples_lost  # behind the last record, where nobody can tell
+    # How many were after the last record cannot be known.
+    unknown = 32_000 - report.samples - report.samples_lost
     assert 0 <= unknown < 32_000 // 20
     assert len(raw) // 100 <= report.segments[0].damaged_bytes < len(raw)
 
@@ -353,7 +354,7 @@ def test_whatever_happens_to_the_bytes_verify_agrees_with_the_reader(
     report = verify(str(folder), deep=True)
     assert report.samples == samples_in(folder)
     known = report.samples + report.samples_lost
-    # Behind the last record of the log nobody can tell what was there; before it, everything counts.
+    # What was after the last record of the log cannot be known; before it, every sample counts.
     assert known <= 3 * FILE if 2 in files else known == 3 * FILE
     assert not report.ok or report.samples_lost == 0
     shutil.rmtree(folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -38,17 +39,25 @@ class Play(NamedTuple):
 def paths(given: Iterable[str]) -> list[str]:
     """Return the files that are given or, of a folder, all below it that have a manifest; in the order of their numbers.
 
-    Raises LimpetError where one is not there.
+    Of a folder no links, pipes and devices: the person who wrote the medium could have this wait, or read, without an end.
     """
     found: list[str] = []
     for path in given:
         if os.path.isdir(path):
-            below = [os.path.join(at, name) for at, _, names in os.walk(path) for name in names]
+            entries = (os.path.join(at, name) for at, _, names in os.walk(path) for name in names)
+            below = [one for one in entries if _is_plain(one)]
             manifests = {one for one in below if one.endswith(MANIFEST)}
             found += sorted(one for one in below if one + MANIFEST in manifests)
         elif not (path.endswith(MANIFEST) and os.path.exists(path.removesuffix(MANIFEST))):
             found.append(path)
     return list(dict.fromkeys(map(os.path.abspath, found)))
+
+
+def _is_plain(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:  # who opens it says why
+        return True
 
 
 def look(path: str) -> Play:
