@@ -1,6 +1,6 @@
 """What HostDiskFilling does on made-up disks (tests.support.disks), next to a line through six hours and three days.
 
-    python -m tests.bench.disks      writes the table into docs/decisions/0095-a-trend-is-what-remains.md
+    python -m tests.bench.disks      writes the table into docs/decisions/0106-a-trend-is-what-remains.md
 
 Everything is computed by the PromQL of `limpet query`, hour by hour, from the rule file as it ships.
 """
@@ -12,7 +12,7 @@ import re
 from tests.support import disks, rules
 from tests.support.disks import Outcome
 
-PAGE = rules.RULES.parents[2] / "docs" / "decisions" / "0095-a-trend-is-what-remains.md"
+PAGE = rules.RULES.parents[2] / "docs" / "decisions" / "0106-a-trend-is-what-remains.md"
 LINE = "predict_linear(disk_free_bytes[{}], 7 * 86400) < 0"
 
 

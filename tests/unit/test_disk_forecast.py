@@ -1,7 +1,7 @@
 """HostDiskFilling on made-up disks of six weeks: no false alarm by what returns, none missed, and days of warning.
 
 The rule is taken from the file that ships, and evaluated hour by hour by our own PromQL, whose numbers are compared with those of
-Prometheus in tests/integration. The table in docs/decisions/0095 is of the same disks.
+Prometheus in tests/integration. The table in docs/decisions/0106 is of the same disks.
 """
 
 from __future__ import annotations
