@@ -30,6 +30,7 @@ limpet_start_time_seconds                     | seconds  | When the agent starte
 limpet_config_reload_successful               |          | 1 if the configuration that was read last is the one that is applied; 0 after a reload that was refused.
 limpet_boots_total                            | boots    | How often the host was booted since the agent was installed, by reason; only reasons that there were.
 limpet_boot_info                              |          | Always 1; the label `reason` says why the host was booted last: clean, oom, panic, watchdog, power_loss or unknown.
+limpet_identity_info                          |          | Always 1; the labels say which machine and which data_dir this is, as hashes: two boxes with one name have two.
 limpet_boot_down_seconds                      | seconds  | From the newest sample before the boot to the boot: how long the host was off, if the agent ran until then.
 limpet_cpu_seconds_total                      | seconds  | CPU time the agent has used.
 limpet_resident_memory_bytes                  | bytes    | Memory the agent holds.
@@ -168,6 +169,9 @@ class Health(Collector):
             Sample("limpet_boots_total", float(count), (("reason", reason),))
             for reason, count in self._keeper.boots().items()
         ]
+        samples.append(
+            Sample("limpet_identity_info", 1.0, (("data_dir", note.home), ("machine", note.machine)))
+        )
         samples.append(Sample("limpet_boot_info", 1.0, (("reason", note.reason),)))
         if note.before_ms and (keeper is None or keeper.guard.trust.is_good):
             booted = self._clock.wall() - self._clock.monotonic()

@@ -19,6 +19,7 @@ import msgspec
 
 from agent import __version__
 from agent.system.boot import Before, Reason, found
+from agent.system.identity import machine
 from buffer.fs import Fs, RealFs, read_all, write_atomic
 
 NAME = "agent.json"
@@ -32,6 +33,7 @@ Time = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 """UTC in ms. A note may say anything, and times are computed with."""
 
 
+Word = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{0,12}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
 
 
@@ -62,6 +64,12 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     """Why it was booted last."""
     before_ms: Time = 0
     """The time of the newest sample of the boot before; 0: there is none."""
+    machine: Word = ""
+    """Which machine it runs on (`agent.system.identity`); empty: nothing says so."""
+    home: Word = ""
+    """The data_dir's own: it stays when the folder is copied."""
+    copied_ms: Time | None = None
+    """When an agent began on a machine which is not that of the note before."""
     records: list[Count] = []
     """Marks of the kernel's records of crashes that were there after the boot."""
 
@@ -89,7 +97,7 @@ class Keeper:
         )
         before = read(data_dir)
         self._is_first = before is None or before.boot_id != boot_id  # the first process in this boot
-        self.note = booted(self.note, before, kept_ms, root)
+        self.note = placed(booted(self.note, before, kept_ms, root), before, machine(root))
 
     def write(self, **changes: Any) -> None:
         """Change the note, and leave it in data_dir if its disk takes it."""
@@ -151,6 +159,16 @@ def booted(note: Note, before: Note | None, kept_ms: int = 0, root: str = "") ->
         reason=str(reason),
         before_ms=kept_ms,
         records=records,
+    )
+
+
+def placed(note: Note, before: Note | None, machine: str) -> Note:
+    """Return a note with where it is, by an earlier one of the same data_dir."""
+    home, copied_ms = (before.home, before.copied_ms) if before is not None else ("", None)
+    if before is not None and before.machine and machine and before.machine != machine:
+        copied_ms = note.started_ms
+    return msgspec.structs.replace(
+        note, machine=machine, home=home or os.urandom(6).hex(), copied_ms=copied_ms
     )
 
 

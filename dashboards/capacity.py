@@ -6,7 +6,7 @@ from typing import Any
 
 from dashboards import kit, levels, selectors
 from dashboards.panels import Column, PanelBuilder, Query, graph, narrow, number, rows
-from dashboards.selectors import all_of
+from dashboards.selectors import ID, all_of
 
 DAY = 86400
 MONTH = 30 * DAY
@@ -143,12 +143,43 @@ def trends() -> list[PanelBuilder]:
     ]
 
 
+def days() -> list[PanelBuilder]:
+    """Which hosts ran, and which links worked, day by day and apart, as a provider's bill needs it."""
+    seen, outages = (
+        all_of("limpet_start_time_seconds"),
+        all_of("limpet_outage_seconds_total", 'cause=~"link|address|dns|tcp"'),
+    )
+    lived = f"clamp_max(max by ({ID}) (count_over_time({seen}[1d:5m])) / 288, 1)"
+    longest = f"max by ({ID}) (sum by ({ID}, destination) (increase({outages}[1d])))"
+    linked = f"clamp_min(1 - {longest} / {DAY}, 0) or group by ({ID}) (last_over_time({seen}[1d]))"
+    return [
+        graph(
+            "Hosts by day",
+            "The share of each day (UTC) in which a host ran and collected, by what has arrived by now: a day whose link was down is "
+            "whole once the backlog has come. A gap of less than 5 minutes is none.",
+            levels.QUALITY,
+            Query(f"avg({lived})", "mean of the hosts"),
+            Query(f"min({lived})", "worst host"),
+            width=12,
+        ),
+        graph(
+            "Links by day",
+            "The share of each day (UTC) in which a host reached its receivers, as a network provider answers for it: without the "
+            "outages for want of a link, an address, a name or a connection. While a host is off, its link is not blamed.",
+            levels.QUALITY,
+            Query(f"avg({linked})", "mean of the hosts"),
+            Query(f"min({linked})", "worst host"),
+            width=12,
+        ),
+    ]
+
+
 def make() -> dict[str, Any]:
     """Return the dashboard."""
     return kit.dashboard(
         "limpet-capacity",
         "What will run out, and when. Trends and forecasts come from the recording rules that ship with Limpet.",
-        {"Now": now(), "Disks": disks(), "Trends": trends()},
+        {"Now": now(), "Disks": disks(), "Trends": trends(), "Availability by day": days()},
         since="now-7d",
         refresh="5m",
         reboots=False,

@@ -56,6 +56,8 @@ def targets(queries: Sequence[Query], *, instant: bool, as_table: bool = False) 
             one.legend_format(query.legend)
         if "limpet_" in query.expr and "$__rate_interval" in query.expr:
             one.interval("1m")  # the agents' own series come so often, and a rate needs several samples
+        if "[1d" in query.expr and not instant:
+            one.interval("1d")  # a point for each day (UTC), of that day
         one.format(PromQueryFormat.TABLE if as_table else PromQueryFormat.TIME_SERIES)
         found.append(one)
     return found

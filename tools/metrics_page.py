@@ -40,6 +40,11 @@ LABELS: dict[str, tuple[str, ...]] = {
     "limpet_destination_": ("destination",),
     "limpet_destination_budget_": ("destination", "period"),
     "limpet_destination_info": ("destination", "type"),
+    "limpet_outage_": ("destination",),
+    "limpet_outage_seconds_total": ("cause", "destination"),
+    "limpet_boots_": ("reason",),
+    "limpet_boot_info": ("reason",),
+    "limpet_identity_info": ("data_dir", "machine"),
     "limpet_destination_dropped_": ("destination", "reason"),
 }
 
@@ -207,6 +212,38 @@ failed run: its `up` is 0.
 - **Is a destination in trouble?** `limpet_destination_oldest_pending_age_seconds` grows while requests fail;
   `limpet_destination_held` says that the destination needs a person: for example, a wrong password or certificate.
   A destination in trouble gets this news afterwards; another destination gets it at once.
+- **Why was the host booted?** `limpet_boot_info` has the reason, and `limpet_boots_total` counts by it. Reasons are tried in this order:
+
+  | reason | what says so |
+  |---|---|
+  | `clean` | systemd was shutting down when it stopped the agent |
+  | `oom`, `panic` | a new record of the kernel in `/sys/fs/pstore` or `/var/lib/systemd/pstore`; one that the agent may not read counts as `panic` |
+  | `watchdog` | `/sys/class/watchdog/watchdog0/bootstatus` says that it has reset the host |
+  | `power_loss` | none of these, and the agent ran to the end: the power failed, or the host hung and somebody switched it off |
+  | `unknown` | the agent had been stopped before, or it is its first boot here |
+
+  Nobody can distinguish a power cut from a hang that left no trace. `/sys/fs/pstore` is for root only, so a panic is found where
+  systemd-pstore moves its record, which most distributions have it do. A board without pstore or a watchdog says `power_loss` for these,
+  too, and one without systemd says `unknown` for `clean`.
+- **What was an outage?** When a destination is back, it has the seconds of the outage by `cause`, over the time in which it was so:
+  `increase(limpet_outage_seconds_total[1d])`. Begin, end and the samples that waited are those of the last outage. The causes:
+
+  | cause | what was found at the last try that failed |
+  |---|---|
+  | `link` | no interface is up with a carrier, or none that a default route leads to |
+  | `address` | a link, and no default route, which comes with an address |
+  | `dns` | the name cannot be resolved, although there is a way out |
+  | `tcp` | the connection is refused, cut, or not answered in time |
+  | `proxy`, `tls` | the proxy, or the TLS handshake |
+  | `auth` | 401, 403, 407; a token or a file of credentials |
+  | `throttled` | 429 |
+  | `refused` | another 3xx or 4xx, or an answer that does not count: a portal, say |
+  | `server` | 5xx, 408, or what is no HTTP |
+  | `medium` | of a destination of type `file`: the folder cannot be written |
+  | `clock` | this host's clock is not believed, so samples wait |
+  | `budget` | the data budget is spent |
+
+  After a kill the same outage continues. The time in which no agent ran belongs to none.
 - **Is a clock wrong?** `limpet_destination_clock_skew_seconds` is this host's clock minus the destination's, exact to a
   second. It comes from the `Date` of answers that accept or refuse samples, since any other answer may be from a proxy
   or a portal. It is 0 while the two agree, and negative if this host is behind. Samples carry this host's

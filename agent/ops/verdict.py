@@ -36,6 +36,9 @@ REFUSED_FOR = {
 """What to look at first, by the reason for which a receiver refused samples."""
 PATIENCE = 120.0
 """Seconds that a destination may fail, and that an agent may take for its first sample, before somebody should look."""
+COPIED = 86400.0
+"""Seconds for which it is reported that a data_dir came from another machine."""
+TWINS = "If that machine still runs, give this one another hostname, and an empty data_dir"
 QUIET = 3
 """Intervals without a sample that are still no reason to look."""
 NEARLY_FULL = 86400.0
@@ -111,6 +114,9 @@ def agent(seen: Seen) -> Finding:
         said = f"process {found.writer_pid} runs"
         if note is not None and note.pid == found.writer_pid:
             said += f" since {human.moment(note.started_ms)} ({ago(note.started_ms, seen.now)}), version {note.version}"
+            if note.copied_ms is not None and seen.now - note.copied_ms / 1000 < COPIED:
+                said += f"; its data_dir began on another machine ({ago(note.copied_ms, seen.now)})"
+                return warning(said, TWINS)
         return fine(said)
     start = _start(seen)
     if seen.homeless is not None:

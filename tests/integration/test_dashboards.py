@@ -49,6 +49,9 @@ EMPTY_RULES: dict[str, str] = {
     "limpet:budget_used:ratio": "nor uses one",
     "limpet:next_sign:timestamp_seconds": "nor gives a sign of life instead of its samples",
     "LimpetCertificateEnds": "each certificate is new",
+    "LimpetLinkWasDown": "no outage was long enough",
+    "HostWasDown": "no host was booted",
+    "LimpetHostTwice": "each host has its name",
     "LimpetConfigReloadFailed": "no agent reloads its configuration",
     "LimpetLossBudgetSpent": "what was missed before the rules knew a host is forgiven",
 }

@@ -153,6 +153,7 @@ def test_a_silent_host_has_not_recovered(tmp_path: Path, promtool_program: Path)
     states = {alert for alert, rule in ALERTS.items() if "limpet:not_live:bool" in rule["expr"]}
     assert states == {one for one in ALERTS if one.startswith("Host")} - {
         "HostOomKill critical",  # what happens once ends in its time
+        "HostWasDown warning",
         "HostTargetDown warning",
         "HostTextFileError warning",
     }
@@ -363,6 +364,7 @@ def test_a_disk_that_stays_read_only_is_meant_to_be_so_after_a_week(
 
 SILENT = {"LimpetHostSilent critical"}  # its level is in a recorded series
 EVENTS = {"HostOomKill critical", "LimpetCollectorFailing warning stuck"}  # they have no `for`
+EVENTS |= {"LimpetLinkWasDown warning", "HostWasDown warning"}
 EVENTS |= {"LimpetManyHosts warning", "LimpetManyHosts critical"}
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, set[str]]] = {
     # the change, the tests that notice it, alerts that it leaves alone

@@ -60,6 +60,10 @@ SERIES: list[tuple[str, dict[str, str], float | list[float], float | list[float]
     ("limpet_buffer_missed_samples_total", {}, [0.0], [0.0]),
     ("limpet_destination_budget_bytes", {**LINK, "period": "day"}, 5e6, 5e6),
     ("limpet_destination_budget_used_bytes", {**LINK, "period": "day"}, 1e6, 4.9e6),
+    ("limpet_outage_start_time_seconds", LINK, time.time() - 7000, time.time() - 7000),
+    ("limpet_outage_end_time_seconds", LINK, time.time() - 5000, time.time() - 5000),
+    ("limpet_boot_down_seconds", {}, 900.0, 900.0),
+    ("host_boot_time_seconds", {}, time.time() - 9000, time.time() - 9000),
     ("limpet_collector_failures_total", {"collector": "cpu"}, [0.0], [0.1]),
     ("limpet_collector_timeouts_total", {"collector": "cpu"}, [0.0], [0.1]),
     ("limpet_collector_unreadable_total", {"collector": "cpu"}, [0.0], [0.1]),
@@ -185,6 +189,8 @@ def test_a_backlog_in_which_everything_was_wrong_raises_nothing(server: Promethe
     expected = {rule["alert"] for rule in rules.alerts().values()}
     never = {"LimpetHostSilent", "LimpetFleetSilent", "LimpetLossBudgetSpent"}
     never |= {"LimpetManyHosts", "LimpetAgentRestarting"}
+    never |= {"LimpetLinkWasDown", "HostWasDown"}  # of what is over
+    never.add("LimpetHostTwice")  # each has its name
     never |= {"HostTargetDown", "HostTextFileError"}  # off by default
     never.add("HostDiskFilling")  # of which days have to be known
     never.add("HostDiskReadOnly")  # that of "ill" was read-only for most of the day

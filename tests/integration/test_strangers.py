@@ -232,6 +232,27 @@ def test_a_portal_that_comes_later(tmp_path: Path, headers: Mapping[str, str], b
             one.settled()
 
 
+@pytest.mark.parametrize("message", ["auto", "io.prometheus.write.v2.Request"])
+def test_a_box_that_takes_everything_comes_later_and_counts_nothing(tmp_path: Path, message: str) -> None:
+    """Remote write 2.0 over http: its 204 has no counts, and it takes what nobody can read."""
+    with (
+        Receiver() as receiver,
+        host(tmp_path, destination(receiver.url, protobuf_message=message)) as one,
+    ):
+        one.collect(5)
+        one.settled()
+        receiver.counts, receiver.to_foreign = False, "silent"
+        receiver.to_unreadable = receiver.to_empty = Answer()
+        before = one.cursor.ledger.delivered
+        one.collect(5)
+        one.held()
+        assert (one.cursor.ledger.delivered, one.kept()) == (before, {})
+        receiver.counts, receiver.to_foreign = True, "415"
+        receiver.to_unreadable = receiver.to_empty = None
+        one.settled()
+        assert one.cursor.ledger.delivered == sum(map(len, one.expected.values()))
+
+
 # No hold lasts forever by mistake.
 
 

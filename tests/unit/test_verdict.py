@@ -80,6 +80,9 @@ BOXES: dict[str, tuple[Seen, str, str, str]] = {
         "stopped", "configuration", "colect: unknown key",
     ),
     "no service": (AWAY._replace(service=None), "stopped", "agent", f"limpet run --config {PATH}"),
+    "copied card": (
+        with_note(copied_ms=MS - 60_000), "attention", "agent", "its data_dir began on another machine (1 min ago)",
+    ),
     "data_dir gone": (
         SEEN._replace(status=None, reason="missing", homeless=812),
         "attention", "agent", "process 812 runs, and its data_dir /var/lib/limpet is gone",
