@@ -20,8 +20,9 @@ from typing import NamedTuple
 from buffer import segment
 from buffer.codec import CodecError, Decoder
 from buffer.fs import Fs
+from buffer.implied import implied
 from buffer.model import Tick
-from buffer.segment import Damaged, Header, Record, Torn
+from buffer.segment import Damaged, Record, Torn
 
 WINDOW = 64 << 10
 PATIENCE = 16
@@ -30,7 +31,6 @@ PATIENCE = 16
 BLOCK = 4 << 10
 BAD_BLOCKS = 64
 """After so many unreadable blocks the rest of a file is given up: each can take a disk seconds."""
-
 Judge = Callable[[int], None]
 
 
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 class File:
     """The records of one segment file, in order.
 
-    `header` is the decoded header, or, where that is damaged, what the file's name implies.
+    `header` is the decoded header, or, where that is damaged, what the rest of the file implies (`buffer.implied`).
     Raises FileNotFoundError, Short, NewerVersion and OSError when it is opened.
     """
 
@@ -69,9 +69,9 @@ class File:
             raise
         self.damaged_header = header is None
         self._ends: int | None = None  # where the note begins
-        self.note = self._find_note() if header is not None and header.base_ms is not None else None
+        self.note = self._find_note() if header is None or header.base_ms is not None else None
         """What is known of the clock of a provisional segment; None: nothing, or it is none."""
-        self.header = header or Header(first_seq)
+        self.header = header or implied(self._data, first_seq, self.note)
         self._at = segment.HEADER.size
         self._checked = 0
 

@@ -205,13 +205,19 @@ def _header(fs: Fs, path: str, first: int) -> Header:
                 fs.sync(fd)
         finally:
             fs.close(fd)
-        return segment.decode_header(data, first) or Header(first)
+        return segment.decode_header(data, first) or _implied(fs, path, first)
     except OSError:  # it may be readable in part
         return Header(first)
     except segment.Short:
         return Header(first)
     except segment.NewerVersion as error:
         raise NewerFormat(path, str(error), "Run the newer version of Limpet that wrote it.") from None
+
+
+def _implied(fs: Fs, path: str, first: int) -> Header:
+    """Return what the rest of a file says where its header is damaged.  Raises OSError."""
+    with closing(opened(fs, path.rpartition("/")[0], first)) as file:
+        return file.header
 
 
 def _last_records(fs: Fs, folder: str, first: int) -> tuple[tuple[int, int, int] | None, bool]:

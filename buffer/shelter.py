@@ -1,7 +1,7 @@
 """The file system of a buffer whose disk can be ill: the disk, and new segments in memory while it is.
 
 Promises: a segment is in one of the two, and is found under its name wherever it is.  While `active`, new segments are
-created in memory; everything else is still attempted on the disk.  While `blind`, nothing is: nobody could find out
+created in memory, and one on the disk that has to be changed is copied there; everything else is still attempted on the disk.  While `blind`, nothing is: nobody could find out
 what is on it, so nothing of it may be changed.
 """
 
@@ -53,7 +53,26 @@ class Shelter:
         return self.memory.open(path) if path in self.memory.files else self._disk.open(path)
 
     def modify(self, path: str) -> int:
-        return self.memory.open(path) if path in self.memory.files else self._disk.modify(path)
+        if path in self.memory.files:
+            return self.memory.open(path)
+        if self.active and path.endswith(SUFFIX):
+            self._copy(path)
+            return self.memory.open(path)
+        return self._disk.modify(path)
+
+    def _copy(self, path: str) -> None:
+        """Have a segment of the ill disk in memory, where it can be changed.  Raises OSError; half of the memory is for new ones."""
+        size = self._disk.size(path)
+        if self.memory.used + size > self.memory.capacity // 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        fd = self._disk.open(path)
+        try:
+            data = bytearray()
+            while more := self._disk.read(fd, size - len(data), len(data)):
+                data += more
+        finally:
+            self._disk.close(fd)
+        self.memory.files[path] = data
 
     def _with(self, fd: int) -> Fs | MemoryFs:
         return self.memory if fd >= FIRST_DESCRIPTOR else self._disk

@@ -362,6 +362,14 @@ def agents() -> list[PanelBuilder]:
             width=6,
             height=8,
         ),
+        graph(
+            "Samples that wait for a clock",
+            "Samples that hosts collected while their clock was not believed, as they report when it is: before that they send nothing.",
+            levels.Limits("short", None, None),
+            Query(f"topk(10, {all_of('limpet_clock_provisional_samples')})", "{{hostname}}"),
+            width=24,
+            height=6,
+        ),
     ]
 
 

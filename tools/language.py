@@ -1,7 +1,7 @@
 """Words that a reader stumbles over, and where they are: `python -m tools.language [FILE OR FOLDER...]`.
 
 Looks at prose only: pages in Markdown without their code, comments of YAML and shell files, alert rules, and of Python
-the docstrings, comments and string literals. What is in `backticks` is code. Names in Python are not looked at.
+the docstrings, comments, string literals and names of tests. What is in `backticks` is code, and so are all other names.
 """
 
 from __future__ import annotations
@@ -98,13 +98,15 @@ def markdown_prose(text: str) -> Iterator[tuple[int, str]]:
 
 
 def python_prose(text: str) -> Iterator[tuple[int, str]]:
-    """Yield docstrings, comments and other string literals of a module."""
+    """Yield docstrings, comments and other string literals of a module, and the names of its tests as words."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
+        elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node.lineno, node.name.replace("_", " ")
 
 
 def pages() -> list[Path]:

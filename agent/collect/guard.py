@@ -21,9 +21,8 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple, Protocol
 
 from agent.system.heard import Heard, Receivers, receivers
+from buffer.model import BUILT_MS
 
-BUILT_MS = 1_735_689_600_000
-"""2025-01-01: no copy of this software is older."""
 STEP_MS = 1000
 """By so much no clock drifts between two looks: it was set."""
 GRACE = 900.0

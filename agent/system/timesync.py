@@ -99,11 +99,11 @@ def _leads_out(route: list[str]) -> bool:
 
 def kernel_state() -> Callable[[], int | None]:
     """Return what asks the kernel, by adjtimex(2); it returns None where that is not possible."""
-    import ctypes  # 0.3 MB, for those who run
-
     try:
+        import ctypes  # 0.3 MB, for those who run; some builds of Python have none
+
         adjtimex = ctypes.CDLL(None).adjtimex
-    except (OSError, AttributeError):
+    except (ImportError, OSError, AttributeError):
         return lambda: None
     zeros = bytes(_TIMEX)
 

@@ -13,22 +13,15 @@ import pytest
 
 from agent.collect.timekeeper import ESTIMATED
 from buffer.model import is_stale
-from tests.support.lives import BIRTH_MS, Boot, Happens, Life, random_life
+from tests.support.lives import BIRTH_MS, HOUR, MINUTE, Boot, Happens, Life, a_day, random_life
 
 LIVES = int(os.environ.get("LIMPET_LIVES", "40"))
 FIRST = int(os.environ.get("LIMPET_LIFE", "0"))
 SEEDS = [FIRST] if "LIMPET_LIFE" in os.environ else range(LIVES)
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 
 def test_a_day_in_the_life_of_a_board(tmp_path: Path) -> None:
-    """Boot in 1970, NTP after 7 minutes, a power cut, a boot that never gets NTP, an hour back, 3 h of suspend."""
-    life = Life(str(tmp_path), random.Random(1))
-    life.run(Boot("1970", 3 * HOUR, (Happens(7 * MINUTE, "set"),), "cut", 10 * MINUTE))
-    life.run(Boot("march", 10 * MINUTE, (), "kill", HOUR))
-    lost = life.boot_id
-    hour_back = (Happens(MINUTE, "set"), Happens(HOUR, "back"), Happens(HOUR + 5 * MINUTE, "set"))
-    life.run(Boot("saved", 6 * HOUR, (*hour_back, Happens(2 * HOUR, "sleep", 3 * HOUR)), "stop", MINUTE))
+    life, lost = a_day(str(tmp_path), 3 * HOUR)
     assert life.good == set(life.boots) - {lost}
     life.check()
     begin, end = life.boots[lost]

@@ -158,7 +158,7 @@ def test_it_costs_one_thread_is_named_once_and_comes_back_by_itself(tmp_path: Pa
         assert agent.stop() == 0
 
 
-def test_the_agent_stops_in_time_beside_it(tmp_path: Path, mounts: Mounts) -> None:
+def test_the_agent_stops_in_time_while_a_mount_hangs(tmp_path: Path, mounts: Mounts) -> None:
     with running(tmp_path / "agent", mounts) as agent:
         mounts.hang()
         wait_for(lambda: agent.events("collector.stuck"), DEADLINE, "the log to name it")

@@ -53,7 +53,7 @@ def exporter() -> Iterator[Exporter]:
         yield made
 
 
-def test_what_is_asked_for(exporter: Exporter) -> None:
+def test_the_request_and_its_headers(exporter: Exporter) -> None:
     made = fetcher(f"{exporter.url}/metrics", timeout=2.5, headers={"X-Scope": "edge"})
     assert made.get() == Exposition(b"a 1\n", openmetrics=False)
     ((path, headers),) = exporter.requests
@@ -109,7 +109,7 @@ def test_the_format_is_what_the_target_says(exporter: Exporter) -> None:
     assert found == [True, True, False, False, False]
 
 
-def test_the_formats_that_are_asked_for_are_configured(exporter: Exporter) -> None:
+def test_the_requested_formats_are_configured(exporter: Exporter) -> None:
     asked = [
         accept(Target(url=exporter.url, job="app", **more)).decode()
         for more in (

@@ -29,7 +29,7 @@ def deliver(tmp_path: Path, protocol: str) -> Deliver:
     return partial(received, tmp_path, protobuf_message=protocol)
 
 
-def test_a_request_is_as_the_specification_has_it(tmp_path: Path, protocol: str) -> None:
+def test_a_request_is_as_remote_write_requires(tmp_path: Path, protocol: str) -> None:
     with Receiver() as receiver:
         settings: dict[str, Any] = {"headers": {"X-Scope-OrgID": "é"}, "protobuf_message": protocol}
         with delivering(tmp_path, receiver, f"{receiver.url}?tenant=1", **settings):

@@ -58,7 +58,7 @@ def test_a_corrected_file_is_tried_at_once_however_slow_the_probes_are(tmp_path:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 503])
-def test_what_a_receiver_sends_back_of_the_secrets_is_not_told(tmp_path: Path, status: int) -> None:
+def test_secrets_that_a_receiver_sends_back_are_not_reported(tmp_path: Path, status: int) -> None:
     """Not in the log, the status and the quarantine; nor the beginning of one where the words are cut."""
     key, token = "a secret of the query", "a-secret-header"
     with Receiver([Answer(status)]) as receiver:

@@ -163,7 +163,7 @@ def test_a_kill_in_the_middle_keeps_nothing_twice(tmp_path: Path, after: int, pr
     [Answer(503), Answer(429, headers={"Retry-After": "0"}), Answer(close=True), Answer(401), Answer(413)],
     ids=["503", "429", "cut", "401", "413"],
 )
-def test_trouble_in_the_middle_waits_and_goes_on(tmp_path: Path, trouble: Answer, protocol: str) -> None:
+def test_trouble_in_the_middle_waits_and_continues(tmp_path: Path, trouble: Answer, protocol: str) -> None:
     with Receiver() as receiver:
         first, answered = refuses(3, 80), list[Write]()
 

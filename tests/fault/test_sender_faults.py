@@ -21,7 +21,7 @@ value, in order, but those that the ledger names, which are in the quarantine. T
 | a proxy that refuses                                | test_sender_proxy: test_a_proxy_that_is_away_is_waited_for, test_whatever_a_proxy_says_to_connect_is_survived, test_a_wrong_password_of_the_proxy_holds |
 | TLS: expired, wrong host, unknown CA                | test_sender_tls: test_a_certificate_that_is_no_good_is_held_until_it_is_renewed, test_an_unknown_authority_is_held_until_the_file_is_corrected |
 | TLS: old version                                    | test_sender_tls: test_a_receiver_that_speaks_only_an_older_version_is_held |
-| TLS: client certificate missing                     | test_sender_tls: test_a_missing_client_certificate_is_asked_for_until_it_is_there |
+| TLS: client certificate missing                     | test_sender_tls: test_a_missing_client_certificate_is_reported_until_it_is_there |
 | a wrong password, a file that is no good            | test_sender_credentials: test_a_wrong_password_is_held_until_its_file_is_corrected, test_a_file_that_is_no_good_is_held |
 | one bad series, too old, all of it                  | test_sender_culprits: test_one_series_of_a_hundred_costs_itself, test_what_is_too_old_is_aged_and_the_rest_arrives, test_when_everything_is_refused_a_handful_of_requests_find_out |
 | a stop in the middle of any of it                   | test_sender_stop: test_a_stop_in_the_middle_of_a_fault_loses_nothing |

@@ -72,7 +72,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-def test_what_is_wanted_as_it_was_goes_on_undisturbed(rig: Rig) -> None:
+def test_an_unchanged_destination_continues_undisturbed(rig: Rig) -> None:
     with Receiver() as receiver, capture_logs() as logs:
         for n in range(20):
             rig.lanes.want([destination(receiver.url)], {"hostname": "a"})
@@ -129,7 +129,7 @@ def test_one_that_hangs_is_cut_and_the_next_one_sends_the_same(rig: Rig) -> None
     assert not [entry for entry in logs if entry["log_level"] in ("warning", "error")]
 
 
-def test_one_that_was_just_about_to_wait_when_it_was_to_leave_is_told_again(
+def test_a_lane_that_misses_the_wake_up_to_leave_is_woken_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Receiver() as good, capture_logs():

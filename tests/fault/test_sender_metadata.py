@@ -152,7 +152,7 @@ def test_nothing_is_described_when_it_is_switched_off(tmp_path: Path, protocol: 
         assert not any(described(receiver))
 
 
-def test_2_0_tells_since_when_the_hosts_counters_count(tmp_path: Path) -> None:
+def test_2_0_carries_when_the_hosts_counters_began(tmp_path: Path) -> None:
     """The host of these tests was booted at FIRST_MS: its ticks' monotonic times begin there."""
     with Receiver() as receiver:
         to = destination(receiver.url, queue_config=QUEUE, protobuf_message=V2)

@@ -82,7 +82,7 @@ def collected_until(one: Host, enough: Callable[[], bool]) -> None:
 # With a token.
 
 
-def test_a_token_is_asked_for_once_and_sent_with_every_request(tmp_path: Path) -> None:
+def test_a_token_is_requested_once_and_sent_with_every_request(tmp_path: Path) -> None:
     params = {"audience": Secret("mimir & co")}
     tokens, scopes = TokenServer(), ("write", "read")
     with guarded(tmp_path, tokens, scopes=scopes, endpoint_params=params) as (one, receiver):
@@ -467,7 +467,7 @@ def test_a_proxy_that_refuses_a_tunnel_leaves_the_token_alone(certs: Certs) -> N
     assert (len(tokens.asked), receiver.turned_away) == (1, [])
 
 
-def test_the_variables_count_only_when_they_are_asked_for(tmp_path: Path) -> None:
+def test_the_variables_count_only_when_configured(tmp_path: Path) -> None:
     with TokenServer() as tokens, Guarded(tokens) as receiver, Proxy() as proxy:
         proxy.moved = {"tokens.invalid": "127.0.0.1"}
         environment = {"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url}

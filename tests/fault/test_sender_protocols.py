@@ -65,7 +65,7 @@ def test_what_is_sent_again_as_1_0_does_not_wait_for_the_next_deadline(
 
 @pytest.mark.parametrize("foreign", FOREIGN)
 @pytest.mark.parametrize("trouble", [401, 503])
-def test_a_batch_that_waited_while_it_was_found_out_is_written_anew(
+def test_a_batch_that_waits_is_encoded_again_when_the_protocol_is_found_out(
     tmp_path: Path, foreign: Literal["silent", "415", "400"], trouble: int
 ) -> None:
     """The probe of a held destination may find out, too: what waits is in 2.0 then."""

@@ -155,7 +155,7 @@ def test_a_tunnel_that_was_closed_is_opened_again(tmp_path: Path, certs: Certs) 
         assert len(proxy.asked) == 2
 
 
-def test_the_variables_count_only_when_they_are_asked_for(certs: Certs) -> None:
+def test_the_variables_count_only_when_configured(certs: Certs) -> None:
     tls = trusting(certs, "localhost")
     with Receiver(certs=certs) as receiver, Proxy() as proxy:
         environment = {"HTTPS_PROXY": proxy.url}

@@ -174,7 +174,7 @@ def test_a_client_certificate_is_shown(certs: Certs, inline: bool) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_missing_client_certificate_is_asked_for_until_it_is_there(
+def test_a_missing_client_certificate_is_reported_until_it_is_there(
     tmp_path: Path, certs: Certs, protocol: str
 ) -> None:
     """The alert may be overtaken by a reset, which is waited for instead; nothing is lost either way."""

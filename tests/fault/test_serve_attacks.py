@@ -150,7 +150,7 @@ def test_pipelined_requests_are_answered_one_after_the_other(serving: Serving) -
     assert statuses(raw(serving, one * 50 + last)) == [200] * 51
 
 
-def test_what_is_asked_for_is_text_for_the_log(serving: Serving) -> None:
+def test_a_request_is_only_text_in_the_log(serving: Serving) -> None:
     injected = 'x"}\n{"event":"serve.access","user":"root"\r\n\x1b[2J'
     found = serving.ask("/api/v1/query", {"query": injected})
     assert found.status == 400

@@ -468,7 +468,7 @@ def test_a_silent_host_mutes_its_other_alerts_and_those_of_no_other(
         assert not told(channels, hostname="gone-1", alertname=name)
 
 
-def test_an_alert_that_goes_on_is_not_told_again_and_one_more_is(
+def test_an_alert_that_lasts_is_not_sent_again_and_a_new_one_is(
     alertmanager: Alertmanager, channels: Channels
 ) -> None:
     on = {"hostname": "still-1", "severity": "critical", "group": "network", "name": "HostNetworkBusy"}

@@ -90,7 +90,7 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def test_a_disk_fills_and_people_are_told_what_they_need_to_know_and_when_it_is_over(
+def test_a_disk_fills_and_people_learn_what_they_need_to_know_and_when_it_is_over(
     tmp_path: Path, stack: Stack, amtool: Path
 ) -> None:
     prometheus, channels = stack.prometheus, stack.channels

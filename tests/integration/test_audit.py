@@ -68,7 +68,7 @@ def audit(url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_everything_in_the_lock_is_asked_for() -> None:
+def test_everything_in_the_lock_is_looked_up() -> None:
     with database({}) as (url, asked):
         done = audit(url)
     assert done.returncode == 0, done.stderr
@@ -83,14 +83,14 @@ def test_a_vulnerability_is_found() -> None:
     assert "PYSEC-2026-1" in done.stdout
 
 
-def test_a_database_that_does_not_answer_is_a_failure_told_in_a_line() -> None:
+def test_a_database_that_does_not_answer_is_a_failure_reported_in_a_line() -> None:
     done = audit(f"http://127.0.0.1:{free_port()}/v1/query")
     assert done.returncode == 2
     [line] = done.stderr.strip().splitlines()
     assert "gave no answer, so nothing is known" in line and "refused" in line
 
 
-def test_a_database_that_is_ill_is_a_failure_told_in_a_line() -> None:
+def test_a_database_that_is_ill_is_a_failure_reported_in_a_line() -> None:
     with database({"h11": "of no known form"}) as (url, _):
         done = audit(url)
     assert done.returncode == 2

@@ -166,7 +166,7 @@ def test_a_file_that_is_there_is_kept_unless_it_is_forced(data: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("form", ["jsonl", "openmetrics", "csv"])
-def test_a_disk_that_is_full_is_told_and_no_half_file_is_left(data: Path, tmp_path: Path, form: str) -> None:
+def test_a_full_disk_is_reported_and_no_half_file_is_left(data: Path, tmp_path: Path, form: str) -> None:
     def no_more_than_a_little() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
@@ -253,7 +253,7 @@ def balances(agent: Agent) -> int:
     return evicted
 
 
-def test_verify_beside_a_running_agent_has_no_false_alarm(agent: Agent, tmp_path: Path) -> None:
+def test_verify_while_an_agent_runs_has_no_false_alarm(agent: Agent, tmp_path: Path) -> None:
     looks = 0
     samples = [0]
     deadline = time.monotonic() + 60

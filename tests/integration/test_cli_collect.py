@@ -125,7 +125,7 @@ def test_the_table_has_every_series(config: Path) -> None:
     assert rows[0] == r'web-01  role=back\\slash "quoted"\nline → end'.replace("\\\\", "\\")
 
 
-def test_watch_goes_on(config: Path) -> None:
+def test_watch_prints_again_and_again(config: Path) -> None:
     command = [LIMPET, "collect", "--watch", "--interval", "200ms", "--json", "--config", str(config)]
     begun = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

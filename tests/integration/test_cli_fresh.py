@@ -17,7 +17,7 @@ def status(agent: Agent, within: str) -> Done:
     return limpet(agent.folder, "buffer status --data-dir", agent.data_dir, "--fresh", within, "--json")
 
 
-def test_it_tells_an_agent_that_works_from_one_that_does_not(tmp_path: Path) -> None:
+def test_it_distinguishes_an_agent_that_works_from_one_that_does_not(tmp_path: Path) -> None:
     """No destination can be reached here, which is no illness."""
     away = {"url": "http://127.0.0.1:9/api/v1/write", "name": "away"}
     with Agent(tmp_path, [away]) as agent:

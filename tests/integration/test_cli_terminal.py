@@ -194,7 +194,7 @@ def test_a_reader_that_goes_away_is_no_error(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [["--help"], ["version"], ["collect", "--json"], ["completion", "bash"]])
-def test_what_cannot_be_stored_is_told(command: list[str]) -> None:
+def test_what_cannot_be_stored_is_reported(command: list[str]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([LIMPET, *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (

@@ -249,7 +249,7 @@ def test_made_up_trees(program: Path, tmp_path: Path) -> None:
     }
 
 
-def test_df_tells_the_same_of_every_mount() -> None:
+def test_df_reports_the_same_for_every_mount() -> None:
     """`df` and `df -i` of all that is mounted here, tmpfs and all, which are left out by default."""
     kind = COLLECTORS["disk_usage"]
     options = kind.options(exclude_fstypes=())

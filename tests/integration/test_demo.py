@@ -75,7 +75,7 @@ def test_it_ends_what_it_started_however_it_ends(demo: subprocess.Popen[str], nu
     assert (len(gone), alive) == (2, [])
 
 
-def test_an_agent_that_dies_is_told_with_the_end_of_its_log(demo: subprocess.Popen[str]) -> None:
+def test_an_agent_that_dies_is_reported_with_the_end_of_its_log(demo: subprocess.Popen[str]) -> None:
     started = wait_for(lambda: children(demo), 60, "the agent and Prometheus")
     (agent,) = (child for child in started if "run" in child.cmdline())
     agent.kill()

@@ -182,7 +182,7 @@ def test_a_certificate_that_does_not_fit(tmp_path: Path, name: str, days: int, w
         assert f"it is for {name}" in fails(tmp_path, to, "TLS", words, do).said
 
 
-def test_a_certificate_that_ends_soon_is_a_warning_and_the_walk_goes_on(tmp_path: Path) -> None:
+def test_a_certificate_that_ends_soon_is_a_warning_and_the_walk_continues(tmp_path: Path) -> None:
     with serving(tmp_path, "127.0.0.1", days=10.1) as to:
         found = fine(tmp_path, to, "TLS", "window")
     assert (found["TLS"].ok, "10 days left" in found["TLS"].said) == (True, True)
@@ -240,7 +240,7 @@ def test_name_servers_that_do_not_answer(tmp_path: Path) -> None:
         end.set()
 
 
-def test_an_address_that_does_not_answer_beside_one_that_does(tmp_path: Path) -> None:
+def test_one_address_of_two_does_not_answer(tmp_path: Path) -> None:
     def resolve(host: str, port: int) -> list[tuple[Any, int, int, str, tuple[Any, ...]]]:
         found = (("127.0.0.2", port), ("127.0.0.1", port))  # the receiver listens at one of them
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in found]
@@ -453,7 +453,7 @@ def test_a_wrong_configuration(tmp_path: Path, text: str | None) -> None:
     assert "Traceback" not in done.err
 
 
-def test_beside_an_agent_that_is_held(tmp_path: Path) -> None:
+def test_while_an_agent_is_held(tmp_path: Path) -> None:
     with Receiver() as receiver:
         receiver.default = Answer(401)
         agent = Agent(tmp_path / "agent", [{"url": receiver.url, "name": "r"}])

@@ -92,7 +92,7 @@ def test_a_receiver_that_refuses_exemplars_gets_every_sample(tmp_path: Path) -> 
     assert not any(destination["ledger"]["dropped"].values()), destination
 
 
-def test_without_being_asked_for_none_is_sent(tmp_path: Path) -> None:
+def test_none_is_sent_by_default(tmp_path: Path) -> None:
     with Exporter({"/metrics": target()}) as exporter, Receiver() as receiver:
         with agent_with(tmp_path / "agent", exporter, receiver.url) as agent:
             wait_for(lambda: any("requests_total" in str(labels) for labels in receiver.received()), 60, "it")

@@ -151,7 +151,7 @@ def test_the_dockerfile_is_linted(tmp_path: Path) -> None:
     assert found.returncode and "DL3006" in found.stdout and "DL3014" in found.stdout
 
 
-def test_samples_reach_prometheus_and_the_health_check_tells_the_living_from_the_dead(
+def test_samples_reach_prometheus_and_the_health_check_distinguishes_the_living_from_the_dead(
     image: Image, prometheus_program: Path, tmp_path: Path
 ) -> None:
     with Prometheus(prometheus_program, tmp_path / "prometheus") as prometheus:

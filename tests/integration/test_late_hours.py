@@ -36,7 +36,7 @@ def cpu(host: str, samples: dict[int, float]) -> TimeSeries:
     return TimeSeries(labels, tuple((at * 1000, value) for at, value in samples.items()))
 
 
-def test_hours_that_came_late_are_made_anew(prometheus_program: Path, tmp_path: Path) -> None:
+def test_hours_that_came_late_are_computed_again(prometheus_program: Path, tmp_path: Path) -> None:
     promtool = program("promtool")
     config = yaml.safe_load(CONFIG.read_text())
     plain = tmp_path / "plain.yml"

@@ -115,9 +115,7 @@ def test_nothing_that_leaves_the_agent_holds_a_name(agent: Agent, mountpoints: t
     assert key.stat().st_uid == os.geteuid()
 
 
-def test_nothing_that_is_asked_over_http_holds_a_name(
-    agent: Agent, mountpoints: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_no_answer_over_http_holds_a_name(agent: Agent, mountpoints: tuple[str, ...], tmp_path: Path) -> None:
     names = real_names(mountpoints)
     everything = {"query": '{hostname!=""}', "match[]": '{hostname!=""}'}
     paths = [*ROUTES, *(f"/api/v1/label/{label}/values" for label in MASKED)]

@@ -100,7 +100,7 @@ def test_a_process_that_was_stopped_for_longer_than_the_watchdog_waits_is_alive(
     assert not agent.events("agent.thread_stuck")
 
 
-def test_a_schedule_that_hangs_is_not_told_to_be_alive(tmp_path: Path, manager: Manager) -> None:
+def test_a_schedule_that_hangs_is_not_reported_as_alive(tmp_path: Path, manager: Manager) -> None:
     text = f"{{data_dir: '{tmp_path}/data', collect: {{interval: 100ms}}}}"
     log, hanging = Log(), threading.Event()
     notify = Notify({"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "300000"})

@@ -27,7 +27,7 @@ def asked(tokens: TokenServer) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("style", ["header", "body"])
-def test_a_token_is_asked_for_as_prometheus_does(
+def test_a_token_is_requested_as_prometheus_does(
     tmp_path: Path, prometheus_program: Path, style: str
 ) -> None:
     secret, key = tmp_path / "secret", tmp_path / "key"

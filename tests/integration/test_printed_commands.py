@@ -166,7 +166,7 @@ def test_what_is_not_run_is_printed_somewhere_and_could_not_be() -> None:
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.strip() not in NOT_RUN])
-def test_it_does_what_is_asked(box: Box, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_works_as_printed(box: Box, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = box.copy(tmp_path.name) if line.startswith(CHANGES) else box
     monkeypatch.chdir(tmp_path)
     done = run(where, line)

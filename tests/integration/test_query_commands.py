@@ -131,7 +131,7 @@ def test_each_name_is_shown(name: str, data_dir: Path, home: Path) -> None:
     assert document["panels"]
 
 
-def test_the_numbers_beside_a_line_are_of_every_sample(tmp_path: Path) -> None:
+def test_the_numbers_next_to_a_line_are_of_every_sample(tmp_path: Path) -> None:
     now = int(time.time() * 1000)
     buffer = Buffer(str(tmp_path / "data"), Limits(), [])
     series = (Series("load_average_1m", (("hostname", "a"),)),)

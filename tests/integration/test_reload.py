@@ -173,7 +173,7 @@ def test_a_note_says_what_runs_and_which_reload_was_refused(tmp_path: Path) -> N
         assert note(agent).ended_ms is not None
 
 
-def test_what_is_wrong_is_told_as_a_whole_and_nothing_of_it_is_applied(tmp_path: Path) -> None:
+def test_every_error_is_reported_at_once_and_nothing_is_applied(tmp_path: Path) -> None:
     with Receiver() as receiver:
         agent = Agent(tmp_path, [destination(receiver, name="p")])
         with agent:

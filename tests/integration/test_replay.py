@@ -161,7 +161,7 @@ def test_a_window_that_is_too_small_refuses_and_accepts_when_it_is_changed(
 
 
 @pytest.mark.parametrize("source", ["--data-dir", "--from"])
-def test_a_replay_that_is_killed_goes_on_where_it_was(tmp_path: Path, source: str) -> None:
+def test_a_replay_that_is_killed_continues_where_it_was(tmp_path: Path, source: str) -> None:
     samples = history(tmp_path / "data", grid_ms(hours_ago=12), 4000)
     place = tmp_path / "data"
     if source == "--from":
@@ -208,7 +208,7 @@ def test_a_replay_that_is_killed_goes_on_where_it_was(tmp_path: Path, source: st
             assert list((tmp_path / ".local/state/limpet").iterdir()) == []
 
 
-def test_giving_up_says_how_far_it_came_and_how_to_go_on(tmp_path: Path) -> None:
+def test_giving_up_says_how_far_it_came_and_how_to_continue(tmp_path: Path) -> None:
     samples = history(tmp_path / "data", grid_ms(hours_ago=10), 1000)
     with Receiver([Answer(), Answer(), *[Answer(503)] * 10_000]) as receiver:
         where = ("--data-dir", tmp_path / "data", "--to", receiver.url)
@@ -409,7 +409,7 @@ def test_a_folder_is_no_receiver_of_a_replay(tmp_path: Path) -> None:
     assert (done.status, "limpet buffer export" in done.err) == (2, True)
 
 
-def test_it_works_beside_a_running_agent_a_stopped_and_a_dead_one(tmp_path: Path) -> None:
+def test_it_works_with_a_running_agent_a_stopped_and_a_dead_one(tmp_path: Path) -> None:
     with Receiver() as central, Receiver() as backup:
         # The second destination takes nothing, so the log keeps everything.
         nobody = {"url": f"http://127.0.0.1:{free_port()}/", "name": "nobody"}
@@ -452,7 +452,7 @@ def test_it_only_reads(tmp_path: Path) -> None:
     assert state() == before
 
 
-def test_without_a_place_for_its_state_it_says_so_and_goes_on(tmp_path: Path) -> None:
+def test_without_a_place_for_its_state_it_says_so_and_continues(tmp_path: Path) -> None:
     samples = history(tmp_path / "data", grid_ms(hours_ago=1), 100)
     (tmp_path / ".local").write_text("no folder")
     with Receiver() as receiver:
@@ -474,7 +474,7 @@ def test_without_a_place_for_its_state_it_says_so_and_goes_on(tmp_path: Path) ->
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_told_before_anything_is_sent(
+def test_what_is_wrong_is_reported_before_anything_is_sent(
     tmp_path: Path, arguments: list[str], error: str
 ) -> None:
     (tmp_path / "data").mkdir()

@@ -119,7 +119,7 @@ def test_no_other_program_is_sent_a_signal(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-def test_a_stranger_is_told_who_may_ask(receiver: Receiver) -> None:
+def test_a_stranger_learns_who_may_ask(receiver: Receiver) -> None:
     """He may read the folder and the configuration, but is neither root nor the owner."""
     with tempfile.TemporaryDirectory() as name:  # not below tmp_path, into which only root may look
         folder = Path(name)

@@ -212,7 +212,7 @@ def test_the_page_is_there_and_is_known_again(serving: Serving) -> None:
     assert (again.status, again.body) == (304, b"")
 
 
-def test_what_is_asked_for_is_looked_up_and_never_a_file(serving: Serving) -> None:
+def test_a_requested_path_is_looked_up_and_never_a_file(serving: Serving) -> None:
     for path in (
         *("/../limpet.yaml", "/..%2flimpet.yaml", "/%2e%2e/limpet.yaml", "/etc/passwd", "//etc/passwd"),
         *("/index.html/", "/./index.html", "/index.html%00", "/app.py", "/__init__.py", "/page/index.html"),

@@ -119,7 +119,7 @@ def test_prometheus_that_cannot_start_says_why(prometheus_program: Path, tmp_pat
         Prometheus(prometheus_program, tmp_path, config=config).start()
 
 
-def test_the_example_of_a_web_configuration_works_as_it_stands(
+def test_the_example_of_a_web_configuration_works_unchanged(
     prometheus_program: Path, certs: Certs, tmp_path: Path
 ) -> None:
     shutil.copy(CONFIG.with_name("web.example.yml"), tmp_path / "example.yml")
@@ -208,7 +208,7 @@ def test_the_receiver_keeps_what_it_answers_2xx_and_nothing_else() -> None:
         assert receiver.requests[0].headers["content-encoding"] == "snappy"
 
 
-def test_the_receiver_delays_hangs_and_closes_as_told() -> None:
+def test_the_receiver_delays_hangs_and_closes_as_scripted() -> None:
     body = encode([series("a", ((1, 1.0),))])
     with Receiver([Answer(delay_s=0.2), Answer(hang=True), Answer(close=True)]) as receiver:
         start = time.monotonic()
@@ -269,7 +269,7 @@ BROKEN = {  # name: a message that breaks a MUST of remote write
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
-def test_the_receiver_refuses_what_breaks_the_specification(broken: list[TimeSeries]) -> None:
+def test_the_receiver_refuses_what_breaks_a_rule_of_remote_write(broken: list[TimeSeries]) -> None:
     with Receiver() as receiver:
         assert push(receiver.url, encode(broken)).status_code == 400
         assert len(receiver.broken) == 1

@@ -32,7 +32,7 @@ class Case:
 
 
 @pytest.mark.parametrize("trouble", ["wrong password", "unknown authority", "dead port"])
-def test_it_is_told_and_costs_nothing(
+def test_it_is_reported_and_costs_nothing(
     tmp_path: Path, prometheus_program: Path, certs: Certs, trouble: str
 ) -> None:
     prometheus = Prometheus(prometheus_program, tmp_path / "prometheus", certs=certs, login=LOGIN)
@@ -86,7 +86,7 @@ def test_a_receiver_that_hangs_does_not_delay_the_stop(tmp_path: Path) -> None:
     assert stopped["seconds"] < 5
 
 
-def test_a_second_agent_is_refused_and_told_whose_the_buffer_is(tmp_path: Path) -> None:
+def test_a_second_agent_is_refused_and_learns_whose_the_buffer_is(tmp_path: Path) -> None:
     import subprocess
 
     with Agent(tmp_path / "agent", []) as agent:

@@ -34,6 +34,7 @@ BIRTH_MS = 1_790_000_000_000
 """The true time at which every life begins."""
 SAVED_EARLIER_MS = 60_000
 """So long before the end of a boot its time was saved, which the next one begins with: so it is never right by accident."""
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 NAME = "central"
 INTERVAL = 10
 
@@ -64,7 +65,7 @@ class Evidence:
 
 class Happens(NamedTuple):
     """What happens so many seconds after a boot: the clock is `set` by NTP or `put` right by a person, goes `back` an hour, the host
-    sleeps, or receivers answer, whose clocks are `off` by so many seconds: a receiver that lies has another time than the true one.
+    sleeps, there is a `leap` second, or receivers answer, whose clocks are `off` by so many seconds: a receiver that lies has another time than the true one.
     """
 
     at: float
@@ -119,8 +120,10 @@ class Receiver:
 
     def __init__(self) -> None:
         self.stored: dict[str, dict[int, float]] = {}
+        self.taken: list[Tick] = []
 
     def take(self, tick: Tick) -> None:
+        self.taken.append(tick)
         for series, value in zip(tick.series, tick.values, strict=True):
             if is_stale(value) and series.name != ESTIMATED:
                 continue
@@ -156,7 +159,7 @@ class Life:
         self.deceived: set[str] = set()
         """The boots in which nothing outweighed the word of receivers that all lied."""
         self.unplaced: Literal["estimate", "drop"] = "estimate"
-        self.network = True
+        self.network, self.sync_every = True, 10
         self.log = Log()
         self.trust = UNSET
         self.dropped: dict[str, int] = {}
@@ -220,7 +223,7 @@ class Life:
         begun = world.now
         for event in boot.events:
             world.at(begun + event.at, partial(self._happen, event))
-        for seconds in range(5, int(boot.seconds), 10):
+        for seconds in range(5, int(boot.seconds), self.sync_every):
             world.at(begun + seconds, partial(self._each_sync, buffer))
         world.over = partial(schedule.stop, 0)
         world.clear()
@@ -251,6 +254,8 @@ class Life:
             self.evidence.synced = False
         elif event.what == "sleep":
             world.now += event.seconds
+        elif event.what == "leap":  # the last second of a day is there twice
+            world.step(-1)
         elif event.what == "lost":
             self.evidence.synced = False
 
@@ -330,6 +335,22 @@ class _TrueTime(plan.Collector):
             self._life.late.add(true)
         self._last = true
         return [Sample("b", true)]
+
+
+def a_day(folder: str, seconds: float, sync_every: int = 10) -> tuple[Life, str]:
+    """Boot in 1970, NTP after 7 minutes, so many seconds, a power cut, a boot that never gets NTP, one with an hour back, 3 h of sleep, a leap second.
+
+    Return the life, and the boot whose clock was never right.
+    """
+    life = Life(folder, random.Random(1))
+    life.sync_every = sync_every
+    life.run(Boot("1970", seconds, (Happens(7 * MINUTE, "set"),), "cut", 10 * MINUTE))
+    life.run(Boot("march", 10 * MINUTE, (), "kill", HOUR))
+    lost = life.boot_id
+    hour_back = (Happens(MINUTE, "set"), Happens(HOUR, "back"), Happens(HOUR + 5 * MINUTE, "set"))
+    rest = (Happens(2 * HOUR, "sleep", 3 * HOUR), Happens(5.5 * HOUR, "leap"))
+    life.run(Boot("saved", 6 * HOUR, (*hour_back, *rest), "stop", MINUTE))
+    return life, lost
 
 
 def random_life(folder: str, seed: int) -> Life:

@@ -73,7 +73,7 @@ def test_the_watchdog(tmp_path: Path) -> None:
     assert reason(tmp_path) is Reason.PANIC  # after which the watchdog has reset it
 
 
-def test_what_is_there_may_be_anything(tmp_path: Path) -> None:
+def test_the_folder_of_records_may_hold_anything(tmp_path: Path) -> None:
     folder = put(tmp_path, f"{RECORDS[0]}/other", PANIC).parent
     os.mkfifo(folder / "dmesg-fifo")
     (folder / "dmesg-link").symlink_to(folder / "other")

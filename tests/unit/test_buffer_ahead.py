@@ -124,7 +124,7 @@ OLD = (
 )
 
 
-def test_a_file_of_before_there_were_stretches_is_read_and_goes_on(tmp_path: Path) -> None:
+def test_a_file_of_before_there_were_stretches_is_read_and_continued(tmp_path: Path) -> None:
     old = Ledger(150, 30, 100, {"evicted": 20}, 7, 1, "waiting", "HTTP 503", 12.5, None)
     slot = OLD + b"\n%08x\n" % zlib.crc32(OLD)
     assert decode(slot) == old
@@ -334,7 +334,7 @@ def test_what_was_read_before_it_went_ahead_is_not_sent_twice() -> None:
     assert cursor.ledger == at(120)
 
 
-def test_another_process_goes_on_in_the_gap_and_behind_the_stretches() -> None:
+def test_another_process_continues_in_the_gap_and_behind_the_stretches() -> None:
     fs, log = filled_log(40)
     cursor = a_cursor(fs, log)
     cursor.go_ahead(60)
@@ -902,7 +902,7 @@ def test_a_batch_that_was_thinned_while_it_was_on_its_way_counts_once(tmp_path: 
     buffer.close()
 
 
-def test_holes_are_told_from_damage_whichever_way_they_were_read(tmp_path: Path) -> None:
+def test_holes_are_not_taken_for_damage_whichever_way_they_were_read(tmp_path: Path) -> None:
     """Coarse records that both readers hold, some of them evicted since, and others that cannot be read."""
     buffer = a_buffer(tmp_path, "thin", 14_000)
     fill(buffer, 0, 1500)

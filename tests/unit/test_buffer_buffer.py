@@ -305,7 +305,7 @@ def test_threads_that_append_sync_send_and_look_leave_a_balance(tmp_path: Path, 
     assert not fs.open_files
 
 
-def test_what_is_thinned_into_one_segment_is_never_more_than_one_can_stand_for() -> None:
+def test_what_is_thinned_into_one_segment_never_spans_more_than_one_may() -> None:
     """Ticks that never change cost so little that a run of small files has a very long way."""
     step = MAX_SPAN // 3
     log = [(Header(n * step, 1, (n + 1) * step, step // 6), 100) for n in range(40)]
@@ -319,7 +319,7 @@ def test_what_is_thinned_into_one_segment_is_never_more_than_one_can_stand_for()
 # Destinations.
 
 
-def test_destinations_start_where_they_are_told_and_are_forgotten_in_time(tmp_path: Path) -> None:
+def test_destinations_start_where_configured_and_are_forgotten_in_time(tmp_path: Path) -> None:
     now = 1e9
     told: list[str] = []
 

@@ -178,7 +178,7 @@ def test_a_kill_loses_nothing_but_the_descriptors() -> None:
         fs.close(fd)
 
 
-def test_a_wrapper_fails_the_call_that_it_is_told_to_and_no_other() -> None:
+def test_a_wrapper_fails_the_given_call_and_no_other() -> None:
     for n in range(1, 5):
         inner = MemoryFs()
         fs, failed = Failing(inner, n, eio), []

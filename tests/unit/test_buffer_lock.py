@@ -43,7 +43,7 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_and_learns_who_the_first_is(tmp_path: Path) -> None:
     process = hold(tmp_path / "lock")
     try:
         assert holder(str(tmp_path / "lock")) == process.pid

@@ -59,7 +59,7 @@ def test_what_is_appended_is_read_and_numbered(tmp_path: Path) -> None:
     log.close()
 
 
-def test_opening_again_goes_on_in_a_file_of_its_own_and_changes_none(tmp_path: Path) -> None:
+def test_opening_again_continues_in_a_new_file_and_changes_none(tmp_path: Path) -> None:
     folder = str(tmp_path)
     for process in range(5):
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -332,6 +332,33 @@ def test_a_base_that_was_right_is_known_to_a_process_that_comes_later(tmp_path: 
     buffer.close()
 
 
+def damage_headers(folder: Path) -> None:
+    """Damage the header of each segment of the folder, but leave its records."""
+    for path in (folder / "segments").iterdir():
+        data = bytearray(path.read_bytes())
+        data[20] ^= 0xFF
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_a_damaged_header_lets_no_wrong_time_out(tmp_path: Path, placed: bool) -> None:
+    """Of a board that boots in 1970: what the header said is in the note, or in the times themselves."""
+    buffer = opened(tmp_path)
+    for number in range(50):
+        buffer.append([wrong(number)], clock=Doubted(0))
+    if placed:
+        buffer.place(B, BASE_MS)
+    buffer.close()
+    damage_headers(tmp_path)
+    buffer = opened(tmp_path)
+    assert (buffer.log.provisional, buffer.cursors[NAME].waiting()) == ((0, 150) if placed else (150, 0))
+    buffer.place(B, BASE_MS)
+    wanted = [right(number) for number in range(50)]
+    assert exactly(sent(buffer)) == exactly(wanted)
+    assert_balances(buffer)
+    buffer.close()
+
+
 # The format.
 
 

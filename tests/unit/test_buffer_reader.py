@@ -142,7 +142,7 @@ def test_a_record_that_was_taken_back_after_it_was_seen_half_is_forgotten(cut: i
     assert reader.damaged == 0
 
 
-def test_a_file_that_was_begun_anew_is_read_anew() -> None:
+def test_a_file_that_was_begun_again_is_read_again() -> None:
     fs, log = open_log()
     path = f"{FOLDER}/{segment.name(0)}"
     for torn in (

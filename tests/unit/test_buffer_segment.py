@@ -225,7 +225,7 @@ def test_a_header_comes_back_and_no_flipped_bit_passes(header: Header, data: st.
     ],
     ids=str,
 )
-def test_a_header_that_claims_what_it_cannot_stand_for_removes_nothing(header: Header) -> None:
+def test_a_header_that_is_impossible_removes_nothing(header: Header) -> None:
     data = segment.encode_header(header)
     assert segment.decode_header(data, FIRST) is None
     fs = MemoryFs()

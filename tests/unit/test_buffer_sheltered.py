@@ -20,6 +20,7 @@ from buffer.inspect.status import status
 from buffer.ledger import load
 from buffer.limits import Limits
 from buffer.lock import STATES
+from buffer.model import Doubted, Instant
 from buffer.requests import ask_trim, trim
 from buffer.sheltered import ShelteredBuffer
 from tests.support.buffers import assert_balances, drain, entries, fill, kill, numbers
@@ -511,3 +512,56 @@ def test_a_data_dir_in_use_is_refused(tmp_path: Path) -> None:
 
 def test_the_states_have_names() -> None:
     assert STATES == ("ok", "full", "readonly", "failing")
+
+
+@pytest.mark.parametrize(("code", "state"), DISKS)
+def test_what_waits_for_the_clock_gets_its_times_though_the_disk_is_ill(
+    tmp_path: Path, code: int, state: str
+) -> None:
+    """A board that boots in 1970, and whose card is read-only by the time NTP answers: nothing waits for the card."""
+    rig, base_ms = Rig(tmp_path), 1_790_000_000_000
+
+    def append(number: int, *, right: bool) -> None:
+        at = Instant(number * 1000 + base_ms * right, number * 1000, "b" * 32)
+        rig.buffer.append([tick(number)._replace(at=at)], clock=None if right else Doubted(0))
+
+    for number in range(100):
+        append(number, right=False)
+    assert rig.sync()
+    rig.disk.to = Ill(code)
+    with suppress(OSError):
+        rig.buffer.place("b" * 32, base_ms)
+    append(100, right=True)
+    assert rig.buffer.state == state
+    rig.buffer.place("b" * 32, base_ms)
+    append(101, right=True)
+    chunk = rig.cursor.read(1000)
+    assert [one.at.wall_ms - base_ms for one in chunk.ticks] == [1000 * number for number in range(102)]
+    rig.disk.to = RealFs()
+    assert rig.sync()
+    assert rig.buffer.state == "ok"
+    append(102, right=True)
+    rig.buffer.close()
+    found = [one.wall_ms - base_ms for one in entries(RealFs(), tmp_path / "segments")]
+    assert found == [1000 * number for number in range(103)]
+    again = Buffer(str(tmp_path), LIMITS, ["a"])
+    assert again.log.provisional == 0
+    again.close()
+
+
+def test_more_than_fits_in_memory_waits_for_the_disk(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, memory=8192)
+    for number in range(200):
+        at = Instant(number * 1000, number * 1000, "b" * 32)
+        rig.buffer.append([tick(number)._replace(at=at)], clock=Doubted(0))
+    rig.sync()
+    rig.disk.to = Ill(errno.EROFS)
+    fill(rig.buffer, 200, 201)
+    with pytest.raises(OSError, match="No space"):
+        rig.buffer.place("b" * 32, 1_790_000_000_000)
+    waiting = rig.buffer.log.provisional
+    rig.disk.to = RealFs()
+    assert rig.sync()
+    rig.buffer.place("b" * 32, 1_790_000_000_000)
+    assert (waiting > 0, rig.buffer.log.provisional) == (True, 0)
+    rig.buffer.close()

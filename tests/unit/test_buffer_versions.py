@@ -278,7 +278,7 @@ def test_a_slot_that_a_later_version_wrote_in_an_earlier_one_is_read(tmp_path: P
     assert content(folder) == was
 
 
-def test_an_unfinished_replay_of_a_later_version_is_not_begun_anew(tmp_path: Path) -> None:
+def test_an_unfinished_replay_of_a_later_version_is_not_begun_again(tmp_path: Path) -> None:
     file = tmp_path / "replay-0.json"
     file.write_text(json.dumps({"version": unfinished.VERSION + 1, "whatever": 1}))
     with pytest.raises(NewerFormat, match=r"knows version 1\. Continue with the version"):

@@ -99,7 +99,7 @@ def test_it_runs_twice_and_says_what_failed(
     assert capsys.readouterr().out.count("2 KiB") == 2
 
 
-def test_what_is_wrong_with_one_that_was_read_is_told_beside_what_it_says(
+def test_what_is_wrong_with_one_that_was_read_is_reported_next_to_its_series(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(collect, "ONCE_SECONDS", 0.01)

@@ -304,7 +304,7 @@ def test_check_config_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert [path.name for path in tmp_path.iterdir()] == ["limpet.yaml"]
 
 
-def test_check_config_tells_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_config_reports_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "limpet.yaml"
     file.write_text("colect: {}\nbuffer: {max_size: 2}\n")
     assert cli.main(["check-config", str(file)]) == 2

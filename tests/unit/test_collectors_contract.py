@@ -174,7 +174,7 @@ def test_the_page_is_made_from_the_tables() -> None:
 
 
 @pytest.mark.parametrize("name", COLLECTORS)
-def test_a_reader_says_of_each_series_what_the_kernel_promises(name: str) -> None:
+def test_a_reader_documents_what_the_kernel_promises_for_each_series(name: str) -> None:
     said = [one for _, items in metrics_page.promises(name) for names, _ in items for one in names]
     assert sorted(said) == sorted(metric.name for metric in COLLECTORS[name].metrics)
     for source, items in metrics_page.promises(name):

@@ -177,7 +177,7 @@ def test_a_core_that_is_plugged_in_has_a_usage_from_its_second_run(tmp_path: Pat
     assert ("core", "3") not in {pair for sample in collect(10.0) for pair in sample.labels}
 
 
-def test_one_file_missing_costs_its_series_and_the_interval_goes_on(tmp_path: Path) -> None:
+def test_one_file_missing_costs_its_series_and_the_interval_continues(tmp_path: Path) -> None:
     host = Host("vm", tmp_path)
     collect = host.collector("cpu")
     collect(0.0)

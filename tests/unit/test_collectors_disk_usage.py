@@ -99,7 +99,7 @@ def test_used_free_and_percent_are_those_of_df() -> None:
         (Space(4096, 100, 0, 0, 10, 0), 8),
     ],
 )
-def test_what_a_file_system_does_not_tell_is_absent(space: Space, series: int) -> None:
+def test_what_a_file_system_does_not_report_is_absent(space: Space, series: int) -> None:
     assert len(space_samples(space, ROOT)) == series
 
 
@@ -234,7 +234,7 @@ def test_the_counters_of_disks_are_compared_as_they_are_written() -> None:
     assert rest.known([place]) == {}
 
 
-def test_mounts_are_asked_where_they_are_and_read_again_when_they_change(tmp_path: Path) -> None:
+def test_mounts_are_measured_where_they_are_and_listed_again_when_they_change(tmp_path: Path) -> None:
     host = Host("vm", tmp_path)
     mountinfo = host.file("proc/self/mountinfo")
     here, there = tmp_path / "a b", tmp_path / "c"
@@ -371,7 +371,7 @@ def test_all_answer_on_one_thread_that_ends(mounts: Mounts) -> None:
     assert mounts.asked == ["a", "b", "nas/c", "nas/d"] * 3
 
 
-def test_one_that_hangs_is_asked_once_and_the_others_of_its_server_not_at_all(mounts: Mounts) -> None:
+def test_one_that_hangs_is_tried_once_and_the_others_of_its_server_not_at_all(mounts: Mounts) -> None:
     asker = Asker(mounts.ask, PATIENCE)
     mounts.hang("nas/2")
     every = ("a", "nas/1", "nas/2", "nas/3", "b")

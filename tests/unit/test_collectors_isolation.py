@@ -175,7 +175,7 @@ def test_a_mount_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (collect.unreadable, collect.denied) == ((0, 1) if denied else (2, 0))
 
 
-def test_a_mount_that_goes_while_it_is_asked_is_not_answered_for_by_what_is_below(tmp_path: Path) -> None:
+def test_a_mount_that_vanishes_while_it_is_measured_does_not_get_the_figures_below_it(tmp_path: Path) -> None:
     """After umount its path is a folder of the root, which would answer with the root's figures."""
     labels: Labels = (("device", "d"), ("fstype", "ext4"), ("mountpoint", "/mnt"))
     root: Labels = (("device", "r"), ("fstype", "ext4"), ("mountpoint", "/"))
@@ -190,7 +190,9 @@ def test_a_mount_that_goes_while_it_is_asked_is_not_answered_for_by_what_is_belo
     assert labeled(values(collect(0.0)), "mountpoint") == {"/"}
 
 
-def test_garbage_in_mountinfo_is_told_in_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_in_mountinfo_is_reported_in_every_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(disk_usage, "statvfs", lambda path: Space(4096, 100, 50, 50, 10, 5))
     host = Host("server", tmp_path)  # it has two lines that are not a kernel's
     collect = watched(host, "disk_usage")
@@ -219,7 +221,7 @@ def places(mounts: list[Mount]) -> dict[bytes, bytes]:
     return {place.path: devices[place.path] for place in chosen}
 
 
-def test_mounts_of_this_namespace_are_told_without_the_root() -> None:
+def test_mounts_of_this_namespace_are_reported_without_the_root() -> None:
     mounts, _ = parse_mountinfo(OWN)
     assert places(of_host(mounts, b"/host", {1, 724})) == {b"/": b"/dev/sda1", b"/srv": b"/dev/sdb1"}
 
@@ -231,7 +233,7 @@ def test_mounts_of_another_namespace_are_the_hosts_as_they_are() -> None:
     assert of_host(mounts, b"/host", {724, 725}) == mounts
 
 
-def test_a_mount_that_is_not_passed_on_is_told_and_not_answered_for(
+def test_a_mount_that_is_not_passed_on_is_reported_and_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Below the host's root there is only the folder on which the host has mounted something."""

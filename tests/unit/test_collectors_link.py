@@ -203,7 +203,7 @@ def test_nobody_answers(box: Box) -> None:
     assert seen(values(collect(60.0))) == first | {"link_gateway_up wlan0": 1.0}
 
 
-def test_no_way_out_is_zero_and_nobody_is_asked(box: Box) -> None:
+def test_no_way_out_is_zero_and_nothing_is_sent(box: Box) -> None:
     box.write("proc/net/route", HEAD)
     box.write("etc/resolv.conf", b"nameserver 8.8.8.8\n")
     assert seen(values(box.collector()(0.0))) == {"link_default_routes": 0.0}

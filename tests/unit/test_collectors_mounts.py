@@ -107,7 +107,7 @@ def test_what_use_keeps_mounted_is_not_asked(lines: str, asked: set[str]) -> Non
     assert places(lines).keys() == {"/", *asked}
 
 
-def test_memory_is_asked_for_its_fullness_unless_the_options_say_more() -> None:
+def test_file_systems_in_memory_report_only_when_full_unless_the_options_say_more() -> None:
     lines = "5 1 0:50 / /run rw - tmpfs tmpfs rw,size=1000k\n6 5 0:51 / /run/credentials/a ro - tmpfs tmpfs ro,size=4k\n"
     assert {path: place.only_from for path, place in places(lines).items()} == {"/": 0, "/run": FULL}
     for options, paths in (

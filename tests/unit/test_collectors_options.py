@@ -96,7 +96,7 @@ def test_a_pattern_that_is_none_is_refused_by_its_key(kind: type[DiskIoOptions])
             msgspec.convert({key: ["("]}, kind)
 
 
-def test_whole_disks_and_partitions_are_told_apart(tmp_path: Path) -> None:
+def test_whole_disks_and_partitions_are_distinguished(tmp_path: Path) -> None:
     disks = {"nvme0n1", "dm-0", "dm-1", "dm-2"}
     parts = {"nvme0n1p1", "nvme0n1p2", "nvme0n1p3"}
     assert labeled(Host("laptop", tmp_path / "a").both("disk_io")[0], "device") == disks

@@ -56,7 +56,7 @@ def two_runs(name: str, build: Callable[[Any, HostPaths], Collect]) -> Values:
 
 
 @pytest.mark.parametrize("name", READING)
-def test_the_same_series_but_for_what_only_linux_tells(name: str) -> None:
+def test_the_same_series_but_for_what_only_linux_reports(name: str) -> None:
     linux, other = two_runs(name, COLLECTORS[name].build), two_runs(name, portable.BUILD[name])
     assert other or name == "pressure"
     usual = {key for key in linux if key[0] not in ONLY_LINUX and key[0] != "cpu_usage_per_core_percent"}
@@ -73,7 +73,7 @@ def test_the_same_series_but_for_what_only_linux_tells(name: str) -> None:
             assert other[key] == pytest.approx(linux[key], abs=1)
 
 
-def test_interfaces_and_disks_are_those_that_linux_tells() -> None:
+def test_interfaces_and_disks_are_those_that_linux_reports() -> None:
     """Psutil's numbers lie between two readings of the files, field by field."""
     nics, disks = (
         Names("interface", lambda name: name != "lo"),
@@ -97,7 +97,7 @@ def test_interfaces_and_disks_are_those_that_linux_tells() -> None:
             assert low <= value <= high, name
 
 
-def test_memory_is_what_linux_tells() -> None:
+def test_memory_is_what_linux_reports() -> None:
     mine, files = (
         of(values(collect(0.0))) for collect in (portable.memory, memory.build(Options(), HostPaths()))
     )

@@ -186,7 +186,7 @@ def test_a_run_that_was_left_out_makes_a_longer_interval_not_a_wrong_one() -> No
     assert of(values(collect(60.0)), device="sda")["disk_read_ops_per_sec"] == 10
 
 
-def test_a_device_that_misses_a_run_starts_anew() -> None:
+def test_a_device_that_misses_a_run_starts_again() -> None:
     script: list[dict[bytes, Disk]] = [{b"sda": (100,) * 8}, {}, {b"sda": (900,) * 8}, {b"sda": (910,) * 8}]
     readings = iter(script)
     collect = disk_io(Names("device", lambda name: True), lambda names: next(readings))

@@ -602,7 +602,7 @@ def test_a_destination_is_named_for_its_host() -> None:
     assert len(names(f"https://{'a' * 300}/")[0]) <= 64
 
 
-def test_destinations_on_one_host_are_told_apart_whatever_their_order() -> None:
+def test_destinations_on_one_host_are_distinguished_whatever_their_order() -> None:
     one, two, other = names("https://a/1", "https://a/2", "https://b/")
     assert re.fullmatch("a-[0-9a-f]{8}", one)
     assert re.fullmatch("a-[0-9a-f]{8}", two)
@@ -886,13 +886,13 @@ def loads_or_tells(text: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(TREES)
-def test_any_tree_is_loaded_or_told(tree: dict[str, object]) -> None:
+def test_any_tree_is_loaded_or_reported(tree: dict[str, object]) -> None:
     loads_or_tells(yaml.safe_dump(tree, allow_unicode=True))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_any_damage_to_the_example_is_loaded_or_told(data: st.DataObject) -> None:
+def test_any_damage_to_the_example_is_loaded_or_reported(data: st.DataObject) -> None:
     text = re.sub(r"(?m)^( *)#(?=[a-z ]+:)", r"\1", EXAMPLE)
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(text)))

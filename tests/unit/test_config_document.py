@@ -114,7 +114,7 @@ def test_the_sign_that_is_missing_is_named(text: str, error: str) -> None:
     assert error in problem.what and "hunter2" not in problem.what
 
 
-def test_every_duplicate_is_told_with_its_path() -> None:
+def test_every_duplicate_is_reported_with_its_path() -> None:
     _, problems = parse("a: 1\na: 2\nb:\n- {c: 1, c: 2, c: 3}\n")
     assert [problem.path for problem in problems] == ["a", "b[0].c", "b[0].c"]
 

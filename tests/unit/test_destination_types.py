@@ -16,6 +16,7 @@ INFLUXDB = "InfluxDB(url='https://example.com', db='m')"
     ("destination", "needs", "not_needed"),
     [
         (REMOTE_WRITE, "agent.destinations.remote_write.formats", "agent.destinations.influxdb.destination"),
+        (REMOTE_WRITE, "snappy", "agent.destinations.zstd"),
         (INFLUXDB, "agent.destinations.influxdb.destination", "snappy"),
         (FILE, "agent.destinations.file.destination", "snappy"),
         (OTLP, "agent.destinations.otlp.destination", "agent.destinations.influxdb.destination"),

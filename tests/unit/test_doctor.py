@@ -25,6 +25,7 @@ from agent.http.endpoint import of_destination
 from agent.http.secrets import hidden, secrets
 from agent.ops.doctor import certificate, host, receiver, sample
 from agent.ops.doctor.step import Finding, Step, fine, needing, step, unknown, warning, wrong
+from agent.system.timesync import HostClock
 from buffer.buffer import Buffer
 from buffer.limits import Limits
 from buffer.quarantine import Quarantine
@@ -49,7 +50,7 @@ def test_what_needs_doing() -> None:
     assert needing(steps) == 2
 
 
-def test_secrets_are_hidden_wherever_they_stand() -> None:
+def test_secrets_are_hidden_wherever_they_are() -> None:
     known = {"hunter2", "hunter2-and-more", "1"}
     assert hidden("1: hunter2, hunter2-and-more", known) == "1: <secret>, <secret>"
     assert hidden("HTTP 401: no (you said hunter)", known) == "HTTP 401: no (you said <secret>)"
@@ -194,7 +195,7 @@ def test_the_authority_that_ends_first_is_named() -> None:
     check(chain(300, 3), "warning", "3 days left of Root", "Renew the certificate of Root.")
 
 
-def test_who_has_no_name() -> None:
+def test_a_certificate_without_a_name() -> None:
     assert certificate.names({"subject": ()}) == "nobody in particular"
 
 
@@ -223,7 +224,7 @@ def configured(data_dir: Path, text: str = "") -> Config:
 
 
 def look(config: Config, *, hide: bool = True, **system: Any) -> dict[str, Step]:
-    there = host.System(run=system.pop("run", "/nowhere"), wall=lambda: NOW, **system)
+    there = host.System(wall=lambda: NOW, **system)
     return {one.step: one for one in host.look(config, (), set(), 10, there, hide=hide)}
 
 
@@ -347,7 +348,7 @@ def test_a_held_destination_and_damage(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("state", "kind"), [("held", "wrong"), ("waiting", "warning")])
-def test_what_a_running_agent_says_of_a_destination(data_dir: Path, state: str, kind: str) -> None:
+def test_what_a_running_agent_says_about_a_destination(data_dir: Path, state: str, kind: str) -> None:
     buffer = Buffer(str(data_dir), Limits(), ["a"])
     dice = random.Random(1)
     for number in range(121):
@@ -370,18 +371,21 @@ def test_the_quarantine(data_dir: Path) -> None:
     assert found.said == "1 batch, 3 samples are in quarantine"
 
 
-CLOCKS = {
-    "systemd/timesync/synchronized": "fine",
-    "systemd/timesync": "warning",
-    "chrony": "advice",
-    "no": "advice",
-}
+CLOCKS = [
+    (0, "nothing", "fine"),
+    (5, "run/systemd/timesync", "warning"),
+    (5, "run/chrony", "warning"),
+    (5, "nothing", "advice"),
+    (None, "run/systemd/timesync/synchronized", "fine"),
+    (None, "run/chrony", "advice"),
+]
 
 
-@pytest.mark.parametrize(("made", "kind"), CLOCKS.items())
-def test_the_clock(data_dir: Path, tmp_path: Path, made: str, kind: str) -> None:
+@pytest.mark.parametrize(("kernel", "made", "kind"), CLOCKS)
+def test_the_clock(data_dir: Path, tmp_path: Path, kernel: int | None, made: str, kind: str) -> None:
     (tmp_path / made).mkdir(parents=True)
-    check(look(configured(data_dir), run=str(tmp_path))["clock"], kind)
+    clock = HostClock(root=str(tmp_path), kernel=lambda: kernel)
+    check(look(configured(data_dir), clock=lambda: clock)["clock"], kind, "synchronized")
 
 
 def test_a_collector_that_cannot_be_read_and_one_that_hangs(data_dir: Path, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_ticks_become_series(case: Case, version: wire.Version) -> None:
 
 @both
 @pytest.mark.parametrize("length", [SPAN, SPAN + 1, 3 * SPAN, 3 * SPAN + 1])
-def test_a_long_series_is_in_pieces_that_stand_in_time_order(length: int, version: wire.Version) -> None:
+def test_a_long_series_is_in_pieces_that_are_in_time_order(length: int, version: wire.Version) -> None:
     often = [tick(1000 + n, (UP, DOWN), n, -n) for n in range(length)]
     rare = [tick(1000 + n, (SLOW,), n) for n in range(0, length, 60)]
     encoded = BOTH[version](None).encode([*often[length // 2 :], *rare, *often[: length // 2]])
@@ -416,7 +416,7 @@ def test_the_order_of_series_does_not_matter_to_what_is_remembered(version: wire
 
 
 @both
-def test_relabeling_is_asked_once_for_a_series(version: wire.Version) -> None:
+def test_relabeling_runs_once_for_a_series(version: wire.Version) -> None:
     asked: list[str] = []
 
     def relabel(labels: Mapping[str, str]) -> dict[str, str] | None:

@@ -19,7 +19,7 @@ def tick(series: tuple[Series, ...], *values: float) -> Tick:
     return Tick(Instant(NOW, 0, "x"), "net", series, values)
 
 
-def test_metadata_is_sent_for_the_families_that_are_asked_for() -> None:
+def test_metadata_is_sent_for_the_given_families() -> None:
     ticks = [tick((SENT, FREE, INFO), 1, 2, 3)]
     encoder = Encoder1()
     assert wire.decode_message(encoder.encode(ticks).body).metadata == ()

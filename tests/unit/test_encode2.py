@@ -104,7 +104,7 @@ def test_the_table_has_what_this_request_uses_whatever_there_was_before() -> Non
         assert len(encoder._layouts) <= MAX_LAYOUTS
 
 
-def test_metadata_that_changed_is_told_from_then_on() -> None:
+def test_metadata_that_changed_is_sent_from_then_on() -> None:
     encoder = Encoder2()
     described(encoder, [tick(NOW, (SENT,), 1)])
     body = described(encoder, [tick(NOW, (SENT._replace(help="Better."),), 1)])

@@ -20,7 +20,7 @@ def test_a_host_has_one_place_within_the_interval(host: str, interval: int) -> N
     assert place == grid.offset(host, interval)
 
 
-def test_the_place_of_a_host_is_kept_for_ever() -> None:
+def test_the_place_of_a_host_is_kept_forever() -> None:
     # A change moves every timestamp of every host that is updated.
     assert (grid.offset("web-01", 10_000), grid.offset("web-02", 10_000)) == (9253, 6655)
 

@@ -144,7 +144,7 @@ def test_a_step_is_doubted_by_the_next_process_too() -> None:
     assert host.look() is PLAUSIBLE  # it was set back meanwhile
 
 
-def test_another_step_is_doubted_anew() -> None:
+def test_another_step_is_doubted_again() -> None:
     host = Host()
     host.look()
     host.look(step=7200)

@@ -141,7 +141,7 @@ def test_every_series_is_in_the_table_and_every_row_is_collected(rig: Rig) -> No
     assert len(by_name()) == len(health.METRICS)
 
 
-def test_no_series_is_told_twice_and_labels_are_sorted(rig: Rig) -> None:
+def test_no_series_is_reported_twice_and_labels_are_sorted(rig: Rig) -> None:
     samples = rig.samples()
     assert len(rig.read()) == len(samples)
     for sample in samples:
@@ -378,7 +378,7 @@ def test_the_clocks(rig: Rig) -> None:
     assert rig.of_central("clock_skew_seconds") == pytest.approx(100, abs=2)
 
 
-def test_memory_is_told_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_reported_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         raise FileNotFoundError
 

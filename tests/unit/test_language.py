@@ -45,9 +45,10 @@ def test_words_are_found_where_they_are_words(text: str, words: list[str]) -> No
     assert sorted(word for _, word, _ in language.in_text(1, text)) == sorted(words)
 
 
-def test_prose_of_python_is_found_and_names_are_not() -> None:
-    source = "'''Doc.'''\ntold = 1  # a comment\nf(f\"{told} tells\")\n"
-    assert sorted(language.python_prose(source)) == [(1, "Doc."), (2, "# a comment"), (3, " tells")]
+def test_prose_of_python_is_found_and_names_only_of_tests() -> None:
+    source = "'''Doc.'''\ntold = 1  # a comment\nf(f\"{told} tells\")\ndef told(): ...\ndef test_a_b(): ...\n"
+    found = [(1, "Doc."), (2, "# a comment"), (3, " tells"), (5, "test a b")]
+    assert sorted(language.python_prose(source)) == found
 
 
 def test_blocks_of_code_in_a_page_are_not_prose() -> None:

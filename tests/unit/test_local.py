@@ -112,7 +112,7 @@ def test_what_the_user_may_not_read_is_said_once_and_counted_apart(probe: Probe)
     assert watched.denied == 0
 
 
-def test_what_hangs_is_told_with_the_time_since_when(probe: Probe) -> None:
+def test_what_hangs_is_reported_with_the_time_since_when(probe: Probe) -> None:
     watched = probe.watched()
     probe.troubles = [HANGS]
     assert logged(lambda: watched(10.0)) == [(Event.COLLECTOR_STUCK, "warning", "/net/acme")]
@@ -127,7 +127,7 @@ def test_what_hangs_is_told_with_the_time_since_when(probe: Probe) -> None:
     assert watched.stuck == {("mountpoint", "/net/acme"): 40.0}
 
 
-def test_a_run_that_raises_counts_what_it_told(probe: Probe) -> None:
+def test_a_run_that_raises_counts_what_it_reported(probe: Probe) -> None:
     watched = probe.watched()
     probe.troubles, probe.error = [GONE], OSError(5, "Input/output error")
     with pytest.raises(OSError, match="Input/output"):

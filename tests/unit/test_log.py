@@ -170,7 +170,7 @@ log.get().error("buffer.append_failed")
 
 
 @pytest.mark.parametrize("style", ["json", "console", "auto", "journal"])
-def test_the_journal_is_told_the_priority(style: str) -> None:
+def test_the_journal_gets_the_priority(style: str) -> None:
     code = f"""
 import os
 found = os.fstat(2)
@@ -220,7 +220,7 @@ def test_the_log_brings_no_rich_and_leaves_it_importable() -> None:
     assert "rich.table" in modules_after("import agent.system.log, rich.table")
 
 
-def test_whoever_has_rich_already_keeps_it() -> None:
+def test_a_program_that_has_rich_already_keeps_it() -> None:
     assert "rich" in modules_after("import rich, agent.system.log")
 
 

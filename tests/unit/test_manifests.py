@@ -132,6 +132,6 @@ def test_the_plist_of_macos_can_be_read() -> None:
     assert plist["Label"] == "org.limpet.agent"
 
 
-def test_the_bill_of_materials_beside_the_lock_is_of_this_lock() -> None:
+def test_the_bill_of_materials_next_to_the_lock_is_of_this_lock() -> None:
     """The image takes it from there. `make sbom` writes it again."""
     assert (sbom.LOCK.parent / "run.cdx.json").read_text() == sbom.document()

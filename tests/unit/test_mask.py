@@ -36,7 +36,7 @@ def test_only_the_labels_that_are_named(tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{12}", value)
 
 
-def test_a_hash_stays_while_the_key_does_and_tells_nothing_of_another_host(tmp_path: Path) -> None:
+def test_a_hash_stays_while_the_key_does_and_differs_on_another_host(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -79,7 +79,7 @@ def test_the_key_is_made_whole_and_for_its_owner_only(tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}\n", file.read_text())
 
 
-def test_a_key_that_a_kill_left_half_is_made_anew(tmp_path: Path) -> None:
+def test_a_key_that_a_kill_left_half_is_made_again(tmp_path: Path) -> None:
     (tmp_path / f"{KEY_FILE}.tmp").write_text("abc")
     mask.load(str(tmp_path), ALL)
     assert [path.name for path in tmp_path.iterdir()] == [KEY_FILE]

@@ -264,7 +264,7 @@ def test_a_thousand_outages_leave_no_descriptor_behind() -> None:
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
-def test_where_the_kernel_may_not_be_asked_nothing_is_raised_or_left_open(
+def test_where_the_socket_is_forbidden_nothing_is_raised_or_left_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = len(os.listdir("/proc/self/fd"))

@@ -212,7 +212,7 @@ def test_an_instant_at_which_a_histogram_is_broken_costs_only_itself() -> None:
     }
 
 
-def test_what_openmetrics_says_of_its_beginning_is_the_start() -> None:
+def test_the_created_series_of_openmetrics_is_the_start() -> None:
     of, began = LATENCY[-1].labels, AT_MS - 60_000
     series = (
         *LATENCY,

@@ -34,7 +34,7 @@ def world() -> World:
     return World()
 
 
-def test_without_a_failure_there_is_nothing_to_tell(world: World) -> None:
+def test_without_a_failure_there_is_nothing_to_report(world: World) -> None:
     outages = world.outages()
     outages.delivered(0)
     assert outages.report() == ({}, None)

@@ -109,7 +109,7 @@ def test_a_target_shows_no_secret() -> None:
     assert dict(target.__rich_repr__()) == {"job": "a", "url": "http://a/m"}
 
 
-def test_relabeling_is_asked_once_for_a_series(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relabeling_runs_once_for_a_series(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = """
         - {source_labels: [__name__], regex: "go_.*", action: drop}
         - {source_labels: [job, path], separator: "@", target_label: where}
@@ -141,7 +141,7 @@ def test_relabeling_is_asked_once_for_a_series(monkeypatch: pytest.MonkeyPatch) 
     assert [s.name for s in series[1:]] == ["up", "scrape_duration_seconds", "scrape_samples_scraped"]
 
 
-def test_names_are_masked_whoever_tells_them(tmp_path: Path) -> None:
+def test_names_are_masked_wherever_they_come_from(tmp_path: Path) -> None:
     """In text files and scrapes, too, and in errors about them; the series stay the same objects."""
     masked = Mask(["device"], b"key")
     text = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.agent import Agent
 
 
-def test_a_process_that_was_stopped_and_continued_goes_on_and_obeys(tmp_path: Path) -> None:
+def test_a_process_that_was_stopped_and_continued_works_and_obeys(tmp_path: Path) -> None:
     """Python's sigtimedwait returns garbage where it is interrupted after its time is up."""
     agent = Agent(tmp_path, [], buffer={"sync_interval": "100ms"})
     with agent:

@@ -41,7 +41,7 @@ SERIES = stored()
         ("quantile(scalar(a), vector(1))", -299_999, 600_000),
     ],
 )
-def test_only_the_samples_that_count_are_asked_for(expression: str, first: int, last: int) -> None:
+def test_only_the_samples_that_count_are_read(expression: str, first: int, last: int) -> None:
     memory = Memory(())
     steps = Steps(START_MS, START_MS + 600_000, 60_000)
     ours(expression, steps, memory)

@@ -90,7 +90,7 @@ runs = st.lists(
 
 
 @given(runs)
-def test_growth_is_told_for_a_device_seen_twice_in_a_row_and_never_backwards(
+def test_growth_is_reported_for_a_device_seen_twice_in_a_row_and_never_backwards(
     script: list[tuple[float, dict[bytes, list[int]]]],
 ) -> None:
     growth, now, before = Growth(), 0.0, dict[bytes, list[int]]()
@@ -117,7 +117,7 @@ def test_no_time_no_rate_and_the_next_interval_starts_there() -> None:
     assert growth.step(7.0, {b"a": (4,)}) == (2.0, {b"a": [1]}, {b"a": [4]})
 
 
-def test_counters_go_on_over_a_wrap_and_begin_again_after_a_reset() -> None:
+def test_counters_continue_over_a_wrap_and_begin_again_after_a_reset() -> None:
     growth = Growth()
     found = [growth.step(turn, {b"a": (n, 7)})[2][b"a"][0] for turn, n in enumerate((2**32 - 5, 5, 9, 3, 4))]
     assert found == [2**32 - 5, 2**32 + 5, 2**32 + 9, 3, 4]

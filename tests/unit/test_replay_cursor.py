@@ -118,7 +118,7 @@ def test_a_long_stretch_of_nothing_is_settled_bit_by_bit() -> None:
 
 
 @pytest.mark.parametrize("error", [LimpetError("f", "it is cut", "Look."), OSError("I/O error")])
-def test_what_stands_before_a_damage_is_sent(error: LimpetError | OSError) -> None:
+def test_what_is_before_a_damage_is_sent(error: LimpetError | OSError) -> None:
     it = cursor(Pieces([2, 2], error))
     chunk = read(it, 1000)
     assert chunk.samples == 12

@@ -160,7 +160,7 @@ def test_a_thousand_kinds_of_words_stay_bounded() -> None:
 
 
 @pytest.mark.parametrize("trouble", [RETRY, HELD], ids=["waiting", "held"])
-def test_it_gives_up_when_nothing_gets_through_and_goes_on_later(trouble: Answer) -> None:
+def test_it_gives_up_when_nothing_gets_through_and_continues_later(trouble: Answer) -> None:
     saved = list[Tally]()
     began = time.monotonic()
     report = run(HISTORY, Script(*[DELIVERED] * 3, rest=trouble), give_up_after=0.5, saved=saved)
@@ -202,7 +202,7 @@ def test_ctrl_c_ends_it_between_two_batches() -> None:
     assert report.tally.delivered == saved[-1].delivered == 60
 
 
-def test_a_source_that_breaks_off_is_sent_up_to_there_and_told() -> None:
+def test_a_source_that_breaks_off_is_sent_up_to_there_and_reported() -> None:
     broken = Ticks(HISTORY.ticks, LimpetError("f, line 7", "it is no line", "Look."))
     script = Script()
     report = run(broken, script)

@@ -69,7 +69,7 @@ def filled(folder: Path, count: int, **options: Any) -> Buffer:
     return buffer
 
 
-def test_a_log_is_replayed_whole_while_its_writer_goes_on(tmp_path: Path) -> None:
+def test_a_log_is_replayed_whole_while_its_writer_continues(tmp_path: Path) -> None:
     buffer = filled(tmp_path, 50)
     log = SegmentHistory(str(tmp_path), FIRST_MS, LAST_MS)
     buffer.append([tick(50)])  # came after the start: the replay has an end
@@ -84,7 +84,7 @@ def test_a_log_is_replayed_whole_while_its_writer_goes_on(tmp_path: Path) -> Non
 
 @settings(deadline=None)
 @given(st.integers(0, 40))
-def test_a_log_goes_on_at_any_of_its_positions(at: int) -> None:
+def test_a_log_continues_at_any_of_its_positions(at: int) -> None:
     log = SegmentHistory(str(FILLED), FIRST_MS, LAST_MS)
     pieces = list(log.pieces(0))
     assert list(log.pieces(pieces[at].end)) == pieces[at + 1 :]
@@ -104,7 +104,7 @@ def test_only_segments_that_reach_into_the_span_are_read(tmp_path: Path) -> None
     assert (nothing.total, ticks_of(nothing)) == (0, [])
 
 
-def test_where_a_log_ended_is_kept_for_a_replay_that_goes_on(tmp_path: Path) -> None:
+def test_where_a_log_ended_is_kept_for_a_replay_that_continues(tmp_path: Path) -> None:
     buffer = filled(tmp_path, 5)
     end = SegmentHistory(str(tmp_path), FIRST_MS, LAST_MS).end
     for n in range(5, 9):
@@ -184,7 +184,7 @@ def test_values_that_json_has_no_number_for(tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 2 * PIECE + 30))
-def test_a_file_goes_on_at_any_position(position: int) -> None:
+def test_a_file_continues_at_any_position(position: int) -> None:
     source = FileHistory(str(EXPORT))
     pieces = list(source.pieces(0))
     assert list(source.pieces(position)) == [piece for piece in pieces if piece.end > position]
@@ -207,7 +207,7 @@ def test_a_file_goes_on_at_any_position(position: int) -> None:
         ('{"name": "a", "samples": ' + "[" * 100_000, NO_LINE),
     ],
 )
-def test_a_line_that_is_wrong_is_named_and_what_stands_before_is_replayed(
+def test_a_line_that_is_wrong_is_named_and_what_is_before_it_is_replayed(
     tmp_path: Path, bad: str, error: str
 ) -> None:
     file = tmp_path / "f"
@@ -218,7 +218,7 @@ def test_a_line_that_is_wrong_is_named_and_what_stands_before_is_replayed(
     assert [one.at.wall_ms for one in found] == [1]
 
 
-def test_a_compressed_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
+def test_a_compressed_file_that_is_cut_short_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "f.gz"
     whole = gzip.compress("".join(f"{line('a', [[n, n]])}\n" for n in range(5000)).encode())
     file.write_bytes(whole[: len(whole) // 2])

@@ -57,7 +57,7 @@ def test_it_names_what_is_vendored(bill: dict[str, Any]) -> None:
     assert found["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(code).hexdigest()}]
 
 
-def test_it_tells_who_needs_whom(bill: dict[str, Any]) -> None:
+def test_it_says_what_needs_what(bill: dict[str, Any]) -> None:
     names = {one["bom-ref"]: one["name"] for one in bill["components"]}
     needs = {one["ref"]: [names[ref] for ref in one.get("dependsOn", [])] for one in bill["dependencies"]}
     root = bill["metadata"]["component"]

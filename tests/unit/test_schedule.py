@@ -157,7 +157,7 @@ class TestRestart:
 
 
 class TestHanging:
-    def test_the_others_go_on(self, rig: Rig) -> None:
+    def test_the_others_continue(self, rig: Rig) -> None:
         rig.hang(rig.add("nfs"))
         rig.add("cpu")
         rig.run(45)
@@ -687,7 +687,7 @@ def test_the_thread_begins_and_ends(tmp_path: Path) -> None:
 class TestAdopt:
     """Plans are put in place of others, in the middle of everything."""
 
-    def test_what_stays_goes_on_and_what_is_gone_ends(self, rig: Rig) -> None:
+    def test_what_stays_continues_and_what_is_gone_ends(self, rig: Rig) -> None:
         rig.add("cpu")
         rig.add("memory")
         cpu, _ = rig.plans
@@ -735,7 +735,9 @@ class TestAdopt:
         assert [at for at, _ in rig.ended("cpu")] == [FIRST + 20_000]
         assert rig.missed == 0
 
-    def test_a_collector_that_begins_anew_ends_with_its_second_tick_what_is_gone_then(self, rig: Rig) -> None:
+    def test_a_collector_that_begins_again_ends_with_its_second_tick_what_is_gone_then(
+        self, rig: Rig
+    ) -> None:
         """Its first one has no rates: they are there again in the second, and nothing has blinked."""
         rig.add("cpu", "rate", "gone")
         new = a_plan("cpu", "value")
@@ -816,7 +818,7 @@ class TestAdopt:
         schedule.stop(DEADLINE)
         buffer.close()
 
-    def test_what_hangs_for_ever_in_the_schedule_itself_is_overdue(self, tmp_path: Path) -> None:
+    def test_what_hangs_forever_in_the_schedule_itself_is_overdue(self, tmp_path: Path) -> None:
         hanging = threading.Event()
 
         class Stuck:

@@ -274,7 +274,7 @@ def test_of_two_of_the_same_the_first_counts() -> None:
     assert table.duplicates == 0
 
 
-def test_what_is_dropped_is_asked_once_and_must_be_well_formed_all_the_same() -> None:
+def test_what_is_dropped_is_named_once_and_must_be_well_formed_all_the_same() -> None:
     table = Counting()
     found = table.get("a 1\ndrop_b 2\nc 3\n")
     assert ([s.name for s in found.series], found.values, found.scraped) == (["a", "c"], [1.0, 3.0], 3)
@@ -298,7 +298,7 @@ def test_more_samples_than_may_be_cost_no_more_than_may_be() -> None:
     assert len(table.get("a 1\nb 2\nc 3\n").values) == 3
 
 
-def test_after_a_malformed_one_it_starts_anew() -> None:
+def test_after_a_malformed_one_it_starts_again() -> None:
     table = Counting()
     first = table.get("a 1\nb 2\n")
     with pytest.raises(ParseError):

@@ -85,7 +85,7 @@ def test_one_that_is_down_has_its_reports_and_nothing_else(rig: Rig) -> None:
     assert rig.scrape.error is None
 
 
-def test_the_first_failure_of_a_row_is_told_and_the_recovery(rig: Rig) -> None:
+def test_the_first_failure_of_a_row_is_reported_and_the_recovery(rig: Rig) -> None:
     for says in ("a 1\n", "down", "down", "a 1\n", "down"):
         rig.run(says)
     told = {"job": "app", "instance": "localhost:9100"}
@@ -141,7 +141,7 @@ def test_honor_labels() -> None:
     assert dict(series[0].labels) == {**LABELS, "exported_job": "b", "exported_hostname": "c"}
 
 
-def test_series_that_are_there_twice_are_told_when_that_begins(rig: Rig) -> None:
+def test_series_that_are_there_twice_are_reported_when_that_begins(rig: Rig) -> None:
     for says in ("a 1\n", "a 1\na 2\n", "a 3\na 4\n", "a 1\na 2\nb 1\n", "a 1\n", "a 1\na 1\nb 1\nc 1\n"):
         assert rig.values(says)["a"] in (1, 3)
     assert [fields["duplicates"] for fields in rig.log.of(Event.SCRAPE_DUPLICATES)] == [1, 1]

@@ -229,7 +229,7 @@ def test_two_of_three_clocks(clock: float, wall: float, date: float | None, time
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b'{"version": 2}', b'{"version": 1, "at_ms": -1}', b"\xff" * 99]
 )
-def test_a_damaged_note_begins_anew(damage: bytes) -> None:
+def test_a_damaged_note_begins_again(damage: bytes) -> None:
     rig = Rig(queue=QUEUE)
     note = rig.buffer.usage("there")
     note.save(Usage(1, 2, 3, 4, 5, 6))

@@ -46,7 +46,7 @@ def test_it_becomes_exact(off: float, seed: int) -> None:
     assert found == pytest.approx(off, abs=0.2) or abs(off) < 1
 
 
-def test_only_the_receiver_tells_its_time() -> None:
+def test_only_the_time_of_the_receiver_itself_counts() -> None:
     headers = {"date": formatdate(NOW, usegmt=True)}
     told = {status: classify(status, headers, b"", NOW).date for status in (204, 400, 401, 302, 407, 503)}
     assert told == {204: NOW, 400: NOW, 401: None, 302: None, 407: None, 503: None}

@@ -260,7 +260,7 @@ def test_a_receiver_that_counts_is_believed_after_one_small_request(since: int) 
     assert receiver.stored == [list(range(since, 60))] * 20
 
 
-def test_where_the_count_is_of_no_instant_the_search_goes_on_as_ever() -> None:
+def test_where_the_count_is_of_no_instant_the_search_continues_as_before() -> None:
     """A culprit among what is new makes the count odd, or its newest sample is refused again."""
     columns = block(20, 60)
     for poisoned in (0, 7, 19):

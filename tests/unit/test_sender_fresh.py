@@ -138,7 +138,7 @@ def test_a_clock_that_was_wrong_does_not_stop_a_host() -> None:
 
 
 @pytest.mark.parametrize("wrong_s", [3 * DAY, -3 * DAY])
-def test_a_host_whose_clock_is_wrong_goes_on_when_it_is_set(wrong_s: int) -> None:
+def test_a_host_whose_clock_is_wrong_continues_when_it_is_set(wrong_s: int) -> None:
     host, series = Host(), many(20)
     host.refuse = in_range(host)
     host.wrong_s = wrong_s

@@ -90,7 +90,7 @@ def test_of_200_series_each_third_is_refused_and_the_others_flow_after_200_reque
     [(DUPLICATE, "duplicate"), (LATE, "aged")],
     ids=["the second of two agents with one hostname", "late for each series"],
 )
-def test_what_is_refused_of_each_series_is_asked_about_rarely(answer: Answer, reason: str) -> None:
+def test_what_is_refused_of_each_series_is_tried_again_rarely(answer: Answer, reason: str) -> None:
     host = Host(lambda write: answer if write.series else None)
     series = many(20)
     host.hour(series)
@@ -125,7 +125,7 @@ def test_one_sample_that_the_receiver_has_is_a_duplicate_and_not_kept() -> None:
     assert sum(map(len, host.kept().values())) == 3
 
 
-def test_what_is_mended_is_taken_again_by_itself() -> None:
+def test_what_is_fixed_is_taken_again_by_itself() -> None:
     bad = {"m00001", "m00007"}
     host = Host(lambda write: refuses(bad)(write))
     series = many(40)
@@ -142,7 +142,7 @@ def test_what_is_mended_is_taken_again_by_itself() -> None:
     host.balances()
 
 
-def test_what_is_mended_of_several_is_taken_again_although_the_others_are_not() -> None:
+def test_what_is_fixed_of_several_is_taken_again_although_the_others_are_not() -> None:
     bad = {"m00001", "m00007", "m00011"}
     host = Host(lambda write: refuses(bad)(write))
     series = many(20)

@@ -206,7 +206,7 @@ def test_a_changed_file_does_not_shorten_the_wait_for_a_receiver_in_trouble() ->
     assert len(rig.script.changes) == 100
 
 
-def test_a_receiver_that_takes_only_empty_writes_is_asked_ever_more_rarely() -> None:
+def test_a_receiver_that_takes_only_empty_writes_is_tried_ever_more_rarely() -> None:
     rig = Rig([HELD, DELIVERED] * 8)
     rig.collect(1)
     waits = []
@@ -256,7 +256,7 @@ def test_a_single_sample_that_is_too_large_is_held_not_lost() -> None:
     assert rig.ledger == (2, {})
 
 
-def test_a_refused_batch_is_told_with_the_receivers_words() -> None:
+def test_a_refused_batch_is_logged_with_the_receivers_words() -> None:
     rig = Rig(ALL_REJECTED)
     rig.collect(2)
     with capture_logs() as logs:
@@ -432,7 +432,7 @@ def test_a_kill_in_the_middle_sends_it_again_and_keeps_nothing_twice(after: int)
     st.integers(1, 12),
     st.sets(st.integers(0, 15), max_size=2),
 )
-def test_trouble_in_the_middle_waits_and_goes_on(
+def test_trouble_in_the_middle_waits_and_continues(
     trouble: list[Answer | Failure], after: int, bad: set[int]
 ) -> None:
     rig = poisoned(refuses(*bad))
@@ -468,7 +468,7 @@ def test_what_is_too_old_is_aged_and_the_rest_is_delivered() -> None:
     assert "storage.tsdb.out_of_order_time_window" in aged["do"]
 
 
-def test_a_row_of_batches_that_are_too_old_is_told_aloud_once_and_costs_little() -> None:
+def test_a_row_of_batches_that_are_too_old_is_one_error_and_costs_little() -> None:
     rig = Rig(queue=QueueConfig(max_samples_per_send=160))
     rig.script.refuse = older(than=310_000)
     rig.collect(30, WIDE)
@@ -488,7 +488,7 @@ def test_a_row_of_batches_that_are_too_old_is_told_aloud_once_and_costs_little()
     assert [entry["log_level"] for entry in logs if entry["event"] == Event.AGED] == ["error"]
 
 
-def test_a_defect_in_the_middle_begins_the_batch_anew() -> None:
+def test_a_defect_in_the_middle_begins_the_batch_again() -> None:
     plain, calls = remote_write(destination()), list[None]()
 
     def broken(ticks: Sequence[Tick], part: bool) -> Encoded:
@@ -519,7 +519,7 @@ def test_a_batch_that_is_evicted_in_the_middle_is_let_go() -> None:
     assert rig.ledger == (15, {"evicted": 320, "rejected": 1})
 
 
-def test_instants_that_are_there_twice_are_asked_once_and_balance() -> None:
+def test_instants_that_are_there_twice_are_sent_once_and_balance() -> None:
     rig = poisoned(refuses(5))
     rig.append(rig.appended[0]._replace(values=[-1.0] * 16))
     rig.drain()
@@ -527,7 +527,7 @@ def test_instants_that_are_there_twice_are_asked_once_and_balance() -> None:
     assert rig.script.stored[label(6)][10_000] == 16.0
 
 
-def test_a_row_of_failures_is_told_aloud_once() -> None:
+def test_a_row_of_failures_is_one_warning() -> None:
     rig = Rig([RETRY, NO_ANSWER, RETRY])
     rig.collect(1)
     with capture_logs() as logs:
@@ -540,7 +540,7 @@ def test_a_row_of_failures_is_told_aloud_once() -> None:
     assert all(entry["destination"] == "there" for entry in logs)
 
 
-def test_a_failure_that_lasts_is_told_aloud_once_an_hour_with_its_count() -> None:
+def test_a_failure_that_lasts_is_one_warning_an_hour_with_its_count() -> None:
     rig = Rig([NO_ANSWER] * 2000)
     rig.collect(1)
     begun = rig.now
@@ -572,7 +572,7 @@ def test_a_held_destination_says_so_once_an_hour_with_its_count() -> None:
     assert told[-1]["attempt"] > told[1]["attempt"] > 1
 
 
-def test_the_first_delivery_is_told_once_with_the_url_and_without_its_secrets() -> None:
+def test_the_first_delivery_is_logged_once_with_the_url_and_without_its_secrets() -> None:
     rig = Rig(url="https://host:secret@there.example/write/of?token=secret#secret")
     rig.collect(1)
     with capture_logs() as logs:
@@ -739,7 +739,7 @@ def test_a_stop_tries_nothing_when_there_is_trouble(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("answer", [RETRY, HELD, UNREACHED], ids=["waiting", "held", "not reached"])
-def test_a_lane_that_waits_tries_now_when_it_is_asked_to(answer: Answer | Failure) -> None:
+def test_a_lane_that_waits_tries_now_on_request(answer: Answer | Failure) -> None:
     rig = running(Script(answer), Rules(900.0, 900.0, 900.0, 900.0))
     with capture_logs():
         rig.collect()

@@ -294,7 +294,7 @@ def test_a_token_without_an_end_is_kept_until_it_is_refused() -> None:
     assert one.ask() == 2
 
 
-def test_where_none_could_be_had_it_is_asked_for_again() -> None:
+def test_where_no_token_was_given_it_is_requested_again() -> None:
     one = Served(Failure(Cause.TIMEOUT, "timeout", status=502, after=7.0), 60.0)
     found = Failure(Cause.TIMEOUT, "oauth2: no token from auth.example.com: timeout", after=7.0)
     assert one.tokens.authorization(3, 5) == found
@@ -344,7 +344,7 @@ def test_nothing_shows_a_secret() -> None:
     assert "canary" not in shown
 
 
-def test_who_has_no_oauth2_does_not_pay_for_it() -> None:
+def test_without_oauth2_nobody_pays_for_it() -> None:
     code = """
 import sys
 from agent import process

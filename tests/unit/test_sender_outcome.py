@@ -137,12 +137,14 @@ def test_what_the_lack_of_an_answer_means(error: Exception, cause: Cause, holds:
     assert found[:3] == (cause, text, holds)
     is_unreached = cause in (Cause.REFUSED, Cause.UNREACHABLE, Cause.ADDRESS)
     verdict = Verdict.HELD if holds else Verdict.RETRY
-    assert failed(PROBE, found) == Outcome(verdict, found.status, text, is_unreached=is_unreached)
+    assert failed(PROBE, found) == Outcome(
+        verdict, found.status, text, is_unreached=is_unreached, cause=cause
+    )
 
 
 def test_what_a_proxy_asks_for_is_kept() -> None:
     found = ProxyAnswer("p:1", 429, {"retry-after": "7"}).failure(NOW)
     assert failed(PROBE, found) == Outcome(
-        Verdict.RETRY, 429, "the proxy p:1 answered CONNECT with HTTP 429", 7.0
+        Verdict.RETRY, 429, "the proxy p:1 answered CONNECT with HTTP 429", 7.0, cause=Cause.PROXY
     )
     assert ProxyAnswer("p:1", 400, {"retry-after": "7"}).failure(NOW).after is None

@@ -133,7 +133,7 @@ def test_what_is_in_it_is_the_same_message() -> None:
     assert rig.ledger == (16, {})
 
 
-def test_a_chunk_that_is_begun_goes_on_and_no_part_of_it_goes_out_twice() -> None:
+def test_a_chunk_that_is_begun_continues_and_no_part_of_it_goes_out_twice() -> None:
     script = Packed()
     rig = Rig(script=script)
     rig.collect(1, tuple(Series(f"m{n}", (("hostname", "a"),)) for n in range(35)))

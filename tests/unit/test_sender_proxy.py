@@ -104,7 +104,7 @@ def test_the_environment(url: str, environment: dict[str, str], expected: str | 
 
 
 @pytest.mark.parametrize("value", ["https://p:1", "socks5://p:1", "http://u:hunter2@p:x/"])
-def test_a_variable_that_cannot_be_used_is_told_without_its_value(value: str) -> None:
+def test_a_variable_that_cannot_be_used_is_reported_without_its_value(value: str) -> None:
     to = Endpoint(FAR, "there", proxy_from_environment=True)
     with pytest.raises(LimpetError) as caught:
         route(to, {"HTTPS_PROXY": value})

@@ -326,7 +326,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("rules", "key", "words"), WRONG)
-def test_what_is_wrong_is_told(rules: str, key: str, words: str) -> None:
+def test_what_is_wrong_is_reported(rules: str, key: str, words: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         loaded(f"- {{target_label: fine}}\n{rules}")
     (problem,) = caught.value.problems
@@ -356,7 +356,7 @@ WARNED = [
 
 
 @pytest.mark.parametrize(("rules", "words"), WARNED)
-def test_what_is_odd_is_told(rules: str, words: str) -> None:
+def test_what_is_odd_is_reported(rules: str, words: str) -> None:
     assert any(
         f"f.yaml:4: remote_write[0].write_relabel_configs[0].{words}" in one for one in loaded(rules).warnings
     )
@@ -375,11 +375,11 @@ def test_what_is_odd_is_told(rules: str, words: str) -> None:
         "- {action: drop, replacement: $7, modulus: 3}",
     ],
 )
-def test_what_is_fine_is_not_told(rules: str) -> None:
+def test_what_is_fine_is_not_reported(rules: str) -> None:
     assert loaded(rules).warnings == ()
 
 
-def test_every_wrong_rule_is_told() -> None:
+def test_every_wrong_rule_is_reported() -> None:
     with pytest.raises(ConfigErrors) as caught:
         loaded("- {action: hashmod, replacement: $x}\n- {action: what}\n- {target_label: a, regex: '['}")
     paths = [problem.path.rpartition("configs")[2] for problem in caught.value.problems]

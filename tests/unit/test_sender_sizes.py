@@ -269,7 +269,7 @@ def slow(room: int) -> Script:
     return script
 
 
-def test_a_link_that_is_too_slow_for_a_request_is_asked_once() -> None:
+def test_a_request_that_the_link_is_too_slow_for_is_sent_once() -> None:
     """And the next request needs half of the time."""
     rig = Rig(queue=QueueConfig(), script=slow(1000))
     rig.collect(10, many(100))

@@ -270,7 +270,7 @@ def test_setup_again_changes_nothing_and_makes_only_what_is_missing(secrets: Pat
     assert verified(copy, "hosts/web-01/client.crt", "sslclient")
 
 
-def test_no_password_stands_in_a_file() -> None:
+def test_no_password_is_in_a_file() -> None:
     for path in FOLDER.rglob("*"):
         configures = path.is_file() and path.suffix in (".yaml", ".yml", ".example")
         if configures and "secrets" not in path.parts[-2:]:
@@ -289,7 +289,7 @@ def test_prometheus_is_configured_as_the_one_that_ships() -> None:
     assert mine["global"].items() >= ships["global"].items()
 
 
-def test_a_restart_of_prometheus_does_not_begin_alerts_anew() -> None:
+def test_a_restart_of_prometheus_does_not_begin_alerts_again() -> None:
     # By default only alerts with a `for` of more than ten minutes continue; Alertmanager would report the others as resolved.
     flag = "--rules.alert.for-grace-period=1m"
     for name in ("compose.yaml", "compose.year.yaml"):
@@ -330,7 +330,7 @@ def test_mimir_has_the_rules_the_tenant_and_the_window_of_the_others() -> None:
     assert document("mimir.yaml")["limits"]["out_of_order_time_window"] == window
 
 
-def test_alertmanagers_secrets_are_those_that_are_told_of() -> None:
+def test_alertmanagers_secrets_are_those_that_the_readme_lists() -> None:
     text = (PROJECT / "config/alertmanager/alertmanager.yml").read_text()
     named = set(re.findall(r"_file: /etc/alertmanager/secrets/(\w+)", text))
     assert named

@@ -201,7 +201,7 @@ UNDER_SYSTEMD = {"INVOCATION_ID": "0" * 32}
     ],
     ids=["restart", "stop", "no job", "fails", "nonsense", "killed"],
 )
-def test_systemctl_is_asked(
+def test_systemctl_is_run(
     tmp_path: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch, script: str, expected: bool
 ) -> None:
     put_systemctl(tmp_path, monkeypatch, script)
@@ -209,7 +209,7 @@ def test_systemctl_is_asked(
     assert (tmp_path / "asked").read_text() == "list-jobs --no-legend --full\n"
 
 
-def test_a_user_s_manager_is_asked_for_a_user_s_service(
+def test_for_a_user_s_service_the_user_s_manager_is_queried(
     tmp_path: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path(cgroup).write_text(CGROUPS["a user's service"][0])
@@ -235,7 +235,7 @@ def test_where_there_is_none_nothing_ends(
 
 
 @pytest.mark.parametrize("where", ["a terminal", "a container", "nothing"])
-def test_outside_of_a_service_a_stop_is_a_stop_and_nobody_is_asked(
+def test_outside_of_a_service_a_stop_is_a_stop_and_systemctl_is_not_run(
     tmp_path: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     put_systemctl(tmp_path, monkeypatch, f"printf '{RESTART}'")
@@ -256,7 +256,7 @@ def test_outside_of_a_service_a_stop_is_a_stop_and_nobody_is_asked(
         ("exit 1", False),
     ],
 )
-def test_a_system_that_shuts_down_is_told_from_a_stop(
+def test_a_system_that_shuts_down_is_not_taken_for_a_stop(
     tmp_path: Path, cgroup: str, monkeypatch: pytest.MonkeyPatch, script: str, expected: bool
 ) -> None:
     nologin = str(tmp_path / "nologin")

@@ -72,7 +72,7 @@ def good(values: Mapping[str, float]) -> bool:
     return values["node_textfile_scrape_error"] == values["limpet_textfile_left_out"] == 0
 
 
-def test_files_are_read_and_their_times_are_told(folder: Folder) -> None:
+def test_files_are_read_and_their_times_are_reported(folder: Folder) -> None:
     path = folder.write("a.prom", '# HELP a Things.\n# TYPE a counter\na{b="c"} 5\n', 1_700_000_000.9)
     folder.write("b.prom", "b 6\n", 1_700_000_100)
     assert folder.values() == {
@@ -157,7 +157,7 @@ def test_what_node_exporter_takes_is_taken(folder: Folder, text: str, kind: str)
         ('c{d="\n"} 1\n', "2 lines left out; not a sample: 'c{d=\"'"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_costs_itself_is_told_once_and_counted(
+def test_what_cannot_be_read_costs_itself_is_reported_once_and_counted(
     folder: Folder, text: str, error: str
 ) -> None:
     folder.write("a.prom", "a 1\n", 1000)
@@ -180,7 +180,7 @@ def test_what_is_wrong_is_wrong_until_it_is_corrected_even_if_another_line_chang
     assert folder.values()["node_textfile_scrape_error"] == 1
 
 
-def test_an_error_that_changes_is_told_again_and_a_file_that_goes_is_no_error(folder: Folder) -> None:
+def test_an_error_that_changes_is_reported_again_and_a_file_that_vanishes_is_no_error(folder: Folder) -> None:
     path = folder.write("b.prom", "bad\n")
     folder.run()
     folder.write("b.prom", "worse\n")

@@ -115,7 +115,7 @@ def test_a_program_without_a_version_has_its_packages(tmp_path: Path) -> None:
     assert servers.ensure("victoria-metrics", tmp_path) == servers.Server(there, "victoria-metrics 1.2+ds1-3")
 
 
-def test_a_program_is_where_and_is_asked_as_its_package_has_it(tmp_path: Path) -> None:
+def test_a_program_has_the_folder_and_the_version_option_of_its_package(tmp_path: Path) -> None:
     script = '[ "$*" = -v ] && echo nginx 1.0 >&2'
     there = program(tmp_path / "nginx-1.0/usr/sbin/nginx", script)
     assert servers.ensure("nginx", tmp_path) == servers.Server(there, "nginx 1.0")
@@ -157,7 +157,7 @@ def test_no_folder_in_the_cache_can_be_of_two_servers() -> None:
 
 
 @pytest.mark.usefixtures("without_apt")
-def test_what_cannot_be_had_is_a_failure_unless_it_is_only_tried(
+def test_what_is_not_available_is_a_failure_unless_it_is_only_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = cached(tmp_path, "prometheus-3.0", "echo version 3.0")
@@ -167,7 +167,7 @@ def test_what_cannot_be_had_is_a_failure_unless_it_is_only_tried(
     assert capsys.readouterr().out == f"{there}\n"
 
 
-def test_without_a_package_the_path_is_asked_and_then_the_operator(
+def test_without_a_package_the_path_is_searched_and_then_the_operator_learns_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = program(tmp_path / "bin/apt-get", "echo 'E: no network' >&2; exit 100").parent

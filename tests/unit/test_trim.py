@@ -200,7 +200,7 @@ def test_a_running_writer_does_it_at_its_next_sync(tmp_path: Path) -> None:
     check_ledgers(tmp_path, before)
 
 
-def test_a_writer_that_does_not_answer_is_asked_no_more(data: Path) -> None:
+def test_a_request_is_taken_back_when_the_writer_does_not_answer(data: Path) -> None:
     lock = Lock(str(data / "lock"))
     with pytest.raises(LimpetError, match=r"has not trimmed it within 0\.3 s"):
         carry_out(str(data), 500, patience=0.3)

@@ -136,7 +136,7 @@ def test_what_is_encoded_is_decoded() -> None:
     }.items(),
     ids=lambda one: one[0] if isinstance(one, tuple) else one,
 )
-def test_a_series_that_breaks_the_specification_is_refused(
+def test_a_series_that_breaks_a_rule_of_remote_write_is_refused(
     version: wire.Version, series: tuple[str, TimeSeries]
 ) -> None:
     with pytest.raises(WireError):
@@ -171,7 +171,7 @@ BROKEN: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
-def test_a_2_0_message_that_breaks_the_specification_is_refused(change: Callable[[Any], object]) -> None:
+def test_a_2_0_message_that_breaks_a_rule_is_refused(change: Callable[[Any], object]) -> None:
     assert wire.decode_message(request2(lambda _: None), "2.0").samples == 1
     with pytest.raises(WireError):
         wire.decode_message(request2(change), "2.0")

@@ -8,18 +8,19 @@ A request of a small host is a third smaller with zstd. Remote write has snappy 
 2. Where zstd is not understood (REFUSES, or the proof fails), the same samples go out again in snappy, at once. zstd is tried again
    after AGAIN_AFTER, or after a restart.
 3. A refusal of samples that were sent in zstd is never believed: it has to be repeated for snappy.
+4. Nothing of zstd is in memory before such a receiver has been seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import snappy
 
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.destinations.proof import Proof
-from agent.destinations.remote_write.protocol import AGAIN_AFTER, EMPTY, HEADERS, UNREADABLE, Protocol
-from agent.destinations.zstd import zstd
+from agent.destinations.remote_write.protocol import AGAIN_AFTER, HEADERS, UNREADABLE, Protocol
 from agent.http.answer import Answer
 from agent.http.failures import Failure
 
@@ -39,34 +40,50 @@ _HEADERS: Mapping[str, Mapping[str, bytes]] = {
 }
 
 
+def _snappy(message: bytes) -> bytes:
+    return bytes(snappy.compress(message))
+
+
+class _Form(NamedTuple):
+    """One of the two: how a message is packed, a body that nobody can read, and whether that was refused."""
+
+    pack: Callable[[bytes], bytes]
+    unreadable: bytes
+    proof: Proof
+
+    @classmethod
+    def of(cls, name: str, pack: Callable[[bytes], bytes]) -> _Form:
+        body = pack(snappy.decompress(UNREADABLE))
+        return cls(pack, body, Proof(Request(body, 0, name, _HEADERS[name])))
+
+
 class Packing:
     """What is sent to one receiver of 1.0 now. `clock` is monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._again_at = clock, 0.0
         self.format = SNAPPY
-        bodies = {SNAPPY: UNREADABLE, ZSTD: zstd(snappy.decompress(UNREADABLE))}
-        self._proofs = {name: Proof(Request(body, 0, name, _HEADERS[name])) for name, body in bodies.items()}
-        self._empty = {SNAPPY: EMPTY[Protocol.V1], ZSTD: zstd(b"")}
-        self._unreadable = frozenset(bodies.values())
+        self._forms = {SNAPPY: _Form.of(SNAPPY, _snappy)}
 
     def pack(self, message: bytes, samples: int, note: object) -> Request:
         """Return the request with a message."""
-        body = zstd(message) if self.format == ZSTD else bytes(snappy.compress(message))
+        body = self._forms[self.format].pack(message)
         return Request(body, samples, self.format, _HEADERS[self.format], "Retry-Attempt", note)
 
     def probe(self) -> Request:
         """Return a request without samples, which shows whether the way to the receiver is open."""
-        proof = self._proofs[self.format]
-        return proof.request() if proof.is_missing else self._request(self._empty[self.format])
+        form = self._forms[self.format]
+        if form.proof.is_missing:
+            return form.proof.request()
+        return Request(form.pack(b""), 0, self.format, _HEADERS[self.format])
 
     def is_proof(self, request: Request) -> bool:
         """Return whether a request is one that has to be refused."""
-        return request.body in self._unreadable
+        return any(request.body == form.unreadable for form in self._forms.values())
 
     def judge(self, request: Request, answer: Answer | Failure, found: Outcome) -> Outcome:
         """Return what an answer is worth, and learn from it."""
-        judged = self._proofs[request.format].judge(request, answer, found)
+        judged = self._forms[request.format].proof.judge(request, answer, found)
         if request.format == ZSTD:
             takes_anything = self.is_proof(request) and found.verdict is Verdict.DELIVERED
             if takes_anything or (judged.verdict is not Verdict.DELIVERED and found.status in REFUSES):
@@ -77,9 +94,10 @@ class Packing:
         is_proven = judged.verdict is Verdict.DELIVERED and (request.samples or self.is_proof(request))
         is_marked = isinstance(answer, Answer) and MARK in answer.headers
         if is_proven and is_marked and self._clock() >= self._again_at:
+            if ZSTD not in self._forms:
+                from agent.destinations.zstd import zstd
+
+                self._forms[ZSTD] = _Form.of(ZSTD, zstd)
             self.format = ZSTD
             return judged._replace(found=ZSTD)
         return judged
-
-    def _request(self, body: bytes) -> Request:
-        return Request(body, 0, self.format, _HEADERS[self.format])

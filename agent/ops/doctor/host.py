@@ -25,6 +25,7 @@ from agent.ops.doctor import folder
 from agent.ops.doctor.step import HERE, Finding, Step, fine, step, unknown, warning, wrong
 from agent.ops.seen import DEFAULT_CONFIG, Seen
 from agent.system.log import Silent
+from agent.system.timesync import HostClock
 from agent.text import human
 from buffer import lock
 from buffer.errors import LimpetError, NewerFormat
@@ -41,7 +42,7 @@ FULL_SOON = 86400.0
 class System(NamedTuple):
     """Where this host's files are, and its clocks; a test hands in its own."""
 
-    run: str = "/run"
+    clock: Callable[[], HostClock] = HostClock
     paths: HostPaths | None = None
     free: Callable[[str], tuple[int, int]] = RealFs().free
     wall: Callable[[], float] = time.time
@@ -239,16 +240,14 @@ class _View:
             return mask.Mask(self.config.mask, os.urandom(mask.KEY_BYTES))
 
     def synchronized(self) -> Finding:
-        """Look for the traces of a time service; there is no portable way to ask the kernel."""
-        run = self.system.run
-        if os.path.exists(f"{run}/systemd/timesync/synchronized"):
-            return fine("synchronized by systemd-timesyncd")
-        if os.path.isdir(f"{run}/systemd/timesync"):
-            said = "systemd-timesyncd has not synchronized since the boot"
-            return warning(said, "Let it reach its servers (UDP 123): timedatectl timesync-status")
-        if os.path.isdir(f"{run}/chrony"):
-            return unknown("unknown: chronyd does not show it", "Ask it: chronyc tracking")
-        return unknown("unknown: no time service was recognized", "See that one runs.")
+        """Ask the kernel whether something keeps the clock right, and look for what could."""
+        clock = self.system.clock()
+        if clock.is_synced():
+            return fine("synchronized, says the system")
+        if clock.has_service():
+            do = "Let the time service reach its servers (UDP 123): timedatectl timesync-status; chronyc tracking"
+            return warning("not synchronized: a time service is there, but has not set it", do)
+        return unknown("not synchronized, and no time service was recognized", "See that one runs.")
 
     def _status(self) -> Status | None:
         if self._read is None and os.path.isdir(self._dir):
