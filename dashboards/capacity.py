@@ -14,14 +14,14 @@ FILE_SYSTEM = "hostname, mountpoint, device"
 FULL = all_of(selectors.DISK_FULL)
 USED, TOTAL = all_of("disk_used_bytes"), all_of("disk_total_bytes")
 CPU = all_of("cpu_usage_percent", 'core="all"')
-TREND = all_of("disk_free_bytes:deriv_1d")
+FALL = all_of("disk_free_bytes:fall_1w")
 
 
 def now() -> list[PanelBuilder]:
     """How much is left?"""
     full = {
-        7: ("by its trend of the last day. One is critical: somebody is called.", levels.NONE_WANTED),
-        30: ("by its trend of the last day. Time to order.", levels.SOME),
+        7: ("by the trend of a week. One is critical: somebody is called.", levels.NONE_WANTED),
+        30: ("by the trend of a week. Time to order.", levels.SOME),
     }
     return [
         *(
@@ -29,7 +29,7 @@ def now() -> list[PanelBuilder]:
                 f"Full in {days} days",
                 f"File systems that will be full within {days} days, {why}",
                 limits,
-                Query(f"count({FULL} < {days} * {DAY}) or 0 * count({TREND})"),
+                Query(f"count({FULL} < {days} * {DAY}) or 0 * count({FALL})"),
                 nothing="rules do not run",
             )
             for days, (why, limits) in full.items()
@@ -76,8 +76,8 @@ def disks() -> list[PanelBuilder]:
     return [
         rows(
             "File systems that fill",
-            "Those that will be full within 90 days if the last day continues, the soonest first. An empty table is "
-            "good news.",
+            "Those that will be full within 90 days if the last week continues, the soonest first; in the first eight "
+            "days the last day. An empty table is good news.",
             ("hostname", "mountpoint", "device"),
             [
                 Column(f"min by ({FILE_SYSTEM}) ({near}) / {DAY}", "Full in days", levels.DAYS),
@@ -86,7 +86,7 @@ def disks() -> list[PanelBuilder]:
                     for heading, expr, shown, decimals in (
                         ("Used", all_of("disk_usage_percent"), levels.DISK, 1),
                         ("Free", all_of("disk_free_bytes"), "bytes", None),
-                        ("Growth in a day", f"-{TREND} * {DAY}", "bytes", None),
+                        ("Growth in a day", f"{FALL} / 7", "bytes", None),
                     )
                 ),
             ],
@@ -107,7 +107,7 @@ def disks() -> list[PanelBuilder]:
             "What all file systems hold together, what they will hold in 30 days by the trend, and their size.",
             "bytes",
             Query(f"sum({USED})", "used"),
-            Query(f"sum({USED}) - sum({TREND}) * {MONTH}", "used in 30 days"),
+            Query(f"sum({USED}) + sum({FALL}) / 7 * 30", "used in 30 days"),
             Query(f"sum({TOTAL})", "size"),
             dashed="/(in 30 days|size)/",
         ),

@@ -5,7 +5,9 @@ over devices would count it twice. Device mapper and md devices are whole disks 
 disks below them.
 
 A time per request is over reads and writes that completed in the interval; discards and flushes do not count,
-or the weekly trim would look like a slow disk.
+or the weekly trim would look like a slow disk. It is 0 where none completed, and the operations per second of that interval
+are 0 too: that is how the alert on slow disks distinguishes an absence from a time of 0. A series that came and went with each idle
+interval would cost a marker, and a description of the tick in the buffer, each time.
 
 A device that has never completed a request has no series before it does: the 16 nbd devices that the module makes, say.
 """

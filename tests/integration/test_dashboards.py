@@ -41,6 +41,7 @@ EMPTY: dict[tuple[str, str], str] = {}
 EMPTY_RULES: dict[str, str] = {
     "LimpetFleetSilent": "one host of three is silent, which is no outage of a fleet",
     "LimpetManyHosts": "three hosts are no crowd",
+    "HostDiskFilling": "the past of two weeks, moment by moment, is not recorded here",
     "LimpetAgentRestarting": "each agent starts once",
     "LimpetBufferIll": "each disk takes what is appended",
     "HostTargetDown": "these hosts scrape nothing",

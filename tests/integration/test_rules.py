@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,7 @@ def test_a_silent_host_has_not_recovered(tmp_path: Path, promtool_program: Path)
         "HostTargetDown warning",
         "HostTextFileError warning",
     }
+    states.remove("HostDiskFilling critical")  # which takes more than a week: see below
     files = [
         path for path in rules.apart(tmp_path, "fires, not before") if path.stem.split(" ", 1)[1] in states
     ]
@@ -166,6 +167,115 @@ def test_a_silent_host_has_not_recovered(tmp_path: Path, promtool_program: Path)
     outcomes = rules.run(promtool_program, files)
     assert len(outcomes) == len(states)
     assert {name: why for name, why in outcomes.items() if why} == {}
+
+
+def test_nor_has_a_disk_of_a_silent_host_that_was_filling(tmp_path: Path, promtool_program: Path) -> None:
+    """With an hour for each day that the rules look back: more than a week of evaluations takes a minute."""
+    folder = rules.changed(tmp_path, lambda _: None)
+    path = folder.parent / "rules" / "hosts.rules.yml"
+    seconds_of = {"w": 7 * 3600, "d": 3600, "h": 150}
+    path.write_text(
+        re.sub(
+            r"(\[|offset )(\d+)([wdh])\b",
+            lambda found: f"{found[1]}{int(found[2]) * seconds_of[found[3]]}s",
+            path.read_text(),
+        )
+    )
+    firing = 'count(ALERTS{alertname="HostDiskFilling", alertstate="firing"}) or vector(0)'
+    series = {
+        'limpet_start_time_seconds{hostname="a"}': "1x270 _x20 1x90",
+        'disk_free_bytes{hostname="a", mountpoint="/"}': "100-0.238x270 _x20 90x90",
+    }
+    test = {
+        "rule_files": ["../rules/fleet.rules.yml", "../rules/hosts.rules.yml"],
+        "evaluation_interval": "2m",
+        "group_eval_order": [
+            *("limpet-live", "limpet-presence"),
+            *("host-disk-trends", "host-disk-weeks", "host-disk-forecast"),
+        ],
+        "tests": [
+            {
+                "name": "continues",
+                "interval": "2m",
+                "input_series": [{"series": one, "values": values} for one, values in series.items()],
+                "promql_expr_test": [
+                    {"expr": expr, "eval_time": at, "exp_samples": [{"value": value}]}
+                    for expr, at, value in (
+                        (firing, "8h20m", 0),
+                        (f"min_over_time(({firing})[1h:2m])", "9h44m", 1),
+                        (firing, "12h30m", 0),
+                    )
+                ],
+            }
+        ],
+    }
+    (folder / "silent.test.yml").write_text(yaml.safe_dump(test))
+    assert rules.run(promtool_program, [folder / "silent.test.yml"]) == {"continues": ""}
+
+
+PATTERNS: dict[str, tuple[dict[str, Sequence[float]], set[str]]] = {
+    # series by what they are in each 10 s, again and again; and what fires
+    "50 s at 100 %, and 10 s at 20 %": ({'cpu_usage_percent{core="all"}': [100] * 5 + [20]}, set()),
+    "at 85 % or 96 %": ({'cpu_usage_percent{core="all"}': [85, 96, 96, 85, 96, 96]}, {"HostCpuHigh warning"}),
+    "memory that is freed for 10 s": ({"memory_usage_percent": [97] * 5 + [40]}, set()),
+    "a disk that rests for 10 s": ({'disk_io_util_percent{device="a"}': [100] * 5 + [0]}, set()),
+    "a link that rests for 10 s": ({'network_bandwidth_usage_percent{interface="a"}': [99] * 5 + [0]}, set()),
+    "a disk that completes a request of 3 s in 30 s": (
+        {
+            'disk_await_time_ms{device="a"}': [0, 0, 3000],
+            'disk_read_ops_per_sec{device="a"}': [0, 0, 0],
+            'disk_write_ops_per_sec{device="a"}': [0, 0, 0.1],
+            'disk_io_util_percent{device="a"}': [0, 0, 30],
+        },
+        {"HostDiskSlow warning", "HostDiskSlow critical"},
+    ),
+    "a fast disk, one request of which took 6 s": (
+        {
+            'disk_await_time_ms{device="a"}': [0, 0, 0, 0, 0, 6000],
+            'disk_read_ops_per_sec{device="a"}': [80, 80, 80, 80, 80, 0.1],
+            'disk_write_ops_per_sec{device="a"}': [0] * 6,
+            'disk_io_util_percent{device="a"}': [1, 1, 1, 1, 1, 60],
+        },
+        set(),
+    ),
+}
+HALF_STEPS = 2
+"""Samples are each 10 s; their distance to the evaluations, each 15 s, is changed by 5 s."""
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_verdict_is_the_same_at_every_phase(name: str, tmp_path: Path, promtool_program: Path) -> None:
+    """Between what happens, the samples and the evaluations: a host for each, and all or none of them have an alert."""
+    pattern, fires = PATTERNS[name]
+    length = len(next(iter(pattern.values())))
+    phases = [(turn, late) for turn in range(length) for late in range(HALF_STEPS)]
+    series = []
+    for turn, late in phases:
+        for key, values in {"limpet_start_time_seconds": [1.0] * length, **pattern}.items():
+            metric, _, own = key.partition("{")
+            labels = f'{{hostname="{turn}-{late}"' + (f", {own}" if own else "}")
+            turned = [f"{values[(n + turn) % length]:g} _" for n in range(90)]
+            series.append({"series": metric + labels, "values": " ".join(["_"] * late + turned)})
+    count = 'count by (alertname, severity) (count_over_time(ALERTS{alertname=~"Host.*", alertstate="firing"}[15m]))'
+    found = []
+    for alert, severity in sorted((one.split() for one in fires), reverse=True):
+        of = f'{{alertname="{alert}", severity="{severity}"}}'
+        found.append({"labels": of, "value": len(phases)})
+    test = {
+        "rule_files": [str(rules.RULES / f"{file}.rules.yml") for file in ("fleet", "hosts")],
+        "evaluation_interval": "15s",
+        "group_eval_order": ["limpet-live", "limpet-presence"],
+        "tests": [
+            {
+                "name": "phases",
+                "interval": "5s",
+                "input_series": series,
+                "promql_expr_test": [{"expr": count, "eval_time": "15m", "exp_samples": found}],
+            }
+        ],
+    }
+    (tmp_path / "phases.test.yml").write_text(json.dumps(test))
+    assert rules.run(promtool_program, [tmp_path / "phases.test.yml"]) == {"phases": ""}
 
 
 def test_every_deadline_that_the_pages_name_has_a_test() -> None:

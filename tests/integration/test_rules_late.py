@@ -192,6 +192,7 @@ def test_a_backlog_in_which_everything_was_wrong_raises_nothing(server: Promethe
     never |= {"LimpetLinkWasDown", "HostWasDown"}  # of what is over
     never.add("LimpetHostTwice")  # each has its name
     never |= {"HostTargetDown", "HostTextFileError"}  # off by default
+    never.add("HostDiskFilling")  # of which days have to be known
     never.add("HostDiskReadOnly")  # that of "ill" was read-only for most of the day
     assert alerts(server) == {*((name, "ill") for name in expected - never), ("HostDiskReadOnly", "turned")}
     told = json.loads(server.get("/api/v1/alerts"))["data"]["alerts"]

@@ -93,6 +93,11 @@ def refuse(status: str) -> Any:
 def minutes(end: float) -> list[float]:
     """When there are samples, where a test is to be quick: a day, and the same hours a week ago."""
     found = every(300, end - WEEK - 2 * HOUR, end - WEEK + HOUR)
+    found = (
+        every(3600, end - 9 * DAY, end - WEEK - 3 * HOUR)
+        + found
+        + every(3600, end - WEEK + HOUR, end - DAY - HOUR)
+    )
     found += every(300, end - DAY - HOUR, end - 3 * HOUR)
     return found + every(30, end - 3 * HOUR, end)
 
@@ -188,6 +193,7 @@ class Fleet:
 
     def remember(self, back: float = 2 * HOUR) -> None:
         """Bring in what the rules would have recorded: the same hours a day ago, and until now."""
+        self.record(self.end - 9 * DAY, self.end - 6 * HOUR, 6 * HOUR, ["hosts.rules.yml"], 1)
         self.record(self.end - DAY - 600, self.end - DAY + HOUR, 150, ["limpet.rules.yml"], 1)
         self.record(self.end - 6.5 * HOUR, self.end - 6 * HOUR, 300, ["limpet.rules.yml"], 3)
         self.record(self.end - 600, time.time(), 60, ["tiers.rules.yml"], 1)
