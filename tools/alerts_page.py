@@ -114,6 +114,8 @@ def _alerts(found: list[Rule]) -> Iterator[str]:
             off = " (off by default)" if first.file in OFF else ""
             kind = f" `{trouble}`" if trouble else ""
             warning, critical = levels.get("warning", ""), levels.get("critical", "")
+            if "info" in levels:
+                warning = f"{levels['info']} (`info`)"
             yield f"| [{name}](runbooks/{name}.md){kind}{off} | {warning} | {critical} | {means} |\n"
         yield "\n"
 

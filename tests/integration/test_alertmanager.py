@@ -42,7 +42,8 @@ ROUTES: list[tuple[dict[str, str], str]] = [
     (CRITICAL, "critical"),  # an alert of somebody else's
     (WARNING, "warning"),
     ({"alertname": "Own"}, "default"),
-    ({"severity": "info"}, "default"),
+    ({"severity": "info"}, "info"),
+    ({"severity": "info", "group": "link"}, "info"),
 ]
 CHANNELS = {
     "default": {"email"},
@@ -51,6 +52,7 @@ CHANNELS = {
     "link-critical": {"email", "slack", "pagerduty", "webhook"},
     "link-warning": {"email", "slack", "webhook"},
     "fleet": {"email", "slack", "pagerduty", "webhook"},
+    "info": {"webhook"},
 }
 
 
@@ -127,7 +129,8 @@ def test_every_alert_that_ships_has_a_route_of_its_own_kind(amtool: Path) -> Non
     }
     assert kinds
     for severity, group in sorted(kinds):
-        there = {"fleet": "fleet", "link": f"link-{severity}"}.get(group, severity)
+        by_group = {"fleet": "fleet", "link": f"link-{severity}"}
+        there = "info" if severity == "info" else by_group.get(group, severity)
         assert receivers(amtool, {"severity": severity, "group": group}) == there
 
 

@@ -41,6 +41,8 @@ EMPTY: dict[tuple[str, str], str] = {}
 EMPTY_RULES: dict[str, str] = {
     "LimpetFleetSilent": "one host of three is silent, which is no outage of a fleet",
     "LimpetManyHosts": "three hosts are no crowd",
+    "limpet:long_silent:bool": "no host is silent for half an hour",
+    "limpet:usually_off:bool": "so none is off at the same time each day",
     "HostDiskFilling": "the past of two weeks, moment by moment, is not recorded here",
     "LimpetAgentRestarting": "each agent starts once",
     "LimpetBufferIll": "each disk takes what is appended",

@@ -70,7 +70,7 @@ def test_every_alert_has_a_test_of_each_kind() -> None:
 def test_an_alert_has_labels_annotations_hysteresis_and_a_runbook(alert: str) -> None:
     rule = ALERTS[alert]
     name, labels = rule["alert"], rule["labels"]
-    assert labels["severity"] in ("warning", "critical")
+    assert labels["severity"] in ("warning", "critical", "info")
     assert labels["group"] in GROUPS
     assert rule["annotations"].keys() - {"also"} == ANNOTATIONS
     assert ("also" in rule["annotations"]) == (labels["group"] != "fleet")
@@ -153,7 +153,7 @@ def test_a_silent_host_has_not_recovered(tmp_path: Path, promtool_program: Path)
     states = {alert for alert, rule in ALERTS.items() if "limpet:not_live:bool" in rule["expr"]}
     assert states == {one for one in ALERTS if one.startswith("Host")} - {
         "HostOomKill critical",  # what happens once ends in its time
-        "HostWasDown warning",
+        "HostWasDown info",
         "HostTargetDown warning",
         "HostTextFileError warning",
     }
@@ -364,7 +364,7 @@ def test_a_disk_that_stays_read_only_is_meant_to_be_so_after_a_week(
 
 SILENT = {"LimpetHostSilent critical"}  # its level is in a recorded series
 EVENTS = {"HostOomKill critical", "LimpetCollectorFailing warning stuck"}  # they have no `for`
-EVENTS |= {"LimpetLinkWasDown warning", "HostWasDown warning"}
+EVENTS |= {"LimpetLinkWasDown info", "HostWasDown info"}
 EVENTS |= {"LimpetManyHosts warning", "LimpetManyHosts critical"}
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, set[str]]] = {
     # the change, the tests that notice it, alerts that it leaves alone

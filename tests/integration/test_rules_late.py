@@ -194,7 +194,8 @@ def test_a_backlog_in_which_everything_was_wrong_raises_nothing(server: Promethe
     never |= {"HostTargetDown", "HostTextFileError"}  # off by default
     never.add("HostDiskFilling")  # of which days have to be known
     never.add("HostDiskReadOnly")  # that of "ill" was read-only for most of the day
-    assert alerts(server) == {*((name, "ill") for name in expected - never), ("HostDiskReadOnly", "turned")}
+    found = alerts(server) - {("LimpetManyHosts", "")}  # ten new alerts in an hour, whose ever they are
+    assert found == {*((name, "ill") for name in expected - never), ("HostDiskReadOnly", "turned")}
     told = json.loads(server.get("/api/v1/alerts"))["data"]["alerts"]
     texts = [text for one in told for text in one["annotations"].values()]
     assert len(texts) > 100

@@ -18,7 +18,7 @@ from tests.support import run as programs
 from tests.support.prometheus import CONFIG
 
 RULES, TESTS = CONFIG.parent / "rules", CONFIG.parent / "tests"
-NAME = re.compile(r"(?P<alert>(?:Host|Limpet)\w+ (?:warning|critical)(?: \w+)?): (?P<kinds>.+)")
+NAME = re.compile(r"(?P<alert>(?:Host|Limpet)\w+ (?:warning|critical|info)(?: \w+)?): (?P<kinds>.+)")
 """The name of a test of an alert: its name, severity and perhaps trouble, and what is tested, with commas."""
 WORD = re.compile(r"\w+(?::\w+)*")
 
