@@ -252,12 +252,21 @@ def test_reload_applies_a_new_configuration(host: Host) -> None:
 
 def test_the_journal_has_words_with_priorities(host: Host) -> None:
     """As the log is by default: words without a time of their own, and what is urgent is found by its priority."""
+    read = "journalctl --no-pager --output=cat --unit=limpet"
+    known = len(host.inside.shell(read).splitlines())
     host.configure(log={})
     host.systemctl("reload")
+    wait_for(
+        lambda: any(
+            not line.startswith("{") and "configuration" in line
+            for line in host.inside.shell(read).splitlines()[known:]
+        ),
+        10,
+        "the log in words",
+    )
     host.configure(log={}, collect={"interval": "often"})
     host.systemctl("reload")
     wait_for(lambda: "not reloaded" in host.show("StatusText"), 10, "the refusal")
-    read = "journalctl --no-pager --output=cat --unit=limpet"
     words = "the new configuration was refused, the agent runs on as before: "
 
     def refusals() -> list[str]:
