@@ -192,12 +192,14 @@ def _packed(fs: Fs, folder: str, first: int, *, deep: bool) -> Iterator[Verified
 
 
 def _keys(fs: Fs, folder: str) -> list[_Key]:
-    firsts = segment.listed(fs, folder)
-    sizes = [(first, _size(fs, folder, first)) for first in firsts[:-1]]
-    return [
-        *((first, size) for first, size in sizes if size is not None),
-        *((one, None) for one in firsts[-1:]),
-    ]
+    """Return the files by position and size, and none where another one has taken in what has gone meanwhile."""
+    firsts: list[int] = []
+    for _ in range(ROUNDS):
+        firsts = segment.listed(fs, folder)
+        found = [(first, size) for first in firsts[:-1] if (size := _size(fs, folder, first)) is not None]
+        if len(found) == len(firsts[:-1]):
+            return [*found, *((one, None) for one in firsts[-1:])]
+    return [(one, None) for one in firsts]
 
 
 def _size(fs: Fs, folder: str, first: int) -> int | None:

@@ -176,6 +176,26 @@ def test_a_missing_file_is_a_gap(data: Path) -> None:
     assert all(one.damage is None for one in report.segments)
 
 
+def test_a_file_that_goes_while_the_folder_is_listed_is_no_gap(data: Path) -> None:
+    """A writer that thins replaces a file, and removes those that it has taken in: the list of before is worth nothing then."""
+    second, last, moments = str(path(data, 1)), str(path(data, 2)), list[str]()
+
+    class Thins(RealFs):
+        def open(self, file: str) -> int:
+            moments.extend(["all were read"] * (file == last and not moments))
+            return super().open(file)
+
+        def size(self, file: str) -> int:
+            if file == second and moments == ["all were read"]:
+                moments.append("the list is made again")
+                thinned(data)
+            return super().size(file)
+
+    report = verify(str(data), fs=Thins())
+    assert len(moments) == 2
+    assert report.ok, report
+
+
 def test_the_oldest_files_may_be_gone(data: Path) -> None:
     path(data, 0).unlink()
     report = verify(str(data))
