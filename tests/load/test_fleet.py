@@ -37,5 +37,6 @@ def test_a_fleet_is_back_at_once_and_has_lost_nothing(tmp_path: Path) -> None:
         assert ledger["appended"] == ledger["delivered"] + ledger["pending"], name
         assert ledger["delivered"] > 100 * 5, name  # a hundred series, since before the outage
     print(
-        f"{HOSTS} hosts: median {median(outage.back.values()):.1f} s, peak {outage.peak:.1f} times the steady flow"
+        f"{HOSTS} hosts: median {median(outage.back.values()):.1f} s, "
+        f"at most {outage.peak} requests in a second, {outage.steady:.1f} before"  # none, if a busy machine took long to begin
     )

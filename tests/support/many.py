@@ -84,9 +84,9 @@ class Outage(NamedTuple):
     """When the first request of each host came after the return, in seconds."""
 
     @property
-    def peak(self) -> float:
-        """The most requests in a second after the return, over those of the steady flow."""
-        return max(by_second(one for one in self.requests if one >= 0).values()) / self.steady
+    def peak(self) -> int:
+        """The most requests in a second after the return."""
+        return max(by_second(one for one in self.requests if one >= 0).values())
 
 
 def by_second(at: Iterable[float]) -> dict[int, int]:
