@@ -19,6 +19,7 @@ from agent.collect.plan import Collector, Plan
 from agent.collect.schedule import Clock, Schedule, SystemClock
 from agent.collectors.base import Labels, Metric, Sample
 from agent.running import Keeper
+from agent.send.outages import Cause
 from agent.send.stats import SendStats
 from buffer.buffer import Buffer
 from buffer.lock import STATES
@@ -158,7 +159,7 @@ class Health(Collector):
                 samples += _plan(plan, now_mono)
         for name, stats in self._destinations().items():
             if log.provisional:
-                stats.outages.failed("clock")
+                stats.outages.failed(Cause.CLOCK)
             samples += _outages(name, stats)
             samples += _destination(buffer, name, stats, now, interval)
         return samples

@@ -152,24 +152,23 @@ def days() -> list[PanelBuilder]:
     lived = f"clamp_max(max by ({ID}) (count_over_time({seen}[1d:5m])) / 288, 1)"
     longest = f"max by ({ID}) (sum by ({ID}, destination) (increase({outages}[1d])))"
     linked = f"clamp_min(1 - {longest} / {DAY}, 0) or group by ({ID}) (last_over_time({seen}[1d]))"
+
+    def share(title: str, description: str, of: str) -> PanelBuilder:
+        hosts = Query(f"avg({of})", "mean of the hosts"), Query(f"min({of})", "worst host")
+        return graph(title, description, levels.QUALITY, *hosts, width=12)
+
     return [
-        graph(
+        share(
             "Hosts by day",
             "The share of each day (UTC) in which a host ran and collected, by what has arrived by now: a day whose link was down is "
             "whole once the backlog has come. A gap of less than 5 minutes is none.",
-            levels.QUALITY,
-            Query(f"avg({lived})", "mean of the hosts"),
-            Query(f"min({lived})", "worst host"),
-            width=12,
+            lived,
         ),
-        graph(
+        share(
             "Links by day",
             "The share of each day (UTC) in which a host reached its receivers, as a network provider answers for it: without the "
             "outages for want of a link, an address, a name or a connection. While a host is off, its link is not blamed.",
-            levels.QUALITY,
-            Query(f"avg({linked})", "mean of the hosts"),
-            Query(f"min({linked})", "worst host"),
-            width=12,
+            linked,
         ),
     ]
 

@@ -122,14 +122,15 @@ class Guard:
         if self.trust.is_good:
             self.good_base, self._doubted = base_ms, None
             self.refuted = False
-        elif self.trust is CONTRADICTED and by_receivers is None:
-            self.refuted = True
-        elif self.trust is CONTRADICTED and by_receivers:
+        elif self.trust is CONTRADICTED:
             self._doubt_before(by_receivers)
         return self.trust
 
-    def _doubt_before(self, by_receivers: Receivers) -> None:
-        """Forget what was believed before if the receivers disagree with that, too."""
+    def _doubt_before(self, by_receivers: Receivers | None) -> None:
+        """Forget what was believed before if the receivers disagree with that, too; None: they did in an earlier process."""
+        if by_receivers is None:
+            self.refuted = True
+            return
         before_ms = self._known if self.good_base is None else self.good_base
         if before_ms is None or by_receivers.disagree(before_ms, self._max_skew_ms):
             self.good_base, self._doubted, self.refuted = None, None, True

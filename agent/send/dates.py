@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent.send.delivery import Delivery
+from agent.send.delivery import Delivery, aside
 
 FIRST = 30.0
 LONGEST = 3600.0
@@ -34,9 +34,7 @@ class Dates:
         if self._due is None:
             self._due = now + self._pause
         if now >= self._due:
-            before = self._delivery.now
-            self._delivery.trial(self._delivery.speaks().probe())
-            self._delivery.now = before
+            aside(self._delivery, self._delivery.speaks().probe())
             self._pause = min(2 * self._pause, LONGEST)
             self._due = self._clock() + self._pause
         return min(longest, max(0.0, self._due - self._clock()))

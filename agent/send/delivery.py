@@ -278,6 +278,14 @@ class Delivery:
         return Step(asked.request, outcome, was, self.now, asked.began, asked.cost, oldest_ms)
 
 
+def aside(delivery: Delivery, request: Request) -> Outcome:
+    """Send what is in no chunk, like `Delivery.trial`; whatever comes of it changes nothing."""
+    before = delivery.now
+    outcome = delivery.trial(request).outcome
+    delivery.now = before
+    return outcome
+
+
 def _concluded(now: Situation, batch: Batch, settled: Settled) -> Situation:
     """Return the situation after a chunk was settled."""
     if (

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agent.config import DestinationConfig, HttpDestination
 from agent.destinations.base import Speaks
+from agent.http.endpoint import of_destination
 from agent.send.account import Account
 from agent.send.asking import Wire
 from agent.send.budget import Budget
@@ -224,7 +225,7 @@ def has_proof(to: DestinationConfig) -> bool:
     """Return whether the receiver has to show by TLS that it is the one."""
     return (
         isinstance(to, HttpDestination)
-        and to.url.lower().startswith("https:")
+        and of_destination(to).is_https
         and not to.tls_config.insecure_skip_verify
     )
 

@@ -13,7 +13,7 @@ from itertools import islice
 
 from agent.destinations.base import Outcome, Request, Verdict
 from agent.send.account import Account
-from agent.send.delivery import Delivery
+from agent.send.delivery import Delivery, aside
 from agent.send.parts import Piece, halves
 from buffer.model import Tick
 
@@ -52,7 +52,7 @@ class Returning:
         if not (items := self._account.apart()):
             self._delivery.apart.clear()
             return Tried.NOTHING
-        item, before = items[0], self._delivery.now
+        item = items[0]
         if self._item != item.id:
             self._item, self._taken, self._loaded = item.id, 0, 0
             self._parts.clear()
@@ -65,8 +65,8 @@ class Returning:
                 return Tried.TAKEN
             self._parts.append(Piece(ticks, sum(len(tick.values) for tick in ticks)))
         request = self._fit()
-        verdict = self._delivery.trial(request).outcome.verdict if request.samples else Verdict.DELIVERED
-        self._delivery.now = before  # that it is refused again is nothing new
+        # That it is refused again is nothing new.
+        verdict = aside(self._delivery, request).verdict if request.samples else Verdict.DELIVERED
         part = self._parts[0]
         if verdict is Verdict.DELIVERED:
             self._most = 2 * max(self._most, part.samples)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from agent.send.account import Account
 from agent.send.budget import Budget
 from agent.send.course import Course
-from agent.send.delivery import Clocks, Delivery
+from agent.send.delivery import Clocks, Delivery, aside
 from agent.send.log import LaneLog
 from agent.send.outages import Cause
 from agent.send.sender import NOW, Pause, Sender
@@ -153,7 +153,7 @@ class Thrift:
     def _beat(self, turn: float = 0.0) -> None:
         """Send a sign of life. Whatever comes of it changes nothing."""
         self._write(self._budget.ahead())
-        now, budget, wall = self._delivery.now, self._budget, self._clocks.wall()
+        budget, wall = self._budget, self._clocks.wall()
         tick = Tick(
             Instant(int(wall * 1000), 0, ""),
             SERIES,
@@ -162,8 +162,7 @@ class Thrift:
         )
         request = self._delivery.speaks().encode([tick], True).request
         if request.samples:
-            self._delivery.trial(request)
-        self._delivery.now = now
+            aside(self._delivery, request)
         budget.beaten()
 
     def _said(self) -> str:
