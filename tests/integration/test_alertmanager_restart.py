@@ -1,4 +1,4 @@
-"""A real Alertmanager that was started anew: Prometheus tells it again what fires, and what mutes may come last."""
+"""A real Alertmanager after a restart: Prometheus sends it all that fires again, and what mutes may come last."""
 
 from __future__ import annotations
 
