@@ -13,7 +13,7 @@ import pytest
 from tests.support.delivered import DAY
 from tests.support.disks import FILLING, GB, NEVER, Disk
 from tests.support.played import Life
-from tests.support.plays import HOSTS, Plays, hosts, summary
+from tests.support.plays import HOSTS, IS_WHOLE, Plays, hosts, spoken, summary
 
 pytestmark = pytest.mark.timeout(1800)
 IN_ORDER = True
@@ -87,7 +87,7 @@ EVERY_S = 1200
 STEPS = 17 * DAY // EVERY_S
 REPORTED = 11.0
 """The day at which the disks that fill are to be reported."""
-CLEARED = 11.25
+CLEARED = 11.1
 BEGIN = 4
 """The day of the others' lives at which the play begins."""
 NEARLY = {
@@ -120,12 +120,16 @@ FILLS = (
 
 
 def free(disk: Disk, begin: float, cleared: float | None = None) -> Life:
-    """Return a disk's host from a day of its life on; `cleared` is the day of the play at which three fifths of it are cleared up."""
+    """Return a disk's host from a day of its life on.
+
+    On the day `cleared` of the play three fifths of it are cleared up, and no more is written.
+    """
     found: dict[str, list[float | None]] = {"limpet_start_time_seconds": [], "disk_free_bytes": []}
     for step in range(STEPS):
         day = step * EVERY_S / DAY
-        gone = 0.6 * disk.size if cleared is not None and day >= cleared else 0
-        room = min(max(disk.size - disk.used(begin + day) + gone, 0), 0.95 * disk.size)
+        is_cleared = cleared is not None and day >= cleared
+        used = disk.used(begin + (cleared if cleared is not None and is_cleared else day))
+        room = min(max(disk.size - used, 0) + 0.6 * disk.size * is_cleared, 0.95 * disk.size)
         is_on = disk.is_on(begin + day)
         found["limpet_start_time_seconds"].append(1 if is_on else None)
         found["disk_free_bytes"].append(room * GB if is_on else None)
@@ -134,8 +138,8 @@ def free(disk: Disk, begin: float, cleared: float | None = None) -> Life:
 
 
 def test_disks_that_never_fill_cause_no_message_and_those_that_do_one_each_in_time(played: Plays) -> None:
-    """Two weeks and a half of the disks that are made up for the forecast, on all hosts. Five fill, are reported and are cleared up."""
-    never = [disk for disk in NEVER if disk.name not in NEARLY]
+    """Two weeks and a half of the disks that are made up for the forecast, on all hosts (in the suite, each second one). Five fill, are reported and are cleared up."""
+    never = [disk for disk in NEVER if disk.name not in NEARLY][:: 1 if IS_WHOLE else 2]
     by_name = {disk.name: disk for disk in FILLING}
     share = -(-(HOSTS - len(FILLS)) // len(never))
     lives: list[tuple[Life, Sequence[dict[str, str]]]] = [
@@ -155,7 +159,5 @@ def test_disks_that_never_fill_cause_no_message_and_those_that_do_one_each_in_ti
     assert began.keys() == full.keys()
     for one, (name, at) in zip(FILLS, sorted(began.items()), strict=True):
         assert full[name] - at >= one.warning, one.name
-    assert summary(told) == {("HostDiskFilling", status): len(FILLS) for status in ("firing", "resolved")}
-    assert {channel: len(times) for channel, times in told.channels.items()} == dict.fromkeys(
-        told.channels, 2 * len(FILLS)
-    )
+    assert spoken(told, "HostDiskFilling") == {name: ["firing", "resolved"] for name in full}
+    assert {one.receiver for one in told.messages} == {"critical"}

@@ -110,3 +110,15 @@ def summary(told: Told) -> Counter[tuple[str, str]]:
         )
         for one in told.messages
     )
+
+
+def spoken(told: Told, alertname: str) -> dict[str, list[str]]:
+    """Return what each host's messages about an alert said, oldest first, repeated ones once."""
+    found: dict[str, list[str]] = {}
+    for one in told.messages:
+        for alert in one.alerts:
+            if alert["labels"]["alertname"] == alertname:
+                said = found.setdefault(alert["labels"]["hostname"], [])
+                if said[-1:] != [alert["status"]]:
+                    said.append(alert["status"])
+    return found
