@@ -69,6 +69,8 @@ LONG = {  # files of a minute or more: `pytest --durations=100` shows them
     "integration/test_rules.py",
     "integration/test_service.py",
     "load/test_fleet.py",
+    "load/test_plays_agents.py",
+    "load/test_plays_levels.py",
 }
 
 

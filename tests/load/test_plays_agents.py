@@ -101,7 +101,7 @@ def one_of_crowd(told: Told) -> set[tuple[str, str]]:
 
 
 class Trouble(NamedTuple):
-    """What nobody would be told without an alert: what a host sends from one step to another, and what there must be.
+    """What nobody would notice without an alert: what a host sends from one step to another, and what there must be.
 
     The alert begins within so many minutes, counted from the end of the trouble where this is a `gap`.
     """
@@ -141,7 +141,7 @@ def supply(begin: int, end: int) -> dict[str, Callable[[int], float]]:
 
 
 TROUBLES = {
-    "an agent that starts anew all the time": Trouble("LimpetAgentRestarting", restarts, 18),
+    "an agent that starts again and again": Trouble("LimpetAgentRestarting", restarts, 18),
     "appends that fail, while a destination still gets data": Trouble("LimpetBufferIll", appends, 18, 30),
     "a target down": Trouble(
         "HostTargetDown",
@@ -220,7 +220,7 @@ def test_what_no_data_would_show_is_a_message_and_ends(played: Plays) -> None:
 
 WAVES = (
     ("a reload refused", "a text file in error", "a certificate that ends"),
-    ("an agent that starts anew all the time", "a supply too weak", "a process killed in a gap"),
+    ("an agent that starts again and again", "a supply too weak", "a process killed in a gap"),
     ("appends that fail, while a destination still gets data", "a target down"),
 )
 APART = 38
