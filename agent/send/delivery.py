@@ -179,6 +179,7 @@ class Delivery:
         heard = self._held_by.hear(asked.outcome, ticks)
         if heard is None:
             return self._again(asked)
+        asked = asked._replace(request=self._held_by.asked or asked.request)
         step = self._step(asked, Sent.PROBE if self.now.state is State.HELD else Sent.QUESTION, heard)
         self._held_by = self._probe if heard.verdict is Verdict.DELIVERED else self._held_by
         if batch is None or self.now.state is not State.IDLE or heard.verdict is not Verdict.DELIVERED:
@@ -208,7 +209,7 @@ class Delivery:
             counts = doubt.outcome._replace(verdict=verdict, check=None, found=heard.found)
             return self._counted(batch, asked._replace(request=request), counts, is_heard=doubt.is_last)
         if heard.verdict is Verdict.DELIVERED:
-            step = self._step(asked, Sent.CHECK, heard)
+            step = self._step(asked._replace(request=probe.asked or asked.request), Sent.CHECK, heard)
             return step._replace(settled=self._continue(batch, is_judged=True))._replace(after=self.now)
         if heard.verdict is Verdict.REJECTED and request is None:
             self._held_by = probe
