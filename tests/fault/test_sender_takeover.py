@@ -90,10 +90,10 @@ def test_after_an_outage_it_takes_nothing(kind: Kind, tmp_path: Path) -> None:
             wait_for(lambda: len(box.bodies) > seen + 5, 10, "some probes")
             assert one.cursor.pending() == 40
             assert len([body for body in box.bodies if len(body) > 40]) <= 2  # the batch, and nothing else
+            assert one.warned(Event.HELD) == 1
         there.start()
         one.settled()
         one.accounted(there)
-        assert one.warned(Event.HELD) == 1
 
 
 @every_kind
@@ -111,7 +111,7 @@ def test_after_a_connection_that_ended_well_it_takes_a_bounded_part(kind: Kind, 
             lost = one.cursor.ledger.delivered - len(series)
             checked = next(n for n, body in enumerate(box.bodies) if len(body) < 40)
             assert 0 < sum(map(len, box.bodies[: checked - 1])) < EACH
-            assert lost == 200 * (checked - 1)
+            assert 0 < lost <= 200 * (checked - 1)
         there.start()
         one.settled(60)
         assert one.cursor.ledger.delivered == 40 * 3001
@@ -120,14 +120,14 @@ def test_after_a_connection_that_ended_well_it_takes_a_bounded_part(kind: Kind, 
 
 def test_a_large_request_on_a_new_connection_is_checked_at_once(tmp_path: Path) -> None:
     queue = QueueConfig(batch_send_deadline=3600.0, max_samples_per_send=10_000)
-    series = tuple(Series(f"m{n}", (("hostname", "a"),)) for n in range(100))
+    series = tuple(Series(f"m{n}", (("hostname", "a"),)) for n in range(2500))
     with Receiver() as there:
         to = remote_write(there.port, queue_config=queue)
         with host(tmp_path, to, series=series) as one:
             one.settled()
             there.stop()
             with Box(there.port) as box:
-                one.collect(100)
+                one.collect(4)
                 one.held()
                 assert len(box.bodies[0]) >= EACH
             there.start()
@@ -146,14 +146,13 @@ def test_one_that_has_gone_before_the_check_has_taken_nothing(kind: Kind, tmp_pa
         exchange.read()
         exchange.send(TAKEN)
 
-    with kind.receiver() as there, Front(there) as front:
-        with host(tmp_path, kind.to(front.port)) as one:
-            one.settled()
-            front.acts.extend([cut, cut, take, cut])
-            one.collect(5)
-            one.settled()
-            one.accounted(there)
-            assert not front.acts
+    with kind.receiver() as there, Front(there) as front, host(tmp_path, kind.to(front.port)) as one:
+        one.settled()
+        front.acts.extend([cut, cut, take, cut])
+        one.collect(5)
+        one.settled()
+        one.accounted(there)
+        assert not front.acts
 
 
 @pytest.mark.parametrize("how", ["with a header", "without a word", "HTTP/1.0"])
@@ -161,14 +160,13 @@ def test_a_receiver_that_closes_each_connection_is_checked_once(tmp_path: Path, 
     with Closing() as there:
         there.how = how
         with host(tmp_path, remote_write(there.port)) as one:
-            for n in range(100):
+            for _ in range(100):
                 one.collect()
-                wait_for(lambda n=n: one.cursor.ledger.delivered >= 2 * n, 10, "a request")
-            one.settled()
+                one.settled()
             one.accounted(there)
         # One that was sent on a connection which was just closed goes out again: that is trouble.
         again = sum("retry-attempt" in request.headers for request in there.requests)
-        assert there.connections >= 50
+        assert there.connections >= 100
         assert len(there.checks) <= 1 + again
 
 
@@ -197,6 +195,7 @@ def test_no_probe_is_sent_without_end_to_one_that_closes(tmp_path: Path, how: st
             one.settled()
             one.accounted(there, repeated=True)
             refused = Answer(400, body=b"limit exceeded")
+            there.to_empty = None
             there.refuse = lambda write: refused if write.samples else None
             one.collect(4)
             one.settled()
