@@ -2,18 +2,18 @@
 
 A box on the way that takes over cannot continue a TCP connection, and mostly it comes with trouble. So a 2xx to samples needs a proof
 
-| over                                                                | when                                            |
-|---------------------------------------------------------------------|-------------------------------------------------|
-| TLS that verified the receiver, or the connection of the last proof | never                                           |
-| another connection, after trouble or between addresses without proof | at once                                        |
-| any other connection                                                | after EACH bytes of samples, or EVERY seconds   |
+| over                                                                 | when                                                    |
+|----------------------------------------------------------------------|---------------------------------------------------------|
+| TLS that verified the receiver, or the connection of the last proof  | never                                                   |
+| another connection, after trouble or between addresses without proof | at once                                                 |
+| any other connection                                                 | EACH bytes of samples or EVERY seconds after the last   |
 
 Trouble is a request without an answer, an answer that delays or holds, and a connection that was found dead. Promises:
 
-1. Without trouble proofs cost 1 % of what samples do, or one an hour. With trouble there is at most one for each failure.
-2. What is taken without a proof is less than EACH bytes, and no older than EVERY seconds when the next proof is due.
-3. A proof counts for samples if nothing went unanswered between the two. Else these are sent again, once: the box may have
-   come and gone.
+1. Without trouble a proof follows EACH bytes at the most often, or an hour. With trouble there is at most one for each failure.
+2. What is taken without a proof is less than EACH bytes, and none of it is older than EVERY seconds when more is taken.
+3. A proof counts for the samples before it if nothing went unanswered between the two. Else these are sent again, once: a box
+   may have come and gone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from agent.http.failures import Failure
 from agent.system.heard import boottime
 
 EACH = 60_000
-"""Bytes of requests, compressed: a hundred times what a proof costs on the wire."""
+"""Bytes of requests, compressed: 70 to 90 times what a proof costs on the wire (docs/decisions/0109)."""
 EVERY = 3600.0
 MOST_ENDS = 64
 
@@ -87,7 +87,7 @@ class Peer:
         if self._unproven_since is None:
             return said
         since = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(self._unproven_since))
-        return f"{said}; what it may have taken is sent again by `limpet buffer replay --since {since}`"
+        return f"{said}: replay what it may have taken since {since}"
 
     def has_proven(self, answer: Answer, *, samples: bool) -> bool:
         """Take a proof; return whether it counts for the `samples` before it, where there were any."""

@@ -179,7 +179,6 @@ class Delivery:
         heard = self._held_by.hear(asked.outcome, ticks)
         if heard is None:
             return self._again(asked)
-        asked = asked._replace(request=self._held_by.asked or asked.request)
         step = self._step(asked, Sent.PROBE if self.now.state is State.HELD else Sent.QUESTION, heard)
         self._held_by = self._probe if heard.verdict is Verdict.DELIVERED else self._held_by
         if batch is None or self.now.state is not State.IDLE or heard.verdict is not Verdict.DELIVERED:
@@ -265,7 +264,8 @@ class Delivery:
         """Send samples that are in no chunk, and the check of the answer. If they are settled nothing changes."""
         asked = self._ask(request, 0, None)
         if (check := asked.outcome.check) is not None:
-            asked = asked._replace(outcome=self._ask(check, 0, None).outcome)
+            heard = self._ask(check, 0, None)
+            asked = heard._replace(request=request, began=asked.began, cost=asked.cost + heard.cost)
         if asked.outcome.settles:
             return Step(request, asked.outcome, self.now, self.now, asked.began, asked.cost)
         return self._step(asked, Sent.BATCH, asked.outcome)
