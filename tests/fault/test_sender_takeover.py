@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agent.config import DestinationConfig, QueueConfig, TlsConfig
+from agent.config import DestinationConfig, QueueConfig, Secret, TlsConfig
 from agent.destinations.peer import EACH
 from agent.destinations.remote_write.protocol import UNREADABLE
 from agent.send.state import State
@@ -22,6 +22,7 @@ from tests.support.certs import Certs
 from tests.support.front import Exchange, Front
 from tests.support.net import wait_for
 from tests.support.protocols import V1
+from tests.support.proxy import Proxy
 from tests.support.receiver import Answer, Receiver
 from tests.support.sending import destination, host
 from tests.support.tcp import Box, Handler
@@ -81,6 +82,29 @@ def test_after_an_outage_it_takes_nothing(kind: Kind, tmp_path: Path) -> None:
         there.start()
         one.settled()
         one.accounted(there)
+
+
+def test_behind_a_proxy_that_closes_each_connection_it_takes_nothing_either(tmp_path: Path) -> None:
+    """And before that one check does for all connections."""
+    with (
+        Receiver() as there,
+        Proxy() as proxy,
+        host(tmp_path, remote_write(there.port, proxy_url=Secret(proxy.url))) as one,
+    ):
+        for _ in range(30):
+            one.collect()
+            one.settled()
+        assert len(there.checks) == 1
+        there.stop()
+        one.collect(10)
+        wait_for(lambda: one.lane.state is State.WAITING, 10, "a failed try")
+        with Box(there.port):
+            assert "something that answers in its place" in one.held()
+            assert one.cursor.pending() == 20
+        there.start()
+        one.settled()
+        one.accounted(there)
+        assert len(there.checks) < 5
 
 
 @every_kind
