@@ -39,7 +39,6 @@ ROUTES: list[tuple[dict[str, str], str]] = [
     (WARNING | {"group": "link"}, "link-warning"),
     (CRITICAL | {"group": "fleet"}, "fleet"),
     (WARNING | {"group": "fleet"}, "fleet-warning"),
-    ({"group": "fleet"}, "fleet"),
     (CRITICAL, "critical"),  # an alert of somebody else's
     (WARNING, "warning"),
     ({"alertname": "Own"}, "default"),
@@ -132,7 +131,7 @@ def test_every_alert_that_ships_has_a_route_of_its_own_kind(amtool: Path) -> Non
     assert kinds
     for severity, group in sorted(kinds):
         by_group = {
-            "fleet": "fleet" if severity == "critical" else "fleet-warning",
+            "fleet": "fleet" if severity == "critical" else f"fleet-{severity}",
             "link": f"link-{severity}",
         }
         there = "info" if severity == "info" else by_group.get(group, severity)
@@ -524,7 +523,7 @@ def test_warnings_wait_for_the_morning_and_critical_alerts_do_not(
     warnings = [
         alert("HostDiskBusy", "night-1", "warning", "disk_io"),
         alert("LimpetBacklogGrowing", "night-1", "warning", "link"),
-        alert("LimpetManyHosts", None, "warning", "fleet", of="memory"),
+        alert("LimpetManyHosts", None, "warning", "fleet", region="night", of="agent"),
     ]
     with Channels(certs) as channels:
         file = shipped(tmp_path / "config", channels, certs, night=True)
