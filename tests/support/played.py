@@ -2,7 +2,7 @@
 
 What the hosts send is written as promtool's input series, and promtool evaluates the rules: the engine, `for`, `keep_firing_for` and
 ALERTS are Prometheus's own. Three things are coarser than in real life. A sample and an evaluation come each two minutes (groups
-have 15 s to 150 s). A gap of a host stays a gap, since promtool has no samples that come late. And promtool has room for the samples of a
+have 15 s to 150 s), or as often as a play says. A gap of a host stays a gap, since promtool has no samples that come late. And promtool has room for the samples of a
 few hosts only, so the rules about hosts are played for a few hosts at a time, then those about the fleet over what came of it: the
 former read nothing of the latter. Texts are left out: they cost queries, and change no alert.
 
@@ -25,7 +25,7 @@ from tests.support.prometheus import CONFIG
 from tests.support.run import run
 
 STEP_S = 120
-"""Seconds between the samples of a series, and between evaluations."""
+"""Seconds between the samples of a series, and between evaluations, where a play does not say otherwise."""
 AT_ONCE = 12
 """Hosts in one promtool: it has room for 10,000 samples in a query, and a trend of a day takes 720 of each disk."""
 
@@ -51,10 +51,10 @@ class Change(NamedTuple):
     labels: Labels
 
 
-def shipped() -> list[dict[str, Any]]:
-    """Return the groups of the rules that are on by default, without texts."""
+def shipped(optional: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return the groups of the rules that are on by default, and of these files that are not, without texts."""
     found: list[dict[str, Any]] = []
-    for file in yaml.safe_load(CONFIG.read_text())["rule_files"]:
+    for file in [*yaml.safe_load(CONFIG.read_text())["rule_files"], *optional]:
         for group in yaml.safe_load((CONFIG.parent / file).read_text())["groups"]:
             for rule in group["rules"]:
                 rule.pop("annotations", None)
@@ -67,13 +67,15 @@ def _about_the_fleet(rule: Mapping[str, Any]) -> bool:
     return group == "fleet" or str(rule.get("record", "")).endswith(":count")
 
 
-def _split(names: Collection[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _split(
+    names: Collection[str], optional: Collection[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the groups of these names (all, if there are none) about hosts, and those about the fleet, which read what the others make."""
     both = []
     for fleet in (False, True):
         groups = [
             group | {"rules": [rule for rule in group["rules"] if _about_the_fleet(rule) == fleet]}
-            for group in shipped()
+            for group in shipped(optional)
             if not names or group["name"] in names
         ]
         both.append([group for group in groups if group["rules"]])
@@ -81,14 +83,22 @@ def _split(names: Collection[str]) -> tuple[list[dict[str, Any]], list[dict[str,
 
 
 def play(
-    promtool: Path, folder: Path, lives: Sequence[tuple[Life, Sequence[Labels]]], groups: Collection[str] = ()
+    promtool: Path,
+    folder: Path,
+    lives: Sequence[tuple[Life, Sequence[Labels]]],
+    groups: Collection[str] = (),
+    *,
+    optional: Collection[str] = (),
+    sampled_s: int = STEP_S,
+    evaluated_s: int = STEP_S,
 ) -> list[Change]:
     """Play lives, each with the labels of the hosts that have it; return what alerts begin and end, oldest first.
 
-    Only by the rules of some groups, where these are named.
+    Only by the rules of some groups, where these are named; also by rule files that are off by default, where these are.
     """
-    hosts, fleet = _split(groups)
-    [steps] = {len(values) for life, _ in lives for values in life.values()}
+    hosts, fleet = _split(groups, optional)
+    [samples] = {len(values) for life, _ in lives for values in life.values()}
+    steps = -(-samples * sampled_s // evaluated_s)
     size = -(-len(lives) // -(-len(lives) // AT_ONCE))  # as many batches as needed, equally large
     batches = [lives[first : first + size] for first in range(0, len(lives), size)]
 
@@ -98,7 +108,8 @@ def play(
             for n, (life, labels) in enumerate(batches[number])
             for name, values in life.items()
         ]
-        return _evaluated(promtool, folder / f"hosts-{number}", hosts, series, steps, _OF_HOSTS)
+        place = folder / f"hosts-{number}"
+        return _evaluated(promtool, place, hosts, series, steps, _OF_HOSTS, sampled_s, evaluated_s)
 
     with ThreadPoolExecutor(2) as pool:
         found = [change for batch in pool.map(one, range(len(batches))) for change in batch]
@@ -107,7 +118,8 @@ def play(
         for at, begins, labels in found
         for host in lives[int(labels["life"])][1]
     ]
-    of_fleet = _evaluated(promtool, folder / "fleet", fleet, _held(of_hosts, steps), steps, _OF_FLEET)
+    held = _held(of_hosts, steps, evaluated_s)
+    of_fleet = _evaluated(promtool, folder / "fleet", fleet, held, steps, _OF_FLEET, evaluated_s, evaluated_s)
     alerts = [one for one in (*of_hosts, *of_fleet) if one.labels["__name__"] == "ALERTS"]
     return sorted(
         (
@@ -118,13 +130,13 @@ def play(
     )
 
 
-def _held(changes: Iterable[Change], steps: int) -> Iterator[tuple[str, str]]:
+def _held(changes: Iterable[Change], steps: int, step_s: int) -> Iterator[tuple[str, str]]:
     """Write what was true of hosts as series, from each beginning to its end."""
     spans: dict[str, list[tuple[int, bool]]] = {}
     for at, begins, labels in changes:
         name = labels["__name__"]
         own = {k: v for k, v in labels.items() if k != "__name__"}
-        spans.setdefault(_named(name, own), []).append((at // STEP_S, begins))
+        spans.setdefault(_named(name, own), []).append((at // step_s, begins))
     for series, times in spans.items():
         values: list[float | None] = [None] * steps
         for (begin, begins), (end, _) in zip(times, [*times[1:], (steps, False)], strict=True):
@@ -161,11 +173,14 @@ def _evaluated(
     series: Iterable[tuple[str, str]],
     steps: int,
     watched: str,
+    sampled_s: int,
+    evaluated_s: int,
 ) -> list[Change]:
     """Evaluate groups over series; return what begins and ends to be there of what is watched."""
     folder.mkdir(parents=True)
     now, before = (  # with the name as a label too: `unless` looks at labels only
-        f'label_replace({watched}{at}, "is", "$1", "__name__", "(.+)")' for at in ("", f" offset {STEP_S}s")
+        f'label_replace({watched}{at}, "is", "$1", "__name__", "(.+)")'
+        for at in ("", f" offset {evaluated_s}s")
     )
     changed = " or ".join(
         f'label_replace({one} unless {other}, "change", "{change}", "", "")'
@@ -173,16 +188,17 @@ def _evaluated(
     )
     test = {
         "name": "played",
-        "interval": f"{STEP_S}s",
+        "interval": f"{sampled_s}s",
         "input_series": [{"series": name, "values": values} for name, values in series],
         "promql_expr_test": [
-            {"expr": changed, "eval_time": f"{step * STEP_S}s", "exp_samples": []} for step in range(steps)
+            {"expr": changed, "eval_time": f"{step * evaluated_s}s", "exp_samples": []}
+            for step in range(steps)
         ],
     }
     (folder / "rules").write_text(json.dumps({"groups": groups}))
     path = folder / "test.yml"
     order = [group["name"] for group in groups]
-    file = {"rule_files": ["rules"], "evaluation_interval": f"{STEP_S}s", "group_eval_order": order}
+    file = {"rule_files": ["rules"], "evaluation_interval": f"{evaluated_s}s", "group_eval_order": order}
     path.write_text(json.dumps(file | {"tests": [test]}))
     environment = os.environ | {"GOMAXPROCS": "1", "GOGC": "400"}
     done = run(promtool, "test", "rules", path, timeout=7200, env=environment)
