@@ -236,7 +236,7 @@ def test_what_no_data_would_show_on_all_hosts_is_a_few_messages(played: Plays) -
     begins = {name: first + APART * n for n, wave in enumerate(WAVES) for name in wave}
     assert begins.keys() == TROUBLES.keys()
     changes, told = played(
-        [(troubled(steps, begins), hosts("edge", HOSTS))], optional=OFF_BY_DEFAULT, faster=1200
+        [(troubled(steps, begins), hosts("edge", HOSTS))], optional=OFF_BY_DEFAULT, faster=600
     )
     for name, one in TROUBLES.items():
         assert began(changes, one.alert, "edge-000"), name
