@@ -22,5 +22,5 @@ def test_a_bad_deploy_causes_its_messages_in_time_and_no_other(
     told = deliver(alertmanager_program, tmp_path / "alertmanager", certs, shifted, 300)
     messages = [one._replace(at=one.at + begin) for one in told.messages]
     told = told._replace(messages=messages)
-    assert month.judged(told, [event]) == ([], []), table(told)
-    assert 2 <= len(messages) <= 10, table(told)
+    assert month.judged(told, [event]) == ([], []), table(messages)
+    assert 2 <= len(messages) <= 10, table(messages)

@@ -6,6 +6,8 @@ have 15 s to 150 s). A gap of a host stays a gap, since promtool has no samples 
 few hosts only, so the rules about hosts are played for a few hosts at a time, then those about the fleet over what came of it: the
 former read nothing of the latter. Texts are left out: they cost queries, and change no alert.
 
+Rules about the trend of disks look back for weeks. `trends` plays them alone, each four minutes, and `play` leaves them out.
+
 Hosts with the same life are played once, and have the same alerts under their own labels.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +28,16 @@ from tests.support.run import run
 
 STEP_S = 120
 """Seconds between the samples of a series, and between evaluations."""
-AT_ONCE = 12
-"""Hosts in one promtool: it has room for 10,000 samples in a query, and a trend of a day takes 720 of each disk."""
+AT_ONCE = 9
+"""Hosts in one promtool: it has room for 10,000 samples in a query, and a day takes 720 of each disk."""
+TREND_S = 2 * STEP_S
+"""Seconds between evaluations of trends: fewer than the five minutes for which a value counts."""
+_TRENDS = re.compile(r"disk_free_bytes:.*|disk_full:.*|HostDiskFilling")
+_OF_TRENDS = re.compile(
+    r"(limpet_start_time_seconds|limpet_destination_interval_seconds|disk_free_bytes|disk_readonly)\b.*"
+)
+"""What these rules, and those about which hosts are live, read of an agent."""
+_OF_LIVE = re.compile(r"limpet:(live|last_seen|first_seen|not_live):.*")
 
 Labels = dict[str, str]
 Life = Mapping[str, Sequence[float | None]]
@@ -67,17 +77,18 @@ def _about_the_fleet(rule: Mapping[str, Any]) -> bool:
     return group == "fleet" or str(rule.get("record", "")).endswith(":count")
 
 
-def _split(names: Collection[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the groups of these names (all, if there are none) about hosts, and those about the fleet, which read what the others make."""
-    both = []
-    for fleet in (False, True):
-        groups = [
-            group | {"rules": [rule for rule in group["rules"] if _about_the_fleet(rule) == fleet]}
-            for group in shipped()
-            if not names or group["name"] in names
-        ]
-        both.append([group for group in groups if group["rules"]])
-    return both[0], both[1]
+def _is(rule: Mapping[str, Any], name: re.Pattern[str]) -> bool:
+    return name.fullmatch(str(rule.get("record") or rule.get("alert"))) is not None
+
+
+def _only(wanted: Callable[[Mapping[str, Any]], bool], names: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return the groups of these names (all, if there are none), with the rules that are wanted."""
+    groups = [
+        group | {"rules": [rule for rule in group["rules"] if wanted(rule)]}
+        for group in shipped()
+        if not names or group["name"] in names
+    ]
+    return [group for group in groups if group["rules"]]
 
 
 def play(
@@ -85,30 +96,67 @@ def play(
 ) -> list[Change]:
     """Play lives, each with the labels of the hosts that have it; return what alerts begin and end, oldest first.
 
-    Only by the rules of some groups, where these are named.
+    Only by the rules of some groups, where these are named; never by those about trends.
     """
-    hosts, fleet = _split(groups)
+    hosts = _only(lambda rule: not _about_the_fleet(rule) and not _is(rule, _TRENDS), groups)
+    fleet = _only(_about_the_fleet, groups)
     [steps] = {len(values) for life, _ in lives for values in life.values()}
-    size = -(-len(lives) // -(-len(lives) // AT_ONCE))  # as many batches as needed, equally large
-    batches = [lives[first : first + size] for first in range(0, len(lives), size)]
+    of_hosts = _in_batches(promtool, folder / "hosts", lives, hosts, STEP_S)
+    of_fleet = _evaluated(promtool, folder / "fleet", fleet, _held(of_hosts, steps), steps, _OF_FLEET)
+    return _alerts((*of_hosts, *of_fleet))
 
-    def one(number: int) -> list[Change]:
+
+def trends(promtool: Path, folder: Path, lives: Sequence[tuple[Life, Sequence[Labels]]]) -> list[Change]:
+    """Play lives by the rules about the trend of disks; return what alerts begin and end, oldest first.
+
+    Rules about the fleet do not hear of these alerts.
+    """
+    rules = _only(lambda rule: _is(rule, _TRENDS) or _is(rule, _OF_LIVE))
+    read = [
+        (
+            {
+                name: values[:: TREND_S // STEP_S]
+                for name, values in life.items()
+                if _OF_TRENDS.fullmatch(name)
+            },
+            labels,
+        )
+        for life, labels in lives
+    ]
+    return _alerts(_in_batches(promtool, folder, read, rules, TREND_S))
+
+
+def _in_batches(
+    promtool: Path,
+    folder: Path,
+    lives: Sequence[tuple[Life, Sequence[Labels]]],
+    rules: list[dict[str, Any]],
+    step_s: int,
+) -> list[Change]:
+    """Evaluate rules about hosts for some lives at a time, as many batches as needed, equally large; return what changes."""
+    size = -(-len(lives) // -(-len(lives) // AT_ONCE))
+
+    def one(first: int) -> list[Change]:
         series = [
-            (_named(name, {"life": f"{number * size + n}"} | labels[0]), runs(values))
-            for n, (life, labels) in enumerate(batches[number])
+            (_named(name, {"life": f"{first + n}"} | labels[0]), runs(values))
+            for n, (life, labels) in enumerate(lives[first : first + size])
             for name, values in life.items()
         ]
-        return _evaluated(promtool, folder / f"hosts-{number}", hosts, series, steps, _OF_HOSTS)
+        [steps] = {len(values) for life, _ in lives[first : first + size] for values in life.values()}
+        return _evaluated(promtool, folder / f"{first}", rules, series, steps, _OF_HOSTS, step_s)
 
     with ThreadPoolExecutor(2) as pool:
-        found = [change for batch in pool.map(one, range(len(batches))) for change in batch]
-    of_hosts = [
+        found = [change for batch in pool.map(one, range(0, len(lives), size)) for change in batch]
+    return [
         Change(at, begins, {k: v for k, v in labels.items() if k != "life"} | host)
         for at, begins, labels in found
         for host in lives[int(labels["life"])][1]
     ]
-    of_fleet = _evaluated(promtool, folder / "fleet", fleet, _held(of_hosts, steps), steps, _OF_FLEET)
-    alerts = [one for one in (*of_hosts, *of_fleet) if one.labels["__name__"] == "ALERTS"]
+
+
+def _alerts(changes: Iterable[Change]) -> list[Change]:
+    """Return the changes of alerts, oldest first, with the labels that an alert has."""
+    alerts = [one for one in changes if one.labels["__name__"] == "ALERTS"]
     return sorted(
         (
             Change(at, begins, {k: v for k, v in labels.items() if k not in ("__name__", "alertstate")})
@@ -161,11 +209,12 @@ def _evaluated(
     series: Iterable[tuple[str, str]],
     steps: int,
     watched: str,
+    step_s: int = STEP_S,
 ) -> list[Change]:
     """Evaluate groups over series; return what begins and ends to be there of what is watched."""
     folder.mkdir(parents=True)
     now, before = (  # with the name as a label too: `unless` looks at labels only
-        f'label_replace({watched}{at}, "is", "$1", "__name__", "(.+)")' for at in ("", f" offset {STEP_S}s")
+        f'label_replace({watched}{at}, "is", "$1", "__name__", "(.+)")' for at in ("", f" offset {step_s}s")
     )
     changed = " or ".join(
         f'label_replace({one} unless {other}, "change", "{change}", "", "")'
@@ -173,16 +222,16 @@ def _evaluated(
     )
     test = {
         "name": "played",
-        "interval": f"{STEP_S}s",
+        "interval": f"{step_s}s",
         "input_series": [{"series": name, "values": values} for name, values in series],
         "promql_expr_test": [
-            {"expr": changed, "eval_time": f"{step * STEP_S}s", "exp_samples": []} for step in range(steps)
+            {"expr": changed, "eval_time": f"{step * step_s}s", "exp_samples": []} for step in range(steps)
         ],
     }
     (folder / "rules").write_text(json.dumps({"groups": groups}))
     path = folder / "test.yml"
     order = [group["name"] for group in groups]
-    file = {"rule_files": ["rules"], "evaluation_interval": f"{STEP_S}s", "group_eval_order": order}
+    file = {"rule_files": ["rules"], "evaluation_interval": f"{step_s}s", "group_eval_order": order}
     path.write_text(json.dumps(file | {"tests": [test]}))
     environment = os.environ | {"GOMAXPROCS": "1", "GOGC": "400"}
     done = run(promtool, "test", "rules", path, timeout=7200, env=environment)
