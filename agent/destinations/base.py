@@ -99,6 +99,11 @@ class Outcome(NamedTuple):
         return self._replace(after=None, went=None, written=None, date=None, found=None)
 
     @property
+    def proven(self) -> Outcome:
+        """The outcome of samples that were taken, once its check has passed."""
+        return self._replace(verdict=Verdict.DELIVERED, check=None)
+
+    @property
     def settles(self) -> bool:
         """Whether the request is done with, one way or the other."""
         return self.verdict in (Verdict.DELIVERED, Verdict.REJECTED)

@@ -26,12 +26,33 @@ _BEGINNING = 512
 """Bytes at the beginning of a body that show whether it is a page."""
 
 
-class Answer(NamedTuple):
-    """A status, the headers by their names in lower case, and the beginning of the body."""
+class Via(NamedTuple):
+    """A connection on whose other end may be anybody: it has no TLS, or TLS that verifies nothing."""
 
+    number: int
+    """No other connection of this process has it."""
+    ends: tuple[str, str]
+    """The addresses of this host and of the other end, which is a proxy's where there is one."""
+    is_after_death: bool = False
+    """The connection before it was found dead when a request went out on it."""
+
+
+class _Parts(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Answer(_Parts):
+    """A status, the headers by their names in lower case, and the beginning of the body: a tuple of these three."""
+
+    via: Via | None = None
+    """The connection; None: TLS has verified who answers, or it is not known."""
+
+    def over(self, via: Via | None) -> Answer:
+        """Return the answer as one that came over this connection."""
+        self.via = via
+        return self
 
 
 def is_temporary(status: int) -> bool:

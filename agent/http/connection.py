@@ -35,12 +35,14 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import Any
 
 import httpcore
 import httpx
 
 from agent.http import certificates
+from agent.http.answer import Via
 from agent.http.failures import ProxyAnswer
 from agent.http.proxy import Proxy
 from agent.http.sockets import LARGEST_HEAD, Sockets
@@ -48,6 +50,7 @@ from agent.http.sockets import LARGEST_HEAD, Sockets
 OLDEST = 1800.0
 LONGEST_IDLE = 90.0
 """Seconds: three times the default `batch_send_deadline`, and less than the shortest patience of mobile networks (2 min)."""
+_NUMBERS = count(1)
 _PIECE = 16 << 10
 """Bytes of a write, the most of a TLS record: with TLS, `send` comes back when all that it was given is taken."""
 
@@ -80,6 +83,9 @@ class Connection(httpx.BaseTransport):
         self._http: httpcore.HTTP11Connection | None = None
         self.peer_expires: float | None = None
         """When the certificate ends that the server has shown last (Unix seconds)."""
+        self._is_dead = False
+        self.via: Via | None = None
+        """The connection that was opened last; None where TLS has verified who is on its other end."""
         if tls is not None:
             tls.set_alpn_protocols(["http/1.1"])
 
@@ -124,10 +130,18 @@ class Connection(httpx.BaseTransport):
                     self.sockets.heard = False
                 sock = inner = self.sockets.secure(sock, self._tls, self._server_name or host)
                 self.peer_expires = certificates.shown_by_peer(inner)
+            if self._tls is None or self._tls.verify_mode is ssl.CERT_NONE:
+                ends = sock.getsockname()[0], sock.getpeername()[0]
+                self.via, self._is_dead = Via(next(_NUMBERS), ends, self._is_dead), False
         except BaseException:
             self.sockets.leave(sock)
             raise
         return httpcore.HTTP11Connection(origin, _Stream(self.sockets, sock))
+
+    def bury(self) -> None:
+        """Close the connection, which was found dead."""
+        self._is_dead = True
+        self.close()
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""

@@ -98,7 +98,9 @@ class Session:
         """
 
         def take(response: httpx.Response) -> Answer:
-            return Answer(response.status_code, dict(response.headers), _beginning(response, largest))
+            via = self._connection.via if self._connection is not None else None
+            body = _beginning(response, largest)
+            return Answer(response.status_code, dict(response.headers), body).over(via)
 
         return self.stream(method, url, headers, body, take, step=step, whole=whole, repeated=repeated)
 
@@ -220,7 +222,7 @@ class Session:
             if not is_used or is_unsure or connection.sockets.heard or self._interrupted:
                 raise
         self._repeats += 1
-        connection.close()
+        connection.bury()
         connection.sockets.begin(step, end - self._clock())
         return connection.handle_request(requests[1])
 

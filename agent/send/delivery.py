@@ -208,7 +208,7 @@ class Delivery:
             counts = doubt.outcome._replace(verdict=verdict, check=None, found=heard.found)
             return self._counted(batch, asked._replace(request=request), counts, is_heard=doubt.is_last)
         if heard.verdict is Verdict.DELIVERED:
-            step = self._step(asked, Sent.CHECK, heard)
+            step = self._step(asked._replace(request=probe.asked or asked.request), Sent.CHECK, heard)
             return step._replace(settled=self._continue(batch, is_judged=True))._replace(after=self.now)
         if heard.verdict is Verdict.REJECTED and request is None:
             self._held_by = probe
@@ -264,7 +264,8 @@ class Delivery:
         """Send samples that are in no chunk, and the check of the answer. If they are settled nothing changes."""
         asked = self._ask(request, 0, None)
         if (check := asked.outcome.check) is not None:
-            asked = asked._replace(outcome=self._ask(check, 0, None).outcome)
+            heard = self._ask(check, 0, None)
+            asked = heard._replace(request=request, began=asked.began, cost=asked.cost + heard.cost)
         if asked.outcome.settles:
             return Step(request, asked.outcome, self.now, self.now, asked.began, asked.cost)
         return self._step(asked, Sent.BATCH, asked.outcome)

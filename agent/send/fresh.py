@@ -49,8 +49,10 @@ class Fresh:
     ) -> None:
         self._speaks, self._newest, self._clock, self._wall = speaks, newest, clock, wall
         self._own = Series(SERIES, tuple(sorted(labels.items())), "gauge", "", _HELP)
-        self._proof: Request | None = None  # which has to be refused before a sample counts as taken
+        self._taken: Outcome | None = None  # of a sample, until its check has been refused
         self._is_of_host, self._turn = False, 0
+        self.asked: Request | None = None
+        """The last question, which is no check of an answer."""
         self._asked: Tick | None = None  # the last question; None: it was an empty write
         self._shown: float | None = None  # when a question was answered well last
         self._good: Series | None = None  # one that was taken last
@@ -76,20 +78,23 @@ class Fresh:
 
     def request(self, ticks: Sequence[Tick] = ()) -> Request:
         """Return what to send next; `ticks` are the chunk's, or none."""
-        if self._proof is not None:
-            return self._proof
+        if self._taken is not None and self._taken.check is not None:
+            return self._taken.check
         self._asked = tick = self._question() or self._one_of(ticks[-1:])
-        return self._speaks().encode([tick], True).request if tick else self._speaks().probe()
+        self.asked = self._speaks().encode([tick], True).request if tick else self._speaks().probe()
+        return self.asked
 
     def hear(self, outcome: Outcome, _: Sequence[Tick] = ()) -> Outcome | None:
         """Take the answer; return what it shows (DELIVERED: samples are judged), or None: ask again at once."""
         verdict = outcome.verdict
-        if self._proof is not None:
+        if (taken := self._taken) is not None:
             if verdict is not Verdict.RETRY:
-                self._proof = None
-            return None if verdict is Verdict.DELIVERED else outcome
-        if verdict is Verdict.UNPROVEN:
-            self._proof = outcome.check
+                self._taken = None
+            if verdict is not Verdict.DELIVERED:
+                return outcome
+            outcome = taken.proven
+        elif verdict is Verdict.UNPROVEN:
+            self._taken = outcome
             return None
         if verdict is Verdict.DELIVERED or outcome.age:
             self._is_of_host = False

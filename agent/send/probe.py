@@ -32,14 +32,20 @@ class Probe:
 
     def __init__(self, speaks: Speaks) -> None:
         self._speaks = speaks
-        self._proof: Request | None = None  # which has to be refused before a part counts as taken
+        self._taken: Outcome | None = None  # of a part, until its check has been refused
         self._with_samples = False
         self._part = 0
+        self.asked: Request | None = None
+        """The last question, which is no check of an answer."""
 
     def request(self, ticks: Sequence[Tick]) -> Request:
         """Return what to send next; `ticks` are the chunk's, or none."""
-        if self._proof is not None:
-            return self._proof
+        if self._taken is not None and self._taken.check is not None:
+            return self._taken.check
+        self.asked = self._question(ticks)
+        return self.asked
+
+    def _question(self, ticks: Sequence[Tick]) -> Request:
         if not (self._with_samples and ticks):
             return self._speaks().probe()
         part = next(islice(parts(ticks), self._part, None), None)
@@ -50,12 +56,12 @@ class Probe:
 
     def hear(self, outcome: Outcome, ticks: Sequence[Tick]) -> Outcome | None:
         """Take the answer; return what it shows (DELIVERED: the receiver judges samples), or None: ask again at once."""
-        if self._proof is not None:
+        if (taken := self._taken) is not None:
             if outcome.verdict is not Verdict.RETRY:
-                self._proof = None
-            return None if outcome.verdict is Verdict.DELIVERED else outcome
+                self._taken = None
+            return taken.proven if outcome.verdict is Verdict.DELIVERED else outcome
         if outcome.verdict is Verdict.UNPROVEN:
-            self._proof = outcome.check
+            self._taken = outcome
             return None
         if outcome.age:
             return outcome._replace(verdict=Verdict.DELIVERED)

@@ -119,7 +119,7 @@ TABLE = (
     Row(Sent.CHECK, Verdict.DELIVERED, State.IDLE, Wait.NONE, "delivered or rejected, as was answered"),
     Row(Sent.CHECK, Verdict.UNPROVEN, State.HELD, Wait.PROBE, "kept"),
     Row(Sent.CHECK, Verdict.REJECTED, State.HELD, Wait.PROBE, "kept"),
-    Row(Sent.CHECK, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent again in another format"),
+    Row(Sent.CHECK, Verdict.REWRITE, State.IDLE, Wait.NONE, "sent again, perhaps in another format"),
     Row(Sent.CHECK, Verdict.TOO_LARGE, State.HELD, Wait.PROBE, "kept"),
     Row(Sent.CHECK, Verdict.RETRY, State.WAITING, Wait.BACKOFF, "kept; the check is sent again"),
     Row(Sent.CHECK, Verdict.HELD, State.HELD, Wait.PROBE, "kept"),

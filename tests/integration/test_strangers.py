@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agent.config import RemoteWrite, TlsConfig
+from agent.send.state import State
 from tests.support.certs import Certs
 from tests.support.net import wait_for
 from tests.support.prometheus import Prometheus
@@ -22,7 +23,7 @@ from tests.support.protocols import V1
 from tests.support.real_proxy import Nginx, Vmauth
 from tests.support.receiver import Answer, Receiver
 from tests.support.sending import Host, destination, host
-from tests.support.tcp import WebServer
+from tests.support.tcp import Box, WebServer
 from tests.support.victoria import VictoriaMetrics
 from tests.support.walks import walked
 
@@ -216,7 +217,7 @@ def test_a_portal(tmp_path: Path, headers: Mapping[str, str], body: bytes, messa
 
 @pytest.mark.parametrize(("headers", "body"), PORTALS.values(), ids=PORTALS)
 def test_a_portal_that_comes_later(tmp_path: Path, headers: Mapping[str, str], body: bytes) -> None:
-    """But for one that answers exactly as the receiver did before."""
+    """One that answers exactly as the receiver did is below, and in test_sender_takeover."""
     with Receiver() as receiver:
         to = destination(receiver.url, protobuf_message=V1)
         with host(tmp_path, to) as one:
@@ -251,6 +252,49 @@ def test_a_box_that_takes_everything_comes_later_and_counts_nothing(tmp_path: Pa
         receiver.to_unreadable = receiver.to_empty = None
         one.settled()
         assert one.cursor.ledger.delivered == sum(map(len, one.expected.values()))
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_a_box_that_takes_everything_comes_later_in_place_of_victoriametrics(
+    tmp_path: Path, victoria: VictoriaMetrics, *, is_noticed: bool
+) -> None:
+    """Its 204 has no header that names the host, so it is held although no request has failed."""
+    with host(tmp_path, destination(victoria.write_url, protobuf_message=V1), ticks=TICKS // 2) as one:
+        one.settled()
+        victoria.stop()
+        if is_noticed:
+            one.collect()
+            wait_for(lambda: one.lane.state is State.WAITING, 20, "a failed try")
+        with Box(victoria.port, names_itself=False):
+            one.collect(TICKS - one.ticks)
+            assert "answers in its place" in one.held()
+            assert one.cursor.ledger.delivered == SAMPLES // 2
+        victoria.start()
+        one.settled(60)
+    await_stored(victoria, SAMPLES)
+
+
+def test_a_box_that_takes_everything_comes_later_and_answers_as_prometheus_does(
+    tmp_path: Path, stable_prometheus_program: Path
+) -> None:
+    """With `Date` alone: after an outage that makes no difference."""
+    with Prometheus(stable_prometheus_program, tmp_path / "prometheus") as server:
+        to = destination(server.write_url, protobuf_message=V1)
+        with host(tmp_path, to, ticks=TICKS // 2) as one:
+            one.settled()
+            server.stop()
+            one.collect(10)
+            wait_for(lambda: one.lane.state is State.WAITING, 20, "a failed try")
+            with Box(server.port, names_itself=False) as box:
+                one.collect(TICKS - one.ticks)
+                assert "answers in its place" in one.held()
+                assert one.cursor.ledger.delivered == SAMPLES // 2
+                seen = len(box.bodies)
+                wait_for(lambda: len(box.bodies) > seen + 2, 10, "some probes")
+            server.start()
+            one.settled(60)
+        found = server.raw_samples('{hostname="a"}', *AT)
+        assert sum(map(len, found.values())) == SAMPLES
 
 
 # No hold lasts forever by mistake.

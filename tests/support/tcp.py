@@ -202,3 +202,22 @@ class WebServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class Box(WebServer):
+    """Takes everything with 204, and keeps the bodies. `names_itself`: with a header `Server`, as `Receiver` does."""
+
+    def __init__(self, port: int, *, names_itself: bool = True) -> None:
+        super().__init__(port=port)
+        self.bodies: list[bytes] = []
+        self._names_itself = names_itself
+
+    def take(self, handler: Handler) -> None:
+        """Take a request."""
+        self.bodies.append(handler.rfile.read(int(handler.headers.get("Content-Length", "0"))))
+        if self._names_itself:
+            handler.send_response(204)
+        else:
+            handler.send_response_only(204)
+            handler.send_header("Date", handler.date_time_string())
+        handler.end_headers()

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import snappy
 
 from agent.destinations.base import Outcome, Request, Verdict
+from agent.destinations.peer import Peer
 from agent.destinations.proof import Proof
 from agent.destinations.remote_write.protocol import AGAIN_AFTER, HEADERS, UNREADABLE, Protocol
 from agent.http.answer import Answer
@@ -52,9 +53,9 @@ class _Form(NamedTuple):
     proof: Proof
 
     @classmethod
-    def of(cls, name: str, pack: Callable[[bytes], bytes]) -> _Form:
+    def of(cls, name: str, pack: Callable[[bytes], bytes], peer: Peer) -> _Form:
         body = pack(snappy.decompress(UNREADABLE))
-        return cls(pack, body, Proof(Request(body, 0, name, _HEADERS[name])))
+        return cls(pack, body, Proof(Request(body, 0, name, _HEADERS[name]), peer))
 
 
 class Packing:
@@ -62,8 +63,8 @@ class Packing:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._again_at = clock, 0.0
-        self.format = SNAPPY
-        self._forms = {SNAPPY: _Form.of(SNAPPY, _snappy)}
+        self.format, self._peer = SNAPPY, Peer()
+        self._forms = {SNAPPY: _Form.of(SNAPPY, _snappy, self._peer)}
 
     def pack(self, message: bytes, samples: int, note: object) -> Request:
         """Return the request with a message."""
@@ -84,6 +85,8 @@ class Packing:
     def judge(self, request: Request, answer: Answer | Failure, found: Outcome) -> Outcome:
         """Return what an answer is worth, and learn from it."""
         judged = self._forms[request.format].proof.judge(request, answer, found)
+        if judged.verdict is Verdict.REWRITE:  # nothing is known against the format
+            return judged
         if request.format == ZSTD:
             takes_anything = self.is_proof(request) and found.verdict is Verdict.DELIVERED
             if takes_anything or (judged.verdict is not Verdict.DELIVERED and found.status in REFUSES):
@@ -97,7 +100,7 @@ class Packing:
             if ZSTD not in self._forms:
                 from agent.destinations.zstd import zstd
 
-                self._forms[ZSTD] = _Form.of(ZSTD, zstd)
+                self._forms[ZSTD] = _Form.of(ZSTD, zstd, self._peer)
             self.format = ZSTD
             return judged._replace(found=ZSTD)
         return judged
