@@ -20,12 +20,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tests.support import month
+from tests.support import month, troubles
 from tests.support.alertmanager import ready
 from tests.support.certs import make_certs
 from tests.support.delivered import DAY, Message, Told, deliver, is_night
-from tests.support.month import DAYS, EVENTS, LEARNED
+from tests.support.month import DAYS
 from tests.support.played import STEP_S, Change, play, trends
+from tests.support.troubles import EVENTS, LEARNED
 from tools.servers import ensure
 
 MOST = 30
@@ -89,7 +90,7 @@ def table(messages: Iterable[Message]) -> str:
     lines = ["| day | time | receiver | message | of |", "|---|---|---|---|---|"]
     for one in messages:
         day, second = divmod(one.at, DAY)
-        about = next((event.name for event in EVENTS if month.explained(one, event)), "**false**")
+        about = next((event.name for event in EVENTS if troubles.explained(one, event)), "**false**")
         when = f"{second // 3600:02}:{second % 3600 // 60:02}"
         lines.append(f"| {day - LEARNED + 1} | {when} | {one.receiver} | {said(one)} | {about} |")
     return "\n".join(lines)
@@ -113,7 +114,7 @@ def tell(folder: Path, found: Sequence[Change]) -> Told:
     below.mkdir()
     program = ready(ensure("alertmanager").path, below)
     certs = make_certs(folder)
-    return deliver(program, below, certs, found, FASTER, night=is_night, silences=month.SILENCES)
+    return deliver(program, below, certs, found, FASTER, night=is_night, silences=troubles.SILENCES)
 
 
 def main() -> int:
@@ -125,7 +126,7 @@ def main() -> int:
         found = changes(ensure("promtool").path, folder)
         evaluated = time.monotonic() - begun
         told = tell(Path(name), found)
-    people, (false, late) = month.to_people(told), month.judged(told)
+    people, (false, late) = troubles.to_people(told), troubles.judged(told)
     print(table(people))
     print(f"\n{len(people)} messages, {len(false)} false; not in time: {[one.name for one in late]}")
     print(f"{len(told.messages) - len(people)} messages of level info, to the webhook alone: {infos(told)}")

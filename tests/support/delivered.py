@@ -1,8 +1,9 @@
 """The messages about alerts that were played (`tests.support.played`): by a real Alertmanager, whose time runs faster.
 
 Alertmanager has the configuration that ships, its waits divided by `by`. Each change of an alert is handed in at its time, those of
-one step in one request, as Prometheus does. When nothing has fired for 70 minutes, time is skipped until shortly before the next change. Quiet hours and a silence
-for planned work go by the time of the play: the configuration is loaded again when night falls and when it ends.
+one step in one request, as Prometheus does. When nothing has fired for 70 minutes, time is skipped until shortly before the next
+change. Quiet hours and a silence for planned work go by the time of the play: the configuration is loaded again when night falls and
+when it ends.
 """
 
 from __future__ import annotations
