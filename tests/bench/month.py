@@ -25,7 +25,7 @@ from tests.support.alertmanager import ready
 from tests.support.certs import make_certs
 from tests.support.delivered import DAY, Message, Told, deliver, is_night
 from tests.support.month import DAYS
-from tests.support.played import STEP_S, Change, play, trends
+from tests.support.played import Change, play, trends
 from tests.support.troubles import EVENTS, LEARNED
 from tools.servers import ensure
 
@@ -50,8 +50,7 @@ def changes(promtool: Path, folder: Path) -> list[Change]:
     for first in range(LEARNED, DAYS, size):
         begin, end = (first - LEARNED) * DAY, min(first + size, DAYS) * DAY
         below = folder / f"days-{first}"
-        steps = slice(begin // STEP_S, end // STEP_S)
-        some = [({name: of[steps] for name, of in life.items()}, hosts) for life, hosts in lives]
+        some = [(month.cut(life, begin, end), hosts) for life, hosts in lives]
         piece = kept(below.with_suffix(".json"), lambda: play(promtool, below, some))  # noqa: B023
         found += pieces(piece, begin, first * DAY)
     return sorted(found, key=lambda one: one.at)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,6 +70,17 @@ KINDS = (
 )
 
 
+def cut(life: Life, begin: int, end: int, start: int = 0) -> Life:
+    """Return a life from one time to another, in seconds, of which `start` is its first; what it sends as a time counts from the begin."""
+    steps = slice((begin - start) // STEP_S, (end - start) // STEP_S)
+    return {
+        name: [None if value is None else value - begin for value in values[steps]]
+        if re.match(r"\w+_time_seconds\b", name)
+        else values[steps]
+        for name, values in life.items()
+    }
+
+
 def fleet(begin: int = 0, end: int = DAYS * DAY, seed: int = 1) -> list[tuple[Life, Sequence[Labels]]]:
     """Return each life from one time to another, in seconds, and the labels of the hosts that have it."""
     kept = range(begin // STEP_S, end // STEP_S)
@@ -80,7 +92,8 @@ def fleet(begin: int = 0, end: int = DAYS * DAY, seed: int = 1) -> list[tuple[Li
                 {"hostname": name, "environment": "production", "region": kind.region}
                 for name in names[n :: kind.lives]
             ]
-            found.append((_life(kind, random.Random(f"{seed} {kind} {n}"), kept), labels))
+            life = _life(kind, random.Random(f"{seed} {kind} {n}"), kept)
+            found.append((cut(life, begin, end, begin), labels))
     return found
 
 
