@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.alertmanager import ready
 from tests.support.certs import Certs, make_certs
+from tests.support.plays import Plays
 from tests.support.quiet import share
 from tools.servers import PACKAGES, ServerError, ensure
 
@@ -68,6 +69,8 @@ LONG = {  # files of a minute or more: `pytest --durations=100` shows them
     "integration/test_rules.py",
     "integration/test_service.py",
     "load/test_fleet.py",
+    "load/test_plays_agents.py",
+    "load/test_plays_levels.py",
 }
 
 
@@ -195,3 +198,15 @@ def faketime_library() -> Path:
 @pytest.fixture(scope="session")
 def certs(tmp_path_factory: pytest.TempPathFactory) -> Certs:
     return make_certs(tmp_path_factory.mktemp("certs"))
+
+
+@pytest.fixture
+def played(
+    promtool_program: Path,
+    alertmanager_program: Path,
+    certs: Certs,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Plays:
+    """What plays the lives of a fleet, and counts the messages."""
+    return Plays(promtool_program, alertmanager_program, certs, tmp_path, request.node.name)

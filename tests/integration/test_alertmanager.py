@@ -38,7 +38,7 @@ ROUTES: list[tuple[dict[str, str], str]] = [
     ({"group": "link"}, "link-critical"),
     (WARNING | {"group": "link"}, "link-warning"),
     (CRITICAL | {"group": "fleet"}, "fleet"),
-    (WARNING | {"group": "fleet"}, "fleet"),
+    (WARNING | {"group": "fleet"}, "fleet-warning"),
     (CRITICAL, "critical"),  # an alert of somebody else's
     (WARNING, "warning"),
     ({"alertname": "Own"}, "default"),
@@ -52,6 +52,7 @@ CHANNELS = {
     "link-critical": {"email", "slack", "pagerduty", "webhook"},
     "link-warning": {"email", "slack", "webhook"},
     "fleet": {"email", "slack", "pagerduty", "webhook"},
+    "fleet-warning": {"email", "slack", "webhook"},
     "info": {"webhook"},
 }
 
@@ -129,7 +130,10 @@ def test_every_alert_that_ships_has_a_route_of_its_own_kind(amtool: Path) -> Non
     }
     assert kinds
     for severity, group in sorted(kinds):
-        by_group = {"fleet": "fleet", "link": f"link-{severity}"}
+        by_group = {
+            "fleet": "fleet" if severity == "critical" else f"fleet-{severity}",
+            "link": f"link-{severity}",
+        }
         there = "info" if severity == "info" else by_group.get(group, severity)
         assert receivers(amtool, {"severity": severity, "group": group}) == there
 
@@ -532,6 +536,7 @@ def test_warnings_wait_for_the_morning_and_critical_alerts_do_not(
     warnings = [
         alert("HostDiskBusy", "night-1", "warning", "disk_io"),
         alert("LimpetBacklogGrowing", "night-1", "warning", "link"),
+        alert("LimpetManyHosts", None, "warning", "fleet", region="night", of="agent"),
     ]
     with Channels(certs) as channels:
         file = shipped(tmp_path / "config", channels, certs, night=True)

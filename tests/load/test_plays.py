@@ -6,79 +6,18 @@ in a second, and takes ten minutes.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 
-from tests.support.certs import Certs
-from tests.support.delivered import DAY, Told, deliver
-from tests.support.played import STEP_S, Change, Labels, Life, play
+from tests.support.delivered import DAY
+from tests.support.played import STEP_S, play
+from tests.support.plays import CHANNELS, HOSTS, HOUR, ROOT, Plays, hosts, life, pulse, summary
 
 pytestmark = pytest.mark.timeout(900)
 IN_ORDER = True
-HOSTS = int(os.environ.get("LIMPET_PLAYS_HOSTS", "200"))
-FASTER = 60 if HOSTS >= 1000 else 300
-HOUR = 3600 // STEP_S
-"""Steps."""
-ROOT = 'disk_usage_percent{device="/dev/sda2", fstype="ext4", mountpoint="/"}'
-CHANNELS = {"email", "slack", "pagerduty", "webhook"}
-Play = Callable[[Sequence[tuple[Life, Sequence[Labels]]]], tuple[list[Change], Told]]
-
-
-@pytest.fixture
-def played(promtool_program: Path, alertmanager_program: Path, certs: Certs, tmp_path: Path) -> Play:
-    def run(lives: Sequence[tuple[Life, Sequence[Labels]]]) -> tuple[list[Change], Told]:
-        assert sum(len(hosts) for _, hosts in lives) >= HOSTS
-        changes = play(promtool_program, tmp_path / "played", lives)
-        return changes, deliver(alertmanager_program, tmp_path / "alertmanager", certs, changes, FASTER)
-
-    return run
-
-
-def hosts(name: str, count: int, region: str | None = None, environment: str = "production") -> list[Labels]:
-    """So many hosts of a region, or of ten."""
-    return [
-        {"hostname": f"{name}-{n:03}", "environment": environment, "region": region or f"region-{n % 10}"}
-        for n in range(count)
-    ]
-
-
-def life(
-    steps: int,
-    values: Mapping[str, Callable[[int], float]] = MappingProxyType({}),
-    *,
-    out: Callable[[int], bool] = lambda _: False,
-) -> Life:
-    """A host that is well and heard, but for these values."""
-    usual: dict[str, Callable[[int], float]] = {
-        "limpet_start_time_seconds": lambda _: 1,
-        'cpu_usage_percent{core="all"}': lambda _: 20,
-        ROOT: lambda _: 40,
-    }
-    return {
-        name: [None if out(step) else value(step) for step in range(steps)]
-        for name, value in (usual | dict(values)).items()
-    }
-
-
-def pulse(begin: int, end: int, high: float, low: float) -> Callable[[int], float]:
-    """Be high from one step to another, and low before and after."""
-    return lambda step: high if begin <= step < end else low
-
-
-def summary(told: Told) -> Counter[tuple[str, str]]:
-    """How many messages were about alerts of a name, that had begun or all had ended."""
-    return Counter(
-        (
-            one.alerts[0]["labels"]["alertname"],
-            max((alert["status"] for alert in one.alerts), key="resolved".__ne__),
-        )
-        for one in told.messages
-    )
 
 
 def test_shops_that_close_at_night_are_news_for_two_nights(promtool_program: Path, tmp_path: Path) -> None:
@@ -105,7 +44,7 @@ def test_shops_that_close_at_night_are_news_for_two_nights(promtool_program: Pat
     assert 7.5 * 3600 < changes[-1].at - 3 * DAY < 8.5 * 3600, "about an hour after it should have opened"
 
 
-def test_a_region_that_returns_is_one_message_more(played: Play) -> None:
+def test_a_region_that_returns_is_one_message_more(played: Plays) -> None:
     """Three tenths of the hosts, those of one region, are out for 40 minutes, and return at once."""
     steps = 2 * HOUR + 10
     out = life(steps, out=lambda step: 10 <= step < 30)
@@ -116,7 +55,7 @@ def test_a_region_that_returns_is_one_message_more(played: Play) -> None:
     assert {channel: len(times) for channel, times in told.channels.items()} == dict.fromkeys(CHANNELS, 2)
 
 
-def test_a_bad_deploy_on_all_hosts_is_a_few_messages(played: Play) -> None:
+def test_a_bad_deploy_on_all_hosts_is_a_few_messages(played: Plays) -> None:
     """Three hosts are ill by themselves; half an hour later all are, and recover region by region within the next."""
     steps = 2 * HOUR + 15
     alone = life(steps, {'cpu_usage_percent{core="all"}': pulse(10, steps, 99, 20)})
@@ -138,7 +77,7 @@ def test_a_bad_deploy_on_all_hosts_is_a_few_messages(played: Play) -> None:
     assert "edge-" not in names
 
 
-def test_many_troubles_of_all_kinds_are_at_most_twenty_messages_an_hour(played: Play) -> None:
+def test_many_troubles_of_all_kinds_are_at_most_twenty_messages_an_hour(played: Plays) -> None:
     """Nine hosts in nine regions have each critical trouble that there is, none of which makes a crowd by itself, for two hours."""
     steps = 3 * HOUR
     troubles = {
@@ -162,7 +101,7 @@ def test_many_troubles_of_all_kinds_are_at_most_twenty_messages_an_hour(played: 
     assert max(most.values()) <= 20, most
 
 
-def test_a_link_that_comes_and_goes_neither_ends_nor_repeats_an_alert(played: Play) -> None:
+def test_a_link_that_comes_and_goes_neither_ends_nor_repeats_an_alert(played: Plays) -> None:
     """The links of a fifth of the hosts are out 9 of each 30 minutes, some at a time. Three have a full disk, which is cleared while one is out."""
     steps = 3 * HOUR
 
@@ -186,7 +125,7 @@ def test_a_link_that_comes_and_goes_neither_ends_nor_repeats_an_alert(played: Pl
     assert len(told.channels["pagerduty"]) == 6
 
 
-def test_a_host_that_dies_is_reported_though_another_of_its_name_lives(played: Play) -> None:
+def test_a_host_that_dies_is_reported_though_another_of_its_name_lives(played: Plays) -> None:
     steps = HOUR + 10
     _, told = played(
         [

@@ -2,7 +2,7 @@
 
 What the hosts send is written as promtool's input series, and promtool evaluates the rules: the engine, `for`, `keep_firing_for` and
 ALERTS are Prometheus's own. Three things are coarser than in real life. A sample and an evaluation come each two minutes (groups
-have 15 s to 150 s). A gap of a host stays a gap, since promtool has no samples that come late. And promtool has room for the samples of a
+have 15 s to 150 s), or as often as a play says. A gap of a host stays a gap, since promtool has no samples that come late. And promtool has room for the samples of a
 few hosts only, so the rules about hosts are played for a few hosts at a time, then those about the fleet over what came of it: the
 former read nothing of the latter. Texts are left out: they cost queries, and change no alert.
 
@@ -27,7 +27,7 @@ from tests.support.prometheus import CONFIG
 from tests.support.run import run
 
 STEP_S = 120
-"""Seconds between the samples of a series, and between evaluations."""
+"""Seconds between the samples of a series, and between evaluations, where a play does not say otherwise."""
 AT_ONCE = 18
 """Hosts in one promtool: twice as many cost half as much again, and two run at once."""
 TREND_S = 2 * STEP_S
@@ -61,10 +61,10 @@ class Change(NamedTuple):
     labels: Labels
 
 
-def shipped() -> list[dict[str, Any]]:
-    """Return the groups of the rules that are on by default, without texts."""
+def shipped(optional: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return the groups of the rules that are on by default, and of these files that are not, without texts."""
     found: list[dict[str, Any]] = []
-    for file in yaml.safe_load(CONFIG.read_text())["rule_files"]:
+    for file in [*yaml.safe_load(CONFIG.read_text())["rule_files"], *optional]:
         for group in yaml.safe_load((CONFIG.parent / file).read_text())["groups"]:
             for rule in group["rules"]:
                 rule.pop("annotations", None)
@@ -81,28 +81,40 @@ def _is(rule: Mapping[str, Any], name: re.Pattern[str]) -> bool:
     return name.fullmatch(str(rule.get("record") or rule.get("alert"))) is not None
 
 
-def _only(wanted: Callable[[Mapping[str, Any]], bool], names: Collection[str] = ()) -> list[dict[str, Any]]:
+def _only(
+    wanted: Callable[[Mapping[str, Any]], bool], names: Collection[str] = (), optional: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Return the groups of these names (all, if there are none), with the rules that are wanted."""
     groups = [
         group | {"rules": [rule for rule in group["rules"] if wanted(rule)]}
-        for group in shipped()
+        for group in shipped(optional)
         if not names or group["name"] in names
     ]
     return [group for group in groups if group["rules"]]
 
 
 def play(
-    promtool: Path, folder: Path, lives: Sequence[tuple[Life, Sequence[Labels]]], groups: Collection[str] = ()
+    promtool: Path,
+    folder: Path,
+    lives: Sequence[tuple[Life, Sequence[Labels]]],
+    groups: Collection[str] = (),
+    *,
+    optional: Collection[str] = (),
+    sampled_s: int = STEP_S,
+    evaluated_s: int = STEP_S,
 ) -> list[Change]:
     """Play lives, each with the labels of the hosts that have it; return what alerts begin and end, oldest first.
 
-    Only by the rules of some groups, where these are named; never by those about trends.
+    Only by the rules of some groups, where these are named; also by rule files that are off by default, where these are. Never by the
+    rules about trends.
     """
-    hosts = _only(lambda rule: not _about_the_fleet(rule) and not _is(rule, _TRENDS), groups)
-    fleet = _only(_about_the_fleet, groups)
-    [steps] = {len(values) for life, _ in lives for values in life.values()}
-    of_hosts = _in_batches(promtool, folder / "hosts", lives, hosts, STEP_S)
-    of_fleet = _evaluated(promtool, folder / "fleet", fleet, _held(of_hosts, steps), steps, _OF_FLEET)
+    hosts = _only(lambda rule: not _about_the_fleet(rule) and not _is(rule, _TRENDS), groups, optional)
+    fleet = _only(_about_the_fleet, groups, optional)
+    [samples] = {len(values) for life, _ in lives for values in life.values()}
+    steps = -(-samples * sampled_s // evaluated_s)
+    of_hosts = _in_batches(promtool, folder / "hosts", lives, hosts, sampled_s, evaluated_s)
+    held = _held(of_hosts, steps, evaluated_s)
+    of_fleet = _evaluated(promtool, folder / "fleet", fleet, held, steps, _OF_FLEET, evaluated_s, evaluated_s)
     return _alerts((*of_hosts, *of_fleet))
 
 
@@ -123,7 +135,7 @@ def trends(promtool: Path, folder: Path, lives: Sequence[tuple[Life, Sequence[La
         )
         for life, labels in lives
     ]
-    return _alerts(_in_batches(promtool, folder, read, rules, TREND_S))
+    return _alerts(_in_batches(promtool, folder, read, rules, TREND_S, TREND_S))
 
 
 def _in_batches(
@@ -131,7 +143,8 @@ def _in_batches(
     folder: Path,
     lives: Sequence[tuple[Life, Sequence[Labels]]],
     rules: list[dict[str, Any]],
-    step_s: int,
+    sampled_s: int,
+    evaluated_s: int,
 ) -> list[Change]:
     """Evaluate rules about hosts for some lives at a time, as many batches as needed, equally large; return what changes."""
     size = -(-len(lives) // -(-len(lives) // AT_ONCE))
@@ -142,8 +155,11 @@ def _in_batches(
             for n, (life, labels) in enumerate(lives[first : first + size])
             for name, values in life.items()
         ]
-        [steps] = {len(values) for life, _ in lives[first : first + size] for values in life.values()}
-        return _evaluated(promtool, folder / f"{first}", rules, series, steps, _OF_HOSTS, step_s)
+        [samples] = {len(values) for life, _ in lives[first : first + size] for values in life.values()}
+        steps = -(-samples * sampled_s // evaluated_s)
+        return _evaluated(
+            promtool, folder / f"{first}", rules, series, steps, _OF_HOSTS, sampled_s, evaluated_s
+        )
 
     with ThreadPoolExecutor(2) as pool:
         found = [change for batch in pool.map(one, range(0, len(lives), size)) for change in batch]
@@ -166,13 +182,13 @@ def _alerts(changes: Iterable[Change]) -> list[Change]:
     )
 
 
-def _held(changes: Iterable[Change], steps: int) -> Iterator[tuple[str, str]]:
+def _held(changes: Iterable[Change], steps: int, step_s: int) -> Iterator[tuple[str, str]]:
     """Write what was true of hosts as series, from each beginning to its end."""
     spans: dict[str, list[tuple[int, bool]]] = {}
     for at, begins, labels in changes:
         name = labels["__name__"]
         own = {k: v for k, v in labels.items() if k != "__name__"}
-        spans.setdefault(_named(name, own), []).append((at // STEP_S, begins))
+        spans.setdefault(_named(name, own), []).append((at // step_s, begins))
     for series, times in spans.items():
         values: list[float | None] = [None] * steps
         for (begin, begins), (end, _) in zip(times, [*times[1:], (steps, False)], strict=True):
@@ -209,12 +225,14 @@ def _evaluated(
     series: Iterable[tuple[str, str]],
     steps: int,
     watched: str,
-    step_s: int = STEP_S,
+    sampled_s: int,
+    evaluated_s: int,
 ) -> list[Change]:
     """Evaluate groups over series; return what begins and ends to be there of what is watched."""
     folder.mkdir(parents=True)
     now, before = (  # with the name as a label too: `unless` looks at labels only
-        f'label_replace({watched}{at}, "is", "$1", "__name__", "(.+)")' for at in ("", f" offset {step_s}s")
+        f'label_replace({watched}{at}, "is", "$1", "__name__", "(.+)")'
+        for at in ("", f" offset {evaluated_s}s")
     )
     changed = " or ".join(
         f'label_replace({one} unless {other}, "change", "{change}", "", "")'
@@ -222,16 +240,17 @@ def _evaluated(
     )
     test = {
         "name": "played",
-        "interval": f"{step_s}s",
+        "interval": f"{sampled_s}s",
         "input_series": [{"series": name, "values": values} for name, values in series],
         "promql_expr_test": [
-            {"expr": changed, "eval_time": f"{step * step_s}s", "exp_samples": []} for step in range(steps)
+            {"expr": changed, "eval_time": f"{step * evaluated_s}s", "exp_samples": []}
+            for step in range(steps)
         ],
     }
     (folder / "rules").write_text(json.dumps({"groups": groups}))
     path = folder / "test.yml"
     order = [group["name"] for group in groups]
-    file = {"rule_files": ["rules"], "evaluation_interval": f"{step_s}s", "group_eval_order": order}
+    file = {"rule_files": ["rules"], "evaluation_interval": f"{evaluated_s}s", "group_eval_order": order}
     path.write_text(json.dumps(file | {"tests": [test]}))
     environment = os.environ | {"GOMAXPROCS": "1", "GOGC": "400"}
     done = run(promtool, "test", "rules", path, timeout=7200, env=environment)
