@@ -2,9 +2,9 @@
 
 What the hosts send is written as promtool's input series, and promtool evaluates the rules: the engine, `for`, `keep_firing_for` and
 ALERTS are Prometheus's own. Three things are coarser than in real life. A sample and an evaluation come each two minutes (groups
-have 15 s to 150 s), or as often as a play says. A gap of a host stays a gap, since promtool has no samples that come late. And promtool has room for the samples of a
-few hosts only, so the rules about hosts are played for a few hosts at a time, then those about the fleet over what came of it: the
-former read nothing of the latter. Texts are left out: they cost queries, and change no alert.
+have 15 s to 150 s), or as often as a play says. A gap of a host stays a gap, since promtool has no samples that come late. And the rules
+about hosts are played for some hosts at a time, then those about the fleet over what came of it: the former read nothing of the
+latter. Texts are left out: they cost queries, and change no alert.
 
 Rules about the trend of disks look back for weeks. `trends` plays them alone, each four minutes, and `play` leaves them out.
 
@@ -105,10 +105,14 @@ def play(
 ) -> list[Change]:
     """Play lives, each with the labels of the hosts that have it; return what alerts begin and end, oldest first.
 
-    Only by the rules of some groups, where these are named; also by rule files that are off by default, where these are. Never by the
-    rules about trends.
+    Only by the rules of some groups, where these are named; also by rule files that are off by default, where these are. By the
+    rules about trends only where their groups are named.
     """
-    hosts = _only(lambda rule: not _about_the_fleet(rule) and not _is(rule, _TRENDS), groups, optional)
+
+    def of_hosts_alone(rule: Mapping[str, Any]) -> bool:
+        return not _about_the_fleet(rule) and (bool(groups) or not _is(rule, _TRENDS))
+
+    hosts = _only(of_hosts_alone, groups, optional)
     fleet = _only(_about_the_fleet, groups, optional)
     [samples] = {len(values) for life, _ in lives for values in life.values()}
     steps = -(-samples * sampled_s // evaluated_s)
