@@ -1,8 +1,8 @@
 """Structured logs on standard error: one line an event, words for the journal, JSON for machines, colors on a terminal.
 
-Importing this module is how structlog gets imported, without two modules that cost memory and that
-`limpet run` does not need: rich, where it is installed (4 MB), and asyncio (1.7 MB). So the asynchronous methods of
-structlog's loggers do not work in a process that imports this module first.
+Importing this module is how structlog gets imported, without three modules that cost memory and that
+`limpet run` does not need: rich (4 MB) and greenlet (1.1 MB), where they are installed, and asyncio (1.7 MB). So the
+asynchronous methods of structlog's loggers do not work in a process that imports this module first.
 
 If standard error is systemd's journal, each line begins with its priority (`<4>`), which the journal takes off, and in
 words there is no time: the journal has its own.
@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, TextIO, cast
 
 # None: it seems not to be installed. An empty module: it is there, and nothing in it is used.
-_STAND_INS = {"rich": None, "asyncio": ModuleType("asyncio")}
+_STAND_INS = {"rich": None, "greenlet": None, "asyncio": ModuleType("asyncio")}
 _absent = [name for name in _STAND_INS if name not in sys.modules]
 for _name in _absent:
     sys.modules[_name] = _STAND_INS[_name]  # type: ignore[assignment]

@@ -37,7 +37,7 @@ EVENTS = {
 }
 
 NOT_FOR_A_DAEMON = {
-    "asyncio", "bcrypt", "google.protobuf", "hypothesis", "importlib.metadata", "markdown_it", "numpy",
+    "asyncio", "bcrypt", "google.protobuf", "greenlet", "hypothesis", "importlib.metadata", "markdown_it", "numpy",
     "pkg_resources", "psutil", "pygments", "pytest", "rich", "setuptools", "shtab", "sqlite3",
     "subprocess", "trustme",
 }  # fmt: skip
@@ -218,6 +218,13 @@ def test_the_log_brings_no_rich_and_leaves_it_importable() -> None:
     assert "rich" in modules_after("import structlog")
     assert "rich" not in modules_after("import agent.system.log")
     assert "rich.table" in modules_after("import agent.system.log, rich.table")
+
+
+def test_the_log_brings_no_greenlet_and_leaves_it_importable() -> None:
+    # It is installed, else this would prove nothing.
+    assert "greenlet" in modules_after("import structlog")
+    assert "greenlet" not in modules_after("import agent.system.log")
+    assert "greenlet._greenlet" in modules_after("import agent.system.log, greenlet")
 
 
 def test_a_program_that_has_rich_already_keeps_it() -> None:
