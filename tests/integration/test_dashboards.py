@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(600)
 
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 EXPRESSIONS = [each for dashboard in DASHBOARDS.values() for each in expressions(dashboard)]
-OF_THE_RULER = {"ALERTS"}
+OF_THE_RULER = {"ALERTS", "ALERTS_FOR_STATE"}
 """What Prometheus, Mimir's ruler and vmalert record of alerts by themselves."""
 
 EMPTY: dict[tuple[str, str], str] = {}

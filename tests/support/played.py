@@ -187,18 +187,22 @@ def _alerts(changes: Iterable[Change]) -> list[Change]:
 
 
 def _held(changes: Iterable[Change], steps: int, step_s: int) -> Iterator[tuple[str, str]]:
-    """Write what was true of hosts as series, from each beginning to its end."""
-    spans: dict[str, list[tuple[int, bool]]] = {}
+    """Write what was true of hosts as series, from each beginning to its end; of an alert also since when."""
+    spans: dict[tuple[tuple[str, str], ...], list[tuple[int, bool]]] = {}
     for at, begins, labels in changes:
-        name = labels["__name__"]
-        own = {k: v for k, v in labels.items() if k != "__name__"}
-        spans.setdefault(_named(name, own), []).append((at // step_s, begins))
-    for series, times in spans.items():
+        spans.setdefault(tuple(labels.items()), []).append((at // step_s, begins))
+    for labelled, times in spans.items():
+        own = dict(labelled)
+        name = own.pop("__name__")
         values: list[float | None] = [None] * steps
+        since: list[float | None] = [None] * steps
         for (begin, begins), (end, _) in zip(times, [*times[1:], (steps, False)], strict=True):
             if begins:
                 values[begin:end] = [1.0] * (end - begin)
-        yield series, runs(values)
+                since[begin:end] = [float(begin * step_s)] * (end - begin)
+        yield _named(name, own), runs(values)
+        if name == "ALERTS":
+            yield _named("ALERTS_FOR_STATE", {k: v for k, v in own.items() if k != "alertstate"}), runs(since)
 
 
 def _named(name: str, labels: Mapping[str, str]) -> str:
