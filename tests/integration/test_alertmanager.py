@@ -475,7 +475,7 @@ def test_a_silent_host_mutes_its_other_alerts_and_those_of_no_other(
         assert not told(channels, hostname="gone-1", alertname=name)
 
 
-def test_what_a_host_says_of_its_outage_is_sent_while_its_silence_still_fires(
+def test_the_info_on_an_outage_is_sent_while_the_silence_still_fires(
     alertmanager: Alertmanager, channels: Channels
 ) -> None:
     """LimpetHostSilent fires for ten minutes after the return, with which the info comes."""
