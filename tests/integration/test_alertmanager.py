@@ -475,6 +475,19 @@ def test_a_silent_host_mutes_its_other_alerts_and_those_of_no_other(
         assert not told(channels, hostname="gone-1", alertname=name)
 
 
+def test_the_info_on_an_outage_is_sent_while_the_silence_still_fires(
+    alertmanager: Alertmanager, channels: Channels
+) -> None:
+    """LimpetHostSilent fires for ten minutes after the return, with which the info comes."""
+    alertmanager.fire(alert("LimpetHostSilent", "back-1", "critical", "link", region="back"))
+    wait_for(lambda: status(alertmanager, "inhibitedBy", hostname="back-1") == [], 5, "the silence")
+    infos = {"LimpetLinkWasDown": "link", "HostWasDown": "host"}
+    alertmanager.fire(*(alert(name, "back-1", "info", group, region="back") for name, group in infos.items()))
+    for name in infos:
+        [message] = awaited(channels, hostname="back-1", alertname=name)
+        assert message["receiver"] == "info"
+
+
 def test_an_alert_that_lasts_is_not_sent_again_and_a_new_one_is(
     alertmanager: Alertmanager, channels: Channels
 ) -> None:

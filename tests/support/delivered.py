@@ -1,8 +1,9 @@
 """The messages about alerts that were played (`tests.support.played`): by a real Alertmanager, whose time runs faster.
 
 Alertmanager has the configuration that ships, its waits divided by `by`. Each change of an alert is handed in at its time, those of
-one step in one request, those of the fleet first. While nothing fires and every message was sent, time is skipped. Quiet hours and a silence
-for planned work go by the time of the play: the configuration is loaded again when night falls and when it ends.
+one step in one request, those of the fleet first. When nothing has fired for 70 minutes, time is skipped until shortly before the
+next change. Quiet hours and a silence for planned work go by the time of the play: the configuration is loaded again when night falls
+and when it ends.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ from tests.support.played import STEP_S, Change
 
 DAY = 86400
 QUIET_S = 40 * 60
-"""How long after the last change time runs on: longer than a message may wait for its group."""
+"""How long after the last change time runs on: longer than a message to people may wait for its group."""
+SETTLED_S = 70 * 60
+"""How long nothing has fired before time is skipped: longer than any message may wait for its group."""
+SKIP_TO_S = 60
+"""How long before the next change the skip ends, so that it meets the configuration of its time of the day."""
 LOADED = "Completed loading of configuration file"
 
 
@@ -89,14 +94,16 @@ def deliver(
             dark = night(0)
             for at, do in _timeline(alertmanager, changes, silences, firing):
                 while (now := clock.now()) < at:
-                    if not firing and not dark and now > clock.busy + QUIET_S:
-                        clock.skip(at)
-                    elif night(now) != dark:
-                        dark, loads, clock.busy = not dark, _loads(alertmanager), now
+                    is_quiet = not firing and now > clock.busy + SETTLED_S
+                    if night(now) != dark:
+                        dark, loads = not dark, _loads(alertmanager)
+                        clock.busy = clock.busy if is_quiet else now
                         shipped(config, channels, certs, night=dark, by=by)
                         assert alertmanager.pid
                         os.kill(alertmanager.pid, signal.SIGHUP)
                         wait_for(lambda: _loads(alertmanager) > loads, 30, "the configuration")  # noqa: B023
+                    elif is_quiet and now < at - SKIP_TO_S:
+                        clock.skip(at - SKIP_TO_S)
                     else:
                         time.sleep(min(STEP_S, at - now) / by)
                 clock.busy = at

@@ -1,8 +1,12 @@
-"""A month of a fleet of small hosts, made up: what they send, what really happens to them, and which messages there must be.
+"""A month of a fleet of small hosts, made up: what they send.
 
-It begins on a Monday at midnight, after three days in which the rules learn when shops are closed. Hosts have usual days and nights, disks that fill by day and are cleared at night, updates on Tuesdays,
-shops close at night, and links come and go. That is nobody's trouble. `EVENTS` are, and each has its time in which
-a message must be there. The same seed gives the same month.
+It begins on a Monday at midnight, after three days in which the rules learn when shops are closed. Hosts have usual days and nights,
+disks that fill by day and are cleared at night, updates on Tuesdays; shops close at night, and links come and go. That is nobody's
+trouble. The events of `tests.support.troubles` are. The same seed gives the same month.
+
+A box whose clock is hours wrong sends nothing, as docs/clock.md says: NTP has been blocked for six hours when its power fails, so it wakes
+with the time of the last synchronization, which is behind what it has stored. When NTP is back, it knows its boot, its start and its
+outage (of the cause `clock`) by the right clock, and reports them.
 """
 
 from __future__ import annotations
@@ -13,143 +17,20 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tests.support.delivered import Message, Silence, Told
+from tests.support.delivered import DAY
 from tests.support.played import STEP_S, Labels, Life
+from tests.support.troubles import EVENTS, HOUR, LEARNED, at
 
-HOUR, DAY = 3600, 86400
 REGIONS = ("north", "south", "east", "west")
 UPDATE = 2 * HOUR
 """When updates begin on Tuesdays: hosts do them within two and a half hours."""
 CENTRAL = 'destination="central"'
 DISK, ROOT = 'device="mmcblk0"', 'device="/dev/mmcblk0p2", fstype="ext4", mountpoint="/"'
+BUFFER_STATES = ("ok", "full", "readonly", "failing", "memory")
+TROUBLES = ("failures", "timeouts", "unreadable")
 SIZE = 32e9
 TEN_DAYS = 10 * DAY
-LEARNED = 3
-"""Days before the month begins, in which the rules learn when shops are closed."""
 DAYS = LEARNED + 30
-
-
-class Event(NamedTuple):
-    """Something that must cause a message: what, where (regular expressions of labels), and from when to when (seconds).
-
-    A message about `first` must be there within `within` seconds; those about `alerts` are true too.
-    """
-
-    name: str
-    where: Labels
-    begin: int
-    end: int
-    alerts: tuple[str, ...]
-    first: str
-    within: int
-
-
-def at(day: int, hour: float) -> int:
-    """Return a time in seconds since the start; the first day of the month is 1."""
-    return int((LEARNED + day - 1) * DAY + hour * HOUR)
-
-
-EVENTS = (
-    Event(
-        "a disk becomes slow, then read-only",
-        {"hostname": "edge-disk-a"},
-        at(5, 11),
-        at(5, 17),
-        ("HostDiskSlow", "HostDiskReadOnly", "HostDiskBusy"),
-        "HostDiskSlow",
-        10 * 60,
-    ),
-    Event(
-        "a link is down for 40 minutes",
-        {"hostname": "edge-link-a"},
-        at(7, 15),
-        at(7, 15) + 40 * 60,
-        ("LimpetHostSilent", "HostUnreachable", "LinkWasDown"),
-        "LimpetHostSilent",
-        15 * 60,
-    ),
-    Event(
-        "a bad deploy on 54 hosts: all of the processor",
-        {"hostname": "edge-(east|west)-.*", "region": "east|west"},
-        at(10, 14),
-        at(10, 15.5),
-        ("HostCpuHigh", "LimpetManyHosts"),
-        "LimpetManyHosts",
-        5 * 60,
-    ),
-    Event(
-        "a clock is 45 s behind",
-        {"hostname": "edge-clock"},
-        at(13, 9),
-        at(13, 20),
-        ("LimpetClockSkewed",),
-        "LimpetClockSkewed",
-        20 * 60,
-    ),
-    Event(
-        "a region is out for 2 hours",
-        {"region": "north"},
-        at(17, 10),
-        at(17, 12),
-        ("LimpetFleetSilent", "LimpetHostSilent", "LimpetManyHosts", "HostUnreachable", "LinkWasDown"),
-        "LimpetFleetSilent",
-        15 * 60,
-    ),
-    Event(
-        "a program leaks memory for 4 days",
-        {"hostname": "edge-leak"},
-        at(20, 0),
-        at(24, 6),
-        ("HostMemoryHigh", "HostOomKill"),
-        "HostMemoryHigh",
-        7 * DAY // 2,
-    ),
-    Event(
-        "a disk fails at night",
-        {"hostname": "edge-disk-b"},
-        at(27, 3),
-        at(27, 8),
-        ("HostDiskReadOnly",),
-        "HostDiskReadOnly",
-        10 * 60,
-    ),
-)
-WORK = "cpu|disk_io|network|memory"
-SILENCES = tuple(
-    Silence(at(day, 2), at(day, 5), matching)
-    for day in (2, 9, 16, 23, 30)
-    for matching in ({"group": WORK}, {"alertname": "LimpetManyHosts", "of": WORK})
-)
-"""Planned work: Tuesdays from 2 to 5."""
-
-
-def explained(message: Message, known: Event) -> bool:
-    """Whether all alerts of a message are about this event, and the message came while it was, or within two hours of its end."""
-    return known.begin <= message.at <= known.end + 2 * HOUR and all(
-        alert["labels"]["alertname"] in known.alerts
-        and all(
-            re.fullmatch(pattern, alert["labels"][name])
-            for name, pattern in known.where.items()
-            if name in alert["labels"]
-        )
-        for alert in message.alerts
-    )
-
-
-def judged(told: Told, events: Sequence[Event] = EVENTS) -> tuple[list[Message], list[Event]]:
-    """Return the messages that nothing explains, and the events without a message in time."""
-    false = [one for one in told.messages if not any(explained(one, event) for event in events)]
-    late = [
-        event
-        for event in events
-        if not any(
-            explained(one, event)
-            and one.at <= event.begin + event.within
-            and any(alert["labels"]["alertname"] == event.first for alert in one.alerts)
-            for one in told.messages
-        )
-    ]
-    return false, late
 
 
 def _during(name: str) -> tuple[int, int]:
@@ -171,10 +52,10 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    *(Kind("edge", region, 1, 27, deploys=region in ("east", "west")) for region in REGIONS),
-    *(Kind("shop", region, 1, 10, is_shop=True) for region in REGIONS),
-    *(Kind("lte", region, 1, 9, is_lte=True) for region in REGIONS),
-    *(Kind("pi", region, 1, 8) for region in REGIONS[:1]),
+    *(Kind("edge", region, 3, 27, deploys=region in ("east", "west")) for region in REGIONS),
+    *(Kind("shop", region, 2, 10, is_shop=True) for region in REGIONS),
+    *(Kind("lte", region, 2, 9, is_lte=True) for region in REGIONS),
+    *(Kind("pi", region, 2, 10) for region in REGIONS[:1]),
     *(
         Kind(name, region, 1, 1, own=name)
         for name, region in (
@@ -183,9 +64,21 @@ KINDS = (
             ("edge-link-a", "west"),
             ("edge-leak", "south"),
             ("edge-clock", "east"),
+            ("edge-power", "south"),
         )
     ),
 )
+
+
+def cut(life: Life, begin: int, end: int, start: int = 0) -> Life:
+    """Return a life from one time to another, in seconds, of which `start` is its first; what it sends as a time counts from the begin."""
+    steps = slice((begin - start) // STEP_S, (end - start) // STEP_S)
+    return {
+        name: [None if value is None else value - begin for value in values[steps]]
+        if re.match(r"\w+_time_seconds\b", name)
+        else values[steps]
+        for name, values in life.items()
+    }
 
 
 def fleet(begin: int = 0, end: int = DAYS * DAY, seed: int = 1) -> list[tuple[Life, Sequence[Labels]]]:
@@ -199,7 +92,8 @@ def fleet(begin: int = 0, end: int = DAYS * DAY, seed: int = 1) -> list[tuple[Li
                 {"hostname": name, "environment": "production", "region": kind.region}
                 for name in names[n :: kind.lives]
             ]
-            found.append((_life(kind, random.Random(f"{seed} {kind} {n}"), kept), labels))
+            life = _life(kind, random.Random(f"{seed} {kind} {n}"), kept)
+            found.append((cut(life, begin, end, begin), labels))
     return found
 
 
@@ -221,19 +115,29 @@ def _life(kind: Kind, dice: random.Random, kept: range) -> Life:
         for step in range(begin // STEP_S, min(end // STEP_S, len(times))):
             heard[step] = False
     boot, missed, appended, waiting = -TEN_DAYS, 0, 0, 0
+    down: int | None = None
+    last: tuple[int, int] | None = None
+    """Begin and end of the last outage that this agent knows."""
     peak, usual = dice.uniform(8, 30), dice.uniform(30, 55)
     per_day, first = dice.uniform(0.2e9, 2e9), dice.uniform(0.4, 0.65)
     columns: dict[str, list[float | None]] = {}
     for step in range(kept.stop):
+        t = step * STEP_S
         if not runs[step]:
             missed += 1000
         else:
-            boot = step * STEP_S if step and not runs[step - 1] else boot
+            if step and not runs[step - 1]:
+                was, boot = boot, t
+                down = t - max((one for one, _ in off if one < t), default=was)
+                last = last if last and last[1] < last[0] else None
             appended += 1000
             waiting = 300 if heard[step] else waiting + 1000
+            if not heard[step] and not (last and last[1] < last[0]):
+                last = (t + 5, last[1] if last else 0)
+            elif heard[step] and last and last[1] < last[0]:
+                last = (last[0], t)
         if step < kept.start or not heard[step]:
             continue
-        t = step * STEP_S
         day = 0.5 - 0.5 * math.cos(2 * math.pi * (t % DAY) / DAY)
         busy = any(one <= t < one + 10 * 60 for one in updates)
         cpu = 3 + peak * day + dice.uniform(0, 6)
@@ -255,8 +159,15 @@ def _life(kind: Kind, dice: random.Random, kept: range) -> Life:
         if kind.own or kind.deploys:
             _happens(kind, t, values)
         values |= {"boot": boot, "missed": missed, "appended": appended, "waiting": waiting}
-        values |= {"used": round(100 * used / SIZE, 1), "free": round(SIZE - used)}
-        for name, value in _series(values).items():
+        values |= {"used": round(100 * used / SIZE, 1), "free": round(SIZE - used), "ran": t - boot}
+        named = _series(values) | _own(kind, t)
+        named[f'limpet_boot_info{{reason="{_reason(down)}"}}'] = 1
+        if down is not None:
+            named["limpet_boot_down_seconds"] = down
+        if last:
+            named[f"limpet_outage_start_time_seconds{{{CENTRAL}}}"] = last[0]
+            named[f"limpet_outage_end_time_seconds{{{CENTRAL}}}"] = last[1]
+        for name, value in named.items():
             if name not in columns:
                 columns[name] = [None] * len(kept)
             columns[name][step - kept.start] = value
@@ -275,15 +186,41 @@ def _happens(kind: Kind, t: int, values: dict[str, float]) -> None:
     elif kind.own == "edge-disk-b" and begin <= t < end:
         values["readonly"] = 1
     elif kind.own == "edge-clock" and begin <= t < end:
-        values["skew"] = 45
+        values["skew"] = -45
     elif kind.own == "edge-leak" and begin <= t < end:
         values["memory"] = min(98.0, values["memory"] + (98 - values["memory"]) * (t - begin) / (4 * DAY))
     if kind.own == "edge-leak" and t >= at(24, 5):
         values["kills"] = 1
 
 
+def _reason(down: int | None) -> str:
+    """Return why a host was booted last: for an update, which takes four minutes, or because it had no power."""
+    return "clean" if down is None or down == 4 * 60 else "power_loss"
+
+
+def _own(kind: Kind, t: int) -> dict[str, float]:
+    """Return what only hosts of a kind send: mobile ones have a data budget, and boards have sensors."""
+    if kind.is_lte:
+        of = f'{CENTRAL}, period="day"'
+        return {
+            f"limpet_destination_budget_bytes{{{of}}}": 5e6,
+            f"limpet_destination_budget_used_bytes{{{of}}}": round(4e6 * (t % DAY) / DAY),
+        }
+    if kind.name == "pi":
+        sensor = 'sensor="cpu"'
+        warm = round(50 + 15 * math.sin(math.pi * (t % DAY) / DAY))
+        return {
+            f"sensor_temperature_celsius{{{sensor}}}": warm,
+            "sensor_undervoltage": 0,
+            "sensor_throttled": 0,
+        }
+    return {}
+
+
 def _off(kind: Kind, dice: random.Random) -> list[tuple[int, int]]:
     """Return when a host is without power: a shop from about 20:00 to 07:00."""
+    if kind.own == "edge-power":
+        return [(at(15, 13), at(15, 13) + 120)]
     if not kind.is_shop:
         return []
     found = [(0, 7 * HOUR)]
@@ -294,10 +231,12 @@ def _off(kind: Kind, dice: random.Random) -> list[tuple[int, int]]:
 
 
 def _out(kind: Kind, dice: random.Random) -> list[tuple[int, int]]:
-    """Return when a host's link is down: of a mobile one five times a day, for 2 to 9 minutes."""
+    """Return when nothing of a host arrives though it runs: of a mobile one five times a day, for 2 to 9 minutes."""
     found = [(at(17, 10), at(17, 12))] if kind.region == "north" else []
     if kind.own == "edge-link-a":
         found.append(_during("a link is down for 40 minutes"))
+    if kind.own == "edge-power":
+        found.append((at(15, 13) + 120, at(15, 18)))
     t = dice.expovariate(5 / DAY)
     while kind.is_lte and t < DAYS * DAY:
         found.append((int(t), int(t) + dice.randrange(120, 540)))
@@ -319,6 +258,18 @@ def _series(values: dict[str, float]) -> dict[str, float]:
         f"disk_usage_percent{{{ROOT}}}": values["used"],
         f"disk_free_bytes{{{ROOT}}}": values["free"],
         f"disk_readonly{{{ROOT}}}": values["readonly"],
+        f"inode_usage_percent{{{ROOT}}}": 12.5,
+        f"disk_read_ops_per_sec{{{DISK}}}": 2,
+        f"disk_write_ops_per_sec{{{DISK}}}": 5,
+        'network_received_packets_total{interface="eth0"}': 40 * values["ran"],
+        'network_sent_packets_total{interface="eth0"}': 30 * values["ran"],
+        'network_missed_in_total{interface="eth0"}': values["ran"] // 600,
+        'network_drops_out_total{interface="eth0"}': 0,
+        'limpet_identity_info{machine="1", data_dir="1"}': 1,
+        "limpet_config_reload_successful": 1,
+        "limpet_buffer_written_bytes_total": 40 * values["ran"],
+        **{f'limpet_buffer_state{{state="{state}"}}': state == "ok" for state in BUFFER_STATES},
+        **{f'limpet_collector_{what}_total{{collector="disk"}}': 0 for what in TROUBLES},
         "limpet_buffer_appended_samples_total": values["appended"],
         "limpet_buffer_missed_samples_total": values["missed"],
         "limpet_buffer_max_bytes": 256e6,
@@ -329,4 +280,5 @@ def _series(values: dict[str, float]) -> dict[str, float]:
         f"limpet_destination_clock_skew_seconds{{{CENTRAL}}}": values["skew"],
         f"limpet_destination_held{{{CENTRAL}}}": 0,
         f"limpet_destination_interval_seconds{{{CENTRAL}}}": 40,
+        f"limpet_destination_certificate_end_time_seconds{{{CENTRAL}}}": (DAYS + 60) * DAY,
     }

@@ -2,9 +2,11 @@
 
 What the hosts send is written as promtool's input series, and promtool evaluates the rules: the engine, `for`, `keep_firing_for` and
 ALERTS are Prometheus's own. Three things are coarser than in real life. A sample and an evaluation come each two minutes (groups
-have 15 s to 150 s), or as often as a play says. A gap of a host stays a gap, since promtool has no samples that come late. And promtool has room for the samples of a
-few hosts only, so the rules about hosts are played for a few hosts at a time, then those about the fleet over what came of it: the
-former read nothing of the latter. Texts are left out: they cost queries, and change no alert.
+have 15 s to 150 s), or as often as a play says. A gap of a host stays a gap, since promtool has no samples that come late. And the rules
+about hosts are played for some hosts at a time, then those about the fleet over what came of it: the former read nothing of the
+latter. Texts are left out: they cost queries, and change no alert.
+
+Rules about the trend of disks look back for weeks. `trends` plays them alone, each four minutes, and `play` leaves them out.
 
 Hosts with the same life are played once, and have the same alerts under their own labels.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +28,16 @@ from tests.support.run import run
 
 STEP_S = 120
 """Seconds between the samples of a series, and between evaluations, where a play does not say otherwise."""
-AT_ONCE = 12
-"""Hosts in one promtool: it has room for 10,000 samples in a query, and a trend of a day takes 720 of each disk."""
+AT_ONCE = 18
+"""Hosts in one promtool: twice as many cost half as much again, and two run at once."""
+TREND_S = 2 * STEP_S
+"""Seconds between evaluations of trends: fewer than the five minutes for which a value counts."""
+_TRENDS = re.compile(r"disk_free_bytes:.*|disk_full:.*|HostDiskFilling")
+_OF_TRENDS = re.compile(
+    r"(limpet_start_time_seconds|limpet_destination_interval_seconds|disk_free_bytes|disk_readonly)\b.*"
+)
+"""What these rules, and those about which hosts are live, read of an agent."""
+_OF_LIVE = re.compile(r"limpet:(live|last_seen|first_seen|not_live):.*")
 
 Labels = dict[str, str]
 Life = Mapping[str, Sequence[float | None]]
@@ -67,19 +77,20 @@ def _about_the_fleet(rule: Mapping[str, Any]) -> bool:
     return group == "fleet" or str(rule.get("record", "")).endswith(":count")
 
 
-def _split(
-    names: Collection[str], optional: Collection[str]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the groups of these names (all, if there are none) about hosts, and those about the fleet, which read what the others make."""
-    both = []
-    for fleet in (False, True):
-        groups = [
-            group | {"rules": [rule for rule in group["rules"] if _about_the_fleet(rule) == fleet]}
-            for group in shipped(optional)
-            if not names or group["name"] in names
-        ]
-        both.append([group for group in groups if group["rules"]])
-    return both[0], both[1]
+def _is(rule: Mapping[str, Any], name: re.Pattern[str]) -> bool:
+    return name.fullmatch(str(rule.get("record") or rule.get("alert"))) is not None
+
+
+def _only(
+    wanted: Callable[[Mapping[str, Any]], bool], names: Collection[str] = (), optional: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the groups of these names (all, if there are none), with the rules that are wanted."""
+    groups = [
+        group | {"rules": [rule for rule in group["rules"] if wanted(rule)]}
+        for group in shipped(optional)
+        if not names or group["name"] in names
+    ]
+    return [group for group in groups if group["rules"]]
 
 
 def play(
@@ -94,33 +105,78 @@ def play(
 ) -> list[Change]:
     """Play lives, each with the labels of the hosts that have it; return what alerts begin and end, oldest first.
 
-    Only by the rules of some groups, where these are named; also by rule files that are off by default, where these are.
+    Only by the rules of some groups, where these are named; also by rule files that are off by default, where these are. By the
+    rules about trends only where their groups are named.
     """
-    hosts, fleet = _split(groups, optional)
+
+    def of_hosts_alone(rule: Mapping[str, Any]) -> bool:
+        return not _about_the_fleet(rule) and (bool(groups) or not _is(rule, _TRENDS))
+
+    hosts = _only(of_hosts_alone, groups, optional)
+    fleet = _only(_about_the_fleet, groups, optional)
     [samples] = {len(values) for life, _ in lives for values in life.values()}
     steps = -(-samples * sampled_s // evaluated_s)
-    size = -(-len(lives) // -(-len(lives) // AT_ONCE))  # as many batches as needed, equally large
-    batches = [lives[first : first + size] for first in range(0, len(lives), size)]
+    of_hosts = _in_batches(promtool, folder / "hosts", lives, hosts, sampled_s, evaluated_s)
+    held = _held(of_hosts, steps, evaluated_s)
+    of_fleet = _evaluated(promtool, folder / "fleet", fleet, held, steps, _OF_FLEET, evaluated_s, evaluated_s)
+    return _alerts((*of_hosts, *of_fleet))
 
-    def one(number: int) -> list[Change]:
+
+def trends(promtool: Path, folder: Path, lives: Sequence[tuple[Life, Sequence[Labels]]]) -> list[Change]:
+    """Play lives by the rules about the trend of disks; return what alerts begin and end, oldest first.
+
+    Rules about the fleet do not hear of these alerts.
+    """
+    rules = _only(lambda rule: _is(rule, _TRENDS) or _is(rule, _OF_LIVE))
+    read = [
+        (
+            {
+                name: values[:: TREND_S // STEP_S]
+                for name, values in life.items()
+                if _OF_TRENDS.fullmatch(name)
+            },
+            labels,
+        )
+        for life, labels in lives
+    ]
+    return _alerts(_in_batches(promtool, folder, read, rules, TREND_S, TREND_S))
+
+
+def _in_batches(
+    promtool: Path,
+    folder: Path,
+    lives: Sequence[tuple[Life, Sequence[Labels]]],
+    rules: list[dict[str, Any]],
+    sampled_s: int,
+    evaluated_s: int,
+) -> list[Change]:
+    """Evaluate rules about hosts for some lives at a time, as many batches as needed, equally large; return what changes."""
+    size = -(-len(lives) // -(-len(lives) // AT_ONCE))
+
+    def one(first: int) -> list[Change]:
         series = [
-            (_named(name, {"life": f"{number * size + n}"} | labels[0]), runs(values))
-            for n, (life, labels) in enumerate(batches[number])
+            (_named(name, {"life": f"{first + n}"} | labels[0]), runs(values))
+            for n, (life, labels) in enumerate(lives[first : first + size])
             for name, values in life.items()
         ]
-        place = folder / f"hosts-{number}"
-        return _evaluated(promtool, place, hosts, series, steps, _OF_HOSTS, sampled_s, evaluated_s)
+        [samples] = {len(values) for life, _ in lives[first : first + size] for values in life.values()}
+        steps = -(-samples * sampled_s // evaluated_s)
+        return _evaluated(
+            promtool, folder / f"{first}", rules, series, steps, _OF_HOSTS, sampled_s, evaluated_s
+        )
 
     with ThreadPoolExecutor(2) as pool:
-        found = [change for batch in pool.map(one, range(len(batches))) for change in batch]
-    of_hosts = [
+        found = [change for batch in pool.map(one, range(0, len(lives), size)) for change in batch]
+    return [
         Change(at, begins, {k: v for k, v in labels.items() if k != "life"} | host)
         for at, begins, labels in found
         for host in lives[int(labels["life"])][1]
     ]
-    held = _held(of_hosts, steps, evaluated_s)
-    of_fleet = _evaluated(promtool, folder / "fleet", fleet, held, steps, _OF_FLEET, evaluated_s, evaluated_s)
-    alerts = [one for one in (*of_hosts, *of_fleet) if one.labels["__name__"] == "ALERTS"]
+
+
+def _alerts(changes: Iterable[Change]) -> list[Change]:
+    """Return the changes of alerts, oldest first, with the labels that an alert has."""
+    alerts = [one for one in changes if one.labels["__name__"] == "ALERTS"]
     return sorted(
         (
             Change(at, begins, {k: v for k, v in labels.items() if k not in ("__name__", "alertstate")})
