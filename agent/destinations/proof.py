@@ -77,7 +77,7 @@ class Proof:
         return self._unreadable._replace(note=kind or self)
 
     def _hear(self, request: Request, answer: Answer | Failure, found: Outcome) -> Outcome:
-        """Return what came of such a request shows: DELIVERED where the endpoint reads what it takes."""
+        """Return what the answer to such a request shows: DELIVERED where the endpoint reads what it takes."""
         status = found.status
         if found.verdict is Verdict.DELIVERED:
             self.is_missing = True
