@@ -37,6 +37,7 @@ from agent.send.batch import Batch, Settled, error_of
 from agent.send.fresh import Fresh
 from agent.send.known import Known
 from agent.send.probe import Probe
+from agent.send.question import Question
 from agent.send.selection import Selection
 from agent.send.state import USUAL, Rules, Sent, Situation, State, after, grown, shrunk
 from agent.send.stats import SendStats
@@ -106,7 +107,7 @@ class Delivery:
         self._doubt: _Doubt | None = None
         self.affordable = 1 << 30  # samples at once
         self._probe, self.known = Probe(speaks), Known(self._clocks.monotonic)
-        self._held_by: Probe | Fresh = self._probe  # what a held destination has to take
+        self._held_by: Question = self._probe  # what a held destination has to take
 
     @property
     def limit(self) -> int:

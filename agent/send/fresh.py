@@ -22,6 +22,7 @@ from agent.destinations.base import APART, REJECTED, Outcome, Request, Speaks, V
 from agent.send.batch import Settled
 from agent.send.known import Known
 from agent.send.parts import cut
+from agent.send.question import Question
 from buffer.model import Instant, Series, Tick
 
 SERIES = "limpet_refusal_probe"
@@ -33,8 +34,8 @@ SHOWN_FOR = 3600.0
 Newest = Callable[[], Sequence[Tick]]
 
 
-class Fresh:
-    """The question at hand. `request` is what to send, and `hear` takes the answer. Used from one thread.
+class Fresh(Question):
+    """The question whether a receiver takes a sample for now.
 
     `labels` are the host's, and `newest` returns the ticks that were appended last. `clock` and `wall` are monotonic and Unix seconds.
     """
@@ -47,13 +48,11 @@ class Fresh:
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
+        super().__init__()
         self._speaks, self._newest, self._clock, self._wall = speaks, newest, clock, wall
         self._own = Series(SERIES, tuple(sorted(labels.items())), "gauge", "", _HELP)
-        self._taken: Outcome | None = None  # of a sample, until its check has been refused
         self._is_of_host, self._turn = False, 0
-        self.asked: Request | None = None
-        """The last question, which is no check of an answer."""
-        self._asked: Tick | None = None  # the last question; None: it was an empty write
+        self._sample: Tick | None = None  # the last question; None: it was an empty write
         self._shown: float | None = None  # when a question was answered well last
         self._good: Series | None = None  # one that was taken last
         self._is_new = False  # whether that was after `_shown`
@@ -76,34 +75,20 @@ class Fresh:
             return False
         return (known.requests > 0 or not was_shown) and self._question() is not None
 
-    def request(self, ticks: Sequence[Tick] = ()) -> Request:
-        """Return what to send next; `ticks` are the chunk's, or none."""
-        if self._taken is not None and self._taken.check is not None:
-            return self._taken.check
-        self._asked = tick = self._question() or self._one_of(ticks[-1:])
-        self.asked = self._speaks().encode([tick], True).request if tick else self._speaks().probe()
-        return self.asked
+    def _form(self, ticks: Sequence[Tick]) -> Request:
+        self._sample = tick = self._question() or self._one_of(ticks[-1:])
+        return self._speaks().encode([tick], True).request if tick else self._speaks().probe()
 
-    def hear(self, outcome: Outcome, _: Sequence[Tick] = ()) -> Outcome | None:
-        """Take the answer; return what it shows (DELIVERED: samples are judged), or None: ask again at once."""
+    def _judge(self, outcome: Outcome, _: Sequence[Tick]) -> Outcome | None:
         verdict = outcome.verdict
-        if (taken := self._taken) is not None:
-            if verdict is not Verdict.RETRY:
-                self._taken = None
-            if verdict is not Verdict.DELIVERED:
-                return outcome
-            outcome = taken.proven
-        elif verdict is Verdict.UNPROVEN:
-            self._taken = outcome
-            return None
         if verdict is Verdict.DELIVERED or outcome.age:
             self._is_of_host = False
-            if self._asked is not None:
+            if self._sample is not None:
                 self._shown, self._is_new = self._clock(), False
             return outcome._replace(verdict=Verdict.DELIVERED)
         if verdict not in (Verdict.REJECTED, Verdict.TOO_LARGE):
             return outcome
-        if self._asked is not None and self._asked.group == SERIES and self._one_of_host() is not None:
+        if self._sample is not None and self._sample.group == SERIES and self._one_of_host() is not None:
             self._is_of_host = True
             return None
         self._turn += 1

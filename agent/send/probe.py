@@ -19,6 +19,7 @@ from itertools import islice
 
 from agent.destinations.base import Outcome, Request, Speaks, Verdict
 from agent.send.parts import cut
+from agent.send.question import Question
 from buffer.model import Tick
 
 NEWEST_AFTER = 3
@@ -27,25 +28,16 @@ NEWEST_AFTER = 3
 _REFUSED = (Verdict.REJECTED, Verdict.TOO_LARGE)
 
 
-class Probe:
-    """The question at hand. `request` is what to send, and `hear` takes the answer."""
+class Probe(Question):
+    """The question of a probe: whether a receiver judges samples."""
 
     def __init__(self, speaks: Speaks) -> None:
+        super().__init__()
         self._speaks = speaks
-        self._taken: Outcome | None = None  # of a part, until its check has been refused
         self._with_samples = False
         self._part = 0
-        self.asked: Request | None = None
-        """The last question, which is no check of an answer."""
 
-    def request(self, ticks: Sequence[Tick]) -> Request:
-        """Return what to send next; `ticks` are the chunk's, or none."""
-        if self._taken is not None and self._taken.check is not None:
-            return self._taken.check
-        self.asked = self._question(ticks)
-        return self.asked
-
-    def _question(self, ticks: Sequence[Tick]) -> Request:
+    def _form(self, ticks: Sequence[Tick]) -> Request:
         if not (self._with_samples and ticks):
             return self._speaks().probe()
         part = next(islice(parts(ticks), self._part, None), None)
@@ -54,15 +46,7 @@ class Probe:
             part = ticks[0]
         return self._speaks().encode([part], True).request
 
-    def hear(self, outcome: Outcome, ticks: Sequence[Tick]) -> Outcome | None:
-        """Take the answer; return what it shows (DELIVERED: the receiver judges samples), or None: ask again at once."""
-        if (taken := self._taken) is not None:
-            if outcome.verdict is not Verdict.RETRY:
-                self._taken = None
-            return taken.proven if outcome.verdict is Verdict.DELIVERED else outcome
-        if outcome.verdict is Verdict.UNPROVEN:
-            self._taken = outcome
-            return None
+    def _judge(self, outcome: Outcome, ticks: Sequence[Tick]) -> Outcome | None:
         if outcome.age:
             return outcome._replace(verdict=Verdict.DELIVERED)
         if outcome.verdict not in _REFUSED:
