@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.support import rules
+from tests.support.durations import seconds
 from tests.support.prometheus import CONFIG
 from tests.support.run import output, run
 
@@ -141,11 +142,6 @@ def silenced(path: Path, rule: dict[str, Any]) -> None:
         {"expr": firing, "eval_time": f"{back + well}s", "exp_samples": [{"value": 0}]},
     ]
     path.write_text(json.dumps(file | {"tests": [test]}))
-
-
-def seconds(time: str) -> int:
-    """Return the seconds of `1h19m30s`."""
-    return sum(int(n) * {"h": 3600, "m": 60, "s": 1}[unit] for n, unit in re.findall(r"(\d+)([hms])", time))
 
 
 def test_a_silent_host_has_not_recovered(tmp_path: Path, promtool_program: Path) -> None:

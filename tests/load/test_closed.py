@@ -8,11 +8,10 @@ import pytest
 
 from tests.support.certs import Certs
 from tests.support.delivered import deliver
-from tests.support.played import STEP_S, play
+from tests.support.played import play
+from tests.support.plays import HOUR, ROOT, hosts, life, pulse
 
 pytestmark = pytest.mark.timeout(300)
-HOUR = 3600 // STEP_S
-"""Steps."""
 
 
 @pytest.mark.parametrize("hours", [1, 6])
@@ -23,17 +22,8 @@ def test_what_ended_while_the_host_was_silent_is_over_for_people_too(
     silent, back = HOUR, (1 + hours) * HOUR
     steps = back + HOUR
 
-    def heard(value: float, step: int) -> float | None:
-        return None if silent <= step < back else value
-
-    life = {
-        "limpet_start_time_seconds": [heard(1, step) for step in range(steps)],
-        'disk_usage_percent{device="/dev/sda2", fstype="ext4", mountpoint="/"}': [
-            heard(95 if 10 <= step < back else 40, step) for step in range(steps)
-        ],
-    }
-    host = {"hostname": "edge", "environment": "production", "region": "north"}
-    changes = play(promtool_program, tmp_path / "played", [(life, [host])])
+    full = life(steps, {ROOT: pulse(10, back, 95, 40)}, out=lambda step: silent <= step < back)
+    changes = play(promtool_program, tmp_path / "played", [(full, hosts("edge", 1))])
     told = deliver(alertmanager_program, tmp_path / "alertmanager", certs, changes, 300)
     about = [
         (alert["labels"]["alertname"], alert["status"])

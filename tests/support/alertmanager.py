@@ -20,6 +20,7 @@ import yaml
 from tests.support import prometheus
 from tests.support.certs import Certs
 from tests.support.channels import LOGIN, Channels
+from tests.support.durations import milliseconds
 from tests.support.server import Server
 
 FOLDER = prometheus.CONFIG.parents[1] / "alertmanager"
@@ -31,7 +32,6 @@ FASTER = 60
 INSTALLED = b"/usr/share/prometheus/alertmanager"
 """Where Debian's program looks for Alertmanager's own templates, which it has in it elsewhere."""
 
-_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _WAITS = ("group_wait", "group_interval", "repeat_interval")
 
 
@@ -128,9 +128,7 @@ def ready(program: Path, folder: Path) -> Path:
 
 def faster(duration: str, by: int = FASTER) -> str:
     """Return a duration of Prometheus's, divided."""
-    parts = re.findall(r"(\d+)(ms|[dhms])", duration)
-    assert "".join(map("".join, parts)) == duration, duration
-    return f"{sum(int(number) * _UNITS_MS[unit] for number, unit in parts) // by}ms"
+    return f"{milliseconds(duration) // by}ms"
 
 
 def shipped(folder: Path, channels: Channels, certs: Certs, *, night: bool = False, by: int = FASTER) -> Path:

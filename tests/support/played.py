@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tests.support.durations import seconds
 from tests.support.prometheus import CONFIG
 from tests.support.run import run
 
@@ -50,7 +51,6 @@ _OF_FLEET = 'ALERTS{alertstate="firing", hostname=""}'
 _FAILED = re.compile(r"^    expr: .*, time: (\w+),$")
 _GOT = re.compile(r"\{([^{}]*)\} [-+.\dE]+")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
-_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 class Change(NamedTuple):
@@ -114,8 +114,7 @@ def play(
 
     hosts = _only(of_hosts_alone, groups, optional)
     fleet = _only(_about_the_fleet, groups, optional)
-    [samples] = {len(values) for life, _ in lives for values in life.values()}
-    steps = -(-samples * sampled_s // evaluated_s)
+    steps = _steps(lives, sampled_s, evaluated_s)
     of_hosts = _in_batches(promtool, folder / "hosts", lives, hosts, sampled_s, evaluated_s)
     held = _held(of_hosts, steps, evaluated_s)
     of_fleet = _evaluated(promtool, folder / "fleet", fleet, held, steps, _OF_FLEET, evaluated_s, evaluated_s)
@@ -152,6 +151,7 @@ def _in_batches(
 ) -> list[Change]:
     """Evaluate rules about hosts for some lives at a time, as many batches as needed, equally large; return what changes."""
     size = -(-len(lives) // -(-len(lives) // AT_ONCE))
+    steps = _steps(lives, sampled_s, evaluated_s)
 
     def one(first: int) -> list[Change]:
         series = [
@@ -159,8 +159,6 @@ def _in_batches(
             for n, (life, labels) in enumerate(lives[first : first + size])
             for name, values in life.items()
         ]
-        [samples] = {len(values) for life, _ in lives[first : first + size] for values in life.values()}
-        steps = -(-samples * sampled_s // evaluated_s)
         return _evaluated(
             promtool, folder / f"{first}", rules, series, steps, _OF_HOSTS, sampled_s, evaluated_s
         )
@@ -172,6 +170,12 @@ def _in_batches(
         for at, begins, labels in found
         for host in lives[int(labels["life"])][1]
     ]
+
+
+def _steps(lives: Sequence[tuple[Life, Sequence[Labels]]], sampled_s: int, evaluated_s: int) -> int:
+    """Return the number of evaluations in lives, all of which are equally long."""
+    [samples] = {len(values) for life, _ in lives for values in life.values()}
+    return -(-samples * sampled_s // evaluated_s)
 
 
 def _alerts(changes: Iterable[Change]) -> list[Change]:
@@ -270,7 +274,7 @@ def _changes(printed: str) -> Iterator[Change]:
     at = None
     for line in printed.splitlines():
         if match := _FAILED.match(line):
-            at = sum(int(n) * _SECONDS[unit] for n, unit in re.findall(r"(\d+)([dhms])", match[1]))
+            at = seconds(match[1])
         elif line.lstrip().startswith("got: "):
             assert at is not None
             for labels in _GOT.findall(line):

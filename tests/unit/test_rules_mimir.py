@@ -12,13 +12,13 @@ import yaml
 
 from tests.support import rules
 from tests.support.compose import PROJECT
+from tests.support.durations import seconds
 from tools import metrics_page
 
 RULES_PER_GROUP, GROUPS, LABELS = 20, 70, 30
 """ruler_max_rules_per_rule_group, ruler_max_rule_groups_per_tenant, max_label_names_per_series."""
 GROUP_KEYS = {"name", "interval", "rules"}
 RULE_KEYS = {"record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations"}
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 HOST_LABELS = ("hostname", "environment", "region", "datacenter", "role")
 OF_ALERTS = ("alertname", "alertstate")
 
@@ -34,11 +34,6 @@ def groups() -> list[dict[str, Any]]:
 def mimir() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((PROJECT / "packaging/compose/mimir.yaml").read_text())
     return found
-
-
-def seconds(duration: str) -> int:
-    """Return the seconds of `4w` or `1h30m`."""
-    return sum(int(n) * SECONDS[unit] for n, unit in re.findall(r"(\d+)([smhdw])", duration))
 
 
 def test_a_tenant_with_the_limits_of_everybody_can_load_all_files_at_once() -> None:
